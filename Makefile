@@ -1,0 +1,38 @@
+# Two commands on a fresh machine: make demo, make test. Both set up .venv first.
+PYTHON ?= python3
+BIN := .venv/bin
+RUNS ?= runs
+
+.PHONY: demo test check format clean
+
+.venv/installed: requirements.txt constraints.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+.venv/installed-test: .venv/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test]"
+	touch $@
+
+demo: .venv/installed  ## the main job, end to end, on the embedded default
+	$(BIN)/orchestrate extract --traits all --rollouts 3 --run demo --runs-dir $(RUNS)
+
+test: .venv/installed-test  ## lint, types and the default tests
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
+	$(BIN)/python -m pytest -m "not slow"
+	@if [ -n "$$CI" ]; then $(BIN)/python -m pytest -m slow; fi
+
+check: .venv/installed-test  ## lint and types alone
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
+
+format: .venv/installed-test
+	$(BIN)/python -m ruff check --fix .
+	$(BIN)/python -m ruff format .
+
+clean:
+	rm -rf .venv build *.egg-info

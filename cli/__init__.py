@@ -1,0 +1,1 @@
+"""Asks: the `orchestrate` command. Parse, call, print."""

@@ -1,0 +1,49 @@
+"""Which devices this machine shows, found without importing torch."""
+
+from __future__ import annotations
+
+import os
+import platform
+
+
+def visible_devices() -> list[str]:
+    """`cuda:0`, `cuda:1` ... as far as visible, else `mps` on Apple silicon, else `cpu`."""
+    count = _n_cuda()
+    if count:
+        return [f"cuda:{index}" for index in range(count)]
+    if platform.system() == "Darwin" and platform.machine() == "arm64":
+        return ["mps"]
+    return ["cpu"]
+
+
+def pin(device: str, environment: dict[str, str]) -> tuple[str, dict[str, str]]:
+    """The device's name inside a process pinned to it, and that process's environment.
+
+    A CUDA process sees its one device only, as cuda:0, so nothing lands on another by mistake.
+    """
+    if not device.startswith("cuda"):
+        return device, environment
+    index = int(device.partition(":")[2] or 0)
+    shown = environment.get("CUDA_VISIBLE_DEVICES", "")
+    ids = [part.strip() for part in shown.split(",") if part.strip()]
+    chosen = ids[index] if ids else str(index)
+    return "cuda:0", {**environment, "CUDA_VISIBLE_DEVICES": chosen}
+
+
+def _n_cuda() -> int:
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if shown is not None:
+        ids = [part for part in shown.split(",") if part.strip()]
+        return 0 if ids == ["-1"] else len(ids)
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+    except (ImportError, OSError):
+        return 0
+    except pynvml.NVMLError:
+        return 0
+    try:
+        return int(pynvml.nvmlDeviceGetCount())
+    finally:
+        pynvml.nvmlShutdown()

@@ -1,0 +1,189 @@
+"""`orchestrate extract` and `resume`: plan, submit, show progress, print the verdict table."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from cli.drive import Driver, missing_workers
+from cli.local_fleet import local_fleet
+from cli.plan import plan_table, show_plan
+from cli.progress import Progress
+from cli.run_options import describe, options_from, record_run, run_options, run_store
+from cli.settings import broker_option, json_option, option, runs_dir_option
+from cli.verdict_table import reasons, verdict_table
+from orchestrator.errors import BrokerError
+from orchestrator.estimate import estimate
+from orchestrator.run_spec import RunSpec
+from storage.artifacts import done_jobs
+from storage.broker_state import Failure, broker_state
+from storage.run_record import Run, load_definition, open_run
+from storage.store import LocalStore
+from storage.trait_results import read_metrics
+from tasks.app import make_app
+
+NOT_USABLE = 3
+
+
+@click.command()
+@run_options
+@broker_option
+@option(
+    "--wait-for-workers", default=60.0, metavar="S", help="How long to wait for workers to join."
+)
+@option(
+    "--detach", is_flag=True, help="Send the jobs to the fleet and return; see status and resume."
+)
+@click.option("--dry-run", is_flag=True, help="Show the plan and stop.")
+@json_option
+def extract(
+    broker_url: str | None,
+    wait_for_workers: float,
+    detach: bool,
+    dry_run: bool,
+    as_json: bool,
+    **values: Any,
+) -> None:
+    """Extract trait vectors; the same command again continues where it stopped.
+
+    \b
+    orchestrate extract --traits all                       # demo model, nothing else needed
+    orchestrate extract --traits refusal,evil \\
+        --model google/gemma-2-2b-it --judge-model gpt-6-luna --runs-dir /shared/runs
+    """
+    options, _ = options_from(values)
+    if dry_run:
+        spec, definitions = describe(options)
+        show_plan(options, spec, definitions, as_json=as_json)
+        return
+    run = record_run(options)
+    finish(run, broker_url, wait_s=wait_for_workers, detach=detach, as_json=as_json)
+
+
+@click.command()
+@click.argument("run")
+@runs_dir_option
+@broker_option
+@option(
+    "--wait-for-workers", default=60.0, metavar="S", help="How long to wait for workers to join."
+)
+@option("--detach", is_flag=True, help="Send the jobs to the fleet and return.")
+@json_option
+def resume(
+    run: str,
+    runs_dir: str,
+    broker_url: str | None,
+    wait_for_workers: float,
+    detach: bool,
+    as_json: bool,
+) -> None:
+    """Continue a run with the settings it recorded.
+
+    \b
+    orchestrate resume demo-1a2b3c4d
+    """
+    recorded = open_run(run_store(runs_dir, run))
+    finish(recorded, broker_url, wait_s=wait_for_workers, detach=detach, as_json=as_json)
+
+
+def finish(run: Run, broker_url: str | None, *, wait_s: float, detach: bool, as_json: bool) -> None:
+    """Bring a run to its end and print its verdicts; exits with the contract's codes."""
+    console = Console(stderr=as_json)
+    _say_plan(console, run)
+    if detach and not broker_url:
+        raise BrokerError("--detach needs a fleet that stays: give --broker-url")
+    with _fleet(run, broker_url) as (url, tend):
+        driver = Driver(make_app(url), url, run, broker_state(url, run.run_id), tend)
+        if broker_url and not detach:
+            _require_workers(driver, wait_s)
+        driver.start()
+        if detach:
+            console.print(f"Sent. Follow it with: orchestrate status {_name(run)}", highlight=False)
+            return
+        failures = _watch(console, driver)
+    _print_result(console, run, failures, as_json=as_json)
+
+
+@contextlib.contextmanager
+def _fleet(run: Run, broker_url: str | None) -> Iterator[tuple[str, Callable[[], None]]]:
+    if broker_url:
+        yield broker_url, lambda: None
+        return
+    logs = Path(run.store.url) / "logs" if isinstance(run.store, LocalStore) else None
+    needs_server = run.spec.judge.url == "embedded"
+    with local_fleet(logs, needs_judge_server=needs_server) as (url, processes):
+        yield url, processes.tend
+
+
+def _require_workers(driver: Driver, wait_s: float) -> None:
+    missing = missing_workers(driver.app, wait_s=wait_s)
+    if missing:
+        raise BrokerError(
+            f"no worker listens on {', '.join(missing)} after {wait_s:.0f} s: start one with "
+            f"`orchestrate worker {missing[0]}`, or send the jobs ahead with --detach"
+        )
+
+
+def _watch(console: Console, driver: Driver) -> list[Failure]:
+    run = driver.run
+    progress = Progress(
+        console, run.plan, read_metrics=lambda trait: read_metrics(run.store, trait)
+    )
+    try:
+        with progress.shown():
+            return driver.watch(progress)
+    except KeyboardInterrupt:
+        console.print(
+            f"\nInterrupted; what is done is kept. Continue with: orchestrate resume {_name(run)}",
+            highlight=False,
+        )
+        raise
+
+
+def _say_plan(console: Console, run: Run) -> None:
+    spec = run.spec
+    definitions = {trait.name: load_definition(run, trait.name) for trait in spec.traits}
+    done = done_jobs(run.store, definitions)
+    found = estimate(
+        run.plan, definitions, done=done, response_tokens=spec.sampling.max_new_tokens // 2
+    )
+    console.print(plan_table(found))
+    console.print(f"Run {_name(run)} in {run.store.url}", highlight=False, soft_wrap=True)
+    console.print(_with_whom(spec), highlight=False, soft_wrap=True)
+
+
+def _with_whom(spec: RunSpec) -> str:
+    where = "on this machine" if spec.judge.url == "embedded" else f"at {spec.judge.url}"
+    return f"Model {spec.model.model_id}; judge {spec.judge.model} {where}"
+
+
+def _print_result(console: Console, run: Run, failures: list[Failure], *, as_json: bool) -> None:
+    metrics = []
+    for trait in run.spec.traits:
+        with contextlib.suppress(KeyError):
+            metrics.append(read_metrics(run.store, trait.name))
+    console.print(verdict_table(metrics))
+    for line in reasons(metrics):
+        console.print(line, highlight=False, soft_wrap=True)
+    for failure in failures:
+        console.print(f"{failure.job} failed: {failure.error}: {failure.message}", highlight=False)
+    console.print(
+        f"Vectors: {run.store.url}/traits/<trait>/vectors", highlight=False, soft_wrap=True
+    )
+    usable = all(one["verdict"] == "usable" for one in metrics)
+    code = 1 if failures or len(metrics) < len(run.spec.traits) else 0 if usable else NOT_USABLE
+    if as_json:
+        result = {"run": _name(run), "url": run.store.url, "exit_code": code, "traits": metrics}
+        click.echo(json.dumps(result, indent=2))
+    sys.exit(code)
+
+
+def _name(run: Run) -> str:
+    return run.store.url.rstrip("/").rpartition("/")[2]

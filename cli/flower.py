@@ -1,0 +1,42 @@
+"""`orchestrate flower`: Flower on the fleet's broker, on loopback and behind a password."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+
+import click
+
+from cli.settings import broker_option, option, required_broker
+from storage.connection import connect, without_password
+
+
+@click.command()
+@broker_option
+@option("--port", default=5555, type=click.IntRange(1, 65535))
+@option("--address", default="127.0.0.1", help="Address to listen on.")
+@option("--persist", metavar="FILE", help="Keep Flower's history in this file over restarts.")
+def flower(broker_url: str | None, port: int, address: str, persist: str | None) -> None:
+    """Watch workers, queues and tasks in a browser.
+
+    The login is ORCHESTRATE_FLOWER_AUTH (user:password); without it one is made up and printed.
+
+    \b
+    orchestrate flower
+    ssh -L 5555:127.0.0.1:5555 broker-host      # from your laptop
+    """
+    url = required_broker(broker_url)
+    connect(url).close()
+    auth = os.environ.get("ORCHESTRATE_FLOWER_AUTH") or f"orchestrate:{secrets.token_urlsafe(9)}"
+    if "ORCHESTRATE_FLOWER_AUTH" not in os.environ:
+        click.echo(f"Login {auth.replace(':', ' / ')}")
+    click.echo(f"Flower on http://{address}:{port} for the broker at {without_password(url)}")
+    # Flower reads options from the environment, where other users cannot see them
+    environment = {**os.environ, "FLOWER_BASIC_AUTH": auth, "FLOWER_BROKER_API": url}
+    environment |= {"CELERY_BROKER_URL": url, "FLOWER_UNAUTHENTICATED_API": "false"}
+    arguments = [f"--address={address}", f"--port={port}", "--inspect_timeout=2000"]
+    if persist:
+        arguments += ["--persistent=True", f"--db={persist}"]
+    command = [sys.executable, "-P", "-m", "tasks.flower_app", *arguments]
+    os.execve(sys.executable, command, environment)

@@ -1,0 +1,48 @@
+"""The embedded default: everything a run needs, on this machine, for the time of one command.
+
+A private redis-server, one GPU worker per visible device or one CPU worker, a judge worker with
+the embedded judge, a reduce worker. The same code, tasks and queues as on a fleet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from cli.processes import Child, Processes, orchestrate
+from storage.embedded_redis import embedded_redis
+
+
+@contextlib.contextmanager
+def local_fleet(
+    log_folder: Path | None, *, needs_judge_server: bool
+) -> Iterator[tuple[str, Processes]]:
+    """Run the fleet while the context is open; yields the broker URL and the processes.
+
+    Worker logs go to `log_folder`, or to a temporary folder when the runs are not on a local disk.
+    """
+    with contextlib.ExitStack() as stack:
+        if log_folder is None:
+            log_folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        log_folder.mkdir(parents=True, exist_ok=True)
+        url = stack.enter_context(embedded_redis())
+        environment = {**os.environ, "ORCHESTRATE_BROKER_URL": url}
+        kinds = [
+            ["gpu"],
+            ["reduce"],
+            ["judge"] if needs_judge_server else ["judge", "--no-embedded"],
+        ]
+        children = [
+            Child(
+                f"{arguments[0]} worker",
+                orchestrate("worker", *arguments),
+                environment,
+                log_folder / f"{arguments[0]}.log",
+            )
+            for arguments in kinds
+        ]
+        processes = stack.enter_context(Processes(children).running())
+        yield url, processes

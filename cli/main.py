@@ -1,0 +1,86 @@
+"""The `orchestrate` command: one file per noun, loaded when it is asked for.
+
+`--help` answers at once because nothing heavy is imported before a command runs.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from cli.settings import load_environment_files
+from orchestrator.errors import OrchestrateError
+
+COMMANDS = {
+    "extract": ("cli.extract", "Extract trait vectors; the same command again continues."),
+    "plan": ("cli.plan", "Show counts, tokens and money of a run; spend nothing."),
+    "worker": ("cli.worker", "Start gpu, judge or reduce workers on this machine."),
+    "status": ("cli.status", "Show where a run stands, from any shell."),
+    "resume": ("cli.extract", "Continue a run with the settings it recorded."),
+    "cancel": ("cli.status", "Stop a run on the fleet; what is done is kept."),
+    "traits": ("cli.traits", "List, show, write and check trait definitions."),
+    "judge-server": ("cli.judge_server", "Serve a local OpenAI-compatible judge."),
+    "flower": ("cli.flower", "Watch workers and queues in a browser."),
+}
+INTERRUPTED = 130
+
+
+class Commands(click.Group):
+    """A group whose commands are imported when they are used; their one-line help stands above."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order people need them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command's module and return the command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(COMMANDS[cmd_name][0])
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="trait-vector-orchestrator")
+@click.pass_context
+def orchestrate(context: click.Context) -> None:
+    """Extract, check and use trait vectors of language models, on one machine or many.
+
+    \b
+    orchestrate extract --traits all     # the demo: no key, no GPU, no server needed
+    orchestrate plan --traits refusal --model google/gemma-2-2b-it --judge-model gpt-6-luna
+
+    Settings: flags > ORCHESTRATE_* environment > .env > orchestrate.toml > defaults.
+    """
+    load_environment_files(context)
+
+
+def main() -> None:
+    """Run the command; every expected error is one sentence and an exit code."""
+    try:
+        code = orchestrate.main(standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        code = stop.exit_code
+    except click.Abort:
+        code = INTERRUPTED
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except OrchestrateError as error:
+        click.echo(f"Error: {error}", err=True)
+        code = error.exit_code
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""`orchestrate plan`: counts, tokens, money and what already exists; spends nothing."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from cli.run_options import RunOptions, describe, options_from, run_name, run_options, run_store
+from cli.settings import json_option
+from orchestrator.estimate import TraitEstimate, estimate
+from orchestrator.plan import Plan
+from orchestrator.run_spec import RunSpec, settings_differences
+from orchestrator.traits import TraitDefinition
+from storage.artifacts import done_jobs
+from storage.run_record import open_run
+
+
+@click.command()
+@run_options
+@json_option
+def plan(as_json: bool, **values: Any) -> None:
+    """Show what a run would do, without spending anything (the same as extract --dry-run).
+
+    \b
+    orchestrate plan --traits refusal,evil --model google/gemma-2-2b-it --judge-model gpt-6-luna
+    """
+    options, _ = options_from(values)
+    spec, definitions = describe(options)
+    show_plan(options, spec, definitions, as_json=as_json)
+
+
+def show_plan(
+    options: RunOptions,
+    spec: RunSpec,
+    definitions: dict[str, TraitDefinition],
+    *,
+    as_json: bool,
+) -> None:
+    """Print the plan of the settings."""
+    name = run_name(options, spec)
+    store = run_store(options.runs_dir, name)
+    exists = store.exists("run.json")
+    differences = settings_differences(open_run(store).spec, spec) if exists else ()
+    done = done_jobs(store, definitions) if exists else set()
+    # half of the longest response is a fair guess before any was made
+    found = estimate(
+        Plan(spec), definitions, done=done, response_tokens=spec.sampling.max_new_tokens // 2
+    )
+    if as_json:
+        click.echo(json.dumps(_as_json(name, store.url, spec, found, differences), indent=2))
+        return
+    console = Console()
+    console.print(plan_table(found))
+    console.print(f"Run {name} in {store.url}{' (continues)' if exists else ''}.", highlight=False)
+    console.print(
+        f"Judge: {spec.judge.model} at {spec.judge.url}; {_money(spec)}.", highlight=False
+    )
+    for difference in differences:
+        console.print(
+            f"Not the recorded run's settings: {difference}.", style="red", highlight=False
+        )
+
+
+def plan_table(found: list[TraitEstimate]) -> Table:
+    """One row per trait and a total; tokens are estimates from the prompts' characters."""
+    table = Table(box=None, padding=(0, 2), header_style="bold", show_footer=True)
+    columns: list[tuple[str, list[str] | list[int], str | None]] = [
+        ("trait", [e.trait for e in found], "total"),
+        ("responses", [e.n_samples for e in found], None),
+        ("to generate", [e.n_to_generate for e in found], None),
+        ("judge calls", [e.n_calls for e in found], None),
+        ("judge tokens in (est.)", [e.judge_prompt_tokens for e in found], None),
+    ]
+    for heading, values, footer in columns:
+        shown = footer or f"{sum(map(int, values)):,}"
+        table.add_column(heading, footer=shown, justify="left" if footer else "right")
+    for row in zip(*(values for _, values, _ in columns), strict=True):
+        table.add_row(*(v if isinstance(v, str) else f"{v:,}" for v in row))
+    return table
+
+
+def _money(spec: RunSpec) -> str:
+    if spec.judge.url == "embedded":
+        return "runs on this machine and costs nothing"
+    return "its price is unknown here, so no sum is given"
+
+
+def _as_json(
+    name: str,
+    url: str,
+    spec: RunSpec,
+    found: list[TraitEstimate],
+    differences: tuple[str, ...],
+) -> dict[str, Any]:
+    traits = [
+        {**asdict(e), "n_to_generate": e.n_to_generate, "n_judge_calls": e.n_calls} for e in found
+    ]
+    return {
+        "run": name,
+        "url": url,
+        "judge": spec.judge.model_dump(),
+        "usd": 0.0 if spec.judge.url == "embedded" else None,
+        "traits": traits,
+        "differences": list(differences),
+        "n_samples": sum(e.n_samples for e in found),
+        "n_judge_calls": sum(e.n_calls for e in found),
+    }

@@ -1,0 +1,107 @@
+"""A set of child processes kept alive: started, restarted when they die, stopped together.
+
+Knows nothing of what they run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from orchestrator.errors import OrchestrateError
+from storage.child_process import die_with_parent
+
+# A process that dies this often within the window will not get well by itself.
+MAX_DEATHS = 5
+DEATH_WINDOW_S = 60.0
+STOP_TIMEOUT_S = 20.0
+
+
+def orchestrate(*arguments: str) -> list[str]:
+    """The command line of this program in a child; -P keeps the working folder off its path."""
+    return [sys.executable, "-P", "-m", "cli.main", *arguments]
+
+
+@dataclass
+class Child:
+    """One process to keep alive."""
+
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    log: Path | None = None
+    process: subprocess.Popen[bytes] | None = None
+    deaths: list[float] = field(default_factory=list)
+
+    def start(self) -> None:
+        """Start it, its output going to the log or to ours."""
+        with contextlib.ExitStack() as files:
+            output: IO[bytes] | None = None
+            if self.log is not None:
+                output = files.enter_context(self.log.open("ab"))
+            self.process = subprocess.Popen(
+                list(self.command),
+                env=dict(self.environment),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT if output else None,
+                preexec_fn=die_with_parent,
+                start_new_session=True,
+            )
+
+    def log_tail(self) -> str:
+        """The last lines of its log, for an error message."""
+        if self.log is None or not self.log.is_file():
+            return "see the lines above"
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-8:])
+
+
+class Processes:
+    """Children that live and end together."""
+
+    def __init__(self, children: Sequence[Child]) -> None:
+        self.children = list(children)
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[Processes]:
+        """Run them while the context is open."""
+        try:
+            for child in self.children:
+                child.start()
+            yield self
+        finally:
+            self.stop()
+
+    def tend(self) -> None:
+        """Restart what died; raises OrchestrateError when a child keeps dying."""
+        for child in self.children:
+            if child.process is None or child.process.poll() is None:
+                continue
+            now = time.monotonic()
+            child.deaths = [t for t in child.deaths if now - t < DEATH_WINDOW_S] + [now]
+            if len(child.deaths) >= MAX_DEATHS:
+                raise OrchestrateError(
+                    f"{child.name} died {MAX_DEATHS} times within {DEATH_WINDOW_S:.0f} s; its last "
+                    f"words:\n{child.log_tail()}"
+                )
+            child.start()
+
+    def stop(self) -> None:
+        """Ask all to end, then insist."""
+        alive = [c.process for c in self.children if c.process and c.process.poll() is None]
+        for process in alive:
+            process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        for process in alive:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=max(0.1, deadline - time.monotonic()))
+            if process.poll() is None:
+                process.kill()
+                process.wait()

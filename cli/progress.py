@@ -1,0 +1,128 @@
+"""What a person sees while a run goes on: a live table on a terminal, a plain line elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+from cli.counts import StageCount, TraitCount, total, trait_counts
+from orchestrator.plan import Plan
+from storage.broker_state import Failure
+
+PLAIN_EVERY_S = 10.0
+# Rates are over this window: long enough to be steady, short enough to show a stall.
+RATE_WINDOW_S = 60.0
+
+ReadMetrics = Callable[[str], dict[str, Any]]
+
+
+class Rates:
+    """Samples per second of the generate and judge stages over the last minute."""
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, int, int]] = deque()
+
+    def note(self, counts: list[TraitCount]) -> tuple[float, float]:
+        """Add what is done by now; returns both rates."""
+        now = time.monotonic()
+        self._seen.append((now, total(counts, "generate").done, total(counts, "judge").done))
+        while now - self._seen[0][0] > RATE_WINDOW_S:
+            self._seen.popleft()
+        first = self._seen[0]
+        span = max(now - first[0], 1e-9)
+        last = self._seen[-1]
+        return (last[1] - first[1]) / span, (last[2] - first[2]) / span
+
+
+class Progress:
+    """Shows a run's progress; a view of cli.drive."""
+
+    def __init__(self, console: Console, plan: Plan, *, read_metrics: ReadMetrics) -> None:
+        self._console, self._plan, self._read_metrics = console, plan, read_metrics
+        self._rates, self._verdicts = Rates(), dict[str, str]()
+        self._live: Live | None = None
+        self._next_line = time.monotonic() + PLAIN_EVERY_S
+
+    @contextlib.contextmanager
+    def shown(self) -> Iterator[Progress]:
+        """Show while the context is open."""
+        if not self._console.is_terminal:
+            yield self
+            return
+        with Live(console=self._console, refresh_per_second=4, transient=True) as self._live:
+            yield self
+
+    def update(self, done: set[str], failures: list[Failure]) -> None:
+        """See cli.drive.View."""
+        counts = trait_counts(self._plan, done)
+        for count in counts:
+            if count.is_reduced and count.trait not in self._verdicts:
+                self._verdicts[count.trait] = self._read_metrics(count.trait)["verdict"]
+        rates = self._rates.note(counts)
+        if self._live is not None:
+            self._live.update(self._table(counts, rates, failures))
+        elif time.monotonic() >= self._next_line:
+            self._console.print(_line(counts, rates, failures), highlight=False, soft_wrap=True)
+            self._next_line = time.monotonic() + PLAIN_EVERY_S
+
+    def _table(
+        self, counts: list[TraitCount], rates: tuple[float, float], failures: list[Failure]
+    ) -> Table:
+        table = Table(box=None, padding=(0, 2), caption=_line(counts, rates, failures))
+        table.caption_justify = "left"
+        for heading in ("trait", "generate", "", "judge", "", "verdict"):
+            table.add_column(heading)
+        for count in counts:
+            verdict = self._verdicts.get(count.trait, "")
+            table.add_row(
+                count.trait, *_bar(count.generate), *_bar(count.judge), styled_verdict(verdict)
+            )
+        return table
+
+
+def styled_verdict(verdict: str) -> str:
+    """The verdict with a mark that is readable without colour."""
+    marks = {
+        "usable": "[green]✓ usable[/green]",
+        "weak": "[yellow]~ weak[/yellow]",
+        "do not use": "[red]✗ do not use[/red]",
+    }
+    return marks.get(verdict, verdict)
+
+
+def _bar(count: StageCount) -> tuple[ProgressBar, str]:
+    return ProgressBar(count.total, count.done, width=20), f"{count.done}/{count.total}"
+
+
+def _line(counts: list[TraitCount], rates: tuple[float, float], failures: list[Failure]) -> str:
+    generated, judged = total(counts, "generate"), total(counts, "judge")
+    finished = sum(count.is_reduced for count in counts)
+    parts = [
+        f"generated {generated.done}/{generated.total} ({rates[0]:.1f}/s)",
+        f"judged {judged.done}/{judged.total} ({rates[1]:.1f}/s)",
+        f"traits {finished}/{len(counts)}",
+        f"time left {_time_left(judged, generated, rates)}",
+    ]
+    if failures:
+        parts.append(f"{len(failures)} jobs failed")
+    return ", ".join(parts)
+
+
+def _time_left(judged: StageCount, generated: StageCount, rates: tuple[float, float]) -> str:
+    waits = [
+        (count.total - count.done) / rate
+        for count, rate in ((generated, rates[0]), (judged, rates[1]))
+        if count.done < count.total and rate > 0
+    ]
+    if not waits:
+        return "unknown" if judged.done < judged.total else "seconds"
+    seconds = int(max(waits))
+    return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"

@@ -1,0 +1,40 @@
+"""What stands at the end of a run: which trait vectors are usable, and why the others are not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.table import Table
+
+from cli.progress import styled_verdict
+
+
+def verdict_table(metrics: list[dict[str, Any]]) -> Table:
+    """One row per trait; counts are responses."""
+    table = Table(box=None, padding=(0, 1), header_style="bold")
+    table.add_column("trait")
+    table.add_column("verdict")
+    for heading in ("contrast", "coherence", "generated", "kept +/-", "dropped", "unscored"):
+        table.add_column(heading, justify="right")
+    for one in metrics:
+        kept = one["n_kept"]
+        table.add_row(
+            one["trait"],
+            styled_verdict(one["verdict"]),
+            _number(one["contrast"]),
+            _number(one["coherence"]),
+            str(one["n_generated"]),
+            f"{kept['positive']}/{kept['negative']}",
+            str(sum(one["n_dropped"].values())),
+            str(sum(one["n_unscored"].values())),
+        )
+    return table
+
+
+def reasons(metrics: list[dict[str, Any]]) -> list[str]:
+    """A line for each trait that failed a gate."""
+    return [f"{one['trait']}: {'; '.join(one['reasons'])}" for one in metrics if one["reasons"]]
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"

@@ -1,0 +1,1 @@
+"""Decides: traits, plan, readiness, score rules, thresholds, verdicts. Pure: no I/O, no clock."""

@@ -1,0 +1,40 @@
+"""The errors users meet; each message is one sentence that says what is wrong and what to do.
+
+Knows nothing of where they are raised or how they are printed.
+"""
+
+from __future__ import annotations
+
+
+class OrchestrateError(Exception):
+    """Root of every error raised on purpose; `exit_code` is what the command ends with."""
+
+    exit_code = 1
+
+
+class UsageError(OrchestrateError):
+    """The request itself is wrong: a flag, a trait's name, settings that contradict a record."""
+
+    exit_code = 2
+
+
+class TraitFileError(UsageError):
+    """A trait definition cannot be read or is incomplete."""
+
+
+class BrokerError(OrchestrateError):
+    """No broker answers, or no worker listens on a queue the run needs."""
+
+    exit_code = 5
+
+
+class ModelError(OrchestrateError):
+    """The model cannot be loaded or is not one we can measure."""
+
+
+class JudgeError(OrchestrateError):
+    """The judge cannot be used: nobody answers, it refuses our key, or it gives no scores."""
+
+
+class StoreError(OrchestrateError):
+    """The run's record cannot be read or written."""

@@ -1,0 +1,87 @@
+"""What a run will ask for: samples, calls, tokens, before anything is spent.
+
+Tokens are estimated from the actual prompts' characters; the estimate says so. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from math import ceil
+
+from orchestrator.plan import Job, Plan
+from orchestrator.prompts import coherence_prompt
+from orchestrator.run_spec import TraitRef
+from orchestrator.traits import TraitDefinition
+
+# English in the tokenizers of current models: 4 to 4.7 characters a token; the low end is safe.
+CHARACTERS_PER_TOKEN = 4.0
+# Calls measured on gpt-4-class judges are charged one token for the number.
+COMPLETION_TOKENS = 1
+
+
+@dataclass(frozen=True)
+class TraitEstimate:
+    """What one trait still needs, and what exists already."""
+
+    trait: str
+    n_samples: int
+    n_generated: int
+    n_judged: int
+    judge_prompt_tokens: int
+
+    @property
+    def n_to_generate(self) -> int:
+        """Responses still to generate."""
+        return self.n_samples - self.n_generated
+
+    @property
+    def n_calls(self) -> int:
+        """Judge calls still to make: trait and coherence of each response."""
+        return 2 * (self.n_samples - self.n_judged)
+
+    @property
+    def judge_completion_tokens(self) -> int:
+        """Tokens the judge will answer with."""
+        return self.n_calls * COMPLETION_TOKENS
+
+
+def estimate(
+    plan: Plan,
+    definitions: Mapping[str, TraitDefinition],
+    *,
+    done: AbstractSet[str],
+    response_tokens: int,
+) -> list[TraitEstimate]:
+    """One estimate per trait; response_tokens is the assumed mean length of a response."""
+    return [
+        _trait_estimate(plan, t, definitions[t.name], done=done, response_tokens=response_tokens)
+        for t in plan.spec.traits
+    ]
+
+
+def _trait_estimate(
+    plan: Plan,
+    trait: TraitRef,
+    definition: TraitDefinition,
+    *,
+    done: AbstractSet[str],
+    response_tokens: int,
+) -> TraitEstimate:
+    generated = _n_done(plan, trait, "generate", done)
+    judged = _n_done(plan, trait, "judge", done)
+    questions = definition.questions[: trait.n_questions]
+    characters = sum(
+        len(definition.judge_prompt(q, "")) + len(coherence_prompt(q, "")) for q in questions
+    )
+    per_response = characters / len(questions) / CHARACTERS_PER_TOKEN + 2 * response_tokens
+    left = plan.n_samples(trait) - judged
+    return TraitEstimate(
+        trait.name, plan.n_samples(trait), generated, judged, ceil(left * per_response)
+    )
+
+
+def _n_done(plan: Plan, trait: TraitRef, stage: str, done: AbstractSet[str]) -> int:
+    jobs: list[Job] = plan.shard_jobs(trait, "generate" if stage == "generate" else "judge")
+    return sum(plan.n_samples_of(job) for job in jobs if job.key in done)

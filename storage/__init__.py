@@ -1,0 +1,1 @@
+"""Remembers: the run store, artifact keys, the Redis side. Knows nothing of models or judges."""

@@ -1,0 +1,132 @@
+"""Artifacts of jobs: data files named by their content, and a record that makes them count.
+
+A job is done when its record exists. The record is created last, carries the SHA-256 of every
+data file, and the first complete one wins; a second worker's files are removed again. Knows
+nothing of what is in the files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+
+from orchestrator.errors import StoreError
+from orchestrator.plan import Job
+from orchestrator.run_spec import WIRE_VERSION, canonical_json
+from storage.store import Store
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a finished job left: role -> (key, sha256), and facts about the work."""
+
+    job: str
+    files: dict[str, tuple[str, str]]
+    info: dict[str, object] = field(default_factory=dict)
+
+
+class DamagedArtifactError(StoreError):
+    """An artifact's bytes are not those that were stored: its job has to run again."""
+
+    def __init__(self, message: str, job: str) -> None:
+        super().__init__(message)
+        self.job = job
+
+
+def record_key(job: Job) -> str:
+    """Where a job's record lies: `probe.json`, `traits/refusal/judge/positive-003.json`."""
+    return f"{job.key}.json" if job.trait is None else f"traits/{job.key}.json"
+
+
+def publish(
+    store: Store, job: Job, *, files: Mapping[str, bytes], info: Mapping[str, object]
+) -> Record:
+    """Store a job's files and its record; returns the record that counts (ours or an earlier one).
+
+    `files` maps a role with its ending (`responses.parquet`) to bytes.
+    """
+    stored: dict[str, tuple[str, str]] = {}
+    for role, data in files.items():
+        digest = hashlib.sha256(data).hexdigest()
+        stem, _, ending = role.rpartition(".")
+        key = f"{record_key(job).removesuffix('.json')}.{stem}-{digest[:12]}.{ending}"
+        store.write(key, data)
+        stored[role] = (key, digest)
+    record = Record(job.key, stored, dict(info))
+    if store.create(record_key(job), _encode(record)):
+        return record
+    winner = load_record(store, job)
+    winning = {key for key, _ in winner.files.values()}
+    for key, _ in stored.values():
+        if key not in winning:
+            store.delete(key)
+    return winner
+
+
+def load_record(store: Store, job: Job) -> Record:
+    """A job's record; KeyError when the job is not done, DamagedArtifactError when unreadable."""
+    return _decode(store.read(record_key(job)), job)
+
+
+def read_file(store: Store, record: Record, role: str) -> bytes:
+    """A record's data file, checked against its checksum; raises DamagedArtifactError."""
+    key, digest = record.files[role]
+    try:
+        data = store.read(key)
+    except KeyError as error:
+        raise DamagedArtifactError(f"{key} is missing from {store.url}", record.job) from error
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise DamagedArtifactError(f"{key} in {store.url} is not what was stored", record.job)
+    return data
+
+
+def set_aside(store: Store, job: Job) -> None:
+    """Move a job's damaged record out of the way so that the job runs again; nothing is deleted."""
+    key = record_key(job)
+    try:
+        data = store.read(key)
+    except KeyError:
+        return
+    store.write(f"set-aside/{key}-{hashlib.sha256(data).hexdigest()[:12]}", data)
+    store.delete(key)
+
+
+def done_jobs(store: Store, traits: Iterable[str]) -> set[str]:
+    """Keys of all jobs whose record exists, by listing."""
+    done = {"probe"} if store.exists("probe.json") else set()
+    for trait in traits:
+        for key in store.list(f"traits/{trait}"):
+            relative = key.removeprefix("traits/")
+            # data files carry a role between the job's name and the ending
+            if key.endswith(".json") and _is_record(relative):
+                done.add(relative.removesuffix(".json"))
+    return done
+
+
+def _is_record(relative: str) -> bool:
+    parts = relative.split("/")
+    if len(parts) == 2:
+        return parts[1] == "reduce.json"
+    return len(parts) == 3 and parts[1] in ("generate", "judge") and parts[2].count(".") == 1
+
+
+def _encode(record: Record) -> bytes:
+    body = {"wire": WIRE_VERSION, **asdict(record)}
+    body["sha256"] = hashlib.sha256(canonical_json(body)).hexdigest()
+    return json.dumps(body, indent=1).encode()
+
+
+def _decode(data: bytes, job: Job) -> Record:
+    try:
+        body = json.loads(data)
+        digest = body.pop("sha256")
+        if hashlib.sha256(canonical_json(body)).hexdigest() != digest or body["job"] != job.key:
+            raise ValueError("checksum or job does not fit")
+        files = {role: (str(key), str(sha)) for role, (key, sha) in body["files"].items()}
+        return Record(body["job"], files, body["info"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DamagedArtifactError(
+            f"the record of {job.key} is damaged: {error}", job.key
+        ) from error

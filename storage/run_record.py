@@ -1,0 +1,101 @@
+"""A run's own files: run.json, the trait definitions, and the tables that people read.
+
+Knows nothing of queues or of how the results were computed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from orchestrator.errors import StoreError, UsageError
+from orchestrator.plan import Plan
+from orchestrator.run_spec import WIRE_VERSION, RunSpec, settings_differences
+from orchestrator.traits import TraitDefinition
+from storage.store import Store
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as recorded: where it is stored, what it is, and its id on the broker."""
+
+    store: Store
+    run_id: str
+    spec: RunSpec
+
+    @property
+    def plan(self) -> Plan:
+        """The plan that follows from the specification."""
+        return Plan(self.spec)
+
+
+def create_run(
+    store: Store,
+    spec: RunSpec,
+    *,
+    run_id: str,
+    definitions: Mapping[str, TraitDefinition],
+    provenance: Mapping[str, object],
+) -> Run:
+    """Record a run, or continue the recorded one when its settings are the same.
+
+    Raises UsageError naming each setting that differs from the recorded run.
+    """
+    for name, definition in definitions.items():
+        body = json.dumps(definition.to_json(), indent=2, ensure_ascii=False).encode()
+        store.create(f"traits/{name}/definition.json", body)
+    body_run = {
+        "wire": WIRE_VERSION,
+        "run_id": run_id,
+        "spec_sha256": spec.digest(),
+        "spec": spec.model_dump(mode="json"),
+        "provenance": dict(provenance),
+    }
+    store.create("run.json", json.dumps(body_run, indent=2).encode())
+    run = open_run(store)
+    differences = settings_differences(run.spec, spec)
+    if differences:
+        raise UsageError(
+            f"{store.url} belongs to another run's settings ({'; '.join(differences)}): "
+            "choose another --run name, or repeat the recorded settings"
+        )
+    return run
+
+
+def open_run(store: Store) -> Run:
+    """The recorded run; raises UsageError when there is none, StoreError when it is unreadable."""
+    try:
+        body = json.loads(store.read("run.json"))
+        wire = body["wire"]
+        if wire != WIRE_VERSION:
+            raise StoreError(
+                f"{store.url} was written with wire version {wire}, this program speaks "
+                f"{WIRE_VERSION}: use the same version of orchestrate on every machine"
+            )
+        return Run(store, str(body["run_id"]), RunSpec.model_validate(body["spec"]))
+    except KeyError as error:
+        if error.args == ("run.json",):
+            raise UsageError(
+                f"there is no run at {store.url}: check --runs-dir and the name"
+            ) from error
+        raise StoreError(f"{store.url}/run.json lacks {error}") from error
+    except (json.JSONDecodeError, UnicodeDecodeError, ValidationError, TypeError) as error:
+        raise StoreError(f"{store.url}/run.json cannot be read: {error}") from error
+
+
+def load_definition(run: Run, trait: str) -> TraitDefinition:
+    """The definition a trait was planned with; raises StoreError when it changed since."""
+    try:
+        data = json.loads(run.store.read(f"traits/{trait}/definition.json"))
+    except (KeyError, json.JSONDecodeError) as error:
+        raise StoreError(f"the definition of {trait} in {run.store.url} cannot be read") from error
+    definition = TraitDefinition.from_json(trait, data)
+    if definition.fingerprint() != run.spec.trait(trait).fingerprint:
+        raise StoreError(
+            f"the definition of {trait} in {run.store.url} was changed after the run was planned: "
+            "restore it, or start a new run"
+        )
+    return definition

@@ -1,0 +1,207 @@
+"""Where a run's record lives: bytes under slash-separated keys, on any fsspec URL.
+
+A value appears whole or not at all, and the first complete one created under a key wins. Knows
+nothing of what the bytes mean.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from orchestrator.errors import StoreError
+
+
+class Store(Protocol):
+    """Bytes under keys. Keys are relative, slash-separated, and cannot leave the store."""
+
+    url: str
+
+    def read(self, key: str) -> bytes:
+        """The bytes under a key; raises KeyError when there are none."""
+
+    def write(self, key: str, data: bytes) -> None:
+        """Put bytes under a key, replacing what was there in one step."""
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Put bytes under a key that has none; False when another writer was first."""
+
+    def exists(self, key: str) -> bool:
+        """Whether a key has bytes."""
+
+    def list(self, prefix: str) -> set[str]:
+        """All keys directly or indirectly under a folder-like prefix."""
+
+    def delete(self, key: str) -> None:
+        """Remove a key; nothing happens when it is absent."""
+
+    def at(self, prefix: str) -> Store:
+        """The store below a prefix."""
+
+
+def open_store(url: str) -> Store:
+    """The store of an fsspec URL or a local path; creates nothing yet."""
+    try:
+        fs, root = fsspec.core.url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise StoreError(f"cannot open {url!r} as a place for runs: {error}") from error
+    if isinstance(fs, LocalFileSystem):
+        return LocalStore(Path(root))
+    return ObjectStore(fs, root, url.rstrip("/"))
+
+
+class LocalStore:
+    """A folder, local or shared: temporary name, fsync, then rename or hard link."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+        self.url = str(self.root)
+
+    def read(self, key: str) -> bytes:
+        """See Store."""
+        try:
+            return self._path(key).read_bytes()
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise KeyError(key) from error
+        except OSError as error:
+            raise StoreError(f"cannot read {self._path(key)}: {error.strerror}") from error
+
+    def write(self, key: str, data: bytes) -> None:
+        """See Store."""
+        with self._temporary(key, data) as temporary:
+            temporary.replace(self._path(key))
+            _sync_folder(self._path(key).parent)
+
+    def create(self, key: str, data: bytes) -> bool:
+        """See Store."""
+        with self._temporary(key, data) as temporary:
+            try:
+                # link fails when the name exists, also between two hosts on a shared folder
+                os.link(temporary, self._path(key))
+            except FileExistsError:
+                return False
+            _sync_folder(self._path(key).parent)
+            return True
+
+    def exists(self, key: str) -> bool:
+        """See Store."""
+        return self._path(key).is_file()
+
+    def list(self, prefix: str) -> set[str]:
+        """See Store."""
+        folder = self._path(prefix) if prefix else self.root
+        found = (p for p in folder.rglob("*") if not p.name.startswith(".tmp-") and p.is_file())
+        return {p.relative_to(self.root).as_posix() for p in found}
+
+    def delete(self, key: str) -> None:
+        """See Store."""
+        self._path(key).unlink(missing_ok=True)
+
+    def at(self, prefix: str) -> LocalStore:
+        """See Store."""
+        return LocalStore(self._path(prefix))
+
+    def _path(self, key: str) -> Path:
+        return self.root / checked_key(key)
+
+    @contextlib.contextmanager
+    def _temporary(self, key: str, data: bytes) -> Iterator[Path]:
+        path = self._path(key)
+        temporary = path.parent / f".tmp-{uuid.uuid4().hex}"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            yield temporary
+        except OSError as error:
+            raise _write_error(path, error) from error
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+class ObjectStore:
+    """An object store through fsspec: a put is whole by nature, a create is a conditional put."""
+
+    def __init__(self, fs: fsspec.AbstractFileSystem, root: str, url: str) -> None:
+        self._fs, self._root, self.url = fs, root.rstrip("/"), url
+
+    def read(self, key: str) -> bytes:
+        """See Store."""
+        try:
+            return bytes(self._fs.cat_file(self._path(key)))
+        except FileNotFoundError as error:
+            raise KeyError(key) from error
+
+    def write(self, key: str, data: bytes) -> None:
+        """See Store."""
+        self._fs.pipe_file(self._path(key), data)
+
+    def create(self, key: str, data: bytes) -> bool:
+        """See Store."""
+        try:
+            self._fs.pipe_file(self._path(key), data, mode="create")
+        except FileExistsError:
+            return False
+        return True
+
+    def exists(self, key: str) -> bool:
+        """See Store."""
+        # other hosts write here, so what this host listed a while ago is no answer
+        self._fs.invalidate_cache()
+        return bool(self._fs.exists(self._path(key)))
+
+    def list(self, prefix: str) -> set[str]:
+        """See Store."""
+        self._fs.invalidate_cache()
+        found = self._fs.find(self._path(prefix) if prefix else self._root)
+        return {str(p)[len(self._root) :].lstrip("/") for p in found}
+
+    def delete(self, key: str) -> None:
+        """See Store."""
+        with contextlib.suppress(FileNotFoundError):
+            self._fs.rm_file(self._path(key))
+
+    def at(self, prefix: str) -> ObjectStore:
+        """See Store."""
+        return ObjectStore(self._fs, self._path(prefix), f"{self.url}/{checked_key(prefix)}")
+
+    def _path(self, key: str) -> str:
+        return f"{self._root}/{checked_key(key)}"
+
+
+def checked_key(key: str) -> str:
+    """The key itself; raises StoreError for one that could leave the store."""
+    parts = key.split("/")
+    if any(p in ("", ".", "..") or "\\" in p or "\0" in p for p in parts):
+        raise StoreError(f"{key!r} is not a key inside a run")
+    return key
+
+
+def _write_error(path: Path, error: OSError) -> StoreError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StoreError(
+            f"no space left to write {path}: free some and run the same command again, "
+            "what is stored already is kept"
+        )
+    return StoreError(f"cannot write {path}: {error.strerror}; check the folder's permissions")
+
+
+def _sync_folder(folder: Path) -> None:
+    # a rename is durable only once its folder is; some file systems refuse to sync a folder
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,130 @@
+"""What a trait's reduce leaves for people: the samples table, persona_vectors' CSVs, metrics.json.
+
+Knows nothing of how scores or vectors were computed.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from orchestrator.plan import Polarity
+from orchestrator.scores import Score
+from orchestrator.threshold import Judged, Outcome
+from storage.responses import Response, json_bytes, parquet_bytes
+from storage.store import Store
+
+CSV_NAMES: dict[Polarity, str] = {"positive": "pos", "negative": "neg"}
+
+
+@dataclass(frozen=True)
+class SampleResult:
+    """One sample with everything that is known of it."""
+
+    judged: Judged
+    outcome: Outcome
+    response: Response
+    instruction: str
+    question: str
+
+    @property
+    def trait_score(self) -> float | None:
+        """The trait score, None when unscored."""
+        return self.judged.trait.value if isinstance(self.judged.trait, Score) else None
+
+    @property
+    def coherence_score(self) -> float | None:
+        """The coherence score, None when unscored."""
+        verdict = self.judged.coherence
+        return verdict.value if isinstance(verdict, Score) else None
+
+
+_SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("seed", pa.int64()),
+        ("trait", pa.string()),
+        ("polarity", pa.string()),
+        ("instruction", pa.string()),
+        ("instruction_index", pa.int32()),
+        ("question", pa.string()),
+        ("question_index", pa.int32()),
+        ("rollout", pa.int32()),
+        ("prompt", pa.string()),
+        ("response", pa.string()),
+        ("prompt_token_ids", pa.list_(pa.int32())),
+        ("response_token_ids", pa.list_(pa.int32())),
+        ("finish", pa.string()),
+        ("trait_score", pa.float64()),
+        ("coherence_score", pa.float64()),
+        ("status", pa.string()),
+        ("reason", pa.string()),
+    ]
+)
+
+
+def write_samples(store: Store, trait: str, results: Sequence[SampleResult]) -> None:
+    """responses.parquet and the two CSVs; rows go question, instruction, rollout."""
+    ordered = sorted(results, key=_order)
+    table = pa.Table.from_pylist([_row(one) for one in ordered], schema=_SCHEMA)
+    store.write(f"traits/{trait}/responses.parquet", parquet_bytes(table))
+    for polarity, name in CSV_NAMES.items():
+        side = [one for one in ordered if one.judged.sample.polarity == polarity]
+        store.write(f"traits/{trait}/responses/{name}.csv", _csv(trait, name, side))
+
+
+def write_metrics(store: Store, trait: str, metrics: dict[str, Any]) -> None:
+    """metrics.json, replaced whole."""
+    store.write(f"traits/{trait}/metrics.json", json_bytes(metrics))
+
+
+def read_metrics(store: Store, trait: str) -> dict[str, Any]:
+    """A trait's metrics; raises KeyError before the trait is reduced."""
+    found: dict[str, Any] = json.loads(store.read(f"traits/{trait}/metrics.json"))
+    return found
+
+
+def _order(one: SampleResult) -> tuple[bool, int, int, int]:
+    sample = one.judged.sample
+    return (sample.polarity == "negative", sample.question, sample.instruction, sample.rollout)
+
+
+def _row(one: SampleResult) -> dict[str, object]:
+    sample, response = one.judged.sample, one.response
+    return {
+        **vars(response),
+        "trait": sample.trait,
+        "polarity": sample.polarity,
+        "instruction": one.instruction,
+        "instruction_index": sample.instruction,
+        "question": one.question,
+        "question_index": sample.question,
+        "rollout": sample.rollout,
+        "trait_score": one.trait_score,
+        "coherence_score": one.coherence_score,
+        "status": one.outcome.status,
+        "reason": one.outcome.reason,
+    }
+
+
+def _csv(trait: str, name: str, side: Sequence[SampleResult]) -> bytes:
+    """persona_vectors' columns and order; an unscored sample has an empty score, as its None."""
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["question", "prompt", "answer", "question_id", trait, "coherence"])
+    for one in side:
+        sample = one.judged.sample
+        question_id = f"{trait}_{sample.question}_{name}_{sample.instruction}"
+        texts = [one.question, one.response.prompt, one.response.response, question_id]
+        writer.writerow([*texts, _cell(one.trait_score), _cell(one.coherence_score)])
+    return buffer.getvalue().encode()
+
+
+def _cell(score: float | None) -> str:
+    return "" if score is None else repr(score)

@@ -1,0 +1,63 @@
+"""The Celery app: queues, delivery settings, and nothing that a task does.
+
+Delivery: at least once. A worker renews its leases while it lives (tasks/lease.py), so the
+visibility timeout can be short: a killed worker's job runs elsewhere within it, and a healthy
+job of any length is delivered once.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from celery import Celery
+from kombu import Queue
+
+WorkerKind = Literal["gpu", "judge", "reduce"]
+QUEUES: tuple[WorkerKind, ...] = ("gpu", "judge", "reduce")
+
+# How long a dead worker's job waits for another; leases are renewed four times as often.
+VISIBILITY_TIMEOUT_S = 30
+
+TASK_NAMES = {
+    "probe": "judge.probe",
+    "generate": "gpu.generate",
+    "judge": "judge.judge",
+    "reduce": "reduce.reduce",
+}
+"""Stage -> task; the part before the dot is the queue."""
+
+
+def make_app(broker_url: str) -> Celery:
+    """The app on a broker; connects to nothing yet."""
+    app = Celery("orchestrate", broker=broker_url)
+    app.conf.update(
+        task_queues=[Queue(name) for name in QUEUES],
+        task_default_queue="reduce",
+        task_routes={name: {"queue": name.partition(".")[0]} for name in TASK_NAMES.values()},
+        accept_content=["json"],
+        task_serializer="json",
+        result_serializer="json",
+        # completion is an artifact, not a result
+        task_ignore_result=True,
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        worker_prefetch_multiplier=1,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_send_task_events=True,
+        task_send_sent_event=True,
+        task_track_started=True,
+        worker_hijack_root_logger=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_transport_options={
+            "visibility_timeout": VISIBILITY_TIMEOUT_S,
+            "unacked_restore_interval": 1,
+            "unacked_restore_throttle": 1,
+            "unacked_mutex_expire": 5,
+            "socket_timeout": 30,
+            "socket_connect_timeout": 10,
+            "socket_keepalive": True,
+            "health_check_interval": 10,
+        },
+    )
+    return app

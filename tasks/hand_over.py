@@ -1,0 +1,57 @@
+"""Sending: puts ready jobs on their queues, once each, and hands over when a job is done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from celery import Celery
+
+from orchestrator.plan import Job
+from orchestrator.readiness import followers, is_ready
+from orchestrator.run_spec import WIRE_VERSION
+from storage.artifacts import set_aside
+from storage.broker_state import BrokerState
+from storage.run_record import Run
+from tasks.app import TASK_NAMES
+
+
+def submit(app: Celery, state: BrokerState, run: Run, *, jobs: Iterable[Job]) -> int:
+    """Send the jobs that are not out already; returns how many were sent."""
+    sent = 0
+    for job in jobs:
+        if state.claim(job.key):
+            send(app, run, job)
+            sent += 1
+    return sent
+
+
+def send(app: Celery, run: Run, job: Job) -> None:
+    """Put one job's message on its queue; what Flower shows is the job's key and the run's name."""
+    name = run.store.url.rstrip("/").rpartition("/")[2]
+    app.send_task(
+        TASK_NAMES[job.stage],
+        kwargs={"wire": WIRE_VERSION, "run": run.store.url, "job": job.key},
+        argsrepr="()",
+        kwargsrepr=f"{job.key} (run {name})",
+    )
+
+
+def hand_over(app: Celery, state: BrokerState, run: Run, *, done: Job) -> None:
+    """Note that a job is done and send whatever that makes ready."""
+    state.mark_done([done.key])
+    next_jobs = followers(run.plan, done)
+    if next_jobs:
+        known = state.done()
+        submit(app, state, run, jobs=[j for j in next_jobs if is_ready(run.plan, j, known)])
+
+
+def run_again(app: Celery, state: BrokerState, run: Run, *, damaged: Job, wanted_by: Job) -> None:
+    """Set a damaged artifact aside and send its job; what was made from it goes with it."""
+    stale = [damaged]
+    if damaged.stage == "generate":
+        # other texts may come out on a GPU, so verdicts on the old ones are void
+        stale += followers(run.plan, damaged)
+    for job in stale:
+        set_aside(run.store, job)
+    state.mark_undone([job.key for job in (*stale, wanted_by)])
+    submit(app, state, run, jobs=[damaged])

@@ -1,0 +1,72 @@
+"""A judge for tests: a real HTTP server whose answers a test scripts, and which counts its calls."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+Answer = Callable[[dict[str, Any], int], Response]
+"""(request body, number of this call from 0) -> response."""
+
+
+@dataclass
+class HttpJudge:
+    """A running server: its URL and what it was asked."""
+
+    url: str
+    asked: list[dict[str, Any]] = field(default_factory=list)
+    keys: list[str] = field(default_factory=list)
+
+
+@contextlib.contextmanager
+def http_judge(answer: Answer) -> Iterator[HttpJudge]:
+    """Serve on a free loopback port while the context is open."""
+    judge = HttpJudge("")
+
+    async def chat(request: Request) -> Response:
+        body = await request.json()
+        judge.asked.append(body)
+        judge.keys.append(request.headers.get("authorization", ""))
+        return answer(body, len(judge.asked) - 1)
+
+    app = Starlette(routes=[Route("/v1/chat/completions", chat, methods=["POST"])])
+    server = uvicorn.Server(
+        uvicorn.Config(app, port=0, log_level="error", lifespan="off", access_log=False)
+    )
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.005)
+    judge.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/v1"
+    try:
+        yield judge
+    finally:
+        server.should_exit = True
+        thread.join(timeout=5)
+
+
+def verdict(pairs: list[tuple[str, float]] | None, *, text: str = "50") -> JSONResponse:
+    """A chat completion with these first-token probabilities, or none."""
+    tops = [{"token": t, "logprob": math.log(p), "bytes": None} for t, p in pairs or []]
+    logprobs = {"content": [{**tops[0], "top_logprobs": tops}]} if tops else None
+    message = {"role": "assistant", "content": text}
+    choice = {"index": 0, "finish_reason": "stop", "message": message, "logprobs": logprobs}
+    usage = {"prompt_tokens": 7, "completion_tokens": 1, "total_tokens": 8}
+    body = {"id": "x", "object": "chat.completion", "created": 0, "model": "test"}
+    return JSONResponse({**body, "choices": [choice], "usage": usage})
+
+
+def error(status: int, message: str, **headers: str) -> JSONResponse:
+    """An error in OpenAI's form."""
+    return JSONResponse({"error": {"message": message}}, status_code=status, headers=headers)

@@ -1,0 +1,107 @@
+"""Small random models of the families people run, with a byte tokenizer: made in code, saved to a folder.
+
+Knows nothing about the engine; a model is loaded from its folder like any other.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+
+SPECIALS = ["<pad>", "<bos>", "<end>", "<system>", "<user>", "<assistant>"]
+TEMPLATE = (
+    "<bos>{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}<end>{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+# Gemma's templates refuse a system turn like this.
+NO_SYSTEM_TEMPLATE = (
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}"
+    "{% endif %}" + TEMPLATE
+)
+SHAPE = {
+    "vocab_size": 272,
+    "hidden_size": 48,
+    "intermediate_size": 80,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+    # Larger than usual, so that the next token is neither certain nor uniform.
+    "initializer_range": 0.2,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+WINDOW = 12
+EXPERTS = {"num_experts_per_tok": 2}
+FAMILIES: dict[str, dict[str, object]] = {
+    "llama": {"head_dim": 12},
+    "gemma2": {
+        "head_dim": 12,
+        "sliding_window": WINDOW,
+        "query_pre_attn_scalar": 12,
+        "attn_logit_softcapping": 5.0,
+        "final_logit_softcapping": 8.0,
+    },
+    "gemma3_text": {
+        "head_dim": 12,
+        "sliding_window": WINDOW,
+        "query_pre_attn_scalar": 12,
+        "layer_types": ["sliding_attention", "sliding_attention", "full_attention"] * 2,
+        "num_hidden_layers": 6,
+    },
+    "qwen2": {},
+    "qwen3": {"head_dim": 16},
+    "qwen3_moe": {
+        "head_dim": 16,
+        "num_experts": 4,
+        "moe_intermediate_size": 32,
+        "norm_topk_prob": True,
+        **EXPERTS,
+    },
+    "mistral": {"head_dim": 12, "sliding_window": WINDOW},
+    "olmo2": {},
+    "phi3": {"sliding_window": WINDOW},
+    "gpt_oss": {
+        "head_dim": 12,
+        "sliding_window": WINDOW,
+        "num_local_experts": 4,
+        **EXPERTS,
+    },
+}
+
+
+def byte_tokenizer(template: str | None = TEMPLATE) -> PreTrainedTokenizerFast:
+    """One token per byte, after the special tokens; with a chat template unless it is None."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: i for i, token in enumerate([*SPECIALS, *letters])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in SPECIALS])
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<bos>", eos_token="<end>"
+    )
+    fast.chat_template = template
+    return fast
+
+
+def save_tiny_model(
+    folder: Path,
+    family: str,
+    *,
+    dtype: torch.dtype = torch.float32,
+    template: str | None = TEMPLATE,
+    changes: dict[str, object] | None = None,
+) -> str:
+    """Build a random model of the family in the folder and return its path; `changes` override its shape."""
+    settings = {**SHAPE, **FAMILIES.get(family, {}), **(changes or {})}
+    torch.manual_seed(sum(family.encode()))
+    config = AutoConfig.for_model(family, **settings)
+    model = AutoModelForCausalLM.from_config(config).to(dtype)
+    model.save_pretrained(folder)
+    byte_tokenizer(template).save_pretrained(folder)
+    return str(folder)

@@ -1,0 +1,149 @@
+"""The plain core for models whose cache the engine cannot hold: generate in batches, then a second pass.
+
+Same requests, same seeds and same measurements as the continuous-refill core; only slower.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+
+from orchestrator.errors import ModelError
+from workers.generation import EngineStats, Finish, Generation, GenerationRequest
+from workers.memory import release_reserve
+from workers.model import LoadedModel
+from workers.out_of_memory import is_out_of_memory
+from workers.sampler import RowSampling, draw, uniforms
+from workers.teacher_forced import teacher_forced
+
+MOST_ROWS = 32
+
+
+class GenerateCore:
+    """Takes the waiting requests batch by batch; a step is a whole batch."""
+
+    def __init__(self, model: LoadedModel, *, max_rows: int | None = None) -> None:
+        self._model = model
+        self._pending: deque[GenerationRequest] = deque()
+        self._limit = max_rows or MOST_ROWS
+        self.stats = EngineStats()
+
+    @property
+    def has_work(self) -> bool:
+        """True while a request waits."""
+        return bool(self._pending)
+
+    def add(self, requests: Iterable[GenerationRequest]) -> None:
+        """Queue requests behind those that wait."""
+        self._pending.extend(requests)
+
+    def discard(self, keys: Iterable[str]) -> None:
+        """Forget waiting requests."""
+        gone = frozenset(keys)
+        self._pending = deque(r for r in self._pending if r.key not in gone)
+
+    @torch.inference_mode()
+    def step(self) -> list[Generation]:
+        """Generate and measure one batch. Out of memory halves the batch and loses no request."""
+        batch = list(self._pending)[: self._limit]
+        try:
+            finished = self._run(batch) if batch else []
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            self._halve(len(batch), error)
+            return []
+        for _ in batch:
+            self._pending.popleft()
+        return finished
+
+    def _run(self, batch: list[GenerationRequest]) -> list[Generation]:
+        started = time.perf_counter()
+        responses = [self._cut(r, ids) for r, ids in zip(batch, self._texts(batch), strict=True)]
+        generated = time.perf_counter()
+        prompts = [request.prompt_ids for request in batch]
+        means = teacher_forced(self._model, prompts, [ids for ids, _ in responses])
+        self._count(batch, responses, generated - started, time.perf_counter() - generated)
+        return [
+            Generation(request.key, ids, finish, *(part[row] for part in means))
+            for row, (request, (ids, finish)) in enumerate(zip(batch, responses, strict=True))
+        ]
+
+    def _texts(self, batch: list[GenerationRequest]) -> list[list[int]]:
+        width = max(len(request.prompt_ids) for request in batch)
+        ids = torch.zeros(len(batch), width, dtype=torch.long)
+        real = torch.zeros_like(ids)
+        for row, request in enumerate(batch):
+            ids[row, width - len(request.prompt_ids) :] = torch.tensor(request.prompt_ids)
+            real[row, width - len(request.prompt_ids) :] = 1
+        stops = sorted(self._model.stop_ids)
+        settings = GenerationConfig(
+            max_new_tokens=max(request.sampling.max_new_tokens for request in batch),
+            do_sample=False,
+            eos_token_id=stops or None,
+            pad_token_id=stops[0] if stops else 0,
+        )
+        made: Tensor = self._model.model.generate(
+            ids.to(self._model.device),
+            attention_mask=real.to(self._model.device),
+            generation_config=settings,
+            logits_processor=LogitsProcessorList([_SeededDraw(batch, width)]),
+        )
+        rows: list[list[int]] = made[:, width:].tolist()
+        return rows
+
+    def _cut(self, request: GenerationRequest, made: list[int]) -> tuple[tuple[int, ...], Finish]:
+        made = made[: request.sampling.max_new_tokens]
+        for length, token in enumerate(made):
+            if token in self._model.stop_ids:
+                return tuple(made[:length]), "stop"
+        return tuple(made), "length"
+
+    def _count(
+        self,
+        batch: list[GenerationRequest],
+        responses: list[tuple[tuple[int, ...], Finish]],
+        generating: float,
+        measuring: float,
+    ) -> None:
+        stats = self.stats
+        stats.decode_seconds += generating
+        stats.capture_seconds += measuring
+        stats.prompt_tokens += sum(len(request.prompt_ids) for request in batch)
+        stats.prefilled_tokens += sum(len(request.prompt_ids) for request in batch)
+        stats.response_tokens += sum(len(ids) for ids, _ in responses)
+        stats.finished += len(batch)
+        stats.peak_rows = max(stats.peak_rows, len(batch))
+        stats.steps += 1
+
+    def _halve(self, size: int, error: BaseException) -> None:
+        if size <= 1:
+            raise ModelError(
+                "One response alone does not fit in the device's memory: lower the limit on "
+                "tokens, or use a smaller dtype or model."
+            ) from error
+        self._limit = size // 2
+        self.stats.halvings += 1
+        release_reserve(self._model.device)
+
+
+class _SeededDraw(LogitsProcessor):  # type: ignore[misc]  # transformers is untyped
+    """Leaves only the token that each row's own random stream draws, which greedy search then takes."""
+
+    def __init__(self, batch: list[GenerationRequest], prompt_width: int) -> None:
+        self._sampling = RowSampling.of([request.sampling for request in batch])
+        longest = max(request.sampling.max_new_tokens for request in batch)
+        self._uniforms = np.stack([uniforms(request.seed, longest) for request in batch])
+        self._prompt_width = prompt_width
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        step = input_ids.shape[1] - self._prompt_width
+        tokens = draw(scores, self._uniforms[:, step], self._sampling)
+        only = torch.full_like(scores, float("-inf"))
+        return only.scatter_(1, tokens.unsqueeze(1), 0.0)

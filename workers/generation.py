@@ -1,0 +1,96 @@
+"""What is asked of the engine and what it returns: requests, sampling settings, generations, statistics.
+
+Knows nothing about models; every value is plain data.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Finish = Literal["stop", "length"]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are drawn: temperature 0 is greedy, top_p 1 and top_k 0 are off.
+
+    Raises ValueError for settings outside their range.
+    """
+
+    max_new_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens is {self.max_new_tokens}: it must be 1 or more")
+        if self.temperature < 0:
+            raise ValueError(f"temperature is {self.temperature}: it must be 0 or more")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p is {self.top_p}: it must be above 0 and at most 1")
+        if self.top_k < 0:
+            raise ValueError(f"top_k is {self.top_k}: it must be 0 (off) or more")
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    """One response to generate; key is the caller's own and unique among the requests in flight.
+
+    The same prompt, seed and sampling give the same response, whatever else is generated beside it
+    (promised on a CPU in float32; elsewhere rounding can differ with the batch and rarely flips a token).
+    """
+
+    key: str
+    prompt_ids: tuple[int, ...]
+    seed: int
+    sampling: Sampling
+
+    def __post_init__(self) -> None:
+        if not self.prompt_ids:
+            raise ValueError(f"request {self.key!r} has an empty prompt: render a chat first")
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One response and its mean activations, each [L+1, d_model], row L the last block's raw output.
+
+    `response_ids` excludes the end-of-turn token, so does `response_avg`. A model may stop at once: then
+    `response_ids` is empty, `response_avg` is all zeros, and the caller must treat it as unusable.
+    """
+
+    key: str
+    response_ids: tuple[int, ...]
+    finish: Finish
+    response_avg: NDArray[np.float32]
+    prompt_avg: NDArray[np.float32]
+    prompt_last: NDArray[np.float32]
+
+
+@dataclass
+class EngineStats:
+    """Counts and seconds since the engine started; forward seconds end when the tokens reach the host."""
+
+    prefill_seconds: float = 0.0
+    decode_seconds: float = 0.0
+    sample_seconds: float = 0.0
+    capture_seconds: float = 0.0
+    prompt_tokens: int = 0
+    prefilled_tokens: int = 0
+    response_tokens: int = 0
+    finished: int = 0
+    steps: int = 0
+    row_steps: int = 0
+    peak_rows: int = 0
+    columns_read: int = 0
+    columns_live: int = 0
+    halvings: int = 0
+
+    @property
+    def forward_seconds(self) -> float:
+        """Seconds in which the model worked: prefill, decoding, drawing and capture."""
+        return self.prefill_seconds + self.decode_seconds + self.sample_seconds + self.capture_seconds

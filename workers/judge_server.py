@@ -1,0 +1,119 @@
+"""The local judge's HTTP side: `/v1/models` and `/v1/chat/completions` with logprobs.
+
+Speaks OpenAI's protocol, so the real client is the only judge path in the code. Knows nothing of
+how a backend scores: it gets a prompt and returns a distribution over reply tokens.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from orchestrator.errors import OrchestrateError
+
+MAX_TOP_LOGPROBS = 20
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A judge's answer: reply tokens with their probabilities, the likeliest first."""
+
+    candidates: Sequence[tuple[str, float]]
+    prompt_tokens: int
+
+
+Backend = Callable[[str], Awaitable[Reply]]
+"""Scores the user's prompt; raises OrchestrateError for one it cannot judge."""
+
+
+class Message(BaseModel):
+    """One turn of the chat."""
+
+    role: str
+    content: str
+
+
+class ChatRequest(BaseModel):
+    """The part of OpenAI's request that we read; the rest is accepted and ignored."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    model: str
+    messages: list[Message] = Field(min_length=1)
+    logprobs: bool = False
+    top_logprobs: int = Field(default=0, ge=0, le=MAX_TOP_LOGPROBS)
+
+
+def make_server(backend: Backend, *, model_name: str, api_key: str | None = None) -> Starlette:
+    """The application; with an api_key, requests must carry it as a bearer token."""
+
+    async def models(request: Request) -> JSONResponse:
+        body = {"id": model_name, "object": "model", "created": 0, "owned_by": "orchestrate"}
+        return JSONResponse({"object": "list", "data": [body]})
+
+    async def chat(request: Request) -> JSONResponse:
+        if api_key is not None and request.headers.get("authorization") != f"Bearer {api_key}":
+            return _error(401, "the judge server was started with a key and this is not it")
+        try:
+            asked = ChatRequest.model_validate_json(await request.body())
+        except ValidationError as error:
+            return _error(400, f"not a chat completion request: {error.errors()[0]['msg']}")
+        if asked.model != model_name:
+            return _error(404, f"this server judges as {model_name!r}, not {asked.model!r}")
+        try:
+            reply = await backend(asked.messages[-1].content)
+        except OrchestrateError as error:
+            return _error(400, str(error))
+        return JSONResponse(_completion(asked, reply))
+
+    return Starlette(
+        routes=[
+            Route("/v1/models", models),
+            Route("/v1/chat/completions", chat, methods=["POST"]),
+        ]
+    )
+
+
+def _completion(asked: ChatRequest, reply: Reply) -> dict[str, object]:
+    text = reply.candidates[0][0]
+    choice: dict[str, object] = {
+        "index": 0,
+        "finish_reason": "stop",
+        "message": {"role": "assistant", "content": text},
+        "logprobs": None,
+    }
+    if asked.logprobs:
+        tops = [_token(t, p) for t, p in reply.candidates[: asked.top_logprobs]]
+        choice["logprobs"] = {"content": [{**_token(*reply.candidates[0]), "top_logprobs": tops}]}
+    return {
+        "id": f"chatcmpl-{uuid.uuid4().hex}",
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": asked.model,
+        "choices": [choice],
+        "usage": {
+            "prompt_tokens": reply.prompt_tokens,
+            "completion_tokens": 1,
+            "total_tokens": reply.prompt_tokens + 1,
+        },
+    }
+
+
+def _token(text: str, probability: float) -> dict[str, object]:
+    logprob = math.log(max(probability, 1e-30))
+    return {"token": text, "logprob": logprob, "bytes": list(text.encode())}
+
+
+def _error(status: int, message: str) -> JSONResponse:
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    body = {"error": {"message": message, "type": kind, "param": None, "code": None}}
+    return JSONResponse(body, status_code=status)

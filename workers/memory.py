@@ -1,0 +1,46 @@
+"""How much of a device's memory is free, and how many rows of generation that would hold.
+
+Knows nothing about the order in which rows are generated.
+"""
+
+from __future__ import annotations
+
+import psutil
+import torch
+
+from workers.generation import GenerationRequest
+from workers.model import LoadedModel
+
+# Logits, their float32 copy and the probabilities, in bytes per vocabulary entry and row.
+LOGIT_BYTES = 12
+# The rest is for what a forward pass holds for a moment.
+MEMORY_SHARE = 0.8
+
+
+def free_bytes(device: torch.device) -> int:
+    """Bytes that can still be allocated on the device, what torch holds in reserve included."""
+    if device.type == "cuda":
+        free = torch.cuda.mem_get_info(device)[0]
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory()
+    return psutil.virtual_memory().available
+
+
+def release_reserve(device: torch.device) -> None:
+    """Give torch's unused reserve back to the device, so that the next allocation finds one piece."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
+
+
+def rows_that_fit(model: LoadedModel, request: GenerationRequest) -> int:
+    """How many more rows as long as this request could get would fit into the device's free memory."""
+    text = model.model.config.get_text_config()
+    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    tokens = len(request.prompt_ids) + request.sampling.max_new_tokens
+    cached = 2 * tokens * model.n_layers * heads * size * model.dtype.itemsize
+    summed = 4 * (model.n_layers + 1) * model.d_model
+    return int(MEMORY_SHARE * free_bytes(model.device) / (cached + summed + LOGIT_BYTES * text.vocab_size))

@@ -1,0 +1,14 @@
+"""Says whether an error means that a device's memory is full. Knows nothing about what it was used for."""
+
+from __future__ import annotations
+
+import torch
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """True for CUDA's own error class and for the plain RuntimeErrors of the CPU and MPS allocators."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(
+        words in str(error) for words in ("can't allocate memory", "out of memory")
+    )

@@ -1,0 +1,90 @@
+"""Mean activations of given token ids by one plain forward pass: the check, and the way in for other texts.
+
+Knows nothing about how the responses came to be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from workers.capture import decoder_blocks, tapped, text_decoder, token_sums
+from workers.model import LoadedModel
+
+# Padded tokens of one forward pass; more gains nothing, and every layer's states of it are held at once.
+BATCH_TOKENS = 4096
+
+Means = NDArray[np.float32]
+
+
+def teacher_forced(
+    model: LoadedModel,
+    prompt_ids: Sequence[Sequence[int]],
+    response_ids: Sequence[Sequence[int]],
+    *,
+    batch_tokens: int = BATCH_TOKENS,
+) -> tuple[Means, Means, Means]:
+    """(response_avg, prompt_avg, prompt_last) of N responses in their prompts, each [N, L+1, d_model].
+
+    Ids are fed as they are, sums are float32. An empty response has a response_avg of zeros.
+    """
+    shape = (3, len(prompt_ids), model.n_layers + 1, model.d_model)
+    means = np.zeros(shape, np.float32)
+    lengths = [len(p) + len(r) for p, r in zip(prompt_ids, response_ids, strict=True)]
+    for batch in _batches(lengths, batch_tokens):
+        prompts = [prompt_ids[i] for i in batch]
+        responses = [response_ids[i] for i in batch]
+        means[:, batch] = _batch_means(model, prompts, responses)
+    return means[0], means[1], means[2]
+
+
+def _batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
+    # Sorted by length, so that little is spent on padding.
+    batch: list[int] = []
+    for i in sorted(range(len(lengths)), key=lambda i: lengths[i]):
+        if batch and lengths[i] * (len(batch) + 1) > batch_tokens:
+            yield batch
+            batch = []
+        batch.append(i)
+    if batch:
+        yield batch
+
+
+@torch.inference_mode()
+def _batch_means(
+    model: LoadedModel, prompts: list[Sequence[int]], responses: list[Sequence[int]]
+) -> Means:
+    ids, prompt, response = _padded(prompts, responses)
+    last = torch.zeros_like(prompt)
+    last[torch.arange(len(prompts)), [len(p) - 1 for p in prompts]] = 1
+    sums: list[Tensor] = []
+
+    def add(_: int, states: Tensor) -> None:
+        sums.append(torch.stack([token_sums(states, part) for part in (response, prompt, last)]).cpu())
+
+    with tapped(decoder_blocks(model.model), add):
+        text_decoder(model.model)(
+            input_ids=ids.to(model.device),
+            attention_mask=(prompt + response).to(model.device, torch.long),
+            use_cache=False,
+        )
+    counts = torch.stack([part.sum(-1) for part in (response, prompt, last)]).clamp(min=1)
+    # [3, batch, layer, d_model]
+    return (torch.stack(sums, dim=2) / counts[:, :, None, None]).numpy()
+
+
+def _padded(
+    prompts: list[Sequence[int]], responses: list[Sequence[int]]
+) -> tuple[Tensor, Tensor, Tensor]:
+    width = max(len(p) + len(r) for p, r in zip(prompts, responses, strict=True))
+    ids = torch.zeros(len(prompts), width, dtype=torch.long)
+    prompt, response = torch.zeros(len(prompts), width), torch.zeros(len(prompts), width)
+    for row, (p, r) in enumerate(zip(prompts, responses, strict=True)):
+        ids[row, : len(p) + len(r)] = torch.tensor([*p, *r])
+        prompt[row, : len(p)] = 1
+        response[row, len(p) : len(p) + len(r)] = 1
+    return ids, prompt, response
