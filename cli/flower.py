@@ -11,6 +11,9 @@ import click
 from cli.settings import broker_option, option, required_broker
 from storage.connection import connect, without_password
 
+# kwargs is the job's key and the run's name, result what came of it
+TASK_COLUMNS = "name,kwargs,state,result,received,runtime,worker"
+
 
 @click.command()
 @broker_option
@@ -33,9 +36,10 @@ def flower(broker_url: str | None, port: int, address: str, persist: str | None)
         click.echo(f"Login {auth.replace(':', ' / ')}")
     click.echo(f"Flower on http://{address}:{port} for the broker at {without_password(url)}")
     # Flower reads options from the environment, where other users cannot see them
-    environment = {**os.environ, "FLOWER_BASIC_AUTH": auth, "FLOWER_BROKER_API": url}
-    environment |= {"CELERY_BROKER_URL": url, "FLOWER_UNAUTHENTICATED_API": "false"}
+    environment = {**os.environ, "FLOWER_BASIC_AUTH": auth, "CELERY_BROKER_URL": url}
+    environment["FLOWER_UNAUTHENTICATED_API"] = "false"
     arguments = [f"--address={address}", f"--port={port}", "--inspect_timeout=2000"]
+    arguments.append(f"--tasks_columns={TASK_COLUMNS}")
     if persist:
         arguments += ["--persistent=True", f"--db={persist}"]
     command = [sys.executable, "-P", "-m", "tasks.flower_app", *arguments]

@@ -12,10 +12,10 @@ from cli.progress import styled_verdict
 def verdict_table(metrics: list[dict[str, Any]]) -> Table:
     """One row per trait; counts are responses."""
     table = Table(box=None, padding=(0, 1), header_style="bold")
-    table.add_column("trait")
-    table.add_column("verdict")
-    for heading in ("contrast", "coherence", "generated", "kept +/-", "dropped", "unscored"):
-        table.add_column(heading, justify="right")
+    table.add_column("trait", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    for heading in ("contrast", "coher.", "kept +/-", "dropped", "unscored", "of"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for one in metrics:
         kept = one["n_kept"]
         table.add_row(
@@ -23,10 +23,10 @@ def verdict_table(metrics: list[dict[str, Any]]) -> Table:
             styled_verdict(one["verdict"]),
             _number(one["contrast"]),
             _number(one["coherence"]),
-            str(one["n_generated"]),
             f"{kept['positive']}/{kept['negative']}",
             str(sum(one["n_dropped"].values())),
             str(sum(one["n_unscored"].values())),
+            str(one["n_generated"]),
         )
     return table
 

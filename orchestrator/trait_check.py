@@ -109,7 +109,7 @@ def _check_instruction(pairs: object) -> Iterator[Problem]:
         texts = [pair.get(side) if isinstance(pair, Mapping) else None for pair in pairs]
         yield from check_duplicates(texts, "instruction", f".{side}")
     if len(pairs) != N_PAIRS:
-        yield warning("instruction", f"has {len(pairs)} pairs; {N_PAIRS} are usual")
+        yield warning("instruction", f"has {len(pairs)} instead of the usual {N_PAIRS} pairs")
 
 
 def _check_pair(pair: object, where: str) -> Iterator[Problem]:
@@ -141,7 +141,7 @@ def _check_questions(questions: object, where: str) -> Iterator[Problem]:
         yield from check_text(question, f"{where}[{i}]")
     yield from check_duplicates(questions, where)
     if len(questions) != N_QUESTIONS:
-        yield warning(where, f"has {len(questions)} questions; {N_QUESTIONS} are usual")
+        yield warning(where, f"has {len(questions)} instead of the usual {N_QUESTIONS} questions")
 
 
 def _check_eval_questions(data: Mapping[str, object], eval_data: object) -> Iterator[Problem]:

@@ -15,7 +15,7 @@ def template(name: str) -> dict[str, object]:
     return {
         "_about": f"{FILL_IN} one line: what a high score means, against what a low one means.",
         "_how": [
-            "Keys that begin with _ are notes: nothing reads them, so keep or delete them.",
+            "Keys that begin with _ are notes, seen by no model and no judge. Keep or delete them.",
             "The file's name without .json is the trait's name.",
             f"Check your work with: orchestrate traits check {name}.json",
         ],

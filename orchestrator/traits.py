@@ -79,7 +79,7 @@ class TraitDefinition(BaseModel):
                 f" ({len(errors) - 1} more, see `orchestrate traits check`)" if errors[1:] else ""
             )
             first = errors[0]
-            raise TraitFileError(f"Trait {name!r}: {first.where} {first.message}{more}.")
+            raise TraitFileError(f"trait {name!r}: {first.where} {first.message}{more}")
         return cls._from_checked(name, data, eval_data)  # type: ignore[arg-type]  # check saw to it
 
     @classmethod

@@ -36,22 +36,28 @@ class TraitSource:
         about = self.data.get("_about", "") if isinstance(self.data, Mapping) else ""
         return about if isinstance(about, str) else ""
 
+    def definition(self) -> TraitDefinition:
+        """The definition in it; raises TraitFileError when it cannot be used."""
+        return TraitDefinition.from_json(self.name, self.data, eval_data=self.eval_data)
+
 
 def load_traits(refs: str) -> tuple[TraitDefinition, ...]:
     """The definitions of `all` or of a comma-separated list of names and paths, in that order.
 
     Raises UsageError for an unknown or repeated trait, TraitFileError for a bad file.
     """
-    traits = tuple(load_trait(ref) for ref in split_refs(refs))
+    traits: list[TraitDefinition] = []
     seen: dict[str, str] = {}
-    for ref, trait in zip(split_refs(refs), traits, strict=True):
+    for ref in split_refs(refs):
+        trait = load_trait(ref)
         if trait.name in seen:
             raise UsageError(
-                f"{seen[trait.name]!r} and {ref!r} are both the trait {trait.name!r}; "
-                "leave one out or rename its file."
+                f"{seen[trait.name]!r} and {ref!r} are both the trait {trait.name!r}: "
+                "leave one out or rename its file"
             )
         seen[trait.name] = ref
-    return traits
+        traits.append(trait)
+    return tuple(traits)
 
 
 def load_trait(ref: str) -> TraitDefinition:
@@ -59,15 +65,14 @@ def load_trait(ref: str) -> TraitDefinition:
 
     Raises UsageError when there is nothing there, TraitFileError when it cannot be used.
     """
-    source = read_trait(ref)
-    return TraitDefinition.from_json(source.name, source.data, eval_data=source.eval_data)
+    return read_trait(ref).definition()
 
 
 def split_refs(refs: str) -> list[str]:
     """The references in a comma-separated list, `all` standing for the bundled ones."""
     found = list(_expanded(refs))
     if not found:
-        raise UsageError("No trait is named; write `all`, or names and paths with commas between.")
+        raise UsageError("no trait is named: write `all`, or names and paths with commas between")
     return found
 
 
@@ -79,12 +84,12 @@ def read_trait(ref: str) -> TraitSource:
     if ref in BUNDLED_TRAITS:
         resource = files("orchestrator").joinpath("trait_data", f"{ref}.json")
         return TraitSource(ref, _parsed(resource.read_bytes(), f"bundled {ref}"))
-    path = Path(ref).expanduser()
-    if not path.exists():
-        raise UsageError(_not_found(ref))
+    path = Path(ref).expanduser().absolute()  # the folder's name matters, even for a bare name
+    data = _read(path, ref)
     eval_path = path.parent.parent / _EVAL_FOLDER / path.name
-    has_eval = path.parent.name == _EXTRACT_FOLDER and eval_path.exists()
-    return TraitSource(_name_of(path), _read(path), _read(eval_path) if has_eval else None)
+    has_eval = path.parent.name == _EXTRACT_FOLDER and eval_path.is_file()
+    eval_data = _read(eval_path, str(eval_path)) if has_eval else None
+    return TraitSource(_name_of(path), data, eval_data)
 
 
 def _expanded(refs: str) -> Iterator[str]:
@@ -96,29 +101,33 @@ def _expanded(refs: str) -> Iterator[str]:
 
 
 def _name_of(path: Path) -> str:
-    folder = path.resolve().parent.name
+    folder = path.parent.name
     if path.stem in _NAMELESS_STEMS and TRAIT_NAME.fullmatch(folder):
         return folder
     return path.stem
 
 
+def _read(path: Path, ref: str) -> object:
+    try:
+        body = path.read_bytes()
+    except FileNotFoundError as error:
+        raise UsageError(_not_found(ref)) from error
+    except IsADirectoryError as error:
+        raise TraitFileError(f"{path} is a folder: name a trait's JSON file in it") from error
+    except OSError as error:
+        raise TraitFileError(f"{path} cannot be read: {error.strerror}") from error
+    return _parsed(body, str(path))
+
+
 def _not_found(ref: str) -> str:
     if "/" in ref or ref.endswith(".json"):
-        return f"There is no file {ref}; check the path, or make one with `orchestrate traits new`."
+        return f"there is no file {ref}: check the path, or make one with `orchestrate traits new`"
     close = get_close_matches(ref.lower(), BUNDLED_TRAITS, n=3)
     hint = f"did you mean {' or '.join(close)}? " if close else ""
     return (
-        f"Unknown trait {ref!r}; {hint}`orchestrate traits list` shows the bundled ones, "
-        f"and your own is named by its path, such as ./{ref}.json."
+        f"unknown trait {ref!r}: {hint}`orchestrate traits list` shows the bundled ones, "
+        f"and your own is named by its path, such as ./{ref}.json"
     )
-
-
-def _read(path: Path) -> object:
-    try:
-        body = path.read_bytes()
-    except OSError as error:
-        raise TraitFileError(f"{path} cannot be read ({error.strerror}).") from error
-    return _parsed(body, str(path))
 
 
 def _parsed(body: bytes, where: str) -> object:
@@ -127,9 +136,9 @@ def _parsed(body: bytes, where: str) -> object:
         return json.loads(body.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise TraitFileError(
-            f"{where} is not UTF-8 text at byte {error.start}; save it as UTF-8."
+            f"{where} is not UTF-8 text at byte {error.start}: save it as UTF-8"
         ) from error
     except json.JSONDecodeError as error:
         raise TraitFileError(
-            f"{where} is not valid JSON at line {error.lineno}, column {error.colno}: {error.msg}."
+            f"{where} is not valid JSON at line {error.lineno}, column {error.colno}: {error.msg}"
         ) from error

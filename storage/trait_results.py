@@ -116,15 +116,13 @@ def _row(one: SampleResult) -> dict[str, object]:
 def _csv(trait: str, name: str, side: Sequence[SampleResult]) -> bytes:
     """persona_vectors' columns and order; an unscored sample has an empty score, as its None."""
     buffer = io.StringIO(newline="")
-    writer = csv.writer(buffer, lineterminator="\n")
+    # texts are always quoted: readers take a lone carriage return for the end of a row
+    writer = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     writer.writerow(["question", "prompt", "answer", "question_id", trait, "coherence"])
     for one in side:
         sample = one.judged.sample
         question_id = f"{trait}_{sample.question}_{name}_{sample.instruction}"
         texts = [one.question, one.response.prompt, one.response.response, question_id]
-        writer.writerow([*texts, _cell(one.trait_score), _cell(one.coherence_score)])
+        scores = (one.trait_score, one.coherence_score)
+        writer.writerow([*texts, *("" if score is None else score for score in scores)])
     return buffer.getvalue().encode()
-
-
-def _cell(score: float | None) -> str:
-    return "" if score is None else repr(score)

@@ -1,4 +1,4 @@
-"""A judge for tests: a real HTTP server whose answers a test scripts, and which counts its calls."""
+"""A judge for tests: a real HTTP server whose answers a test scripts and which counts calls."""
 
 from __future__ import annotations
 

@@ -130,7 +130,7 @@ def test_a_trait_the_judge_refuses_is_named() -> None:
         known = body["messages"][0]["content"] == "rate this"
         return verdict([("5", 1.0)]) if known else error(400, "I do not know that trait")
 
-    with pytest.raises(JudgeError, match="refusal: I do not know that trait"):
+    with pytest.raises(JudgeError, match=r"refusal: I do not know that trait"):
         probe(answer)
 
 
@@ -138,5 +138,5 @@ def test_nobody_at_the_url_is_one_clear_sentence() -> None:
     async def run() -> None:
         await Judge(open_client("http://127.0.0.1:9/v1", api_key="k"), "m").probe({"c": "x"})
 
-    with pytest.raises(JudgeError, match="no judge answers at http://127.0.0.1:9"):
+    with pytest.raises(JudgeError, match="no judge answers at http"):
         asyncio.run(run())

@@ -1,0 +1,110 @@
+"""Protects who is kept: every sample gets one status, and every fall has its reason."""
+
+from __future__ import annotations
+
+import pytest
+
+from orchestrator.plan import Polarity, Sample
+from orchestrator.run_spec import FilterSpec
+from orchestrator.scores import Evidence, Score, Unscored, Verdict
+from orchestrator.threshold import Judged, outcome, outcomes
+from orchestrator.verdict import VerdictInputs, contrast, verdict
+
+
+def score(value: float) -> Score:
+    return Score(value=value, numeric_mass=1, refusal_mass=0, evidence=Evidence(reply=""))
+
+
+def judged(
+    polarity: Polarity, trait: Verdict | float, coherence: Verdict | float = 90.0, rollout: int = 0
+) -> Judged:
+    both = [score(v) if isinstance(v, float) else v for v in (trait, coherence)]
+    return Judged(Sample("evil", polarity, 0, 0, rollout), 5, both[0], both[1])
+
+
+@pytest.mark.parametrize(
+    ("polarity", "trait", "coherence", "status"),
+    [
+        ("positive", 50.0, 50.0, "kept"),
+        ("positive", 49.9, 90.0, "dropped"),
+        ("positive", 90.0, 49.9, "dropped"),
+        ("negative", 49.9, 50.0, "kept"),
+        ("negative", 50.0, 90.0, "dropped"),
+    ],
+)
+def test_the_edges_of_the_thresholds(
+    polarity: Polarity, trait: float, coherence: float, status: str
+) -> None:
+    found = outcome(judged(polarity, trait, coherence), FilterSpec())
+
+    assert found.status == status
+    assert (found.reason == "") == (status == "kept")
+
+
+def test_negatives_fall_at_100_minus_the_threshold() -> None:
+    strict = FilterSpec(threshold=80)
+
+    assert outcome(judged("negative", 19.9), strict).status == "kept"
+    assert outcome(judged("negative", 20.0), strict).status == "dropped"
+
+
+def test_a_sample_without_a_verdict_is_unscored_and_never_dropped_or_kept() -> None:
+    missing = Unscored(reason="http")
+
+    assert outcome(judged("negative", missing), FilterSpec(threshold=0)).status == "unscored"
+    assert outcome(judged("negative", 1.0, missing), FilterSpec()).reason == "coherence: http"
+
+
+def test_an_empty_response_has_no_tokens_to_measure_and_is_dropped() -> None:
+    empty = Judged(Sample("evil", "positive", 0, 0, 0), 0, score(90), score(90))
+
+    assert outcome(empty, FilterSpec()).reason == "empty response"
+
+
+def test_pairing_drops_a_response_whose_other_side_fell_and_unpaired_keeps_it() -> None:
+    both = [judged("positive", 90.0), judged("negative", 10.0)]
+    broken = [judged("positive", 90.0, rollout=1), judged("negative", 70.0, rollout=1)]
+
+    unpaired = [o.status for o in outcomes(both + broken, FilterSpec())]
+    paired = [o.status for o in outcomes(both + broken, FilterSpec(pairing="paired"))]
+
+    assert unpaired == ["kept", "kept", "kept", "dropped"]
+    assert paired == ["kept", "kept", "dropped", "dropped"]
+
+
+def found(**changes: object) -> VerdictInputs:
+    body = {
+        "n_generated": 100,
+        "n_unscored": 0,
+        "n_kept_positive": 40,
+        "n_kept_negative": 40,
+        "contrast": 70.0,
+        "magnitude": 3.0,
+        **changes,
+    }
+    return VerdictInputs(**body)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("changes", "name", "words"),
+    [
+        ({}, "usable", ""),
+        ({"contrast": 40.0}, "weak", "contrast 40.0"),
+        ({"contrast": 20.0}, "do not use", "contrast 20.0"),
+        ({"contrast": None}, "do not use", "no scored response"),
+        ({"n_kept_positive": 9}, "weak", "only 9 positive"),
+        ({"n_kept_negative": 1}, "do not use", "1 negative"),
+        ({"n_unscored": 11}, "weak", "11% of the responses are unscored"),
+        ({"magnitude": 0.0}, "do not use", "zero at every layer"),
+    ],
+)
+def test_each_gate_decides_and_is_named(changes: dict[str, object], name: str, words: str) -> None:
+    decided, reasons = verdict(found(**changes))
+
+    assert decided == name
+    assert words in " ".join(reasons)
+
+
+def test_contrast_counts_all_scored_responses_and_is_unknown_for_an_empty_side() -> None:
+    assert contrast([90.0, 30.0], [10.0]) == 50.0
+    assert contrast([90.0], []) is None
