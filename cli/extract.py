@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -99,6 +100,8 @@ def finish(run: Run, broker_url: str | None, *, wait_s: float, detach: bool, as_
     _say_plan(console, run)
     if detach and not broker_url:
         raise BrokerError("--detach needs a fleet that stays: give --broker-url")
+    # a stop by the system ends as a stop by hand does: what was started is stopped too
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with _fleet(run, broker_url) as (url, tend):
         driver = Driver(make_app(url), url, run, broker_state(url, run.run_id), tend)
         if broker_url and not detach:

@@ -68,13 +68,13 @@ def show_plan(
 
 def plan_table(found: list[TraitEstimate]) -> Table:
     """One row per trait and a total; tokens are estimates from the prompts' characters."""
-    table = Table(box=None, padding=(0, 2), header_style="bold", show_footer=True)
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", show_footer=True)
     columns: list[tuple[str, list[str] | list[int], str | None]] = [
         ("trait", [e.trait for e in found], "total"),
         ("responses", [e.n_samples for e in found], None),
         ("to generate", [e.n_to_generate for e in found], None),
         ("judge calls", [e.n_calls for e in found], None),
-        ("judge tokens in (est.)", [e.judge_prompt_tokens for e in found], None),
+        ("judge tokens (est.)", [e.judge_prompt_tokens for e in found], None),
     ]
     for heading, values, footer in columns:
         shown = footer or f"{sum(map(int, values)):,}"

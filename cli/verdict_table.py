@@ -11,7 +11,7 @@ from cli.progress import styled_verdict
 
 def verdict_table(metrics: list[dict[str, Any]]) -> Table:
     """One row per trait; counts are responses."""
-    table = Table(box=None, padding=(0, 1), header_style="bold")
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
     table.add_column("trait", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     for heading in ("contrast", "coher.", "kept +/-", "dropped", "unscored", "of"):

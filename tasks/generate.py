@@ -48,6 +48,7 @@ def generate(run: Run, job: Job, *, residents: Residents) -> Record:
         ]
         info = {
             **resident.facts(),
+            "path": resident.engine.engine.path if resident.engine.engine else None,
             "n_samples": len(samples),
             "n_tokens": sum(len(g.response_ids) for g in generations),
             "busy_share": resident.engine.busy_share(),
