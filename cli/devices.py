@@ -16,11 +16,15 @@ def visible_devices() -> list[str]:
     return ["cpu"]
 
 
-def pin(device: str, environment: dict[str, str]) -> tuple[str, dict[str, str]]:
+def pin(device: str, environment: dict[str, str], *, n_here: int) -> tuple[str, dict[str, str]]:
     """The device's name inside a process pinned to it, and that process's environment.
 
     A CUDA process sees its one device only, as cuda:0, so nothing lands on another by mistake.
+    The n_here CPU workers of a machine share its cores and leave one to judging and the broker.
     """
+    if device == "cpu":
+        threads = max(1, ((os.cpu_count() or 2) - 1) // n_here)
+        return device, {"OMP_NUM_THREADS": str(threads), **environment}
     if not device.startswith("cuda"):
         return device, environment
     index = int(device.partition(":")[2] or 0)

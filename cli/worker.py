@@ -42,7 +42,7 @@ def gpu(broker_url: str | None, device: str, pinned: str | None, log_level: str)
     devices = visible_devices() if device == "auto" else [d.strip() for d in device.split(",")]
     children = []
     for name in devices:
-        inside, environment = pin(name, dict(os.environ))
+        inside, environment = pin(name, dict(os.environ), n_here=len(devices))
         environment["ORCHESTRATE_BROKER_URL"] = url
         command = orchestrate("worker", "gpu", "--device", name, "--pinned", inside)
         command += ["--log-level", log_level]

@@ -1,0 +1,42 @@
+"""Protects the pinning of GPU workers: each process sees its own device and no other."""
+
+from __future__ import annotations
+
+import pytest
+
+from cli.devices import pin, visible_devices
+
+
+def test_a_cuda_process_sees_only_its_device_as_the_first() -> None:
+    inside, environment = pin("cuda:2", {"PATH": "x"}, n_here=4)
+
+    assert inside == "cuda:0"
+    assert environment == {"PATH": "x", "CUDA_VISIBLE_DEVICES": "2"}
+
+
+def test_pinning_counts_within_the_devices_that_were_visible_before() -> None:
+    _, environment = pin("cuda:1", {"CUDA_VISIBLE_DEVICES": "4,GPU-7f,6"}, n_here=3)
+
+    assert environment["CUDA_VISIBLE_DEVICES"] == "GPU-7f"
+
+
+@pytest.mark.parametrize(
+    ("shown", "devices"), [("0,1", ["cuda:0", "cuda:1"]), ("", None), ("-1", None)]
+)
+def test_the_environment_decides_which_devices_are_visible(
+    monkeypatch: pytest.MonkeyPatch, shown: str, devices: list[str] | None
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", shown)
+
+    found = visible_devices()
+
+    assert found == devices if devices else found in (["cpu"], ["mps"])
+
+
+def test_cpu_workers_share_the_cores_and_a_set_number_of_threads_stays(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 9)
+
+    assert pin("cpu", {}, n_here=2)[1]["OMP_NUM_THREADS"] == "4"
+    assert pin("cpu", {"OMP_NUM_THREADS": "1"}, n_here=2)[1]["OMP_NUM_THREADS"] == "1"
