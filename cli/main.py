@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 import click
@@ -19,6 +20,7 @@ COMMANDS = {
     "worker": ("cli.worker", "Start gpu, judge or reduce workers on this machine."),
     "status": ("cli.status", "Show where a run stands, from any shell."),
     "resume": ("cli.extract", "Continue a run with the settings it recorded."),
+    "refilter": ("cli.refilter", "Assemble vectors again from what is stored, in seconds."),
     "cancel": ("cli.status", "Stop a run on the fleet; what is done is kept."),
     "traits": ("cli.traits", "List, show, write and check trait definitions."),
     "judge-server": ("cli.judge_server", "Serve a local OpenAI-compatible judge."),
@@ -79,6 +81,16 @@ def main() -> None:
     except OrchestrateError as error:
         click.echo(f"Error: {error}", err=True)
         code = error.exit_code
+    # the one broad catch of the command's edge: a fault of ours still ends in a sentence
+    except Exception as error:
+        if os.environ.get("ORCHESTRATE_DEBUG"):
+            raise
+        click.echo(
+            f"Error: unexpected {type(error).__name__}: {error}. This is a fault of the program, "
+            "what is stored is kept; ORCHESTRATE_DEBUG=1 shows where it happened.",
+            err=True,
+        )
+        code = 1
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -186,7 +186,7 @@ def describe(options: RunOptions) -> tuple[RunSpec, dict[str, TraitDefinition]]:
                 coherence=options.coherence,
                 pairing=options.filter,  # type: ignore[arg-type]
             ),
-            methods=_methods(options.methods),
+            methods=parse_methods(options.methods),
             shard_samples=options.shard_samples,
         )
     except ValidationError as error:
@@ -272,7 +272,8 @@ def _trait_ref(definition: TraitDefinition, options: RunOptions) -> TraitRef:
     )
 
 
-def _methods(text: str) -> tuple[str, ...]:
+def parse_methods(text: str) -> tuple[str, ...]:
+    """The methods of a comma-separated list; raises UsageError for an unknown one."""
     chosen = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
     unknown = [name for name in chosen if name not in METHODS]
     if unknown or not chosen:

@@ -69,19 +69,19 @@ _SCHEMA = pa.schema(
 )
 
 
-def write_samples(store: Store, trait: str, results: Sequence[SampleResult]) -> None:
-    """responses.parquet and the two CSVs; rows go question, instruction, rollout."""
+def write_samples(store: Store, folder: str, trait: str, results: Sequence[SampleResult]) -> None:
+    """responses.parquet and the two CSVs below a folder; rows go question, instruction, rollout."""
     ordered = sorted(results, key=_order)
     table = pa.Table.from_pylist([_row(one) for one in ordered], schema=_SCHEMA)
-    store.write(f"traits/{trait}/responses.parquet", parquet_bytes(table))
+    store.write(f"{folder}/responses.parquet", parquet_bytes(table))
     for polarity, name in CSV_NAMES.items():
         side = [one for one in ordered if one.judged.sample.polarity == polarity]
-        store.write(f"traits/{trait}/responses/{name}.csv", _csv(trait, name, side))
+        store.write(f"{folder}/responses/{name}.csv", _csv(trait, name, side))
 
 
-def write_metrics(store: Store, trait: str, metrics: dict[str, Any]) -> None:
-    """metrics.json, replaced whole."""
-    store.write(f"traits/{trait}/metrics.json", json_bytes(metrics))
+def write_metrics(store: Store, folder: str, metrics: dict[str, Any]) -> None:
+    """metrics.json below a folder, replaced whole."""
+    store.write(f"{folder}/metrics.json", json_bytes(metrics))
 
 
 def read_metrics(store: Store, trait: str) -> dict[str, Any]:

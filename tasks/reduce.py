@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from orchestrator.metrics import n_with, trait_metrics
 from orchestrator.plan import Job, Polarity
-from orchestrator.run_spec import POSITIONS, TraitRef
-from orchestrator.scores import Score
+from orchestrator.run_spec import POSITIONS, FilterSpec, TraitRef
 from orchestrator.threshold import Judged, outcomes
-from orchestrator.verdict import VerdictInputs, contrast, verdict
 from storage.artifacts import Record, load_record, publish
 from storage.responses import load_activations, load_responses, load_verdicts
 from storage.run_record import Run, load_definition
@@ -23,26 +21,44 @@ from workers.vectors import TraitVectors, build_vectors, encode_vectors
 
 
 def reduce(run: Run, job: Job) -> Record:
-    """Threshold, assemble the vectors, and write everything that people read of the trait."""
+    """Assemble a trait with the run's own thresholds and methods."""
     assert job.trait is not None
     trait = run.spec.trait(job.trait)
-    results = sample_results(run, trait)
-    write_samples(run.store, trait.name, results)
-    facts = _generation_facts(run, trait)
-    vectors = _vectors(run, trait, results)
-    if vectors is not None:
-        provenance = _provenance(run, trait, results, facts)
-        for name, data in encode_vectors(vectors, provenance).items():
-            run.store.write(f"traits/{trait.name}/vectors/{name}", data)
-    metrics = summarize(trait.name, results, vectors)
-    metrics["generation"] = facts
-    write_metrics(run.store, trait.name, metrics)
-    info = {"summary": f"{metrics['verdict']}", "verdict": metrics["verdict"]}
+    folder = f"traits/{trait.name}"
+    metrics = assemble(run, trait, run.spec.filter, methods=run.spec.methods, folder=folder)
+    info = {"summary": metrics["verdict"], "verdict": metrics["verdict"]}
     return publish(run.store, job, files={}, info=info)
 
 
-def sample_results(run: Run, trait: TraitRef) -> list[SampleResult]:
-    """Every sample of a trait with its response, verdicts and outcome."""
+def assemble(
+    run: Run, trait: TraitRef, filter_spec: FilterSpec, *, methods: tuple[str, ...], folder: str
+) -> dict[str, Any]:
+    """Threshold, build the vectors, and write what people read of the trait below a folder.
+
+    Reads stored artifacts only: no forward pass, no judge call. Returns the metrics.
+    """
+    results = sample_results(run, trait, filter_spec)
+    write_samples(run.store, folder, trait.name, results)
+    facts = _generation_facts(run, trait)
+    vectors = _vectors(run, trait, results, methods)
+    if vectors is not None:
+        provenance = _provenance(run, trait, filter_spec, results, facts)
+        for name, data in encode_vectors(vectors, provenance).items():
+            run.store.write(f"{folder}/vectors/{name}", data)
+    magnitude = None if vectors is None else vectors.magnitude()
+    found = [(one.judged, one.outcome) for one in results]
+    metrics = {
+        **trait_metrics(trait.name, found, magnitude=magnitude),
+        "filter": filter_spec.model_dump(),
+        "methods": list(methods),
+        "generation": facts,
+    }
+    write_metrics(run.store, folder, metrics)
+    return metrics
+
+
+def sample_results(run: Run, trait: TraitRef, filter_spec: FilterSpec) -> list[SampleResult]:
+    """Every sample of a trait with its response, verdicts and outcome, in plan order."""
     definition = load_definition(run, trait.name)
     judged, responses = [], []
     for generate_job in run.plan.shard_jobs(trait, "generate"):
@@ -55,7 +71,7 @@ def sample_results(run: Run, trait: TraitRef) -> list[SampleResult]:
             both = verdicts[sample.key, "trait"], verdicts[sample.key, "coherence"]
             judged.append(Judged(sample, n_tokens, *both))
             responses.append(response)
-    found = outcomes(judged, run.spec.filter)
+    found = outcomes(judged, filter_spec)
     return [
         SampleResult(
             judged=one,
@@ -68,55 +84,22 @@ def sample_results(run: Run, trait: TraitRef) -> list[SampleResult]:
     ]
 
 
-def summarize(
-    trait: str, results: list[SampleResult], vectors: TraitVectors | None
-) -> dict[str, Any]:
-    """metrics.json: counts, contrast, magnitude and the verdict with its reasons."""
-    n_kept = {p: _count(results, p, "kept") for p in ("positive", "negative")}
-    unscored = Counter(_reason(r) for r in results if r.outcome.status == "unscored")
-    dropped = Counter(r.outcome.reason for r in results if r.outcome.status == "dropped")
-    gap = contrast(_scores(results, "positive"), _scores(results, "negative"))
-    magnitude = None if vectors is None else vectors.magnitude()
-    name, reasons = verdict(
-        VerdictInputs(
-            n_generated=len(results),
-            n_unscored=sum(unscored.values()),
-            n_kept_positive=n_kept["positive"],
-            n_kept_negative=n_kept["negative"],
-            contrast=gap,
-            magnitude=magnitude,
-        )
-    )
-    coherence = [r.coherence_score for r in results if r.coherence_score is not None]
-    return {
-        "trait": trait,
-        "verdict": name,
-        "reasons": reasons,
-        "n_generated": len(results),
-        "n_scored": len(results) - sum(unscored.values()),
-        "n_unscored": dict(unscored),
-        "n_dropped": dict(dropped),
-        "n_kept": n_kept,
-        "contrast": gap,
-        "coherence": sum(coherence) / len(coherence) if coherence else None,
-        "magnitude": magnitude,
-    }
-
-
-def _vectors(run: Run, trait: TraitRef, results: list[SampleResult]) -> TraitVectors | None:
-    kept = {r.judged.sample.key for r in results if r.outcome.status == "kept"}
-    sides = {r.judged.sample.polarity for r in results if r.outcome.status == "kept"}
-    if len(sides) < 2:
+def _vectors(
+    run: Run, trait: TraitRef, results: list[SampleResult], methods: tuple[str, ...]
+) -> TraitVectors | None:
+    kept = [r.judged.sample for r in results if r.outcome.status == "kept"]
+    if len({sample.polarity for sample in kept}) < 2:
         return None
+    keys = {sample.key for sample in kept}
 
     def read(position: str, polarity: Polarity) -> Iterator[NDArray[np.float32]]:
         for job in run.plan.shard_jobs(trait, "generate"):
             if job.polarity == polarity:
-                rows = [k for k, s in enumerate(run.plan.samples(job)) if s.key in kept]
+                rows = [k for k, s in enumerate(run.plan.samples(job)) if s.key in keys]
                 if rows:
                     yield load_activations(run.store, job).at(position)[rows]
 
-    return build_vectors(read, methods=run.spec.methods, positions=POSITIONS)
+    return build_vectors(read, methods=methods, positions=POSITIONS)
 
 
 def _generation_facts(run: Run, trait: TraitRef) -> dict[str, Any]:
@@ -131,16 +114,20 @@ def _generation_facts(run: Run, trait: TraitRef) -> dict[str, Any]:
 
 
 def _provenance(
-    run: Run, trait: TraitRef, results: list[SampleResult], facts: dict[str, Any]
+    run: Run,
+    trait: TraitRef,
+    filter_spec: FilterSpec,
+    results: list[SampleResult],
+    facts: dict[str, Any],
 ) -> Provenance:
-    filter_spec = run.spec.filter
+    found = [(one.judged, one.outcome) for one in results]
     return Provenance(
         trait=trait.name,
         method="",
         model_id=str(facts["model"]),
         model_revision=str(facts["revision"] or ""),
         model_hash=str(facts["model_hash"] or ""),
-        counts={p: _count(results, p, "kept") for p in ("positive", "negative")},
+        counts={p: n_with(found, p, "kept") for p in ("positive", "negative")},
         thresholds={"trait": filter_spec.threshold, "coherence": filter_spec.coherence},
         extra={
             "run_id": run.run_id,
@@ -151,22 +138,3 @@ def _provenance(
             "dtype": facts["dtype"],
         },
     )
-
-
-def _scores(results: list[SampleResult], polarity: Polarity) -> list[float]:
-    of_side = (r for r in results if r.judged.sample.polarity == polarity)
-    return [r.trait_score for r in of_side if r.trait_score is not None]
-
-
-def _count(results: list[SampleResult], polarity: str, status: str) -> int:
-    return sum(r.judged.sample.polarity == polarity and r.outcome.status == status for r in results)
-
-
-def _reason(result: SampleResult) -> str:
-    first = (
-        result.judged.trait
-        if not isinstance(result.judged.trait, Score)
-        else result.judged.coherence
-    )
-    assert not isinstance(first, Score)
-    return first.reason
