@@ -17,9 +17,11 @@ from cli.processes import Child, Processes, orchestrate
 from tests.http_judge import verdict
 
 
-def run_command(*arguments: str, broker_url: str | None = None) -> subprocess.CompletedProcess[str]:
-    """Run `orchestrate` to its end."""
-    environment = clean_environment()
+def run_command(
+    *arguments: str, broker_url: str | None = None, mark: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Run `orchestrate` to its end; whatever it starts carries the mark in its environment."""
+    environment = {**clean_environment(), "TEST_MARK": mark}
     if broker_url:
         environment["ORCHESTRATE_BROKER_URL"] = broker_url
     return subprocess.run(
