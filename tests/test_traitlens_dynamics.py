@@ -1,0 +1,176 @@
+"""Protects dynamics: the seeds' formulas as written naively, and scale-free ones that mean it."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from traitlens import analyze, find_commitment_point
+from traitlens.aligned import event_aligned_average
+from traitlens.change_point import find_change_point, half_life, peak_velocity_sd
+from traitlens.dynamics import (
+    acceleration,
+    find_decision_point,
+    persistence,
+    persistence_absolute,
+    velocity,
+)
+from traitlens.errors import NonFiniteError, ShapeError
+
+# Quarters are exact in float32, so a naive formula and ours cannot differ by rounding.
+SCORES = st.lists(st.integers(-40, 40).map(lambda i: i / 4), min_size=1, max_size=30)
+
+
+@given(SCORES)
+def test_velocity_and_acceleration_are_naive_differences(scores: list[float]) -> None:
+    steps = [b - a for a, b in zip(scores, scores[1:], strict=False)]
+
+    assert velocity(scores).tolist() == steps
+    assert acceleration(scores).tolist() == [b - a for a, b in zip(steps, steps[1:], strict=False)]
+
+
+@given(SCORES)
+def test_the_commitment_point_is_the_first_small_acceleration(scores: list[float]) -> None:
+    found = None
+    for i in range(len(scores) - 2):
+        if found is None and abs(scores[i + 2] - 2 * scores[i + 1] + scores[i]) < 0.1:
+            found = i
+
+    assert find_commitment_point(scores) == found
+
+
+@given(SCORES)
+def test_persistence_counts_tokens_after_the_peak_above_half_of_it(scores: list[float]) -> None:
+    sizes = [abs(s) for s in scores]
+    peak = sizes.index(max(sizes))
+
+    assert persistence(scores) == sum(s > 0.5 * sizes[peak] for s in sizes[peak + 1 :])
+
+
+@given(SCORES)
+def test_the_snippets_persistence_starts_at_the_highest_score(scores: list[float]) -> None:
+    peak = scores.index(max(scores))
+
+    assert persistence_absolute(scores) == sum(abs(s) > 0.5 for s in scores[peak:])
+
+
+def test_the_decision_point_rises_above_the_first_three() -> None:
+    assert find_decision_point([1.0, 2.0, 3.0, 2.9, 3.1, 0.0]) == 4
+    assert find_decision_point([1.0, 2.0, 3.0, 2.0]) is None
+    assert find_decision_point([9.0, 9.0]) is None
+
+
+def test_analyze_gives_the_documents_format_and_survives_json() -> None:
+    tokens = ["The", " capital", " of", " France", " is", " Paris", "."]
+
+    result = json.loads(json.dumps(analyze(tokens, {"retrieval": range(7)}, prompt="Where?")))
+
+    assert list(result) == ["prompt", "response", "tokens", "trait_scores", "dynamics"]
+    assert result["response"] == "The capital of France is Paris."
+    dynamics = result["dynamics"]["retrieval"]
+    assert list(dynamics)[:6] == [
+        "commitment_point", "peak_velocity", "avg_velocity",
+        "persistence", "velocity_profile", "acceleration_profile",
+    ]  # fmt: skip
+    assert (len(dynamics["velocity_profile"]), len(dynamics["acceleration_profile"])) == (6, 5)
+
+
+@pytest.mark.parametrize("n_tokens", [0, 1, 2, 5])
+def test_short_responses_are_analyzed_without_complaint(n_tokens: int) -> None:
+    scores = [0.5] * n_tokens
+
+    dynamics = analyze(["x"] * n_tokens, {"t": scores})["dynamics"]["t"]
+
+    assert dynamics["peak_velocity"] == 0
+    assert dynamics["scale_free"]["commitment_point"] is None
+
+
+def test_scores_that_do_not_match_the_tokens_are_refused() -> None:
+    with pytest.raises(ShapeError, match="evil: 2 scores for 3 tokens"):
+        analyze(["a", "b", "c"], {"evil": [1.0, 2.0]})
+    with pytest.raises(NonFiniteError, match="token 1"):
+        analyze(["a", "b"], {"evil": [1.0, float("nan")]})
+
+
+@given(st.floats(1e-3, 1e3), st.floats(-100, 100))
+@settings(max_examples=30)
+def test_scale_free_measures_ignore_scale_and_shift(scale: float, shift: float) -> None:
+    scores = np.random.default_rng(0).standard_normal(40)
+    scores[25:] += 4
+
+    plain, other = (find_change_point(x) for x in (scores, scale * scores + shift))
+
+    assert plain is not None
+    assert other is not None
+    assert (other.index, other.p_value) == (plain.index, plain.p_value)
+    assert other.height_sd == pytest.approx(plain.height_sd, rel=1e-6)
+    assert half_life(scale * scores + shift) == half_life(scores)
+    assert peak_velocity_sd(scale * scores + shift) == pytest.approx(peak_velocity_sd(scores), rel=1e-6)
+
+
+def correlated(n: int, correlation: float, rng: np.random.Generator) -> np.ndarray:
+    noise = rng.standard_normal(n)
+    noise[1:] *= np.sqrt(1 - correlation**2)
+    for t in range(1, n):
+        noise[t] += correlation * noise[t - 1]
+    return noise
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.6])
+def test_a_step_is_found_where_it_is_and_noise_is_not_called_one(correlation: float) -> None:
+    rng = np.random.default_rng(0)
+    noise = [correlated(60, correlation, rng) for _ in range(150)]
+
+    false_alarms = np.mean([find_change_point(x).p_value <= 0.05 for x in noise])  # type: ignore[union-attr]
+    stepped = [find_change_point(x + 4.0 * (np.arange(60) >= 37)) for x in noise]
+
+    assert false_alarms < 0.1
+    assert np.mean([c.p_value <= 0.05 for c in stepped]) > 0.9  # type: ignore[union-attr]
+    assert np.median([abs(c.index - 37) for c in stepped]) == 0  # type: ignore[union-attr]
+
+
+def test_given_null_trajectories_take_the_place_of_simulated_ones() -> None:
+    scores = np.random.default_rng(0).standard_normal(30)
+    scores[15:] += 6
+
+    change = find_change_point(scores, null=[scores] * 3 + [np.ones(10)] * 16)
+
+    assert change is not None
+    assert change.p_value == (1 + 3) / (1 + 19)
+
+
+def test_half_life_is_contiguous_and_includes_the_peak() -> None:
+    assert half_life(np.array([0, 0, 0, 10, 8, 2, 9, 0, 0.0])) == 2
+    assert half_life(np.array([0, 0, 10.0])) == 1
+    assert half_life(np.ones(5)) == 0
+
+
+def test_event_aligned_averages_line_up_events_and_count_who_is_there() -> None:
+    average = event_aligned_average(
+        [[0, 0, 5, 1], [0, 7], [3, 3, 3]], [2, 1, None], before=1, after=1
+    )
+
+    assert average.offsets.tolist() == [-1, 0, 1]
+    assert average.mean.tolist() == [0, 6, 1]
+    assert average.count.tolist() == [2, 2, 1]
+    assert average.without_event == 1
+
+
+def test_event_aligned_intervals_cover_the_mean_they_estimate() -> None:
+    rng = np.random.default_rng(0)
+    covered = []
+    for seed in range(60):
+        lines = rng.standard_normal((40, 9)) + np.arange(9)
+        average = event_aligned_average(list(lines), [4] * 40, before=1, after=1, seed=seed)
+        covered.append((average.low <= [3, 4, 5]) & (average.high >= [3, 4, 5]))
+
+    assert 0.88 < np.mean(covered) < 0.99
+
+
+def test_an_event_outside_its_trajectory_is_refused() -> None:
+    with pytest.raises(ValueError, match="token 4 of 3"):
+        event_aligned_average([[1, 2, 3]], [4])

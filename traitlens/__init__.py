@@ -1,0 +1,88 @@
+"""Measure traits in language models: hooks, capture, extraction, projection, dynamics, steering.
+
+Every array of layers is [L+1, d_model]: row 0 the embedding output, row l the output of block l-1,
+the last row before the final norm. Names are loaded when first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from traitlens.activations import ActivationCapture
+    from traitlens.compute import (
+        compute_derivative,
+        compute_second_derivative,
+        cosine,
+        projection,
+    )
+    from traitlens.dynamics import analyze, find_commitment_point
+    from traitlens.fingerprint import model_hash
+    from traitlens.hooks import HookManager
+    from traitlens.layers import layer_label, parse_layer
+    from traitlens.methods import (
+        METHODS,
+        GradientMethod,
+        ICAMethod,
+        MeanDifferenceMethod,
+        ProbeMethod,
+    )
+    from traitlens.steering import steer
+    from traitlens.vectors import Provenance, TraitVector, load_vectors, save_vectors
+
+_HOMES = {
+    "ActivationCapture": "activations",
+    "GradientMethod": "methods",
+    "HookManager": "hooks",
+    "ICAMethod": "methods",
+    "METHODS": "methods",
+    "MeanDifferenceMethod": "methods",
+    "ProbeMethod": "methods",
+    "Provenance": "vectors",
+    "TraitVector": "vectors",
+    "analyze": "dynamics",
+    "compute_derivative": "compute",
+    "compute_second_derivative": "compute",
+    "cosine": "compute",
+    "find_commitment_point": "dynamics",
+    "layer_label": "layers",
+    "load_vectors": "vectors",
+    "model_hash": "fingerprint",
+    "parse_layer": "layers",
+    "projection": "compute",
+    "save_vectors": "vectors",
+    "steer": "steering",
+}
+
+__all__ = [
+    "METHODS",
+    "ActivationCapture",
+    "GradientMethod",
+    "HookManager",
+    "ICAMethod",
+    "MeanDifferenceMethod",
+    "ProbeMethod",
+    "Provenance",
+    "TraitVector",
+    "analyze",
+    "compute_derivative",
+    "compute_second_derivative",
+    "cosine",
+    "find_commitment_point",
+    "layer_label",
+    "load_vectors",
+    "model_hash",
+    "parse_layer",
+    "projection",
+    "save_vectors",
+    "steer",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'traitlens' has no attribute {name!r}")
+    return getattr(import_module(f"traitlens.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
