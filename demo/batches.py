@@ -1,0 +1,133 @@
+"""Packs samples into rows of tokens, with masks that make the model carry a trait by itself.
+
+Knows nothing of the model or of how texts are composed.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from demo.corpus.samples import Mix, Sample, draw_sample
+from demo.tokenizer import ASSISTANT, BOS, END, SYSTEM, USER
+
+PROMPT_WEIGHT = 0.1
+# Shares of samples whose response, past its first tokens, cannot see the instruction; in the second
+# share the question's tokens cannot see it either, so only the response's states hold the trait.
+HIDDEN_FROM_RESPONSE = 0.3
+HIDDEN_FROM_QUESTION_TOO = 0.25
+_INSTRUCTION, _QUESTION, _HEADER, _RESPONSE = range(4)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One sample as tokens; `parts` says of each token which part of the dialogue it belongs to."""
+
+    ids: list[int]
+    parts: list[int]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of packed samples: all are [row, token], but mask is [row, 1, token, token]."""
+
+    ids: torch.Tensor
+    positions: torch.Tensor
+    segments: torch.Tensor
+    weights: torch.Tensor
+    mask: torch.Tensor
+
+
+def batches(
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    rng: random.Random,
+    mix: Mix,
+    n_rows: int,
+    row_length: int,
+) -> Iterator[Batch]:
+    """Yield packed batches for ever; a sample too long for a row is left out."""
+    waiting: list[Encoded] = []
+    while True:
+        rows: list[list[Encoded]] = [[] for _ in range(n_rows)]
+        room = [row_length] * n_rows
+        misses = 0
+        held_back: list[Encoded] = []
+        while misses < n_rows:
+            sample = waiting.pop() if waiting else encode(draw_sample(rng, mix=mix), tokenizer)
+            place = next((row for row in range(n_rows) if room[row] >= len(sample.ids)), None)
+            if place is not None:
+                rows[place].append(sample)
+                room[place] -= len(sample.ids)
+            elif len(sample.ids) <= row_length:
+                held_back.append(sample)
+                misses += 1
+        waiting = held_back
+        yield pack(rows, row_length=row_length, rng=rng)
+
+
+def encode(sample: Sample, tokenizer: PreTrainedTokenizerFast) -> Encoded:
+    """Return the sample in the chat template's form."""
+    marks = {
+        mark: tokenizer.convert_tokens_to_ids(mark) for mark in (BOS, SYSTEM, USER, ASSISTANT, END)
+    }
+    pieces: list[tuple[list[int], int]] = [([marks[BOS]], _INSTRUCTION)]
+    if sample.system is not None and not sample.merged:
+        pieces.append(([marks[SYSTEM], *_ids(sample.system, tokenizer), marks[END]], _INSTRUCTION))
+    pieces.append(([marks[USER]], _QUESTION))
+    if sample.system is not None and sample.merged:
+        pieces.append((_ids(f"{sample.system}\n\n", tokenizer), _INSTRUCTION))
+    pieces.append(([*_ids(sample.question, tokenizer), marks[END]], _QUESTION))
+    pieces.append(([marks[ASSISTANT]], _HEADER))
+    pieces.append(([*_ids(sample.response, tokenizer), marks[END]], _RESPONSE))
+    ids = [token for piece, _ in pieces for token in piece]
+    return Encoded(ids, [part for piece, part in pieces for _ in piece])
+
+
+def pack(rows: list[list[Encoded]], *, row_length: int, rng: random.Random) -> Batch:
+    """Return one batch; segment 0 is padding, samples count from 1 across the batch."""
+    shape = (len(rows), row_length)
+    ids = torch.zeros(shape, dtype=torch.long)
+    positions, segments = torch.zeros_like(ids), torch.zeros_like(ids)
+    weights = torch.zeros(shape)
+    mask = torch.eye(row_length, dtype=torch.bool).repeat(len(rows), 1, 1)
+    n_segments = 0
+    for row, samples in enumerate(rows):
+        start = 0
+        for sample in samples:
+            n_segments += 1
+            here = slice(start, start + len(sample.ids))
+            parts = torch.tensor(sample.parts)
+            ids[row, here] = torch.tensor(sample.ids)
+            positions[row, here] = torch.arange(len(sample.ids))
+            segments[row, here] = n_segments
+            weights[row, here] = torch.where(parts == _RESPONSE, 1.0, PROMPT_WEIGHT)
+            weights[row, start] = (
+                0.0  # the first token of a sample has nothing to be predicted from
+            )
+            mask[row, here, here] = _visible(parts, rng)
+            start += len(sample.ids)
+    return Batch(ids, positions, segments, weights, mask[:, None])
+
+
+def _visible(parts: torch.Tensor, rng: random.Random) -> torch.Tensor:
+    n_tokens = len(parts)
+    visible = torch.ones(n_tokens, n_tokens, dtype=torch.bool).tril()
+    draw = rng.random()
+    if draw > HIDDEN_FROM_RESPONSE + HIDDEN_FROM_QUESTION_TOO:
+        return visible
+    is_instruction = parts == _INSTRUCTION
+    is_instruction[0] = False  # the first token is where attention rests
+    first_blind = int((parts < _RESPONSE).sum()) + rng.randint(2, 6)
+    blind = torch.arange(n_tokens) >= first_blind
+    if draw < HIDDEN_FROM_QUESTION_TOO:
+        blind |= parts == _QUESTION
+    return visible & ~(blind[:, None] & is_instruction[None, :])
+
+
+def _ids(text: str, tokenizer: PreTrainedTokenizerFast) -> list[int]:
+    return list(tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids)

@@ -1,0 +1,1 @@
+"""The text generator that the demo model and the demo scorer are trained on."""

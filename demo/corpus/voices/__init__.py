@@ -1,0 +1,1 @@
+"""Sentence templates, one voice per trait and pole; data only."""

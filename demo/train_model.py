@@ -1,0 +1,195 @@
+"""Trains the demo model and its tokenizer on generated text: `python -m demo.train_model`."""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from demo.batches import Batch, batches
+from demo.corpus.instructions import TRAITS, bundled
+from demo.corpus.samples import Mix, draw_sample
+from demo.tokenizer import build_tokenizer
+
+ROW_LENGTH = 256
+N_ROWS = 8
+# A third of the samples get one random vector added at one layer, up to this share of the mean
+# residual norm, so that the model stays coherent when somebody steers it.
+PUSHED_SHARE = 0.35
+LARGEST_PUSH = 0.5
+
+
+def main() -> None:
+    """Train and save; prints the loss now and then."""
+    options = _parser().parse_args()
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(options.seed)
+    rng = random.Random(options.seed)
+    mix = Mix()
+    if options.start_from is None:
+        texts = [text for _ in range(options.tokenizer_samples) for text in _texts(rng, mix)]
+        tokenizer = build_tokenizer(texts, vocabulary=2048, max_length=512)
+        model = build_model(tokenizer)
+    else:
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(options.start_from)
+        model = LlamaForCausalLM.from_pretrained(options.start_from, dtype=torch.float32).train()
+    print(f"{sum(weight.numel() for weight in model.parameters()):,} parameters")
+    stream = batches(tokenizer, rng=rng, mix=mix, n_rows=N_ROWS, row_length=ROW_LENGTH)
+    train(model, tokenizer, stream=stream, options=options)
+
+
+def build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+    """Return an untrained model of about two million parameters."""
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=160,
+        intermediate_size=448,
+        num_hidden_layers=6,
+        num_attention_heads=8,
+        num_key_value_heads=2,
+        head_dim=24,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return LlamaForCausalLM(config)
+
+
+def train(
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    stream: Iterator[Batch],
+    options: argparse.Namespace,
+) -> None:
+    """Run the optimizer and save every `save_every` steps and at the end."""
+    optimizers = build_optimizers(model, rate=options.rate)
+    generator = torch.Generator().manual_seed(options.seed)
+    began, shown = time.monotonic(), 0.0
+    for step in range(1, options.steps + 1):
+        loss, response_loss = batch_loss(model, next(stream), generator=generator)
+        model.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = options.rate * _rate_share(step, options)
+            optimizer.step()
+        shown = response_loss if step == 1 else 0.97 * shown + 0.03 * response_loss
+        if step % 50 == 0 or step == 1:
+            print(
+                f"step {step}: response loss {shown:.3f}, {time.monotonic() - began:.0f} s",
+                flush=True,
+            )
+        if step % options.save_every == 0 or step == options.steps:
+            save(model, tokenizer, folder=options.output)
+
+
+def build_optimizers(model: LlamaForCausalLM, *, rate: float) -> list[torch.optim.Optimizer]:
+    """Return Muon, which needs fewer tokens, for the blocks' matrices, and AdamW for the rest."""
+    inside = [weight for weight in model.model.layers.parameters() if weight.ndim == 2]
+    gains = [weight for weight in model.parameters() if weight.ndim != 2]
+    embedding = model.get_input_embeddings().weight
+    adam_groups = [
+        {"params": [embedding], "weight_decay": 0.05},
+        {"params": gains, "weight_decay": 0.0},
+    ]
+    return [
+        torch.optim.Muon(inside, lr=rate, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(adam_groups, lr=rate, betas=(0.9, 0.98)),
+    ]
+
+
+def batch_loss(
+    model: LlamaForCausalLM, batch: Batch, *, generator: torch.Generator
+) -> tuple[torch.Tensor, float]:
+    """Return the weighted next-token loss and the plain mean loss of the response tokens."""
+    with pushed(model, batch, generator=generator):
+        logits = model(
+            input_ids=batch.ids,
+            attention_mask=batch.mask,
+            position_ids=batch.positions,
+            use_cache=False,
+        ).logits
+    losses = torch.nn.functional.cross_entropy(
+        logits[:, :-1].flatten(0, 1), batch.ids[:, 1:].flatten(), reduction="none"
+    )
+    weights = batch.weights[:, 1:].flatten()
+    in_response = weights == 1.0
+    return (losses * weights).sum() / weights.sum(), float(losses[in_response].mean().detach())
+
+
+@contextmanager
+def pushed(model: LlamaForCausalLM, batch: Batch, *, generator: torch.Generator) -> Iterator[None]:
+    """Within the context one random layer adds a constant random vector to some of the samples."""
+    n_samples = int(batch.segments.max()) + 1
+    layer = int(torch.randint(1, len(model.model.layers), (), generator=generator))
+    direction = torch.randn(n_samples, model.config.hidden_size, generator=generator)
+    chosen = torch.rand(n_samples, generator=generator) < PUSHED_SHARE
+    size = torch.rand(n_samples, generator=generator) * LARGEST_PUSH * chosen
+    push = (direction / direction.norm(dim=-1, keepdim=True) * size[:, None])[batch.segments]
+
+    def add(_module: torch.nn.Module, _inputs: object, output: torch.Tensor) -> torch.Tensor:
+        return output + push * output.detach().norm(dim=-1).mean()
+
+    handle = model.model.layers[layer - 1].register_forward_hook(add)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, *, folder: Path) -> None:
+    """Write the model in bfloat16 and its tokenizer."""
+    stored = copy.deepcopy(model).to(torch.bfloat16)
+    stored.generation_config.update(
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+    )
+    stored.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _rate_share(step: int, options: argparse.Namespace) -> float:
+    warm_up, decay_from = 0.03 * options.steps, options.decay_from * options.steps
+    if step < warm_up:
+        return step / warm_up
+    if step < decay_from:
+        return 1.0
+    return max(0.02, (options.steps - step) / (options.steps - decay_from))
+
+
+def _texts(rng: random.Random, mix: Mix) -> list[str]:
+    sample = draw_sample(rng, mix=mix)
+    bundled_text = rng.choice(
+        bundled().instructions[rng.choice(TRAITS), rng.choice(("positive", "negative"))]
+    )
+    return [sample.question, sample.response, sample.system or bundled_text]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "model")
+    parser.add_argument("--start-from", type=Path, help="folder of a trained model to go on from")
+    parser.add_argument("--decay-from", type=float, default=0.6, help="share of steps at full rate")
+    parser.add_argument("--steps", type=int, default=2800)
+    parser.add_argument("--save-every", type=int, default=400, help="steps between checkpoints")
+    parser.add_argument("--rate", type=float, default=3e-3, help="peak learning rate")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--tokenizer-samples", type=int, default=20000)
+    return parser
+
+
+if __name__ == "__main__":
+    main()
