@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import numpy as np
@@ -27,10 +28,10 @@ SCORES = st.lists(st.integers(-40, 40).map(lambda i: i / 4), min_size=1, max_siz
 
 @given(SCORES)
 def test_velocity_and_acceleration_are_naive_differences(scores: list[float]) -> None:
-    steps = [b - a for a, b in zip(scores, scores[1:], strict=False)]
+    steps = [b - a for a, b in itertools.pairwise(scores)]
 
     assert velocity(scores).tolist() == steps
-    assert acceleration(scores).tolist() == [b - a for a, b in zip(steps, steps[1:], strict=False)]
+    assert acceleration(scores).tolist() == [b - a for a, b in itertools.pairwise(steps)]
 
 
 @given(SCORES)
@@ -109,7 +110,9 @@ def test_scale_free_measures_ignore_scale_and_shift(scale: float, shift: float) 
     assert (other.index, other.p_value) == (plain.index, plain.p_value)
     assert other.height_sd == pytest.approx(plain.height_sd, rel=1e-6)
     assert half_life(scale * scores + shift) == half_life(scores)
-    assert peak_velocity_sd(scale * scores + shift) == pytest.approx(peak_velocity_sd(scores), rel=1e-6)
+    assert peak_velocity_sd(scale * scores + shift) == pytest.approx(
+        peak_velocity_sd(scores), rel=1e-6
+    )
 
 
 def correlated(n: int, correlation: float, rng: np.random.Generator) -> np.ndarray:

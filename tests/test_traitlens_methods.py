@@ -205,7 +205,9 @@ def test_gradient_is_not_mean_difference_again() -> None:
     assert cosine(widest, truth)[0] > 0.8
 
 
-def test_the_seeds_gradient_objective_from_the_mean_difference_equals_a_pass_over_all_rows() -> None:
+def test_the_seeds_gradient_objective_from_the_mean_difference_equals_a_pass_over_all_rows() -> (
+    None
+):
     pos, neg, _ = planted(40, 30, layers=2, width=24, gap=2.0)
     start = np.random.default_rng(1).standard_normal((2, 24)).astype(np.float32)
 

@@ -1,4 +1,4 @@
-"""Protects the numbers beside a vector: intervals cover, rollouts are not counted as independent."""
+"""Protects the numbers beside a vector: intervals cover, rollouts do not count as independent."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ def grouped_sides(
     sides = []
     for sign in (1, -1):
         prompts = between * rng.standard_normal((n_groups, 1, layers, width))
-        rows = prompts + rng.standard_normal((n_groups, size, layers, width)) + sign * truth * gap / 2
+        rows = (
+            prompts + rng.standard_normal((n_groups, size, layers, width)) + sign * truth * gap / 2
+        )
         sides.append(rows.reshape(-1, layers, width).astype(np.float32))
     labels = np.repeat(np.arange(n_groups), size)
     return sides[0], sides[1], truth.astype(np.float32), (labels, labels + n_groups)
@@ -118,7 +120,8 @@ def test_intervals_widen_when_rollouts_share_their_prompt() -> None:
 def test_leaving_out_exposes_a_direction_that_only_knows_its_instructions() -> None:
     rng = np.random.default_rng(0)
     instructions = 6 * rng.standard_normal((2, 5, 1, 1, 200))
-    pos, neg = (instructions + rng.standard_normal((2, 5, 20, 1, 200))).reshape(2, 100, 1, 200).astype(np.float32)  # fmt: skip
+    rows_of_both = instructions + rng.standard_normal((2, 5, 20, 1, 200))
+    pos, neg = rows_of_both.reshape(2, 100, 1, 200).astype(np.float32)
     labels = np.repeat(np.arange(5), 20)
     rows = (np.arange(100), np.arange(100) + 100)
 

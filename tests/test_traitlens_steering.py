@@ -183,7 +183,10 @@ def test_several_tokens_on_a_cache_are_refused_unless_their_place_is_given(
 ) -> None:
     cache = model(PROMPT[:, :2], use_cache=True).past_key_values
 
-    with vector.steer(model, layer=1, positions="response"), pytest.raises(ValueError, match="prompt_"):
+    with (
+        vector.steer(model, layer=1, positions="response"),
+        pytest.raises(ValueError, match="prompt_"),
+    ):
         model(PROMPT[:, 2:], past_key_values=cache)
 
 
@@ -302,7 +305,9 @@ def test_a_zero_vector_points_nowhere(model: LlamaForCausalLM) -> None:
         pass
 
 
-@pytest.mark.parametrize("wrong", [{"positions": "answer"}, {"mode": "multiply"}, {"unit": "sigma"}])
+@pytest.mark.parametrize(
+    "wrong", [{"positions": "answer"}, {"mode": "multiply"}, {"unit": "sigma"}]
+)
 def test_unknown_words_are_refused(
     model: LlamaForCausalLM, vector: TraitVector, wrong: dict[str, str]
 ) -> None:

@@ -77,7 +77,10 @@ def test_a_layer_that_does_not_exist_is_refused(written: int | str) -> None:
 
 
 def test_layers_are_named_with_their_block() -> None:
-    assert [layer_label(i) for i in (0, 16)] == ["layer 0 (embeddings)", "layer 16 (after block 15)"]
+    assert [layer_label(i) for i in (0, 16)] == [
+        "layer 0 (embeddings)",
+        "layer 16 (after block 15)",
+    ]
 
 
 def test_safetensors_keep_every_position_and_fact() -> None:
@@ -105,7 +108,10 @@ def test_a_run_directory_is_read_by_method(tmp_path: Path) -> None:
     for method, seed in (("mean_diff", 1), ("probe", 2)):
         save_vectors(make_vector(seed=seed), folder / f"{method}.safetensors")
 
-    default, probe = load_vectors(tmp_path / "refusal"), load_vectors(tmp_path / "refusal", method="probe")
+    default, probe = (
+        load_vectors(tmp_path / "refusal"),
+        load_vectors(tmp_path / "refusal", method="probe"),
+    )
 
     assert torch.equal(default.tensor, make_vector(seed=1).tensor)
     assert torch.equal(probe.tensor, make_vector(seed=2).tensor)
@@ -214,7 +220,9 @@ def test_a_vector_refuses_other_weights_unless_told() -> None:
 def test_the_hash_of_a_model_does_not_depend_on_the_precision_it_is_loaded_in() -> None:
     stored = tiny_llama().to(torch.bfloat16)
 
-    hashes = {model_hash(stored.to(dtype)) for dtype in (torch.bfloat16, torch.float16, torch.float32)}
+    hashes = {
+        model_hash(stored.to(dtype)) for dtype in (torch.bfloat16, torch.float16, torch.float32)
+    }
 
     assert len(hashes) == 1
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-# More history than the usual 10 saves a quarter of the passes over the rows.
-HISTORY = 30
+# More history than the usual 10 saves passes over the rows; much more costs as much as it saves.
+HISTORY = 20
 # Up to this many values a matrix is promoted to float64; above, memory traffic decides.
 DOUBLE_BELOW = 2**22
 # Accepted as converged: a slope within 10 times the goal (float32 rows put a floor under it), or a
