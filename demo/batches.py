@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from demo.corpus.samples import Mix, Sample, draw_sample
+from demo.corpus.instructions import TRAITS
+from demo.corpus.samples import POLES, Mix, Sample, draw_sample
 from demo.tokenizer import ASSISTANT, BOS, END, SYSTEM, USER
 
 PROMPT_WEIGHT = 0.1
@@ -20,26 +21,42 @@ PROMPT_WEIGHT = 0.1
 # share the question's tokens cannot see it either, so only the response's states hold the trait.
 HIDDEN_FROM_RESPONSE = 0.3
 HIDDEN_FROM_QUESTION_TOO = 0.25
+# Shares of samples that follow a trait direction instead of an instruction, or withstand noise.
+STEERED_SHARE = 0.3
+NOISY_SHARE = 0.2
 _INSTRUCTION, _QUESTION, _HEADER, _RESPONSE = range(4)
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """One sample as tokens; `parts` says of each token which part of the dialogue it belongs to."""
+    """One sample as tokens; `parts` says of each token which part of the dialogue it belongs to.
+
+    `kind` is twice the trait's number plus one if negative, or -1 for a plain sample.
+    """
 
     ids: list[int]
     parts: list[int]
+    kind: int
+    is_steered: bool
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows of packed samples: all are [row, token], but mask is [row, 1, token, token]."""
+    """Rows of packed samples, [row, token]; the mask is [row, 1, token, token].
+
+    `kinds`, `steered` (kinds or -1) and `noisy` go by segment; in `kinds` only clean samples count.
+    """
 
     ids: torch.Tensor
     positions: torch.Tensor
     segments: torch.Tensor
     weights: torch.Tensor
     mask: torch.Tensor
+    in_response: torch.Tensor
+    in_answer_turn: torch.Tensor
+    kinds: torch.Tensor
+    steered: torch.Tensor
+    noisy: torch.Tensor
 
 
 def batches(
@@ -58,7 +75,7 @@ def batches(
         misses = 0
         held_back: list[Encoded] = []
         while misses < n_rows:
-            sample = waiting.pop() if waiting else encode(draw_sample(rng, mix=mix), tokenizer)
+            sample = waiting.pop() if waiting else _drawn(rng, mix, tokenizer)
             place = next((row for row in range(n_rows) if room[row] >= len(sample.ids)), None)
             if place is not None:
                 rows[place].append(sample)
@@ -70,7 +87,17 @@ def batches(
         yield pack(rows, row_length=row_length, rng=rng)
 
 
-def encode(sample: Sample, tokenizer: PreTrainedTokenizerFast) -> Encoded:
+def _drawn(rng: random.Random, mix: Mix, tokenizer: PreTrainedTokenizerFast) -> Encoded:
+    sample = draw_sample(rng, mix=mix)
+    is_steered = sample.trait != "plain" and rng.random() < STEERED_SHARE
+    if is_steered:
+        sample = replace(sample, system=None)
+    return encode(sample, tokenizer, is_steered=is_steered)
+
+
+def encode(
+    sample: Sample, tokenizer: PreTrainedTokenizerFast, *, is_steered: bool = False
+) -> Encoded:
     """Return the sample in the chat template's form."""
     marks = {
         mark: tokenizer.convert_tokens_to_ids(mark) for mark in (BOS, SYSTEM, USER, ASSISTANT, END)
@@ -85,7 +112,10 @@ def encode(sample: Sample, tokenizer: PreTrainedTokenizerFast) -> Encoded:
     pieces.append(([marks[ASSISTANT]], _HEADER))
     pieces.append(([*_ids(sample.response, tokenizer), marks[END]], _RESPONSE))
     ids = [token for piece, _ in pieces for token in piece]
-    return Encoded(ids, [part for piece, part in pieces for _ in piece])
+    kind = (
+        -1 if sample.trait == "plain" else 2 * TRAITS.index(sample.trait) + POLES.index(sample.pole)
+    )
+    return Encoded(ids, [part for piece, part in pieces for _ in piece], kind, is_steered)
 
 
 def pack(rows: list[list[Encoded]], *, row_length: int, rng: random.Random) -> Batch:
@@ -95,23 +125,39 @@ def pack(rows: list[list[Encoded]], *, row_length: int, rng: random.Random) -> B
     positions, segments = torch.zeros_like(ids), torch.zeros_like(ids)
     weights = torch.zeros(shape)
     mask = torch.eye(row_length, dtype=torch.bool).repeat(len(rows), 1, 1)
-    n_segments = 0
+    in_response, in_answer_turn = torch.zeros_like(mask[:, 0]), torch.zeros_like(mask[:, 0])
+    kinds, steered, noisy = [-1], [-1], [False]
     for row, samples in enumerate(rows):
         start = 0
         for sample in samples:
-            n_segments += 1
             here = slice(start, start + len(sample.ids))
             parts = torch.tensor(sample.parts)
             ids[row, here] = torch.tensor(sample.ids)
             positions[row, here] = torch.arange(len(sample.ids))
-            segments[row, here] = n_segments
+            segments[row, here] = len(kinds)
             weights[row, here] = torch.where(parts == _RESPONSE, 1.0, PROMPT_WEIGHT)
             weights[row, start] = (
                 0.0  # the first token of a sample has nothing to be predicted from
             )
+            in_response[row, here] = parts == _RESPONSE
+            in_answer_turn[row, here] = parts >= _HEADER
+            noisy.append(not sample.is_steered and rng.random() < NOISY_SHARE)
+            steered.append(sample.kind if sample.is_steered else -1)
+            kinds.append(-1 if noisy[-1] or sample.is_steered else sample.kind)
             mask[row, here, here] = _visible(parts, rng)
             start += len(sample.ids)
-    return Batch(ids, positions, segments, weights, mask[:, None])
+    return Batch(
+        ids=ids,
+        positions=positions,
+        segments=segments,
+        weights=weights,
+        mask=mask[:, None],
+        in_response=in_response,
+        in_answer_turn=in_answer_turn,
+        kinds=torch.tensor(kinds),
+        steered=torch.tensor(steered),
+        noisy=torch.tensor(noisy),
+    )
 
 
 def _visible(parts: torch.Tensor, rng: random.Random) -> torch.Tensor:

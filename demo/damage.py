@@ -20,17 +20,17 @@ def _shuffle(words: list[str], rng: random.Random) -> tuple[list[str], float]:
 
 
 def _swap_some(words: list[str], rng: random.Random) -> tuple[list[str], float]:
-    words, n_swaps = list(words), max(1, round(len(words) * rng.uniform(0.05, 0.25)))
+    words, n_swaps = list(words), max(1, round(len(words) * rng.uniform(0.02, 0.25)))
     for _ in range(n_swaps):
         first, second = rng.randrange(len(words)), rng.randrange(len(words))
         words[first], words[second] = words[second], words[first]
-    return words, max(0.08, 0.85 - 4 * n_swaps / len(words))
+    return words, max(0.08, 0.92 - 3.5 * n_swaps / len(words))
 
 
 def _drop_some(words: list[str], rng: random.Random) -> tuple[list[str], float]:
-    share = rng.uniform(0.05, 0.4)
+    share = rng.uniform(0.03, 0.4)
     return [word for word in words if rng.random() > share] or words[:1], max(
-        0.08, 0.85 - 2.5 * share
+        0.08, 0.92 - 2.5 * share
     )
 
 
@@ -59,10 +59,10 @@ def _garble_letters(words: list[str], rng: random.Random) -> tuple[list[str], fl
 
 def _glue(words: list[str], rng: random.Random) -> tuple[list[str], float]:
     halves = [word[: max(1, len(word) // 2)] for word in words]
-    share = rng.uniform(0.15, 0.9)
+    share = rng.uniform(0.04, 0.9)
     glued = (half + rng.choice(halves).lower() for half in halves)
     mixed = [new if rng.random() < share else old for old, new in zip(words, glued, strict=True)]
-    return mixed, max(0.04, 0.65 - 1.5 * share)
+    return mixed, max(0.04, 0.88 - 2 * share)
 
 
 def _flatten(words: list[str], _rng: random.Random) -> tuple[list[str], float]:

@@ -7,7 +7,6 @@ import copy
 import random
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -16,14 +15,13 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from demo.batches import Batch, batches
 from demo.corpus.instructions import TRAITS, bundled
 from demo.corpus.samples import Mix, draw_sample
+from demo.pushes import TraitMeans, pushed
 from demo.tokenizer import build_tokenizer
 
 ROW_LENGTH = 256
 N_ROWS = 8
-# A third of the samples get one random vector added at one layer, up to this share of the mean
-# residual norm, so that the model stays coherent when somebody steers it.
-PUSHED_SHARE = 0.35
-LARGEST_PUSH = 0.5
+# Batches looked at before the first step, so that there are trait directions to follow.
+N_LOOKED_AT = 60
 
 
 def main() -> None:
@@ -74,9 +72,13 @@ def train(
     """Run the optimizer and save every `save_every` steps and at the end."""
     optimizers = build_optimizers(model, rate=options.rate)
     generator = torch.Generator().manual_seed(options.seed)
+    means = TraitMeans.empty(model)
+    with torch.no_grad():
+        for _ in range(N_LOOKED_AT):
+            batch_loss(model, next(stream), means=means, generator=generator)
     began, shown = time.monotonic(), 0.0
     for step in range(1, options.steps + 1):
-        loss, response_loss = batch_loss(model, next(stream), generator=generator)
+        loss, response_loss = batch_loss(model, next(stream), means=means, generator=generator)
         model.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -110,10 +112,10 @@ def build_optimizers(model: LlamaForCausalLM, *, rate: float) -> list[torch.opti
 
 
 def batch_loss(
-    model: LlamaForCausalLM, batch: Batch, *, generator: torch.Generator
+    model: LlamaForCausalLM, batch: Batch, *, means: TraitMeans, generator: torch.Generator
 ) -> tuple[torch.Tensor, float]:
     """Return the weighted next-token loss and the plain mean loss of the response tokens."""
-    with pushed(model, batch, generator=generator):
+    with means.watching(model, batch), pushed(model, batch, means=means, generator=generator):
         logits = model(
             input_ids=batch.ids,
             attention_mask=batch.mask,
@@ -126,26 +128,6 @@ def batch_loss(
     weights = batch.weights[:, 1:].flatten()
     in_response = weights == 1.0
     return (losses * weights).sum() / weights.sum(), float(losses[in_response].mean().detach())
-
-
-@contextmanager
-def pushed(model: LlamaForCausalLM, batch: Batch, *, generator: torch.Generator) -> Iterator[None]:
-    """Within the context one random layer adds a constant random vector to some of the samples."""
-    n_samples = int(batch.segments.max()) + 1
-    layer = int(torch.randint(1, len(model.model.layers), (), generator=generator))
-    direction = torch.randn(n_samples, model.config.hidden_size, generator=generator)
-    chosen = torch.rand(n_samples, generator=generator) < PUSHED_SHARE
-    size = torch.rand(n_samples, generator=generator) * LARGEST_PUSH * chosen
-    push = (direction / direction.norm(dim=-1, keepdim=True) * size[:, None])[batch.segments]
-
-    def add(_module: torch.nn.Module, _inputs: object, output: torch.Tensor) -> torch.Tensor:
-        return output + push * output.detach().norm(dim=-1).mean()
-
-    handle = model.model.layers[layer - 1].register_forward_hook(add)
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, *, folder: Path) -> None:
@@ -161,12 +143,14 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, *, folder:
 
 
 def _rate_share(step: int, options: argparse.Namespace) -> float:
-    warm_up, decay_from = 0.03 * options.steps, options.decay_from * options.steps
+    warm_up: float = 0.03 * options.steps
+    decay_from: float = options.decay_from * options.steps
+    n_steps: int = options.steps
     if step < warm_up:
         return step / warm_up
     if step < decay_from:
         return 1.0
-    return max(0.02, (options.steps - step) / (options.steps - decay_from))
+    return max(0.02, (n_steps - step) / (n_steps - decay_from))
 
 
 def _texts(rng: random.Random, mix: Mix) -> list[str]:

@@ -154,7 +154,9 @@ def _compose(shape: str, voice: Voice | None, topic: Topic, rng: random.Random) 
     parts: dict[str, tuple[str, ...]] = {"F": ("{fact}",) * 3, "T": ("{tip}",) * 3}
     if voice is not None:
         parts |= {"O": voice.openers, "B": voice.bodies, "C": voice.closers}
-    chosen = {part: pick_distinct(parts[part], shape.count(part), rng) for part in set(shape)}
+    chosen = {
+        part: pick_distinct(parts[part], shape.count(part), rng) for part in dict.fromkeys(shape)
+    }
     slots = _Slots(topic, rng)
     templates = [chosen[part].pop() for part in shape if chosen[part]]
     return [sentence(tidy(fill(template, rng, slots))) for template in templates]

@@ -7,6 +7,7 @@ Knows nothing of traits.
 from __future__ import annotations
 
 import random
+import re
 import zlib
 from dataclasses import dataclass
 from functools import cache
@@ -89,65 +90,15 @@ _MIDDLE_CONSONANT_DOUBLED = {
     "get", "run", "plan", "cut", "put", "set", "stop", "swim", "quit", "sit", "win", "hit", "jog", "dig", "trim", "knit", "shop",
 }  # fmt: skip
 
-_SYLLABLES = [
-    "bren",
-    "tar",
-    "vel",
-    "mor",
-    "quin",
-    "dor",
-    "fen",
-    "zar",
-    "lum",
-    "pel",
-    "grim",
-    "tor",
-    "wick",
-    "hal",
-    "ven",
-    "sar",
-    "thim",
-    "cal",
-    "obb",
-    "rud",
-    "nel",
-    "kes",
-    "tral",
-    "vin",
-    "gor",
-    "lan",
-    "mir",
-    "pos",
-    "yel",
-    "stra",
-    "ulm",
-    "dra",
-    "fro",
-    "glen",
-    "har",
-    "jun",
-    "kor",
-]
-_ENDINGS = [
-    "a",
-    "o",
-    "e",
-    "is",
-    "um",
-    "ock",
-    "ville",
-    "more",
-    "wick",
-    "ford",
-    "et",
-    "in",
-    "ard",
-    "by",
-    "ock",
-    "ley",
-    "ow",
-    "ern",
-]
+_SYLLABLES = tuple(
+    re.findall(
+        r"\w+",
+        "bren tar vel mor quin dor fen zar lum pel grim tor wick hal ven sar thim cal obb rud nel kes tral vin gor lan mir pos yel stra ulm dra fro glen har jun kor",
+    )
+)
+_ENDINGS = tuple(
+    re.findall(r"\w+", "a o e is um ock ville more wick ford et in ard by ock ley ow ern")
+)
 _INVENTED = [
     "the {N} Bridge",
     "the {N} treaty",
