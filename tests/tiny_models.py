@@ -1,4 +1,5 @@
-"""Small random models of the families people run, with a byte tokenizer: made in code, saved to a folder.
+"""Small random models of the families people run, with a byte tokenizer: made in code, saved to a
+folder.
 
 Knows nothing about the engine; a model is loaded from its folder like any other.
 """
@@ -97,7 +98,9 @@ def save_tiny_model(
     template: str | None = TEMPLATE,
     changes: dict[str, object] | None = None,
 ) -> str:
-    """Build a random model of the family in the folder and return its path; `changes` override its shape."""
+    """Build a random model of the family in the folder and return its path; `changes` override its
+    shape.
+    """
     settings = {**SHAPE, **FAMILIES.get(family, {}), **(changes or {})}
     torch.manual_seed(sum(family.encode()))
     config = AutoConfig.for_model(family, **settings)
@@ -105,3 +108,8 @@ def save_tiny_model(
     model.save_pretrained(folder)
     byte_tokenizer(template).save_pretrained(folder)
     return str(folder)
+
+
+def byte_ids(text: str) -> tuple[int, ...]:
+    """Token ids of a text, without special tokens."""
+    return tuple(byte_tokenizer().encode(text, add_special_tokens=False))

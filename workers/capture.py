@@ -1,12 +1,12 @@
-"""Watches a model's residual stream: finds the decoder blocks and hands every layer's states to an observer.
+"""Watches a model's residual stream: finds the blocks and hands every layer's states to a tap.
 
-Layer 0 is the input of block 0, layer l the output of block l-1, before the final norm. Knows nothing about
-generation.
+Layer 0 is the input of block 0, layer l the output of block l-1, before the final norm. Knows
+nothing about generation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,27 +22,33 @@ LayerTap = Callable[[int, Tensor], Tensor | None]
 
 
 def text_decoder(model: PreTrainedModel) -> nn.Module:
-    """The part of a model that runs its decoder blocks, without the head, also behind a multimodal wrapper."""
-    decoder = model.get_decoder()
-    # Some families answer with the whole model.
-    return decoder if decoder is not model else model.base_model
+    """The part of a model that runs its decoder blocks, also behind a multimodal wrapper.
+
+    Raises ModelError when the family hides it.
+    """
+    count = model.config.get_text_config().num_hidden_layers
+    # The first is what transformers answers; some families answer with the whole model.
+    for part in (model.get_decoder(), model.base_model, getattr(model, "model", None)):
+        if part is not None and len(_block_list(part)) == count:
+            return part
+    raise ModelError(
+        f"No list of {count} decoder blocks was found in {type(model).__name__}: "
+        "this family cannot be measured yet."
+    )
 
 
 def decoder_blocks(model: PreTrainedModel) -> nn.ModuleList:
-    """The text decoder's blocks. Raises ModelError when the family hides them."""
-    decoder = text_decoder(model)
-    blocks = getattr(decoder, "layers", getattr(decoder, "h", None))
-    count = model.config.get_text_config().num_hidden_layers
-    if not isinstance(blocks, nn.ModuleList) or len(blocks) != count:
-        raise ModelError(
-            f"No list of {count} decoder blocks was found in {type(model).__name__}: "
-            "this family cannot be measured yet."
-        )
-    return blocks
+    """The text decoder's blocks, in order. Raises ModelError when the family hides them."""
+    return _block_list(text_decoder(model))
+
+
+def _block_list(part: nn.Module) -> nn.ModuleList:
+    blocks = getattr(part, "layers", getattr(part, "h", None))
+    return blocks if isinstance(blocks, nn.ModuleList) else nn.ModuleList()
 
 
 @contextmanager
-def tapped(blocks: Sequence[nn.Module], tap: LayerTap) -> Iterator[None]:
+def tapped(blocks: nn.ModuleList, tap: LayerTap) -> Iterator[None]:
     """Call `tap` with every layer's states in each forward pass inside the context."""
     handles: list[RemovableHandle] = []
     try:
@@ -56,7 +62,7 @@ def tapped(blocks: Sequence[nn.Module], tap: LayerTap) -> Iterator[None]:
 
 
 def token_sums(states: Tensor, counted: Tensor) -> Tensor:
-    """Sum of states [batch, tokens, d_model] where counted [batch, tokens] is 1: float32 [batch, d_model]."""
+    """Sum of states [batch, tokens, d_model] where counted [batch, tokens] is 1, in float32."""
     weights = counted.to(states.device, torch.float32).unsqueeze(1)
     return torch.bmm(weights, states.float()).squeeze(1)
 
@@ -66,7 +72,9 @@ def _on_input(tap: LayerTap) -> Callable[..., Any]:
         changed = tap(0, args[0] if args else named["hidden_states"])
         if changed is None:
             return None
-        return ((changed, *args[1:]), named) if args else (args, {**named, "hidden_states": changed})
+        return (
+            ((changed, *args[1:]), named) if args else (args, {**named, "hidden_states": changed})
+        )
 
     return hook
 

@@ -1,18 +1,21 @@
-"""Renders a system instruction and a question into prompt tokens, and turns response tokens into text.
+"""Renders an instruction and a question into prompt tokens, and response tokens into text.
 
-Knows nothing about generation; what it renders for one model is the same on every machine and every day.
+What it renders for a model is the same on every machine and every day. Knows nothing about
+generation.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 
 from orchestrator.errors import ModelError
 from workers.model import LoadedModel
 
-# Some templates print today's date; a fixed one keeps prompts, and with them every response, repeatable.
-PINNED_DATE = {"%d %b %Y": "26 Jul 2024", "%Y-%m-%d": "2024-07-26", "%B %d, %Y": "July 26, 2024"}
+# Some templates print today's date; a fixed one keeps prompts, and every response, repeatable.
+PINNED_DATE = date(2024, 7, 26)
+DATE_PATTERNS = ("%Y-%m-%d", "%d %b %Y", "%d %B %Y", "%B %d, %Y", "%b %d, %Y", "%Y")
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,9 @@ class Prompt:
 def render_prompt(model: LoadedModel, *, system: str | None, user: str) -> Prompt:
     """Render one turn with the model's chat template, up to where the response begins.
 
-    A model whose template refuses system text gets it in front of the question. Thinking is switched off
-    where the template can. Exactly one beginning-of-text token. Raises ModelError without a chat template.
+    A model whose template refuses system text gets it in front of the question. Thinking is
+    switched off where the template can. Exactly one beginning-of-text token. Raises ModelError
+    without a chat template.
     """
     if not model.tokenizer.chat_template:
         raise ModelError(
@@ -35,6 +39,7 @@ def render_prompt(model: LoadedModel, *, system: str | None, user: str) -> Promp
         )
     text = model.tokenizer.apply_chat_template(
         _messages(model, system, user),
+        chat_template=_pinned(model.tokenizer.get_chat_template()),
         tokenize=False,
         add_generation_prompt=True,
         **_template_settings(model),
@@ -59,21 +64,26 @@ def _messages(model: LoadedModel, system: str | None, user: str) -> list[dict[st
 
 
 def _template_settings(model: LoadedModel) -> dict[str, object]:
-    settings: dict[str, object] = {
-        "strftime_now": _pinned_strftime,
-        "date_string": PINNED_DATE["%d %b %Y"],
-    }
+    settings: dict[str, object] = {"date_string": PINNED_DATE.strftime("%d %b %Y")}
     if model.thinking == "off":
         settings["enable_thinking"] = False
     return settings
 
 
-def _pinned_strftime(pattern: str) -> str:
-    return PINNED_DATE.get(pattern, PINNED_DATE["%Y-%m-%d"])
+def _pinned(template: str) -> str:
+    # A macro of the same name hides the function that would read the clock; transformers passes no
+    # functions on.
+    if "strftime_now" not in template:
+        return template
+    dates = {pattern: PINNED_DATE.strftime(pattern) for pattern in DATE_PATTERNS}
+    chosen = f"{dates!r}.get(pattern, {dates['%Y-%m-%d']!r})"
+    macro = "{% macro strftime_now(pattern) -%}{{ " + chosen + " }}{%- endmacro %}"
+    return macro + template
 
 
 def _token_ids(model: LoadedModel, text: str) -> tuple[int, ...]:
-    # Most templates print the beginning token themselves, and the tokenizer would then add a second one.
+    # Most templates print the beginning token themselves, and the tokenizer would then add a second
+    # one.
     ids = model.tokenizer.encode(text, add_special_tokens=False)
     first = model.tokenizer.bos_token_id
     while len(ids) > 1 and ids[0] == ids[1] == first:

@@ -1,4 +1,4 @@
-"""The plain core for models whose cache the engine cannot hold: generate in batches, then a second pass.
+"""The plain core for models the engine cannot carry: generate in batches, then a second pass.
 
 Same requests, same seeds and same measurements as the continuous-refill core; only slower.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable
+from itertools import islice, takewhile
 
 import numpy as np
 import torch
@@ -19,7 +20,8 @@ from workers.generation import EngineStats, Finish, Generation, GenerationReques
 from workers.memory import release_reserve
 from workers.model import LoadedModel
 from workers.out_of_memory import is_out_of_memory
-from workers.sampler import RowSampling, draw, uniforms
+from workers.row_steering import steered
+from workers.sampler import RowSampling, draw, tree_levels, uniforms
 from workers.teacher_forced import teacher_forced
 
 MOST_ROWS = 32
@@ -51,24 +53,33 @@ class GenerateCore:
     @torch.inference_mode()
     def step(self) -> list[Generation]:
         """Generate and measure one batch. Out of memory halves the batch and loses no request."""
-        batch = list(self._pending)[: self._limit]
+        batch = self._next_batch()
+        finished: list[Generation] | None = None
         try:
             finished = self._run(batch) if batch else []
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            self._halve(len(batch), error)
+        # After the handler: inside it the error still holds the failed pass's tensors.
+        if finished is None:
+            self._halve(len(batch))
             return []
         for _ in batch:
             self._pending.popleft()
         return finished
+
+    def _next_batch(self) -> list[GenerationRequest]:
+        # generate steers a batch as a whole
+        alike = takewhile(lambda r: r.steering is self._pending[0].steering, self._pending)
+        return list(islice(alike, self._limit))
 
     def _run(self, batch: list[GenerationRequest]) -> list[Generation]:
         started = time.perf_counter()
         responses = [self._cut(r, ids) for r, ids in zip(batch, self._texts(batch), strict=True)]
         generated = time.perf_counter()
         prompts = [request.prompt_ids for request in batch]
-        means = teacher_forced(self._model, prompts, [ids for ids, _ in responses])
+        texts = [ids for ids, _ in responses]
+        means = teacher_forced(self._model, prompts, texts, steering=batch[0].steering)
         self._count(batch, responses, generated - started, time.perf_counter() - generated)
         return [
             Generation(request.key, ids, finish, *(part[row] for part in means))
@@ -89,12 +100,15 @@ class GenerateCore:
             eos_token_id=stops or None,
             pad_token_id=stops[0] if stops else 0,
         )
-        made: Tensor = self._model.model.generate(
-            ids.to(self._model.device),
-            attention_mask=real.to(self._model.device),
-            generation_config=settings,
-            logits_processor=LogitsProcessorList([_SeededDraw(batch, width)]),
-        )
+        vocabulary = self._model.model.config.get_text_config().vocab_size
+        draw_seeded = _SeededDraw(batch, width, tree_levels(vocabulary))
+        with steered(self._model.model, batch[0].steering):
+            made: Tensor = self._model.model.generate(
+                ids.to(self._model.device),
+                attention_mask=real.to(self._model.device),
+                generation_config=settings,
+                logits_processor=LogitsProcessorList([draw_seeded]),
+            )
         rows: list[list[int]] = made[:, width:].tolist()
         return rows
 
@@ -122,24 +136,24 @@ class GenerateCore:
         stats.peak_rows = max(stats.peak_rows, len(batch))
         stats.steps += 1
 
-    def _halve(self, size: int, error: BaseException) -> None:
+    def _halve(self, size: int) -> None:
         if size <= 1:
             raise ModelError(
                 "One response alone does not fit in the device's memory: lower the limit on "
                 "tokens, or use a smaller dtype or model."
-            ) from error
+            )
         self._limit = size // 2
         self.stats.halvings += 1
         release_reserve(self._model.device)
 
 
 class _SeededDraw(LogitsProcessor):  # type: ignore[misc]  # transformers is untyped
-    """Leaves only the token that each row's own random stream draws, which greedy search then takes."""
+    """Leaves only the token that a row's own stream draws, which greedy search then takes."""
 
-    def __init__(self, batch: list[GenerationRequest], prompt_width: int) -> None:
+    def __init__(self, batch: list[GenerationRequest], prompt_width: int, levels: int) -> None:
         self._sampling = RowSampling.of([request.sampling for request in batch])
         longest = max(request.sampling.max_new_tokens for request in batch)
-        self._uniforms = np.stack([uniforms(request.seed, longest) for request in batch])
+        self._uniforms = np.stack([uniforms(r.seed, longest, levels) for r in batch])
         self._prompt_width = prompt_width
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ class _Order:
 
 
 class EngineThread:
-    """Owns an engine that is loaded and stepped in one thread; callers of `generate` come from others."""
+    """Owns an engine that is loaded and stepped in one thread, for callers from other threads."""
 
     def __init__(self, load: Callable[[], Engine]) -> None:
         self._load = load
@@ -87,7 +87,7 @@ class EngineThread:
         ]
 
     def busy_share(self) -> float:
-        """Share, 0 to 1, of the wall time with work queued that the model spent in forward passes."""
+        """Share, 0 to 1, of the wall time with work queued that went into forward passes."""
         forward = self._engine.stats.forward_seconds if self._engine else 0.0
         return min(1.0, forward / self._busy_seconds) if self._busy_seconds else 0.0
 

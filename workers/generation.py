@@ -1,4 +1,4 @@
-"""What is asked of the engine and what it returns: requests, sampling settings, generations, statistics.
+"""What is asked of the engine and what it returns: requests, sampling, steering, generations.
 
 Knows nothing about models; every value is plain data.
 """
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Finish = Literal["stop", "length"]
+Positions = Literal["all", "prompt", "response"]
 
 
 @dataclass(frozen=True)
@@ -37,30 +38,66 @@ class Sampling:
             raise ValueError(f"top_k is {self.top_k}: it must be 0 (off) or more")
 
 
+@dataclass(frozen=True, eq=False)
+class Push:
+    """coefficient * vector [d_model], added to the states of a layer as `traitlens.steer` does."""
+
+    layer: int
+    vector: NDArray[np.float32]
+    coefficient: float
+
+
+@dataclass(frozen=True, eq=False)
+class Steering:
+    """Pushes on some tokens of a request; "prompt" includes the prompt's last token.
+
+    Requests that share one Steering object share their prompt's prefill.
+    """
+
+    pushes: tuple[Push, ...]
+    positions: Positions = "all"
+
+
+@dataclass(frozen=True)
+class PromptKey:
+    """A prompt as it is run: its tokens, and the steering that changes them, if any."""
+
+    token_ids: tuple[int, ...]
+    steering: Steering | None
+
+
 @dataclass(frozen=True)
 class GenerationRequest:
     """One response to generate; key is the caller's own and unique among the requests in flight.
 
-    The same prompt, seed and sampling give the same response, whatever else is generated beside it
-    (promised on a CPU in float32; elsewhere rounding can differ with the batch and rarely flips a token).
+    The same prompt, seed, sampling and steering give the same response, whatever else is generated
+    beside it: promised on a CPU in float32; elsewhere rounding can differ with the batch and may,
+    now and then, flip a token.
     """
 
     key: str
     prompt_ids: tuple[int, ...]
     seed: int
     sampling: Sampling
+    steering: Steering | None = None
 
     def __post_init__(self) -> None:
         if not self.prompt_ids:
             raise ValueError(f"request {self.key!r} has an empty prompt: render a chat first")
 
+    @property
+    def prompt_key(self) -> PromptKey:
+        """What its prefill depends on."""
+        steered = self.steering is not None and self.steering.positions != "response"
+        return PromptKey(self.prompt_ids, self.steering if steered else None)
+
 
 @dataclass(frozen=True)
 class Generation:
-    """One response and its mean activations, each [L+1, d_model], row L the last block's raw output.
+    """One response and its mean activations, each [L+1, d_model], the last row before the norm.
 
-    `response_ids` excludes the end-of-turn token, so does `response_avg`. A model may stop at once: then
-    `response_ids` is empty, `response_avg` is all zeros, and the caller must treat it as unusable.
+    `response_ids` excludes the end-of-turn token, so does `response_avg`. A model may stop at once:
+    then `response_ids` is empty, `response_avg` is zeros, and the caller must treat it as unusable.
     """
 
     key: str
@@ -73,12 +110,16 @@ class Generation:
 
 @dataclass
 class EngineStats:
-    """Counts and seconds since the engine started; forward seconds end when the tokens reach the host."""
+    """Counts and seconds since the engine started; decode seconds end when the logits are there.
+
+    On a GPU a step's seconds of work appear where the host first waits: in `sample_seconds`.
+    """
 
     prefill_seconds: float = 0.0
     decode_seconds: float = 0.0
     sample_seconds: float = 0.0
     capture_seconds: float = 0.0
+    prefill_capture_seconds: float = 0.0
     prompt_tokens: int = 0
     prefilled_tokens: int = 0
     response_tokens: int = 0
@@ -93,4 +134,5 @@ class EngineStats:
     @property
     def forward_seconds(self) -> float:
         """Seconds in which the model worked: prefill, decoding, drawing and capture."""
-        return self.prefill_seconds + self.decode_seconds + self.sample_seconds + self.capture_seconds
+        working = self.prefill_seconds + self.decode_seconds
+        return working + self.sample_seconds + self.capture_seconds

@@ -1,4 +1,4 @@
-"""Keys and values of the live rows: one slot a row, columns from the left, so that refilling never shifts.
+"""Keys and values in slots, one a sequence, columns from the left, so that nothing ever shifts.
 
 Knows nothing about attention or requests; grows on demand and can be cut back.
 """
@@ -10,94 +10,90 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-# Columns and rows are added in steps, because each step copies what is there.
+# Columns are added generously, because each growth copies what is there into new memory.
 COLUMN_STEP = 64
-GROWTH = 1.25
+GROWTH = 1.5
 
 
 @dataclass
 class LayerSlots:
-    """One layer's storage: keys and values, each [rows, kv_heads, columns, head_dim]."""
+    """One layer's storage; keys lie transposed, as their product with queries reads them.
+
+    keys [slots, kv_heads, head_dim, columns], values [slots, kv_heads, columns, head_dim].
+    """
 
     keys: Tensor
     values: Tensor
 
     @property
-    def rows(self) -> int:
-        """Slots that are allocated."""
-        return self.keys.shape[0]
+    def slots(self) -> int:
+        """Sequences that fit."""
+        return self.values.shape[0]
 
     @property
     def columns(self) -> int:
         """Tokens that fit into a slot."""
-        return self.keys.shape[2]
+        return self.values.shape[2]
 
 
 class SlotCache:
-    """Storage for every layer, allocated when a layer first sees keys of its shape, dtype and device."""
+    """Storage for every layer, allocated in the shape and place of the first keys it gets."""
 
     def __init__(self, n_layers: int) -> None:
         self._layers: list[LayerSlots | None] = [None] * n_layers
-        self._rows = 0
+        self._slots = 0
         self._columns = 0
 
-    def reserve(self, rows: int, columns: int, *, live_rows: int) -> None:
-        """Make room for rows x columns; the first `live_rows` slots keep what they hold."""
+    def reserve(self, slots: int, columns: int, *, live: int) -> None:
+        """Make room for slots x columns; the first `live` slots keep what they hold."""
         if columns > self._columns:
-            self._columns = _rounded(max(columns, int(self._columns * GROWTH)))
-        self._rows = max(rows, self._rows)
-        for index, slots in enumerate(self._layers):
-            if slots and (slots.rows < self._rows or slots.columns < self._columns):
-                self._layers[index] = self._resized(slots, live_rows)
+            self._columns = -(-int(columns * GROWTH) // COLUMN_STEP) * COLUMN_STEP
+        self._slots = max(slots, self._slots)
+        for index, held in enumerate(self._layers):
+            if held and (held.slots < self._slots or held.columns < self._columns):
+                self._layers[index] = self._resized(held, live)
 
-    def shrink(self, rows: int) -> None:
-        """Keep only the first `rows` slots and give the memory of the others back."""
-        self._rows = rows
-        for index, slots in enumerate(self._layers):
-            if slots:
-                self._layers[index] = self._resized(slots, rows)
-
-    def clear(self) -> None:
-        """Drop all storage; the next reserve starts anew."""
-        self._layers = [None] * len(self._layers)
-        self._rows = self._columns = 0
+    def shrink(self, slots: int) -> None:
+        """Keep only the first `slots` slots and give the memory of the others back."""
+        self._slots = slots
+        for index, held in enumerate(self._layers):
+            if held:
+                self._layers[index] = self._resized(held, slots)
 
     def load(self, slot: int, keys: Sequence[Tensor], values: Sequence[Tensor]) -> None:
-        """Copy a prompt's keys and values, per layer [kv_heads, tokens, head_dim], into a slot's first columns."""
+        """Copy a prompt's keys and values, per layer [kv_heads, tokens, head_dim], into a slot."""
         for layer, (k, v) in enumerate(zip(keys, values, strict=True)):
-            slots = self.layer(layer, k, v)
-            slots.keys[slot, :, : k.shape[1]] = k
-            slots.values[slot, :, : v.shape[1]] = v
+            held = self.layer(layer, k, v)
+            held.keys[slot, :, :, : k.shape[1]] = k.transpose(1, 2)
+            held.values[slot, :, : v.shape[1]] = v
 
     def move(self, source: int, target: int, columns: int) -> None:
-        """Copy a row's first `columns` columns into another slot."""
-        for slots in self._layers:
-            if slots:
-                slots.keys[target, :, :columns] = slots.keys[source, :, :columns]
-                slots.values[target, :, :columns] = slots.values[source, :, :columns]
+        """Copy a slot's first `columns` columns into another slot."""
+        for held in self._layers:
+            if held and columns:
+                held.keys[target, ..., :columns] = held.keys[source, ..., :columns]
+                held.values[target, :, :columns] = held.values[source, :, :columns]
 
-    def layer(self, index: int, like: Tensor, like_values: Tensor | None = None) -> LayerSlots:
-        """One layer's storage; `like` and `like_values` [..., kv_heads, tokens, head_dim] shape it at first use."""
-        slots = self._layers[index]
-        if slots is None:
-            values = like if like_values is None else like_values
-            slots = LayerSlots(self._empty(like), self._empty(values))
-            self._layers[index] = slots
-        return slots
+    def layer(self, index: int, keys: Tensor, values: Tensor) -> LayerSlots:
+        """One layer's storage, made like these keys and values [..., heads, tokens, head_dim]."""
+        held = self._layers[index]
+        if held is None:
+            held = self._empty(keys, keys.shape[-1], values, values.shape[-1])
+            self._layers[index] = held
+        return held
 
-    def _empty(self, like: Tensor) -> Tensor:
-        heads, size = like.shape[-3], like.shape[-1]
-        # Zeros, because a masked column still enters the sum over values, times zero.
-        return like.new_zeros(self._rows, heads, self._columns, size)
+    def _empty(self, keys: Tensor, key_size: int, values: Tensor, value_size: int) -> LayerSlots:
+        heads = values.shape[-3]
+        # Zeros, because a hidden column still enters the sum over values, times zero.
+        return LayerSlots(
+            keys.new_zeros(self._slots, heads, key_size, self._columns),
+            values.new_zeros(self._slots, heads, self._columns, value_size),
+        )
 
-    def _resized(self, slots: LayerSlots, live_rows: int) -> LayerSlots:
-        kept = min(live_rows, slots.rows, self._rows)
-        columns = min(slots.columns, self._columns)
-        grown = LayerSlots(self._empty(slots.keys), self._empty(slots.values))
-        grown.keys[:kept, :, :columns] = slots.keys[:kept, :, :columns]
-        grown.values[:kept, :, :columns] = slots.values[:kept, :, :columns]
-        return grown
-
-
-def _rounded(columns: int) -> int:
-    return -(-columns // COLUMN_STEP) * COLUMN_STEP
+    def _resized(self, held: LayerSlots, live: int) -> LayerSlots:
+        kept = slice(0, min(live, held.slots, self._slots))
+        columns = slice(0, min(held.columns, self._columns))
+        new = self._empty(held.keys, held.keys.shape[2], held.values, held.values.shape[3])
+        new.keys[kept, ..., columns] = held.keys[kept, ..., columns]
+        new.values[kept, :, columns] = held.values[kept, :, columns]
+        return new

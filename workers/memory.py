@@ -24,23 +24,24 @@ def free_bytes(device: torch.device) -> int:
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     if device.type == "mps":
         return torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory()
-    return psutil.virtual_memory().available
+    return int(psutil.virtual_memory().available)
 
 
 def release_reserve(device: torch.device) -> None:
-    """Give torch's unused reserve back to the device, so that the next allocation finds one piece."""
+    """Give torch's unused reserve back, so that the next allocation finds one piece."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
     elif device.type == "mps":
         torch.mps.empty_cache()
 
 
-def rows_that_fit(model: LoadedModel, request: GenerationRequest) -> int:
-    """How many more rows as long as this request could get would fit into the device's free memory."""
-    text = model.model.config.get_text_config()
-    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
-    size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+def rows_that_fit(model: LoadedModel, request: GenerationRequest, token_bytes: int) -> int:
+    """How many more rows as long as this request may get would fit into the device's free memory.
+
+    `token_bytes` is what the cache holds per token, over all layers.
+    """
     tokens = len(request.prompt_ids) + request.sampling.max_new_tokens
-    cached = 2 * tokens * model.n_layers * heads * size * model.dtype.itemsize
     summed = 4 * (model.n_layers + 1) * model.d_model
-    return int(MEMORY_SHARE * free_bytes(model.device) / (cached + summed + LOGIT_BYTES * text.vocab_size))
+    drawn = LOGIT_BYTES * model.model.config.get_text_config().vocab_size
+    row = tokens * token_bytes + summed + drawn
+    return int(MEMORY_SHARE * free_bytes(model.device) / row)

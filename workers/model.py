@@ -1,4 +1,4 @@
-"""Loads the resident model: a causal language model of Hugging Face, its tokenizer and what generation must know.
+"""Loads the resident model: a causal language model of Hugging Face and what generation must know.
 
 Knows nothing about requests, queues or traits.
 """
@@ -6,13 +6,11 @@ Knows nothing about requests, queues or traits.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from jinja2.exceptions import TemplateError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -30,13 +28,12 @@ from transformers.models.auto.modeling_auto import (
 import demo
 from orchestrator.errors import ModelError
 from workers.out_of_memory import is_out_of_memory
+from workers.template_facts import SystemMode, Thinking, stop_ids, system_mode, thinking_mode
 
-SystemMode = Literal["native", "prefix_user"]
-Thinking = Literal["off", "none"]
 DEMO_MODEL = "demo"
 # Weights may take this share of a device; the rest is for keys, values and logits.
 WEIGHT_SHARE = 0.8
-# Their hidden state carries several planes per token, so "the" state of a layer is not defined.
+# Their hidden state has several planes per token, so "the" state of a layer is not defined.
 UNMEASURABLE = ("gemma3n",)
 
 log = logging.getLogger(__name__)
@@ -44,7 +41,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model ready to generate: L = n_layers blocks, states of d_model numbers, stop ids that end a response."""
+    """A model ready to generate, with n_layers blocks and states of d_model numbers.
+
+    `stop_ids` end a response; `device` is where tokens go in.
+    """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -59,6 +59,23 @@ class LoadedModel:
     thinking: Thinking
 
 
+@dataclass(frozen=True)
+class _Source:
+    """Where a model comes from, as from_pretrained wants it."""
+
+    path: str
+    revision: str | None
+    trust_remote_code: bool
+
+    def load(self, kind: Any, **settings: Any) -> Any:
+        return kind.from_pretrained(
+            self.path,
+            revision=self.revision,
+            trust_remote_code=self.trust_remote_code,
+            **settings,
+        )
+
+
 def load_model(
     model_id: str,
     *,
@@ -69,25 +86,27 @@ def load_model(
 ) -> LoadedModel:
     """Load a Hub id, a local folder, or "demo" (the bundled model) for measuring.
 
-    `dtype` "auto" is float32 on a CPU and the checkpoint's own on an accelerator, except float16 Gemma
-    checkpoints, which overflow and run in bfloat16. Weights larger than the device are spread by accelerate.
-    Raises ModelError with one sentence that says what to do.
+    `dtype` "auto" is float32 on a CPU and the checkpoint's own on an accelerator, except float16
+    Gemma checkpoints, which overflow and run in bfloat16. Weights larger than the device are spread
+    by accelerate. Raises ModelError with one sentence that says what to do.
     """
-    source = str(Path(demo.__file__).parent / "model") if model_id == DEMO_MODEL else model_id
+    path = str(Path(demo.__file__).parent / "model") if model_id == DEMO_MODEL else model_id
+    source = _Source(path, revision, trust_remote_code)
     place = _device(device)
-    hub = {"revision": revision, "trust_remote_code": trust_remote_code}
     try:
-        config = AutoConfig.from_pretrained(source, **hub)
+        config = source.load(AutoConfig)
         number = _dtype(dtype, config, place)
-        tokenizer = AutoTokenizer.from_pretrained(source, **hub)
-        model = _weights(source, config, number, place, hub)
+        tokenizer = source.load(AutoTokenizer)
+        model = _weights(source, config, number, place)
     except (OSError, ValueError, ImportError, KeyError) as error:
         raise ModelError(_what_went_wrong(model_id, error)) from error
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
-        message = f"Model {model_id!r} does not fit in the memory of {place}: free memory or use a smaller model."
-        raise ModelError(message) from error
+        raise ModelError(
+            f"Model {model_id!r} does not fit in the memory of {place}: free some, or use a "
+            "smaller model."
+        ) from error
     text = config.get_text_config()
     return LoadedModel(
         model=model,
@@ -99,17 +118,9 @@ def load_model(
         n_layers=text.num_hidden_layers,
         d_model=text.hidden_size,
         stop_ids=stop_ids(model, tokenizer),
-        system_mode=_system_mode(tokenizer),
-        thinking="off" if "enable_thinking" in _template(tokenizer) else "none",
+        system_mode=system_mode(tokenizer),
+        thinking=thinking_mode(tokenizer),
     )
-
-
-def stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """Every token that ends a response: the checkpoint's list, the tokenizer's, and the template's end of turn."""
-    listed = model.generation_config.eos_token_id if model.generation_config else None
-    ids = set(listed if isinstance(listed, list) else [listed])
-    ids |= {tokenizer.eos_token_id, _end_of_turn(tokenizer)}
-    return frozenset(int(token) for token in ids if token is not None)
 
 
 def _device(name: str) -> torch.device:
@@ -121,99 +132,69 @@ def _device(name: str) -> torch.device:
 
 
 def _dtype(name: str, config: PreTrainedConfig, device: torch.device) -> torch.dtype:
+    known = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+    if name in known:
+        return known[name]
     if name != "auto":
-        number = getattr(torch, name, None)
-        if number not in (torch.float32, torch.float16, torch.bfloat16):
-            raise ModelError(f"Unknown dtype {name!r}: use auto, float32, float16 or bfloat16.")
-        return number
+        raise ModelError(f"Unknown dtype {name!r}: use auto, float32, float16 or bfloat16.")
     if device.type == "cpu":
         return torch.float32
-    number = config.get_text_config().dtype or config.dtype or torch.float32
+    own: torch.dtype = config.get_text_config().dtype or config.dtype or torch.float32
     # Gemma's states exceed float16's largest number.
-    return torch.bfloat16 if number == torch.float16 and "gemma" in config.model_type else number
+    return torch.bfloat16 if own == torch.float16 and "gemma" in config.model_type else own
 
 
 def _weights(
-    source: str,
-    config: PreTrainedConfig,
-    dtype: torch.dtype,
-    device: torch.device,
-    hub: Mapping[str, Any],
+    source: _Source, config: PreTrainedConfig, dtype: torch.dtype, device: torch.device
 ) -> PreTrainedModel:
-    if config.model_type.startswith(UNMEASURABLE):
-        raise ModelError(
-            f"{config.model_type} models keep several hidden states per token, so layers cannot be "
-            "measured: choose another family, gemma3 for example."
-        )
-    loader = _loader(config)
-    spread = device.type == "cuda" and _weight_bytes(loader, config, dtype, hub) > _room(device)
-    if spread:
+    kind = _kind(config)
+    if device.type == "cuda" and _weight_bytes(kind, source, config, dtype) > _room(device):
         log.info("The weights exceed %s: accelerate spreads them over the devices.", device)
-        model = loader.from_pretrained(source, dtype=dtype, device_map="auto", **hub)
+        model = source.load(kind, dtype=dtype, device_map="auto")
     else:
-        model = loader.from_pretrained(source, dtype=dtype, **hub).to(device)
+        model = source.load(kind, dtype=dtype).to(device)
     return model.eval().requires_grad_(False)
 
 
-def _loader(config: PreTrainedConfig) -> type[AutoModelForCausalLM] | type[AutoModelForImageTextToText]:
-    encoder_only = getattr(config, "is_decoder", None) is False and any(
+def _kind(config: PreTrainedConfig) -> Any:
+    """The class that loads it. Raises ModelError for what cannot generate or be measured."""
+    family = config.model_type
+    if family.startswith(UNMEASURABLE):
+        raise ModelError(
+            f"{family} models keep several hidden states per token, so layers cannot be measured: "
+            "choose another family, gemma3 for example."
+        )
+    encoder = getattr(config, "is_decoder", None) is False and any(
         "Masked" in name or "Classification" in name for name in config.architectures or ()
     )
     remote = getattr(config, "auto_map", None) or {}
-    if not encoder_only and not config.is_encoder_decoder:
+    if not encoder and not config.is_encoder_decoder:
         if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING or "AutoModelForCausalLM" in remote:
             return AutoModelForCausalLM
         if type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
             return AutoModelForImageTextToText
-    raise ModelError(
-        f"A {config.model_type} model is not a causal language model: choose one that generates text."
-    )
+    raise ModelError(f"A {family} model is not a causal language model: choose one that writes.")
 
 
 def _weight_bytes(
-    loader: Any, config: PreTrainedConfig, dtype: torch.dtype, hub: Mapping[str, Any]
-) -> int:
-    trusted = {"trust_remote_code": hub["trust_remote_code"]}
+    kind: Any, source: _Source, config: PreTrainedConfig, dtype: torch.dtype
+) -> float:
     with torch.device("meta"):
-        empty = loader.from_config(config, **trusted)
-    return sum(weight.numel() for weight in empty.parameters()) * dtype.itemsize
+        empty = kind.from_config(config, trust_remote_code=source.trust_remote_code)
+    return float(sum(weight.numel() for weight in empty.parameters()) * dtype.itemsize)
 
 
 def _room(device: torch.device) -> float:
     return WEIGHT_SHARE * torch.cuda.mem_get_info(device)[0]
 
 
-def _template(tokenizer: PreTrainedTokenizerBase) -> str:
-    template = tokenizer.chat_template
-    return "".join(template.values()) if isinstance(template, dict) else template or ""
-
-
-def _system_mode(tokenizer: PreTrainedTokenizerBase) -> SystemMode:
-    chat = [{"role": "system", "content": "SYSTEM-MARK"}, {"role": "user", "content": "USER-MARK"}]
-    if not _template(tokenizer):
-        return "prefix_user"
-    try:
-        text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-    except TemplateError:
-        return "prefix_user"
-    return "native" if "SYSTEM-MARK" in text else "prefix_user"
-
-
-def _end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
-    if not _template(tokenizer):
-        return None
-    chat = [{"role": "user", "content": "USER-MARK"}, {"role": "assistant", "content": "REPLY-MARK"}]
-    text = tokenizer.apply_chat_template(chat, tokenize=False)
-    ids = tokenizer.encode(text.rpartition("REPLY-MARK")[2], add_special_tokens=False)
-    return ids[0] if ids and ids[0] in tokenizer.all_special_ids else None
-
-
 def _what_went_wrong(model_id: str, error: Exception) -> str:
     said = str(error)
     if "gated repo" in said or "401" in said or "403" in said:
-        return f"Model {model_id!r} is gated: accept its license on its page, then run `hf auth login`."
+        return f"Model {model_id!r} is gated: accept its license on its page, then `hf auth login`."
     if "couldn't connect" in said or "offline" in said.lower() or "resolve host" in said:
-        return f"Model {model_id!r} is not on this machine and the Hub does not answer: check the network."
+        return f"Model {model_id!r} is not on this machine and the Hub does not answer: check it."
     if isinstance(error, OSError):
         return f"No model {model_id!r} on the Hub or in a folder of that name: check its spelling."
-    return f"Model {model_id!r} cannot be loaded: {said.splitlines()[0] if said else type(error).__name__}"
+    first = said.splitlines()[0] if said else type(error).__name__
+    return f"Model {model_id!r} cannot be loaded: {first}"

@@ -1,4 +1,4 @@
-"""Says whether an error means that a device's memory is full. Knows nothing about what it was used for."""
+"""Says whether an error means that a device's memory is full; knows nothing about its use."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """True for CUDA's own error class and for the plain RuntimeErrors of the CPU and MPS allocators."""
+    """True for CUDA's own error and for the plain RuntimeErrors of the CPU and MPS."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(

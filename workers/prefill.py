@@ -5,6 +5,7 @@ Knows nothing about rows or sampling.
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,12 +15,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from workers.attention import PrefillPass, attention_configs, slots_in_charge
-from workers.capture import decoder_blocks, tapped, text_decoder, token_sums
-from workers.model import LoadedModel
+from workers.attention import PrefillPass
+from workers.capture import token_sums
+from workers.generation import PromptKey, Steering
+from workers.measured_forward import MeasuredForward
+from workers.row_steering import RowPushes
 
-# Padded tokens of one forward pass, where a matrix product is at its full rate on any machine.
-BATCH_TOKENS = 2048
+# Padded tokens of one forward pass, where matrix products are at their full rate.
+BATCH_TOKENS_CPU = 2048
+BATCH_TOKENS_GPU = 8192
 # Prompts kept after use, for rollouts that other jobs ask for later.
 KEPT_PROMPTS = 64
 
@@ -28,8 +32,9 @@ KEPT_PROMPTS = 64
 class Prefilled:
     """A prompt without its last token, which is each rollout's first decode step.
 
-    keys and values: per layer [kv_heads, tokens - 1, head_dim]; state_sum [L+1, d_model], float32 on the device.
-    `last` [L+1, d_model] appears on the host when the first rollout has taken that step.
+    keys and values: per layer [kv_heads, tokens - 1, head_dim]; state_sum [L+1, d_model], float32
+    on the device. `last` [L+1, d_model] appears on the host when the first rollout has taken that
+    step.
     """
 
     tokens: int
@@ -48,36 +53,39 @@ class Prefilled:
 
 
 class PromptShelf:
-    """Prefilled prompts by their ids: what rollouts need now, and the latest ones beyond that."""
+    """Prefilled prompts by their keys: what rollouts need now, and the latest ones beyond that."""
 
-    def __init__(self, model: LoadedModel) -> None:
-        self._model = model
-        self._blocks = decoder_blocks(model.model)
-        self._configs = attention_configs(model.model)
-        self._ready: OrderedDict[tuple[int, ...], Prefilled] = OrderedDict()
-        self.batch_tokens = BATCH_TOKENS
+    def __init__(self, forward: MeasuredForward) -> None:
+        self._measured = forward
+        self._ready: OrderedDict[PromptKey, Prefilled] = OrderedDict()
+        on_cpu = forward.model.device.type == "cpu"
+        self.batch_tokens = BATCH_TOKENS_CPU if on_cpu else BATCH_TOKENS_GPU
         self.windows: list[int | None] = []
         self.tokens_run = 0
+        self.token_bytes = 0
+        self.capture_seconds = 0.0
 
-    def __contains__(self, prompt_ids: tuple[int, ...]) -> bool:
-        return prompt_ids in self._ready
+    def __contains__(self, prompt: PromptKey) -> bool:
+        return prompt in self._ready
 
-    def take(self, prompt_ids: tuple[int, ...]) -> Prefilled:
+    def take(self, prompt: PromptKey) -> Prefilled:
         """A prompt that is ready; KeyError otherwise."""
-        self._ready.move_to_end(prompt_ids)
-        return self._ready[prompt_ids]
+        self._ready.move_to_end(prompt)
+        return self._ready[prompt]
 
-    def prefill(self, prompts: Iterable[tuple[int, ...]]) -> None:
-        """Run the missing prompts, as many of them as fit into one batch, the first one at least."""
-        batch: list[tuple[int, ...]] = []
+    def prefill(self, prompts: Iterable[PromptKey]) -> None:
+        """Run missing prompts, as many of them as fit into one batch, the first one at least."""
+        batch: list[PromptKey] = []
+        widest = 0
         for prompt in prompts:
-            widest = max(len(other) for other in [prompt, *batch])
+            widest = max(widest, len(prompt.token_ids))
             if batch and widest * (len(batch) + 1) > self.batch_tokens:
                 break
             batch.append(prompt)
-        short = {prompt: Prefilled(1, [], [], None) for prompt in batch if len(prompt) == 1}
-        self._ready.update(short)
-        self._run([prompt for prompt in batch if prompt not in short])
+        for prompt in batch:
+            if len(prompt.token_ids) == 1:
+                self._ready[prompt] = Prefilled(1, [], [], None)
+        self._run([prompt for prompt in batch if len(prompt.token_ids) > 1])
         while len(self._ready) > max(KEPT_PROMPTS, len(batch)):
             self._ready.popitem(last=False)
 
@@ -86,39 +94,44 @@ class PromptShelf:
         self._ready.clear()
         self.batch_tokens = max(1, self.batch_tokens // 2)
 
-    def _run(self, prompts: list[tuple[int, ...]]) -> None:
+    def _run(self, prompts: list[PromptKey]) -> None:
         if not prompts:
             return
-        lengths = torch.tensor([len(prompt) - 1 for prompt in prompts])
+        lengths = torch.tensor([len(prompt.token_ids) - 1 for prompt in prompts])
         ids = torch.zeros(len(prompts), int(lengths.max()), dtype=torch.long)
         for row, prompt in enumerate(prompts):
-            ids[row, : len(prompt) - 1] = torch.tensor(prompt[:-1])
+            ids[row, : lengths[row]] = torch.tensor(prompt.token_ids[:-1])
         real = torch.arange(ids.shape[1]) < lengths.unsqueeze(1)
-        stored, sums = self._forward(ids, real)
+        stored, sums = self._forward(ids, real, [prompt.steering for prompt in prompts])
         for row, prompt in enumerate(prompts):
-            kept = slice(0, len(prompt) - 1)
+            kept = slice(0, int(lengths[row]))
             self._ready[prompt] = Prefilled(
-                tokens=len(prompt),
+                tokens=len(prompt.token_ids),
                 keys=[k[row, :, kept] for k in stored.keys],
                 values=[v[row, :, kept] for v in stored.values],
                 state_sum=sums[row],
             )
         self.windows = stored.windows
         self.tokens_run += int(lengths.sum())
+        self.token_bytes = sum(t.nbytes for t in (*stored.keys, *stored.values)) // ids.numel()
 
-    def _forward(self, ids: Tensor, real: Tensor) -> tuple[PrefillPass, Tensor]:
-        device = self._model.device
+    def _forward(
+        self, ids: Tensor, real: Tensor, steerings: list[Steering | None]
+    ) -> tuple[PrefillPass, Tensor]:
+        device = self._measured.model.device
         counted = real.to(device)
+        pushes = RowPushes(steerings, device)
         sums: list[Tensor] = []
 
-        def add(_: int, states: Tensor) -> None:
-            sums.append(token_sums(states, counted).to(device))
+        def tap(layer: int, states: Tensor) -> Tensor | None:
+            changed = pushes.applied(layer, states)
+            started = time.perf_counter()
+            sums.append(token_sums(states if changed is None else changed, counted).to(device))
+            self.capture_seconds += time.perf_counter() - started
+            return changed
 
         stored = PrefillPass()
-        positions = torch.arange(ids.shape[1], device=device).expand(ids.shape)
-        with slots_in_charge(self._configs), tapped(self._blocks, add):
-            text_decoder(self._model.model)(
-                input_ids=ids.to(device), position_ids=positions, use_cache=False, slots=stored
-            )
+        positions = torch.arange(ids.shape[1]).expand(ids.shape)
+        self._measured.states(ids, positions, stored, tap)
         # [prompt, layer, d_model]
         return stored, torch.stack(sums, dim=1)

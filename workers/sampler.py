@@ -1,6 +1,9 @@
 """Draws the next token of each row from its own stream of uniform numbers.
 
-A draw depends on the row's logits, seed and step alone, never on its neighbors. Knows nothing about models.
+A draw depends on the row's logits, seed and step alone, never on its neighbors. Logits carry
+rounding that does depend on the batch, so the draw is made nearly deaf to it: a walk down a tree of
+sums, one number a level. One search in the whole cumulative sum flips a token about
+sqrt(vocabulary) times as often where many tokens are likely. Knows nothing about models.
 """
 
 from __future__ import annotations
@@ -15,9 +18,8 @@ from torch import Tensor
 
 from workers.generation import Sampling
 
-# A block sum in float32 over at most this many probabilities is exact to about 1e-7.
-LARGEST_BLOCK = 512
-SMALLEST_BLOCK = 16
+# Children of a node of the tree: few edges to fall on the wrong side of, few levels to walk.
+FAN = 16
 
 
 @dataclass(frozen=True)
@@ -38,14 +40,27 @@ class RowSampling:
         )
 
 
-def uniforms(seed: int, count: int) -> NDArray[np.float64]:
-    """The first `count` numbers in [0, 1) of a seed's own stream; Philox, whose raw bits are pinned by numpy."""
-    bits = np.random.Philox(key=seed % 2**128).random_raw(count)
-    return (bits >> np.uint64(11)) * 2.0**-53
+def tree_levels(vocabulary: int) -> int:
+    """Numbers that one draw from so many tokens takes."""
+    levels = 1
+    while vocabulary > FAN:
+        vocabulary = -(-vocabulary // FAN)
+        levels += 1
+    return levels
+
+
+def uniforms(seed: int, draws: int, levels: int) -> NDArray[np.float64]:
+    """The first numbers [draws, levels] in [0, 1) of a seed's own stream: Philox, whose bits numpy
+    pins.
+    """
+    bits = np.random.Philox(key=seed % 2**128).random_raw(draws * levels)
+    return ((bits >> np.uint64(11)) * 2.0**-53).reshape(draws, levels)
 
 
 def draw(logits: Tensor, at: NDArray[np.float64], rows: RowSampling) -> Tensor:
-    """Next token per row, int64 [n] on the logits' device; logits [n, vocabulary], `at` [n] in [0, 1)."""
+    """Next token per row, int64 [n] on the logits' device; logits [n, vocabulary], `at` [n,
+    levels].
+    """
     if not rows.temperature.any():
         return logits.argmax(-1)
     probabilities = torch.softmax(_scaled(logits, rows.temperature), -1)
@@ -54,45 +69,49 @@ def draw(logits: Tensor, at: NDArray[np.float64], rows: RowSampling) -> Tensor:
         chosen = torch.from_numpy(narrowed).to(logits.device)
         kept = _narrow(probabilities[chosen], rows.top_p[narrowed], rows.top_k[narrowed])
         probabilities[chosen] = kept
-    tokens = inverse_cdf(probabilities, torch.from_numpy(at))
+    tokens = pick(probabilities, torch.from_numpy(at))
     if rows.temperature.all():
         return tokens
     greedy = torch.from_numpy(rows.temperature == 0).to(logits.device)
     return torch.where(greedy, logits.argmax(-1), tokens)
 
 
-def inverse_cdf(probabilities: Tensor, at: Tensor) -> Tensor:
-    """First index whose cumulative sum exceeds at * total, per row; never an index of probability zero.
+def pick(probabilities: Tensor, at: Tensor) -> Tensor:
+    """A token per row with the row's probabilities [n, vocabulary], which need not sum to 1.
 
-    Two levels, so that the float64 sums touch only the block totals and one block. Rows need not sum to 1.
+    `at` [n, levels] in [0, 1) decides, the first number at the root. Never a token of probability
+    zero.
     """
-    device = probabilities.device
-    # MPS has no float64: the small part of the work moves to the host.
-    work = torch.device("cpu") if device.type == "mps" else device
-    n, vocabulary = probabilities.shape
-    block = _block_size(vocabulary)
-    if vocabulary % block:
-        probabilities = torch.nn.functional.pad(probabilities, (0, -vocabulary % block))
-    blocks = probabilities.view(n, -1, block)
-    edges = blocks.sum(-1).to(work, torch.float64).cumsum(-1)
-    target = at.to(work).unsqueeze(1) * edges[:, -1:]
-    which = _first_above(edges, target)
-    before = edges.gather(1, (which - 1).clamp(min=0)).masked_fill(which == 0, 0.0)
-    inside = blocks[torch.arange(n, device=device), which.squeeze(1).to(device)]
-    inner = _first_above(inside.to(work, torch.float64).cumsum(-1), target - before)
-    return (which * block + inner).squeeze(1).to(device)
+    levels = [probabilities]
+    while levels[-1].shape[1] > FAN:
+        levels.append(_parents(levels[-1]))
+    # MPS has no float64: this small part of the work moves to the host.
+    work = torch.device("cpu" if probabilities.device.type == "mps" else probabilities.device)
+    numbers = at.to(work).unbind(1)
+    chosen = _pick_child(levels.pop(), numbers[0].unsqueeze(1))
+    for number, level in zip(numbers[1:], reversed(levels), strict=True):
+        # A node's children stand one stride apart, so that sums run along memory.
+        stride = -(-level.shape[1] // FAN)
+        children = chosen + stride * torch.arange(FAN, device=chosen.device)
+        inside = children < level.shape[1]
+        family = level.gather(1, children.clamp(max=level.shape[1] - 1)) * inside
+        chosen += stride * _pick_child(family, number.unsqueeze(1))
+    return chosen.squeeze(1)
 
 
-def _first_above(edges: Tensor, target: Tensor) -> Tensor:
-    # Rounding can lift a target to the total, where no edge exceeds it: stay just below.
+def _parents(level: Tensor) -> Tensor:
+    n, width = level.shape
+    if width % FAN:
+        level = torch.nn.functional.pad(level, (0, -width % FAN))
+    return level.view(n, FAN, -1).sum(1)
+
+
+def _pick_child(family: Tensor, at: Tensor) -> Tensor:
+    edges = family.to(at.device, torch.float64).cumsum(-1)
     total = edges[:, -1:]
-    below = torch.minimum(target, torch.nextafter(total, torch.zeros_like(total)))
-    return torch.searchsorted(edges, below, right=True)
-
-
-def _block_size(vocabulary: int) -> int:
-    power = vocabulary & -vocabulary
-    return min(power, LARGEST_BLOCK) if power >= SMALLEST_BLOCK else LARGEST_BLOCK
+    # Rounding can lift the target to the total, where no edge exceeds it: stay just below.
+    target = torch.minimum(at * total, torch.nextafter(total, torch.zeros_like(total)))
+    return torch.searchsorted(edges, target, right=True).to(family.device)
 
 
 def _scaled(logits: Tensor, temperature: NDArray[np.float32]) -> Tensor:
@@ -103,9 +122,7 @@ def _scaled(logits: Tensor, temperature: NDArray[np.float32]) -> Tensor:
     return logits.float() / divisor.to(logits.device).unsqueeze(1)
 
 
-def _narrow(
-    probabilities: Tensor, top_p: NDArray[np.float32], top_k: NDArray[np.int64]
-) -> Tensor:
+def _narrow(probabilities: Tensor, top_p: NDArray[np.float32], top_k: NDArray[np.int64]) -> Tensor:
     # top_k first, then top_p over what is left, the order in which generate applies them.
     ranked, order = probabilities.sort(dim=-1, descending=True, stable=True)
     rank = torch.arange(ranked.shape[-1], device=ranked.device)

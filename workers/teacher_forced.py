@@ -1,4 +1,5 @@
-"""Mean activations of given token ids by one plain forward pass: the check, and the way in for other texts.
+"""Mean activations of given token ids by one plain forward pass: the check, and the way in for
+other texts.
 
 Knows nothing about how the responses came to be.
 """
@@ -13,9 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from workers.capture import decoder_blocks, tapped, text_decoder, token_sums
+from workers.generation import Steering
 from workers.model import LoadedModel
+from workers.row_steering import steered
 
-# Padded tokens of one forward pass; more gains nothing, and every layer's states of it are held at once.
+# Padded tokens of one forward pass; more gains nothing, and every layer's states of it are held at
+# once.
 BATCH_TOKENS = 4096
 
 Means = NDArray[np.float32]
@@ -26,11 +30,14 @@ def teacher_forced(
     prompt_ids: Sequence[Sequence[int]],
     response_ids: Sequence[Sequence[int]],
     *,
+    steering: Steering | None = None,
     batch_tokens: int = BATCH_TOKENS,
 ) -> tuple[Means, Means, Means]:
-    """(response_avg, prompt_avg, prompt_last) of N responses in their prompts, each [N, L+1, d_model].
+    """(response_avg, prompt_avg, prompt_last) of N responses in their prompts, each [N, L+1,
+    d_model].
 
-    Ids are fed as they are, sums are float32. An empty response has a response_avg of zeros.
+    Ids are fed as they are, sums are float32, states are those after steering. An empty response
+    has a response_avg of zeros.
     """
     shape = (3, len(prompt_ids), model.n_layers + 1, model.d_model)
     means = np.zeros(shape, np.float32)
@@ -38,7 +45,7 @@ def teacher_forced(
     for batch in _batches(lengths, batch_tokens):
         prompts = [prompt_ids[i] for i in batch]
         responses = [response_ids[i] for i in batch]
-        means[:, batch] = _batch_means(model, prompts, responses)
+        means[:, batch] = _batch_means(model, prompts, responses, steering)
     return means[0], means[1], means[2]
 
 
@@ -56,7 +63,10 @@ def _batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
 
 @torch.inference_mode()
 def _batch_means(
-    model: LoadedModel, prompts: list[Sequence[int]], responses: list[Sequence[int]]
+    model: LoadedModel,
+    prompts: list[Sequence[int]],
+    responses: list[Sequence[int]],
+    steering: Steering | None,
 ) -> Means:
     ids, prompt, response = _padded(prompts, responses)
     last = torch.zeros_like(prompt)
@@ -64,9 +74,16 @@ def _batch_means(
     sums: list[Tensor] = []
 
     def add(_: int, states: Tensor) -> None:
-        sums.append(torch.stack([token_sums(states, part) for part in (response, prompt, last)]).cpu())
+        sums.append(
+            torch.stack([token_sums(states, part) for part in (response, prompt, last)]).cpu()
+        )
 
-    with tapped(decoder_blocks(model.model), add):
+    prompt_lengths = torch.tensor([len(p) for p in prompts], device=model.device)
+    # Steered first: a layer's hooks run in the order they were made.
+    with (
+        steered(model.model, steering, prompt_lengths),
+        tapped(decoder_blocks(model.model), add),
+    ):
         text_decoder(model.model)(
             input_ids=ids.to(model.device),
             attention_mask=(prompt + response).to(model.device, torch.long),

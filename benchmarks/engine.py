@@ -1,0 +1,189 @@
+"""The generation engine beside the peers' way, in one run: same model, prompts, sampling and
+lengths.
+
+    python benchmarks/engine.py --model llama32m --lengths wide
+    python benchmarks/engine.py --model demo --lengths cut
+    python benchmarks/engine.py --model llama8b --device cuda
+
+A is generate in batches of 20 and one forward pass a response, A+ is generate at our batch and a
+batched second pass, ours is the worker's path with its writes. Lengths are forced: `wide` is
+lognormal with a cap, `cut` ends every response at the cap. On a CPU one pinned thread and its CPU
+seconds count, on a GPU wall seconds. Ends with 1 when a gate fails: lengths, parity, same text in
+other batches, the sampler.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import argparse
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import psutil
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from benchmarks.engine_gates import failed_gates
+from benchmarks.engine_models import build_model, model_names
+from benchmarks.engine_report import Measured, engine_facts, make_report, print_report
+from benchmarks.engine_ways import PEERS_BATCH, Outcome, ours, peers, plain_best
+from workers.engine import Engine, EngineStats, GenerationRequest, Sampling
+from workers.engine_thread import EngineThread
+from workers.model import LoadedModel
+
+ROLLOUTS = 10
+SIDES = 2
+PROMPT_TOKENS = (100, 125)
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Median and sigma of a lognormal, its cap, and the length to which `cut` cuts all."""
+
+    median: int
+    sigma: float
+    cap: int
+    cut: int
+
+
+CPU_LENGTHS = Lengths(60, 0.6, 192, 80)
+GPU_LENGTHS = Lengths(170, 0.6, 1000, 200)
+
+
+def main() -> int:
+    """Run the benchmark and print its table; 1 when a gate fails."""
+    given = _arguments()
+    torch.set_num_threads(1)
+    if given.device == "cpu" and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    model = build_model(given.model, given.device)
+    requests = _requests(model, given)
+    rows = given.rows or (128 if given.device == "cpu" else 512)
+    thread = EngineThread(lambda: Engine(model, max_rows=rows))
+    ways: dict[str, Callable[[Sequence[GenerationRequest]], Outcome]] = {
+        "A": lambda work: peers(model, work),
+        "ours": lambda work: ours(thread, work),
+        "A+": lambda work: plain_best(model, work, rows),
+    }
+    # Ours first: its thread is done with the model when it has answered.
+    for name in ("ours", "A", "A+"):
+        ways[name](requests[: 2 * PEERS_BATCH])
+    before = _snapshot(thread)
+    runs: dict[str, list[Measured]] = {name: [] for name in ways}
+    for name in given.order.split(","):
+        runs[name].append(_measured(ways[name], requests, model))
+        seconds = runs[name][-1].seconds
+        print(f"{name}: {len(requests) / seconds:.2f} responses per second", file=sys.stderr)
+    stats = _since(before, _snapshot(thread))
+    failed = failed_gates(model, requests, runs, rows)
+    report = make_report(
+        model,
+        requests,
+        runs,
+        engine_facts(stats, thread.busy_share()),
+        lengths=given.lengths,
+        failed=failed,
+    )
+    thread.close(drain=True)
+    print_report(report)
+    if given.json:
+        Path(given.json).write_text(json.dumps(report, indent=2))
+    return 1 if failed else 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--model", default="llama32m", choices=model_names())
+    parser.add_argument("--lengths", default="wide", choices=["wide", "cut"])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--instructions", type=int, default=2)
+    parser.add_argument("--questions", type=int, default=20)
+    parser.add_argument(
+        "--rows", type=int, default=0, help="our batch (128 on a CPU, 512 on a GPU)"
+    )
+    parser.add_argument("--order", default="A,ours,A+,ours,A", help="ways in the order they run")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", help="write the figures to this file as well")
+    return parser.parse_args()
+
+
+def _requests(model: LoadedModel, given: argparse.Namespace) -> list[GenerationRequest]:
+    random = np.random.default_rng(given.seed)
+    shape = CPU_LENGTHS if given.device == "cpu" else GPU_LENGTHS
+    n = given.instructions * SIDES * given.questions * ROLLOUTS
+    spread = np.exp(random.normal(np.log(shape.median), shape.sigma, n))
+    lengths = np.clip(np.round(spread), 1, shape.cap).astype(int)
+    if given.lengths == "cut":
+        lengths[:] = shape.cut
+    vocabulary = model.model.config.vocab_size
+    requests: list[GenerationRequest] = []
+    for i, length in enumerate(lengths):
+        if i % ROLLOUTS == 0:
+            tokens = random.integers(*PROMPT_TOKENS)
+            prompt = tuple(int(t) for t in random.integers(3, vocabulary, tokens))
+        requests.append(GenerationRequest(str(i), prompt, i, Sampling(int(length))))
+    return requests
+
+
+def _measured(
+    way: Callable[[Sequence[GenerationRequest]], Outcome],
+    requests: Sequence[GenerationRequest],
+    model: LoadedModel,
+) -> Measured:
+    on_gpu = model.device.type == "cuda"
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats(model.device)
+        torch.cuda.synchronize(model.device)
+    with _PeakMemory() as memory:
+        cpu, wall = time.process_time(), time.perf_counter()
+        outcome = way(requests)
+        if on_gpu:
+            torch.cuda.synchronize(model.device)
+        cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    peak = torch.cuda.max_memory_allocated(model.device) if on_gpu else memory.peak
+    return Measured(wall if on_gpu else cpu, wall, peak, outcome)
+
+
+class _PeakMemory:
+    """Watches this process' resident memory a few times a second."""
+
+    def __enter__(self) -> _PeakMemory:
+        self.peak = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        process = psutil.Process()
+        while not self._stop.wait(0.2):
+            self.peak = max(self.peak, process.memory_info().rss)
+
+
+def _snapshot(thread: EngineThread) -> EngineStats:
+    assert thread.engine is not None
+    return EngineStats(**asdict(thread.engine.stats))
+
+
+def _since(before: EngineStats, after: EngineStats) -> EngineStats:
+    earlier = asdict(before)
+    fields = {name: value - earlier[name] for name, value in asdict(after).items()}
+    return EngineStats(**{**fields, "peak_rows": after.peak_rows})
+
+
+if __name__ == "__main__":
+    sys.exit(main())

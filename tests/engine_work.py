@@ -1,0 +1,75 @@
+"""Requests for engine tests and ways to run them. Knows nothing about what is asserted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tests.tiny_models import save_tiny_model
+from workers.engine import Engine, Generation, GenerationRequest, Sampling
+from workers.engine_fallback import GenerateCore
+from workers.engine_refill import RefillCore
+from workers.model import LoadedModel, load_model
+
+torch.set_num_threads(1)
+
+POSITIONS = ("response_avg", "prompt_avg", "prompt_last")
+
+
+def tiny(folder: Path, family: str, *, n_stops: int = 8) -> LoadedModel:
+    """A tiny model on the CPU that stops at any of several tokens, so that many responses end
+    early.
+    """
+    model = load_model(save_tiny_model(folder, family), device="cpu")
+    return replace(model, stop_ids=frozenset(range(2, 2 + n_stops)))
+
+
+def work(
+    prompts: int = 6,
+    rollouts: int = 5,
+    *,
+    longest: int = 40,
+    sampling: Sequence[Sampling] = (),
+) -> list[GenerationRequest]:
+    """Rollouts of random prompts of 1 to 30 tokens, each with a limit of 1 to `longest` tokens."""
+    random = np.random.default_rng(7)
+    requests = []
+    for p in range(prompts):
+        ids = tuple(
+            int(i) for i in random.integers(16, 262, 1 if p == 0 else random.integers(2, 31))
+        )
+        for r in range(rollouts):
+            settings = Sampling(int(random.integers(1, longest + 1)))
+            if sampling:
+                settings = sampling[r % len(sampling)]
+            requests.append(GenerationRequest(f"p{p}/r{r}", ids, 1000 * p + r, settings))
+    return requests
+
+
+def run(
+    engine: Engine | RefillCore | GenerateCore, requests: Sequence[GenerationRequest]
+) -> list[Generation]:
+    """All generations, in the requests' order."""
+    engine.add(requests)
+    made: list[Generation] = []
+    while engine.has_work:
+        made += engine.step()
+    assert len(made) == len(requests)
+    by_key = {generation.key: generation for generation in made}
+    return [by_key[request.key] for request in requests]
+
+
+def texts(generations: Sequence[Generation]) -> list[tuple[int, ...]]:
+    """The response token ids."""
+    return [generation.response_ids for generation in generations]
+
+
+def worst_error(a: np.ndarray, b: np.ndarray) -> float:
+    """Largest relative distance of a row of a to the same row of b, over all layers."""
+    distance = np.linalg.norm(a - b, axis=-1)
+    length = np.linalg.norm(b, axis=-1)
+    return float(np.max(distance / np.where(length == 0, 1, length)))

@@ -1,0 +1,270 @@
+"""What the engine promises: the same text whatever runs beside it, every request once, the model
+untouched.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from orchestrator.errors import ModelError
+from tests.engine_work import run, texts, tiny, work, worst_error
+from workers.engine import Engine, Generation, GenerationRequest, Sampling
+from workers.engine_fallback import GenerateCore
+from workers.engine_refill import RefillCore
+from workers.model import LoadedModel
+from workers.packed_linear import PackedLinears
+
+MIXED = (
+    Sampling(25),
+    Sampling(25, temperature=0.0),
+    Sampling(25, temperature=0.7, top_k=5),
+    Sampling(25, temperature=1.3, top_p=0.8),
+)
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
+    return tiny(tmp_path_factory.mktemp("llama"), "llama")
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "qwen3", "qwen3_moe", "gpt_oss"])
+def test_a_sample_has_the_same_text_alone_in_a_batch_of_60_and_after_a_resume(
+    family: str, tmp_path: Path
+) -> None:
+    model = tiny(tmp_path, family)
+    requests = work(prompts=6, rollouts=10)
+
+    together = texts(run(RefillCore(model, max_rows=60), requests))
+
+    some = range(0, 60, 9)
+    alone = [texts(run(RefillCore(model), [requests[i]]))[0] for i in some]
+    assert alone == [together[i] for i in some]
+    # A resume asks for what is missing, in another process and with other neighbors.
+    assert texts(run(RefillCore(model, max_rows=17), requests[23:])) == together[23:]
+
+
+def test_every_way_of_drawing_gives_the_same_text_in_any_batch(llama: LoadedModel) -> None:
+    requests = work(sampling=MIXED, prompts=2, rollouts=8)
+
+    together = texts(run(RefillCore(llama), requests))
+    apart = [text for request in requests for text in texts(run(RefillCore(llama), [request]))]
+
+    assert together == apart
+
+
+def test_temperature_zero_equals_greedy_generate(llama: LoadedModel) -> None:
+    request = GenerationRequest("a", (20, 30, 40, 50), 5, Sampling(12, temperature=0.0))
+
+    (made,) = run(Engine(llama), [request])
+
+    out = llama.model.generate(
+        torch.tensor([request.prompt_ids]),
+        max_new_tokens=12,
+        do_sample=False,
+        eos_token_id=sorted(llama.stop_ids),
+    )
+    expected = tuple(token for token in out[0, 4:].tolist() if token not in llama.stop_ids)
+    assert made.response_ids == expected
+
+
+def test_a_prompt_is_prefilled_once_for_all_its_rollouts_and_for_later_ones(
+    llama: LoadedModel,
+) -> None:
+    prompt = tuple(range(20, 50))
+    requests = [GenerationRequest(str(i), prompt, i, Sampling(5)) for i in range(30)]
+    engine = Engine(llama, max_rows=4)
+
+    run(engine, requests[:20])
+    run(engine, requests[20:])
+
+    assert engine.stats.prefilled_tokens == len(prompt) - 1
+
+
+def test_a_response_that_stops_at_once_is_empty_with_zero_means(llama: LoadedModel) -> None:
+    mute = replace(llama, stop_ids=frozenset(range(272)))
+
+    (made,) = run(Engine(mute), work(prompts=1, rollouts=1))
+
+    assert made.response_ids == ()
+    assert made.finish == "stop"
+    assert not made.response_avg.any()
+    assert made.prompt_last.any()
+
+
+def test_stop_tokens_never_appear_and_limits_are_kept(llama: LoadedModel) -> None:
+    requests = work()
+
+    for request, made in zip(requests, run(Engine(llama), requests), strict=True):
+        assert not llama.stop_ids & set(made.response_ids)
+        assert len(made.response_ids) <= request.sampling.max_new_tokens
+        full = len(made.response_ids) == request.sampling.max_new_tokens
+        assert full or made.finish == "stop"
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_every_sample_comes_once(
+    llama: LoadedModel,
+) -> None:
+    requests = work(prompts=4, rollouts=10)
+    expected = texts(run(Engine(llama), requests))
+    engine = Engine(llama, max_rows=32)
+    handle = llama.model.register_forward_pre_hook(_full_beyond(rows=9), with_kwargs=True)
+
+    try:
+        made = run(engine, requests)
+    finally:
+        handle.remove()
+
+    assert texts(made) == expected
+    assert engine.stats.halvings == 2
+    assert (
+        worst_error(
+            np.stack([m.response_avg for m in made]),
+            np.stack([m.response_avg for m in run(Engine(llama), requests)]),
+        )
+        < 1e-5
+    )
+
+
+def test_running_out_of_memory_in_mid_flight_loses_no_finished_response(
+    llama: LoadedModel,
+) -> None:
+    requests = work(prompts=4, rollouts=10)
+    engine = Engine(llama, max_rows=32)
+    engine.add(requests)
+    early: list[Generation] = []
+    while len(early) < 5:
+        early += engine.step()
+    handle = llama.model.register_forward_pre_hook(_full_beyond(rows=9), with_kwargs=True)
+
+    try:
+        while engine.has_work:
+            early += engine.step()
+    finally:
+        handle.remove()
+
+    assert sorted(made.key for made in early) == sorted(request.key for request in requests)
+
+
+def test_one_response_that_does_not_fit_is_an_error_a_person_can_act_on(
+    llama: LoadedModel,
+) -> None:
+    engine = Engine(llama)
+    handle = llama.model.register_forward_pre_hook(_full_beyond(rows=0), with_kwargs=True)
+
+    try:
+        with pytest.raises(ModelError, match="does not fit"):
+            run(engine, work(prompts=1))
+    finally:
+        handle.remove()
+
+
+def test_other_errors_are_not_taken_for_full_memory(llama: LoadedModel) -> None:
+    def broken(*_: Any) -> None:
+        raise RuntimeError("shapes differ")
+
+    engine = Engine(llama)
+    handle = llama.model.register_forward_pre_hook(broken)
+
+    try:
+        with pytest.raises(RuntimeError, match="shapes differ"):
+            run(engine, work(prompts=1))
+    finally:
+        handle.remove()
+
+
+def test_discarded_requests_never_come_and_the_others_keep_their_text(llama: LoadedModel) -> None:
+    requests = work()
+    expected = dict(
+        zip((r.key for r in requests), texts(run(Engine(llama), requests)), strict=True)
+    )
+    engine = Engine(llama, max_rows=8)
+    engine.add(requests)
+    made = engine.step()
+
+    engine.discard([*(r.key for r in requests if r.key.startswith("p1")), "unknown"])
+    while engine.has_work:
+        made += engine.step()
+
+    assert {m.key: m.response_ids for m in made} == {
+        key: text for key, text in expected.items() if not key.startswith("p1")
+    }
+
+
+def test_the_model_is_left_as_it_was(llama: LoadedModel) -> None:
+    ids = torch.tensor([[20, 30, 40]])
+    implementation = llama.model.config._attn_implementation
+
+    run(Engine(llama), work(prompts=2))
+
+    assert llama.model.config._attn_implementation == implementation
+    assert not any(part._forward_hooks or part._forward_pre_hooks for part in llama.model.modules())
+    assert not any("forward" in vars(part) for part in llama.model.modules())
+    assert torch.isfinite(llama.model(ids).logits).all()
+
+
+def test_packed_layers_multiply_like_the_model_s_own(llama: LoadedModel) -> None:
+    ids = torch.tensor([[20, 30, 40]])
+    expected = llama.model(ids).logits
+
+    with PackedLinears(llama.model).in_use():
+        packed = llama.model(ids).logits
+
+    assert torch.allclose(packed, expected, atol=1e-4)
+
+
+def test_the_fallback_gives_the_same_texts_and_means(llama: LoadedModel) -> None:
+    requests = work(sampling=MIXED, prompts=3, rollouts=8)
+
+    fast = run(RefillCore(llama), requests)
+    plain = run(GenerateCore(llama, max_rows=7), requests)
+
+    assert texts(plain) == texts(fast)
+    assert [m.finish for m in plain] == [m.finish for m in fast]
+    for ours, theirs in zip(fast, plain, strict=True):
+        assert worst_error(ours.response_avg, theirs.response_avg) < 1e-5
+        assert worst_error(ours.prompt_last, theirs.prompt_last) < 1e-5
+
+
+def test_a_model_the_engine_cannot_carry_falls_back_and_says_so_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = tiny(tmp_path, "llama4_text", n_stops=1)
+
+    with caplog.at_level(logging.WARNING, logger="workers.engine"):
+        engine = Engine(model)
+        made = run(engine, work(prompts=2, longest=10))
+
+    assert engine.path == "fallback"
+    assert len(caplog.records) == 1
+    assert "chunked" in caplog.text
+    assert all(m.response_avg.any() for m in made if m.response_ids)
+
+
+def test_the_fallback_survives_a_batch_that_does_not_fit(llama: LoadedModel) -> None:
+    requests = work(prompts=2, rollouts=5)
+    expected = texts(run(GenerateCore(llama), requests))
+    core = GenerateCore(llama, max_rows=10)
+    handle = llama.model.register_forward_pre_hook(_full_beyond(rows=3), with_kwargs=True)
+
+    try:
+        made = run(core, requests)
+    finally:
+        handle.remove()
+
+    assert texts(made) == expected
+    assert core.stats.halvings == 2
+
+
+def _full_beyond(*, rows: int) -> Any:
+    def hook(_: torch.nn.Module, __: tuple[Any, ...], named: dict[str, Any]) -> None:
+        if named["input_ids"].shape[0] > rows:
+            raise torch.OutOfMemoryError("out of memory")
+
+    return hook

@@ -1,0 +1,156 @@
+"""One engine serves many threads, keeps working across their jobs, and ends in an orderly way."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+
+from orchestrator.errors import ModelError
+from tests.engine_work import run, texts, tiny, work
+from workers.engine import Engine, Generation, Sampling
+from workers.engine_thread import EngineClosedError, EngineThread, GenerationCancelledError
+from workers.model import LoadedModel
+
+LONG = Sampling(400)
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
+    return tiny(tmp_path_factory.mktemp("llama"), "llama")
+
+
+@pytest.fixture(scope="module")
+def endless(llama: LoadedModel) -> LoadedModel:
+    return replace(llama, stop_ids=frozenset())
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[[Callable[[], Engine]], EngineThread]]:
+    started: list[EngineThread] = []
+
+    def make(load: Callable[[], Engine]) -> EngineThread:
+        started.append(EngineThread(load))
+        return started[-1]
+
+    yield make
+    for thread in started:
+        thread.close(drain=False)
+
+
+Start = Callable[[Callable[[], Engine]], EngineThread]
+
+
+def test_callers_with_the_same_keys_each_get_their_own_in_order(
+    llama: LoadedModel, start: Start
+) -> None:
+    requests = work(prompts=4)
+    jobs = [requests[:12], list(reversed(requests)), requests[:12]]
+    expected = [texts(run(Engine(llama), job)) for job in jobs]
+    thread = start(lambda: Engine(llama, max_rows=9))
+
+    with ThreadPoolExecutor(3) as pool:
+        made = list(pool.map(thread.generate, jobs))
+
+    assert [texts(job) for job in made] == expected
+    assert [[m.key for m in job] for job in made] == [[r.key for r in job] for job in jobs]
+    assert thread.generate([]) == []
+
+
+def test_the_engine_does_not_drain_between_two_jobs(endless: LoadedModel, start: Start) -> None:
+    first = [replace(r, sampling=Sampling(60)) for r in work(prompts=1, rollouts=4)]
+    second = [replace(r, sampling=Sampling(20)) for r in work(prompts=2, rollouts=2)]
+    thread = start(lambda: Engine(endless, max_rows=8))
+
+    with ThreadPoolExecutor(2) as pool:
+        jobs = [pool.submit(thread.generate, job) for job in (first, second)]
+        for job in jobs:
+            job.result()
+
+    # One after the other would take 61 + 21 steps.
+    assert thread.engine is not None
+    assert thread.engine.stats.steps < 75
+
+
+def test_the_busy_share_of_a_loaded_engine_is_high(llama: LoadedModel, start: Start) -> None:
+    thread = start(lambda: Engine(llama))
+
+    assert thread.busy_share() == 0.0
+    thread.generate(work(prompts=8))
+
+    assert 0.5 < thread.busy_share() <= 1.0
+
+
+def test_a_cancelled_caller_is_released_and_its_requests_stop(
+    endless: LoadedModel, start: Start
+) -> None:
+    stop = threading.Event()
+    thread = start(lambda: Engine(endless, max_rows=32))
+    doomed = [replace(r, sampling=LONG) for r in work(prompts=2)]
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(thread.generate, doomed, cancelled=stop.is_set)
+        others = thread.generate(work(prompts=1, rollouts=2, longest=5))
+        stop.set()
+        with pytest.raises(GenerationCancelledError):
+            waiting.result(timeout=30)
+
+    assert len(others) == 2
+    assert texts(thread.generate(work(prompts=1, longest=5)))
+    assert thread.engine is not None
+    assert not thread.engine.has_work
+
+
+def test_closing_with_draining_finishes_what_is_queued(llama: LoadedModel, start: Start) -> None:
+    requests = work()
+    thread, waiting, pool = _busy(start, llama, requests)
+
+    thread.close(drain=True)
+
+    assert texts(waiting.result()) == texts(run(Engine(llama), requests))
+    pool.shutdown()
+    with pytest.raises(EngineClosedError):
+        thread.generate(requests)
+
+
+def test_closing_without_draining_releases_the_callers(endless: LoadedModel, start: Start) -> None:
+    thread, waiting, pool = _busy(start, endless, [replace(r, sampling=LONG) for r in work()])
+
+    thread.close(drain=False)
+
+    with pytest.raises(EngineClosedError):
+        waiting.result(timeout=30)
+    pool.shutdown()
+
+
+def test_what_loading_raises_reaches_every_caller(start: Start) -> None:
+    def load() -> Engine:
+        raise ModelError("No model of that name.")
+
+    thread = start(load)
+
+    for _ in range(2):
+        with pytest.raises(ModelError, match="No model"):
+            thread.generate(work(prompts=1))
+
+
+def test_what_a_step_raises_reaches_the_waiting_caller(llama: LoadedModel, start: Start) -> None:
+    thread = start(lambda: Engine(llama))
+    impossible = [replace(r, prompt_ids=(5, 100_000, 7)) for r in work(prompts=1)]
+
+    with pytest.raises(IndexError):
+        thread.generate(impossible)
+
+
+def _busy(
+    start: Start, model: LoadedModel, requests: list
+) -> tuple[EngineThread, Future[list[Generation]], ThreadPoolExecutor]:
+    thread = start(lambda: Engine(model, max_rows=4))
+    pool = ThreadPoolExecutor(1)
+    waiting = pool.submit(thread.generate, requests)
+    while thread.engine is None or not thread.engine.stats.steps:
+        assert not waiting.done()
+    return thread, waiting, pool
