@@ -38,3 +38,13 @@ class JudgeError(OrchestrateError):
 
 class StoreError(OrchestrateError):
     """The run's record cannot be read or written."""
+
+
+class BudgetError(OrchestrateError):
+    """The run's --budget is reached: nothing more is asked, and a larger one continues."""
+
+    exit_code = 4
+
+
+class StoppedError(OrchestrateError):
+    """Work was asked to end before it was done; it can be taken up again."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from orchestrator.plan import Job, Plan
+from orchestrator.prices import Price
 from orchestrator.prompts import coherence_prompt
 from orchestrator.run_spec import TraitRef
 from orchestrator.traits import TraitDefinition
@@ -19,6 +20,20 @@ from orchestrator.traits import TraitDefinition
 CHARACTERS_PER_TOKEN = 4.0
 # Calls measured on gpt-4-class judges are charged one token for the number.
 COMPLETION_TOKENS = 1
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How often a verdict is asked and how long its answers are, in tokens."""
+
+    votes: int = 1
+    completion_tokens: float = COMPLETION_TOKENS
+
+
+WITH_LOGPROBS = Asking()
+# Without token probabilities a verdict takes three votes; a judge that thinks first was charged
+# about 200 tokens each.
+WITHOUT_LOGPROBS = Asking(votes=3, completion_tokens=200)
 
 
 @dataclass(frozen=True)
@@ -40,6 +55,13 @@ class TraitEstimate:
     def n_calls(self) -> int:
         """Judge calls still to make: trait and coherence of each response."""
         return 2 * (self.n_samples - self.n_judged)
+
+    def usd(self, price: Price, asking: Asking) -> float:
+        """What the calls still to make will cost."""
+        return asking.votes * price.usd(
+            prompt_tokens=self.judge_prompt_tokens,
+            completion_tokens=self.n_calls * asking.completion_tokens,
+        )
 
     @property
     def judge_completion_tokens(self) -> int:

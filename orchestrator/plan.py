@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from orchestrator.run_spec import RunSpec, TraitRef
@@ -43,21 +43,26 @@ class Sample:
 
 @dataclass(frozen=True)
 class Job:
-    """One stage over one shard of samples; `key` is its identity and its artifact's key."""
+    """One stage over one shard of samples; `key` is its identity and its artifact's key.
+
+    `judgement` names a later judging of the same responses; None is the run's own.
+    """
 
     stage: Stage
     trait: str | None = None
     polarity: Polarity | None = None
     shard: int | None = None
+    judgement: str | None = None
 
     @property
     def key(self) -> str:
-        """Slash-separated: `probe`, `refusal/generate/positive-003`, `refusal/reduce`."""
+        """Slash-separated: `probe`, `refusal/generate/positive-003`, `refusal/reduce@second`."""
+        stage = self.stage if self.judgement is None else f"{self.stage}@{self.judgement}"
         if self.trait is None:
-            return self.stage
+            return stage
         if self.polarity is None:
-            return f"{self.trait}/{self.stage}"
-        return f"{self.trait}/{self.stage}/{self.polarity}-{self.shard:03d}"
+            return f"{self.trait}/{stage}"
+        return f"{self.trait}/{stage}/{self.polarity}-{self.shard:03d}"
 
 
 PROBE = Job("probe")
@@ -65,9 +70,23 @@ PROBE = Job("probe")
 
 @dataclass(frozen=True)
 class Plan:
-    """All jobs of a run and the samples of each."""
+    """All jobs of a run and the samples of each; of one judgement, the run's own when None."""
 
     spec: RunSpec
+    judgement: str | None = None
+
+    @property
+    def probe(self) -> Job:
+        """The job that finds out how the judge wants to be asked."""
+        return Job("probe", judgement=self.judgement)
+
+    def judge_job(self, generate: Job) -> Job:
+        """The judge job over the responses of a generate job."""
+        return Job("judge", generate.trait, generate.polarity, generate.shard, self.judgement)
+
+    def reduce_job(self, trait: str) -> Job:
+        """The job that makes a trait's vectors."""
+        return Job("reduce", trait, judgement=self.judgement)
 
     def n_samples(self, trait: TraitRef) -> int:
         """Samples of a trait, both polarities."""
@@ -86,8 +105,9 @@ class Plan:
 
     def shard_jobs(self, trait: TraitRef, stage: Stage) -> list[Job]:
         """The stage's jobs over one trait, polarities alternating so that both sides grow alike."""
+        judgement = None if stage == "generate" else self.judgement
         return [
-            Job(stage, trait.name, polarity, shard)
+            Job(stage, trait.name, polarity, shard, judgement)
             for shard in range(self.n_shards(trait))
             for polarity in POLARITIES
         ]
@@ -95,11 +115,11 @@ class Plan:
     def trait_jobs(self, trait: TraitRef) -> list[Job]:
         """Every job of one trait, inputs before what reads them."""
         generate, judge = self.shard_jobs(trait, "generate"), self.shard_jobs(trait, "judge")
-        return [*generate, *judge, Job("reduce", trait.name)]
+        return [*generate, *judge, self.reduce_job(trait.name)]
 
     def jobs(self) -> Iterator[Job]:
         """Every job of the run."""
-        yield PROBE
+        yield self.probe
         for trait in self.spec.traits:
             yield from self.trait_jobs(trait)
 
@@ -116,11 +136,14 @@ class Plan:
         ]
 
     def parse_job(self, key: str) -> Job:
-        """The plan's job of that key; raises KeyError for a key that the plan does not contain."""
-        if key == PROBE.key:
-            return PROBE
+        """The plan's job of that key, of whichever judgement the key names; raises KeyError for a
+        key that the plan does not contain."""
+        name = key.partition("@")[2].partition("/")[0]
+        plan = replace(self, judgement=name or None)
+        if key == plan.probe.key:
+            return plan.probe
         trait = self.spec.trait(key.partition("/")[0])
-        for job in self.trait_jobs(trait):
+        for job in plan.trait_jobs(trait):
             if job.key == key:
                 return job
         raise KeyError(key)

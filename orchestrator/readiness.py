@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Set as AbstractSet
 from itertools import chain, zip_longest
 
-from orchestrator.plan import PROBE, Job, Plan
+from orchestrator.plan import Job, Plan
 from orchestrator.run_spec import TraitRef
 
 
 def inputs(plan: Plan, job: Job) -> list[Job]:
     """The jobs whose artifacts a job reads."""
     if job.stage == "generate":
-        return [PROBE]
+        return [plan.probe]
     if job.stage == "judge":
         return [Job("generate", job.trait, job.polarity, job.shard)]
     if job.stage == "reduce" and job.trait is not None:
@@ -30,8 +30,8 @@ def is_ready(plan: Plan, job: Job, done: AbstractSet[str]) -> bool:
 
 def ready_jobs(plan: Plan, done: AbstractSet[str]) -> list[Job]:
     """Every job that can run now, the traits interleaved so that all advance together."""
-    if PROBE.key not in done:
-        return [PROBE]
+    if plan.probe.key not in done:
+        return [plan.probe]
     by_trait = [
         [job for job in plan.trait_jobs(trait) if is_ready(plan, job, done)]
         for trait in plan.spec.traits
@@ -44,12 +44,12 @@ def followers(plan: Plan, job: Job) -> list[Job]:
     if job.trait is None:
         return ready_jobs(plan, {job.key})
     if job.stage == "generate":
-        return [Job("judge", job.trait, job.polarity, job.shard)]
-    if job.stage == "judge":
-        return [Job("reduce", job.trait)]
+        return [plan.judge_job(job)]
+    if job.stage == "judge" and job.trait is not None:
+        return [plan.reduce_job(job.trait)]
     return []
 
 
 def is_finished(plan: Plan, trait: TraitRef, done: AbstractSet[str]) -> bool:
     """Whether a trait's vectors exist."""
-    return Job("reduce", trait.name).key in done
+    return plan.reduce_job(trait.name).key in done

@@ -46,10 +46,15 @@ class ModelSpec(Frozen):
 
 
 class JudgeSpec(Frozen):
-    """Who scores: an OpenAI-compatible endpoint; url `embedded` means the judge worker's own."""
+    """Who scores: an OpenAI-compatible endpoint; url `embedded` means the judge worker's own.
+
+    votes None: one where the judge gives token probabilities, three where it does not.
+    """
 
     model: str
     url: str = "embedded"
+    scale: Literal["0_100", "0_10", "binary", "binary_text"] = "0_100"
+    votes: int | None = Field(default=None, ge=1, le=25)
 
 
 class FilterSpec(Frozen):

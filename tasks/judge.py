@@ -1,50 +1,25 @@
-"""The probe and judge stages: an endpoint's request shape; a shard's responses in, verdicts out."""
+"""The probe and judge stages: how a judge wants to be asked; a shard's responses to verdicts."""
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
-from orchestrator.errors import JudgeError
-from orchestrator.plan import PROBE, Job
+from celery.exceptions import Reject
+
+from orchestrator.errors import StoppedError
+from orchestrator.plan import Job
 from orchestrator.prompts import coherence_prompt
-from orchestrator.run_spec import JudgeSpec
-from orchestrator.scores import METRICS, Unscored
+from orchestrator.scores import Evidence, Score, Unscored, Verdict
 from storage.artifacts import Record, load_record, publish
+from storage.judgements import base_job, effective_verdicts, judge_of, read_judgement
+from storage.partial_verdicts import Asked, drop_partial, keep_partial, load_partial
 from storage.responses import VERDICTS, encode_verdicts, load_responses
 from storage.run_record import Run, load_definition
-from workers.event_loop import EventLoopThread
-from workers.judge import Judge, RequestShape, open_client
-
-
-@dataclass
-class JudgePool:
-    """The judges that one worker process talks to, kept with their connections."""
-
-    embedded_url: str | None
-    api_key: str
-    max_in_flight: int
-    loop: EventLoopThread = field(default_factory=EventLoopThread)
-    _judges: dict[tuple[str, str, RequestShape | None], Judge] = field(default_factory=dict)
-
-    def judge(self, spec: JudgeSpec, shape: RequestShape | None = None) -> Judge:
-        """The judge of a run; raises JudgeError when the run wants one that nobody started."""
-        url = self.embedded_url if spec.url == "embedded" else spec.url
-        if url is None:
-            raise JudgeError(
-                "the run uses the embedded judge and this worker has none: start it with "
-                "`orchestrate worker judge`, or give the run a --judge-url"
-            )
-        known = (url, spec.model, shape)
-        if known not in self._judges:
-            self._judges[known] = self.loop.run(self._open(url, spec.model, shape))
-        return self._judges[known]
-
-    async def _open(self, url: str, model: str, shape: RequestShape | None) -> Judge:
-        client = open_client(url, api_key=self.api_key)
-        chosen = shape if shape is not None else RequestShape()
-        return Judge(client, model, shape=chosen, max_in_flight=self.max_in_flight)
+from tasks.judge_batch import batch_verdicts
+from tasks.judge_pool import JudgePool
+from workers.judge import Judged
+from workers.judge_profile import JudgeProfile
 
 
 def probe(run: Run, job: Job, *, judges: JudgePool) -> Record:
@@ -53,43 +28,71 @@ def probe(run: Run, job: Job, *, judges: JudgePool) -> Record:
     prompts = {"coherence": coherence_prompt(question, answer)}
     for trait in run.spec.traits:
         prompts[trait.name] = load_definition(run, trait.name).judge_prompt(question, answer)
-    shape = judges.loop.run(judges.judge(run.spec.judge).probe(prompts))
-    info = {"shape": shape.model_dump(), "mode": "logprob", "summary": "the judge gives logprobs"}
+    found, usd = judges.probe(run, judge_of(run, job), prompts)
+    info = {
+        "profile": found.profile.model_dump(),
+        "mode": found.profile.mode,
+        "objections": found.refusals,
+        "usd": usd,
+        "summary": found.describe(),
+    }
     return publish(run.store, job, files={}, info=info)
 
 
 def judge(run: Run, job: Job, *, judges: JudgePool) -> Record:
-    """Ask for both verdicts on every response of a shard."""
+    """Ask for both verdicts on every response of a shard; what was answered before is not asked
+    again, and when the run has to stop what was answered is kept."""
+    prompts = _prompts(run, job)
+    before = load_partial(run.store, job)
+    profile = JudgeProfile.model_validate(load_record(run.store, run.plan.probe).info["profile"])
+    known = {k: before[asked] for k, asked in enumerate(prompts) if asked in before}
+    spec, texts = judge_of(run, job), list(prompts.values())
+    if judges.terms(run, spec).batch:
+        judged = batch_verdicts(run, job, spec, profile, texts, known=known, judges=judges)
+    else:
+        judged = judges.verdicts(run, spec, profile, texts, known=known)
+    if judged.stopped is not None:
+        keep_partial(run.store, job, dict(zip(prompts, judged.evidence, strict=True)))
+        if isinstance(judged.stopped, StoppedError):
+            # the worker is leaving; the job goes back to the queue at once
+            raise Reject(str(judged.stopped), requeue=True)
+        raise judged.stopped
+    verdicts = [v for v in judged.verdicts if v is not None]
+    rows = [(*asked, v) for asked, v in zip(prompts, verdicts, strict=True)]
+    info = {**_info(verdicts, judged), "mode": profile.mode, "scale": profile.scale}
+    record = publish(run.store, job, files={VERDICTS: encode_verdicts(rows)}, info=info)
+    drop_partial(run.store, job)
+    return record
+
+
+def _prompts(run: Run, job: Job) -> dict[Asked, str]:
+    """(sample key, metric) -> the judge's prompt, in plan order, of what the judgement asks."""
     assert job.trait is not None
     definition = load_definition(run, job.trait)
     samples = {sample.key: sample for sample in run.plan.samples(job)}
-    responses = load_responses(run.store, Job("generate", job.trait, job.polarity, job.shard))
-    asked: list[tuple[str, str, str]] = []
-    for response in responses:
-        question = definition.questions[samples[response.key].question]
-        asked.append((response.key, "trait", definition.judge_prompt(question, response.response)))
-        asked.append((response.key, "coherence", coherence_prompt(question, response.response)))
-    shape = RequestShape.model_validate(load_record(run.store, PROBE).info["shape"])
-    verdicts = judges.loop.run(
-        judges.judge(run.spec.judge, shape).verdicts([prompt for _, _, prompt in asked])
-    )
-    rows = [(key, metric, v) for (key, metric, _), v in zip(asked, verdicts, strict=True)]
+    prompts: dict[Asked, str] = {}
+    for response in load_responses(run.store, Job("generate", job.trait, job.polarity, job.shard)):
+        question, answer = definition.questions[samples[response.key].question], response.response
+        prompts[response.key, "trait"] = definition.judge_prompt(question, answer)
+        prompts[response.key, "coherence"] = coherence_prompt(question, answer)
+    if job.judgement is None or not read_judgement(run, job.judgement).only_unscored:
+        return prompts
+    base = effective_verdicts(run, base_job(job, read_judgement(run, job.judgement)))
+    return {asked: p for asked, p in prompts.items() if not isinstance(base[asked], Score)}
+
+
+def _info(verdicts: Sequence[Verdict], judged: Judged) -> dict[str, object]:
+    """Counts and costs for the record; usd is None when the price is unknown."""
     unscored = Counter(v.reason for v in verdicts if isinstance(v, Unscored))
-    info = {
-        "n_samples": len(responses),
+    evidence: list[Evidence] = judged.evidence
+    costs = [one.usd for one in evidence]
+    return {
         "n_verdicts": len(verdicts),
         "n_unscored": dict(unscored),
-        "prompt_tokens": sum(v.evidence.prompt_tokens for v in verdicts if v.evidence),
-        "completion_tokens": sum(v.evidence.completion_tokens for v in verdicts if v.evidence),
+        "n_calls": sum(one.attempts for one in evidence),
+        "n_cached": sum(reply.cached for one in evidence for reply in one.replies),
+        "prompt_tokens": sum(one.prompt_tokens for one in evidence),
+        "completion_tokens": sum(one.completion_tokens for one in evidence),
+        "usd": None if None in costs else sum(cost or 0.0 for cost in costs),
         "summary": f"{len(verdicts)} verdicts, {sum(unscored.values())} unscored",
     }
-    assert len(rows) == len(METRICS) * len(responses)
-    return publish(run.store, job, files={VERDICTS: encode_verdicts(rows)}, info=info)
-
-
-def key_from_environment() -> str:
-    """The judge's key; an endpoint without keys gets a word in its place."""
-    for name in ("ORCHESTRATE_JUDGE_API_KEY", "OPENAI_API_KEY"):
-        if os.environ.get(name):
-            return os.environ[name]
-    return "no-key"

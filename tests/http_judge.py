@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import math
 import threading
@@ -27,28 +28,33 @@ class HttpJudge:
     url: str
     asked: list[dict[str, Any]] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
+    delay_s: float = 0.0
+    down: bool = False
 
 
 @contextlib.contextmanager
-def http_judge(answer: Answer) -> Iterator[HttpJudge]:
-    """Serve on a free loopback port while the context is open."""
+def http_judge(answer: Answer, *, host: str = "127.0.0.1") -> Iterator[HttpJudge]:
+    """Serve on a free port while the context is open."""
     judge = HttpJudge("")
 
     async def chat(request: Request) -> Response:
         body = await request.json()
+        await asyncio.sleep(judge.delay_s)
+        if judge.down:
+            return error(503, "The judge is away.")
         judge.asked.append(body)
         judge.keys.append(request.headers.get("authorization", ""))
         return answer(body, len(judge.asked) - 1)
 
     app = Starlette(routes=[Route("/v1/chat/completions", chat, methods=["POST"])])
     server = uvicorn.Server(
-        uvicorn.Config(app, port=0, log_level="error", lifespan="off", access_log=False)
+        uvicorn.Config(app, host=host, port=0, log_level="error", lifespan="off", access_log=False)
     )
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
         time.sleep(0.005)
-    judge.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/v1"
+    judge.url = f"http://{host}:{server.servers[0].sockets[0].getsockname()[1]}/v1"
     try:
         yield judge
     finally:
@@ -67,6 +73,7 @@ def verdict(pairs: list[tuple[str, float]] | None, *, text: str = "50") -> JSONR
     return JSONResponse({**body, "choices": [choice], "usage": usage})
 
 
-def error(status: int, message: str, **headers: str) -> JSONResponse:
+def error(status: int, message: str, *, code: str | None = None, **headers: str) -> JSONResponse:
     """An error in OpenAI's form."""
-    return JSONResponse({"error": {"message": message}}, status_code=status, headers=headers)
+    body = {"error": {"message": message, "code": code}}
+    return JSONResponse(body, status_code=status, headers=headers)

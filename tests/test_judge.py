@@ -9,9 +9,15 @@ import pytest
 from starlette.responses import Response
 
 from orchestrator.errors import JudgeError
-from orchestrator.scores import Score, Unscored, Verdict
+from orchestrator.prices import Price
+from orchestrator.scores import Reply, Score, Unscored
 from tests.http_judge import Answer, HttpJudge, error, http_judge, verdict
-from workers.judge import ATTEMPTS, SHAPES, Judge, open_client
+from tests.lean_judge import Action, Call, completion, lean_judge
+from workers.judge import Judge, Judged, Slots
+from workers.judge_call import JudgeClient
+from workers.judge_gate import NoCache
+from workers.judge_profile import JudgeProfile
+from workers.judge_retry import ATTEMPTS
 
 
 class Waits:
@@ -24,24 +30,36 @@ class Waits:
         self.seconds.append(seconds)
 
 
-def ask(answer: Answer, n: int = 1) -> tuple[list[Verdict], HttpJudge, Waits]:
+async def judged(
+    url: str,
+    prompts: list[str],
+    *,
+    profile: JudgeProfile | None = None,
+    sleep: Any = asyncio.sleep,
+    timeout_s: float = 60.0,
+    **settings: Any,
+) -> Judged:
+    client = JudgeClient(url, api_key="sk-planted", timeout_s=timeout_s)
+    judge = Judge(
+        client,
+        "test",
+        profile=profile or JudgeProfile(),
+        slots=Slots(64),
+        sleep=sleep,
+        **settings,
+    )
+    try:
+        return await judge.verdicts(prompts)
+    finally:
+        await client.close()
+
+
+def ask(answer: Answer, n: int = 1, **settings: Any) -> tuple[Judged, HttpJudge, Waits]:
     waits = Waits()
-
-    async def run(url: str) -> list[Verdict]:
-        judge = Judge(open_client(url, api_key="sk-planted"), "test", sleep=waits)
-        return await judge.verdicts([f"prompt {k}" for k in range(n)])
-
     with http_judge(answer) as server:
-        return asyncio.run(run(server.url)), server, waits
-
-
-def probe(answer: Answer) -> tuple[Any, HttpJudge]:
-    async def run(url: str) -> Any:
-        judge = Judge(open_client(url, api_key="sk-planted"), "test", sleep=Waits())
-        return await judge.probe({"coherence": "rate this", "refusal": "and this"})
-
-    with http_judge(answer) as server:
-        return asyncio.run(run(server.url)), server
+        prompts = [f"prompt {k}" for k in range(n)]
+        found = asyncio.run(judged(server.url, prompts, sleep=waits, **settings))
+        return found, server, waits
 
 
 def test_verdicts_come_back_in_the_order_asked() -> None:
@@ -50,7 +68,7 @@ def test_verdicts_come_back_in_the_order_asked() -> None:
 
     found, server, _ = ask(answer, n=40)
 
-    assert [v.value for v in found if isinstance(v, Score)] == list(range(40))
+    assert [v.value for v in found.verdicts if isinstance(v, Score)] == list(range(40))
     assert server.asked[0]["max_tokens"] == 1
     assert server.asked[0]["top_logprobs"] == 20
 
@@ -63,16 +81,25 @@ def test_a_429_is_retried_after_the_time_the_server_asks_for() -> None:
 
     found, server, waits = ask(answer)
 
-    assert isinstance(found[0], Score)
-    assert found[0].evidence.attempts == 3 == len(server.asked)
+    assert isinstance(found.verdicts[0], Score)
+    assert found.verdicts[0].evidence.attempts == 3 == len(server.asked)
     assert waits.seconds == [7.0, 7.0]
+
+
+def test_being_told_to_come_later_uses_up_no_attempt() -> None:
+    def answer(body: dict[str, Any], call: int) -> Response:
+        return error(429, "slow down") if call < 3 * ATTEMPTS else verdict([("60", 1.0)])
+
+    found, _, _ = ask(answer)
+
+    assert isinstance(found.verdicts[0], Score)
 
 
 def test_a_server_error_that_stays_is_unscored_after_the_attempts_and_never_a_number() -> None:
     found, server, waits = ask(lambda body, call: error(503, "overloaded"))
 
-    assert isinstance(found[0], Unscored)
-    assert found[0].reason == "http"
+    assert isinstance(found.verdicts[0], Unscored)
+    assert found.verdicts[0].reason == "http"
     assert len(server.asked) == ATTEMPTS
     assert all(wait <= limit for wait, limit in zip(waits.seconds, (1, 2, 4, 8), strict=True))
 
@@ -81,23 +108,23 @@ def test_a_server_error_that_stays_is_unscored_after_the_attempts_and_never_a_nu
 def test_what_cannot_heal_stops_at_once_with_the_servers_words_and_without_the_key(
     status: int,
 ) -> None:
-    with pytest.raises(JudgeError, match="no such thing") as caught:
-        ask(lambda body, call: error(status, "no such thing"))
+    found, server, _ = ask(lambda body, call: error(status, "no such thing as sk-planted"), n=500)
 
-    assert "sk-planted" not in str(caught.value)
+    assert isinstance(found.stopped, JudgeError)
+    assert "no such thing" in str(found.stopped)
+    assert "sk-planted" not in str(found.stopped)
+    assert len(server.asked) <= 64  # those that were under way, no retries
+    assert found.verdicts == [None] * 500
 
 
-def test_one_refused_call_does_not_pay_for_retries() -> None:
-    calls = []
-
+def test_an_empty_account_stops_at_once_although_it_is_a_429() -> None:
     def answer(body: dict[str, Any], call: int) -> Response:
-        calls.append(call)
-        return error(401, "who are you?")
+        return error(429, "you exceeded your quota", code="insufficient_quota")
 
-    with pytest.raises(JudgeError, match="ORCHESTRATE_JUDGE_API_KEY"):
-        ask(answer)
+    found, server, _ = ask(answer)
 
-    assert len(calls) == 1
+    assert "quota" in str(found.stopped)
+    assert len(server.asked) == 1
 
 
 def test_the_key_travels_in_the_header_only() -> None:
@@ -107,36 +134,71 @@ def test_the_key_travels_in_the_header_only() -> None:
     assert "sk-planted" not in str(server.asked)
 
 
-def test_the_probe_finds_the_shape_that_newer_hosted_models_accept() -> None:
+def test_a_hanging_and_a_cut_call_are_asked_again_and_may_have_cost_money() -> None:
+    def decide(call: Call, number: int) -> Action:
+        kinds: list[Any] = ["hang", "cut", "answer"]
+        return Action(completion([[("70", 0.0)]]), kind=kinds[min(number, 2)])
+
+    with lean_judge(decide) as server:
+        price = Price(input=1.0, output=1.0)
+        found = asyncio.run(
+            judged(server.url, ["x" * 400], sleep=Waits(), timeout_s=0.5, price=price)
+        )
+
+    (one,) = found.verdicts
+    assert isinstance(one, Score)
+    assert one.evidence.attempts == 3
+    assert one.evidence.usd is not None and one.evidence.usd > 2 * 101 / 1e6
+
+
+def test_without_a_price_the_cost_is_unknown_and_not_nothing() -> None:
+    found, _, _ = ask(lambda body, call: verdict([("5", 1.0)]), price=None)
+
+    assert found.evidence[0].usd is None
+
+
+def test_the_same_question_in_one_asking_is_paid_once() -> None:
+    with http_judge(lambda body, call: verdict([("5", 1.0)])) as server:
+        found = asyncio.run(judged(server.url, ["same", "same", "other"]))
+
+    assert len(server.asked) == 2
+    assert [one.attempts for one in found.evidence] == [1, 0, 1]
+
+
+class Remembered(NoCache):
+    """A cache in a dictionary."""
+
+    def __init__(self) -> None:
+        self.replies: dict[str, Reply] = {}
+
+    async def get_many(self, keys: Any) -> Any:
+        return {key: self.replies[key] for key in keys if key in self.replies}
+
+    def put(self, key: str, reply: Reply) -> None:
+        self.replies[key] = reply
+
+
+def test_a_cached_reply_is_the_same_verdict_and_costs_nothing() -> None:
+    cache, price = Remembered(), Price(input=1, output=1)
+    with http_judge(lambda body, call: verdict([(str(call), 1.0)])) as server:
+        first = asyncio.run(judged(server.url, ["a", "b"], cache=cache, price=price))
+        again = asyncio.run(judged(server.url, ["b", "a"], cache=cache, price=price))
+
+    assert len(server.asked) == 2
+    assert [v.value for v in again.verdicts if isinstance(v, Score)] == [
+        v.value for v in reversed(first.verdicts) if isinstance(v, Score)
+    ]
+    assert [one.usd for one in first.evidence] == [8e-6] * 2
+    assert [one.usd for one in again.evidence] == [0.0] * 2
+
+
+def test_votes_are_averaged_and_asked_as_different_questions() -> None:
     def answer(body: dict[str, Any], call: int) -> Response:
-        if "max_tokens" in body:
-            return error(400, "use max_completion_tokens")
-        if body["top_logprobs"] > 5 or body.get("reasoning_effort") != "none":
-            return error(400, "at most 5 alternatives, and only without reasoning")
-        return verdict([("85", 0.9), ("80", 0.1)])
+        return verdict(None, text=f'{{"score": {40 + 10 * body["seed"]}}}')
 
-    shape, _ = probe(answer)
+    found, server, _ = ask(answer, profile=JudgeProfile(mode="structured", votes=3, n_tokens=64))
 
-    assert shape == SHAPES[2]
-
-
-def test_a_judge_without_logprobs_is_refused_before_anything_is_generated() -> None:
-    with pytest.raises(JudgeError, match="logprobs"):
-        probe(lambda body, call: verdict(None, text="85"))
-
-
-def test_a_trait_the_judge_refuses_is_named() -> None:
-    def answer(body: dict[str, Any], call: int) -> Response:
-        known = body["messages"][0]["content"] == "rate this"
-        return verdict([("5", 1.0)]) if known else error(400, "I do not know that trait")
-
-    with pytest.raises(JudgeError, match=r"refusal: I do not know that trait"):
-        probe(answer)
-
-
-def test_nobody_at_the_url_is_one_clear_sentence() -> None:
-    async def run() -> None:
-        await Judge(open_client("http://127.0.0.1:9/v1", api_key="k"), "m").probe({"c": "x"})
-
-    with pytest.raises(JudgeError, match="no judge answers at http"):
-        asyncio.run(run())
+    assert isinstance(found.verdicts[0], Score)
+    assert found.verdicts[0].value == pytest.approx(50)
+    assert sorted(body["temperature"] for body in server.asked) == [0, 1, 1]
+    assert "json_schema" in str(server.asked[0]["response_format"])

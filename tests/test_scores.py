@@ -8,12 +8,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.scores import Evidence, Score, Unscored, candidates_from_logprobs, score_0_100
+from orchestrator.judging_rules import verdict
+from orchestrator.scores import (
+    Evidence,
+    Mode,
+    Reply,
+    Scale,
+    Score,
+    Unscored,
+    Verdict,
+    candidates_from_logprobs,
+)
 
 
-def judged(pairs: list[tuple[str, float]], reply: str = "") -> Score | Unscored:
+def judged(
+    pairs: list[tuple[str, float]], reply: str = "", *, scale: Scale = "0_100"
+) -> Score | Unscored:
     logprobs = [(token, math.log(p)) for token, p in pairs]
-    return score_0_100(Evidence(reply=reply, candidates=candidates_from_logprobs(logprobs)))
+    answer = Reply(text=reply, candidates=candidates_from_logprobs(logprobs))
+    return verdict(Evidence(replies=(answer,), scale=scale))
+
+
+def voted(*texts: str, mode: Mode = "text", scale: Scale = "0_100") -> Verdict:
+    replies = tuple(Reply(text=text) for text in texts)
+    return verdict(Evidence(replies=replies, mode=mode, scale=scale))
 
 
 def test_the_score_is_the_expected_value_over_integer_tokens() -> None:
@@ -47,7 +65,7 @@ def test_a_refusal_is_not_low_mass() -> None:
 
 @pytest.mark.parametrize(("reply", "reason"), [("", "empty"), ("I think 80", "unparseable")])
 def test_without_probabilities_the_reply_decides_the_reason(reply: str, reason: str) -> None:
-    found = score_0_100(Evidence(reply=reply))
+    found = verdict(Evidence(replies=(Reply(text=reply),)))
 
     assert isinstance(found, Unscored)
     assert found.reason == reason
@@ -63,3 +81,76 @@ def test_the_score_lies_between_the_smallest_and_largest_number(
 
     assert isinstance(found, Score)
     assert min(n for n, _ in pairs) - 1e-9 <= found.value <= max(n for n, _ in pairs) + 1e-9
+
+
+def test_0_10_reads_single_digits_and_refusal_must_not_lead() -> None:
+    found = judged([("9", 0.5), ("3", 0.3), ("10", 0.2)], scale="0_10")
+
+    assert isinstance(found, Score)
+    assert found.value == pytest.approx((9 * 0.5 + 3 * 0.3) / 0.8 * 100 / 9)
+    refused = judged([("REF", 0.45), ("9", 0.4), ("8", 0.15)], scale="0_10")
+    assert isinstance(refused, Unscored) and refused.reason == "refused"
+
+
+def test_binary_is_the_share_of_yes() -> None:
+    found = judged([("YES", 0.6), (" no", 0.2), ("Maybe", 0.2)], scale="binary")
+
+    assert isinstance(found, Score)
+    assert found.value == pytest.approx(75)
+    assert isinstance(judged([("YES", 0.2), ("x", 0.8)], scale="binary"), Unscored)
+    refused = judged([("REFUSAL", 0.5), ("YES", 0.3), ("NO", 0.2)], scale="binary")
+    assert isinstance(refused, Unscored) and refused.reason == "refused"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("So it is. <answer>YES</answer>", 100.0),
+        ("<answer>no</answer>", 0.0),
+        ("<answer>REFUSAL</answer>", "refused"),
+        ("Yes and no, really", "unparseable"),
+        ("", "empty"),
+    ],
+)
+def test_binary_text_reads_the_word_in_the_tags(text: str, expected: float | str) -> None:
+    found = voted(text, scale="binary_text")
+
+    assert (found.value if isinstance(found, Score) else found.reason) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("85", 85.0),
+        ("**85**", 85.0),
+        ("Score: 85/100.", 85.0),
+        ("I weighed 3 points.\n85", 85.0),
+        ('{"score": 7}', 7.0),
+        ('{"score": null}', "refused"),
+        ("I'm sorry, I can't rate this 85 times", "refused"),
+        ("between 70 and 80", "unparseable"),
+        ("150", "unparseable"),
+        ("quite good", "unparseable"),
+        ("  ", "empty"),
+    ],
+)
+def test_a_number_is_read_from_text_and_never_guessed(text: str, expected: float | str) -> None:
+    found = voted(text)
+
+    assert (found.value if isinstance(found, Score) else found.reason) == expected
+
+
+def test_votes_that_say_nothing_are_left_out_unless_they_are_most() -> None:
+    assert isinstance(voted("80", "60", "hm"), Score)
+    most = voted("80", "hm", "hm hm")
+    assert isinstance(most, Unscored)
+    assert (most.reason, most.detail) == ("unparseable", "hm")
+
+
+def test_evidence_survives_storage_and_gives_the_same_verdict_without_a_call() -> None:
+    first = judged([("80", 0.5), ("REF", 0.2)])
+    assert first.evidence is not None
+
+    again = Evidence.model_validate_json(first.evidence.model_dump_json())
+
+    assert verdict(again) == first

@@ -10,7 +10,6 @@ import math
 import re
 
 from demo.scorer import KNOWN_TRAITS, score_coherence, score_trait
-
 from orchestrator.errors import JudgeError
 from workers.judge_server import Reply
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -25,6 +25,10 @@ class EventLoopThread:
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """The coroutine's result; raises what it raised."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    def call(self, function: Callable[[], None]) -> None:
+        """Call a function on the loop, soon."""
+        self._loop.call_soon_threadsafe(function)
 
     def close(self) -> None:
         """Stop the loop; coroutines under way are abandoned."""

@@ -1,242 +1,266 @@
 """The judge: asks an OpenAI-compatible endpoint for verdicts, and retries what can heal.
 
-Knows nothing of queues, runs or thresholds; is given its client and its way to sleep.
+The only retry loop of the program. Knows nothing of queues, runs or thresholds; is given its
+client, its gate, its cache and its way to sleep.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
-import openai
-from openai import AsyncOpenAI
-from openai.types.chat import ChatCompletion
-from tenacity import (
-    AsyncRetrying,
-    RetryCallState,
-    retry_if_exception_type,
-    stop_after_attempt,
-)
-from tenacity.wait import wait_random_exponential
+from tenacity import AsyncRetrying, retry_if_exception_type
 
-from orchestrator.errors import JudgeError
-from orchestrator.run_spec import Frozen
-from orchestrator.scores import (
-    Evidence,
-    Unscored,
-    Verdict,
-    candidates_from_logprobs,
-    score_0_100,
-)
+from orchestrator.call_costs import Answered, Cost, Failed
+from orchestrator.errors import OrchestrateError
+from orchestrator.judging_rules import TOP, verdict
+from orchestrator.number_tokens import unseen_mass
+from orchestrator.prices import FREE, Price
+from orchestrator.run_spec import canonical_json
+from orchestrator.scores import Evidence, LostReply, Reply, UnscoredReason, Verdict
+from workers.judge_call import HealingError, JudgeClient, RefusedError, stop_at_once
+from workers.judge_gate import Gate, NoCache, OpenGate, ReplyCache
+from workers.judge_profile import JudgeProfile
+from workers.judge_retry import Tries, seconds_to_wait
 
-# The seeds' schedule: an attempt at once, then waits of up to 1, 2, 4 and 8 s.
-ATTEMPTS = 5
-MAX_WAIT_S = 8.0
-# An endpoint may ask for more patience than our schedule, but not for the whole night.
-MAX_RETRY_AFTER_S = 120.0
-CALL_TIMEOUT_S = 60.0
-
-HEALING = (
-    openai.RateLimitError,
-    openai.InternalServerError,
-    openai.APITimeoutError,
-    openai.APIConnectionError,
-)
+# A digit-splitting judge is asked again while more of its mass than this is unseen, so often at
+# most; what is left costs a score half a decade times itself, under a point.
+MAX_UNSEEN = 0.15
+MAX_WALKS = 6
+# Before the first reply: English has four characters a token, so this is on the safe side.
+TOKENS_PER_CHARACTER = 0.4
 Sleep = Callable[[float], Awaitable[None]]
 
 
-class RequestShape(Frozen):
-    """The request that an endpoint accepts and answers with token probabilities."""
+class Slots:
+    """The bound on a process's calls in flight, shared by its judges.
 
-    token_parameter: str = "max_tokens"
-    n_tokens: int = 1
-    top_logprobs: int = 20
-    temperature: bool = True
-    seed: bool = True
-    reasoning_effort: str | None = None
+    A few calls more may pass the gate ahead, so that no slot stays empty for a message to Redis.
+    """
 
-    def arguments(self) -> dict[str, object]:
-        """Keyword arguments of `chat.completions.create`."""
-        found: dict[str, object] = {
-            self.token_parameter: self.n_tokens,
-            "logprobs": True,
-            "top_logprobs": self.top_logprobs,
-        }
-        if self.temperature:
-            found["temperature"] = 0
-        if self.seed:
-            found["seed"] = 0
-        if self.reasoning_effort is not None:
-            found["reasoning_effort"] = self.reasoning_effort
-        return found
+    def __init__(self, n_calls: int) -> None:
+        self.calls = asyncio.Semaphore(n_calls)
+        self.ahead = asyncio.Semaphore(n_calls + max(4, n_calls // 8))
 
 
-SHAPES = (
-    RequestShape(),
-    RequestShape(top_logprobs=5),
-    RequestShape(
-        token_parameter="max_completion_tokens",
-        n_tokens=16,
-        top_logprobs=5,
-        temperature=False,
-        seed=False,
-        reasoning_effort="none",
-    ),
-)
-"""Tried in this order: the classic request, a server with fewer alternatives, newer hosted models."""
+@dataclass
+class Judged:
+    """The outcome of one asking: a verdict or None for each prompt, and what stopped it, if
+    anything; `evidence` has what was paid for, complete or not."""
+
+    verdicts: list[Verdict | None]
+    evidence: list[Evidence]
+    stopped: OrchestrateError | None = None
+
+
+@dataclass
+class _Asking:
+    """State that the calls of one asking share."""
+
+    known: Mapping[str, Reply]
+    stopped: OrchestrateError | None = None
+    under_way: dict[str, asyncio.Task[Reply | LostReply]] = field(default_factory=dict)
 
 
 class Judge:
-    """One endpoint and model, with a bound on the calls in flight."""
+    """One endpoint and model as one run uses it, with a bound on the calls in flight."""
 
     def __init__(
         self,
-        client: AsyncOpenAI,
+        client: JudgeClient,
         model: str,
         *,
-        shape: RequestShape = SHAPES[0],
-        max_in_flight: int = 64,
+        profile: JudgeProfile,
+        slots: Slots,
+        price: Price | None = FREE,
+        gate: Gate | None = None,
+        cache: ReplyCache | None = None,
+        opinion: str = "",
         sleep: Sleep = asyncio.sleep,
     ) -> None:
-        self._client, self._model, self._shape, self._sleep = client, model, shape, sleep
-        self._slots = asyncio.Semaphore(max_in_flight)
+        self._client, self._model, self._profile, self._sleep = client, model, profile, sleep
+        self._slots, self._price, self._opinion = slots, price, opinion
+        self._gate: Gate = gate or OpenGate()
+        self._cache: ReplyCache = cache or NoCache()
+        self._tokens_per_character = 0.0
 
-    async def verdicts(self, prompts: Sequence[str]) -> list[Verdict]:
-        """The verdict on each prompt, in order; raises JudgeError when asking on is pointless."""
-        try:
-            async with asyncio.TaskGroup() as group:
-                asked = [group.create_task(self._verdict(prompt)) for prompt in prompts]
-        except ExceptionGroup as failed:
-            # one refusal stops the shard; the others are the same refusal again
-            raise failed.exceptions[0] from failed
-        return [task.result() for task in asked]
+    async def verdicts(
+        self, prompts: Sequence[str], *, known: Mapping[int, Evidence] | None = None
+    ) -> Judged:
+        """The verdict on each prompt, in order; `known` holds earlier evidence by prompt index.
 
-    async def probe(self, prompts: Mapping[str, str]) -> RequestShape:
-        """The first request shape that is answered with token probabilities, tried on one prompt,
-        then used for all of them, so that an unknown trait is found before anything is generated.
-
-        Raises JudgeError with the server's words when none works.
+        Never raises for what ends a run: the outcome says it, beside what was paid for already.
         """
-        first = next(iter(prompts.values()))
-        refusals: list[str] = []
-        for shape in SHAPES:
-            try:
-                completion = await self._create(first, shape)
-            except openai.BadRequestError as error:
-                refusals.append(_words(error))
-                continue
-            except openai.APIError as error:
-                raise _unusable(self._client, error) from error
-            if _has_logprobs(completion):
-                await self._check_each(prompts, shape)
-                return shape
-            refusals.append("answered without token probabilities (logprobs)")
-        raise JudgeError(
-            f"the judge {self._model} at {self._client.base_url} cannot give a score: "
-            f"{'; '.join(dict.fromkeys(refusals))}. Choose a judge whose API returns logprobs, or "
-            "start one with `orchestrate judge-server --model ...`"
+        before = known or {}
+        keys = [self._key(prompt, vote) for prompt in prompts for vote in range(self._votes())]
+        asking = _Asking(await self._cache.get_many(keys))
+        tasks = [
+            asyncio.create_task(self._evidence(prompt, asking, before.get(number)))
+            for number, prompt in enumerate(prompts)
+        ]
+        found = [await task for task in tasks]
+        await self._gate.flush()
+        await self._cache.flush()
+        return Judged(
+            [verdict(evidence) if complete else None for evidence, complete in found],
+            [evidence for evidence, _ in found],
+            asking.stopped,
         )
 
-    async def _check_each(self, prompts: Mapping[str, str], shape: RequestShape) -> None:
-        for name, prompt in prompts.items():
+    async def _evidence(
+        self, prompt: str, asking: _Asking, before: Evidence | None
+    ) -> tuple[Evidence, bool]:
+        """What the judge says of a prompt, and whether that is all there is to ask."""
+        replies = list(before.replies) if before else []
+        votes = range(len(replies), self._votes())
+        asked = await asyncio.gather(*(self._vote(prompt, vote, asking) for vote in votes))
+        replies += [one for one in asked if isinstance(one, Reply)]
+        lost = [one for one in asked if isinstance(one, LostReply)]
+        complete = None not in asked
+        while complete and self._wants_another_walk(replies):
+            more = await self._vote(prompt, len(replies), asking)
+            complete = more is not None
+            if not isinstance(more, Reply):
+                break
+            replies.append(more)
+        profile = self._profile
+        return Evidence(
+            replies=tuple(replies),
+            lost=tuple(lost),
+            mode=profile.mode,
+            scale=profile.scale,
+            digits=profile.digits,
+        ), complete
+
+    def _wants_another_walk(self, replies: Sequence[Reply]) -> bool:
+        if self._profile.digits != "split" or not replies or len(replies) >= MAX_WALKS:
+            return False
+        if not self._profile.temperature:
+            # every walk would take the same path
+            return False
+        return unseen_mass(replies, top=TOP[self._profile.scale]) > MAX_UNSEEN
+
+    async def _vote(self, prompt: str, vote: int, asking: _Asking) -> Reply | LostReply | None:
+        """One reply; the same question within one asking is asked once. None: the run stopped."""
+        key = self._key(prompt, vote)
+        if key in asking.known:
+            return asking.known[key].model_copy(update={"cached": True})
+        first = asking.under_way.get(key)
+        if first is not None:
             try:
-                await self._create(prompt, shape)
-            except openai.APIError as error:
-                raise JudgeError(
-                    f"the judge refused the prompt of {name}: {_words(error)}"
-                ) from error
+                reply = await asyncio.shield(first)
+            except OrchestrateError:
+                return None
+            return reply.model_copy(update={"cached": True}) if isinstance(reply, Reply) else reply
+        asking.under_way[key] = asyncio.ensure_future(self._ask(prompt, vote, asking))
+        try:
+            reply = await asking.under_way[key]
+        except OrchestrateError:
+            return None
+        if isinstance(reply, Reply):
+            self._cache.put(key, reply)
+        return reply
 
-    async def _verdict(self, prompt: str) -> Verdict:
-        async with self._slots:
-            attempts = 0
+    async def _ask(self, prompt: str, vote: int, asking: _Asking) -> Reply | LostReply:
+        """Ask until there is an answer, what fails cannot heal, or the attempts are used up."""
+        body = self._profile.body(self._model, prompt, vote=vote)
+        tries = Tries()
+        try:
+            async for attempt in AsyncRetrying(
+                stop=tries.are_used_up,
+                wait=seconds_to_wait,
+                retry=retry_if_exception_type(HealingError),
+                sleep=self._sleep,
+                reraise=True,
+            ):
+                with attempt:
+                    reply = await self._call_in_slot(body, len(prompt), tries, asking)
+        except HealingError as error:
+            reason: UnscoredReason = "timeout" if error.kind == "timeout" else "http"
+            return LostReply(
+                reason=reason, detail=str(error), usd=self._known(tries.usd), attempts=tries.made
+            )
+        paid = None if reply.usd is None else reply.usd + tries.usd
+        return reply.model_copy(update={"attempts": tries.made, "usd": paid})
+
+    async def _call_in_slot(
+        self, body: Mapping[str, object], n_characters: int, tries: Tries, asking: _Asking
+    ) -> Reply:
+        """Call when there is a slot; whatever ends the run is noted before the slot is free."""
+        async with self._slots.ahead:
+            if asking.stopped:
+                raise asking.stopped
             try:
-                async for attempt in AsyncRetrying(
-                    stop=stop_after_attempt(ATTEMPTS),
-                    wait=_wait,
-                    retry=retry_if_exception_type(HEALING),
-                    sleep=self._sleep,
-                    reraise=True,
-                ):
-                    with attempt:
-                        attempts += 1
-                        completion = await self._create(prompt, self._shape)
-            except openai.APITimeoutError as error:
-                return Unscored(reason="timeout", detail=_words(error))
-            except HEALING as error:
-                return Unscored(reason="http", detail=_words(error))
-            except openai.APIError as error:
-                raise _unusable(self._client, error) from error
-        return score_0_100(evidence(completion, attempts))
+                return await self._call(body, n_characters, tries, asking)
+            except RefusedError as error:
+                asking.stopped = asking.stopped or stop_at_once(self._client.url, error)
+                raise asking.stopped from None
+            except OrchestrateError as error:
+                asking.stopped = asking.stopped or error
+                raise
 
-    async def _create(self, prompt: str, shape: RequestShape) -> ChatCompletion:
-        # the overloads of the SDK do not accept a mapping of keyword arguments
-        create: Callable[..., Awaitable[ChatCompletion]] = self._client.chat.completions.create
-        return await create(
-            model=self._model,
-            messages=[{"role": "user", "content": prompt}],
-            **shape.arguments(),
+    async def _call(
+        self, body: Mapping[str, object], n_characters: int, tries: Tries, asking: _Asking
+    ) -> Reply:
+        cost = self._most_it_can_cost(n_characters)
+        await self._gate.admit(cost)
+        try:
+            async with self._slots.calls:
+                if asking.stopped:
+                    self._gate.answered(cost, Answered(0, 0.0))
+                    raise asking.stopped
+                tries.made += 1
+                reply, limits = await self._client.complete(body)
+        except HealingError as error:
+            # a call that was sent and not answered may be on the bill
+            usd = cost.usd if error.kind in ("timeout", "http") and not error.answered else 0.0
+            tries.usd += usd
+            failed = Failed(
+                error.kind,
+                usd,
+                error.limits.retry_after_s or 0.0,
+                error.limits.requests_per_minute or 0.0,
+                error.limits.tokens_per_minute or 0.0,
+            )
+            tries.note(error, is_down=await self._gate.failed(cost, failed))
+            raise
+        except RefusedError:
+            self._gate.answered(cost, Answered(0, 0.0))
+            raise
+        tokens = reply.prompt_tokens + reply.completion_tokens
+        price = self._price
+        usd = price and price.usd(
+            prompt_tokens=reply.prompt_tokens, completion_tokens=reply.completion_tokens
         )
-
-
-def open_client(url: str, *, api_key: str) -> AsyncOpenAI:
-    """A client whose own retries are off: tenacity's loop is the only one."""
-    return AsyncOpenAI(base_url=url, api_key=api_key, max_retries=0, timeout=CALL_TIMEOUT_S)
-
-
-def evidence(completion: ChatCompletion, attempts: int) -> Evidence:
-    """What the judge answered, as we keep it."""
-    choice = completion.choices[0] if completion.choices else None
-    content = choice.logprobs.content if choice and choice.logprobs else None
-    usage = completion.usage
-    return Evidence(
-        reply=(choice.message.content or "") if choice else "",
-        candidates=candidates_from_logprobs(
-            [(top.token, top.logprob) for top in content[0].top_logprobs] if content else []
-        ),
-        model=completion.model,
-        prompt_tokens=usage.prompt_tokens if usage else 0,
-        completion_tokens=usage.completion_tokens if usage else 0,
-        attempts=attempts,
-    )
-
-
-def _has_logprobs(completion: ChatCompletion) -> bool:
-    return bool(evidence(completion, 1).candidates)
-
-
-_backoff = wait_random_exponential(multiplier=1, max=MAX_WAIT_S)
-
-
-def _wait(state: RetryCallState) -> float:
-    """Seconds to wait: what the server asked for, else exponential with jitter."""
-    asked = _retry_after(state.outcome.exception() if state.outcome else None)
-    return asked if asked is not None else _backoff(state)
-
-
-def _retry_after(error: BaseException | None) -> float | None:
-    if not isinstance(error, openai.APIStatusError):
-        return None
-    try:
-        seconds = float(error.response.headers.get("retry-after", ""))
-    except ValueError:
-        return None
-    return min(max(seconds, 0.0), MAX_RETRY_AFTER_S)
-
-
-def _unusable(client: AsyncOpenAI, error: openai.APIError) -> JudgeError:
-    where = str(client.base_url)
-    if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
-        return JudgeError(
-            f"the judge at {where} refuses our key ({_words(error)}): set "
-            "ORCHESTRATE_JUDGE_API_KEY (or OPENAI_API_KEY) where the judge workers start"
+        self._tokens_per_character = max(
+            self._tokens_per_character, reply.prompt_tokens / max(n_characters, 1)
         )
-    if isinstance(error, openai.APIConnectionError):
-        return JudgeError(f"no judge answers at {where}: check --judge-url and that it is running")
-    return JudgeError(f"the judge at {where} refuses the request: {_words(error)}")
+        rpm, tpm = limits.requests_per_minute or 0.0, limits.tokens_per_minute or 0.0
+        self._gate.answered(cost, Answered(tokens, usd or 0.0, rpm, tpm))
+        return reply if usd is None else reply.model_copy(update={"usd": usd})
+
+    def _most_it_can_cost(self, n_characters: int) -> Cost:
+        ratio = self._tokens_per_character or TOKENS_PER_CHARACTER
+        prompt_tokens, most = n_characters * ratio, self._profile.n_tokens
+        usd = 0.0
+        if self._price is not None:
+            usd = self._price.usd(prompt_tokens=prompt_tokens, completion_tokens=most)
+        return Cost(int(prompt_tokens) + most, usd)
+
+    def _known(self, usd: float) -> float | None:
+        return None if self._price is None else usd
+
+    def _votes(self) -> int:
+        return self._profile.votes
+
+    def _key(self, prompt: str, vote: int) -> str:
+        body = self._profile.body(self._model, prompt, vote=vote)
+        return request_key(self._client.url, body, vote, self._opinion)
 
 
-def _words(error: openai.APIError) -> str:
-    body = error.body
-    if isinstance(body, dict) and isinstance(body.get("message"), str):
-        return str(body["message"])[:500]
-    return error.message[:500]
+def request_key(url: str, body: Mapping[str, object], vote: int, opinion: str = "") -> str:
+    """The name of a question to one judge: the endpoint, the whole request, the vote's index, and
+    which of several opinions is asked for."""
+    return hashlib.sha256(canonical_json([url, body, vote, opinion])).hexdigest()

@@ -1,0 +1,174 @@
+"""Protects the Batch API path: one batch a shard, at half the price, never paid twice."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+import workers.judge_batch
+from orchestrator.errors import JudgeError, StoppedError
+from orchestrator.plan import Job
+from orchestrator.prices import Price
+from orchestrator.run_spec import JudgeSpec, ModelSpec, RunSpec, TraitRef
+from orchestrator.scores import Score, Unscored
+from storage.embedded_redis import embedded_redis
+from storage.run_record import Run
+from storage.spending import Terms, recorded_usd, write_terms
+from storage.store import open_store
+from tasks.judge_batch import batch_verdicts
+from tasks.judge_pool import JudgePool
+from tests.lean_judge import completion
+from workers.judge_profile import JudgeProfile
+
+JOB = Job("judge", "refusal", "positive", 0)
+
+
+class BatchServer:
+    """Files and batches as OpenAI's API has them; a batch is over at the third look."""
+
+    def __init__(self) -> None:
+        self.url, self.files, self.looks = "", dict[str, str](), dict[str, int]()
+
+    def app(self) -> Starlette:
+        return Starlette(
+            routes=[
+                Route("/v1/files", self.upload, methods=["POST"]),
+                Route("/v1/files/{file}/content", self.content),
+                Route("/v1/batches", self.create, methods=["POST"]),
+                Route("/v1/batches/{batch}", self.look),
+            ]
+        )
+
+    async def upload(self, request: Request) -> Response:
+        body = (await request.body()).decode()
+        assert 'name="purpose"' in body and "batch" in body
+        lines = [line for line in body.splitlines() if line.startswith("{")]
+        name = f"file-{len(self.files)}"
+        self.files[name] = "\n".join(lines)
+        return JSONResponse(self._file(name))
+
+    async def create(self, request: Request) -> Response:
+        asked = await request.json()
+        assert asked["completion_window"] == "24h"
+        if asked["endpoint"] != "/v1/chat/completions":
+            return JSONResponse({"error": {"message": "which endpoint?"}}, status_code=400)
+        batch = f"batch-{asked['input_file_id']}"
+        self.looks[batch] = 0
+        return JSONResponse(self._batch(batch, "validating"))
+
+    async def look(self, request: Request) -> Response:
+        batch = request.path_params["batch"]
+        self.looks[batch] += 1
+        if self.looks[batch] < 3:
+            return JSONResponse(self._batch(batch, "in_progress"))
+        name = batch.removeprefix("batch-")
+        self.files[f"{name}-out"] = "\n".join(map(self._answer, self.files[name].splitlines()))
+        return JSONResponse({**self._batch(batch, "completed"), "output_file_id": f"{name}-out"})
+
+    async def content(self, request: Request) -> Response:
+        return PlainTextResponse(self.files[request.path_params["file"]])
+
+    def _answer(self, line: str) -> str:
+        asked = json.loads(line)
+        text = asked["body"]["messages"][0]["content"]
+        number = int(re.findall(r"\d+", text)[-1])
+        response = {"status_code": 200, "body": completion([[(str(number), -0.01)]])}
+        if number == 13:
+            response = {"status_code": 500, "body": {"error": {"message": "unlucky"}}}
+        return json.dumps({"custom_id": asked["custom_id"], "response": response, "error": None})
+
+    def _file(self, name: str) -> dict[str, object]:
+        head = {"id": name, "object": "file", "bytes": 1, "created_at": 0, "status": "processed"}
+        return {**head, "filename": "verdicts.jsonl", "purpose": "batch"}
+
+    def _batch(self, batch: str, status: str) -> dict[str, object]:
+        head = {"id": batch, "object": "batch", "status": status, "created_at": 0}
+        rest = {"endpoint": "/v1/chat/completions", "input_file_id": "f"}
+        return {**head, **rest, "completion_window": "24h"}
+
+
+@pytest.fixture
+def server() -> Iterator[BatchServer]:
+    found = BatchServer()
+    config = uvicorn.Config(found.app(), port=0, log_level="error", lifespan="off")
+    running = uvicorn.Server(config)
+    thread = threading.Thread(target=running.run, daemon=True)
+    thread.start()
+    while not running.started:
+        time.sleep(0.005)
+    found.url = f"http://127.0.0.1:{running.servers[0].sockets[0].getsockname()[1]}/v1"
+    yield found
+    running.should_exit = True
+    thread.join(timeout=5)
+
+
+@pytest.fixture
+def pool(monkeypatch: pytest.MonkeyPatch) -> Iterator[JudgePool]:
+    monkeypatch.setattr(workers.judge_batch, "POLL_S", 0.01)
+    with embedded_redis() as broker, contextlib.ExitStack() as stack:
+        found = JudgePool(broker, None, 8)
+        stack.callback(found.loop.close)
+        yield found
+
+
+def make_run(folder: Path, url: str) -> Run:
+    trait = TraitRef(name="refusal", fingerprint="f", n_instructions=1, n_questions=1)
+    judge, model = JudgeSpec(model="test", url=url), ModelSpec(model_id="m")
+    run = Run(open_store(str(folder)), "batch", RunSpec(traits=(trait,), model=model, judge=judge))
+    write_terms(run.store, Terms(price=Price(input=10, output=10), batch=True, cap_usd=1.0))
+    return run
+
+
+def test_a_shard_is_one_batch_at_half_the_price(
+    server: BatchServer, pool: JudgePool, tmp_path: Path
+) -> None:
+    run, prompts = make_run(tmp_path, server.url), [f"rate {k}" for k in range(20)]
+
+    found = batch_verdicts(run, JOB, run.spec.judge, JudgeProfile(), prompts, known={}, judges=pool)
+
+    assert found.stopped is None
+    values = [v.value for v in found.verdicts if isinstance(v, Score)]
+    assert values == pytest.approx([k for k in range(20) if k != 13])
+    assert isinstance(found.verdicts[13], Unscored) and found.verdicts[13].reason == "http"
+    assert found.evidence[0].usd == pytest.approx(101 * 10 / 1e6 / 2)
+    assert len(server.looks) == 1
+    assert recorded_usd(run.store) == 0  # counted once the shard's record says it
+
+
+def test_a_worker_that_leaves_comes_back_to_the_same_batch(
+    server: BatchServer, pool: JudgePool, tmp_path: Path
+) -> None:
+    run, prompts = make_run(tmp_path, server.url), ["rate 5"]
+    pool.is_leaving = True
+    left = batch_verdicts(run, JOB, run.spec.judge, JudgeProfile(), prompts, known={}, judges=pool)
+    pool.is_leaving = False
+
+    back = batch_verdicts(run, JOB, run.spec.judge, JudgeProfile(), prompts, known={}, judges=pool)
+
+    assert isinstance(left.stopped, StoppedError)
+    assert back.stopped is None and len(server.looks) == 1
+
+
+def test_an_endpoint_without_batches_says_so(pool: JudgePool, tmp_path: Path) -> None:
+    from tests.http_judge import error, http_judge
+
+    with http_judge(lambda body, call: error(500, "x")) as other:
+        run = make_run(tmp_path, other.url)
+        found = batch_verdicts(
+            run, JOB, run.spec.judge, JudgeProfile(), ["a 1"], known={}, judges=pool
+        )
+
+    assert isinstance(found.stopped, JudgeError)
+    assert "takes no batch" in str(found.stopped)

@@ -1,0 +1,125 @@
+"""Protects the capability probe: each kind of judge is asked as it wants, and read rightly."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from orchestrator.errors import JudgeError
+from orchestrator.scores import Scale, Score
+from tests.http_judge import error, http_judge, verdict
+from tests.judge_kinds import KINDS, Action, Call, splitting_digits
+from tests.lean_judge import completion, lean_judge
+from workers.judge import Judge, Slots
+from workers.judge_call import JudgeClient
+from workers.judge_probe import Probe, probe
+
+PROMPTS = {"coherence": "rate this", "refusal": "and this"}
+TRUTHS = [0.5, 3, 9.6, 20, 42.3, 49.5, 50, 69.7, 79.5, 80, 85, 90.2, 97, 99.5]
+
+EXPECTED = {
+    "gpt-4.1-mini": {"mode": "logprob", "top_logprobs": 20, "n_tokens": 1, "digits": "whole"},
+    "gpt-6-luna": {
+        "mode": "logprob",
+        "top_logprobs": 5,
+        "n_tokens": 16,
+        "reasoning_effort": "none",
+        "token_parameter": "max_completion_tokens",
+    },
+    "gpt-5-mini": {"mode": "structured", "votes": 3, "temperature": False},
+    "anthropic": {"mode": "text", "votes": 3},
+    "splitting": {"mode": "logprob", "digits": "split", "n_tokens": 4},
+}
+
+
+def found_by(url: str, *, scale: Scale = "0_100") -> Probe:
+    async def run() -> Probe:
+        client = JudgeClient(url, api_key="k")
+        try:
+            return await probe(client, "test", PROMPTS, scale=scale)
+        finally:
+            await client.close()
+
+    return asyncio.run(run())
+
+
+def scores(url: str, found: Probe) -> list[float]:
+    async def run() -> list[float]:
+        client = JudgeClient(url, api_key="k")
+        judge = Judge(client, "test", profile=found.profile, slots=Slots(16))
+        judged = await judge.verdicts([f"truth={truth}" for truth in TRUTHS])
+        await client.close()
+        return [v.value for v in judged.verdicts if isinstance(v, Score)]
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_of_judge_is_probed_rightly_and_read_within_two_points(kind: str) -> None:
+    with lean_judge(KINDS[kind]) as server:
+        found = found_by(server.url)
+        n_probe_calls = len(server.calls)
+        read = scores(server.url, found)
+
+    profile = found.profile.model_dump()
+    assert {name: profile[name] for name in EXPECTED[kind]} == EXPECTED[kind]
+    assert n_probe_calls <= 14
+    # at the ends of the scale the server's own spread pulls its mean inwards
+    expressed = [min(max(truth, 2.0), 98.0) for truth in TRUTHS]
+    assert [f"{t}: {r:.1f}" for t, r in zip(expressed, read, strict=True) if abs(t - r) > 2] == []
+
+
+def test_two_neighbouring_decades_are_told_apart_digit_by_digit() -> None:
+    def decide(call: Call, number: int) -> Action:
+        return splitting_digits(call, number, spread=0.6)
+
+    with lean_judge(decide) as server:
+        read = scores(server.url, found_by(server.url))
+
+    pairs = zip(TRUTHS[1:-1], read[1:-1], strict=True)
+    assert [f"{t}: {r:.1f}" for t, r in pairs if abs(t - r) > 2] == []
+
+
+def test_a_judge_that_says_nothing_useful_is_refused_before_anything_is_generated() -> None:
+    with (
+        http_judge(lambda body, call: verdict(None, text="lovely weather")) as server,
+        pytest.raises(JudgeError, match=r"without token probabilities.*lovely weather"),
+    ):
+        found_by(server.url)
+
+
+def test_a_trait_the_judge_refuses_is_named() -> None:
+    def decide(call: Call, number: int) -> Action:
+        if call.body["messages"][0]["content"] == "rate this":
+            return Action(completion([[("95", -0.1)]]))
+        return Action({"error": {"message": "I do not know that trait"}}, 400)
+
+    with (
+        lean_judge(decide) as server,
+        pytest.raises(JudgeError, match="refusal: I do not know that trait"),
+    ):
+        found_by(server.url)
+
+
+def test_a_wrong_key_ends_the_probe_at_once() -> None:
+    with http_judge(lambda body, call: error(401, "who are you?")) as server:
+        with pytest.raises(JudgeError, match="ORCHESTRATE_JUDGE_API_KEY"):
+            found_by(server.url)
+
+        assert len(server.asked) == 1
+
+
+def test_nobody_at_the_url_is_one_clear_sentence() -> None:
+    with pytest.raises(JudgeError, match="no judge answers at http"):
+        found_by("http://127.0.0.1:9/v1")
+
+
+def test_a_scale_of_words_is_read_as_text() -> None:
+    def decide(call: Call, number: int) -> Action:
+        return Action(completion(None, text="It is clear. <answer>YES</answer>"))
+
+    with lean_judge(decide) as server:
+        found = found_by(server.url, scale="binary_text")
+
+    assert found.profile.mode == "text"
