@@ -1,27 +1,41 @@
-"""A trait's metrics: counts, contrast and the verdict, from verdicts and outcomes. Pure."""
+"""A trait's metrics: counts, contrast, quality and verdict, from judgings and outcomes. Pure."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.plan import Polarity
 from orchestrator.scores import Score
 from orchestrator.threshold import Judged, Outcome, Status
+from orchestrator.vector_gates import VectorFacts, vector_facts, vector_notes
 from orchestrator.verdict import VerdictInputs, contrast, verdict
 
 Outcomes = Sequence[tuple[Judged, Outcome]]
 
 
-def trait_metrics(trait: str, found: Outcomes, *, magnitude: float | None) -> dict[str, Any]:
-    """What metrics.json holds; counts are samples, scores 0 to 100.
+@dataclass(frozen=True)
+class Measured:
+    """What was measured on activations and scores; None and empty where there are no vectors.
 
-    `magnitude` is the mean L2 norm over layers of the response_avg vector, None without one.
+    `magnitude` is the mean L2 norm over layers of the response_avg vector, `contrast_interval`
+    the 95 % interval [low, high] of the contrast, `methods` what each method says of its fit.
     """
+
+    contrast_interval: list[float] | None = None
+    magnitude: float | None = None
+    quality: Mapping[str, Any] | None = None
+    methods: Mapping[str, Any] = field(default_factory=dict)
+
+
+def trait_metrics(trait: str, found: Outcomes, measured: Measured) -> dict[str, Any]:
+    """What metrics.json holds; counts are samples, scores 0 to 100."""
     n_kept = {p: n_with(found, p, "kept") for p in ("positive", "negative")}
     unscored = Counter(unscored_reason(j) for j, o in found if o.status == "unscored")
     gap = contrast(trait_scores(found, "positive"), trait_scores(found, "negative"))
+    facts = None if measured.quality is None else vector_facts(measured.quality, measured.methods)
     name, reasons = verdict(
         VerdictInputs(
             n_generated=len(found),
@@ -29,7 +43,9 @@ def trait_metrics(trait: str, found: Outcomes, *, magnitude: float | None) -> di
             n_kept_positive=n_kept["positive"],
             n_kept_negative=n_kept["negative"],
             contrast=gap,
-            magnitude=magnitude,
+            magnitude=measured.magnitude,
+            contrast_low=measured.contrast_interval[0] if measured.contrast_interval else None,
+            vector=facts,
         )
     )
     coherence = [j.coherence.value for j, _ in found if isinstance(j.coherence, Score)]
@@ -37,14 +53,18 @@ def trait_metrics(trait: str, found: Outcomes, *, magnitude: float | None) -> di
         "trait": trait,
         "verdict": name,
         "reasons": reasons,
+        "notes": _notes(measured, facts),
         "n_generated": len(found),
         "n_scored": len(found) - unscored.total(),
         "n_unscored": dict(unscored),
         "n_dropped": dict(Counter(o.reason for _, o in found if o.status == "dropped")),
         "n_kept": n_kept,
         "contrast": gap,
+        "contrast_interval": measured.contrast_interval,
         "coherence": sum(coherence) / len(coherence) if coherence else None,
-        "magnitude": magnitude,
+        "magnitude": measured.magnitude,
+        "methods": measured.methods,
+        "quality": measured.quality,
     }
 
 
@@ -59,9 +79,21 @@ def trait_scores(found: Outcomes, polarity: Polarity) -> list[float]:
     return [one.value for one in side if isinstance(one, Score)]
 
 
+def scored_prompts(found: Outcomes, polarity: Polarity) -> list[tuple[int, int]]:
+    """The prompt (instruction, question) of each of `trait_scores`, in its order."""
+    side = (j for j, _ in found if j.sample.polarity == polarity and isinstance(j.trait, Score))
+    return [(one.sample.instruction, one.sample.question) for one in side]
+
+
 def unscored_reason(judged: Judged) -> str:
     """Why a sample is unscored: of the trait's verdict, or else of coherence's."""
     for one in (judged.trait, judged.coherence):
         if not isinstance(one, Score):
             return one.reason
     raise ValueError(f"{judged.sample.key} has both scores")
+
+
+def _notes(measured: Measured, facts: VectorFacts | None) -> list[str]:
+    return (
+        [] if measured.quality is None or facts is None else vector_notes(measured.quality, facts)
+    )

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from orchestrator.vector_gates import VectorFacts, vector_gates
+
 VerdictName = Literal["usable", "weak", "do not use"]
 
 # The seeds' rule for a good vector, on the judge's 0-100 scale.
@@ -21,7 +23,10 @@ UNSCORED_USABLE = 0.1
 
 @dataclass(frozen=True)
 class VerdictInputs:
-    """What the gates look at; contrast is None when a side has no scores."""
+    """What the gates look at; contrast is None when a side has no scores.
+
+    `contrast_low` is the low end of its 95 % interval; `vector` is None when no vector was made.
+    """
 
     n_generated: int
     n_unscored: int
@@ -29,6 +34,8 @@ class VerdictInputs:
     n_kept_negative: int
     contrast: float | None
     magnitude: float | None
+    contrast_low: float | None = None
+    vector: VectorFacts | None = None
 
 
 def verdict(found: VerdictInputs) -> tuple[VerdictName, list[str]]:
@@ -40,8 +47,13 @@ def verdict(found: VerdictInputs) -> tuple[VerdictName, list[str]]:
         fatal.append(f"contrast {found.contrast:.1f} is not over {CONTRAST_WEAK:g}")
     elif found.contrast <= CONTRAST_USABLE:
         weak.append(f"contrast {found.contrast:.1f} is not over {CONTRAST_USABLE:g}")
+    if found.contrast_low is not None and found.contrast_low <= 0:
+        fatal.append("chance alone may explain the contrast: its 95 % interval reaches 0")
     if found.magnitude is not None and not found.magnitude > 0:
         fatal.append("the mean difference is zero at every layer")
+    elif found.vector is not None:
+        more_fatal, more_weak = vector_gates(found.vector)
+        fatal, weak = fatal + more_fatal, weak + more_weak
     share = found.n_unscored / max(found.n_generated, 1)
     if share > UNSCORED_USABLE:
         weak.append(f"{share:.0%} of the responses are unscored, over {UNSCORED_USABLE:.0%}")

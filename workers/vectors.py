@@ -10,24 +10,36 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from orchestrator.plan import Polarity
+from traitlens.mean_diff import mean_diff
 from traitlens.methods import METHODS
 from traitlens.provenance import Provenance
+from traitlens.result import MethodResult
 from traitlens.trait_vector import TraitVector
 from traitlens.vectors import to_persona_vectors_pt_bytes, to_safetensors_bytes
+from workers.kept_rows import Array, KeptRows
+from workers.plain_numbers import numbers
+from workers.quality import Quality, vector_quality
 
-Array = NDArray[np.float32]
+QUALITY_POSITION, PROMPT_POSITION = "response_avg", "prompt_avg"
 ReadKept = Callable[[str, Polarity], Iterator[Array]]
 """(position, polarity) -> shards of kept activations, each [n, L+1, d_model] float32."""
 
 
+Details = Mapping[str, list[float | None]]
+# One number per layer; larger details (all components, side means) can be had from a notebook.
+DETAIL_AXES = 1
+
+
 @dataclass(frozen=True)
 class TraitVectors:
-    """method -> position -> [L+1, d_model] float32, raw."""
+    """Vectors, method -> position -> [L+1, d_model] float32, raw; what each method says of its
+    fit, method -> position -> name -> one number per layer; and the quality at response_avg."""
 
     by_method: Mapping[str, Mapping[str, Array]]
+    details: Mapping[str, Mapping[str, Details]]
+    quality: Quality
 
     def magnitude(self) -> float:
         """Mean L2 norm over layers of the first method's response_avg vector."""
@@ -36,15 +48,36 @@ class TraitVectors:
 
 
 def build_vectors(
-    read: ReadKept, *, methods: Sequence[str], positions: Sequence[str]
+    read: ReadKept,
+    *,
+    methods: Sequence[str],
+    positions: Sequence[str],
+    rows: tuple[KeptRows, KeptRows],
 ) -> TraitVectors:
-    """Run each method at each position; one position's activations are in memory at a time."""
-    found: dict[str, dict[str, Array]] = {method: {} for method in methods}
-    for position in positions:
-        positive, negative = _stack(read(position, "positive")), _stack(read(position, "negative"))
+    """Run each method at each position and measure the quality at response_avg.
+
+    `rows` describes the kept positives and negatives in the order that `read` gives them. One
+    position's activations are in memory at a time.
+    """
+    groups = (rows[0].prompts, rows[1].prompts)
+    found: dict[str, dict[str, MethodResult]] = {method: {} for method in methods}
+    prompts: Array | None = None
+    quality: Quality = {}
+    # response_avg last: its quality looks back at the difference between the prompts
+    for position in sorted(positions, key=lambda p: p == QUALITY_POSITION):
+        sides = _stack(read(position, "positive")), _stack(read(position, "negative"))
         for method in methods:
-            found[method][position] = METHODS[method](positive, negative).vectors
-    return TraitVectors(found)
+            found[method][position] = METHODS[method](*sides, groups=groups)
+        if position == PROMPT_POSITION:
+            prompts = mean_diff(*sides).vectors
+        if position == QUALITY_POSITION:
+            vectors = {method: found[method][position].vectors for method in methods}
+            quality = vector_quality(vectors, *sides, rows=rows, prompt_vectors=prompts)
+    return TraitVectors(
+        {m: {p: by_position[p].vectors for p in positions} for m, by_position in found.items()},
+        {m: {p: _details(by_position[p]) for p in positions} for m, by_position in found.items()},
+        quality,
+    )
 
 
 def encode_vectors(vectors: TraitVectors, provenance: Provenance) -> dict[str, bytes]:
@@ -59,6 +92,11 @@ def encode_vectors(vectors: TraitVectors, provenance: Provenance) -> dict[str, b
                 name = f"{provenance.trait}_{position}_diff.pt"
                 files[name] = to_persona_vectors_pt_bytes(tensor)
     return files
+
+
+def _details(result: MethodResult) -> Details:
+    values = {name: np.asarray(value) for name, value in result.details.items()}
+    return {name: numbers(v) for name, v in values.items() if v.ndim == DETAIL_AXES}
 
 
 def _stack(shards: Iterable[Array]) -> Array:

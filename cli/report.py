@@ -1,0 +1,93 @@
+"""`orchestrate report` and `compare`: a run, or two, as one page that opens in any browser."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from cli.compare_content import compare_data
+from cli.page import page
+from cli.progress import styled_verdict
+from cli.report_content import (
+    cosines_between_traits,
+    finished_metrics,
+    report_data,
+    run_name,
+)
+from cli.run_options import run_store
+from cli.settings import json_option, runs_dir_option
+from storage.report_files import REPORT, write_run_metrics
+from storage.run_record import Run, open_run
+
+
+@click.command()
+@click.argument("run")
+@runs_dir_option
+@json_option
+def report(run: str, runs_dir: str, as_json: bool) -> None:
+    """Write a run's report.html: one file, no network needed to open it.
+
+    \b
+    orchestrate report demo
+    """
+    recorded = open_run(run_store(runs_dir, run))
+    where = write_report(recorded)
+    click.echo(json.dumps({"run": run, "report": where}) if as_json else where)
+
+
+@click.command()
+@click.argument("first")
+@click.argument("second")
+@runs_dir_option
+@json_option
+def compare(first: str, second: str, runs_dir: str, as_json: bool) -> None:
+    """Set two runs side by side: settings, verdicts, quality, and how alike the vectors are.
+
+    Writes compare-SECOND.html into the first run's folder.
+
+    \b
+    orchestrate compare demo demo-other-judge
+    """
+    runs = [open_run(run_store(runs_dir, name)) for name in (first, second)]
+    data = compare_data(*runs)
+    key = f"compare-{run_name(runs[1])}.html"
+    runs[0].store.write(key, page(f"{first} and {second} compared", data))
+    where = f"{runs[0].store.url}/{key}"
+    if as_json:
+        click.echo(json.dumps({"compare": where, **data}, indent=2))
+        return
+    console = Console()
+    console.print(_comparison_table(data))
+    for line in data["differences"]:
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+    console.print(where, highlight=False, soft_wrap=True, markup=False)
+
+
+def write_report(run: Run) -> str:
+    """Write report.html and the run's metrics.json; returns where the page lies."""
+    metrics = finished_metrics(run)
+    cosines = cosines_between_traits(run, metrics)
+    write_run_metrics(run.store, {"cosine_between_traits": cosines})
+    data = report_data(run, metrics, cosines)
+    run.store.write(REPORT, page(f"{run_name(run)}: trait vectors", data))
+    return f"{run.store.url}/{REPORT}"
+
+
+def _comparison_table(data: dict[str, Any]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    first, second = data["names"]
+    for heading in ("trait", first, second, "contrast", "", "cosine at best layer"):
+        table.add_column(heading, no_wrap=True)
+    for one in data["traits"]:
+        a, b = one["metrics"]
+        cosine = "-"
+        if one["cosine"]:
+            cosine = f"{one['cosine']['value'][a['quality']['best']['layer']]:.3f}"
+        contrasts = ["-" if m["contrast"] is None else f"{m['contrast']:.1f}" for m in (a, b)]
+        verdicts = [styled_verdict(m["verdict"]) for m in (a, b)]
+        table.add_row(one["trait"], *verdicts, *contrasts, cosine)
+    return table

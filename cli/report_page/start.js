@@ -1,0 +1,1 @@
+(PAGE.kind === "run" ? runPage : comparePage)(document.getElementById("page"));

@@ -1,0 +1,116 @@
+// Everything about one trait.
+
+function traitView(index) {
+  const path = `traits/${index}`, trait = PAGE.traits[index], m = trait.metrics;
+  return el("div", {},
+    el("h2", {}, m.trait, " ", verdictBadge(m.verdict)),
+    m.reasons.length ? el("div", {}, el("h3", {}, "Gates that failed"), el("ul", { class: "plain" }, m.reasons.map((text) => el("li", {}, text)))) : el("p", {}, "Every gate passed."),
+    m.notes.length ? el("div", {}, el("h3", {}, "Worth knowing"), el("ul", { class: "plain" }, m.notes.map((text) => el("li", {}, text)))) : null,
+    separatedView(trait, path),
+    m.quality ? layersView(m.quality, `${path}/metrics/quality`) : emptyView("No vectors", "One side kept no response, so there is nothing to measure.", "See the funnel for where they fell; `orchestrate refilter` tries other thresholds in seconds."),
+    m.quality ? confoundsView(m.quality, `${path}/metrics/quality`) : null,
+    laterViews(m),
+    responsesView(trait, path));
+}
+
+function separatedView(trait, path) {
+  const m = trait.metrics, t = m.filter.threshold;
+  const traitLines = t === 50 ? [[50, "", "start"]] : [[t, "positives from", "start"], [100 - t, "negatives under", "end"]];
+  const fell = [...Object.entries(m.n_dropped).map(([why]) => ["dropped", why, num(`${path}/metrics/n_dropped/${why}`, 0)]),
+    ...Object.entries(m.n_unscored).map(([why]) => ["unscored", why, num(`${path}/metrics/n_unscored/${why}`, 0)])];
+  return section("Did the data separate?", `Positives count from a trait score of ${t}, negatives under ${100 - t}, both from a coherence of ${m.filter.coherence}.`,
+    el("div", { class: "charts" }, scoreHistogram(trait, "trait", traitLines), scoreHistogram(trait, "coherence", [[m.filter.coherence, "", "start"]]),
+      funnelTable(trait, path),
+      el("figure", {}, el("figcaption", {}, "What fell, and why"),
+        fell.length ? table(["", "reason", "responses"], fell) : el("p", {}, "Nothing fell."),
+        el("p", {}, "Contrast ", withInterval(`${path}/metrics/contrast`, `${path}/metrics/contrast_interval`, 1), ": mean trait score of all scored positives minus that of the negatives."))));
+}
+
+function layersView(quality, path) {
+  return section("Where does it live?", `Layer ${layerName(quality.best.layer, quality.residual_norm.length - 1)} of ${quality.best.method} is chosen: ${quality.best.rule}. Bands are 95 % intervals that count a prompt's rollouts together. Hatched: embedding and last layer.`,
+    layerCharts(quality),
+    el("div", { class: "charts" }, methodMap(quality, path),
+      Object.keys(quality.methods).length > 1 ? el("figure", {}, el("figcaption", {}, `Cosine between methods at layer ${quality.best.layer}`),
+        cosineMatrix(quality.cosine_between_methods.methods, `${path}/cosine_between_methods/by_layer/${quality.best.layer}`, quality.cosine_between_methods.by_layer[quality.best.layer])) : null),
+    el("details", {}, el("summary", {}, "The numbers of the charts"), layerTable(quality, path)));
+}
+
+function layerTable(quality, path) {
+  const d = `${path}/mean_difference`, best = quality.best.method, last = quality.residual_norm.length - 1;
+  const rows = quality.methods[best].held_out_half ? "held_out_half" : "fitted", s = `${path}/methods/${best}/${rows}`;
+  const est = (from, k, digits) => withInterval(`${from}/value/${k}`, `${from}/interval/${k}`, digits);
+  return table(["layer", "AUROC, questions left out", "AUROC, instructions left out", "random", "shuffled", `Cohen's d (${best})`, "accuracy", "effective n +/-", "angle", "95 % bound", "halves' cosine", "norm", "share of residual"],
+    quality.residual_norm.map((_, k) => [layerName(k, last), est(`${d}/leave_one_question_out_auroc`, k, 3), est(`${d}/leave_one_instruction_out_auroc`, k, 3),
+      num(`${d}/random_vector_auroc/${k}`, 3), num(`${d}/shuffled_labels_auroc/${k}`, 3), est(`${s}/cohens_d`, k, 2), est(`${s}/accuracy`, k, 3),
+      el("span", {}, num(`${s}/effective_n/positive/${k}`, 0), " / ", num(`${s}/effective_n/negative/${k}`, 0)),
+      num(`${d}/angle_degrees/${k}`, 1), num(`${d}/angle_upper_degrees/${k}`, 1), est(`${d}/split_half_cosine`, k, 3),
+      num(`${path}/methods/${best}/norm/${k}`, 2), num(`${path}/methods/${best}/norm_to_residual/${k}`, 3)]));
+}
+
+const CONFOUNDS = { response_length: "length of the response", instruction_words: "words shared with the instruction", prompt_difference: "difference between the prompts" };
+
+function confoundsView(quality, path) {
+  const method = Object.keys(quality.best.by_method)[0], layer = quality.best.layer;
+  const rows = Object.keys(quality.confounds).map((name) => {
+    const c = `${path}/confounds/${name}`, one = quality.confounds[name];
+    return [CONFOUNDS[name] || name, one.auroc ? withInterval(`${c}/auroc/value`, `${c}/auroc/interval`, 3) : "–",
+      one.correlation ? num(`${c}/correlation/${layer}`, 2) : "–", num(`${c}/cosine/${layer}`, 2)];
+  });
+  const refusal = refusalCosine(path, layer);
+  if (refusal) rows.push(["refusal vector of this run", "–", "–", refusal]);
+  return section("What else could it be?", `The ${method} vector at layer ${layer}. AUROC: how well the covariate alone tells the sides apart (0.5: not at all). Correlation: of the projection with it within the sides. Cosine: of the vector with the covariate's own direction.`,
+    table(["covariate", "AUROC alone", "correlation", "cosine"], rows));
+}
+
+function refusalCosine(path, layer) {
+  const between = PAGE.cosine_between_traits, own = PAGE.traits[Number(path.split("/")[1])].metrics.trait;
+  if (!between || own === "refusal") return null;
+  const i = between.traits.indexOf(own), j = between.traits.indexOf("refusal");
+  if (i < 0 || j < 0) return null;
+  const from = "cosine_between_traits";
+  return withInterval(`${from}/by_layer/${layer}/${i}/${j}`, `${from}/interval/${layer}/${i}/${j}`, 2);
+}
+
+function laterViews(m) {
+  const q = m.quality;
+  return section("Does it hold and does it cause?", "", el("div", { class: "charts" },
+    q && q.evaluation ? null : emptyView("Held-out evaluation", "AUROC and Cohen's d on the trait's evaluation questions, generated with and without instructions.", "Not measured in this run: it needs responses to the evaluation questions, which extraction does not generate."),
+    q && q.causal ? null : emptyView("Dose-response", "Trait and coherence against steering strength, beside a random vector of equal norm.", "Not measured in this run: it needs steered responses at several strengths, judged like the others.")));
+}
+
+function responsesView(trait, path) {
+  const r = trait.responses, state = { text: "", polarity: "", status: "", shown: 30 };
+  const body = el("tbody", {}), count = el("p", { class: "dim", "aria-live": "polite" });
+  const more = el("button", { type: "button", onclick: () => { state.shown += 60; draw(); } }, "show more");
+  const draw = () => {
+    const words = state.text.toLowerCase();
+    const found = r.rows.map((row, k) => [row, k]).filter(([row]) => (!state.polarity || row.polarity === state.polarity) && (!state.status || row.status === state.status)
+      && (!words || [row.response, r.questions[row.question], r.instructions[row.instruction], row.reason].join("\n").toLowerCase().includes(words)));
+    body.replaceChildren(...found.slice(0, state.shown).map(([row, k]) => responseRow(r, row, `${path}/responses/rows/${k}`)));
+    count.textContent = `${found.length} found among the ${r.rows.length} responses on this page, chosen by chance within each polarity and status; all ${r.of} are in traits/${trait.metrics.trait}/responses.parquet`;
+    more.hidden = found.length <= state.shown;
+  };
+  const choose = (name, values) => el("select", { "aria-label": name, onchange: (event) => { state[name] = event.target.value; draw(); } },
+    el("option", { value: "" }, `every ${name}`), values.map((value) => el("option", { value }, value)));
+  draw();
+  return section("Read the data", "",
+    el("div", { class: "controls" }, el("input", { type: "search", placeholder: "search question, instruction, response", "aria-label": "search", oninput: (event) => { state.text = event.target.value; draw(); } }),
+      choose("polarity", ["positive", "negative"]), choose("status", ["kept", "dropped", "unscored"])),
+    count, el("table", { class: "responses" }, el("thead", {}, el("tr", {}, el("th", { class: "who" }, "sample"), el("th", {}, "question and response"), el("th", { class: "scores" }, "scores"))), body), more);
+}
+
+function responseRow(r, row, path) {
+  const score = (metric) => el("div", {}, `${metric} `, row[`${metric}_score`] === null ? "unscored" : num(`${path}/${metric}_score`, 1));
+  return el("tr", {},
+    el("td", { class: "who" }, el("div", { class: "polarity " + row.polarity }, row.polarity === "positive" ? "+ positive" : "− negative"), el("div", {}, row.status), el("div", { class: "dim" }, row.reason)),
+    el("td", {}, el("div", { class: "dim" }, r.questions[row.question]), el("div", { class: "response" }, row.response || "(empty)"),
+      el("details", {}, el("summary", {}, "instruction and what the judge replied"), el("p", {}, r.instructions[row.instruction]),
+        judgeReply("trait", row.judge.trait), judgeReply("coherence", row.judge.coherence), el("div", { class: "dim" }, row.key))),
+    el("td", { class: "scores" }, score("trait"), score("coherence")));
+}
+
+function judgeReply(metric, found) {
+  if (!found) return el("p", { class: "dim" }, `${metric}: no reply is stored`);
+  return el("div", {}, el("strong", {}, metric), found.unscored ? ` unscored, ${found.unscored}` : "",
+    found.replies.map((reply) => el("div", {}, "“" + reply.text + "” ", el("span", { class: "dim" }, reply.tokens.map(([token, p]) => `${token.trim() || "␣"} ${p.toFixed(3)}`).join(", ")))));
+}

@@ -1,0 +1,177 @@
+"""The gates on a vector's own quality, each in words, and what is worth knowing beside them. Pure.
+
+The seeds' gates, and where one cannot mean what it says:
+* "probe accuracy over 90 %" is training accuracy there, which 2304 numbers for 200 responses
+  reach on noise; here it is the accuracy on prompts that were held out, or the AUROC on
+  questions that were left out where no probe was asked for.
+* "norm 15 to 40 for normalized vectors": a normalized vector has norm 1, and the norm of a raw
+  one grows with the model's width and depth. What can fail is a difference that is no longer
+  than its own sampling noise, so the gate is on the angle to the true direction. The norm is
+  reported relative to the residual stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+CHANCE = 0.5
+# The seeds' "over 90 %", on what was left out.
+LEFT_OUT_USABLE = 0.9
+HELD_OUT_ACCURACY_USABLE = 0.9
+# Near one half the best of many layers is chance, whatever its own interval says.
+LEFT_OUT_WEAK = 0.6
+# Instructions are few and differ, so less is asked; below it the words of the instructions
+# explain much of the direction.
+LEFT_OUT_INSTRUCTION_USABLE = 0.7
+SHUFFLED_MEANS_LITTLE = 0.9
+# Where directions drawn at random separate as well as this, AUROC cannot rank vectors.
+RANDOM_SEPARATES = 0.95
+# cos 45 degrees: less than half of the squared length is the truth's.
+ANGLE_USABLE = 45.0
+ANGLE_UNKNOWN = 90.0
+# A covariate that tells the sides apart this well and goes along within the sides is named.
+CONFOUND_AUROC = 0.8
+CONFOUND_CORRELATION = 0.3
+
+LEFT_OUT_NAMES = {"instruction": "instructions", "question": "questions"}
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """AUROC on what was left out, with the low end of its 95 % interval."""
+
+    auroc: float
+    low: float
+
+
+@dataclass(frozen=True)
+class VectorFacts:
+    """What the gates look at, at the best layer; None where not measurable."""
+
+    layer: int
+    question: LeftOut | None
+    instruction: LeftOut | None
+    angle_upper: float | None
+    shuffled: float | None
+    probe_accuracy: float | None
+
+
+def vector_facts(quality: Mapping[str, Any], methods: Mapping[str, Any]) -> VectorFacts:
+    """The facts out of a quality dict and the methods' details."""
+    layer = quality["best"]["layer"]
+    difference = quality["mean_difference"]
+    probe = methods.get("probe")
+    probe_layer = quality["best"]["by_method"].get("probe")
+    return VectorFacts(
+        layer=layer,
+        question=_left_out(difference, "question", layer),
+        instruction=_left_out(difference, "instruction", layer),
+        angle_upper=difference["angle_upper_degrees"][layer],
+        shuffled=difference["shuffled_labels_auroc"][layer],
+        probe_accuracy=probe["response_avg"]["held_out_acc"][probe_layer] if probe else None,
+    )
+
+
+def vector_gates(facts: VectorFacts) -> tuple[list[str], list[str]]:
+    """Sentences of the failed gates: those that make a vector useless, those that weaken it."""
+    fatal: list[str] = []
+    weak: list[str] = []
+    at = f"at layer {facts.layer}"
+    if facts.angle_upper is None:
+        weak.append("nothing tells how sure the direction is: a side was kept of one prompt only")
+    elif facts.angle_upper >= ANGLE_UNKNOWN:
+        fatal.append(f"the mean difference {at} is no longer than its sampling noise")
+    elif facts.angle_upper > ANGLE_USABLE:
+        weak.append(
+            f"the direction {at} may be {facts.angle_upper:.0f} degrees off the true one, over "
+            f"{ANGLE_USABLE:g}"
+        )
+    left_out_fatal, left_out_weak = _left_out_gates(facts, at)
+    fatal, weak = fatal + left_out_fatal, weak + left_out_weak
+    if facts.probe_accuracy is not None and facts.probe_accuracy <= HELD_OUT_ACCURACY_USABLE:
+        weak.append(
+            f"the probe's held-out accuracy {facts.probe_accuracy:.0%} is not over "
+            f"{HELD_OUT_ACCURACY_USABLE:.0%}"
+        )
+    return fatal, weak
+
+
+def _left_out_gates(facts: VectorFacts, at: str) -> tuple[list[str], list[str]]:
+    fatal: list[str] = []
+    weak: list[str] = []
+    question, instruction = facts.question, facts.instruction
+    if question is not None and (question.low <= CHANCE or question.auroc <= LEFT_OUT_WEAK):
+        fatal.append(
+            f"on left-out questions the direction {at} separates hardly better than chance "
+            f"(AUROC {question.auroc:.2f}, 95 % from {question.low:.2f})"
+        )
+    elif question is not None and _is_chance(question, facts.shuffled):
+        fatal.append(
+            f"AUROC {question.auroc:.2f} on left-out questions {at} is not over the "
+            f"{facts.shuffled:.2f} that shuffled labels reach"
+        )
+    elif question is not None and question.auroc <= LEFT_OUT_USABLE:
+        weak.append(
+            f"AUROC {question.auroc:.2f} on left-out questions {at} is not over {LEFT_OUT_USABLE:g}"
+        )
+    if instruction is not None and instruction.low <= CHANCE:
+        fatal.append(
+            f"on left-out instructions the direction {at} separates no better than chance "
+            f"(AUROC {instruction.auroc:.2f}, 95 % from {instruction.low:.2f}): it may hold the "
+            "instructions' words alone"
+        )
+    elif instruction is not None and instruction.auroc <= LEFT_OUT_INSTRUCTION_USABLE:
+        weak.append(
+            f"AUROC {instruction.auroc:.2f} on left-out instructions {at} is not over "
+            f"{LEFT_OUT_INSTRUCTION_USABLE:g}"
+        )
+    return fatal, weak
+
+
+def vector_notes(quality: Mapping[str, Any], facts: VectorFacts) -> list[str]:
+    """What fails no gate and should be known: confounds, and what could not be measured."""
+    notes = []
+    for name, words in LEFT_OUT_NAMES.items():
+        if getattr(facts, name) is None:
+            notes.append(f"leaving out {words} was not possible: too few were kept on one side")
+    random = quality["mean_difference"]["random_vector_auroc"][facts.layer]
+    if random is not None and random > RANDOM_SEPARATES:
+        notes.append(
+            f"of directions drawn at random one in twenty reaches AUROC {random:.3f} on these "
+            "responses: judge the vector by its angle and Cohen's d rather than by AUROC"
+        )
+    for name, words in (
+        ("response_length", "the length of the response"),
+        ("instruction_words", "repeating the instruction's words"),
+    ):
+        one = quality["confounds"][name]
+        low, high = one["auroc"]["interval"]
+        correlation = one["correlation"][facts.layer]
+        if _is_confound(low, high, correlation):
+            notes.append(
+                f"{words} tells the sides apart (AUROC {one['auroc']['value']:.2f}) and goes with "
+                f"the projection at layer {facts.layer} within the sides (correlation "
+                f"{correlation:.2f}): the vector may measure it"
+            )
+    return notes
+
+
+def _is_chance(question: LeftOut, shuffled: float | None) -> bool:
+    """With a handful of prompts shuffled labels reach anything, and say nothing."""
+    return shuffled is not None and question.auroc <= shuffled <= SHUFFLED_MEANS_LITTLE
+
+
+def _is_confound(low: float | None, high: float | None, correlation: float | None) -> bool:
+    if low is None or high is None or correlation is None:
+        return False
+    same_way = low > CONFOUND_AUROC and correlation > CONFOUND_CORRELATION
+    other_way = high < 1 - CONFOUND_AUROC and correlation < -CONFOUND_CORRELATION
+    return same_way or other_way
+
+
+def _left_out(difference: Mapping[str, Any], name: str, layer: int) -> LeftOut | None:
+    found = difference[f"leave_one_{name}_out_auroc"]
+    value, (low, _) = found["value"][layer], found["interval"][layer]
+    return None if value is None or low is None else LeftOut(value, low)

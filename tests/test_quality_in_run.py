@@ -1,0 +1,290 @@
+"""Protects the quality written beside vectors: the truth is found, nothing is called nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cli.report_content import finished_metrics
+from orchestrator.vector_gates import LeftOut, VectorFacts, vector_facts, vector_gates, vector_notes
+from orchestrator.verdict import VerdictInputs, verdict
+from storage.trait_results import read_metrics
+from tests.stored_run import PLANTED_LAYER, stored_run
+from traitlens import load_vectors
+from traitlens.mean_diff import mean_diff
+from workers.best_layer import best_layers, candidate_layers
+from workers.kept_rows import KeptRows, borrowed_share
+from workers.quality import contrast_interval, vector_quality
+from workers.trait_cosines import trait_cosines
+
+N_INSTRUCTIONS, N_QUESTIONS, N_ROLLOUTS = 5, 8, 3
+N = N_INSTRUCTIONS * N_QUESTIONS * N_ROLLOUTS
+
+
+def kept_rows(length: np.ndarray | None = None) -> KeptRows:
+    instruction = np.repeat(np.arange(N_INSTRUCTIONS), N_QUESTIONS * N_ROLLOUTS)
+    question = np.tile(np.repeat(np.arange(N_QUESTIONS), N_ROLLOUTS), N_INSTRUCTIONS)
+    nothing = np.tile([0.0, 1.0], N // 2)
+    lengths = nothing if length is None else length
+    return KeptRows(instruction.tolist(), question.tolist(), lengths, nothing)
+
+
+def sides(
+    *, gap: float, instruction_noise: float = 0.0, layers: int = 5, width: int = 48, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Positives and negatives `gap` apart at layer 2 and, under more noise, above."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for sign in (0.5, -0.5):
+        own = rng.standard_normal((N_INSTRUCTIONS, 1, layers, width))
+        rows = rng.standard_normal((N_INSTRUCTIONS, N // N_INSTRUCTIONS, layers, width))
+        rows += instruction_noise * own
+        rows[:, :, 2:, 0] += sign * gap
+        rows[:, :, 3:] += rng.standard_normal(rows[:, :, 3:].shape)
+        found.append(rows.reshape(N, layers, width).astype(np.float32))
+    return found[0], found[1]
+
+
+def quality_of(pos: np.ndarray, neg: np.ndarray, **changes: Any) -> dict[str, Any]:
+    rows = (kept_rows(), kept_rows())
+    given = {"vectors": {"mean_diff": mean_diff(pos, neg).vectors}, "rows": rows, **changes}
+    return vector_quality(given.pop("vectors"), pos, neg, **given)
+
+
+def test_the_planted_layer_is_chosen_and_every_gate_passes() -> None:
+    quality = quality_of(*sides(gap=5.0))
+
+    facts = vector_facts(quality, {})
+
+    assert quality["best"]["layer"] == facts.layer == 2
+    assert vector_gates(facts) == ([], [])
+    difference = quality["mean_difference"]
+    assert difference["angle_upper_degrees"][2] < 30
+    assert difference["split_half_cosine"]["value"][2] > 0.7
+    assert difference["leave_one_question_out_auroc"]["interval"][2][0] > 0.9
+    assert difference["shuffled_labels_auroc"][2] < 0.75
+
+
+def test_norms_are_those_of_a_naive_loop() -> None:
+    pos, neg = sides(gap=5.0)
+
+    quality = quality_of(pos, neg)
+
+    for layer in range(5):
+        rows = [*pos[:, layer].astype(float), *neg[:, layer].astype(float)]
+        residual = np.mean([np.linalg.norm(row) for row in rows])
+        norm = np.linalg.norm(pos[:, layer].mean(0) - neg[:, layer].mean(0))
+        assert quality["residual_norm"][layer] == pytest.approx(residual, rel=1e-5)
+        own = quality["methods"]["mean_diff"]
+        assert own["norm"][layer] == pytest.approx(norm, rel=1e-4)
+        assert own["norm_to_residual"][layer] == pytest.approx(norm / residual, rel=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_labels_at_random_are_not_to_be_used(seed: int) -> None:
+    pos, neg = sides(gap=0.0, seed=seed)
+
+    fatal, _ = vector_gates(vector_facts(quality_of(pos, neg), {}))
+
+    assert fatal
+
+
+def test_a_direction_that_knows_only_its_instructions_is_named_so() -> None:
+    pos, neg = sides(gap=0.0, instruction_noise=3.0)
+
+    fatal, weak = vector_gates(vector_facts(quality_of(pos, neg), {}))
+
+    assert any("left-out instructions" in reason for reason in fatal)
+    assert not any("left-out questions" in reason for reason in [*fatal, *weak])
+
+
+def test_a_planted_confound_of_length_is_noted_and_a_harmless_one_is_not() -> None:
+    pos, neg = sides(gap=5.0)
+    rng = np.random.default_rng(1)
+    lengths = [rng.normal(mean, 20, N) for mean in (120, 60)]
+    for side, length in zip((pos, neg), lengths, strict=True):
+        side[:, 2:, 1] += 0.2 * length[:, None]
+    rows = (kept_rows(lengths[0]), kept_rows(lengths[1]))
+
+    quality = quality_of(pos, neg, rows=rows)
+
+    notes = " ".join(vector_notes(quality, vector_facts(quality, {})))
+    assert "the length of the response tells the sides apart" in notes
+    assert "instruction's words" not in notes
+    assert quality["confounds"]["response_length"]["correlation"][2] > 0.5
+    assert abs(quality["confounds"]["response_length"]["correlation"][1]) < 0.3
+
+
+def test_the_difference_between_the_prompts_is_compared_with_the_vector() -> None:
+    pos, neg = sides(gap=5.0)
+    vectors = mean_diff(pos, neg).vectors
+
+    same = quality_of(pos, neg, prompt_vectors=vectors)["confounds"]["prompt_difference"]
+
+    assert same["cosine"] == pytest.approx([1.0] * 5)
+    assert "prompt_difference" not in quality_of(pos, neg)["confounds"]
+
+
+def test_one_instruction_and_one_question_leave_gaps_and_say_so() -> None:
+    pos, neg = sides(gap=5.0)
+    alone = KeptRows([0] * 4, [0] * 4, np.arange(4.0), np.zeros(4))
+
+    quality = quality_of(pos[:4], neg[:4], rows=(alone, alone))
+
+    facts = vector_facts(quality, {})
+    assert "one prompt only" in vector_gates(facts)[1][0]
+    assert quality["methods"]["mean_diff"]["held_out_half"] is None
+    assert "too few questions" in quality["best"]["rule"]
+    assert (facts.question, facts.instruction) == (None, None)
+    assert sum("was not possible" in note for note in vector_notes(quality, facts)) == 2
+    json.dumps(quality, allow_nan=False)
+
+
+def test_the_embedding_and_the_last_layer_are_chosen_only_where_nothing_else_is() -> None:
+    assert list(candidate_layers(7)) == [1, 2, 3, 4, 5]
+    assert list(candidate_layers(3)) == [1]
+    assert list(candidate_layers(2)) == [1]
+
+
+def test_the_best_method_is_the_one_whose_worst_case_is_best() -> None:
+    def method(*lows: float | None) -> dict[str, Any]:
+        return {"held_out_half": {"cohens_d": {"interval": [[low, 99.0] for low in lows]}}}
+
+    best = best_layers({"a": method(9, 1, 4, 9), "b": method(9, 5, None, 9)})
+
+    assert (best["method"], best["layer"]) == ("b", 1)
+    assert best["by_method"] == {"a": 2, "b": 1}
+
+
+def test_words_shared_with_the_instruction_are_counted_once() -> None:
+    assert borrowed_share("Refuse! I refuse to boil eggs", "Always REFUSE politely") == 1 / 3
+    assert borrowed_share("", "Always refuse") == 0.0
+
+
+def test_the_contrast_s_interval_moves_whole_prompts() -> None:
+    prompts = [(i, q) for i in range(4) for q in range(5) for _ in range(10)]
+    by_prompt = np.repeat(np.random.default_rng(0).normal(0, 20, 20), 10)
+    negative = np.zeros(200)
+
+    positive = (50 + by_prompt).tolist()
+    shared = contrast_interval(positive, negative.tolist(), groups=(prompts, prompts))
+    alone = [(k, 0) for k in range(200)]
+    ignoring = contrast_interval(positive, negative.tolist(), groups=(alone, alone))
+
+    assert shared and ignoring
+    assert shared[0] < 50 + by_prompt.mean() < shared[1]
+    assert shared[1] - shared[0] > 2 * (ignoring[1] - ignoring[0])
+    one = [(0, 0)]
+    assert contrast_interval([1.0, 2.0], [0.0], groups=(one * 2, one)) is None
+
+
+def facts(**changes: object) -> VectorFacts:
+    good = VectorFacts(
+        layer=3,
+        question=LeftOut(0.99, 0.95),
+        instruction=LeftOut(0.95, 0.8),
+        angle_upper=10.0,
+        shuffled=0.6,
+        probe_accuracy=0.97,
+    )
+    return dataclasses.replace(good, **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("changes", "name", "words"),
+    [
+        ({}, "usable", ""),
+        ({"angle_upper": 90.0}, "do not use", "no longer than its sampling noise"),
+        ({"angle_upper": None}, "weak", "one prompt only"),
+        ({"angle_upper": 60.0}, "weak", "may be 60 degrees off"),
+        ({"question": LeftOut(0.7, 0.45)}, "do not use", "left-out questions"),
+        ({"question": LeftOut(0.58, 0.52)}, "do not use", "hardly better than chance"),
+        ({"question": LeftOut(0.8, 0.7), "shuffled": 0.85}, "do not use", "shuffled labels"),
+        ({"question": LeftOut(0.85, 0.7)}, "weak", "AUROC 0.85 on left-out questions"),
+        ({"question": LeftOut(1.0, 0.8), "shuffled": 1.0}, "usable", ""),
+        ({"instruction": LeftOut(0.8, 0.4)}, "do not use", "instructions' words alone"),
+        ({"instruction": LeftOut(0.65, 0.55)}, "weak", "on left-out instructions"),
+        ({"probe_accuracy": 0.9}, "weak", "held-out accuracy 90%"),
+        ({"question": None, "instruction": None, "probe_accuracy": None}, "usable", ""),
+    ],
+)
+def test_each_gate_on_the_vector_decides_and_is_named(
+    changes: dict[str, object], name: str, words: str
+) -> None:
+    inputs = VerdictInputs(100, 0, 40, 40, 70.0, 3.0, contrast_low=60.0, vector=facts(**changes))
+
+    decided, reasons = verdict(inputs)
+
+    assert decided == name
+    assert words in " ".join(reasons)
+
+
+def test_a_contrast_whose_interval_reaches_zero_is_chance() -> None:
+    decided, reasons = verdict(VerdictInputs(100, 0, 40, 40, 45.0, 3.0, contrast_low=-1.0))
+
+    assert decided == "do not use"
+    assert "reaches 0" in reasons[0]
+
+
+def test_cosines_between_traits_are_naive_ones_and_the_range_holds_the_truth() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.standard_normal((2, 3, 400))
+    noise = rng.standard_normal((2, 3, 400))
+    seen = truth + 0.2 * noise
+    angles = {
+        name: np.degrees(np.arccos(cosine(t, s))).tolist()
+        for name, t, s in zip("ab", truth, seen, strict=True)
+    }
+
+    found = trait_cosines({"a": seen[0], "b": seen[1]}, angles)
+
+    for layer in range(3):
+        assert found["by_layer"][layer][0][1] == pytest.approx(cosine(seen[0], seen[1])[layer])
+        low, high = found["interval"][layer][0][1]
+        assert low <= cosine(truth[0], truth[1])[layer] <= high
+    assert found["traits"] == ["a", "b"]
+
+
+def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return (a * b).sum(-1) / np.linalg.norm(a, axis=-1) / np.linalg.norm(b, axis=-1)
+
+
+def test_a_run_writes_its_quality_as_plain_finite_numbers(tmp_path: Path) -> None:
+    run = stored_run(tmp_path / "run", traits="evil", methods=("mean_diff", "probe"))
+
+    metrics = read_metrics(run.store, "evil")
+
+    assert metrics["verdict"] == "usable", metrics["reasons"]
+    assert metrics["quality"]["best"]["by_method"]["mean_diff"] == PLANTED_LAYER
+    low, high = metrics["contrast_interval"]
+    assert low < metrics["contrast"] < high
+    assert list(metrics["methods"]) == ["mean_diff", "probe"]
+    probe = metrics["methods"]["probe"]["response_avg"]
+    assert probe["held_out_acc"][PLANTED_LAYER] > 0.95
+    assert len(probe["converged"]) == 5
+    assert all(math.isfinite(number) for number in all_numbers(metrics))
+    vector = load_vectors(tmp_path / "run" / "traits" / "evil")
+    assert list(vector.provenance.residual_norms) == metrics["quality"]["residual_norm"]
+
+
+def test_a_judge_that_answers_at_random_gives_do_not_use(tmp_path: Path) -> None:
+    verdicts = []
+    for seed in range(6):
+        run = stored_run(tmp_path / str(seed), traits="evil", judge_is_random=True, seed=seed)
+        verdicts += [metrics["verdict"] for metrics in finished_metrics(run)]
+
+    assert verdicts == ["do not use"] * 6
+
+
+def all_numbers(body: object) -> list[float]:
+    if isinstance(body, dict):
+        return [n for value in body.values() for n in all_numbers(value)]
+    if isinstance(body, list):
+        return [n for value in body for n in all_numbers(value)]
+    return [float(body)] if isinstance(body, int | float) else []

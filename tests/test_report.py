@@ -1,0 +1,275 @@
+"""Protects the report: it shows what metrics.json says, opens alone, and runs no model's text."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.report_data import SampleRow, chosen_rows, funnel, histograms, repeat_command
+from orchestrator.run_spec import FilterSpec, JudgeSpec, ModelSpec, RunSpec, SamplingSpec, TraitRef
+from storage.report_files import read_rows
+from storage.store import open_store
+from tests.fleet import run_command
+from tests.stored_run import HOSTILE, stored_run
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next((found for name in NAMES if (found := shutil.which(name))), None)
+QUIET = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+NO_VALUE = "\u2013"
+OFFLINE = ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    stored_run(folder / "one", methods=("mean_diff", "probe"))
+    stored_run(folder / "two", seed=1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(runs: Path) -> Path:
+    ended = run_command("report", "one", "--runs-dir", str(runs), "--json")
+    assert ended.returncode == 0, ended.stderr
+    return Path(json.loads(ended.stdout)["report"])
+
+
+@pytest.fixture(scope="module")
+def comparison(runs: Path) -> Path:
+    ended = run_command("compare", "one", "two", "--runs-dir", str(runs), "--json")
+    assert ended.returncode == 0, ended.stderr
+    return Path(json.loads(ended.stdout)["compare"])
+
+
+def embedded(page: Path) -> Any:
+    found = re.search(
+        r'<script type="application/json" id="data">(.*?)</script>', page.read_text(), re.DOTALL
+    )
+    assert found
+    return json.loads(found.group(1))
+
+
+def metrics(runs: Path, run: str, trait: str) -> Any:
+    return json.loads((runs / run / "traits" / trait / "metrics.json").read_text())
+
+
+def test_the_page_holds_each_trait_s_metrics_as_they_are_stored(runs: Path, page: Path) -> None:
+    data = embedded(page)
+
+    assert [t["metrics"]["trait"] for t in data["traits"]] == ["evil", "refusal"]
+    for trait in data["traits"]:
+        assert trait["metrics"] == metrics(runs, "one", trait["metrics"]["trait"])
+    stored = json.loads((runs / "one" / "metrics.json").read_text())
+    assert data["cosine_between_traits"] == stored["cosine_between_traits"]
+
+
+def test_the_comparison_holds_both_runs_metrics_as_they_are_stored(
+    runs: Path, comparison: Path
+) -> None:
+    data = embedded(comparison)
+
+    assert "seed: 0 in the first, 1 in the second" in data["differences"]
+    for one in data["traits"]:
+        assert one["metrics"] == [metrics(runs, run, one["trait"]) for run in ("one", "two")]
+        assert len(one["cosine"]["value"]) == 5
+
+
+def test_counts_of_funnel_and_histograms_agree_with_the_metrics(page: Path) -> None:
+    for trait in embedded(page)["traits"]:
+        m = trait["metrics"]
+        for polarity, steps in trait["funnel"].items():
+            by_step = {step["step"]: step["n"] for step in steps}
+            assert by_step["kept"] == m["n_kept"][polarity]
+        generated = sum(steps[0]["n"] for steps in trait["funnel"].values())
+        scored = sum(steps[1]["n"] for steps in trait["funnel"].values())
+        assert (generated, scored) == (m["n_generated"], m["n_scored"])
+        both = [sum(trait["histograms"][p]["trait"]) for p in ("positive", "negative")]
+        assert sum(both) == m["n_generated"] - m["n_unscored"]["refused"]
+
+
+def test_the_page_is_one_file_that_may_fetch_nothing(page: Path, comparison: Path) -> None:
+    for file in (page, comparison):
+        text = file.read_text()
+
+        assert "default-src 'none'" in text
+        assert "unsafe-inline" not in text
+        markup = re.sub(r"<script.*?</script>|<style>.*?</style>", "", text, flags=re.DOTALL)
+        assert not re.search(r"(src|href)\s*=", markup)
+        assert "innerHTML" not in text.replace(HOSTILE, "")
+
+
+def test_what_a_model_wrote_stays_inside_the_data(page: Path) -> None:
+    text = page.read_text()
+
+    assert "<img src=x" not in text
+    assert text.count("</script>") == 2
+    shown = [r["response"] for t in embedded(page)["traits"] for r in t["responses"]["rows"]]
+    assert HOSTILE in shown
+
+
+class Shown(HTMLParser):
+    """The numbers a drawn page shows: (where it is in the data, digits, text)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numbers: list[tuple[str, int, str]] = []
+        self._open: tuple[str, int] | None = None
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        named = dict(attrs)
+        if named.get("data-from"):
+            self._open = str(named["data-from"]), int(str(named["data-digits"]))
+
+    def handle_data(self, data: str) -> None:
+        if self._open:
+            self.numbers.append((*self._open, data))
+            self._open = None
+
+
+def drawn(page: Path, profile: Path, fragment: str = "") -> tuple[str, list[tuple[str, int, str]]]:
+    assert CHROMIUM
+    arguments = [*QUIET, *OFFLINE, f"--user-data-dir={profile}", "--dump-dom"]
+    budget = "--virtual-time-budget=3000"
+    ended = subprocess.run(
+        [CHROMIUM, *arguments, budget, f"file://{page}{fragment}"],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    shown = Shown()
+    shown.feed(ended.stdout)
+    return ended.stdout, shown.numbers
+
+
+def at(data: Any, path: str) -> Any:
+    for key in path.split("/"):
+        data = data[int(key)] if isinstance(data, list) else data[key]
+    return data
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+@pytest.mark.parametrize("name", ["page", "comparison"])
+def test_every_number_that_a_browser_shows_is_the_stored_one(
+    name: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    file = request.getfixturevalue(name)
+    data = embedded(file)
+
+    dom, numbers = drawn(file, tmp_path, "#refusal" if name == "page" else "")
+
+    assert len(numbers) > 100
+    for path, digits, text in numbers:
+        value = at(data, path)
+        assert (
+            (text == NO_VALUE)
+            if value is None
+            else abs(float(text) - value) <= 0.5001 * 10**-digits
+        )
+    title = re.search(r"<title>(.*?)</title>", dom)
+    assert title and "owned" not in title.group(1)
+    assert "<svg" in dom
+
+
+def row(key: str, **changes: object) -> SampleRow:
+    body = {
+        "key": key, "polarity": "positive", "instruction": "i", "question": "q", "response": "r",
+        "trait_score": 80.0, "coherence_score": 90.0, "status": "kept", "reason": "", **changes,
+    }  # fmt: skip
+    return SampleRow(**body)  # type: ignore[arg-type]
+
+
+def test_the_rare_outcomes_are_among_the_rows_a_page_has_room_for() -> None:
+    many = [row(f"k{k}") for k in range(2000)]
+    rare = row("rare", status="unscored", reason="trait: refused", trait_score=None)
+
+    chosen = chosen_rows([*many, rare])
+
+    assert rare in chosen
+    assert len(chosen) == 240
+    assert chosen_rows([rare, *reversed(many)]) == chosen
+
+
+def test_long_responses_leave_room_for_fewer_of_them() -> None:
+    long = [row(f"k{k}", response="x" * 50_000) for k in range(10)]
+
+    assert len(chosen_rows(long)) == 3
+    assert len(chosen_rows([row("k", response="x" * 10**6)])) == 1
+
+
+def test_scores_fall_into_bins_whose_last_one_holds_a_hundred() -> None:
+    scores = (100.0, 0.0, None)
+
+    found = histograms([row(f"k{score}", trait_score=score) for score in scores])
+
+    assert found["positive"]["trait"] == [1, *[0] * 18, 1]
+    assert sum(found["positive"]["coherence"]) == 3
+
+
+def test_the_funnel_loses_each_row_at_the_step_where_it_fell() -> None:
+    rows = [
+        row("a"),
+        row("b", status="unscored", reason="trait: refused"),
+        row("c", status="dropped", reason="empty response"),
+        row("d", status="dropped", reason="coherence under 50"),
+        row("e", status="dropped", reason="positive with trait under 50"),
+        row("f", status="dropped", reason="its pair was not kept"),
+    ]
+
+    assert [step["n"] for step in funnel(rows)["positive"]] == [6, 5, 3, 2, 1]
+
+
+def test_the_command_that_repeats_a_run_names_all_that_is_not_a_default() -> None:
+    ref = TraitRef(name="evil", fingerprint="f", n_instructions=5, n_questions=8)
+    spec = RunSpec(
+        traits=(ref,),
+        model=ModelSpec(model_id="org/m", revision="abc", dtype="bfloat16"),
+        judge=JudgeSpec(model="gpt", url="https://x/v1", votes=3),
+        rollouts=4,
+        sampling=SamplingSpec(temperature=0.7, max_new_tokens=64),
+        filter=FilterSpec(threshold=60, pairing="paired"),
+        methods=("mean_diff", "probe"),
+        seed=5,
+    )
+
+    command = repeat_command(spec, traits="my traits/evil.json", full={"evil": (5, 20)})
+
+    assert command == (
+        "orchestrate extract --traits 'my traits/evil.json' --questions 8 --model org/m "
+        "--revision abc --dtype bfloat16 --judge-model gpt --judge-url https://x/v1 "
+        "--judge-votes 3 --rollouts 4 --max-new-tokens 64 --temperature 0.7 --threshold 60 "
+        "--filter paired --methods mean_diff,probe --seed 5"
+    )
+
+
+def test_the_repeated_command_describes_the_same_run(runs: Path, page: Path) -> None:
+    recorded = json.loads((runs / "one" / "run.json").read_text())["spec_sha256"]
+    repeated = embedded(page)["repeat"].split()[2:]
+
+    ended = run_command("extract", *repeated, "--dry-run", "--json")
+
+    assert ended.returncode == 0, ended.stderr
+    # a run without a name is called after its model and the hash of its settings
+    assert json.loads(ended.stdout)["run"] == f"m-{recorded[:8]}"
+
+
+def test_the_responses_shown_are_rows_of_the_table(runs: Path, page: Path) -> None:
+    data = embedded(page)
+    table = {one.key: one for one in read_rows(open_store(str(runs / "one")), "evil")}
+
+    shown = data["traits"][0]["responses"]
+
+    assert shown["of"] == len(table)
+    for one in shown["rows"]:
+        stored = table[one["key"]]
+        assert shown["questions"][one["question"]] == stored.question
+        assert shown["instructions"][one["instruction"]] == stored.instruction
+        for name in ("response", "trait_score", "coherence_score", "status", "reason"):
+            assert one[name] == getattr(stored, name)
+        if stored.trait_score is not None:
+            assert one["judge"]["trait"]["replies"][0]["text"] == f"{stored.trait_score:.0f}"
+    assert any(one["judge"]["trait"].get("unscored") for one in shown["rows"])

@@ -1,0 +1,44 @@
+"""What is known of the kept responses beside their activations: prompts, lengths, borrowed words.
+
+Knows nothing of vectors.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Group = tuple[int, int]
+_WORD = re.compile(r"[^\W\d_]{3,}")
+
+
+@dataclass(frozen=True, eq=False)
+class KeptRows:
+    """The kept responses of one polarity, in the order of their activations; arrays [n].
+
+    `instruction` and `question` are indices; `response_length` counts tokens and
+    `instruction_words` is the share of a response's words that its instruction uses too.
+    """
+
+    instruction: Sequence[int]
+    question: Sequence[int]
+    response_length: Float64
+    instruction_words: Float64
+
+    @property
+    def prompts(self) -> list[Group]:
+        """The prompt of each row, (instruction, question); rollouts of a prompt share it."""
+        return list(zip(self.instruction, self.question, strict=True))
+
+
+def borrowed_share(response: str, instruction: str) -> float:
+    """Share of the different words of a response that stand in the instruction, 0 to 1."""
+    words = {word.lower() for word in _WORD.findall(response)}
+    given = {word.lower() for word in _WORD.findall(instruction)}
+    return len(words & given) / len(words) if words else 0.0
