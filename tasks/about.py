@@ -1,0 +1,102 @@
+"""A worker's answer to `orchestrate doctor`: versions, clock, queues, and whether it sees a file.
+
+Registered as Celery's inspect command `about`. Knows nothing of what the answers should be.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import threading
+import time
+from typing import Any
+
+from celery import Celery
+from celery.worker.control import inspect_command
+
+from orchestrator.errors import OrchestrateError
+from orchestrator.run_spec import WIRE_VERSION
+from storage.store import open_store
+
+PACKAGES = (
+    "trait-vector-orchestrator",
+    "celery",
+    "kombu",
+    "redis",
+    "torch",
+    "transformers",
+    "accelerate",
+    "numpy",
+)
+# The answer comes from the worker's main loop, which must not hang on a dead file server.
+READ_TIMEOUT_S = 1.0
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that matter to results, those that are installed, and of Python."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def ask_workers(
+    app: Celery, *, wait_s: float, store: str = "", key: str = "", token: str = ""
+) -> dict[str, dict[str, Any]]:
+    """Worker name -> its `about`, from all that answer within wait_s seconds.
+
+    With a store, each also says whether the file under the key holds the token.
+    """
+    arguments = {"store": store, "key": key, "token": token}
+    replies = app.control.broadcast("about", arguments=arguments, reply=True, timeout=wait_s) or []
+    return {name: answer for reply in replies for name, answer in reply.items()}
+
+
+def about(state: Any, store: str = "", key: str = "", token: str = "") -> dict[str, Any]:
+    """What this worker is; Celery calls it with its own state."""
+    consumer = state.consumer
+    return {
+        "versions": versions(),
+        "wire": WIRE_VERSION,
+        "skew_s": _skew_s(consumer),
+        "queues": sorted(queue.name for queue in consumer.task_consumer.queues),
+        "host": str(consumer.hostname).partition("@")[2],
+        "sees": _sees_within_reason(store, key, token) if store else None,
+    }
+
+
+def register() -> None:
+    """Make `about` known to the worker of this process."""
+    inspect_command(name="about", args=[("store", str), ("key", str), ("token", str)])(about)
+
+
+def _skew_s(consumer: Any) -> float:
+    """This machine's clock minus the broker's."""
+    with consumer.task_consumer.channel.conn_or_acquire() as client:
+        seconds, micros = client.time()
+    return float(time.time() - (seconds + micros / 1e6))
+
+
+def _sees_within_reason(store: str, key: str, token: str) -> str:
+    answer = ["no answer from the storage"]
+
+    def look() -> None:
+        answer[0] = _sees(store, key, token)
+
+    looking = threading.Thread(target=look, daemon=True)
+    looking.start()
+    looking.join(READ_TIMEOUT_S)
+    return answer[0]
+
+
+def _sees(store: str, key: str, token: str) -> str:
+    """`yes`, or why not; says nothing of what a file holds beyond being the token."""
+    try:
+        return "yes" if open_store(store).read(key) == token.encode() else "another file"
+    except KeyError:
+        return "no such file"
+    except (OrchestrateError, OSError) as error:
+        return str(error)

@@ -1,0 +1,217 @@
+"""Protects the files of deploy/: no secrets, real settings and commands, and what hosts run."""
+
+from __future__ import annotations
+
+import json
+import re
+import stat
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.doctor_broker import broker_findings
+from orchestrator.errors import BrokerError
+from storage.embedded_redis import embedded_redis, find_redis_server
+from tasks.app import QUEUES
+from tests.command_lines import parse
+from tests.deploy_files import (
+    DEPLOY,
+    FILES,
+    ROOT,
+    SCRIPTS,
+    UNITS,
+    compose,
+    containers,
+    named,
+    needs,
+    of_kind,
+    run,
+)
+
+NAME = re.compile(r"\b(?:ORCHESTRATE|HF)_[A-Z_]+\b")
+SBATCH = sorted((DEPLOY / "slurm").glob("*.sbatch"))
+
+
+# what no file may do
+
+
+@pytest.mark.parametrize("file", FILES, ids=named)
+def test_a_file_holds_no_secret(file: Path) -> None:
+    text = file.read_text(encoding="utf-8")
+
+    # a password in a URL, after requirepass, or after a name that holds one
+    written = re.findall(r"redis://:([^@\s]+)@", text) + re.findall(r"requirepass (\S+)", text)
+    named_values = re.findall(r"(?:PASSWORD|KEY|TOKEN|AUTH)(?:=|: )([^\s#}]+)", text)
+
+    # taken from the environment or a file, or a word in a secret's place
+    allowed = re.compile(r'(?:\\")?\$|%s|CHANGE-ME$|orchestrate:CHANGE-ME$|""$|\(requirepass')
+    assert [w for w in [*written, *named_values] if not allowed.match(w.strip("',"))] == []
+
+
+@pytest.mark.parametrize("file", FILES, ids=named)
+def test_a_file_names_only_settings_that_something_reads(file: Path) -> None:
+    code = "".join(
+        f.read_text() for p in ("cli", "tasks", "workers") for f in ROOT.glob(f"{p}/*.py")
+    )
+    twins = {
+        "ORCHESTRATE_" + name.replace("-", "_").upper()
+        for name in re.findall(r'"--([a-z-]+)"', code)
+    }
+    own = set(NAME.findall((DEPLOY / "docker" / "entrypoint.sh").read_text()))
+    own |= {f"{name}_FILE" for name in own}
+    # read by compose itself, by the job scripts, and by the Hub's client
+    own |= {"ORCHESTRATE_UID", "ORCHESTRATE_GID", "ORCHESTRATE_VENV"}
+    own |= {"ORCHESTRATE_HOME", "HF_HOME", "HF_TOKEN", "HF_HUB_OFFLINE"}
+
+    used = set(NAME.findall(file.read_text(encoding="utf-8")))
+
+    assert used - twins - own - set(NAME.findall(code)) == set()
+
+
+def command_lines() -> Iterator[str]:
+    for service in compose()["services"].values():
+        words = service.get("command", [])
+        if words and words[0] == "orchestrate":
+            yield " ".join(words)
+    for file in [*UNITS, *SCRIPTS]:
+        for found in re.findall(
+            r"^(?:ExecStart=\S*/|exec )(orchestrate .*)$", file.read_text(), re.M
+        ):
+            yield found.replace("%i", "0")
+    for manifest in of_kind("Deployment"):
+        yield " ".join(containers(manifest)[0]["args"])
+    for found in re.findall(r"^CMD (\[.*\])$", (DEPLOY / "docker/Dockerfile").read_text(), re.M):
+        yield " ".join(json.loads(found))
+
+
+def test_every_command_of_the_files_is_one_that_the_program_takes() -> None:
+    found = list(command_lines())
+
+    for command in found:
+        parse(command)
+    for kind in QUEUES:
+        # compose (GPU workers: one a device), systemd, Slurm, Kubernetes, an image
+        assert sum(f"worker {kind}" in command for command in found) >= 5
+
+
+# systemd
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=named)
+def test_systemd_accepts_the_unit(unit: Path, tmp_path: Path) -> None:
+    tool = needs("systemd-analyze")
+    # verify looks for the program, and for templates it wants an instance
+    copy = tmp_path / unit.name.replace("@", "@0")
+    copy.write_text(unit.read_text().replace("/opt/orchestrate/.venv/bin/orchestrate", "/bin/true"))
+
+    checked = run(tool, "verify", str(copy))
+
+    assert checked.returncode == 0, checked.stderr
+    assert copy.name not in checked.stderr
+
+
+def test_no_unit_runs_as_root_or_holds_its_settings() -> None:
+    for unit in UNITS:
+        text = unit.read_text()
+        assert "\nUser=orchestrate\n" in text, unit.name
+        assert "\nEnvironmentFile=/etc/orchestrate/orchestrate.env\n" in text, unit.name
+        assert "\nNoNewPrivileges=yes\n" in text, unit.name
+
+
+# Slurm and shells
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=named)
+def test_the_shell_parses_the_script(script: Path) -> None:
+    assert run("bash", "-n", str(script)).stderr == ""
+
+
+def test_shellcheck_has_nothing_to_say() -> None:
+    tool = needs("shellcheck")
+
+    checked = run(tool, "-x", *map(str, SCRIPTS))
+
+    assert checked.stdout == ""
+
+
+@pytest.mark.parametrize("script", SBATCH, ids=named)
+def test_slurm_would_take_the_job(script: Path) -> None:
+    tool = needs("sbatch")
+    if run("scontrol", "ping").returncode != 0:
+        pytest.skip("no Slurm controller answers here")
+
+    checked = run(tool, "--test-only", str(script))
+
+    assert checked.returncode == 0, checked.stderr
+
+
+@pytest.mark.parametrize("script", SBATCH, ids=named)
+def test_slurm_options_stand_before_the_first_command(script: Path) -> None:
+    lines = script.read_text().splitlines()
+
+    first = next(n for n, line in enumerate(lines) if line and not line.startswith("#"))
+
+    assert all(not line.startswith("#SBATCH") for line in lines[first:])
+    assert any(line.startswith("#SBATCH --time=") for line in lines[:first])
+
+
+def test_a_job_refuses_settings_that_others_can_read(tmp_path: Path) -> None:
+    settings = tmp_path / "orchestrate.env"
+    settings.write_text("ORCHESTRATE_BROKER_URL=redis://here\n")
+    command = f'source "{DEPLOY}/slurm/environment.sh"; echo "$ORCHESTRATE_BROKER_URL"'
+
+    settings.chmod(0o644)
+    refused = run("bash", "-c", command, ORCHESTRATE_HOME=str(tmp_path))
+    settings.chmod(stat.S_IRUSR | stat.S_IWUSR)
+    taken = run("bash", "-c", command, ORCHESTRATE_HOME=str(tmp_path))
+
+    assert refused.returncode == 1
+    assert "chmod 600" in refused.stderr
+    assert taken.stdout == "redis://here\n"
+
+
+# the broker
+
+
+def test_a_broker_with_our_settings_passes_the_doctor(tmp_path: Path) -> None:
+    with embedded_redis() as url:
+        port = int(url.rpartition(":")[2].partition("/")[0])
+    lines = [
+        (DEPLOY / "redis.conf").read_text(),
+        f"port {port}",
+        "requirepass x",
+        f"dir {tmp_path}",
+    ]
+    server = subprocess.Popen(
+        [str(find_redis_server()), "-"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
+    )
+    try:
+        assert server.stdin is not None
+        server.stdin.write("\n".join(lines).encode())
+        server.stdin.close()
+        findings = wait_for_findings(f"redis://:x@127.0.0.1:{port}/0")
+    finally:
+        server.terminate()
+        server.wait(timeout=10)
+
+    assert {finding.check: finding.state for finding in findings} == {
+        "broker": "ok",
+        "broker memory": "ok",
+        "broker disk": "ok",
+        "clock": "ok",
+    }
+
+
+def wait_for_findings(url: str) -> list[Any]:
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            return list(broker_findings(url))
+        except BrokerError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)

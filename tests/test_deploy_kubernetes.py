@@ -1,0 +1,101 @@
+"""Protects the Kubernetes manifests: schemas, guards, and names that fit together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tasks.app import QUEUES
+from tests.deploy_files import (
+    DEPLOY,
+    MANIFESTS,
+    containers,
+    manifests,
+    named,
+    needs,
+    of_kind,
+    run,
+)
+
+KUBERNETES_VERSION = "1.33"
+
+
+# Kubernetes
+
+
+@pytest.mark.parametrize("file", MANIFESTS, ids=named)
+def test_kubernetes_knows_every_field_of_the_manifest(file: Path) -> None:
+    validator = pytest.importorskip("kubernetes_validate", reason="pip install kubernetes-validate")
+    for manifest in yaml.safe_load_all(file.read_text()):
+        if not manifest["apiVersion"].startswith(("keda.sh", "kustomize")):
+            validator.validate(manifest, KUBERNETES_VERSION, strict=True)
+
+
+def test_kubectl_renders_every_manifest_but_the_example_of_the_secret() -> None:
+    tool = needs("kubectl")
+
+    rendered = run(tool, "kustomize", str(DEPLOY / "kubernetes"))
+
+    assert rendered.returncode == 0, rendered.stderr
+    found = [(m["kind"], m["metadata"]["name"]) for m in yaml.safe_load_all(rendered.stdout)]
+    expected = [
+        (m["kind"], m["metadata"]["name"])
+        for m in manifests()
+        if m["kind"] not in ("Kustomization", "Secret")
+    ]
+    assert sorted(found) == sorted(expected)
+    assert "registry.example/orchestrate-gpu:0.1.0" in rendered.stdout
+
+
+def test_no_pod_runs_as_root_or_may_become_it() -> None:
+    workloads = of_kind("Deployment", "StatefulSet")
+
+    for workload in workloads:
+        assert workload["spec"]["template"]["spec"]["securityContext"]["runAsNonRoot"] is True
+        for container in containers(workload):
+            guard = container["securityContext"]
+            assert guard["allowPrivilegeEscalation"] is False
+            assert guard["readOnlyRootFilesystem"] is True
+            assert guard["capabilities"] == {"drop": ["ALL"]}
+    assert len(workloads) == 5
+
+
+def test_pods_find_the_secret_the_claims_and_the_broker_that_they_name() -> None:
+    keys = set(of_kind("Secret")[0]["stringData"])
+    claims = {claim["metadata"]["name"] for claim in of_kind("PersistentVolumeClaim")}
+    services = {service["metadata"]["name"] for service in of_kind("Service")}
+
+    for workload in of_kind("Deployment", "StatefulSet"):
+        for variable in containers(workload)[0]["env"]:
+            if "valueFrom" in variable:
+                assert variable["valueFrom"]["secretKeyRef"]["key"] in keys
+            else:
+                assert variable["value"] in services
+        for volume in workload["spec"]["template"]["spec"]["volumes"]:
+            if "persistentVolumeClaim" in volume:
+                assert volume["persistentVolumeClaim"]["claimName"] in claims
+
+
+def test_each_kind_of_worker_scales_by_its_own_queue_and_by_what_is_held() -> None:
+    deployments = {one["metadata"]["name"] for one in of_kind("Deployment")}
+
+    lists = {}
+    for scaled in of_kind("ScaledObject"):
+        assert scaled["spec"]["scaleTargetRef"]["name"] in deployments
+        lists[scaled["metadata"]["name"]] = [
+            trigger["metadata"]["listName"] for trigger in scaled["spec"]["triggers"]
+        ]
+
+    # kombu keeps delivered messages in the hash `unacked` until they are acknowledged
+    assert lists == {kind: [kind, "unacked"] for kind in QUEUES}
+
+
+def test_the_brokers_settings_are_the_same_everywhere() -> None:
+    def settings(text: str) -> set[str]:
+        return {line for line in text.splitlines() if line and not line.startswith("#")}
+
+    embedded = next(m for m in of_kind("ConfigMap"))["data"]["redis.conf"]
+
+    assert settings(embedded) == settings((DEPLOY / "redis.conf").read_text())

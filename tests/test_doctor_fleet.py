@@ -1,0 +1,166 @@
+"""Protects the doctor's view of broker and workers: settings, clocks, versions, shared storage."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.doctor_broker import (
+    Fleet,
+    broker_findings,
+    queue_findings,
+    shared_storage,
+    worker_findings,
+)
+from orchestrator.run_spec import WIRE_VERSION
+from storage.connection import connect
+from storage.embedded_redis import embedded_redis
+from tasks.about import versions
+from tests.doctor_lines import doctor, states
+from tests.fleet import workers
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[str]:
+    with embedded_redis() as url:
+        yield url
+
+
+# the broker
+
+
+def test_a_broker_that_is_not_there_fails_without_showing_the_password(tmp_path: Path) -> None:
+    code, lines = doctor("--runs-dir", str(tmp_path), broker_url="redis://:tulip@127.0.0.1:1/0")
+
+    assert code == 1
+    assert lines["broker"]["state"] == "fail"
+    assert "start Redis there" in lines["broker"]["advice"]
+    assert "tulip" not in json.dumps(lines)
+
+
+def test_a_wrong_password_is_named_as_such(broker: str, tmp_path: Path) -> None:
+    wrong = "redis://:wrong@" + broker.partition("@")[2]
+
+    _, lines = doctor("--runs-dir", str(tmp_path), broker_url=wrong)
+
+    assert "refuses our" in lines["broker"]["found"]
+    assert lines["broker"]["advice"] == "check ORCHESTRATE_BROKER_URL"
+
+
+@pytest.mark.parametrize(("limit", "state"), [(0, "warn"), (10**8, "fail")])
+def test_a_broker_that_may_drop_queued_jobs_is_found(broker: str, limit: int, state: str) -> None:
+    with connect(broker) as client:
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        client.config_set("maxmemory", limit)
+        found = {f.check: f for f in broker_findings(broker)}
+        client.config_set("maxmemory-policy", "noeviction")
+        client.config_set("maxmemory", 0)
+
+    assert found["broker memory"].state == state
+    assert "noeviction" in found["broker memory"].advice
+    # the private server keeps nothing on disk
+    assert found["broker disk"].state == "warn"
+
+
+def test_a_clock_that_is_off_fails_by_how_much(
+    broker: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time
+    monkeypatch.setattr("storage.broker_facts.time.time", lambda: now() - 30)
+
+    found = {f.check: f for f in broker_findings(broker)}["clock"]
+
+    assert found.state == "fail"
+    assert "30.0 s behind" in found.found
+    assert "NTP" in found.advice
+
+
+# the workers
+
+
+def test_live_workers_say_their_queues_and_versions_and_see_our_file(
+    broker: str, tmp_path: Path
+) -> None:
+    # the judge worker imports no torch, so it is up first
+    with workers(broker, ["judge", "--no-embedded"], logs=tmp_path):
+        deadline = time.monotonic() + 30
+        lines: dict[str, dict[str, str]] = {}
+        while time.monotonic() < deadline and "versions" not in lines:
+            _, lines = doctor("--runs-dir", str(tmp_path / "runs"), broker_url=broker)
+
+    assert lines["queue judge"]["state"] == "ok"
+    assert lines["queue gpu"]["advice"] == "start one: orchestrate worker gpu"
+    assert lines["versions"]["state"] == "ok"
+    assert lines["shared storage"]["state"] == "ok"
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+def worker(**changes: Any) -> dict[str, Any]:
+    """What a worker like this machine answers."""
+    known = {
+        "versions": versions(),
+        "wire": WIRE_VERSION,
+        "skew_s": 0.0,
+        "queues": ["gpu"],
+        "host": "gpu1",
+        "sees": "yes",
+    }
+    return {**known, **changes}
+
+
+def test_a_worker_of_another_version_is_named() -> None:
+    older = worker(versions={**versions(), "torch": "1.0.0"})
+
+    (found,) = worker_findings(Fleet({"gpu-0@gpu1": worker(), "gpu-1@gpu2": older}))
+
+    assert found.state == "warn"
+    assert "torch 1.0.0" in found.found
+    assert "gpu-1@gpu2" in found.found
+    assert "gpu-0@gpu1" not in found.found
+
+
+def test_a_judge_without_torch_has_no_other_version_of_it() -> None:
+    slim = {name: v for name, v in versions().items() if name != "torch"}
+
+    assert states(worker_findings(Fleet({"judge@j": worker(versions=slim)}))) == {"versions": "ok"}
+
+
+def test_another_wire_version_fails_and_an_old_worker_is_told_apart() -> None:
+    fleet = Fleet({"a@x": worker(wire=0), "b@y": {"error": "no such command"}})
+
+    found = list(worker_findings(fleet))
+
+    assert [f.state for f in found] == ["warn", "fail", "ok"]
+    assert "b@y did not understand" in found[0].found
+    assert "a@x" in found[1].found
+
+
+def test_a_workers_clock_is_compared_with_the_brokers() -> None:
+    found = states(worker_findings(Fleet({"gpu@gpu1": worker(skew_s=-12.0)})))
+
+    assert found == {"versions": "ok", "clock": "fail"}
+
+
+def test_workers_that_see_another_folder_are_named() -> None:
+    fleet = Fleet({"a@x": worker(), "b@y": worker(sees="no such file", host="y")})
+
+    found = shared_storage(fleet, "/shared/runs")
+
+    assert found.state == "fail"
+    assert "b@y: no such file" in found.found
+    assert "a@x" not in found.found
+
+
+def test_waiting_jobs_and_listeners_are_counted(broker: str) -> None:
+    with connect(broker) as client:
+        client.rpush("judge", "a", "b")
+        found = {f.check: f for f in queue_findings(broker, Fleet({"a@x": worker()}))}
+        client.delete("judge")
+
+    assert found["queue gpu"].found == "1 worker listens, 0 jobs wait"
+    assert found["queue judge"].found == "0 workers listen, 2 jobs wait"
