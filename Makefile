@@ -18,12 +18,12 @@ RUNS ?= runs
 demo: .venv/installed  ## the main job, end to end, on the embedded default
 	$(BIN)/orchestrate extract --traits all --rollouts 3 --run demo --runs-dir $(RUNS)
 
-test: .venv/installed-test  ## lint, types and the default tests
+test: .venv/installed-test  ## lint, types and the default tests; with CI set also the slow and fault tests
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
-	$(BIN)/python -m pytest -m "not slow"
-	@if [ -n "$$CI" ]; then $(BIN)/python -m pytest -m slow; fi
+	$(BIN)/python -m pytest -m "not slow and not faults"
+	@if [ -n "$$CI" ]; then $(BIN)/python -m pytest -m "slow or faults"; fi
 
 check: .venv/installed-test  ## lint and types alone
 	$(BIN)/python -m ruff check .

@@ -5,24 +5,41 @@ Knows nothing of how progress is shown: a view is told.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from celery import Celery
 
-from orchestrator.errors import BrokerError, JudgeError, ModelError, OrchestrateError, StoreError
+from orchestrator.errors import (
+    BrokerError,
+    BudgetError,
+    JudgeError,
+    ModelError,
+    OrchestrateError,
+    StoreError,
+)
 from orchestrator.readiness import is_finished, ready_jobs
-from storage.artifacts import done_jobs
-from storage.broker_state import BrokerState, Failure, n_unacknowledged, queue_lengths
-from storage.connection import connect
+from storage.artifacts import done_jobs, set_aside
+from storage.broker_state import BrokerState, Failure, jobs_on_queues
+from storage.connection import BROKER_AWAY, connect
+from storage.dead_letters import dead_letters
 from storage.run_record import Run
+from storage.seal import broken
+from storage.spending import read_meter
 from tasks.app import QUEUES
 from tasks.hand_over import submit
+from tasks.settings import delivery_settings
+
+log = logging.getLogger(__name__)
 
 POLL_S = 0.5
-RECONCILE_EVERY_S = 10.0
+# A judge's call that hangs is given up after a minute.
+CALLS_END_WITHIN_S = 65.0
+# Between a claim and its message, and between two lists of the broker, a job is on none of them.
+SETTLE_S = 1.0
 
 
 class View(Protocol):
@@ -41,17 +58,35 @@ class Driver:
     run: Run
     state: BrokerState
     tend: Callable[[], None]
+    # how long a broker may be away before the command ends; the run can be resumed after
+    broker_patience_s: float = 600.0
+    # three looks within the time that a dead worker's job waits for another
+    reconcile_every_s: float = field(
+        default_factory=lambda: delivery_settings().visibility_timeout_s / 3
+    )
+    _missing: set[str] = field(default_factory=set)
 
     def start(self) -> None:
-        """Clear what earlier attempts left and send every ready job."""
+        """Clear what earlier attempts left and send every ready job.
+
+        Messages that are still out stay out, so a second orchestrator sends nothing twice.
+        """
         self.state.uncancel()
         self.state.clear_failures()
-        self.state.forget_outstanding()
+        for failure in dead_letters(self.run.store):
+            self.state.fail(failure)
+        self._set_broken_results_aside()
+        # artifacts that were taken away since are not done any more
+        self.state.mark_undone(self.state.done() - self._done_jobs())
+        self._release_lost()
+        if self._missing:
+            time.sleep(SETTLE_S)
+            self._release_lost()
         self.reconcile()
 
     def reconcile(self) -> set[str]:
         """Compare plan and artifacts, and send what is ready and not out; returns the done jobs."""
-        done = done_jobs(self.run.store, [t.name for t in self.run.spec.traits])
+        done = self._done_jobs()
         self.state.mark_done(done)
         failed = {failure.job for failure in self.state.failures()}
         jobs = [job for job in ready_jobs(self.run.plan, done) if job.key not in failed]
@@ -61,42 +96,90 @@ class Driver:
     def watch(self, view: View) -> list[Failure]:
         """Block until the run is finished or stuck; returns the failures of single jobs.
 
-        Raises the error of a failure that every other job would meet too.
+        Raises the error of a failure that every other job would meet too, and BrokerError when
+        the broker stays away longer than our patience.
         """
-        next_reconcile = time.monotonic() + RECONCILE_EVERY_S
-        idle_rounds = 0
+        next_reconcile = time.monotonic() + self.reconcile_every_s
+        answered = time.monotonic()
         while True:
             self.tend()
-            done, failures = self.state.done(), self.state.failures()
-            view.update(done, failures)
-            self._raise_fatal(failures)
-            if all(is_finished(self.run.plan, t, done) for t in self.run.spec.traits):
-                return failures
-            if failures and not self.state.outstanding():
-                return failures
-            if time.monotonic() >= next_reconcile:
-                self.reconcile()
-                idle_rounds = idle_rounds + 1 if self._queues_are_empty() else 0
-                if idle_rounds >= 3:
-                    # sent, not done, and on no queue: the broker lost them
-                    self.state.forget_outstanding()
-                    idle_rounds = 0
-                next_reconcile = time.monotonic() + RECONCILE_EVERY_S
+            try:
+                ended = self._look(view)
+                if ended is not None:
+                    return ended
+                if time.monotonic() >= next_reconcile:
+                    self._release_lost()
+                    self.reconcile()
+                    next_reconcile = time.monotonic() + self.reconcile_every_s
+                answered = time.monotonic()
+            except BROKER_AWAY as error:
+                away = time.monotonic() - answered
+                if away > self.broker_patience_s:
+                    raise BrokerError(
+                        f"the broker has not answered for {away:.0f} s ({error}): when it is back, "
+                        "run the same command again, what is done is kept"
+                    ) from error
+                log.warning("The broker is away (%s); waiting for it.", error)
+                next_reconcile = 0.0  # it may have forgotten everything
+                time.sleep(SETTLE_S)
             time.sleep(POLL_S)
 
-    def _queues_are_empty(self) -> bool:
+    def _look(self, view: View) -> list[Failure] | None:
+        """Show where the run stands; its failures once it has ended, None before."""
+        done, failures = self.state.done(), self.state.failures()
+        view.update(done, failures)
+        self._raise_fatal(failures)
+        if all(is_finished(self.run.plan, t, done) for t in self.run.spec.traits):
+            return failures
+        return failures if failures and not self.state.outstanding() else None
+
+    def _set_broken_results_aside(self) -> None:
+        """Have a trait assembled again whose results are not what was written."""
+        for trait in self.run.spec.traits:
+            found = broken(self.run.store, f"traits/{trait.name}")
+            if found:
+                log.warning("%s: not what was written; assembled again.", ", ".join(found))
+                set_aside(self.run.store, self.run.plan.reduce_job(trait.name))
+
+    def _done_jobs(self) -> set[str]:
+        return done_jobs(
+            self.run.store,
+            [t.name for t in self.run.spec.traits],
+            judgement=self.run.judgement,
+        )
+
+    def _release_lost(self) -> None:
+        """Take back claims on jobs that were on no queue at two looks: the broker lost them."""
         with connect(self.broker_url) as client:
-            return not n_unacknowledged(client) and not any(queue_lengths(client, QUEUES).values())
+            out = jobs_on_queues(client, QUEUES, self.run.run_id)
+        missing = self.state.outstanding() - out
+        lost, self._missing = missing & self._missing, missing
+        if lost:
+            log.warning("The broker lost %d messages; they are sent again.", len(lost))
+            self.state.release(lost)
 
     def _raise_fatal(self, failures: list[Failure]) -> None:
         for failure in failures:
             if failure.fatal:
                 self.state.cancel()
+                self._let_calls_end()
                 raise _ERRORS.get(failure.error, OrchestrateError)(failure.message)
+
+    def _let_calls_end(self) -> None:
+        """Wait until what the judge was asked already is answered, paid and written down."""
+        deadline = time.monotonic() + CALLS_END_WITHIN_S
+        while time.monotonic() < deadline:
+            self.tend()
+            with connect(self.broker_url) as client:
+                meter = read_meter(client, self.run.run_id)
+            if meter is None or meter.reserved < 1e-9:
+                return
+            time.sleep(POLL_S)
 
 
 _ERRORS: dict[str, type[OrchestrateError]] = {
-    error.__name__: error for error in (ModelError, JudgeError, StoreError, BrokerError)
+    error.__name__: error
+    for error in (ModelError, JudgeError, BudgetError, StoreError, BrokerError)
 }
 
 

@@ -14,27 +14,34 @@ import click
 from rich.console import Console
 
 from cli.drive import Driver, missing_workers
+from cli.judge_meter import open_meter, spent_text
+from cli.judge_terms import resolve_terms, terms_options, terms_options_from
 from cli.local_fleet import local_fleet
 from cli.plan import plan_table, show_plan
 from cli.progress import Progress
+from cli.report import write_report
 from cli.run_options import describe, options_from, record_run, run_options, run_store
 from cli.settings import broker_option, json_option, option, runs_dir_option
 from cli.verdict_table import reasons, verdict_table
-from orchestrator.errors import BrokerError
+from orchestrator.errors import BrokerError, OrchestrateError
 from orchestrator.estimate import estimate
 from orchestrator.run_spec import RunSpec
 from storage.artifacts import done_jobs
 from storage.broker_state import Failure, broker_state
+from storage.judgements import judge_of
 from storage.run_record import Run, load_definition, open_run
+from storage.spending import read_terms, recorded_usd, write_terms
 from storage.store import LocalStore
 from storage.trait_results import read_metrics
 from tasks.app import make_app
 
 NOT_USABLE = 3
+PRIVATE_BROKER_PATIENCE_S = 10.0
 
 
 @click.command()
 @run_options
+@terms_options
 @broker_option
 @option(
     "--wait-for-workers", default=60.0, metavar="S", help="How long to wait for workers to join."
@@ -59,18 +66,22 @@ def extract(
     orchestrate extract --traits refusal,evil \\
         --model google/gemma-2-2b-it --judge-model gpt-6-luna --runs-dir /shared/runs
     """
-    options, _ = options_from(values)
+    options, rest = options_from(values)
+    spec, definitions = describe(options)
+    asked = terms_options_from(rest)
+    terms = resolve_terms(asked, spec.judge)
     if dry_run:
-        spec, definitions = describe(options)
-        show_plan(options, spec, definitions, as_json=as_json)
+        show_plan(options, spec, definitions, terms=terms, as_json=as_json)
         return
     run = record_run(options)
+    write_terms(run.store, resolve_terms(asked, spec.judge, before=read_terms(run.store)))
     finish(run, broker_url, wait_s=wait_for_workers, detach=detach, as_json=as_json)
 
 
 @click.command()
 @click.argument("run")
 @runs_dir_option
+@terms_options
 @broker_option
 @option(
     "--wait-for-workers", default=60.0, metavar="S", help="How long to wait for workers to join."
@@ -84,6 +95,7 @@ def resume(
     wait_for_workers: float,
     detach: bool,
     as_json: bool,
+    **values: Any,
 ) -> None:
     """Continue a run with the settings it recorded.
 
@@ -91,6 +103,9 @@ def resume(
     orchestrate resume demo-1a2b3c4d
     """
     recorded = open_run(run_store(runs_dir, run))
+    before = read_terms(recorded.store)
+    terms = resolve_terms(terms_options_from(values), recorded.spec.judge, before=before)
+    write_terms(recorded.store, terms)
     finish(recorded, broker_url, wait_s=wait_for_workers, detach=detach, as_json=as_json)
 
 
@@ -104,8 +119,12 @@ def finish(run: Run, broker_url: str | None, *, wait_s: float, detach: bool, as_
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with _fleet(run, broker_url) as (url, tend):
         driver = Driver(make_app(url), url, run, broker_state(url, run.run_id), tend)
+        if not broker_url:
+            # a private broker that dies does not come back; the same command starts another
+            driver.broker_patience_s = PRIVATE_BROKER_PATIENCE_S
         if broker_url and not detach:
             _require_workers(driver, wait_s)
+        open_meter(run, url)
         driver.start()
         if detach:
             console.print(f"Sent. Follow it with: orchestrate status {_name(run)}", highlight=False)
@@ -120,7 +139,7 @@ def _fleet(run: Run, broker_url: str | None) -> Iterator[tuple[str, Callable[[],
         yield broker_url, lambda: None
         return
     logs = Path(run.store.url) / "logs" if isinstance(run.store, LocalStore) else None
-    needs_server = run.spec.judge.url == "embedded"
+    needs_server = judge_of(run, run.plan.probe).url == "embedded"
     with local_fleet(logs, needs_judge_server=needs_server) as (url, processes):
         yield url, processes.tend
 
@@ -137,7 +156,10 @@ def _require_workers(driver: Driver, wait_s: float) -> None:
 def _watch(console: Console, driver: Driver) -> list[Failure]:
     run = driver.run
     progress = Progress(
-        console, run.plan, read_metrics=lambda trait: read_metrics(run.store, trait)
+        console,
+        run.plan,
+        read_metrics=lambda trait: read_metrics(run.store, trait),
+        read_spent=lambda: spent_text(run, driver.broker_url),
     )
     try:
         with progress.shown():
@@ -180,12 +202,31 @@ def _print_result(console: Console, run: Run, failures: list[Failure], *, as_jso
     console.print(
         f"Vectors: {run.store.url}/traits/<trait>/vectors", highlight=False, soft_wrap=True
     )
+    where = _write_report(console, run) if metrics else None
     usable = all(one["verdict"] == "usable" for one in metrics)
     code = 1 if failures or len(metrics) < len(run.spec.traits) else 0 if usable else NOT_USABLE
     if as_json:
-        result = {"run": _name(run), "url": run.store.url, "exit_code": code, "traits": metrics}
+        result = {
+            "run": _name(run),
+            "url": run.store.url,
+            "report": where,
+            "exit_code": code,
+            "judge_usd": recorded_usd(run.store) if read_terms(run.store).price else None,
+            "traits": metrics,
+        }
         click.echo(json.dumps(result, indent=2))
     sys.exit(code)
+
+
+def _write_report(console: Console, run: Run) -> str | None:
+    """report.html of what is finished; a report that cannot be made spoils no verdict."""
+    try:
+        where = write_report(run)
+    except OrchestrateError as error:
+        console.print(f"No report: {error}", highlight=False, soft_wrap=True, markup=False)
+        return None
+    console.print(f"Report: {where}", highlight=False, soft_wrap=True, markup=False)
+    return where
 
 
 def _name(run: Run) -> str:

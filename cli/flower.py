@@ -31,8 +31,9 @@ def flower(broker_url: str | None, port: int, address: str, persist: str | None)
     """
     url = required_broker(broker_url)
     connect(url).close()
-    auth = os.environ.get("ORCHESTRATE_FLOWER_AUTH") or f"orchestrate:{secrets.token_urlsafe(9)}"
-    if "ORCHESTRATE_FLOWER_AUTH" not in os.environ:
+    given = os.environ.get("ORCHESTRATE_FLOWER_AUTH")
+    auth = given or f"orchestrate:{secrets.token_urlsafe(9)}"
+    if not given:
         click.echo(f"Login {auth.replace(':', ' / ')}")
     click.echo(f"Flower on http://{address}:{port} for the broker at {without_password(url)}")
     # Flower reads options from the environment, where other users cannot see them

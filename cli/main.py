@@ -20,11 +20,18 @@ COMMANDS = {
     "worker": ("cli.worker", "Start gpu, judge or reduce workers on this machine."),
     "status": ("cli.status", "Show where a run stands, from any shell."),
     "resume": ("cli.extract", "Continue a run with the settings it recorded."),
+    "retry": ("cli.retry", "Try again what was given up, and continue the run."),
     "refilter": ("cli.refilter", "Assemble vectors again from what is stored, in seconds."),
+    "rejudge": ("cli.rejudge", "Score again without generating; every judgement is kept."),
+    "agreement": ("cli.agreement", "Compare two judgements, or a judgement with labels."),
+    "report": ("cli.report", "Write a run's report.html, one file for any browser."),
+    "compare": ("cli.report", "Set two runs side by side."),
+    "view": ("cli.view", "Look at trait scores token by token, in a browser."),
     "cancel": ("cli.status", "Stop a run on the fleet; what is done is kept."),
     "traits": ("cli.traits", "List, show, write and check trait definitions."),
     "judge-server": ("cli.judge_server", "Serve a local OpenAI-compatible judge."),
     "flower": ("cli.flower", "Watch workers and queues in a browser."),
+    "doctor": ("cli.doctor", "Say what is missing on this machine, and how to mend it."),
 }
 INTERRUPTED = 130
 

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import click
 from rich.console import Console
 from rich.table import Table
 
+from cli.judge_terms import resolve_terms, terms_options, terms_options_from
 from cli.run_options import RunOptions, describe, options_from, run_name, run_options, run_store
 from cli.settings import json_option
-from orchestrator.estimate import TraitEstimate, estimate
+from orchestrator.estimate import WITH_LOGPROBS, WITHOUT_LOGPROBS, Asking, TraitEstimate, estimate
 from orchestrator.plan import Plan
+from orchestrator.prices import BATCH_SHARE
 from orchestrator.run_spec import RunSpec, settings_differences
 from orchestrator.traits import TraitDefinition
 from storage.artifacts import done_jobs
 from storage.run_record import open_run
+from storage.spending import Terms
 
 
 @click.command()
 @run_options
+@terms_options
 @json_option
 def plan(as_json: bool, **values: Any) -> None:
     """Show what a run would do, without spending anything (the same as extract --dry-run).
@@ -29,9 +33,10 @@ def plan(as_json: bool, **values: Any) -> None:
     \b
     orchestrate plan --traits refusal,evil --model google/gemma-2-2b-it --judge-model gpt-6-luna
     """
-    options, _ = options_from(values)
+    options, rest = options_from(values)
     spec, definitions = describe(options)
-    show_plan(options, spec, definitions, as_json=as_json)
+    terms = resolve_terms(terms_options_from(rest), spec.judge)
+    show_plan(options, spec, definitions, terms=terms, as_json=as_json)
 
 
 def show_plan(
@@ -39,6 +44,7 @@ def show_plan(
     spec: RunSpec,
     definitions: dict[str, TraitDefinition],
     *,
+    terms: Terms,
     as_json: bool,
 ) -> None:
     """Print the plan of the settings."""
@@ -52,13 +58,15 @@ def show_plan(
         Plan(spec), definitions, done=done, response_tokens=spec.sampling.max_new_tokens // 2
     )
     if as_json:
-        click.echo(json.dumps(_as_json(name, store.url, spec, found, differences), indent=2))
+        click.echo(json.dumps(_as_json(name, store.url, spec, found, differences, terms), indent=2))
         return
     console = Console()
     console.print(plan_table(found))
     console.print(f"Run {name} in {store.url}{' (continues)' if exists else ''}.", highlight=False)
     console.print(
-        f"Judge: {spec.judge.model} at {spec.judge.url}; {_money(spec)}.", highlight=False
+        f"Judge: {spec.judge.model} at {spec.judge.url}; {money(spec, found, terms)}.",
+        highlight=False,
+        soft_wrap=True,
     )
     for difference in differences:
         console.print(
@@ -84,10 +92,34 @@ def plan_table(found: list[TraitEstimate]) -> Table:
     return table
 
 
-def _money(spec: RunSpec) -> str:
+def money(spec: RunSpec, found: list[TraitEstimate], terms: Terms) -> str:
+    """What the judge will cost, in words; an unknown price is said, never taken for nothing."""
     if spec.judge.url == "embedded":
         return "runs on this machine and costs nothing"
-    return "its price is unknown here, so no sum is given"
+    price = terms.price
+    if price is None:
+        return "its price is unknown, so no sum is given (give one with --prices)"
+    usual, thinking = _usd(spec, found, terms), _usd(spec, found, terms, WITHOUT_LOGPROBS)
+    parts = [
+        f"about ${usual:.4g} with token probabilities, up to ${thinking:.4g} if it gives none",
+        f"(${price.input:g} in, ${price.output:g} out per million tokens; {price.source})",
+    ]
+    if terms.cap_usd is not None:
+        parts.append(f"at most ${terms.cap_usd:g} by --budget")
+    if price.retires:
+        parts.append(f"its vendor announced that it closes on {price.retires}")
+    return ", ".join([" ".join(parts[:2]), *parts[2:]])
+
+
+def _usd(
+    spec: RunSpec, found: list[TraitEstimate], terms: Terms, asking: Asking = WITH_LOGPROBS
+) -> float | None:
+    if spec.judge.votes is not None:
+        asking = replace(asking, votes=spec.judge.votes)
+    if terms.price is None:
+        return None
+    share = BATCH_SHARE if terms.batch else 1.0
+    return share * sum(e.usd(terms.price, asking) for e in found)
 
 
 def _as_json(
@@ -96,6 +128,7 @@ def _as_json(
     spec: RunSpec,
     found: list[TraitEstimate],
     differences: tuple[str, ...],
+    terms: Terms,
 ) -> dict[str, Any]:
     traits = [
         {**asdict(e), "n_to_generate": e.n_to_generate, "n_judge_calls": e.n_calls} for e in found
@@ -104,7 +137,10 @@ def _as_json(
         "run": name,
         "url": url,
         "judge": spec.judge.model_dump(),
-        "usd": 0.0 if spec.judge.url == "embedded" else None,
+        "usd": _usd(spec, found, terms),
+        "usd_without_logprobs": _usd(spec, found, terms, WITHOUT_LOGPROBS),
+        "price": terms.price.model_dump() if terms.price else None,
+        "budget": terms.cap_usd,
         "traits": traits,
         "differences": list(differences),
         "n_samples": sum(e.n_samples for e in found),

@@ -18,8 +18,9 @@ from typing import IO
 from orchestrator.errors import OrchestrateError
 from storage.child_process import die_with_parent
 
-# A process that dies this often within the window will not get well by itself.
-MAX_DEATHS = 5
+# A process that dies this often within the window will not get well by itself; a job that kills
+# its worker is given up earlier (tasks/settings.py).
+MAX_DEATHS = 8
 DEATH_WINDOW_S = 60.0
 STOP_TIMEOUT_S = 20.0
 

@@ -45,8 +45,17 @@ class Rates:
 class Progress:
     """Shows a run's progress; a view of cli.drive."""
 
-    def __init__(self, console: Console, plan: Plan, *, read_metrics: ReadMetrics) -> None:
+    def __init__(
+        self,
+        console: Console,
+        plan: Plan,
+        *,
+        read_metrics: ReadMetrics,
+        read_spent: Callable[[], str] = str,
+    ) -> None:
+        """`read_spent` says what the judge has cost so far, in words, or nothing."""
         self._console, self._plan, self._read_metrics = console, plan, read_metrics
+        self._read_spent = read_spent
         self._rates, self._verdicts = Rates(), dict[str, str]()
         self._live: Live | None = None
         self._next_line = time.monotonic() + PLAIN_EVERY_S
@@ -70,13 +79,15 @@ class Progress:
         if self._live is not None:
             self._live.update(self._table(counts, rates, failures))
         elif time.monotonic() >= self._next_line:
-            self._console.print(_line(counts, rates, failures), highlight=False, soft_wrap=True)
+            line = _line(counts, rates, failures, self._read_spent())
+            self._console.print(line, highlight=False, soft_wrap=True)
             self._next_line = time.monotonic() + PLAIN_EVERY_S
 
     def _table(
         self, counts: list[TraitCount], rates: tuple[float, float], failures: list[Failure]
     ) -> Table:
-        table = Table(box=None, padding=(0, 2), caption=_line(counts, rates, failures))
+        line = _line(counts, rates, failures, self._read_spent())
+        table = Table(box=None, padding=(0, 2), caption=line)
         table.caption_justify = "left"
         for heading in ("trait", "generate", "", "judge", "", "verdict"):
             table.add_column(heading)
@@ -102,7 +113,9 @@ def _bar(count: StageCount) -> tuple[ProgressBar, str]:
     return ProgressBar(count.total, count.done, width=20), f"{count.done}/{count.total}"
 
 
-def _line(counts: list[TraitCount], rates: tuple[float, float], failures: list[Failure]) -> str:
+def _line(
+    counts: list[TraitCount], rates: tuple[float, float], failures: list[Failure], spent: str
+) -> str:
     generated, judged = total(counts, "generate"), total(counts, "judge")
     finished = sum(count.is_reduced for count in counts)
     parts = [
@@ -111,6 +124,8 @@ def _line(counts: list[TraitCount], rates: tuple[float, float], failures: list[F
         f"traits {finished}/{len(counts)}",
         f"time left {_time_left(judged, generated, rates)}",
     ]
+    if spent:
+        parts.append(spent)
     if failures:
         parts.append(f"{len(failures)} jobs failed")
     return ", ".join(parts)

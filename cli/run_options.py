@@ -50,6 +50,8 @@ class RunOptions:
     trust_remote_code: bool
     judge_model: str | None
     judge_url: str | None
+    judge_scale: str
+    judge_votes: int | None
     rollouts: int
     questions: int | None
     instructions: int | None
@@ -98,6 +100,17 @@ _OPTIONS = [
         "--judge-url",
         metavar="URL",
         help="OpenAI-compatible endpoint of the judge; OpenAI's when only --judge-model is given.",
+    ),
+    option(
+        "--judge-scale",
+        default="0_100",
+        type=click.Choice(["0_100", "0_10", "binary", "binary_text"]),
+        help="What the judge answers with; every answer is put on 0 to 100.",
+    ),
+    option(
+        "--judge-votes",
+        type=click.IntRange(1, 25),
+        help="Answers per verdict.  [default: 1 with token probabilities, else 3]",
     ),
     option(
         "--rollouts",
@@ -199,6 +212,7 @@ def describe(options: RunOptions) -> tuple[RunSpec, dict[str, TraitDefinition]]:
 def judge_spec(options: RunOptions) -> JudgeSpec:
     """Which judge the settings mean; raises UsageError for one that cannot judge this model."""
     url, model = options.judge_url, options.judge_model
+    how: dict[str, Any] = {"scale": options.judge_scale, "votes": options.judge_votes}
     if url is None and model is None:
         if options.model != DEMO_MODEL:
             raise UsageError(
@@ -206,15 +220,17 @@ def judge_spec(options: RunOptions) -> JudgeSpec:
                 "--judge-url for an endpoint other than OpenAI's; the embedded judge reads "
                 "only texts of the demo model"
             )
-        return JudgeSpec(model=EMBEDDED_JUDGE)
+        return JudgeSpec(model=EMBEDDED_JUDGE, **how)
     if url == "embedded":
-        return JudgeSpec(model=EMBEDDED_JUDGE)
+        return JudgeSpec(model=EMBEDDED_JUDGE, **how)
     if model is None:
         raise UsageError(
             "--judge-url needs --judge-model, the name the endpoint knows the judge by"
         )
     return JudgeSpec(
-        model=model, url=url or os.environ.get("OPENAI_BASE_URL", "https://api.openai.com/v1")
+        model=model,
+        url=url or os.environ.get("OPENAI_BASE_URL", "https://api.openai.com/v1"),
+        **how,
     )
 
 

@@ -85,7 +85,17 @@ def _default_map(config: Path) -> dict[str, Any]:
         raise UsageError(f"{config} is not valid TOML: {error}") from error
     tables = {k: v for k, v in body.items() if isinstance(v, dict)}
     shared = {k.replace("-", "_"): v for k, v in body.items() if not isinstance(v, dict)}
-    names = ("extract", "plan", "status", "resume", "cancel", "worker", "flower", "judge_server")
+    names = (
+        "extract",
+        "plan",
+        "status",
+        "resume",
+        "cancel",
+        "worker",
+        "flower",
+        "judge_server",
+        "doctor",
+    )
     merged = {}
     for name in names:
         own = tables.get(name, tables.get(name.replace("_", "-"), {}))

@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.table import Table
 
 from cli.counts import trait_counts
+from cli.judge_meter import judge_snapshot, snapshot_text
 from cli.progress import styled_verdict
 from cli.run_options import run_store
 from cli.settings import broker_option, json_option, required_broker, runs_dir_option
@@ -82,6 +83,7 @@ def _snapshot(run: Run, broker_url: str | None) -> dict[str, Any]:
         state = broker_state(broker_url, run.run_id)
         with connect(broker_url) as client:
             found["queues"] = queue_lengths(client, QUEUES)
+        found["judge"] = judge_snapshot(run, broker_url)
         found["cancelled"] = state.is_cancelled()
         found["failures"] = [asdict(failure) for failure in state.failures()]
     return found
@@ -93,6 +95,7 @@ def _table(snapshot: dict[str, Any]) -> Table:
         waiting = ", ".join(f"{name} {n}" for name, n in snapshot["queues"].items())
         caption += f"\nqueued: {waiting}; failed jobs: {len(snapshot['failures'])}"
         caption += "; cancelled" if snapshot["cancelled"] else ""
+        caption += f"\n{snapshot_text(snapshot['judge'])}"
     table = Table(box=None, padding=(0, 2), header_style="bold", caption=caption)
     table.caption_justify = "left"
     for heading in ("trait", "generate", "judge", "reduce", "verdict"):

@@ -52,18 +52,32 @@ def gpu(broker_url: str | None, device: str, pinned: str | None, log_level: str)
 
 @worker.command()
 @broker_option
-@option("--concurrency", default=64, type=click.IntRange(1), help="Judge calls in flight.")
+@option("--concurrency", default=256, type=click.IntRange(1), help="Judge calls in flight.")
+@option("--judge-timeout", default=60.0, metavar="S", help="Give a call up after this long.")
 @click.option("--no-embedded", is_flag=True, help="Do not start the embedded judge beside it.")
 @option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"]))
-def judge(broker_url: str | None, concurrency: int, no_embedded: bool, log_level: str) -> None:
+def judge(
+    broker_url: str | None,
+    concurrency: int,
+    judge_timeout: float,
+    no_embedded: bool,
+    log_level: str,
+) -> None:
     """Ask the judge for scores; the key comes from ORCHESTRATE_JUDGE_API_KEY or OPENAI_API_KEY."""
     url = required_broker(broker_url)
     if no_embedded:
-        _run("judge", url, log_level, judge_in_flight=concurrency)
+        _run("judge", url, log_level, judge_in_flight=concurrency, judge_timeout_s=judge_timeout)
     from cli.judge_server import embedded_judge
 
     with embedded_judge() as judge_url:
-        _run("judge", url, log_level, judge_in_flight=concurrency, judge_url=judge_url)
+        _run(
+            "judge",
+            url,
+            log_level,
+            judge_in_flight=concurrency,
+            judge_url=judge_url,
+            judge_timeout_s=judge_timeout,
+        )
 
 
 @worker.command()
@@ -82,7 +96,8 @@ def _run(
     device: str = "auto",
     name_device: str = "",
     judge_url: str | None = None,
-    judge_in_flight: int = 64,
+    judge_in_flight: int = 256,
+    judge_timeout_s: float = 60.0,
 ) -> None:
     from tasks.worker_process import WorkerSettings, default_name, run_worker
 
@@ -94,6 +109,7 @@ def _run(
         device=device,
         judge_url=judge_url,
         judge_in_flight=judge_in_flight,
+        judge_timeout_s=judge_timeout_s,
         log_level=log_level,
     )
     raise SystemExit(run_worker(settings))

@@ -72,6 +72,8 @@ def load_record(store: Store, job: Job) -> Record:
 
 def read_file(store: Store, record: Record, role: str) -> bytes:
     """A record's data file, checked against its checksum; raises DamagedArtifactError."""
+    if role not in record.files:
+        raise DamagedArtifactError(f"the record of {record.job} names no {role}", record.job)
     key, digest = record.files[role]
     try:
         data = store.read(key)
@@ -93,9 +95,10 @@ def set_aside(store: Store, job: Job) -> None:
     store.delete(key)
 
 
-def done_jobs(store: Store, traits: Iterable[str]) -> set[str]:
-    """Keys of all jobs whose record exists, by listing."""
-    done = {"probe"} if store.exists("probe.json") else set()
+def done_jobs(store: Store, traits: Iterable[str], *, judgement: str | None = None) -> set[str]:
+    """Keys of all jobs whose record exists, by listing; of the probes only that of a judgement."""
+    probe = Job("probe", judgement=judgement)
+    done = {probe.key} if store.exists(record_key(probe)) else set()
     for trait in traits:
         for key in store.list(f"traits/{trait}"):
             relative = key.removeprefix("traits/")
@@ -108,8 +111,9 @@ def done_jobs(store: Store, traits: Iterable[str]) -> set[str]:
 def _is_record(relative: str) -> bool:
     parts = relative.split("/")
     if len(parts) == 2:
-        return parts[1] == "reduce.json"
-    return len(parts) == 3 and parts[1] in ("generate", "judge") and parts[2].count(".") == 1
+        return parts[1].removesuffix(".json").partition("@")[0] == "reduce"
+    stage = parts[1].partition("@")[0]
+    return len(parts) == 3 and stage in ("generate", "judge") and parts[2].count(".") == 1
 
 
 def _encode(record: Record) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import redis
 
@@ -44,9 +45,26 @@ class BrokerState:
         self._redis.expire(self._key("outstanding"), EXPIRE_S)
         return bool(added)
 
-    def forget_outstanding(self) -> None:
-        """Forget what was sent, so that the reconciler sends again what is not done."""
-        self._redis.delete(self._key("outstanding"))
+    def release(self, jobs: Iterable[str]) -> None:
+        """Take claims back, so that the reconciler sends these jobs again unless they are done."""
+        names = list(jobs)
+        if names:
+            self._redis.srem(self._key("outstanding"), *names)
+
+    def begin(self, job: str) -> int:
+        """Count that a worker begins a job; returns how often it was begun and has not ended."""
+        pipe = self._redis.pipeline()
+        pipe.hincrby(self._key("begun"), job, 1)
+        pipe.expire(self._key("begun"), EXPIRE_S)
+        return int(pipe.execute()[0])
+
+    def n_begun(self, job: str) -> int:
+        """How often a job was begun and has not ended: deaths, and workers on it now."""
+        return max(0, int(self._redis.hget(self._key("begun"), job) or 0))  # type: ignore[arg-type]
+
+    def hand_back(self, job: str) -> None:
+        """Take a beginning back: the worker lives and gave the job to another."""
+        self._redis.hincrby(self._key("begun"), job, -1)
 
     def done(self) -> set[str]:
         """Jobs whose artifact exists, as far as Redis knows."""
@@ -60,22 +78,26 @@ class BrokerState:
             pipe.sadd(self._key("done"), *names)
             pipe.srem(self._key("outstanding"), *names)
             pipe.hdel(self._key("failures"), *names)
+            pipe.hdel(self._key("begun"), *names)
             pipe.expire(self._key("done"), EXPIRE_S)
             pipe.execute()
 
     def mark_undone(self, jobs: Iterable[str]) -> None:
         """Note that the jobs have to run again."""
         names = list(jobs)
-        pipe = self._redis.pipeline()
-        pipe.srem(self._key("done"), *names)
-        pipe.srem(self._key("outstanding"), *names)
-        pipe.execute()
+        if names:
+            pipe = self._redis.pipeline()
+            pipe.srem(self._key("done"), *names)
+            pipe.srem(self._key("outstanding"), *names)
+            pipe.hdel(self._key("begun"), *names)
+            pipe.execute()
 
     def fail(self, failure: Failure) -> None:
         """Note that a job ended in an error."""
         pipe = self._redis.pipeline()
         pipe.hset(self._key("failures"), failure.job, json.dumps(asdict(failure)))
         pipe.srem(self._key("outstanding"), failure.job)
+        pipe.hdel(self._key("begun"), failure.job)
         pipe.expire(self._key("failures"), EXPIRE_S)
         pipe.execute()
 
@@ -117,6 +139,23 @@ def queue_lengths(client: redis.Redis, queues: Iterable[str]) -> dict[str, int]:
 def n_unacknowledged(client: redis.Redis) -> int:
     """Messages that a worker holds."""
     return int(client.hlen("unacked"))  # type: ignore[arg-type]
+
+
+def jobs_on_queues(client: redis.Redis, queues: Iterable[str], run_id: str) -> set[str]:
+    """Jobs of a run that a message exists for, waiting or held by a worker."""
+    found = set()
+    for queue in queues:
+        for message in client.lrange(queue, 0, -1):  # type: ignore[union-attr]
+            found |= _job_of(json.loads(message), run_id)
+    for held in client.hvals("unacked"):  # type: ignore[union-attr]
+        # a held message lies there with its exchange and routing key
+        found |= _job_of(json.loads(held)[0], run_id)
+    return found
+
+
+def _job_of(message: dict[str, Any], run_id: str) -> set[str]:
+    headers = message.get("headers") or {}
+    return {str(headers["job"])} if headers.get("run_id") == run_id else set()
 
 
 def _texts(members: object) -> set[str]:

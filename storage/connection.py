@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import ssl
+from typing import Any
+
 import redis
 
 from orchestrator.errors import BrokerError
+
+BROKER_AWAY = (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError, BrokerError)
+"""What is raised while the broker or the way to it is down; it may come back."""
 
 
 def connect(url: str) -> redis.Redis:
@@ -14,9 +20,9 @@ def connect(url: str) -> redis.Redis:
             url, socket_connect_timeout=5, socket_timeout=10, health_check_interval=30
         )
         client.ping()
-    except redis.AuthenticationError as error:
+    except (redis.AuthenticationError, redis.exceptions.NoPermissionError) as error:
         raise BrokerError(
-            f"the broker at {without_password(url)} refuses our password: check "
+            f"the broker at {without_password(url)} refuses our user or password: check "
             "ORCHESTRATE_BROKER_URL"
         ) from error
     except (redis.RedisError, OSError, ValueError) as error:
@@ -31,3 +37,12 @@ def without_password(url: str) -> str:
     """The URL as it may be printed."""
     scheme, separator, rest = url.partition("://")
     return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+
+
+def tls_options(url: str) -> dict[str, Any] | None:
+    """What Celery needs for a rediss:// URL; None for a plain one.
+
+    Certificates are verified unless the URL itself says otherwise; its ssl_... parts, such as
+    `?ssl_ca_certs=/etc/orchestrate/ca.pem`, are read by redis and kombu alike.
+    """
+    return {"ssl_cert_reqs": ssl.CERT_REQUIRED} if url.startswith("rediss://") else None

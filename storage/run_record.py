@@ -5,15 +5,14 @@ Knows nothing of queues or of how the results were computed.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from pydantic import ValidationError
-
-from orchestrator.errors import StoreError, UsageError
-from orchestrator.plan import Plan
-from orchestrator.run_spec import WIRE_VERSION, RunSpec, settings_differences
+from orchestrator.errors import StoreError, TraitFileError, UsageError
+from orchestrator.plan import Job, Plan
+from orchestrator.run_spec import WIRE_VERSION, RunSpec, canonical_json, settings_differences
 from orchestrator.traits import TraitDefinition
 from storage.store import Store
 
@@ -25,11 +24,16 @@ class Run:
     store: Store
     run_id: str
     spec: RunSpec
+    judgement: str | None = None
 
     @property
     def plan(self) -> Plan:
-        """The plan that follows from the specification."""
-        return Plan(self.spec)
+        """The plan that follows from the specification, for the judgement worked on."""
+        return Plan(self.spec, self.judgement)
+
+    def of(self, job: Job) -> Run:
+        """The run as a job of it sees it: with the judgement that the job belongs to."""
+        return replace(self, judgement=job.judgement)
 
 
 def create_run(
@@ -54,6 +58,7 @@ def create_run(
         "spec": spec.model_dump(mode="json"),
         "provenance": dict(provenance),
     }
+    body_run["sha256"] = _digest(body_run)
     store.create("run.json", json.dumps(body_run, indent=2).encode())
     run = open_run(store)
     differences = settings_differences(run.spec, spec)
@@ -75,6 +80,11 @@ def open_run(store: Store) -> Run:
                 f"{store.url} was written with wire version {wire}, this program speaks "
                 f"{WIRE_VERSION}: use the same version of orchestrate on every machine"
             )
+        if body["sha256"] != _digest({k: v for k, v in body.items() if k != "sha256"}):
+            raise StoreError(
+                f"{store.url}/run.json is not what was written: restore it from a copy, or start a "
+                "new run"
+            )
         return Run(store, str(body["run_id"]), RunSpec.model_validate(body["spec"]))
     except KeyError as error:
         if error.args == ("run.json",):
@@ -82,7 +92,7 @@ def open_run(store: Store) -> Run:
                 f"there is no run at {store.url}: check --runs-dir and the name"
             ) from error
         raise StoreError(f"{store.url}/run.json lacks {error}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError, ValidationError, TypeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise StoreError(f"{store.url}/run.json cannot be read: {error}") from error
 
 
@@ -90,12 +100,19 @@ def load_definition(run: Run, trait: str) -> TraitDefinition:
     """The definition a trait was planned with; raises StoreError when it changed since."""
     try:
         data = json.loads(run.store.read(f"traits/{trait}/definition.json"))
-    except (KeyError, json.JSONDecodeError) as error:
-        raise StoreError(f"the definition of {trait} in {run.store.url} cannot be read") from error
-    definition = TraitDefinition.from_json(trait, data)
+        definition = TraitDefinition.from_json(trait, data)
+    except (KeyError, ValueError, RecursionError, TraitFileError) as error:
+        raise StoreError(
+            f"the definition of {trait} in {run.store.url} cannot be read ({error}): restore it, "
+            "or start a new run"
+        ) from error
     if definition.fingerprint() != run.spec.trait(trait).fingerprint:
         raise StoreError(
             f"the definition of {trait} in {run.store.url} was changed after the run was planned: "
             "restore it, or start a new run"
         )
     return definition
+
+
+def _digest(body: Mapping[str, object]) -> str:
+    return hashlib.sha256(canonical_json(body)).hexdigest()

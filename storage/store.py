@@ -19,6 +19,8 @@ from fsspec.implementations.local import LocalFileSystem
 
 from orchestrator.errors import StoreError
 
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+
 
 class Store(Protocol):
     """Bytes under keys. Keys are relative, slash-separated, and cannot leave the store."""
@@ -58,6 +60,16 @@ def open_store(url: str) -> Store:
     return ObjectStore(fs, root, url.rstrip("/"))
 
 
+def is_below(url: str, folder: str) -> bool:
+    """Whether a store lies in a folder or is it; links and `..` are followed first."""
+    inner, outer = open_store(url), open_store(folder)
+    if isinstance(inner, LocalStore) and isinstance(outer, LocalStore):
+        return inner.root.resolve().is_relative_to(outer.root.resolve())
+    if type(inner) is not type(outer) or ".." in inner.url.split("/"):
+        return False
+    return f"{inner.url}/".startswith(f"{outer.url}/")
+
+
 class LocalStore:
     """A folder, local or shared: temporary name, fsync, then rename or hard link."""
 
@@ -88,6 +100,14 @@ class LocalStore:
                 os.link(temporary, self._path(key))
             except FileExistsError:
                 return False
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                # a file system without hard links: two writers in the same instant may both
+                # succeed here, and either's value is whole
+                if self._path(key).exists():
+                    return False
+                temporary.replace(self._path(key))
             _sync_folder(self._path(key).parent)
             return True
 

@@ -138,6 +138,8 @@ def _parsed(body: bytes, where: str) -> object:
         raise TraitFileError(
             f"{where} is not UTF-8 text at byte {error.start}: save it as UTF-8"
         ) from error
+    except RecursionError as error:
+        raise TraitFileError(f"{where} is nested too deeply to be a trait definition") from error
     except json.JSONDecodeError as error:
         raise TraitFileError(
             f"{where} is not valid JSON at line {error.lineno}, column {error.colno}: {error.msg}"

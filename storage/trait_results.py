@@ -14,10 +14,12 @@ from typing import Any
 
 import pyarrow as pa
 
+from orchestrator.errors import StoreError
 from orchestrator.plan import Polarity
 from orchestrator.scores import Score
 from orchestrator.threshold import Judged, Outcome
 from storage.responses import Response, json_bytes, parquet_bytes
+from storage.seal import MEND, check_sealed
 from storage.store import Store
 
 CSV_NAMES: dict[Polarity, str] = {"positive": "pos", "negative": "neg"}
@@ -85,8 +87,12 @@ def write_metrics(store: Store, folder: str, metrics: dict[str, Any]) -> None:
 
 
 def read_metrics(store: Store, trait: str) -> dict[str, Any]:
-    """A trait's metrics; raises KeyError before the trait is reduced."""
-    found: dict[str, Any] = json.loads(store.read(f"traits/{trait}/metrics.json"))
+    """A trait's metrics; raises KeyError before the trait is reduced, StoreError when damaged."""
+    key = f"traits/{trait}/metrics.json"
+    try:
+        found: dict[str, Any] = json.loads(check_sealed(store, key, store.read(key)))
+    except ValueError as error:
+        raise StoreError(f"{key} in {store.url} cannot be read ({error}): {MEND}") from error
     return found
 
 

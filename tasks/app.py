@@ -7,16 +7,17 @@ job of any length is delivered once.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from celery import Celery
 from kombu import Queue
 
+from storage.connection import tls_options
+from tasks.settings import delivery_settings
+from tasks.transport import use_leased_transport
+
 WorkerKind = Literal["gpu", "judge", "reduce"]
 QUEUES: tuple[WorkerKind, ...] = ("gpu", "judge", "reduce")
-
-# How long a dead worker's job waits for another; leases are renewed four times as often.
-VISIBILITY_TIMEOUT_S = 30
 
 TASK_NAMES = {
     "probe": "judge.probe",
@@ -28,7 +29,8 @@ TASK_NAMES = {
 
 
 def make_app(broker_url: str) -> Celery:
-    """The app on a broker; connects to nothing yet."""
+    """The app on a broker; connects to nothing yet. Raises UsageError for a wrong setting."""
+    use_leased_transport()
     app = Celery("orchestrate", broker=broker_url)
     app.conf.update(
         task_queues=[Queue(name) for name in QUEUES],
@@ -47,17 +49,23 @@ def make_app(broker_url: str) -> Celery:
         task_send_sent_event=True,
         task_track_started=True,
         worker_hijack_root_logger=False,
+        # kombu's own default for rediss:// is to trust any certificate
+        broker_use_ssl=tls_options(broker_url),
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
-        broker_transport_options={
-            "visibility_timeout": VISIBILITY_TIMEOUT_S,
-            "unacked_restore_interval": 1,
-            "unacked_restore_throttle": 1,
-            "unacked_mutex_expire": 5,
-            "socket_timeout": 30,
-            "socket_connect_timeout": 10,
-            "socket_keepalive": True,
-            "health_check_interval": 10,
-        },
+        broker_transport_options=_transport_options(),
     )
     return app
+
+
+def _transport_options() -> dict[str, Any]:
+    return {
+        "visibility_timeout": delivery_settings().visibility_timeout_s,
+        "unacked_restore_interval": 1,
+        "unacked_restore_throttle": 1,
+        "unacked_mutex_expire": 5,
+        "socket_timeout": 30,
+        "socket_connect_timeout": 10,
+        "socket_keepalive": True,
+        "health_check_interval": 10,
+    }

@@ -7,27 +7,48 @@ from __future__ import annotations
 
 import functools
 import logging
+import socket
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import redis
 from celery import Celery
 from celery.exceptions import Reject
 
-from orchestrator.errors import OrchestrateError, StoreError
+from orchestrator.errors import OrchestrateError
 from orchestrator.plan import Job
-from orchestrator.run_spec import WIRE_VERSION
 from storage.artifacts import DamagedArtifactError, Record, load_record
 from storage.broker_state import BrokerState, Failure
-from storage.connection import connect
+from storage.connection import BROKER_AWAY, connect
+from storage.dead_letters import bury
 from storage.run_record import Run, open_run
-from storage.store import open_store
+from storage.store import is_below, open_store
 from tasks.hand_over import hand_over, run_again
+from tasks.isolation import Isolation
+from tasks.message import JobMessage, MessageError, WireError, read_message
+from tasks.settings import DeliverySettings, Permissions
 
 log = logging.getLogger(__name__)
 
 Stage = Callable[[Run, Job], Record]
+
+# Begun this often and never ended, a job may be what kills its workers: it runs alone from here.
+SUSPECT_FROM = 2
+# A job handed back because the broker was away is not taken again in the same instant.
+BROKER_PAUSE_S = 1.0
+
+
+class PoisonJobError(OrchestrateError):
+    """A job's workers died while they ran it, more often than chance: look into its prompts."""
+
+
+class PermissionRefusedError(OrchestrateError):
+    """A run asks for what this worker was not started to do."""
+
+
+class UnknownJobError(OrchestrateError):
+    """A message names a run or a job that is not there: nothing was done."""
 
 
 @dataclass(frozen=True)
@@ -36,23 +57,69 @@ class Edge:
 
     app: Celery
     broker_url: str
+    delivery: DeliverySettings = field(default_factory=DeliverySettings)
+    permissions: Permissions = field(default_factory=Permissions)
+    isolation: Isolation = field(default_factory=Isolation)
 
-    def carry(self, stage: Stage, *, wire: int, run_url: str, job_key: str) -> str:
-        """Run one job's stage unless its artifact exists; returns a line for Flower."""
-        if wire != WIRE_VERSION:
-            raise StoreError(
-                f"this worker speaks wire version {WIRE_VERSION}, the message has {wire}: "
-                "use the same version of orchestrate on every machine"
-            )
-        run = open_run(open_store(run_url))
+    def carry(self, stage: Stage, fields: Mapping[str, object]) -> str:
+        """Run one job's stage unless its artifact exists; returns a line for Flower.
+
+        Raises Reject for a message that is none of ours, and to hand a job back to the queue.
+        """
         try:
-            job = run.plan.parse_job(job_key)
-        except KeyError as error:
-            raise StoreError(f"job {job_key} is not in the plan of {run_url}") from error
-        state = BrokerState(self._redis, run.run_id)
+            message = read_message(fields)
+        except MessageError as error:
+            log.error("Refused a message: %s.", error, extra={"event": "message_refused"})
+            raise Reject(f"refused: {error}", requeue=False) from error
+        try:
+            return self._carry_message(stage, message)
+        except BROKER_AWAY as error:
+            # nothing can be noted now; the message comes back, and what is stored stays stored
+            log.warning(
+                "The broker is away (%s): %s goes back.",
+                error,
+                message.job[:80],
+                extra={"event": "broker_away"},
+            )
+            time.sleep(BROKER_PAUSE_S)
+            raise Reject(str(error), requeue=True) from error
+
+    def _carry_message(self, stage: Stage, message: JobMessage) -> str:
+        state = BrokerState(self._redis, message.run_id)
         if state.is_cancelled():
-            return f"{job.key}: the run was cancelled"
+            return f"{message.job}: the run was cancelled"
+        try:
+            message.check_wire()
+            run, job = self._open(message)
+        except (WireError, PermissionRefusedError, UnknownJobError) as error:
+            _record_failure(state, message.job[:80], error)
+            raise Reject(f"refused: {error}", requeue=False) from error
         return self._carry(stage, run, job, state)
+
+    def _open(self, message: JobMessage) -> tuple[Run, Job]:
+        folder = self.permissions.only_runs_below
+        if folder is not None and not is_below(message.run_url, folder):
+            raise PermissionRefusedError(
+                f"this worker opens runs below {folder} only, not {message.run_url[:200]}: start "
+                "the run there, or the worker with another ORCHESTRATE_ONLY_RUNS_BELOW"
+            )
+        try:
+            run = open_run(open_store(message.run_url))
+            job = run.plan.parse_job(message.job)
+        except OrchestrateError as error:
+            raise UnknownJobError(f"on {socket.gethostname()}: {error}") from error
+        except KeyError as error:
+            raise UnknownJobError(
+                f"job {message.job[:80]} is not in the plan of {message.run_url[:200]}"
+            ) from error
+        if run.run_id != message.run_id:
+            raise UnknownJobError(f"{message.run_url[:200]} holds run {run.run_id}, not this one")
+        if run.spec.model.trust_remote_code and not self.permissions.allow_remote_code:
+            raise PermissionRefusedError(
+                f"the run trusts the code of {run.spec.model.model_id}, this worker does not: "
+                "start it with ORCHESTRATE_ALLOW_REMOTE_CODE=1 if you do"
+            )
+        return run.of(job), job
 
     def _carry(self, stage: Stage, run: Run, job: Job, state: BrokerState) -> str:
         started = time.monotonic()
@@ -61,19 +128,21 @@ class Edge:
                 load_record(run.store, job)
                 outcome = "was done already"
             except KeyError:
-                record = stage(run, job)
+                record = self._run_stage(stage, run, job, state)
                 outcome = str(record.info.get("summary", "done"))
         except DamagedArtifactError as error:
             log.warning("%s; its job runs again.", error, extra={"event": "damaged"})
             damaged = run.plan.parse_job(error.job)
             run_again(self.app, state, run, damaged=damaged, wanted_by=job)
             return f"{job.key}: waits, {error.job} was damaged and runs again"
-        except Reject:
+        except (Reject, *BROKER_AWAY):
             # handed back to the queue: another worker takes it
             raise
+        except PoisonJobError as error:
+            return f"{job.key}: given up, {error}"
         # the one broad catch of the task edge: whatever went wrong is recorded under the job
         except Exception as error:
-            _record_failure(state, job, error)
+            _record_failure(state, job.key, error)
             raise
         hand_over(self.app, state, run, done=job)
         seconds = time.monotonic() - started
@@ -82,13 +151,47 @@ class Edge:
         )
         return f"{job.key}: {outcome}"
 
+    def _run_stage(self, stage: Stage, run: Run, job: Job, state: BrokerState) -> Record:
+        n_begun = state.n_begun(job.key)
+        if n_begun >= self.delivery.max_deaths:
+            raise self._give_up(run, job, state)
+        suspect = n_begun >= SUSPECT_FROM
+        room = self.isolation.alone() if suspect else self.isolation.shared()
+        with room:
+            if suspect:
+                log.warning(
+                    "%s was begun %d times and never ended: it runs alone.",
+                    job.key,
+                    n_begun,
+                    extra={"event": "suspect", "job": job.key},
+                )
+            log.info("Begins %s.", job.key, extra={"event": "job_begun", "job": job.key})
+            state.begin(job.key)
+            try:
+                return stage(run, job)
+            except Reject:
+                state.hand_back(job.key)
+                raise
+
+    def _give_up(self, run: Run, job: Job, state: BrokerState) -> PoisonJobError:
+        error = PoisonJobError(
+            f"{self.delivery.max_deaths} workers died while they ran it, the last time alone; "
+            f"given up on {socket.gethostname()}. Look into its prompts and the workers' logs, "
+            "then: orchestrate retry RUN --dead"
+        )
+        failure = Failure(job.key, type(error).__name__, str(error), fatal=False)
+        log.error("Gave up %s: %s", job.key, error, extra={"event": "job_dead", "job": job.key})
+        bury(run.store, failure)
+        state.fail(failure)
+        return error
+
     @functools.cached_property
     def _redis(self) -> redis.Redis:
         return connect(self.broker_url)
 
 
-def _record_failure(state: BrokerState, job: Job, error: Exception) -> None:
+def _record_failure(state: BrokerState, job: str, error: Exception) -> None:
     message = str(error) or repr(error)
-    log.error("%s failed: %s", job.key, message, extra={"event": "job_failed", "job": job.key})
+    log.error("%s failed: %s", job, message, extra={"event": "job_failed", "job": job})
     fatal = isinstance(error, OrchestrateError)
-    state.fail(Failure(job.key, type(error).__name__, message, fatal))
+    state.fail(Failure(job, type(error).__name__, message, fatal))

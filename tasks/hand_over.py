@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from celery import Celery
+from kombu.exceptions import OperationalError
 
+from orchestrator.errors import BrokerError
 from orchestrator.plan import Job
 from orchestrator.readiness import followers, is_ready
-from orchestrator.run_spec import WIRE_VERSION
 from storage.artifacts import set_aside
 from storage.broker_state import BrokerState
 from storage.run_record import Run
 from tasks.app import TASK_NAMES
+from tasks.message import JobMessage
 
 
 def submit(app: Celery, state: BrokerState, run: Run, *, jobs: Iterable[Job]) -> int:
@@ -26,20 +28,29 @@ def submit(app: Celery, state: BrokerState, run: Run, *, jobs: Iterable[Job]) ->
 
 
 def send(app: Celery, run: Run, job: Job) -> None:
-    """Put one job's message on its queue; what Flower shows is the job's key and the run's name."""
+    """Put one job's message on its queue; what Flower shows is the job's key and the run's name.
+
+    Raises BrokerError when the broker does not take it; the reconciler then sends it again.
+    """
     name = run.store.url.rstrip("/").rpartition("/")[2]
-    app.send_task(
-        TASK_NAMES[job.stage],
-        kwargs={"wire": WIRE_VERSION, "run": run.store.url, "job": job.key},
-        argsrepr="()",
-        kwargsrepr=f"{job.key} (run {name})",
-    )
+    try:
+        app.send_task(
+            TASK_NAMES[job.stage],
+            kwargs=JobMessage(run.run_id, run.store.url, job.key).to_fields(),
+            argsrepr="()",
+            kwargsrepr=f"{job.key} (run {name})",
+            # the reconciler reads these on the queue
+            headers={"run_id": run.run_id, "job": job.key},
+        )
+    except OperationalError as error:
+        raise BrokerError(f"the broker did not take the message of {job.key}: {error}") from error
 
 
 def hand_over(app: Celery, state: BrokerState, run: Run, *, done: Job) -> None:
     """Note that a job is done and send whatever that makes ready."""
     state.mark_done([done.key])
-    next_jobs = followers(run.plan, done)
+    # what follows a probe depends on what is generated already, which a rejudging finds all done
+    next_jobs = followers(run.plan, done) if done.trait is not None else list(run.plan.jobs())
     if next_jobs:
         known = state.done()
         submit(app, state, run, jobs=[j for j in next_jobs if is_ready(run.plan, j, known)])

@@ -8,15 +8,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.metrics import n_with, trait_metrics
+from orchestrator.metrics import (
+    Measured,
+    Outcomes,
+    n_with,
+    scored_prompts,
+    trait_metrics,
+    trait_scores,
+)
 from orchestrator.plan import Job, Polarity
 from orchestrator.run_spec import POSITIONS, FilterSpec, TraitRef
 from orchestrator.threshold import Judged, outcomes
 from storage.artifacts import Record, load_record, publish
-from storage.responses import load_activations, load_responses, load_verdicts
+from storage.judgements import effective_verdicts, judge_of
+from storage.responses import load_activations, load_responses
 from storage.run_record import Run, load_definition
+from storage.seal import seal
 from storage.trait_results import SampleResult, write_metrics, write_samples
 from traitlens.provenance import Provenance
+from workers.kept_rows import KeptRows, borrowed_share
+from workers.quality import contrast_interval
 from workers.vectors import TraitVectors, build_vectors, encode_vectors
 
 
@@ -42,18 +53,24 @@ def assemble(
     facts = _generation_facts(run, trait)
     vectors = _vectors(run, trait, results, methods)
     if vectors is not None:
-        provenance = _provenance(run, trait, filter_spec, results, facts)
+        provenance = _provenance(run, trait, filter_spec, results, facts, vectors)
         for name, data in encode_vectors(vectors, provenance).items():
             run.store.write(f"{folder}/vectors/{name}", data)
-    magnitude = None if vectors is None else vectors.magnitude()
     found = [(one.judged, one.outcome) for one in results]
+    measured = Measured(
+        contrast_interval=_contrast_interval(found),
+        magnitude=None if vectors is None else vectors.magnitude(),
+        quality=None if vectors is None else vectors.quality,
+        methods={} if vectors is None else vectors.details,
+    )
     metrics = {
-        **trait_metrics(trait.name, found, magnitude=magnitude),
+        **trait_metrics(trait.name, found, measured),
         "filter": filter_spec.model_dump(),
-        "methods": list(methods),
         "generation": facts,
+        "judging": _judging_facts(run),
     }
     write_metrics(run.store, folder, metrics)
+    seal(run.store, folder)
     return metrics
 
 
@@ -62,8 +79,7 @@ def sample_results(run: Run, trait: TraitRef, filter_spec: FilterSpec) -> list[S
     definition = load_definition(run, trait.name)
     judged, responses = [], []
     for generate_job in run.plan.shard_jobs(trait, "generate"):
-        judge_job = Job("judge", trait.name, generate_job.polarity, generate_job.shard)
-        verdicts = load_verdicts(run.store, judge_job)
+        verdicts = effective_verdicts(run, run.plan.judge_job(generate_job))
         by_key = {r.key: r for r in load_responses(run.store, generate_job)}
         for sample in run.plan.samples(generate_job):
             response = by_key[sample.key]
@@ -87,19 +103,38 @@ def sample_results(run: Run, trait: TraitRef, filter_spec: FilterSpec) -> list[S
 def _vectors(
     run: Run, trait: TraitRef, results: list[SampleResult], methods: tuple[str, ...]
 ) -> TraitVectors | None:
-    kept = [r.judged.sample for r in results if r.outcome.status == "kept"]
-    if len({sample.polarity for sample in kept}) < 2:
+    kept = [one for one in results if one.outcome.status == "kept"]
+    rows = _kept_rows(kept, "positive"), _kept_rows(kept, "negative")
+    if not all(side.prompts for side in rows):
         return None
-    keys = {sample.key for sample in kept}
+    keys = {one.judged.sample.key for one in kept}
 
     def read(position: str, polarity: Polarity) -> Iterator[NDArray[np.float32]]:
         for job in run.plan.shard_jobs(trait, "generate"):
             if job.polarity == polarity:
-                rows = [k for k, s in enumerate(run.plan.samples(job)) if s.key in keys]
-                if rows:
-                    yield load_activations(run.store, job).at(position)[rows]
+                shard = [k for k, s in enumerate(run.plan.samples(job)) if s.key in keys]
+                if shard:
+                    yield load_activations(run.store, job).at(position)[shard]
 
-    return build_vectors(read, methods=methods, positions=POSITIONS)
+    return build_vectors(read, methods=methods, positions=POSITIONS, rows=rows)
+
+
+def _kept_rows(kept: list[SampleResult], polarity: Polarity) -> KeptRows:
+    """In plan order, which is the order that activations are stored in."""
+    side = [one for one in kept if one.judged.sample.polarity == polarity]
+    shares = [borrowed_share(one.response.response, one.instruction) for one in side]
+    return KeptRows(
+        instruction=[one.judged.sample.instruction for one in side],
+        question=[one.judged.sample.question for one in side],
+        response_length=np.array([one.judged.n_tokens for one in side], dtype=np.float64),
+        instruction_words=np.array(shares, dtype=np.float64),
+    )
+
+
+def _contrast_interval(found: Outcomes) -> list[float] | None:
+    prompts = scored_prompts(found, "positive"), scored_prompts(found, "negative")
+    scores = trait_scores(found, "positive"), trait_scores(found, "negative")
+    return contrast_interval(*scores, groups=prompts)
 
 
 def _generation_facts(run: Run, trait: TraitRef) -> dict[str, Any]:
@@ -113,12 +148,20 @@ def _generation_facts(run: Run, trait: TraitRef) -> dict[str, Any]:
     return facts
 
 
+def _judging_facts(run: Run) -> dict[str, Any]:
+    """Which judgement the scores are from, who judged, and in which mode."""
+    mode = load_record(run.store, run.plan.probe).info.get("mode")
+    judge = judge_of(run, run.plan.probe).model_dump()
+    return {"judgement": run.judgement or "first", "judge": judge, "mode": mode}
+
+
 def _provenance(
     run: Run,
     trait: TraitRef,
     filter_spec: FilterSpec,
     results: list[SampleResult],
     facts: dict[str, Any],
+    vectors: TraitVectors,
 ) -> Provenance:
     found = [(one.judged, one.outcome) for one in results]
     return Provenance(
@@ -129,12 +172,15 @@ def _provenance(
         model_hash=str(facts["model_hash"] or ""),
         counts={p: n_with(found, p, "kept") for p in ("positive", "negative")},
         thresholds={"trait": filter_spec.threshold, "coherence": filter_spec.coherence},
+        residual_norms=tuple(vectors.quality["residual_norm"]),
         extra={
             "run_id": run.run_id,
             "spec_sha256": run.spec.digest(),
             "trait_fingerprint": trait.fingerprint,
-            "judge": run.spec.judge.model,
+            "judge": judge_of(run, run.plan.probe).model,
+            "judgement": run.judgement or "first",
             "pairing": filter_spec.pairing,
             "dtype": facts["dtype"],
+            "residual_norms_of": "response averages of the kept responses",
         },
     )

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from celery import Celery
 from celery.signals import worker_shutting_down
 
+from tasks import about
 from tasks.app import TASK_NAMES, WorkerKind, make_app
 from tasks.edge import Edge, Stage
 from tasks.lease import LeaseStep
+from tasks.settings import delivery_settings, permissions
 
 # Two jobs in flight let the engine refill from the next while the last rows of the first finish.
 CONCURRENCY: dict[WorkerKind, int] = {"gpu": 3, "judge": 4, "reduce": 2}
@@ -31,7 +33,8 @@ class WorkerSettings:
     name: str
     device: str = "auto"
     judge_url: str | None = None
-    judge_in_flight: int = 64
+    judge_in_flight: int = 256
+    judge_timeout_s: float = 60.0
     log_level: str = "info"
 
 
@@ -40,8 +43,10 @@ def run_worker(settings: WorkerSettings) -> int:
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s"
     )
-    for chatty in ("httpx", "httpcore", "openai", "fsspec", "celery.worker.strategy"):
+    # the HTTP clients' debug lines would hold prompts and headers
+    for chatty in ("httpx2", "httpcore2", "openai", "fsspec", "celery.worker.strategy"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    about.register()
     app = make_app(settings.broker_url)
     app.steps["consumer"].add(LeaseStep)
     close = _register(app, settings)
@@ -67,7 +72,7 @@ def run_worker(settings: WorkerSettings) -> int:
 
 def _register(app: Celery, settings: WorkerSettings) -> Callable[[], None]:
     """Register the tasks of the worker's kind; returns what to call when it leaves."""
-    edge = Edge(app, settings.broker_url)
+    edge = Edge(app, settings.broker_url, delivery_settings(), permissions())
     if settings.kind == "gpu":
         from tasks.generate import generate
         from workers.resident import Residents
@@ -76,12 +81,18 @@ def _register(app: Celery, settings: WorkerSettings) -> Callable[[], None]:
         _task(app, edge, "generate", lambda run, job: generate(run, job, residents=residents))
         return residents.close
     if settings.kind == "judge":
-        from tasks.judge import JudgePool, judge, key_from_environment, probe
+        from tasks.judge import judge, probe
+        from tasks.judge_pool import JudgePool
 
-        judges = JudgePool(settings.judge_url, key_from_environment(), settings.judge_in_flight)
+        judges = JudgePool(
+            settings.broker_url,
+            settings.judge_url,
+            settings.judge_in_flight,
+            settings.judge_timeout_s,
+        )
         _task(app, edge, "probe", lambda run, job: probe(run, job, judges=judges))
         _task(app, edge, "judge", lambda run, job: judge(run, job, judges=judges))
-        return lambda: None
+        return judges.close
     from tasks.reduce import reduce
 
     _task(app, edge, "reduce", reduce)
@@ -89,8 +100,9 @@ def _register(app: Celery, settings: WorkerSettings) -> Callable[[], None]:
 
 
 def _task(app: Celery, edge: Edge, stage_name: str, stage: Stage) -> None:
-    def carry(*, wire: int, run: str, job: str) -> str:
-        return edge.carry(stage, wire=wire, run_url=run, job_key=job)
+    def carry(*surplus: object, **fields: object) -> str:
+        # anything may stand in a message; what does not belong is refused in words, by the edge
+        return edge.carry(stage, {**fields, **({"positional": surplus} if surplus else {})})
 
     app.task(name=TASK_NAMES[stage_name])(carry)
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import subprocess
+import sys
 import threading
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
@@ -20,15 +25,25 @@ from storage.artifacts import (
     record_key,
     set_aside,
 )
-from storage.store import Store, open_store
+from storage.store import Store, is_below, open_store
+from tests.s3_server import s3_bucket
 
 JOB = Job("generate", "refusal", "positive", 3)
 
 
-@pytest.fixture(params=["local", "memory"])
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    """A local S3 server; yields the URL of a bucket."""
+    with s3_bucket() as url:
+        yield url
+
+
+@pytest.fixture(params=["local", "memory", "s3"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     if request.param == "local":
         return open_store(str(tmp_path / "runs"))
+    if request.param == "s3":
+        return open_store(f"{request.getfixturevalue('s3')}/{uuid.uuid4().hex}")
     fsspec.filesystem("memory").store.clear()
     return open_store("memory://runs")
 
@@ -62,8 +77,13 @@ def test_a_key_cannot_leave_the_store(store: Store, key: str) -> None:
         store.write(key, b"")
 
 
-def test_of_many_writers_at_once_exactly_one_creates(tmp_path: Path) -> None:
-    store = open_store(str(tmp_path))
+@pytest.mark.parametrize("kind", ["local", "s3"])
+def test_of_many_writers_at_once_exactly_one_creates(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    s3 = kind == "s3"
+    where = f"{request.getfixturevalue('s3')}/{uuid.uuid4().hex}" if s3 else str(tmp_path)
+    store = open_store(where)
     won: list[int] = []
     barrier = threading.Barrier(8)
 
@@ -80,6 +100,79 @@ def test_of_many_writers_at_once_exactly_one_creates(tmp_path: Path) -> None:
 
     assert len(won) == 1
     assert store.read("k") == bytes(won)
+
+
+def test_what_another_host_wrote_is_seen_at_once(s3: str) -> None:
+    one, other = (open_store(f"{s3}/shared") for _ in range(2))
+    one.list("")  # a listing is not an answer for later
+
+    other.write("a/b", b"theirs")
+
+    assert one.exists("a/b")
+    assert one.list("") == {"a/b"}
+    assert not one.create("a/b", b"ours")
+    assert one.read("a/b") == b"theirs"
+
+
+def test_a_folder_without_hard_links_still_has_one_winner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_links(_source: object, _target: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", no_links)
+    store = open_store(str(tmp_path))
+
+    assert store.create("k", b"first")
+    assert not store.create("k", b"second")
+    assert (store.read("k"), store.list("")) == (b"first", {"k"})
+
+
+def test_two_processes_on_a_shared_folder_leave_one_whole_artifact_a_job(tmp_path: Path) -> None:
+    code = (
+        "import sys; from orchestrator.plan import Job; from storage.artifacts import publish\n"
+        "from storage.store import open_store\n"
+        "for n in range(40):\n"
+        "    job = Job('generate', 'refusal', 'positive', n)\n"
+        "    files = {'responses.parquet': sys.argv[2].encode() * 5000}\n"
+        "    publish(open_store(sys.argv[1]), job, files=files, info={'by': sys.argv[2]})\n"
+    )
+    writers = [
+        subprocess.Popen([sys.executable, "-c", code, str(tmp_path), name], cwd=Path.cwd())
+        for name in ("a", "b")
+    ]
+    assert [writer.wait(timeout=60) for writer in writers] == [0, 0]
+
+    store = open_store(str(tmp_path))
+    for n in range(40):
+        record = load_record(store, Job("generate", "refusal", "positive", n))
+        data = read_file(store, record, "responses.parquet")
+        assert data == str(record.info["by"]).encode() * 5000
+    assert len(store.list("")) == 2 * 40
+
+
+@pytest.mark.parametrize(
+    ("url", "folder", "expected"),
+    [
+        ("/shared/runs/one", "/shared/runs", True),
+        ("/shared/runs", "/shared/runs", True),
+        ("/shared/runs/../secret", "/shared/runs", False),
+        ("/shared/runs-of-others", "/shared/runs", False),
+        ("memory://runs/one", "memory://runs", True),
+        ("memory://runs/../one", "memory://runs", False),
+        ("memory://runs2", "memory://runs", False),
+        ("memory://runs", "/shared/runs", False),
+    ],
+)
+def test_a_worker_can_tell_what_lies_below_a_folder(url: str, folder: str, expected: bool) -> None:
+    assert is_below(url, folder) is expected
+
+
+def test_a_link_out_of_the_folder_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "out").symlink_to(tmp_path)
+
+    assert not is_below(str(tmp_path / "runs" / "out"), str(tmp_path / "runs"))
 
 
 def test_a_full_disk_leaves_what_was_there_and_says_what_to_do(

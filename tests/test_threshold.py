@@ -12,7 +12,7 @@ from orchestrator.verdict import VerdictInputs, contrast, verdict
 
 
 def score(value: float) -> Score:
-    return Score(value=value, numeric_mass=1, refusal_mass=0, evidence=Evidence(reply=""))
+    return Score(value=value, numeric_mass=1, refusal_mass=0, evidence=Evidence())
 
 
 def judged(

@@ -3,9 +3,11 @@
 Knows nothing about runs and stores beyond where a trait's directory keeps its vectors.
 """
 
+import hashlib
 import io
 import json
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -37,10 +39,12 @@ POSITIONS = ("response_avg", "prompt_avg", "prompt_last")
 def to_safetensors_bytes(vector: TraitVector) -> bytes:
     """One tensor per position, float32 [L+1, d_model]; provenance as JSON strings in the metadata.
 
-    The metadata also holds `format`, and `norms`: position -> L2 norm per layer.
+    The metadata also holds `format`, `norms`: position -> L2 norm per layer, and `sha256` over
+    tensors and metadata, which is checked on reading.
     """
     norms = {position: t.norm(dim=1).tolist() for position, t in vector.vectors.items()}
     metadata = {"format": FORMAT, "norms": json.dumps(norms)} | vector.provenance.to_metadata()
+    metadata["sha256"] = _checksum(vector.vectors, metadata)
     return save_safetensors(dict(vector.vectors), metadata=metadata)
 
 
@@ -52,9 +56,14 @@ def from_safetensors_bytes(data: bytes) -> TraitVector:
         raise VectorFileError(f"not a safetensors file ({error}): was it cut short?") from error
     if not tensors:
         raise VectorFileError("the file holds no tensors: extract the trait again")
+    metadata = _metadata(data)
+    # files of other programs have no checksum of ours
+    noted = metadata.pop("sha256", "" if metadata.get("format") == FORMAT else None)
+    if noted not in (None, _checksum(tensors, metadata)):
+        raise VectorFileError("the file is not what was written: extract the trait again")
     return TraitVector(
         vectors=tensors,
-        provenance=provenance_from_metadata(_metadata(data)),
+        provenance=provenance_from_metadata(metadata),
         position=_default_position(tensors),
     )
 
@@ -117,6 +126,14 @@ def _metadata(data: bytes) -> dict[str, str]:
     header = json.loads(data[8 : 8 + length])
     metadata: dict[str, str] = header.get("__metadata__", {})
     return metadata
+
+
+def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+    for name in sorted(tensors):
+        digest.update(f"{name}{tuple(tensors[name].shape)}".encode())
+        digest.update(tensors[name].contiguous().cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _default_position(tensors: dict[str, Tensor]) -> str:

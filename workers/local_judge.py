@@ -92,7 +92,8 @@ class LocalJudge:
         return arrived * (1.0 - sum(float(following[path][t]) for t in self._further[path]))
 
     def _next(self, cache: object, node: Path) -> torch.Tensor:
-        """Distribution after the prompt and a path; the prompt's keys and values are not run again."""
+        """Distribution after the prompt and a path; the prompt's keys and values are not run
+        again."""
         passed = self.model.model(
             input_ids=torch.tensor([node], device=self.model.device),
             past_key_values=copy.deepcopy(cache),

@@ -1,0 +1,76 @@
+"""The seal of a folder of results: a checksum of every file that people read, in one small file.
+
+Results are replaced when a trait is assembled again, so their checksums cannot be in their names
+as those of the artifacts are. Knows nothing of what the files hold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from orchestrator.errors import StoreError
+from orchestrator.run_spec import canonical_json
+from storage.store import Store
+
+NAME = "seal.json"
+MEND = "run the same extract command again to assemble it anew"
+_FILES = ("responses.parquet", "metrics.json")
+_FOLDERS = ("responses", "vectors")
+
+
+def seal(store: Store, folder: str) -> None:
+    """Note the checksums of the results below a folder, once they are all written."""
+    files = {key.removeprefix(f"{folder}/"): _sha256(store, key) for key in _keys(store, folder)}
+    body = {"files": files, "sha256": hashlib.sha256(canonical_json(files)).hexdigest()}
+    store.write(f"{folder}/{NAME}", json.dumps(body, indent=1).encode())
+
+
+def broken(store: Store, folder: str) -> list[str]:
+    """Keys of results that are not what was written, or gone; the seal itself when it is.
+
+    Empty for a folder without a seal: its results are not finished.
+    """
+    try:
+        data = store.read(f"{folder}/{NAME}")
+    except KeyError:
+        return []
+    try:
+        body = json.loads(data)
+        files = body["files"]
+        if hashlib.sha256(canonical_json(files)).hexdigest() != body["sha256"]:
+            return [f"{folder}/{NAME}"]
+        keys = {f"{folder}/{name}": sha for name, sha in files.items()}
+        return [key for key, sha in keys.items() if _sha256(store, key) != sha]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return [f"{folder}/{NAME}"]
+
+
+def check_sealed(store: Store, key: str, data: bytes) -> bytes:
+    """The data of a result just read; raises StoreError when its folder's seal disagrees.
+
+    A result without a seal, or one that is being replaced right now, is taken as it is.
+    """
+    folder, _, name = key.rpartition("/")
+    try:
+        body = json.loads(store.read(f"{folder}/{NAME}"))
+        sha = body["files"].get(name)
+    except (KeyError, ValueError, TypeError, AttributeError):
+        return data
+    if sha is not None and hashlib.sha256(data).hexdigest() != sha:
+        raise StoreError(f"{key} in {store.url} is not what was written: {MEND}")
+    return data
+
+
+def _keys(store: Store, folder: str) -> list[str]:
+    found = [f"{folder}/{name}" for name in _FILES if store.exists(f"{folder}/{name}")]
+    for name in _FOLDERS:
+        found += sorted(store.list(f"{folder}/{name}"))
+    return found
+
+
+def _sha256(store: Store, key: str) -> str:
+    try:
+        return hashlib.sha256(store.read(key)).hexdigest()
+    except KeyError:
+        return ""

@@ -1,0 +1,143 @@
+"""One small run that a case disturbs, and the comparison of its result with the undisturbed one."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+import redis
+import torch
+
+from cli.processes import orchestrate
+from storage.child_process import die_with_parent
+from storage.connection import connect
+from tests.faults.fleet import VISIBILITY_TIMEOUT_S, Fleet
+from tests.fleet import clean_environment
+from tests.http_judge import HttpJudge
+from traitlens import load_vectors
+
+SHAPE = ["--traits", "refusal", "--instructions", "2", "--questions", "4", "--rollouts", "3"]
+N_SAMPLES = 2 * 2 * 4 * 3
+SHARD = 6
+N_SHARDS = N_SAMPLES // SHARD
+# A random model ends a text by chance, after 270 tokens on average: long enough to hit in between.
+LENGTH = ["--max-new-tokens", "160", "--shard-samples", str(SHARD)]
+# Jobs that one judge worker holds at a time.
+JUDGE_IN_FLIGHT = 4
+FINISHED = 3  # scores at random: finished, not usable
+POSITIONS = ("response_avg", "prompt_avg", "prompt_last")
+
+
+@dataclass
+class Scene:
+    """What the cases share: the fleet, the judge, the model, and the undisturbed result."""
+
+    fleet: Fleet
+    judge: HttpJudge
+    model: str
+    runs: Path
+    undisturbed: Path | None = None
+    report: list[str] = field(default_factory=list)
+
+    def run(self, name: str, *, runs: Path | None = None) -> DisturbedRun:
+        """A run of that name, not started yet; no reply of an earlier one helps it."""
+        with connect(self.fleet.broker_url) as client:
+            for key in client.scan_iter("orchestrate:reply:*", count=1000):
+                client.delete(key)
+        return DisturbedRun(self, name, runs or self.runs)
+
+
+@dataclass
+class DisturbedRun:
+    """A run on the scene's fleet: its orchestrators, and what was done for it."""
+
+    scene: Scene
+    name: str
+    runs: Path
+    marks: dict[str, int] = field(default_factory=dict)
+    asked_before: int = 0
+
+    def __post_init__(self) -> None:
+        self.marks = self.scene.fleet.marks()
+        self.asked_before = len(self.scene.judge.asked)
+
+    @property
+    def folder(self) -> Path:
+        """The trait's folder of the run."""
+        return self.runs / self.name / "traits" / "refusal"
+
+    def keys(self, client: redis.Redis, name: str) -> str:
+        """A key of the run on the broker."""
+        run_id = json.loads((self.runs / self.name / "run.json").read_text())["run_id"]
+        return f"orchestrate:{run_id}:{name}"
+
+    def command(self) -> list[str]:
+        """The one command that a person repeats."""
+        judge = ["--judge-url", self.scene.judge.url, "--judge-model", "test"]
+        where = ["--runs-dir", str(self.runs), "--run", self.name]
+        return orchestrate(
+            "extract", *SHAPE, *LENGTH, "--model", self.scene.model, *judge, *where, "--json"
+        )
+
+    def start(self, command: list[str] | None = None) -> subprocess.Popen[str]:
+        """Start the command."""
+        environment = {
+            **clean_environment(),
+            "ORCHESTRATE_BROKER_URL": self.scene.fleet.broker_url,
+            "ORCHESTRATE_VISIBILITY_TIMEOUT": str(VISIBILITY_TIMEOUT_S),
+        }
+        # a file, not a pipe: nobody reads while the run goes on
+        with (self.scene.fleet.folder / f"command_{self.name}.log").open("ab") as log:
+            return subprocess.Popen(
+                command or self.command(),
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                text=True,
+                preexec_fn=die_with_parent,
+            )
+
+    def finish(self, process: subprocess.Popen[str], *, timeout_s: float = 150) -> int:
+        """Wait for a command; returns its exit code."""
+        return process.wait(timeout=timeout_s)
+
+    def check(self, fault: str, *, at_most: int) -> None:
+        """The same vectors, every sample once, and at most so many repeated jobs."""
+        table = pd.read_parquet(self.folder / "responses.parquet")
+        assert len(table) == table["key"].nunique() == N_SAMPLES
+        if self.scene.undisturbed is not None:
+            reference = pd.read_parquet(self.scene.undisturbed / "responses.parquet")
+            assert list(table["response"]) == list(reference["response"])
+            for position in POSITIONS:
+                ours, theirs = (
+                    load_vectors(folder).at_position(position).tensor
+                    for folder in (self.folder, self.scene.undisturbed)
+                )
+                assert torch.linalg.norm(ours - theirs) <= 1e-5 * torch.linalg.norm(theirs)
+        jobs, verdicts = self.repeated()
+        line = f"{fault}: {jobs * SHARD} generations and {verdicts} verdicts repeated"
+        self.scene.report.append(line)
+        assert jobs <= at_most, line
+        assert verdicts <= JUDGE_IN_FLIGHT * 2 * SHARD, line
+
+    def repeated(self) -> tuple[int, int]:
+        """Generate jobs begun, and questions asked of the judge, beyond the first time."""
+        begun = Counter(j for j in self.scene.fleet.begun(self.marks) if "/generate/" in j)
+        asked = Counter(
+            json.dumps(body, sort_keys=True)
+            for body in self.scene.judge.asked[self.asked_before :]
+            if "Boil it for eight minutes" not in str(body)
+        )
+        return sum(n - 1 for n in begun.values()), sum(n - 1 for n in asked.values())
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """Kill a command that a case left behind."""
+    if process.poll() is None:
+        process.kill()
+        process.wait()

@@ -1,0 +1,152 @@
+"""Protects against silent damage: 100 random flips and cuts over all files of a run are found."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from orchestrator.errors import OrchestrateError
+from orchestrator.plan import PROBE
+from storage.artifacts import load_record, read_file
+from storage.run_record import load_definition, open_run
+from storage.seal import broken
+from storage.spending import read_terms
+from storage.store import open_store
+from storage.trait_results import read_metrics
+from tests.fleet import by_text, run_command
+from tests.http_judge import http_judge
+from tests.tiny_models import save_tiny_model
+from traitlens import load_vectors
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
+
+N_DAMAGES = 100
+SEED = 20
+# Written for people to follow a run, read by nobody: not artifacts.
+NOT_ARTIFACTS = ("logs/", "report.html")
+FINISHED = 3
+
+
+@pytest.fixture(scope="module")
+def command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+    folder = tmp_path_factory.mktemp("damage")
+    model = save_tiny_model(folder / "model", "llama")
+    with http_judge(by_text) as judge:
+        size = ["--traits", "refusal", "--instructions", "2", "--questions", "2", "--rollouts", "3"]
+        where = ["--judge-url", judge.url, "--judge-model", "test", "--runs-dir", str(folder / "r")]
+        yield [
+            "extract", *size, "--model", model, *where, "--max-new-tokens", "12",
+            "--shard-samples", "6", "--run", "one",
+        ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(command: list[str]) -> Path:
+    ended = run_command(*command)
+    assert ended.returncode == FINISHED, ended.stderr
+    return Path(command[command.index("--runs-dir") + 1]) / "one"
+
+
+def read_everything(folder: Path) -> list[object]:
+    """Whatever the program reads of a run, by the functions it reads it with."""
+    run = open_run(open_store(str(folder)))
+    found: list[object] = [run.spec, run.run_id]
+    found.append(load_definition(run, "refusal"))
+    for job in [PROBE, *run.plan.trait_jobs(run.spec.traits[0])]:
+        record = load_record(run.store, job)
+        found += [record, *(read_file(run.store, record, role) for role in record.files)]
+    found += [read_metrics(run.store, "refusal"), read_terms(run.store)]
+    damaged = broken(run.store, "traits/refusal")
+    if damaged:
+        raise OrchestrateError(f"broken: {damaged}")
+    return found
+
+
+def artifacts(folder: Path) -> list[Path]:
+    names = {p: p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+    return sorted(p for p, name in names.items() if not name.startswith(NOT_ARTIFACTS))
+
+
+def damage(data: bytes, dice: random.Random) -> bytes:
+    if dice.random() < 0.3:
+        return data[: dice.randrange(len(data))]
+    position = dice.randrange(len(data))
+    return data[:position] + bytes([data[position] ^ dice.randrange(1, 256)]) + data[position + 1 :]
+
+
+def test_each_of_100_damages_is_found_and_none_is_used(folder: Path) -> None:
+    dice, whole = random.Random(SEED), read_everything(folder)
+    files = artifacts(folder)
+    touched, missed = set(), []
+    for number in range(N_DAMAGES):
+        # each file once, then at random
+        file = files[number] if number < len(files) else dice.choice(files)
+        before = file.read_bytes()
+        file.write_bytes(damage(before, dice))
+        try:
+            # JSON may say the same with another blank between two values
+            if read_everything(folder) != whole:
+                missed.append(file)
+        except OrchestrateError:
+            touched.add(file)
+        file.write_bytes(before)
+
+    print(f"seed {SEED}: {len(touched)} of {len(files)} files found damaged")  # noqa: T201
+    assert missed == []
+    assert len(touched) > 0.9 * len(files)
+    assert read_everything(folder) == whole
+
+
+@pytest.mark.parametrize("number", range(20))
+def test_a_damaged_vector_file_is_refused_by_a_notebook_too(folder: Path, number: int) -> None:
+    dice = random.Random(number)
+    file = folder / "traits/refusal/vectors/mean_diff.safetensors"
+    before = file.read_bytes()
+    file.write_bytes(damage(before, dice))
+    try:
+        with pytest.raises(ValueError, match=r"safetensors|not what was written"):
+            load_vectors(file)
+    finally:
+        file.write_bytes(before)
+
+
+def test_the_same_command_mends_every_kind_of_damage(folder: Path, command: list[str]) -> None:
+    vector = load_vectors(folder / "traits/refusal").tensor
+    table = (folder / "traits/refusal/responses.parquet").read_bytes()
+    trait = folder / "traits" / "refusal"
+    kinds = [
+        "generate/positive-000.responses-*", "generate/negative-000.activations-*",
+        "generate/positive-001.json", "judge/positive-000.json", "judge/negative-001.verdicts-*",
+        "reduce.json", "responses.parquet", "metrics.json", "vectors/mean_diff.safetensors",
+        "seal.json",
+    ]  # fmt: skip
+    for pattern in kinds:
+        file = next(trait.glob(pattern))
+        file.write_bytes(file.read_bytes()[:-9])
+    (folder / "probe.json").write_bytes(b"")
+
+    ended = run_command(*command)
+
+    assert ended.returncode == FINISHED, ended.stderr
+    assert read_everything(folder)
+    assert torch.linalg.norm(load_vectors(trait).tensor - vector) <= 1e-5 * vector.norm()
+    assert (trait / "responses.parquet").read_bytes() == table
+
+
+def test_settings_that_were_changed_by_hand_are_refused(folder: Path, command: list[str]) -> None:
+    file = folder / "run.json"
+    before = file.read_text()
+    body = json.loads(before)
+    body["spec"]["seed"] = 7
+    file.write_text(json.dumps(body))
+
+    ended = run_command("resume", "one", "--runs-dir", str(folder.parent))
+    file.write_text(before)
+
+    assert ended.returncode == 1
+    assert "run.json is not what was written" in ended.stderr

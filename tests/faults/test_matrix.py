@@ -1,0 +1,254 @@
+"""Protects the promise: break anything at any time, and the same vectors come out.
+
+Real worker processes, a real redis-server, one fault a case; docs/reliability.md is its table.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from cli.processes import orchestrate
+from tests.faults.disturbed_run import FINISHED, N_SHARDS, DisturbedRun, Scene, end
+from tests.faults.fleet import Fleet, wait_until
+from tests.faults.redis_process import RedisProcess
+from tests.fleet import by_text
+from tests.http_judge import http_judge
+from tests.tiny_models import save_tiny_model
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
+
+GPU = ("gpu", "--device", "cpu", "--pinned", "cpu")
+# Jobs that one GPU worker holds at a time; what one death may cost.
+IN_FLIGHT = 3
+# A judge that takes a moment, so that a fault can hit in the middle of a shard.
+JUDGE_DELAY_S = 0.3
+# For a machine that does much else beside.
+PATIENCE_S = 150.0
+# Two minutes, scaled with the visibility timeout.
+AWAY_S = 12.0
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
+    server = RedisProcess(tmp_path_factory.mktemp("redis"), persistent=True)
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="module")
+def scene(broker: RedisProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """Two GPU workers, a judge and a reduce worker, and the run that nothing disturbs."""
+    folder = tmp_path_factory.mktemp("faults")
+    model = save_tiny_model(folder / "model", "llama")
+    fleet = Fleet(broker.url, folder / "logs")
+    with http_judge(by_text) as judge, fleet.tended():
+        judge.delay_s = JUDGE_DELAY_S
+        for name in ("gpu-0", "gpu-1"):
+            fleet.add(name, *GPU)
+        fleet.add("judge-0", "judge", "--no-embedded")
+        fleet.add("reduce-0", "reduce")
+        scene = Scene(fleet, judge, model, folder / "runs")
+        first = scene.run("undisturbed")
+        assert first.finish(first.start()) == FINISHED
+        first.check("none", at_most=0)
+        scene.undisturbed = first.folder
+        yield scene
+        print("\n" + "\n".join(scene.report))  # noqa: T201 - what docs/reliability.md quotes
+
+
+@contextmanager
+def disturbed(scene: Scene, name: str) -> Iterator[tuple[DisturbedRun, subprocess.Popen[str]]]:
+    """A run under way; the case breaks something and the command ends well all the same."""
+    run = scene.run(name)
+    process = run.start()
+    try:
+        yield run, process
+    finally:
+        end(process)
+
+
+def while_busy(scene: Scene, run: DisturbedRun, stage: str, *names: str) -> str:
+    """Wait until one of the workers is in the middle of a job of the stage; returns which."""
+    found = ""
+
+    def busy() -> bool:
+        nonlocal found
+        found = next((n for n in names if scene.fleet.busy_with(n, stage, run.marks)), "")
+        return bool(found)
+
+    wait_until(busy, timeout_s=PATIENCE_S, what=f"a worker on {stage}")
+    return found
+
+
+STAGES = {"gpu": "/generate/", "judge": "/judge/", "reduce": "/reduce"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "terminated"])
+@pytest.mark.parametrize("kind", ["gpu", "judge", "reduce"])
+def test_a_worker_is_ended_in_the_middle_of_a_job(
+    scene: Scene, kind: str, number: signal.Signals
+) -> None:
+    names = [name for name in scene.fleet.workers if name.startswith(kind)]
+    with disturbed(scene, f"{kind}-{number.name}") as (run, process):
+        name = while_busy(scene, run, STAGES[kind], *names)
+
+        scene.fleet.kill(name, number)
+
+        assert run.finish(process) == FINISHED
+    run.check(f"{number.name} of a {kind} worker", at_most=IN_FLIGHT)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "terminated"])
+def test_the_orchestrator_is_ended_and_the_same_command_continues(
+    scene: Scene, number: signal.Signals
+) -> None:
+    with disturbed(scene, f"orchestrator-{number.name}") as (run, process):
+        while_busy(scene, run, "/generate/", "gpu-0", "gpu-1")
+
+        process.send_signal(number)
+        process.wait()
+        again = run.start()
+
+        assert run.finish(again) == FINISHED
+    run.check(f"{number.name} of the orchestrator", at_most=0)
+
+
+def test_redis_dies_and_comes_back_with_its_data(scene: Scene, broker: RedisProcess) -> None:
+    with disturbed(scene, "redis-persistent") as (run, process):
+        while_busy(scene, run, "/generate/", "gpu-0", "gpu-1")
+
+        broker.kill()
+        time.sleep(1.0)
+        broker.start()
+
+        assert run.finish(process) == FINISHED
+    run.check("Redis restarted with its data", at_most=2 * IN_FLIGHT)
+
+
+def test_redis_dies_and_comes_back_empty(scene: Scene, broker: RedisProcess) -> None:
+    with disturbed(scene, "redis-empty") as (run, process):
+        while_busy(scene, run, "/generate/", "gpu-0", "gpu-1")
+
+        broker.kill()
+        broker.persistent = False
+        broker.start()
+
+        assert run.finish(process) == FINISHED
+    run.check("Redis restarted empty", at_most=2 * IN_FLIGHT)
+
+
+def test_redis_is_flushed(scene: Scene, broker: RedisProcess) -> None:
+    with disturbed(scene, "redis-flushed") as (run, process):
+        while_busy(scene, run, "/generate/", "gpu-0", "gpu-1")
+
+        with broker.client() as client:
+            client.flushall()
+
+        assert run.finish(process) == FINISHED
+    run.check("Redis flushed", at_most=2 * IN_FLIGHT)
+
+
+def test_an_artifact_is_truncated_before_it_is_used(scene: Scene) -> None:
+    with disturbed(scene, "truncated") as (run, process):
+        pattern = "generate/positive-000.activations-*.safetensors"
+        wait_until(lambda: any(run.folder.glob(pattern)), timeout_s=PATIENCE_S, what="an artifact")
+
+        (file,) = run.folder.glob(pattern)
+        file.write_bytes(file.read_bytes()[:-100])
+
+        assert run.finish(process) == FINISHED
+    run.check("an artifact truncated", at_most=1)
+
+
+def test_every_message_is_delivered_twice(scene: Scene, broker: RedisProcess) -> None:
+    with disturbed(scene, "twice") as (run, process), broker.client() as client:
+        wait_until(
+            lambda: client.llen("gpu") > 0, timeout_s=PATIENCE_S, what="messages on the queue"
+        )
+
+        for message in client.lrange("gpu", 0, -1):
+            client.lpush("gpu", message)
+
+        assert run.finish(process) == FINISHED
+    run.check("every message delivered twice", at_most=2 * IN_FLIGHT)
+
+
+def test_two_orchestrators_drive_one_run(scene: Scene) -> None:
+    with disturbed(scene, "two") as (run, process):
+        while_busy(scene, run, "/generate/", "gpu-0", "gpu-1")
+
+        second = run.start()
+
+        assert run.finish(second) == run.finish(process) == FINISHED
+    run.check("two orchestrators", at_most=0)
+
+
+def test_a_clock_is_an_hour_ahead(scene: Scene) -> None:
+    environment = {"ODD_CLOCK_S": "3600"}
+    scene.fleet.add("gpu-late", *GPU, module="tests.faults.odd_worker", environment=environment)
+    try:
+        wait_until(
+            lambda: "ready." in scene.fleet.workers["gpu-late"].log(),
+            timeout_s=PATIENCE_S,
+            what="a worker",
+        )
+        with disturbed(scene, "clock") as (run, process):
+            assert run.finish(process) == FINISHED
+        worked = "Finished" in scene.fleet.workers["gpu-late"].log()
+        warned = "clock is 3600 s off" in scene.fleet.workers["gpu-late"].log()
+    finally:
+        scene.fleet.remove("gpu-late")
+
+    assert (worked, warned) == (True, True)
+    run.check("a clock an hour ahead", at_most=0)
+
+
+def test_a_poison_prompt_is_given_up_and_the_rest_is_finished(scene: Scene, tmp_path: Path) -> None:
+    poison, job = tmp_path / "poison", "refusal/generate/negative-001"
+    poison.write_text(job)
+    ordinary = [n for n in list(scene.fleet.workers) if n.startswith("gpu")]
+    for name in ordinary:
+        scene.fleet.remove(name)
+    environment = {"ODD_POISON": str(poison), "ORCHESTRATE_MAX_DEATHS": "3"}
+    scene.fleet.add("gpu-odd", *GPU, module="tests.faults.odd_worker", environment=environment)
+    deaths = scene.fleet.deaths
+    try:
+        with disturbed(scene, "poison") as (run, process):
+            ended = run.finish(process, timeout_s=PATIENCE_S)
+            others = len(list((run.folder / "judge").glob("*-???.json")))
+        died = scene.fleet.deaths - deaths
+        (letter,) = (run.runs / "poison" / "dead").rglob("*.json")
+        said = json.loads(letter.read_text())["message"]
+        poison.unlink()
+        retry = orchestrate("retry", "poison", "--dead", "--runs-dir", str(run.runs))
+        assert run.finish(run.start(retry)) == FINISHED
+    finally:
+        scene.fleet.remove("gpu-odd")
+        for name in ordinary:
+            scene.fleet.add(name, *GPU)
+
+    assert (ended, died, others) == (1, 3, N_SHARDS - 1)
+    assert "3 workers died" in said
+    assert not letter.exists()
+    run.check("a poison prompt", at_most=3 * IN_FLIGHT)
+
+
+def test_the_judge_is_away(scene: Scene) -> None:
+    with disturbed(scene, "judge-away") as (run, process):
+        while_busy(scene, run, "/judge/", "judge-0")
+
+        scene.judge.down = True
+        threading.Timer(AWAY_S, lambda: setattr(scene.judge, "down", False)).start()
+
+        assert run.finish(process, timeout_s=PATIENCE_S) == FINISHED
+    run.check("the judge away", at_most=0)
