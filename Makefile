@@ -3,7 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUNS ?= runs
 
-.PHONY: demo test check format clean
+# make test-slow adds the load and fault tests.
+.PHONY: demo test test-slow check format clean
 
 .venv/installed: requirements.txt constraints.txt pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -18,12 +19,14 @@ RUNS ?= runs
 demo: .venv/installed  ## the main job, end to end, on the embedded default
 	$(BIN)/orchestrate extract --traits all --rollouts 3 --run demo --runs-dir $(RUNS)
 
-test: .venv/installed-test  ## lint, types and the default tests; with CI set also the slow and fault tests
+test: .venv/installed-test  ## lint, types and the default tests
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
 	$(BIN)/python -m pytest -m "not slow and not faults"
-	@if [ -n "$$CI" ]; then $(BIN)/python -m pytest -m "slow or faults"; fi
+
+test-slow: .venv/installed-test  ## what takes minutes: load, faults with real processes
+	$(BIN)/python -m pytest -m "slow or faults"
 
 check: .venv/installed-test  ## lint and types alone
 	$(BIN)/python -m ruff check .

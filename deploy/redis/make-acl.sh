@@ -17,7 +17,7 @@ cd "${SECRETS:-.}"
 hash() { tr -d '\n' < "$1.secret" | sha256sum | cut -d' ' -f1; }
 
 # what kombu and celery name their keys, and our own below orchestrate:
-KEYS='~gpu* ~judge* ~reduce* ~unacked* ~_kombu.binding.* ~*.reply.celery.pidbox* ~orchestrate:*'
+KEYS='~gpu* ~judge* ~reduce* ~unacked* ~_kombu.* ~*.reply.celery.pidbox* ~orchestrate:*'
 # events for Flower, and remote control; channels of database 0
 CHANNELS='&/0.celeryev* &/0.celery.pidbox* &/0.reply.celery.pidbox*'
 # only forms that Redis 6.2 knows as well; CONFIG stays shut, it would show the passwords

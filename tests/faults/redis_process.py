@@ -23,33 +23,34 @@ class RedisProcess:
         folder: Path,
         *,
         persistent: bool = False,
-        extra: Sequence[str] = (),
+        user: str = "",
+        password: str = "for-tests-only",
+        users: Path | None = None,
         host: str = "127.0.0.1",
         prefix: Sequence[str] = (),
     ) -> None:
-        self.folder, self.host, self._extra, self._prefix = folder, host, list(extra), prefix
+        self.folder, self.host, self._prefix = folder, host, prefix
+        self._user, self.password, self._users = user, password, users
         self.persistent = persistent
         self.port = _free_port()
-        self.password = "for-tests-only"
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
 
     @property
     def url(self) -> str:
         """The URL of the default user."""
-        return f"redis://:{self.password}@{self.host}:{self.port}/0"
+        return f"redis://{self._user}:{self.password}@{self.host}:{self.port}/0"
 
     def start(self) -> None:
         """Start it and wait until it answers."""
         lines = [
             f"port {self.port}",
             f"bind {self.host}",
-            f"requirepass {self.password}",
+            f"aclfile {self._users}" if self._users else f"requirepass {self.password}",
             'save ""',
             f"appendonly {'yes' if self.persistent else 'no'}",
             "appendfsync always",
             f"dir {self.folder}",
-            *self._extra,
         ]
         config = self.folder / "redis.conf"
         config.write_text("\n".join(lines) + "\n")
