@@ -95,6 +95,7 @@ def share_of_limit(
     return steady.count(429) / len(steady), accepted / (span * per_minute / 60)
 
 
+@slow
 def test_four_judges_share_a_limit_that_the_server_states(broker: str) -> None:
     rejected, used = share_of_limit(broker, per_minute=3000, seconds=10, settle_s=3, says_so=True)
 
@@ -116,6 +117,7 @@ def test_four_processes_share_600_requests_a_minute(
     assert used > least
 
 
+@slow
 def test_two_runs_get_equal_shares_of_a_limit_although_one_has_more_processes(
     broker: str,
 ) -> None:
@@ -168,6 +170,7 @@ def test_the_budget_is_reached_and_not_passed_by_four_judges(broker: str, ask_al
     assert meter.reserved == pytest.approx(0.0, abs=1e-9)
 
 
+@slow
 def test_an_endpoint_that_goes_down_is_waited_for_and_nothing_is_burnt(broker: str) -> None:
     client = open_run(broker, "down")
 

@@ -20,6 +20,8 @@ from tests.fleet import clean_environment, run_command, workers
 from tests.lean_judge import Action, Call, LeanJudge, completion, lean_judge, refusal
 from tests.tiny_models import save_tiny_model
 
+pytestmark = pytest.mark.slow
+
 SIZE = ["--traits", "refusal", "--instructions", "2", "--questions", "4", "--rollouts", "3"]
 N_VERDICTS = 2 * 2 * 2 * 4 * 3
 KEY = "sk-planted-0123456789abcdef"

@@ -18,8 +18,9 @@ hash() { tr -d '\n' < "$1.secret" | sha256sum | cut -d' ' -f1; }
 
 # what kombu and celery name their keys, and our own below orchestrate:
 KEYS='~gpu* ~judge* ~reduce* ~unacked* ~_kombu.* ~*.reply.celery.pidbox* ~orchestrate:*'
-# events for Flower, and remote control; channels of database 0
-CHANNELS='&/0.celeryev* &/0.celery.pidbox* &/0.reply.celery.pidbox*'
+# events for Flower, and remote control; channels of database 0. A subscription to a pattern is
+# allowed only where that pattern itself stands here.
+CHANNELS='&/0.celery.pidbox &/0.celeryev/* &/0.celeryev/worker.*'
 # only forms that Redis 6.2 knows as well; CONFIG stays shut, it would show the passwords
 COMMANDS='-@all +@connection +@read +@write +@transaction +@pubsub
   -@dangerous -@admin -keys -client

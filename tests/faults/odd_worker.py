@@ -1,7 +1,7 @@
 """`orchestrate` with a fault that nothing else can cause: a prompt that kills, a clock that is off.
 
 ODD_POISON names a file that holds a job's key: while it exists, that job kills its worker.
-ODD_CLOCK_S is how many seconds the clock of the process is ahead.
+ODD_SLOW_S is how long a generate job takes at least. ODD_CLOCK_S is how many seconds the clock of the process is ahead.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def _skew(seconds: float) -> None:
     time.time = lambda: _real_time() + seconds
 
 
-def _poison(file: Path) -> None:
+def _change_generate(poison: Path | None, slow_s: float) -> None:
     import tasks.generate as module
     from orchestrator.plan import Job
     from storage.artifacts import Record
@@ -27,12 +27,15 @@ def _poison(file: Path) -> None:
 
     generate = module.generate
 
-    def deadly(run: Run, job: Job, *, residents: Residents) -> Record:
-        if file.exists() and file.read_text() == job.key:
+    def changed(run: Run, job: Job, *, residents: Residents) -> Record:
+        if poison and poison.exists() and poison.read_text() == job.key:
             os.kill(os.getpid(), signal.SIGKILL)
-        return generate(run, job, residents=residents)
+        until = time.monotonic() + slow_s
+        record = generate(run, job, residents=residents)
+        time.sleep(max(0.0, until - time.monotonic()))
+        return record
 
-    module.generate = deadly
+    module.generate = changed
 
 
 def main() -> None:
@@ -40,8 +43,9 @@ def main() -> None:
     # before kombu and celery take their own reference to time.time
     if "ODD_CLOCK_S" in os.environ:
         _skew(float(os.environ["ODD_CLOCK_S"]))
-    if "ODD_POISON" in os.environ:
-        _poison(Path(os.environ["ODD_POISON"]))
+    poison, slow_s = os.environ.get("ODD_POISON"), float(os.environ.get("ODD_SLOW_S", "0"))
+    if poison or slow_s:
+        _change_generate(Path(poison) if poison else None, slow_s)
     from cli.main import main as orchestrate
 
     orchestrate()
