@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,6 +41,7 @@ class Scene:
     judge: HttpJudge
     model: str
     runs: Path
+    prefix: Sequence[str] = ()
     undisturbed: Path | None = None
     report: list[str] = field(default_factory=list)
 
@@ -93,7 +95,7 @@ class DisturbedRun:
         # a file, not a pipe: nobody reads while the run goes on
         with (self.scene.fleet.folder / f"command_{self.name}.log").open("ab") as log:
             return subprocess.Popen(
-                command or self.command(),
+                [*self.scene.prefix, *(command or self.command())],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

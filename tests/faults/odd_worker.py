@@ -1,7 +1,8 @@
 """`orchestrate` with a fault that nothing else can cause: a prompt that kills, a clock that is off.
 
 ODD_POISON names a file that holds a job's key: while it exists, that job kills its worker.
-ODD_SLOW_S is how long a generate job takes at least. ODD_CLOCK_S is how many seconds the clock of the process is ahead.
+ODD_SLOW_S is how long a generate job takes at least.
+ODD_CLOCK_S is how many seconds the clock of the process is ahead.
 """
 
 from __future__ import annotations

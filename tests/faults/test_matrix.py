@@ -11,7 +11,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -168,6 +168,47 @@ def test_an_artifact_is_truncated_before_it_is_used(scene: Scene) -> None:
 
         assert run.finish(process) == FINISHED
     run.check("an artifact truncated", at_most=1)
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[Path]:
+    """A disk of a few megabytes."""
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(folder)])
+    if mounted.returncode != 0:
+        pytest.skip("mounting a small disk needs root")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill(file: Path) -> None:
+    """Write until nothing fits any more."""
+    with file.open("wb", buffering=0) as out, suppress(OSError):
+        while True:
+            out.write(b"x" * 4096)
+
+
+def test_the_disk_is_full_until_somebody_frees_some(scene: Scene, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk") as disk:
+        run = scene.run("disk-full", runs=disk)
+        process = run.start()
+        try:
+            pattern = "generate/*.activations-*"
+            wait_until(lambda: any(run.folder.glob(pattern)), timeout_s=PATIENCE_S, what="a shard")
+
+            fill(disk / "filler")
+            ended = run.finish(process)
+            (disk / "filler").unlink()
+            again = run.finish(run.start())
+        finally:
+            end(process)
+        said = (scene.fleet.folder / "command_disk-full.log").read_text()
+
+        assert (ended, again) == (1, FINISHED)
+        assert "no space left" in said
+        run.check("the disk full", at_most=2 * IN_FLIGHT)
 
 
 def test_every_message_is_delivered_twice(scene: Scene, broker: RedisProcess) -> None:

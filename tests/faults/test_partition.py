@@ -1,0 +1,91 @@
+"""Protects runs on several hosts: cut a host or the broker off, put it back, touch nothing else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults.disturbed_run import FINISHED, DisturbedRun, Scene, end
+from tests.faults.fleet import VISIBILITY_TIMEOUT_S, Fleet, wait_until
+from tests.faults.hosts import Hosts, hosts
+from tests.faults.redis_process import RedisProcess
+from tests.fleet import by_text
+from tests.http_judge import http_judge
+from tests.tiny_models import save_tiny_model
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(500)]
+
+GPU = ("gpu", "--device", "cpu", "--pinned", "cpu")
+# Longer than the broker waits before it gives a silent worker's jobs to another.
+AWAY_S = 3 * VISIBILITY_TIMEOUT_S
+IN_FLIGHT = 3
+
+
+@pytest.fixture(scope="module")
+def net() -> Iterator[Hosts]:
+    with hosts("broker", "gpu0", "gpu1", "judge", "asking") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def scene(net: Hosts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """Broker, two GPU hosts, a judge host with the reduce worker, and the orchestrator's host."""
+    folder = tmp_path_factory.mktemp("partition")
+    broker = RedisProcess(
+        folder / "redis", host=net.address_of("broker"), prefix=net.prefix("broker")
+    )
+    broker.start()
+    model = save_tiny_model(folder / "model", "llama")
+    fleet = Fleet(broker.url, folder / "logs")
+    with http_judge(by_text, host=net.address) as judge, fleet.tended():
+        judge.delay_s = 0.3
+        fleet.add("gpu-0", *GPU, prefix=net.prefix("gpu0"))
+        fleet.add("gpu-1", *GPU, prefix=net.prefix("gpu1"))
+        fleet.add("judge-0", "judge", "--no-embedded", prefix=net.prefix("judge"))
+        fleet.add("reduce-0", "reduce", prefix=net.prefix("judge"))
+        scene = Scene(fleet, judge, model, folder / "runs", prefix=net.prefix("asking"))
+        first = scene.run("undisturbed")
+        assert first.finish(first.start()) == FINISHED
+        scene.undisturbed = first.folder
+        yield scene
+        print("\n" + "\n".join(scene.report))  # noqa: T201 - what docs/reliability.md quotes
+    broker.kill()
+
+
+def cut_off(scene: Scene, net: Hosts, host: str, run: DisturbedRun) -> None:
+    """Pull a host's cable in the middle of a run and put it back; the run has to end well."""
+    fleet, deaths = scene.fleet, scene.fleet.deaths
+    process = run.start()
+    try:
+        wait_until(
+            lambda: any(fleet.busy_with(n, "/generate/", run.marks) for n in ("gpu-0", "gpu-1")),
+            timeout_s=150,
+            what="a worker on a generate job",
+        )
+        net.unplug(host)
+        time.sleep(AWAY_S)
+        net.plug(host)
+        assert run.finish(process, timeout_s=200) == FINISHED
+    finally:
+        end(process)
+    # nobody was restarted: they came back by themselves
+    assert fleet.deaths == deaths
+
+
+@pytest.mark.parametrize("host", ["gpu0", "judge", "asking", "broker"])
+def test_a_host_is_cut_off_and_comes_back_by_itself(scene: Scene, net: Hosts, host: str) -> None:
+    run = scene.run(f"without-{host}")
+
+    cut_off(scene, net, host, run)
+
+    run.check(f"{host} cut off for {AWAY_S:.0f} s", at_most=2 * IN_FLIGHT)
+
+
+def test_all_workers_still_listen_after_the_partitions(scene: Scene) -> None:
+    run = scene.run("after")
+
+    assert run.finish(run.start()) == FINISHED
+
+    run.check("after the partitions", at_most=0)
