@@ -57,10 +57,11 @@ def scene(net: Hosts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scen
 def cut_off(scene: Scene, net: Hosts, host: str, run: DisturbedRun) -> None:
     """Pull a host's cable in the middle of a run and put it back; the run has to end well."""
     fleet, deaths = scene.fleet, scene.fleet.deaths
+    workers = ["gpu-0"] if host == "gpu0" else ["gpu-0", "gpu-1"]
     process = run.start()
     try:
         wait_until(
-            lambda: any(fleet.busy_with(n, "/generate/", run.marks) for n in ("gpu-0", "gpu-1")),
+            lambda: any(fleet.busy_with(n, "/generate/", run.marks) for n in workers),
             timeout_s=150,
             what="a worker on a generate job",
         )
