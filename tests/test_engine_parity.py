@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from tests.engine_work import POSITIONS, run, tiny, work, worst_error
+from tests.engine_work import POSITIONS, run, texts, tiny, work, worst_error
 from tests.tiny_models import FAMILIES, byte_tokenizer, save_tiny_model
 from workers.capture import decoder_blocks, tapped, text_decoder
 from workers.engine import Engine, Generation, GenerationRequest
+from workers.lanes import FIRST_WIDTH_CPU
 from workers.model import LoadedModel, load_model
 from workers.teacher_forced import teacher_forced
 
@@ -54,6 +55,21 @@ def test_the_number_of_rows_does_not_change_the_means(
     for position, means in second_pass(model, backwards, made).items():
         ours = np.stack([getattr(generation, position) for generation in made])
         assert worst_error(ours, means) < 1e-5, position
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_long_responses_that_move_from_lane_to_lane_keep_their_means_and_texts(
+    family: str, tmp_path: Path
+) -> None:
+    model = tiny(tmp_path, family, n_stops=1)
+    requests = work(prompts=3, rollouts=4, longest=150)
+
+    made = run(Engine(model, max_rows=8), requests)
+
+    assert max(len(generation.response_ids) for generation in made) > 2 * FIRST_WIDTH_CPU
+    expected = second_pass(model, requests, made)["response_avg"]
+    assert worst_error(np.stack([g.response_avg for g in made]), expected) < 1e-5
+    assert texts(made) == texts(run(Engine(model, max_rows=3), requests))
 
 
 def test_a_left_padded_batch_of_the_stock_model_gives_the_same_means(tmp_path: Path) -> None:

@@ -1,12 +1,13 @@
 """Attention of one decode step: each row sees its shared prompt, then its own tokens.
 
 Shared prompts are read once a step for all their rows, by one product over the padded grouping of
-the rows. Knows nothing about requests or sampling.
+the rows; own tokens are read lane by lane. Knows nothing about requests or sampling.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,12 +17,27 @@ from workers.kv_cache import SlotCache
 from workers.shared_prompts import Place, SharedPrompts
 
 
+@dataclass(frozen=True)
+class LaneRows:
+    """Rows start..stop of a step lie in slots 0.. of this cache, used up to `width` columns."""
+
+    cache: SlotCache
+    start: int
+    stop: int
+    width: int
+
+    @property
+    def rows(self) -> slice:
+        """Where the lane's rows are among all rows of the step."""
+        return slice(self.start, self.stop)
+
+
 class DecodePass:
     """One new token a row; with s cached prompt tokens, position p is in column p - s."""
 
     def __init__(
         self,
-        responses: SlotCache,
+        lanes: Sequence[LaneRows],
         prompts: SharedPrompts,
         places: Sequence[Place],
         positions: Sequence[int],
@@ -29,48 +45,56 @@ class DecodePass:
     ) -> None:
         """`places` and `positions`, one entry a row: what it shares and where its token stands."""
         cached = [place.prompt.tokens - 1 for place in places]
-        columns = [p - s for p, s in zip(positions, cached, strict=True)]
-        self._responses = responses
+        self._lanes = lanes
         self._prompts = prompts
         self._sharing = prompts.layout(places, device)
-        self._prompt_width, self._own_width = prompts.columns, max(columns) + 1
+        self._prompt_width = prompts.columns
         # [rows] each
-        self._positions, self._cached, self._columns = torch.tensor(
-            [positions, cached, columns]
-        ).to(device)
-        self._masks: dict[tuple[int | None, torch.device], Tensor] = {}
-        self._targets: dict[tuple[int, int, torch.device], Tensor] = {}
+        self._positions, self._cached = torch.tensor([positions, cached]).to(device)
+        self._masks: dict[tuple[LaneRows, int | None, torch.device], Tensor] = {}
+        self._targets: dict[tuple[LaneRows, int, int, torch.device], Tensor] = {}
         self._groups: dict[tuple[int, torch.device], tuple[Tensor, Tensor]] = {}
 
     @property
     def columns_read(self) -> int:
         """Columns of keys that a layer reads in this step."""
-        own = len(self._positions) * self._own_width
+        own = sum((lane.stop - lane.start) * lane.width for lane in self._lanes)
         return own + self._sharing.places * self._prompt_width
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, rule: AttentionRule) -> Tensor:
         """The attended values [rows, heads, 1, head_dim] of queries [rows, heads, 1, head_dim]."""
         rows, heads, _, size = q.shape
-        shared = k.shape[1]
-        own = self._responses.layer(layer, k, v)
+        grouped = (q * rule.scale).reshape(rows, k.shape[1], -1, size)
+        from_prompt = self._prompt_scores(layer, grouped, k, v) if self._prompt_width else None
+        mixed, weights = [], []
+        for lane in self._lanes:
+            scores = self._own_scores(lane, layer, grouped, k, v)
+            if from_prompt is not None:
+                scores = torch.cat([from_prompt[lane.rows], scores], -1)
+            shape = scores.shape
+            scores = scores.view(shape[0], heads, 1, -1)
+            paid = attention_weights(scores, self._mask(lane, rule.window, q), rule)
+            paid = paid.to(v.dtype).reshape(shape)
+            values = lane.cache.layer(layer, k, v).values[: shape[0], :, : lane.width]
+            mixed.append(torch.matmul(paid[..., self._prompt_width :], values))
+            weights.append(paid[..., : self._prompt_width])
+        total = torch.cat(mixed) if len(mixed) > 1 else mixed[0]
+        if from_prompt is not None:
+            by_prompt = torch.cat(weights) if len(weights) > 1 else weights[0]
+            total += self._prompt_values(layer, by_prompt, k, v)
+        return total.view(rows, heads, 1, -1)
+
+    def _own_scores(
+        self, lane: LaneRows, layer: int, grouped: Tensor, k: Tensor, v: Tensor
+    ) -> Tensor:
+        own = lane.cache.layer(layer, k, v)
+        keys, values = k[lane.rows], v[lane.rows]
         lines = own.keys.view(-1)
-        lines.scatter_(0, self._target(k[0].numel(), own.columns, k), k.reshape(-1))
+        lines.scatter_(0, self._target(lane, k[0].numel(), own.columns, k), keys.reshape(-1))
         lines = own.values.view(-1, v.shape[-1])
-        lines.index_copy_(0, self._target(shared, own.columns, v), v.reshape(-1, v.shape[-1]))
-        grouped = (q * rule.scale).reshape(rows, shared, -1, size)
-        scores = torch.matmul(grouped, own.keys[:rows, ..., : self._own_width])
-        if self._prompt_width:
-            scores = torch.cat([self._prompt_scores(layer, grouped, k, v), scores], -1)
-        weights = attention_weights(
-            scores.view(rows, heads, 1, -1), self._mask(rule.window, q), rule
-        )
-        weights = weights.to(v.dtype).reshape(rows, shared, heads // shared, -1)
-        by_prompt = weights[..., : self._prompt_width]
-        by_own = weights[..., self._prompt_width :]
-        mixed = torch.matmul(by_own, own.values[:rows, :, : self._own_width])
-        if self._prompt_width:
-            mixed += self._prompt_values(layer, by_prompt, k, v)
-        return mixed.view(rows, heads, 1, -1)
+        target = self._target(lane, v.shape[1], own.columns, v)
+        lines.index_copy_(0, target, values.reshape(-1, v.shape[-1]))
+        return torch.matmul(grouped[lane.rows], own.keys[: len(keys), ..., : lane.width])
 
     def _prompt_scores(self, layer: int, grouped: Tensor, k: Tensor, v: Tensor) -> Tensor:
         keys = self._prompts.cache.layer(layer, k, v).keys
@@ -111,30 +135,25 @@ class DecodePass:
             self._groups[shared, device] = (spread.flatten(), back.flatten())
         return self._groups[shared, device]
 
-    def _target(self, lines: int, capacity: int, like: Tensor) -> Tensor:
-        # Where each row's column lies in storage of so many lines a row, each `capacity` columns
-        # long.
-        key = (lines, capacity, like.device)
+    def _target(self, lane: LaneRows, lines: int, capacity: int, like: Tensor) -> Tensor:
+        # Where each row's column lies in storage of so many lines a row, `capacity` columns long.
+        key = (lane, lines, capacity, like.device)
         if key not in self._targets:
-            columns = self._columns.to(like.device)
+            columns = (self._positions - self._cached)[lane.rows].to(like.device)
             line = torch.arange(len(columns) * lines, device=like.device).view(-1, lines)
             self._targets[key] = (line * capacity + columns.unsqueeze(1)).flatten()
         return self._targets[key]
 
-    def _mask(self, window: int | None, q: Tensor) -> Tensor:
+    def _mask(self, lane: LaneRows, window: int | None, q: Tensor) -> Tensor:
         # [rows, 1, 1, prompt columns + own columns]
-        key = (window, q.device)
+        key = (lane, window, q.device)
         if key not in self._masks:
-            device = self._positions.device
-            prompt = torch.arange(self._prompt_width, device=device)
-            own = torch.arange(self._own_width, device=device)
-            cached = self._cached.unsqueeze(1)
-            hidden = torch.cat(
-                [prompt >= cached, own > self._columns.unsqueeze(1)],
-                dim=1,
-            )
+            position = self._positions[lane.rows].unsqueeze(1)
+            cached = self._cached[lane.rows].unsqueeze(1)
+            prompt = torch.arange(self._prompt_width, device=cached.device).expand(len(cached), -1)
+            own = cached + torch.arange(lane.width, device=cached.device)
+            hidden = torch.cat([prompt >= cached, own > position], dim=1)
             if window is not None:
-                positions = torch.cat([prompt.expand(len(cached), -1), own + cached], dim=1)
-                hidden |= positions <= self._positions.unsqueeze(1) - window
+                hidden |= torch.cat([prompt, own], dim=1) <= position - window
             self._masks[key] = hidden_where(hidden, q.dtype).to(q.device)[:, None, None]
         return self._masks[key]

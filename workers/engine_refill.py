@@ -95,7 +95,8 @@ class RefillCore:
         self._collect()
         if self._pending:
             self._refill()
-        rows = self._rows.dense()
+        self._rows.make_room()
+        rows = self._rows.rows()
         if rows:
             self._decode(rows)
             self._collect()
@@ -103,10 +104,10 @@ class RefillCore:
     def _refill(self) -> None:
         self._prefill_missing(self._pending[0])
         wanted = min(self._room(self._pending[0]) - len(self._rows), len(self._pending))
-        for index in self._rows.free(wanted):
+        for _ in range(wanted):
             request = self._pending[0]
             self._prefill_missing(request)
-            self._rows.start(index, request, self._shelf.take(request.prompt_key))
+            self._rows.start(request, self._shelf.take(request.prompt_key))
             self._pending.popleft()
             self.stats.prompt_tokens += len(request.prompt_ids)
         self.stats.peak_rows = max(self.stats.peak_rows, len(self._rows))

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-# Columns are added generously, because each growth copies what is there into new memory.
+# Slots are added generously, because each growth copies what is there into new memory.
+SLOT_STEP = 8
+SLOT_GROWTH = 1.5
 COLUMN_STEP = 64
-GROWTH = 1.5
 
 
 @dataclass
@@ -47,8 +48,9 @@ class SlotCache:
     def reserve(self, slots: int, columns: int, *, live: int) -> None:
         """Make room for slots x columns; the first `live` slots keep what they hold."""
         if columns > self._columns:
-            self._columns = -(-int(columns * GROWTH) // COLUMN_STEP) * COLUMN_STEP
-        self._slots = max(slots, self._slots)
+            self._columns = -(-columns // COLUMN_STEP) * COLUMN_STEP
+        if slots > self._slots:
+            self._slots = -(-int(slots * SLOT_GROWTH) // SLOT_STEP) * SLOT_STEP
         for index, held in enumerate(self._layers):
             if held and (held.slots < self._slots or held.columns < self._columns):
                 self._layers[index] = self._resized(held, live)
@@ -69,10 +71,19 @@ class SlotCache:
 
     def move(self, source: int, target: int, columns: int) -> None:
         """Copy a slot's first `columns` columns into another slot."""
-        for held in self._layers:
-            if held and columns:
-                held.keys[target, ..., :columns] = held.keys[source, ..., :columns]
-                held.values[target, :, :columns] = held.values[source, :, :columns]
+        self.copy_from(self, source, target, columns)
+
+    def copy_from(self, other: SlotCache, source: int, target: int, columns: int) -> None:
+        """Copy the first `columns` columns of another cache's slot into one of this."""
+        for index, theirs in enumerate(other._layers):
+            if theirs is None or not columns:
+                continue
+            held = self._layers[index]
+            if held is None:
+                like = theirs.keys.transpose(2, 3)
+                held = self.layer(index, like, theirs.values)
+            held.keys[target, ..., :columns] = theirs.keys[source, ..., :columns]
+            held.values[target, :, :columns] = theirs.values[source, :, :columns]
 
     def layer(self, index: int, keys: Tensor, values: Tensor) -> LayerSlots:
         """One layer's storage, made like these keys and values [..., heads, tokens, head_dim]."""

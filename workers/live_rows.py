@@ -1,11 +1,11 @@
-"""The rows that are decoded together, dense from 0, with their caches and running sums.
+"""The rows that are decoded together, with their caches and running sums.
 
 Knows nothing about the order of requests or about the model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,24 +13,33 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from workers.decode_attention import DecodePass
+from workers.decode_attention import DecodePass, LaneRows
 from workers.generation import Finish, Generation, GenerationRequest, Steering
-from workers.kv_cache import SlotCache
+from workers.lanes import FIRST_WIDTH_CPU, FIRST_WIDTH_GPU, Lanes
 from workers.model import LoadedModel
 from workers.prefill import Prefilled
 from workers.sampler import tree_levels, uniforms
 from workers.shared_prompts import Place, SharedPrompts
 
+# Rows are given running sums so many at a time at first, then twice as many.
+HOMES_STEP = 16
 
-@dataclass
+
+@dataclass(eq=False)
 class Row:
-    """A response being generated: `token` is fed next, at `position`; `place` holds its prompt."""
+    """A response being generated: `token` is fed next, at `position`; `place` holds its prompt.
+
+    `home` is its column among the running sums, `lane` and `slot` say where its keys lie.
+    """
 
     request: GenerationRequest
     place: Place
     uniforms: NDArray[np.float64]
     token: int
     position: int
+    home: int
+    lane: int = 0
+    slot: int = 0
     fresh: bool = True
     response: list[int] = field(default_factory=list)
     at_limit: bool = False
@@ -50,111 +59,110 @@ class Row:
 
 
 class LiveRows:
-    """Rows with their slots; a row that leaves makes a hole, to be filled or closed before
-    decoding.
-    """
+    """Rows with their slots, shared prompts and running sums; a step takes them lane by lane."""
 
     def __init__(self, model: LoadedModel) -> None:
         self._model = model
         self._levels = tree_levels(model.model.config.get_text_config().vocab_size)
         self._prompts = SharedPrompts(model.n_layers)
-        self._cache = SlotCache(model.n_layers)
-        self._rows: list[Row | None] = []
-        # [layer, row, d_model], float32: sums of a fp16 or bf16 model's states keep their digits.
+        on_cpu = model.device.type == "cpu"
+        first_width = FIRST_WIDTH_CPU if on_cpu else FIRST_WIDTH_GPU
+        self._lanes: Lanes[Row] = Lanes(model.n_layers, first_width)
+        # [layer, home, d_model], float32: sums of a fp16 or bf16 model's states keep their digits.
         self._sums = self._new_sums(0)
+        self._homes: list[int] = []
 
     def __len__(self) -> int:
-        return sum(row is not None for row in self._rows)
+        return len(self._lanes)
 
     @property
     def capacity(self) -> int:
-        """Rows that have memory."""
+        """Rows that have had memory."""
         return self._sums.shape[1]
 
-    def dense(self) -> list[Row]:
-        """The rows in the order of their slots; holes are closed by moving the last rows."""
-        while None in self._rows:
-            row = self._rows.pop()
-            if row is None:
-                continue
-            index, source = self._rows.index(None), len(self._rows)
-            self._cache.move(source, index, row.columns)
-            self._sums[:, index] = self._sums[:, source]
-            self._rows[index] = row
-        return [row for row in self._rows if row]
+    def rows(self) -> list[Row]:
+        """All rows, in the order of a step."""
+        return list(self._lanes)
 
-    def free(self, wanted: int) -> list[int]:
-        """So many indices to start rows at, holes first; makes memory for them."""
-        holes = [index for index, row in enumerate(self._rows) if row is None]
-        length = max(len(self._rows), len(self) + wanted)
-        self._reserve(length, 1)
-        return [*holes, *range(len(self._rows), length)][: max(0, wanted)]
-
-    def start(self, index: int, request: GenerationRequest, prompt: Prefilled) -> None:
-        """Begin a response in a free index; its first step feeds the prompt's last token."""
+    def start(self, request: GenerationRequest, prompt: Prefilled) -> None:
+        """Begin a response; its first step feeds the prompt's last token."""
         draws = request.sampling.max_new_tokens + 1
+        if not self._homes:
+            self._add_homes()
         row = Row(
             request=request,
             place=self._prompts.join(prompt),
             uniforms=uniforms(request.seed, draws, self._levels),
             token=request.prompt_ids[-1],
             position=prompt.tokens - 1,
+            home=self._homes[-1],
         )
-        self._rows[index : index + 1] = [row]
+        try:
+            self._lanes.push(row)
+        except RuntimeError:
+            # No memory for its slot: as if it had never been started.
+            self._prompts.leave(row.place)
+            raise
+        self._homes.pop()
 
     def drop(self, keys: Iterable[str]) -> None:
         """Take out the rows of these requests."""
         gone = frozenset(keys)
-        for index, row in enumerate(self._rows):
-            if row and row.request.key in gone:
-                self._leave(index, row)
+        for row in self.rows():
+            if row.request.key in gone:
+                self._leave(row)
 
     def cut(self, rows: int) -> list[GenerationRequest]:
-        """Keep `rows` rows and their memory; the requests of the others, which have to start
-        again.
-        """
-        kept = self.dense()[:rows]
-        gone = self.dense()[rows:]
-        self.drop(row.request.key for row in gone)
-        self._rows = list(kept)
-        self._sums = self._sums[:, :rows].clone()
-        self._cache.shrink(rows)
+        """Keep the `rows` longest and free memory; the requests of the others, to start again."""
+        gone = self.rows()[: max(0, len(self) - rows)]
+        for row in gone:
+            self._leave(row)
+        self._lanes.shrink()
         return [row.request for row in gone]
 
-    def decode_pass(self, rows: list[Row]) -> DecodePass:
-        """The attention of one step over all rows, with a column to write in for each."""
-        self._reserve(0, max(row.columns for row in rows) + 1)
+    def decode_pass(self, rows: Sequence[Row]) -> DecodePass:
+        """The attention of one step over rows(), with a column to write in for each."""
+        lanes, start = [], 0
+        for lane in self._lanes.lanes:
+            if lane.rows:
+                width = max(row.columns for row in lane.rows) + 1
+                lanes.append(LaneRows(lane.cache, start, start + len(lane.rows), width))
+                start += len(lane.rows)
         places = [row.place for row in rows]
         positions = [row.position for row in rows]
-        return DecodePass(self._cache, self._prompts, places, positions, self._model.device)
+        return DecodePass(lanes, self._prompts, places, positions, self._model.device)
 
-    def add(self, rows: list[Row], states: Tensor) -> None:
-        """Count the states [layer, row, d_model] of a step: for a fresh row the last prompt
-        token's.
-        """
+    def make_room(self) -> None:
+        """Let every row have a free column; changes the order of rows."""
+        self._lanes.make_room()
+
+    def add(self, rows: Sequence[Row], states: Tensor) -> None:
+        """Count a step's states [layer, row, d_model]; a fresh row's are its prompt's last."""
         for index, row in enumerate(rows):
             if row.fresh and row.place.prompt.last is None:
                 row.place.prompt.take_last(states[:, index].float())
+        homes = torch.tensor([row.home for row in rows]).to(states.device)
+        counted = states.float()
         # Nothing above changed a row, so a step that ran out of memory there can be taken again.
-        self._sums[:, : len(rows)] += states
-        for index, row in enumerate(rows):
+        self._sums.index_add_(1, homes, counted)
+        for row in rows:
             if row.fresh:
-                self._sums[:, index].zero_()
+                self._sums[:, row.home].zero_()
                 row.fresh = False
 
     def collect(self) -> list[Generation]:
         """The rows that finished, as generations; they leave."""
         made = []
-        for index, row in enumerate(self._rows):
-            if row and row.finish:
-                made.append(self._generation(row, row.finish, index))
-                self._leave(index, row)
+        for row in self.rows():
+            if row.finish:
+                made.append(self._generation(row, row.finish))
+                self._leave(row)
         return made
 
-    def _generation(self, row: Row, finish: Finish, index: int) -> Generation:
+    def _generation(self, row: Row, finish: Finish) -> Generation:
         prompt = row.place.prompt
         assert prompt.last is not None and prompt.average is not None
-        total = self._sums[:, index].cpu().numpy()
+        total = self._sums[:, row.home].cpu().numpy()
         return Generation(
             key=row.request.key,
             response_ids=tuple(row.response),
@@ -164,16 +172,17 @@ class LiveRows:
             prompt_last=prompt.last,
         )
 
-    def _leave(self, index: int, row: Row) -> None:
+    def _leave(self, row: Row) -> None:
+        self._lanes.remove(row)
         self._prompts.leave(row.place)
-        self._rows[index] = None
+        self._homes.append(row.home)
 
-    def _reserve(self, rows: int, columns: int) -> None:
-        if rows > self.capacity:
-            sums = self._new_sums(rows)
-            sums[:, : self.capacity] = self._sums
-            self._sums = sums
-        self._cache.reserve(self.capacity, columns, live=len(self._rows))
+    def _add_homes(self) -> None:
+        had = self.capacity
+        sums = self._new_sums(max(HOMES_STEP, 2 * had))
+        sums[:, :had] = self._sums
+        self._homes = list(range(had, sums.shape[1]))
+        self._sums = sums
 
     def _new_sums(self, rows: int) -> Tensor:
         shape = (self._model.n_layers + 1, rows, self._model.d_model)

@@ -61,7 +61,7 @@ class SharedPrompts:
                 place.sharers += 1
                 return place
         place = Place(len(self._places), prompt, 1)
-        self.cache.reserve(_rounded_up(place.index + 1), prompt.tokens - 1, live=place.index)
+        self.cache.reserve(place.index + 1, prompt.tokens - 1, live=place.index)
         self.cache.load(place.index, prompt.keys, prompt.values)
         self._places.append(place)
         return place
@@ -91,8 +91,3 @@ class SharedPrompts:
             rows[spot] = row
         both = torch.tensor(rows + spots).to(device)
         return SharingLayout(len(taken), width, both[: len(rows)], both[len(rows) :])
-
-
-def _rounded_up(places: int) -> int:
-    # Powers of two, so that the cache is seldom copied into a larger one.
-    return 1 << (places - 1).bit_length()
