@@ -182,6 +182,14 @@ def _say_plan(console: Console, run: Run) -> None:
     console.print(plan_table(found))
     console.print(f"Run {_name(run)} in {run.store.url}", highlight=False, soft_wrap=True)
     console.print(_with_whom(spec), highlight=False, soft_wrap=True)
+    if spec.model.trust_remote_code:
+        console.print(
+            f"Warning: --trust-remote-code lets the repository of {spec.model.model_id} run its "
+            "own code on every GPU worker that allows it (ORCHESTRATE_ALLOW_REMOTE_CODE=1).",
+            style="yellow",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def _with_whom(spec: RunSpec) -> str:

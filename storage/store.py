@@ -52,7 +52,8 @@ class Store(Protocol):
 def open_store(url: str) -> Store:
     """The store of an fsspec URL or a local path; creates nothing yet."""
     try:
-        fs, root = fsspec.core.url_to_fs(url)
+        # other hosts write here too: what was listed a while ago is no answer
+        fs, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
     except (ImportError, ValueError) as error:
         raise StoreError(f"cannot open {url!r} as a place for runs: {error}") from error
     if isinstance(fs, LocalFileSystem):
@@ -177,13 +178,10 @@ class ObjectStore:
 
     def exists(self, key: str) -> bool:
         """See Store."""
-        # other hosts write here, so what this host listed a while ago is no answer
-        self._fs.invalidate_cache()
         return bool(self._fs.exists(self._path(key)))
 
     def list(self, prefix: str) -> set[str]:
         """See Store."""
-        self._fs.invalidate_cache()
         found = self._fs.find(self._path(prefix) if prefix else self._root)
         return {str(p)[len(self._root) :].lstrip("/") for p in found}
 

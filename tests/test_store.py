@@ -105,9 +105,14 @@ def test_of_many_writers_at_once_exactly_one_creates(
 def test_what_another_host_wrote_is_seen_at_once(s3: str) -> None:
     one, other = (open_store(f"{s3}/shared") for _ in range(2))
     one.list("")  # a listing is not an answer for later
+    one.list("a")
 
-    other.write("a/b", b"theirs")
+    # by another process: in this one both share what they remember
+    code = "import sys; from storage.store import open_store\n"
+    code += "open_store(sys.argv[1]).write('a/b', b'theirs')"
+    subprocess.run([sys.executable, "-c", code, other.url], check=True)
 
+    assert one.read("a/b") == b"theirs"
     assert one.exists("a/b")
     assert one.list("") == {"a/b"}
     assert not one.create("a/b", b"ours")
