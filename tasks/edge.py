@@ -5,10 +5,12 @@ Knows nothing of what a stage does; a stage is a function from a run and a job t
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import socket
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -22,11 +24,11 @@ from storage.artifacts import DamagedArtifactError, Record, load_record
 from storage.broker_state import BrokerState, Failure
 from storage.connection import BROKER_AWAY, connect
 from storage.dead_letters import bury
-from storage.run_record import Run, open_run
-from storage.store import is_below, open_store
+from storage.run_record import Run
 from tasks.hand_over import hand_over, run_again
 from tasks.isolation import Isolation
 from tasks.message import JobMessage, MessageError, WireError, read_message
+from tasks.open_job import PermissionRefusedError, UnknownJobError, open_job
 from tasks.settings import DeliverySettings, Permissions
 
 log = logging.getLogger(__name__)
@@ -43,14 +45,6 @@ class PoisonJobError(OrchestrateError):
     """A job's workers died while they ran it, more often than chance: look into its prompts."""
 
 
-class PermissionRefusedError(OrchestrateError):
-    """A run asks for what this worker was not started to do."""
-
-
-class UnknownJobError(OrchestrateError):
-    """A message names a run or a job that is not there: nothing was done."""
-
-
 @dataclass(frozen=True)
 class Edge:
     """What every task of one worker process shares."""
@@ -60,6 +54,8 @@ class Edge:
     delivery: DeliverySettings = field(default_factory=DeliverySettings)
     permissions: Permissions = field(default_factory=Permissions)
     isolation: Isolation = field(default_factory=Isolation)
+    # (run id, job) that went back while the broker could not be told
+    _untold: deque[tuple[str, str]] = field(default_factory=deque)
 
     def carry(self, stage: Stage, fields: Mapping[str, object]) -> str:
         """Run one job's stage unless its artifact exists; returns a line for Flower.
@@ -85,41 +81,17 @@ class Edge:
             raise Reject(str(error), requeue=True) from error
 
     def _carry_message(self, stage: Stage, message: JobMessage) -> str:
+        self._tell()
         state = BrokerState(self._redis, message.run_id)
         if state.is_cancelled():
             return f"{message.job}: the run was cancelled"
         try:
             message.check_wire()
-            run, job = self._open(message)
+            run, job = open_job(message, self.permissions)
         except (WireError, PermissionRefusedError, UnknownJobError) as error:
             _record_failure(state, message.job[:80], error)
             raise Reject(f"refused: {error}", requeue=False) from error
         return self._carry(stage, run, job, state)
-
-    def _open(self, message: JobMessage) -> tuple[Run, Job]:
-        folder = self.permissions.only_runs_below
-        if folder is not None and not is_below(message.run_url, folder):
-            raise PermissionRefusedError(
-                f"this worker opens runs below {folder} only, not {message.run_url[:200]}: start "
-                "the run there, or the worker with another ORCHESTRATE_ONLY_RUNS_BELOW"
-            )
-        try:
-            run = open_run(open_store(message.run_url))
-            job = run.plan.parse_job(message.job)
-        except OrchestrateError as error:
-            raise UnknownJobError(f"on {socket.gethostname()}: {error}") from error
-        except KeyError as error:
-            raise UnknownJobError(
-                f"job {message.job[:80]} is not in the plan of {message.run_url[:200]}"
-            ) from error
-        if run.run_id != message.run_id:
-            raise UnknownJobError(f"{message.run_url[:200]} holds run {run.run_id}, not this one")
-        if run.spec.model.trust_remote_code and not self.permissions.allow_remote_code:
-            raise PermissionRefusedError(
-                f"the run trusts the code of {run.spec.model.model_id}, this worker does not: "
-                "start it with ORCHESTRATE_ALLOW_REMOTE_CODE=1 if you do"
-            )
-        return run.of(job), job
 
     def _carry(self, stage: Stage, run: Run, job: Job, state: BrokerState) -> str:
         started = time.monotonic()
@@ -172,6 +144,20 @@ class Edge:
             except Reject:
                 state.hand_back(job.key)
                 raise
+            except BROKER_AWAY:
+                self._untold.append((run.run_id, job.key))
+                raise
+
+    def _tell(self) -> None:
+        """Take back the beginnings of jobs that went back while the broker was away: no deaths."""
+        with contextlib.suppress(IndexError):
+            while True:
+                one = self._untold.popleft()
+                try:
+                    BrokerState(self._redis, one[0]).hand_back(one[1])
+                except BROKER_AWAY:
+                    self._untold.append(one)
+                    raise
 
     def _give_up(self, run: Run, job: Job, state: BrokerState) -> PoisonJobError:
         error = PoisonJobError(

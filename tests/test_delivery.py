@@ -6,12 +6,14 @@ import json
 import ssl
 import threading
 import time
+import types
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import redis
 from celery.exceptions import Reject
+from celery.worker import state as worker_state
 
 from orchestrator.errors import UsageError
 from orchestrator.plan import Job
@@ -131,6 +133,23 @@ def test_a_job_handed_back_is_not_counted_as_a_death(
     assert BrokerState(client, run.run_id).n_begun("probe") == 0
 
 
+def test_a_job_that_lost_the_broker_is_not_counted_as_a_death(
+    tmp_path: Path, broker_url: str, client: redis.Redis
+) -> None:
+    run, edge = make_run(tmp_path / "run"), edge_for(broker_url)
+
+    def cut_off(_run: Run, _job: Job) -> Record:
+        raise redis.ConnectionError("Connection closed by server.")
+
+    for _ in range(2):
+        with pytest.raises(Reject):
+            edge.carry(cut_off, message_of(run))
+    n_before_the_third = BrokerState(client, run.run_id).n_begun("probe")
+
+    assert n_before_the_third == 1  # the last one is told with the next job
+    assert edge.carry(do_it, message_of(run)) == "probe: did it"
+
+
 @pytest.mark.parametrize("allowed", [True, False])
 def test_a_models_own_code_runs_only_where_the_worker_was_told_so(
     tmp_path: Path, broker_url: str, client: redis.Redis, allowed: bool
@@ -168,6 +187,41 @@ def test_a_message_of_another_version_fails_its_run_once_and_is_not_sent_again(
     assert refusal.value.requeue is False
     assert [(f.error, f.fatal) for f in state.failures()] == [(WireError.__name__, True)]
     assert state.outstanding() == set()
+
+
+def test_closing_what_is_left_of_a_lost_connection_is_no_fault_of_the_program(
+    broker_url: str, client: redis.Redis
+) -> None:
+    app = make_app(broker_url)
+    app.send_task("gpu.generate", kwargs={})
+    connection = app.connection()
+    channel = connection.default_channel
+    taken = channel.basic_get("gpu")
+    connection.transport.client = None  # what is left when the broker goes while it is closed
+
+    # another error than a connection's would end the worker
+    with pytest.raises(connection.connection_errors):
+        channel.close()
+    with pytest.raises(connection.connection_errors):
+        taken.ack()
+
+
+def test_a_lost_connection_gives_back_what_nobody_runs_and_nothing_else(
+    broker_url: str, client: redis.Redis
+) -> None:
+    app = make_app(broker_url)
+    for name in ("runs here", "waits here"):
+        app.send_task("gpu.generate", kwargs={"job": name})
+    with app.connection() as connection, connection.channel() as channel:
+        taken = [channel.basic_get("gpu") for _ in range(2)]
+        running = types.SimpleNamespace(id="1", message=taken[0])
+        worker_state.requests["1"] = running
+
+        channel.qos.restore_unacked_once()
+        worker_state.requests.clear()
+
+        assert client.llen("gpu") == 1
+        assert [t.decode() for t in client.hkeys("unacked")] == [taken[0].delivery_tag]
 
 
 def test_while_the_broker_is_away_the_job_goes_back() -> None:

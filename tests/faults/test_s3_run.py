@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from storage.embedded_redis import embedded_redis
+from tests.faults.conftest import Note
 from tests.faults.fleet import Fleet, wait_until
 from tests.fleet import by_text, run_command
 from tests.http_judge import http_judge
@@ -26,7 +27,13 @@ N_SAMPLES = 2 * 2 * 2 * 3
 FINISHED = 3
 
 
-def test_a_run_on_s3_with_two_writers_equals_the_run_in_a_folder(tmp_path: Path) -> None:
+def test_a_run_on_s3_with_two_writers_equals_the_run_in_a_folder(
+    tmp_path: Path, note: Note
+) -> None:
+    """An object store holds a run as a folder does, also with several writers.
+
+    The same run on a local S3 server (moto) and in a folder, two GPU workers each.
+    """
     model = save_tiny_model(tmp_path / "model", "llama")
     with s3_bucket() as bucket, http_judge(by_text) as judge, embedded_redis() as url:
         fleet = Fleet(url, tmp_path / "logs")
@@ -61,3 +68,4 @@ def test_a_run_on_s3_with_two_writers_equals_the_run_in_a_folder(tmp_path: Path)
     assert list(stored["response"]) == list(local["response"])
     reference = load_vectors(ours).tensor
     assert torch.linalg.norm(vector - reference) <= 1e-5 * reference.norm()
+    note("seen", f"the same {N_SAMPLES} samples and vectors")
