@@ -9,6 +9,7 @@ import socket
 
 from orchestrator.errors import OrchestrateError
 from orchestrator.plan import Job
+from storage.judgements import judge_of
 from storage.run_record import Run, open_run
 from storage.store import is_below, open_store
 from tasks.message import JobMessage
@@ -50,4 +51,16 @@ def open_job(message: JobMessage, permissions: Permissions) -> tuple[Run, Job]:
             f"the run trusts the code of {run.spec.model.model_id}, this worker does not: "
             "start it with ORCHESTRATE_ALLOW_REMOTE_CODE=1 if you do"
         )
+    _check_judge(run.of(job), job, permissions)
     return run.of(job), job
+
+
+def _check_judge(run: Run, job: Job, permissions: Permissions) -> None:
+    if not permissions.only_judges_at or job.stage not in ("probe", "judge"):
+        return
+    url = judge_of(run, job).url
+    if url not in ("embedded", *permissions.only_judges_at):
+        raise PermissionRefusedError(
+            f"this worker asks judges at {', '.join(permissions.only_judges_at)} only, not {url}: "
+            "start it with another ORCHESTRATE_ONLY_JUDGES_AT if its key may go there"
+        )

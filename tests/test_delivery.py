@@ -34,6 +34,7 @@ from tasks.message import JobMessage, MessageError, WireError, read_message
 from tasks.settings import DeliverySettings, Permissions, delivery_settings, permissions
 
 PROBE = Job("probe")
+JUDGE_URL = "http://127.0.0.1:1/v1"
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,7 @@ def make_run(folder: Path, *, trust_remote_code: bool = False) -> Run:
     spec = RunSpec(
         traits=(trait,),
         model=ModelSpec(model_id="x", trust_remote_code=trust_remote_code),
-        judge=JudgeSpec(model="x"),
+        judge=JudgeSpec(model="x", url=JUDGE_URL),
     )
     store = open_store(str(folder))
     definitions = {"refusal": definition}
@@ -174,6 +175,17 @@ def test_a_run_elsewhere_is_refused_by_a_worker_that_opens_one_folder(
         edge.carry(do_it, message_of(run))
 
 
+def test_a_judges_key_goes_only_where_the_worker_was_told_it_may(
+    tmp_path: Path, broker_url: str, client: redis.Redis
+) -> None:
+    run = make_run(tmp_path / "run")
+    theirs, ours = (Permissions(only_judges_at=(url,)) for url in ("https://x/v1", JUDGE_URL))
+
+    with pytest.raises(Reject, match="ORCHESTRATE_ONLY_JUDGES_AT"):
+        edge_for(broker_url, theirs).carry(do_it, message_of(run))
+    assert edge_for(broker_url, ours).carry(do_it, message_of(run)) == "probe: did it"
+
+
 def test_a_message_of_another_version_fails_its_run_once_and_is_not_sent_again(
     tmp_path: Path, broker_url: str, client: redis.Redis
 ) -> None:
@@ -275,7 +287,11 @@ def test_settings_come_from_the_environment_and_are_checked() -> None:
 
     assert found == DeliverySettings(2.5, 7)
     assert delivery_settings({}) == DeliverySettings(30.0, 5)
-    assert permissions({}) == Permissions(None, False)
+    assert permissions({}) == Permissions(None, (), False)
+    assert permissions({"ORCHESTRATE_ONLY_JUDGES_AT": "https://a, https://b"}).only_judges_at == (
+        "https://a",
+        "https://b",
+    )
     for wrong in ("0", "-1", "soon", "inf", "nan"):
         with pytest.raises(UsageError, match="VISIBILITY_TIMEOUT"):
             delivery_settings({"ORCHESTRATE_VISIBILITY_TIMEOUT": wrong})

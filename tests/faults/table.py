@@ -52,9 +52,11 @@ def row(*cells: str) -> str:
     return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
 
 
-def replaced(text: str, name: str, lines: list[str]) -> str:
-    """The text with the lines between the marks of that name."""
-    begin, end = f"<!-- {name}: written by tests/faults/table.py -->", f"<!-- end of {name} -->"
+def replaced(text: str, name: str, lines: list[str], *, by: str = "table.py") -> str:
+    """The text with the lines between the marks of that name; raises ValueError without marks."""
+    begin, end = f"<!-- {name}: written by tests/faults/{by} -->", f"<!-- end of {name} -->"
+    if begin not in text or end not in text:
+        raise ValueError(f"the page has no marks {begin} and {end}")
     before, _, rest = text.partition(begin)
     _, _, after = rest.partition(end)
     return "\n".join([before + begin, *lines, end + after])
