@@ -18,6 +18,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from orchestrator.errors import StoreError
+from storage.connection import without_password
 
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
@@ -50,7 +51,16 @@ class Store(Protocol):
 
 
 def open_store(url: str) -> Store:
-    """The store of an fsspec URL or a local path; creates nothing yet."""
+    """The store of an fsspec URL or a local path; creates nothing yet.
+
+    Raises StoreError for what is no such place, and for a URL with a password in it: messages and
+    logs hold the URL.
+    """
+    if without_password(url) != url:
+        raise StoreError(
+            f"{without_password(url)} was given with a user or password: leave them out, "
+            "credentials of a storage come from its own environment variables or files"
+        )
     try:
         # other hosts write here too: what was listed a while ago is no answer
         fs, root = fsspec.core.url_to_fs(url, use_listings_cache=False)

@@ -20,11 +20,11 @@ from celery.exceptions import Reject
 
 from orchestrator.errors import OrchestrateError
 from orchestrator.plan import Job
-from storage.artifacts import DamagedArtifactError, Record, load_record
+from storage.artifacts import DamagedArtifactError, Record, load_record, set_aside
 from storage.broker_state import BrokerState, Failure
 from storage.connection import BROKER_AWAY, connect
 from storage.dead_letters import bury
-from storage.run_record import Run
+from storage.run_record import Run, open_run
 from tasks.hand_over import hand_over, run_again
 from tasks.isolation import Isolation
 from tasks.message import JobMessage, MessageError, WireError, read_message
@@ -101,12 +101,16 @@ class Edge:
                 outcome = "was done already"
             except KeyError:
                 record = self._run_stage(stage, run, job, state)
+                _check_still_there(run, job)
                 outcome = str(record.info.get("summary", "done"))
         except DamagedArtifactError as error:
             log.warning("%s; its job runs again.", error, extra={"event": "damaged"})
             damaged = run.plan.parse_job(error.job)
             run_again(self.app, state, run, damaged=damaged, wanted_by=job)
             return f"{job.key}: waits, {error.job} was damaged and runs again"
+        except UnknownJobError as error:
+            log.error("Refused: %s.", error, extra={"event": "run_replaced", "job": job.key})
+            raise Reject(f"refused: {error}", requeue=False) from error
         except (Reject, *BROKER_AWAY):
             # handed back to the queue: another worker takes it
             raise
@@ -174,6 +178,17 @@ class Edge:
     @functools.cached_property
     def _redis(self) -> redis.Redis:
         return connect(self.broker_url)
+
+
+def _check_still_there(run: Run, job: Job) -> None:
+    """Take a job's artifact away again when another run has begun in its folder meanwhile."""
+    try:
+        now = open_run(run.store).run_id
+    except OrchestrateError as error:
+        raise UnknownJobError(f"the run of {job.key} went away meanwhile: {error}") from error
+    if now != run.run_id:
+        set_aside(run.store, job)
+        raise UnknownJobError(f"{run.store.url} has become run {now} while {job.key} was done")
 
 
 def _record_failure(state: BrokerState, job: str, error: Exception) -> None:

@@ -18,7 +18,7 @@ from celery.worker import state as worker_state
 from orchestrator.errors import UsageError
 from orchestrator.plan import Job
 from orchestrator.run_spec import JudgeSpec, ModelSpec, RunSpec, TraitRef
-from storage.artifacts import Record, publish
+from storage.artifacts import Record, done_jobs, publish
 from storage.broker_state import BrokerState, jobs_on_queues
 from storage.connection import tls_options, without_password
 from storage.dead_letters import dead_letters, revive
@@ -50,7 +50,7 @@ def client(broker_url: str) -> Iterator[redis.Redis]:
         yield found
 
 
-def make_run(folder: Path, *, trust_remote_code: bool = False) -> Run:
+def make_run(folder: Path, *, trust_remote_code: bool = False, run_id: str = "r1") -> Run:
     definition = load_trait("refusal")
     trait = TraitRef(
         name="refusal", fingerprint=definition.fingerprint(), n_instructions=1, n_questions=1
@@ -62,7 +62,7 @@ def make_run(folder: Path, *, trust_remote_code: bool = False) -> Run:
     )
     store = open_store(str(folder))
     definitions = {"refusal": definition}
-    return create_run(store, spec, run_id="r1", definitions=definitions, provenance={})
+    return create_run(store, spec, run_id=run_id, definitions=definitions, provenance={})
 
 
 def message_of(run: Run, job: str = "probe") -> dict[str, object]:
@@ -99,6 +99,23 @@ def test_what_a_done_job_makes_ready_is_sent_once(
     assert sorted(sent) == ["refusal/generate/negative-000", "refusal/generate/positive-000"]
     assert jobs_on_queues(client, QUEUES, run.run_id) == set(sent)
     assert jobs_on_queues(client, QUEUES, "another run") == set()
+
+
+def test_the_artifact_of_a_run_that_was_replaced_meanwhile_is_taken_away(
+    tmp_path: Path, broker_url: str, client: redis.Redis
+) -> None:
+    run, edge = make_run(tmp_path / "run"), edge_for(broker_url)
+
+    def too_late(run: Run, job: Job) -> Record:
+        run.store.delete("run.json")
+        make_run(tmp_path / "run", run_id="r2")
+        return do_it(run, job)
+
+    with pytest.raises(Reject, match="has become run r2"):
+        edge.carry(too_late, message_of(run))
+
+    assert done_jobs(run.store, ["refusal"]) == set()
+    assert client.llen("gpu") == 0
 
 
 def test_a_job_that_never_ends_is_given_up_and_can_be_revived(
