@@ -31,6 +31,7 @@ GPU = ("gpu", "--device", "cpu", "--pinned", "cpu")
 IN_FLIGHT = 3
 GENERATE, JUDGE, REDUCE = "/generate/", "/judge/", "/reduce"
 STAGES = {"gpu": GENERATE, "judge": JUDGE, "reduce": REDUCE}
+NAMES = {"gpu": "GPU", "judge": "judge", "reduce": "reduce"}
 # How long a job has been under way when the fault hits; a reduce takes less than a second.
 MOMENT_S = {GENERATE: 0.3, JUDGE: 0.1, REDUCE: 0.05}
 # A judge that takes a moment, so that a fault can hit in the middle of a shard.
@@ -122,7 +123,7 @@ def test_a_worker_is_ended_in_the_middle_of_a_job(
         scene.fleet.kill(name, number)
 
         assert run.finish(process) == FINISHED
-    run.check(f"{number.name} of a {kind} worker", at_most=IN_FLIGHT)
+    run.check(f"{number.name} of a {NAMES[kind]} worker", at_most=IN_FLIGHT)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "terminated"])
