@@ -124,8 +124,8 @@ def finish(run: Run, broker_url: str | None, *, wait_s: float, detach: bool, as_
             driver.broker_patience_s = PRIVATE_BROKER_PATIENCE_S
         if broker_url and not detach:
             _require_workers(driver, wait_s)
-        open_meter(run, url)
-        driver.start()
+        driver.patiently(lambda: open_meter(run, url))
+        driver.patiently(driver.start)
         if detach:
             console.print(f"Sent. Follow it with: orchestrate status {_name(run)}", highlight=False)
             return
@@ -145,7 +145,7 @@ def _fleet(run: Run, broker_url: str | None) -> Iterator[tuple[str, Callable[[],
 
 
 def _require_workers(driver: Driver, wait_s: float) -> None:
-    missing = missing_workers(driver.app, wait_s=wait_s)
+    missing = driver.patiently(lambda: missing_workers(driver.app, wait_s=wait_s))
     if missing:
         raise BrokerError(
             f"no worker listens on {', '.join(missing)} after {wait_s:.0f} s: start one with "
