@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
-from orchestrator.plan import Job, Plan, Stage
+from orchestrator.plan import Plan, Stage
+from orchestrator.readiness import is_finished, is_needed
 from orchestrator.run_spec import TraitRef
 
 
@@ -25,6 +26,7 @@ class TraitCount:
     generate: StageCount
     judge: StageCount
     is_reduced: bool
+    is_finished: bool
 
 
 def trait_counts(plan: Plan, done: AbstractSet[str]) -> list[TraitCount]:
@@ -34,7 +36,8 @@ def trait_counts(plan: Plan, done: AbstractSet[str]) -> list[TraitCount]:
             trait.name,
             _stage(plan, trait, "generate", done),
             _stage(plan, trait, "judge", done),
-            Job("reduce", trait.name).key in done,
+            plan.reduce_job(trait.name).key in done,
+            is_finished(plan, trait, done),
         )
         for trait in plan.spec.traits
     ]
@@ -47,5 +50,8 @@ def total(counts: list[TraitCount], stage: Stage) -> StageCount:
 
 
 def _stage(plan: Plan, trait: TraitRef, stage: Stage, done: AbstractSet[str]) -> StageCount:
-    n_done = sum(plan.n_samples_of(job) for job in plan.shard_jobs(trait, stage) if job.key in done)
-    return StageCount(n_done, plan.n_samples(trait))
+    jobs = [job for job in plan.stage_jobs(trait, stage) if is_needed(plan, job, done)]
+    return StageCount(
+        sum(plan.n_samples_of(job) for job in jobs if job.key in done),
+        sum(plan.n_samples_of(job) for job in jobs),
+    )

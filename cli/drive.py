@@ -148,12 +148,16 @@ class Driver:
         return failures if failures and not self.state.outstanding() else None
 
     def _set_broken_results_aside(self) -> None:
-        """Have a trait assembled again whose results are not what was written."""
+        """Have a trait assembled again whose results are not what was written, and tested again
+        what is assembled again."""
+        plan, done = self.run.plan, self._done_jobs()
         for trait in self.run.spec.traits:
             found = broken(self.run.store, f"traits/{trait.name}")
             if found:
                 log.warning("%s: not what was written; assembled again.", ", ".join(found))
-                set_aside(self.run.store, self.run.plan.reduce_job(trait.name))
+                set_aside(self.run.store, plan.reduce_job(trait.name))
+            if found or plan.reduce_job(trait.name).key not in done:
+                set_aside(self.run.store, plan.verify_job(trait.name))
 
     def _done_jobs(self) -> set[str]:
         return done_jobs(

@@ -56,7 +56,7 @@ class Progress:
         """`read_spent` says what the judge has cost so far, in words, or nothing."""
         self._console, self._plan, self._read_metrics = console, plan, read_metrics
         self._read_spent = read_spent
-        self._rates, self._verdicts = Rates(), dict[str, str]()
+        self._rates, self._verdicts, self._finished = Rates(), dict[str, str](), set[str]()
         self._live: Live | None = None
         self._next_line = time.monotonic() + PLAIN_EVERY_S
 
@@ -73,8 +73,13 @@ class Progress:
         """See cli.drive.View."""
         counts = trait_counts(self._plan, done)
         for count in counts:
+            if count.is_finished and count.trait not in self._finished:
+                self._finished.add(count.trait)
+                self._verdicts.pop(count.trait, None)
             if count.is_reduced and count.trait not in self._verdicts:
-                self._verdicts[count.trait] = self._read_metrics(count.trait)["verdict"]
+                verdict = styled_verdict(self._read_metrics(count.trait)["verdict"])
+                note = "" if count.is_finished else " (not yet checked)"
+                self._verdicts[count.trait] = verdict + note
         rates = self._rates.note(counts)
         if self._live is not None:
             self._live.update(self._table(counts, rates, failures))
@@ -93,9 +98,7 @@ class Progress:
             table.add_column(heading)
         for count in counts:
             verdict = self._verdicts.get(count.trait, "")
-            table.add_row(
-                count.trait, *_bar(count.generate), *_bar(count.judge), styled_verdict(verdict)
-            )
+            table.add_row(count.trait, *_bar(count.generate), *_bar(count.judge), verdict)
         return table
 
 
@@ -117,7 +120,7 @@ def _line(
     counts: list[TraitCount], rates: tuple[float, float], failures: list[Failure], spent: str
 ) -> str:
     generated, judged = total(counts, "generate"), total(counts, "judge")
-    finished = sum(count.is_reduced for count in counts)
+    finished = sum(count.is_finished for count in counts)
     parts = [
         f"generated {generated.done}/{generated.total} ({rates[0]:.1f}/s)",
         f"judged {judged.done}/{judged.total} ({rates[1]:.1f}/s)",

@@ -102,7 +102,7 @@ def _table(snapshot: dict[str, Any]) -> Table:
         table.add_column(heading)
     for one in snapshot["traits"]:
         counts = [f"{one[s]['done']}/{one[s]['total']}" for s in ("generate", "judge")]
-        reduced = "done" if one["is_reduced"] else "waits"
+        reduced = "done" if one["is_finished"] else "to check" if one["is_reduced"] else "waits"
         table.add_row(one["trait"], *counts, reduced, styled_verdict(one["verdict"] or ""))
     return table
 
@@ -118,5 +118,5 @@ def _list_runs(runs_dir: str, *, as_json: bool) -> None:
     for name in names:
         run = open_run(store.at(name))
         counts = trait_counts(run.plan, done_jobs(run.store, [t.name for t in run.spec.traits]))
-        finished = sum(count.is_reduced for count in counts)
+        finished = sum(count.is_finished for count in counts)
         click.echo(f"{name}  {finished}/{len(counts)} traits  {run.spec.model.model_id}")

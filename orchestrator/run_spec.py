@@ -21,6 +21,11 @@ POSITIONS = ("response_avg", "prompt_avg", "prompt_last")
 SHARD_SAMPLES = 100
 
 
+# A direction this sure moves little with what is left: cos 10 degrees is 0.985, and the samples so
+# far are part of the whole.
+CONVERGED_DEGREES = 10.0
+
+
 class Frozen(BaseModel):
     """A value that cannot change and refuses fields it does not know."""
 
@@ -75,6 +80,17 @@ class FilterSpec(Frozen):
     pairing: Literal["unpaired", "paired"] = "unpaired"
 
 
+class ChecksSpec(Frozen):
+    """How the vectors are tested; 0 leaves a test out.
+
+    evaluation: responses to each evaluation question with the positive, the negative and no
+    instruction. causal: responses at each strength of the dose-response that is reported.
+    """
+
+    evaluation: int = Field(default=2, ge=0)
+    causal: int = Field(default=12, ge=0)
+
+
 class TraitRef(Frozen):
     """A trait of the run and the fingerprint of the definition it was planned with."""
 
@@ -82,6 +98,7 @@ class TraitRef(Frozen):
     fingerprint: str
     n_instructions: int = Field(ge=1)
     n_questions: int = Field(ge=1)
+    n_eval_questions: int = Field(default=0, ge=0)
 
 
 class RunSpec(Frozen):
@@ -95,6 +112,9 @@ class RunSpec(Frozen):
     seed: int = 0
     filter: FilterSpec = FilterSpec()
     methods: tuple[str, ...] = ("mean_diff",)
+    checks: ChecksSpec = ChecksSpec()
+    until: Literal["all", "converged"] = "all"
+    converged_degrees: float = Field(default=CONVERGED_DEGREES, gt=0, lt=90)
     shard_samples: int = Field(default=SHARD_SAMPLES, ge=1)
 
     def digest(self) -> str:

@@ -111,9 +111,10 @@ def done_jobs(store: Store, traits: Iterable[str], *, judgement: str | None = No
 def _is_record(relative: str) -> bool:
     parts = relative.split("/")
     if len(parts) == 2:
-        return parts[1].removesuffix(".json").partition("@")[0] == "reduce"
+        return parts[1].removesuffix(".json").partition("@")[0] in ("reduce", "verify")
     stage = parts[1].partition("@")[0]
-    return len(parts) == 3 and stage in ("generate", "judge") and parts[2].count(".") == 1
+    is_stage = stage in ("generate", "judge", "converge")
+    return len(parts) == 3 and is_stage and parts[2].count(".") == 1
 
 
 def _encode(record: Record) -> bytes:

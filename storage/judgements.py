@@ -91,7 +91,7 @@ def effective_verdicts(run: Run, job: Job) -> dict[tuple[str, str], Verdict]:
 
 def base_job(job: Job, judgement: Judgement) -> Job:
     """The same shard's job in the judgement that this one is based on."""
-    return Job("judge", job.trait, job.polarity, job.shard, judgement.based_on)
+    return Job("judge", job.trait, job.part, job.shard, judgement.based_on)
 
 
 def _key(name: str) -> str:

@@ -14,7 +14,7 @@ from storage.store import Store
 
 NAME = "seal.json"
 MEND = "run the same extract command again to assemble it anew"
-_FILES = ("responses.parquet", "metrics.json")
+_FILES = ("responses.parquet", "evaluation.parquet", "steering.parquet", "metrics.json")
 _FOLDERS = ("responses", "vectors")
 
 

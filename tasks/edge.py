@@ -20,6 +20,7 @@ from celery.exceptions import Reject
 
 from orchestrator.errors import OrchestrateError
 from orchestrator.plan import Job
+from orchestrator.readiness import is_needed
 from storage.artifacts import DamagedArtifactError, Record, load_record, set_aside
 from storage.broker_state import BrokerState, Failure
 from storage.connection import BROKER_AWAY, connect
@@ -95,6 +96,9 @@ class Edge:
 
     def _carry(self, stage: Stage, run: Run, job: Job, state: BrokerState) -> str:
         started = time.monotonic()
+        if run.spec.until == "converged" and not is_needed(run.plan, job, state.done()):
+            state.release([job.key])
+            return f"{job.key}: not needed any more, the trait has enough"
         try:
             try:
                 load_record(run.store, job)

@@ -9,8 +9,8 @@ from kombu.exceptions import OperationalError
 
 from orchestrator.errors import BrokerError
 from orchestrator.plan import Job
-from orchestrator.readiness import followers, is_ready
-from storage.artifacts import set_aside
+from orchestrator.readiness import followers, is_ready, stop_mark
+from storage.artifacts import record_key, set_aside
 from storage.broker_state import BrokerState
 from storage.run_record import Run
 from tasks.app import TASK_NAMES
@@ -48,12 +48,20 @@ def send(app: Celery, run: Run, job: Job) -> None:
 
 def hand_over(app: Celery, state: BrokerState, run: Run, *, done: Job) -> None:
     """Note that a job is done and send whatever that makes ready."""
-    state.mark_done([done.key])
+    state.mark_done([done.key, *_marks(run, done)])
     # what follows a probe depends on what is generated already, which a rejudging finds all done
     next_jobs = followers(run.plan, done) if done.trait is not None else list(run.plan.jobs())
     if next_jobs:
         known = state.done()
         submit(app, state, run, jobs=[j for j in next_jobs if is_ready(run.plan, j, known)])
+
+
+def _marks(run: Run, done: Job) -> list[str]:
+    """The stop mark that a look at a trait may have left."""
+    if done.stage != "converge" or done.trait is None or done.shard is None:
+        return []
+    mark = stop_mark(run.spec.trait(done.trait), done.shard)
+    return [mark.key] if run.store.exists(record_key(mark)) else []
 
 
 def run_again(app: Celery, state: BrokerState, run: Run, *, damaged: Job, wanted_by: Job) -> None:

@@ -24,6 +24,9 @@ from kombu.utils.json import dumps
 
 from tasks.envelope import envelope_fault
 
+# Celery's, where Flower and our own screens listen.
+EVENT_QUEUES = "celeryev."
+
 log = logging.getLogger(__name__)
 
 
@@ -104,8 +107,9 @@ class LeasedTransport(Transport):  # type: ignore[misc]
     Channel = LeasedChannel
 
     def _deliver(self, message: Any, queue: str) -> None:
-        # answers to remote control come on queues of their own kind
-        fault = "" if queue.endswith(".pidbox") else envelope_fault(message)
+        # remote control and events come on queues of their own kinds
+        is_ours = not queue.endswith(".pidbox") and not queue.startswith(EVENT_QUEUES)
+        fault = envelope_fault(message) if is_ours else ""
         if fault:
             _refuse(fault)
         else:

@@ -93,9 +93,13 @@ def _register(app: Celery, settings: WorkerSettings) -> Callable[[], None]:
         _task(app, edge, "probe", lambda run, job: probe(run, job, judges=judges))
         _task(app, edge, "judge", lambda run, job: judge(run, job, judges=judges))
         return judges.close
+    from tasks.converge import converge
     from tasks.reduce import reduce
+    from tasks.verify import verify
 
+    _task(app, edge, "converge", converge)
     _task(app, edge, "reduce", reduce)
+    _task(app, edge, "verify", verify)
     return lambda: None
 
 
