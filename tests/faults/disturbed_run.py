@@ -21,7 +21,11 @@ from tests.fleet import clean_environment
 from tests.http_judge import HttpJudge
 from traitlens import load_vectors
 
-SHAPE = ["--traits", "refusal", "--instructions", "2", "--questions", "4", "--rollouts", "3"]
+SHAPE = [
+    *("--traits", "refusal", "--instructions", "2", "--questions", "4", "--rollouts", "3"),
+    # the checks are further samples on the same path
+    *("--evaluation", "0", "--causal", "0"),
+]
 N_SAMPLES = 2 * 2 * 4 * 3
 SHARD = 6
 N_SHARDS = N_SAMPLES // SHARD

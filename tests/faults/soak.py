@@ -38,7 +38,7 @@ from traitlens import load_vectors
 SETTINGS = {"ORCHESTRATE_VISIBILITY_TIMEOUT": "5", "ORCHESTRATE_MAX_DEATHS": "20"}
 EVERY_S = (5.0, 15.0)
 FINISHED = (0, 3)
-RUN = ["extract", "--traits", "refusal", "--rollouts", "10", "--json"]
+RUN = ["extract", "--traits", "refusal", "--rollouts", "10", "--causal", "0", "--json"]
 
 
 @dataclass

@@ -39,6 +39,7 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
     model = save_tiny_model(folder / "model", "llama")
     with http_judge(by_text) as judge:
         size = ["--traits", "refusal", "--instructions", "2", "--questions", "2", "--rollouts", "3"]
+        size += ["--evaluation", "1", "--causal", "1"]
         where = ["--judge-url", judge.url, "--judge-model", "test", "--runs-dir", str(folder / "r")]
         yield [
             "extract", *size, "--model", model, *where, "--max-new-tokens", "12",

@@ -23,6 +23,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
 
 GPU = ("gpu", "--device", "cpu", "--pinned", "cpu")
 SIZE = ["--traits", "refusal", "--instructions", "2", "--questions", "2", "--rollouts", "3"]
+SIZE += ["--evaluation", "1", "--causal", "0"]
 N_SAMPLES = 2 * 2 * 2 * 3
 FINISHED = 3
 
