@@ -14,6 +14,7 @@ from rich.table import Table
 
 from cli.counts import trait_counts
 from cli.judge_meter import judge_snapshot, snapshot_text
+from cli.pause import unpause
 from cli.progress import styled_verdict
 from cli.run_options import run_store
 from cli.settings import broker_option, json_option, required_broker, runs_dir_option
@@ -21,6 +22,7 @@ from orchestrator.errors import UsageError
 from storage.artifacts import done_jobs
 from storage.broker_state import broker_state, queue_lengths
 from storage.connection import connect
+from storage.fleet import has_run, put_run
 from storage.run_record import Run, open_run
 from storage.store import open_store
 from storage.trait_results import read_metrics
@@ -68,7 +70,11 @@ def status(
 def cancel(run: str, runs_dir: str, broker_url: str | None) -> None:
     """Stop a run on the fleet; what is done is kept and `resume` continues it."""
     recorded = open_run(run_store(runs_dir, run))
-    broker_state(required_broker(broker_url), recorded.run_id).cancel()
+    state = broker_state(required_broker(broker_url), recorded.run_id)
+    state.cancel()
+    unpause(recorded, priority=None)  # a paused run's jobs are dropped too
+    if has_run(state.client, recorded.run_id):
+        put_run(state.client, recorded)
     click.echo(f"Cancelled; workers drop what is queued. Continue with: orchestrate resume {run}")
 
 

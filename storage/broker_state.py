@@ -35,9 +35,18 @@ class BrokerState:
     def __init__(self, client: redis.Redis, run_id: str) -> None:
         self._redis, self._prefix = client, f"orchestrate:{run_id}"
 
+    @property
+    def client(self) -> redis.Redis:
+        """The connection, for what else of the run lies on the broker."""
+        return self._redis
+
     def outstanding(self) -> set[str]:
         """Jobs that were sent and are neither done nor failed."""
         return _texts(self._redis.smembers(self._key("outstanding")))
+
+    def is_idle(self) -> bool:
+        """Whether none of its jobs is out."""
+        return not self._redis.exists(self._key("outstanding"))
 
     def claim(self, job: str) -> bool:
         """Mark a job as sent; False when it was out already."""

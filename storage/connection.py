@@ -33,6 +33,12 @@ def connect(url: str) -> redis.Redis:
     return client
 
 
+def server_time(client: redis.Redis) -> float:
+    """Seconds since 1970 by the server's clock, the one that all machines share."""
+    seconds, micros = client.time()  # type: ignore[misc]
+    return float(seconds) + float(micros) / 1e6
+
+
 def without_password(url: str) -> str:
     """The URL as it may be printed."""
     scheme, separator, rest = url.partition("://")

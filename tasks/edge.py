@@ -28,6 +28,7 @@ from tasks.hand_over import hand_over, run_again
 from tasks.isolation import Isolation
 from tasks.message import JobMessage, MessageError, WireError, read_message
 from tasks.settings import DeliverySettings, Permissions
+from tasks.work_log import WorkLog
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +61,7 @@ class Edge:
     delivery: DeliverySettings = field(default_factory=DeliverySettings)
     permissions: Permissions = field(default_factory=Permissions)
     isolation: Isolation = field(default_factory=Isolation)
+    work: WorkLog = field(default_factory=WorkLog)
 
     def carry(self, stage: Stage, fields: Mapping[str, object]) -> str:
         """Run one job's stage unless its artifact exists; returns a line for Flower.
@@ -168,7 +170,10 @@ class Edge:
             log.info("Begins %s.", job.key, extra={"event": "job_begun", "job": job.key})
             state.begin(job.key)
             try:
-                return stage(run, job)
+                with self.work.doing(run.name, job.key):
+                    record = stage(run, job)
+                self.work.note(record.info)
+                return record
             except Reject:
                 state.hand_back(job.key)
                 raise

@@ -12,8 +12,9 @@ from orchestrator.plan import Job
 from orchestrator.readiness import followers, is_ready
 from storage.artifacts import set_aside
 from storage.broker_state import BrokerState
+from storage.fleet import forget_run, has_run, put_run, queue_of
 from storage.run_record import Run
-from tasks.app import TASK_NAMES
+from tasks.app import TASK_NAMES, run_queue
 from tasks.message import JobMessage
 
 
@@ -22,6 +23,8 @@ def submit(app: Celery, state: BrokerState, run: Run, *, jobs: Iterable[Job]) ->
     sent = 0
     for job in jobs:
         if state.claim(job.key):
+            if sent == 0 and not has_run(state.client, run.run_id):
+                put_run(state.client, run)
             send(app, run, job)
             sent += 1
     return sent
@@ -32,13 +35,14 @@ def send(app: Celery, run: Run, job: Job) -> None:
 
     Raises BrokerError when the broker does not take it; the reconciler then sends it again.
     """
-    name = run.store.url.rstrip("/").rpartition("/")[2]
+    task = TASK_NAMES[job.stage]
     try:
         app.send_task(
-            TASK_NAMES[job.stage],
+            task,
+            queue=run_queue(queue_of(task.partition(".")[0], run.run_id)),
             kwargs=JobMessage(run.run_id, run.store.url, job.key).to_fields(),
             argsrepr="()",
-            kwargsrepr=f"{job.key} (run {name})",
+            kwargsrepr=f"{job.key} (run {run.name})",
             # the reconciler reads these on the queue
             headers={"run_id": run.run_id, "job": job.key},
         )
@@ -54,6 +58,8 @@ def hand_over(app: Celery, state: BrokerState, run: Run, *, done: Job) -> None:
     if next_jobs:
         known = state.done()
         submit(app, state, run, jobs=[j for j in next_jobs if is_ready(run.plan, j, known)])
+    elif state.is_idle():
+        forget_run(state.client, run.run_id)
 
 
 def run_again(app: Celery, state: BrokerState, run: Run, *, damaged: Job, wanted_by: Job) -> None:
