@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from types import FrameType
-from typing import Literal
+from typing import Any, Literal
 
 import click
 from rich.console import Console
@@ -18,9 +18,19 @@ from cli.settings import broker_option, json_option, option, required_broker
 from storage.connection import connect
 from storage.fleet import read_workers
 
-_log_level = option(
-    "--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"])
-)
+
+def _log_options(command: Any) -> Any:
+    """--log-level and --log-format, the same for every kind."""
+    level = option(
+        "--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"])
+    )
+    form = option(
+        "--log-format",
+        default="text",
+        type=click.Choice(["text", "json"]),
+        help="json: one object a line, with run, trait and job.",
+    )
+    return level(form(command))
 
 
 @click.group()
@@ -45,9 +55,14 @@ def worker() -> None:
     metavar="PATTERNS",
     help="Serve these models only, comma-separated, * for anything: google/*,Qwen/Qwen2.5-7B*",
 )
-@_log_level
+@_log_options
 def gpu(
-    broker_url: str | None, device: str, pinned: str | None, models: str | None, log_level: str
+    broker_url: str | None,
+    device: str,
+    pinned: str | None,
+    models: str | None,
+    log_level: str,
+    log_format: str,
 ) -> None:
     """Generate and capture: one process per device, restarted when it dies.
 
@@ -56,7 +71,9 @@ def gpu(
     url = required_broker(broker_url)
     if pinned is not None:
         patterns = tuple(one.strip() for one in (models or "").split(",") if one.strip())
-        _run("gpu", url, log_level, device=pinned, name_device=device, models=patterns)
+        _run(
+            "gpu", url, (log_level, log_format), device=pinned, name_device=device, models=patterns
+        )
     connect(url).close()
     devices = visible_devices() if device == "auto" else [d.strip() for d in device.split(",")]
     children = []
@@ -66,7 +83,7 @@ def gpu(
         if models:
             environment["ORCHESTRATE_MODELS"] = models
         command = orchestrate("worker", "gpu", "--device", name, "--pinned", inside)
-        command += ["--log-level", log_level]
+        command += ["--log-level", log_level, "--log-format", log_format]
         children.append(Child(f"gpu worker on {name}", command, environment))
     _tend_until_stopped(Processes(children))
 
@@ -76,25 +93,32 @@ def gpu(
 @option("--concurrency", default=256, type=click.IntRange(1), help="Judge calls in flight.")
 @option("--judge-timeout", default=60.0, metavar="S", help="Give a call up after this long.")
 @click.option("--no-embedded", is_flag=True, help="Do not start the embedded judge beside it.")
-@_log_level
+@_log_options
 def judge(
     broker_url: str | None,
     concurrency: int,
     judge_timeout: float,
     no_embedded: bool,
     log_level: str,
+    log_format: str,
 ) -> None:
     """Ask the judge for scores; the key comes from ORCHESTRATE_JUDGE_API_KEY or OPENAI_API_KEY."""
     url = required_broker(broker_url)
     if no_embedded:
-        _run("judge", url, log_level, judge_in_flight=concurrency, judge_timeout_s=judge_timeout)
+        _run(
+            "judge",
+            url,
+            (log_level, log_format),
+            judge_in_flight=concurrency,
+            judge_timeout_s=judge_timeout,
+        )
     from cli.judge_server import embedded_judge
 
     with embedded_judge() as judge_url:
         _run(
             "judge",
             url,
-            log_level,
+            (log_level, log_format),
             judge_in_flight=concurrency,
             judge_url=judge_url,
             judge_timeout_s=judge_timeout,
@@ -103,10 +127,10 @@ def judge(
 
 @worker.command()
 @broker_option
-@_log_level
-def reduce(broker_url: str | None, log_level: str) -> None:
+@_log_options
+def reduce(broker_url: str | None, log_level: str, log_format: str) -> None:
     """Assemble vectors once a trait's verdicts are in."""
-    _run("reduce", required_broker(broker_url), log_level)
+    _run("reduce", required_broker(broker_url), (log_level, log_format))
 
 
 @worker.command("list")
@@ -145,7 +169,7 @@ def drain(who: tuple[str, ...], broker_url: str | None, wait: float) -> None:
 def _run(
     kind: Literal["gpu", "judge", "reduce"],
     url: str,
-    log_level: str,
+    log: tuple[str, str],
     *,
     device: str = "auto",
     name_device: str = "",
@@ -167,7 +191,8 @@ def _run(
         judge_url=judge_url,
         judge_in_flight=judge_in_flight,
         judge_timeout_s=judge_timeout_s,
-        log_level=log_level,
+        log_level=log[0],
+        log_format=log[1],
     )
     raise SystemExit(run_worker(settings))
 

@@ -25,6 +25,7 @@ class RunCard:
     model: str
     priority: int = 0
     paused: bool = False
+    samples: int = 0
     since: float = 0.0
 
 

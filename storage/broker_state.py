@@ -6,7 +6,7 @@ Everything here can be lost and is rebuilt from the run's record. Knows nothing 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -78,6 +78,10 @@ class BrokerState:
     def done(self) -> set[str]:
         """Jobs whose artifact exists, as far as Redis knows."""
         return _texts(self._redis.smembers(self._key("done")))
+
+    def are_done(self, jobs: Sequence[str]) -> bool:
+        """Whether all of these jobs are done, as far as Redis knows."""
+        return all(self._redis.smismember(self._key("done"), list(jobs)))
 
     def mark_done(self, jobs: Iterable[str]) -> None:
         """Note that the jobs' artifacts exist."""

@@ -9,6 +9,8 @@ import redis
 
 from orchestrator.errors import BrokerError
 
+Client = redis.Redis
+
 BROKER_AWAY = (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError, BrokerError)
 """What is raised while the broker or the way to it is down; it may come back."""
 

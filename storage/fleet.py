@@ -34,7 +34,14 @@ def card_of(run: Run, *, since: float) -> RunCard:
     """A run's card by its record."""
     schedule, model = read_schedule(run.store), model_label(run.spec.model)
     return RunCard(
-        run.run_id, run.name, run.store.url, model, schedule.priority, schedule.paused, since
+        run_id=run.run_id,
+        name=run.name,
+        url=run.store.url,
+        model=model,
+        priority=schedule.priority,
+        paused=schedule.paused,
+        samples=sum(run.plan.n_samples(trait) for trait in run.spec.traits),
+        since=since,
     )
 
 
@@ -106,13 +113,14 @@ def read_workers(client: redis.Redis) -> list[WorkerCard]:
         if now - body.pop("at") > SILENT_AFTER_S:
             silent.append(name)
         else:
-            alive.append(_worker(body))
+            alive.append(worker_card(body))
     if silent:
         client.hdel(WORKERS, *silent)
     return sorted(alive, key=lambda card: card.name)
 
 
-def _worker(body: dict[str, Any]) -> WorkerCard:
+def worker_card(body: Mapping[str, Any]) -> WorkerCard:
+    """A card from its JSON."""
     card = WorkerCard(**body)
     return replace(
         card,

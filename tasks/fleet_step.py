@@ -21,6 +21,7 @@ from kombu.exceptions import OperationalError
 from orchestrator.fleet import Demand, WorkerCard
 from orchestrator.placement import Server, in_turn, jobs_to_hold, model_to_serve, wanted_models
 from storage.fleet import forget_worker, put_worker, queue_of, read_demands, read_workers
+from storage.run_counts import note_calls
 from tasks.app import run_queue
 from tasks.work_log import WorkLog
 
@@ -128,6 +129,9 @@ class FleetStep(bootsteps.StartStopStep):  # type: ignore[misc]
             _hold(parent, jobs_to_hold(member.most_jobs(), waiting, n_workers=len(beside)))
         if time.monotonic() >= self._next_card:
             put_worker(client, member.card(parent.hostname))
+            seconds, failed = member.work.take_calls()
+            if seconds or failed:
+                note_calls(client, seconds, failed=failed)
             self._next_card = time.monotonic() + CARD_EVERY_S
 
     def _mine(self, name: str, demands: list[Demand], peers: list[WorkerCard]) -> list[Demand]:

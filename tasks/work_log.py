@@ -25,6 +25,8 @@ class WorkLog:
         self._doing: dict[tuple[str, str], float] = {}
         self._done: deque[tuple[float, Rate]] = deque()
         self._busy: float | None = None
+        self._calls: list[float] = []
+        self._failed_calls = 0
 
     @contextlib.contextmanager
     def doing(self, run: str, job: str) -> Iterator[None]:
@@ -43,6 +45,21 @@ class WorkLog:
         with self._lock:
             self._done.append((time.monotonic(), Rate(1.0, samples_in(info), tokens_in(info))))
             self._busy = float(str(busy)) if busy is not None else self._busy
+
+    def call(self, seconds: float, *, answered: bool) -> None:
+        """Take note of a call of the judge."""
+        with self._lock:
+            if answered:
+                self._calls.append(seconds)
+            else:
+                self._failed_calls += 1
+
+    def take_calls(self) -> tuple[list[float], int]:
+        """Seconds of the calls answered since the last time, and how many failed."""
+        with self._lock:
+            taken, self._calls = (self._calls, self._failed_calls), []
+            self._failed_calls = 0
+        return taken
 
     def in_hand(self) -> tuple[tuple[str, str, float], ...]:
         """(run, job, seconds) of what is in hand, longest first."""

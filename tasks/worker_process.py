@@ -5,6 +5,7 @@ Knows nothing of devices beyond the name it is given; the launcher in cli/ start
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import socket
@@ -14,10 +15,12 @@ from dataclasses import dataclass
 from celery import Celery
 from celery.signals import worker_shutting_down
 
+from storage.connection import connect
 from tasks import about, drain
 from tasks.app import TASK_NAMES, WorkerKind, make_app
 from tasks.edge import Edge, Stage
 from tasks.fleet_step import FleetStep, Member
+from tasks.job_logging import ToBroker, set_up
 from tasks.lease import LeaseStep
 from tasks.settings import delivery_settings, permissions
 
@@ -39,6 +42,7 @@ class WorkerSettings:
     judge_in_flight: int = 256
     judge_timeout_s: float = 60.0
     log_level: str = "info"
+    log_format: str = "text"
 
 
 def run_worker(settings: WorkerSettings, *, register: Register | None = None) -> int:
@@ -46,9 +50,9 @@ def run_worker(settings: WorkerSettings, *, register: Register | None = None) ->
 
     `register` has another set of stages done, for measuring the rest without models.
     """
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s"
-    )
+    name = f"{settings.name}@{socket.gethostname()}"
+    connection = functools.cache(lambda: connect(settings.broker_url))
+    set_up(level=settings.log_level, form=settings.log_format, to_broker=ToBroker(name, connection))
     # the HTTP clients' debug lines would hold prompts and headers
     for chatty in ("httpx2", "httpcore2", "openai", "fsspec", "celery.worker.strategy"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
@@ -64,7 +68,7 @@ def run_worker(settings: WorkerSettings, *, register: Register | None = None) ->
     worker_shutting_down.connect(lambda **_: close(), weak=False)
     try:
         worker = app.Worker(
-            hostname=f"{settings.name}@{socket.gethostname()}",
+            hostname=name,
             queues=[settings.kind],
             # threads: the main loop stays free for leases, heartbeats and Flower's questions
             pool="threads",
@@ -106,6 +110,7 @@ def _register(
             settings.judge_url,
             settings.judge_in_flight,
             settings.judge_timeout_s,
+            on_call=member.work.call,
         )
         add_task(app, edge, "probe", lambda run, job: probe(run, job, judges=judges))
         add_task(app, edge, "judge", lambda run, job: judge(run, job, judges=judges))
