@@ -85,7 +85,8 @@ class FleetStep(bootsteps.StartStopStep):  # type: ignore[misc]
     def __init__(self, parent: Consumer, **options: Any) -> None:  # Celery's signature
         super().__init__(parent, **options)
         self._timer: Any = None
-        self._next_card = 0.0
+        self._next_card = self._next_peers = 0.0
+        self._read: list[WorkerCard] = []
 
     def start(self, parent: Consumer) -> None:
         """Begin looking; called on every (re)connection."""
@@ -120,7 +121,7 @@ class FleetStep(bootsteps.StartStopStep):  # type: ignore[misc]
                 worker_state.should_stop = 0
         else:
             demands = read_demands(client, member.kind)
-            peers = [card for card in read_workers(client) if card.kind == member.kind]
+            peers = self._peers(client)
             mine = self._mine(parent.hostname, demands, peers)
             base = {member.kind}
             _listen(parent, base | {queue_of(member.kind, d.run.run_id) for d in mine})
@@ -133,6 +134,13 @@ class FleetStep(bootsteps.StartStopStep):  # type: ignore[misc]
             if seconds or failed:
                 note_calls(client, seconds, failed=failed)
             self._next_card = time.monotonic() + CARD_EVERY_S
+
+    def _peers(self, client: redis.Redis) -> list[WorkerCard]:
+        """The cards of its kind; read as seldom as they are written, for they are many."""
+        if time.monotonic() >= self._next_peers:
+            self._read = [c for c in read_workers(client) if c.kind == self.member.kind]
+            self._next_peers = time.monotonic() + CARD_EVERY_S
+        return self._read
 
     def _mine(self, name: str, demands: list[Demand], peers: list[WorkerCard]) -> list[Demand]:
         """The runs to take jobs of; for GPU workers those of one model."""
