@@ -22,6 +22,7 @@ from kombu.transport import TRANSPORT_ALIASES, virtual
 from kombu.transport.redis import Channel, Mutex, MutexHeld, QoS, Transport
 from kombu.utils.json import dumps
 
+from storage.connection import server_time
 from tasks.envelope import envelope_fault
 
 # Celery's, where Flower and our own screens listen.
@@ -118,12 +119,6 @@ class LeasedTransport(Transport):  # type: ignore[misc]
 
 def _refuse(fault: str) -> None:
     log.error("Refused a message: %.300s.", fault, extra={"event": "message_refused"})
-
-
-def server_time(client: redis.Redis) -> float:
-    """Seconds since 1970 by the server's clock."""
-    seconds, micros = client.time()
-    return float(seconds) + float(micros) / 1e6
 
 
 def use_leased_transport() -> None:
