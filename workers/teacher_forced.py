@@ -7,6 +7,7 @@ Knows nothing about how the responses came to be.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -94,7 +95,8 @@ def _batch_means(
     responses: list[Sequence[int]],
     steering: Steering | None,
 ) -> Means:
-    ids, prompt, response = _padded(prompts, responses)
+    texts = _padded(prompts, responses)
+    prompt, response = texts.prompt, texts.response
     last = torch.zeros_like(prompt)
     last[torch.arange(len(prompts)), [len(p) - 1 for p in prompts]] = 1
     sums: list[Tensor] = []
@@ -104,7 +106,7 @@ def _batch_means(
             torch.stack([token_sums(states, part) for part in (response, prompt, last)]).cpu()
         )
 
-    _forward(model, prompts, responses, steering, add)
+    _forward(model, texts, steering, add)
     counts = torch.stack([part.sum(-1) for part in (response, prompt, last)]).clamp(min=1)
     # [3, batch, layer, d_model]
     return (torch.stack(sums, dim=2) / counts[:, :, None, None]).numpy()
@@ -125,34 +127,33 @@ def _batch_states(
         if layer in layers:
             kept[layer] = states
 
-    _forward(model, prompts, responses, steering, keep)
+    _forward(model, _padded(prompts, responses), steering, keep)
     return kept
 
 
-def _forward(
-    model: LoadedModel,
-    prompts: list[Sequence[int]],
-    responses: list[Sequence[int]],
-    steering: Steering | None,
-    tap: LayerTap,
-) -> None:
-    ids, prompt, response = _padded(prompts, responses)
-    prompt_lengths = torch.tensor([len(p) for p in prompts], device=model.device)
+def _forward(model: LoadedModel, texts: _Texts, steering: Steering | None, tap: LayerTap) -> None:
+    prompt_lengths = texts.prompt.sum(-1).to(model.device, torch.long)
     # Steered first: a layer's hooks run in the order they were made.
     with (
         steered(model.model, steering, prompt_lengths),
         tapped(decoder_blocks(model.model), tap),
     ):
         text_decoder(model.model)(
-            input_ids=ids.to(model.device),
-            attention_mask=(prompt + response).to(model.device, torch.long),
+            input_ids=texts.ids.to(model.device),
+            attention_mask=(texts.prompt + texts.response).to(model.device, torch.long),
             use_cache=False,
         )
 
 
-def _padded(
-    prompts: list[Sequence[int]], responses: list[Sequence[int]]
-) -> tuple[Tensor, Tensor, Tensor]:
+class _Texts(NamedTuple):
+    """Token ids [batch, tokens], padded on the right, and where prompt and response are 1."""
+
+    ids: Tensor
+    prompt: Tensor
+    response: Tensor
+
+
+def _padded(prompts: list[Sequence[int]], responses: list[Sequence[int]]) -> _Texts:
     width = max(len(p) + len(r) for p, r in zip(prompts, responses, strict=True))
     ids = torch.zeros(len(prompts), width, dtype=torch.long)
     prompt, response = torch.zeros(len(prompts), width), torch.zeros(len(prompts), width)
@@ -160,4 +161,4 @@ def _padded(
         ids[row, : len(p) + len(r)] = torch.tensor([*p, *r])
         prompt[row, : len(p)] = 1
         response[row, len(p) : len(p) + len(r)] = 1
-    return ids, prompt, response
+    return _Texts(ids, prompt, response)
