@@ -26,6 +26,7 @@ COMMANDS = {
     "agreement": ("cli.agreement", "Compare two judgements, or a judgement with labels."),
     "report": ("cli.report", "Write a run's report.html, one file for any browser."),
     "compare": ("cli.report", "Set two runs side by side."),
+    "monitor": ("cli.monitor", "Generate, and see every token's trait scores as they come."),
     "view": ("cli.view", "Look at trait scores token by token, in a browser."),
     "cancel": ("cli.status", "Stop a run on the fleet; what is done is kept."),
     "traits": ("cli.traits", "List, show, write and check trait definitions."),
