@@ -27,6 +27,7 @@ COMMANDS = {
     "report": ("cli.report", "Write a run's report.html, one file for any browser."),
     "compare": ("cli.report", "Set two runs side by side."),
     "monitor": ("cli.monitor", "Generate, and see every token's trait scores as they come."),
+    "steer": ("cli.steer", "Answer prompts unsteered and steered, side by side."),
     "view": ("cli.view", "Look at trait scores token by token, in a browser."),
     "cancel": ("cli.status", "Stop a run on the fleet; what is done is kept."),
     "traits": ("cli.traits", "List, show, write and check trait definitions."),

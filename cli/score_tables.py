@@ -5,7 +5,7 @@ Knows nothing about models.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from rich.console import Console
@@ -17,6 +17,7 @@ from workers.trajectory import Scale, Trajectory, summary
 
 MOST_ROWS = 20
 LONGEST_PROMPT = 48
+NARROWEST_COLUMN = 26
 # Which trait a marked token belongs to; told apart in the common kinds of color blindness.
 STYLES = ("black on yellow", "white on blue", "black on cyan", "white on red", "black on green")
 
@@ -114,6 +115,30 @@ def flagged_table(scale: Scale, trajectories: Sequence[Trajectory]) -> Table | N
     return table
 
 
+def side_by_side(
+    console: Console, scale: Scale, variants: Sequence[Trajectory], *, traits: Collection[str]
+) -> None:
+    """One prompt's responses, unsteered first: columns where they fit, else one below another.
+
+    Under each text, the scores of the traits that are steered.
+    """
+    console.print(Text(variants[0].prompt, style="bold"))
+    headings = [str(one.facts.get("steering", "unsteered")) for one in variants]
+    texts = [Text(one.response) for one in variants]
+    scores = [Text(_scores(scale, one, traits), style="dim") for one in variants]
+    if len(variants) * NARROWEST_COLUMN > console.width:
+        for heading, text, score in zip(headings, texts, scores, strict=True):
+            console.print(Text(f"\n{heading}", style="underline"), text, score, sep="\n")
+    else:
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="underline", expand=True)
+        for heading in headings:
+            table.add_column(heading, ratio=1, justify="left")
+        table.add_row(*texts)
+        table.add_row(*scores)
+        console.print(table)
+    console.print()
+
+
 def print_summary(console: Console, scale: Scale, trajectories: Sequence[Trajectory]) -> None:
     """The tables for one response, or for many."""
     if len(trajectories) == 1:
@@ -124,6 +149,15 @@ def print_summary(console: Console, scale: Scale, trajectories: Sequence[Traject
         console.print(flagged)
         console.print()
     console.print(trait_table(scale, trajectories))
+
+
+def _scores(scale: Scale, trajectory: Trajectory, traits: Collection[str]) -> str:
+    found = summary(scale, trajectory)
+    return ", ".join(
+        f"{trait} mean {_figure(one['mean'], 1)}, z {_figure(one['z'], 1)}"
+        for trait, one in found.items()
+        if trait in traits
+    )
 
 
 def _table(*headings: str) -> Table:

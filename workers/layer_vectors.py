@@ -84,11 +84,23 @@ def digest(vectors: Sequence[LayerVector]) -> str:
     return hashlib.sha256(body).hexdigest()[:12]
 
 
+def at_layer(one: LayerVector, layer: int | str) -> LayerVector:
+    """The same trait's vector at another layer; raises UsageError where there is none."""
+    return _checked(one.trait, one.vector, layer)
+
+
 def _layer_vector(trait: str, data: bytes, layer: int | str, position: str) -> LayerVector:
     try:
         vector = from_safetensors_bytes(data).at_position(position)
+    except (MissingVectorError, VectorFileError) as error:
+        raise UsageError(f"{trait}: {error}") from error
+    return _checked(trait, vector, layer)
+
+
+def _checked(trait: str, vector: TraitVector, layer: int | str) -> LayerVector:
+    try:
         index = vector.layer(layer)
-    except (LayerError, MissingVectorError, VectorFileError) as error:
+    except LayerError as error:
         raise UsageError(f"{trait}: {error}") from error
     if not float(vector.norms[index]) > 0:
         raise UsageError(
