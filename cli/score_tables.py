@@ -15,8 +15,8 @@ from rich.text import Text
 from workers.monitor import TokenRead
 from workers.trajectory import Scale, Trajectory, summary
 
-MOST_ROWS = 20
-LONGEST_PROMPT = 48
+MOST_ROWS = 10
+LONGEST_PROMPT = 40
 NARROWEST_COLUMN = 26
 # Which trait a marked token belongs to; told apart in the common kinds of color blindness.
 STYLES = ("black on yellow", "white on blue", "black on cyan", "white on red", "black on green")
@@ -102,7 +102,7 @@ def flagged_table(scale: Scale, trajectories: Sequence[Trajectory]) -> Table | N
         if z is not None and flagged:
             by_trait = dict(zip(scale.traits, z, strict=True))
             flagged.sort(key=lambda trait: -by_trait[trait])
-            what = ", ".join(f"{trait} {by_trait[trait]:.1f}" for trait in flagged[:3])
+            what = ", ".join(f"{trait} {by_trait[trait]:.1f}" for trait in flagged[:2])
             rows.append((by_trait[flagged[0]], one, what))
     if not rows:
         return None
@@ -112,6 +112,26 @@ def flagged_table(scale: Scale, trajectories: Sequence[Trajectory]) -> Table | N
         table.add_row(str(one.id), what, _cut(one.prompt), _cut(one.response))
     if len(rows) > MOST_ROWS:
         table.caption = f"{len(rows) - MOST_ROWS} more"
+    return table
+
+
+def group_table(scale: Scale, trajectories: Sequence[Trajectory], *, by: str) -> Table:
+    """Mean z, and the flagged share, of each trait by the value of a fact."""
+    groups: dict[str, list[Trajectory]] = {}
+    for one in trajectories:
+        if one.tokens:
+            groups.setdefault(str(one.facts.get(by, "-")), []).append(one)
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column(f"trait: mean z (flagged) by {by}")
+    for name, group in groups.items():
+        table.add_column(f"{name} ({len(group)})", justify="right")
+    for k, trait in enumerate(scale.traits):
+        cells = []
+        for group in groups.values():
+            zs = [float(z[k]) for z in map(scale.response_z, group) if z is not None]
+            share = sum(trait in scale.flagged(one) for one in group) / len(group)
+            cells.append(f"{np.mean(zs):.1f} ({share:.0%})")
+        table.add_row(trait, *cells)
     return table
 
 
@@ -164,7 +184,7 @@ def _table(*headings: str) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for heading in headings:
         is_text = heading in ("trait", "highest token", "prompt", "response", "flagged (z)")
-        table.add_column(heading, justify="left" if is_text else "right", overflow="ellipsis")
+        table.add_column(heading, justify="left" if is_text else "right", no_wrap=True)
     return table
 
 
