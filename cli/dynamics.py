@@ -109,10 +109,10 @@ def dynamics(**values: Any) -> None:
     console = Console(highlight=False)
     console.print(_measures_table(common))
     console.print("step: responses with a clear one; else medians, in tokens or in sd")
-    around = _averages_table(averages, values["align"])
-    if around.row_count:
+    table = _averages_table(averages, values["align"])
+    if table.row_count:
         console.print()
-        console.print(around)
+        console.print(table)
 
 
 def _traits(responses: list[ScoredResponse], asked: str) -> list[str]:
