@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from cli.run_options import run_store
 from cli.run_vectors import run_vectors
 from cli.settings import json_option, runs_dir_option
 from orchestrator.errors import UsageError
-from orchestrator.model_card import model_card
+from orchestrator.model_card import model_card, public_name
 from storage.run_record import Run, open_run
 from storage.trait_results import read_metrics
 
@@ -107,11 +108,15 @@ def _of_run(run: Run, values: dict[str, Any]) -> dict[str, bytes]:
     for one in loaded:
         kind = "safetensors" if is_hub else values["kind"]
         layers = _layers(values["layers"]) or [one.layer]
-        files |= encode(one.vector, kind, layers=layers, family=family)
+        facts = one.vector.provenance
+        public = replace(facts, model_id=public_name(facts.model_id)) if is_hub else facts
+        vector = replace(one.vector, provenance=public)
+        files |= encode(vector, kind, layers=layers, family=family)
     if is_hub:
         metrics = [read_metrics(run.store, one.trait) for one in loaded]
         for figures in metrics:
             trait = figures["trait"]
+            figures["generation"]["model"] = public_name(run.spec.model.model_id)
             definition = run.store.read(f"traits/{trait}/definition.json")
             files[f"{trait}.definition.json"] = definition
             files[f"{trait}.json"] = json.dumps(figures, indent=1).encode()

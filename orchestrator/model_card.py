@@ -20,9 +20,8 @@ def model_card(spec: RunSpec, metrics: Sequence[Mapping[str, Any]], *, conventio
     rows = "\n".join(_row(one) for one in metrics)
     first = metrics[0]["trait"]
     layer = metrics[0]["quality"]["best"]["layer"]
-    name = spec.model.model_id.rstrip("/")
+    name = public_name(spec.model.model_id)
     is_on_hub = HUB_ID.fullmatch(name) is not None
-    name = name if is_on_hub else name.rpartition("/")[2]  # a folder's path is nobody's business
     return f"""---
 {f"base_model: {name}" if is_on_hub else "# base_model: name it, the model was a local folder"}
 library_name: traitlens
@@ -73,6 +72,12 @@ A direction separates these instructions' responses to these questions, as this 
 It may hold what else differs between the sides; see the confounds in each trait's figures. It does
 not carry over to other models. Steering with harmful traits makes harmful text.
 """
+
+
+def public_name(model_id: str) -> str:
+    """A model's name on the hub; of a local folder the last part, for a path is private."""
+    name = model_id.rstrip("/")
+    return name if HUB_ID.fullmatch(name) else name.rpartition("/")[2]
 
 
 def _row(one: Mapping[str, Any]) -> str:

@@ -97,7 +97,12 @@ def _write(run: Run, trait: str, direction: np.ndarray, *, layer: int, made_for:
             "best": best | {"rule": "a rule"},
             "mean_difference": {"leave_one_question_out_auroc": auroc},
         },
-        "generation": {"revision": None, "model_hash": made_for, "dtype": "float32"},
+        "generation": {
+            "model": run.spec.model.model_id,
+            "revision": None,
+            "model_hash": made_for,
+            "dtype": "float32",
+        },
     }
     write_metrics(run.store, folder, metrics)
     seal(run.store, folder)
