@@ -37,7 +37,11 @@ class TokenTexts:
             text = self._after(ids[index - 1], ids[index]) if index else self._decode(ids[:1])
             if INCOMPLETE not in text:
                 return text
-        text = self._decode(ids[: index + 1])[sum(map(len, before[:index])) :]
+        opened = index
+        while opened and before[opened - 1] == "":
+            opened -= 1
+        start = max(0, opened - 1)  # the last token whose text is known, for its space
+        text = self._decode(ids[start : index + 1])[len(self._decode(ids[start:opened])) :]
         is_last = index == len(ids) - 1
         return "" if text.endswith(INCOMPLETE) and not is_last else text
 
