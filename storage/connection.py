@@ -10,8 +10,9 @@ import redis
 
 from orchestrator.errors import BrokerError
 
-_USER = re.compile(r"((?:rediss?|https?|s?ftp|ssh|smb)://)\S*@")
 Client = redis.Redis
+
+_USER = re.compile(r"((?:rediss?|https?|s?ftp|ssh|smb)://)\S*@")
 
 BROKER_AWAY = (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError, BrokerError)
 """What is raised while the broker or the way to it is down; it may come back."""
