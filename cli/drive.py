@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -31,7 +31,7 @@ from storage.fleet import forget_run, put_run, queue_of
 from storage.run_record import Run
 from storage.seal import broken
 from storage.spending import read_meter
-from tasks.app import QUEUES
+from tasks.app import QUEUES, TASK_NAMES
 from tasks.hand_over import submit
 from tasks.settings import delivery_settings
 
@@ -162,6 +162,13 @@ class Driver:
             if found or plan.reduce_job(trait.name).key not in done:
                 set_aside(self.run.store, plan.verify_job(trait.name))
 
+    def queues_to_come(self) -> list[str]:
+        """The queues of what is still to be done: a rejudging, say, needs no GPU worker."""
+        done = self._done_jobs()
+        stages = {job.stage for job in self.run.plan.jobs() if job.key not in done}
+        wanted = {TASK_NAMES[stage].partition(".")[0] for stage in stages}
+        return [name for name in QUEUES if name in wanted]
+
     def _done_jobs(self) -> set[str]:
         return done_jobs(
             self.run.store,
@@ -205,8 +212,8 @@ _ERRORS: dict[str, type[OrchestrateError]] = {
 }
 
 
-def missing_workers(app: Celery, *, wait_s: float) -> list[str]:
-    """Queues that no worker listens on, after waiting for one up to wait_s seconds.
+def missing_workers(app: Celery, needed: Collection[str], *, wait_s: float) -> list[str]:
+    """Which of the needed queues no worker listens on, after waiting up to wait_s seconds.
 
     Raises BrokerError when the broker goes away meanwhile.
     """
@@ -219,6 +226,6 @@ def missing_workers(app: Celery, *, wait_s: float) -> list[str]:
                 f"the broker did not take a question to its workers: {error}"
             ) from error
         listening = {queue["name"] for queues in answered.values() for queue in queues}
-        missing: list[str] = [name for name in QUEUES if name not in listening]
+        missing: list[str] = [name for name in needed if name not in listening]
         if not missing or time.monotonic() >= deadline:
             return missing
