@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from celery import Celery
-from kombu.exceptions import OperationalError
 
 from orchestrator.errors import (
     BrokerError,
@@ -41,8 +40,7 @@ T = TypeVar("T")
 POLL_S = 0.5
 # A judge's call that hangs is given up after a minute.
 CALLS_END_WITHIN_S = 65.0
-# Between a claim and its message, and between two lists of the broker, a job is on none of them.
-SETTLE_S = 1.0
+BROKER_PAUSE_S = 1.0
 
 
 class View(Protocol):
@@ -67,7 +65,10 @@ class Driver:
     reconcile_every_s: float = field(
         default_factory=lambda: delivery_settings().visibility_timeout_s / 3
     )
-    _missing: set[str] = field(default_factory=set)
+    # a message that a busy worker has read and not noted yet is on no list for a while
+    lost_after_s: float = field(default_factory=lambda: delivery_settings().visibility_timeout_s)
+    # job -> since when it has been on no list
+    _missing: dict[str, float] = field(default_factory=dict)
 
     def start(self) -> None:
         """Clear what earlier attempts left and send every ready job.
@@ -81,10 +82,6 @@ class Driver:
         self._set_broken_results_aside()
         # artifacts that were taken away since are not done any more
         self.state.mark_undone(self.state.done() - self._done_jobs())
-        self._release_lost()
-        if self._missing:
-            time.sleep(SETTLE_S)
-            self._release_lost()
         self.reconcile()
 
     def reconcile(self) -> set[str]:
@@ -139,7 +136,8 @@ class Driver:
                 "run the same command again, what is done is kept"
             ) from error
         log.warning("The broker is away (%s); waiting for it.", error)
-        time.sleep(SETTLE_S)
+        self._missing = {}
+        time.sleep(BROKER_PAUSE_S)
 
     def _look(self, view: View) -> list[Failure] | None:
         """Show where the run stands; its failures once it has ended, None before."""
@@ -177,12 +175,13 @@ class Driver:
         )
 
     def _release_lost(self) -> None:
-        """Take back claims on jobs that were on no queue at two looks: the broker lost them."""
+        """Take back claims on jobs that have been on no list for long: the broker lost them."""
         with connect(self.broker_url) as client:
             queues = [queue_of(kind, self.run.run_id) for kind in QUEUES]
             out = jobs_on_queues(client, queues, self.run.run_id)
-        missing = self.state.outstanding() - out
-        lost, self._missing = missing & self._missing, missing
+        missing, now = self.state.outstanding() - out, time.monotonic()
+        self._missing = {job: self._missing.get(job, now) for job in missing}
+        lost = {job for job, since in self._missing.items() if now - since >= self.lost_after_s}
         if lost:
             log.warning("The broker lost %d messages; they are sent again.", len(lost))
             self.state.release(lost)
@@ -210,22 +209,3 @@ _ERRORS: dict[str, type[OrchestrateError]] = {
     error.__name__: error
     for error in (ModelError, JudgeError, BudgetError, StoreError, BrokerError)
 }
-
-
-def missing_workers(app: Celery, needed: Collection[str], *, wait_s: float) -> list[str]:
-    """Which of the needed queues no worker listens on, after waiting up to wait_s seconds.
-
-    Raises BrokerError when the broker goes away meanwhile.
-    """
-    deadline = time.monotonic() + wait_s
-    while True:
-        try:
-            answered = app.control.inspect(timeout=2.0).active_queues() or {}
-        except OperationalError as error:
-            raise BrokerError(
-                f"the broker did not take a question to its workers: {error}"
-            ) from error
-        listening = {queue["name"] for queues in answered.values() for queue in queues}
-        missing: list[str] = [name for name in needed if name not in listening]
-        if not missing or time.monotonic() >= deadline:
-            return missing

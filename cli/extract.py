@@ -13,12 +13,13 @@ from typing import Any
 import click
 from rich.console import Console
 
-from cli.drive import Driver, missing_workers
+from cli.drive import Driver
 from cli.judge_meter import open_meter, spent_text
 from cli.judge_terms import resolve_terms, terms_options, terms_options_from
 from cli.local_fleet import local_fleet
 from cli.pause import priority_option, unpause
 from cli.plan import plan_table, show_plan
+from cli.presence import missing_workers
 from cli.progress import Progress
 from cli.report import write_report
 from cli.run_options import describe, options_from, record_run, run_options, run_store
