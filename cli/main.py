@@ -35,9 +35,12 @@ COMMANDS = {
         "cli.export",
         "Write vectors for other tools, read theirs, or fill a hub folder.",
     ),
+    "pause": ("cli.pause", "Let a run's jobs wait; resume goes on."),
     "cancel": ("cli.status", "Stop a run on the fleet; what is done is kept."),
     "traits": ("cli.traits", "List, show, write and check trait definitions."),
     "judge-server": ("cli.judge_server", "Serve a local OpenAI-compatible judge."),
+    "logs": ("cli.logs", "Show what workers on all machines said about a run's jobs."),
+    "metrics": ("cli.metrics", "Serve the fleet's numbers to Prometheus."),
     "flower": ("cli.flower", "Watch workers and queues in a browser."),
     "doctor": ("cli.doctor", "Say what is missing on this machine, and how to mend it."),
 }

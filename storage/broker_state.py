@@ -6,9 +6,8 @@ Everything here can be lost and is rebuilt from the run's record. Knows nothing 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import redis
 
@@ -35,9 +34,18 @@ class BrokerState:
     def __init__(self, client: redis.Redis, run_id: str) -> None:
         self._redis, self._prefix = client, f"orchestrate:{run_id}"
 
+    @property
+    def client(self) -> redis.Redis:
+        """The connection, for what else of the run lies on the broker."""
+        return self._redis
+
     def outstanding(self) -> set[str]:
         """Jobs that were sent and are neither done nor failed."""
         return _texts(self._redis.smembers(self._key("outstanding")))
+
+    def is_idle(self) -> bool:
+        """Whether none of its jobs is out."""
+        return not self._redis.exists(self._key("outstanding"))
 
     def claim(self, job: str) -> bool:
         """Mark a job as sent; False when it was out already."""
@@ -69,6 +77,10 @@ class BrokerState:
     def done(self) -> set[str]:
         """Jobs whose artifact exists, as far as Redis knows."""
         return _texts(self._redis.smembers(self._key("done")))
+
+    def are_done(self, jobs: Sequence[str]) -> bool:
+        """Whether all of these jobs are done, as far as Redis knows."""
+        return all(self._redis.smismember(self._key("done"), list(jobs)))
 
     def mark_done(self, jobs: Iterable[str]) -> None:
         """Note that the jobs' artifacts exist."""
@@ -143,19 +155,21 @@ def n_unacknowledged(client: redis.Redis) -> int:
 
 def jobs_on_queues(client: redis.Redis, queues: Iterable[str], run_id: str) -> set[str]:
     """Jobs of a run that a message exists for, waiting or held by a worker."""
-    found = set()
-    for queue in queues:
-        for message in client.lrange(queue, 0, -1):  # type: ignore[union-attr]
-            found |= _job_of(json.loads(message), run_id)
-    for held in client.hvals("unacked"):  # type: ignore[union-attr]
-        # a held message lies there with its exchange and routing key
-        found |= _job_of(json.loads(held)[0], run_id)
-    return found
+    waiting = [raw for queue in queues for raw in client.lrange(queue, 0, -1)]  # type: ignore[union-attr]
+    found = {_job_of(raw, run_id) for raw in waiting}
+    # a held message lies there with its exchange and routing key
+    found |= {_job_of(raw, run_id, held=True) for raw in client.hvals("unacked")}  # type: ignore[union-attr]
+    return found - {""}
 
 
-def _job_of(message: dict[str, Any], run_id: str) -> set[str]:
-    headers = message.get("headers") or {}
-    return {str(headers["job"])} if headers.get("run_id") == run_id else set()
+def _job_of(raw: bytes | str, run_id: str, *, held: bool = False) -> str:
+    """The job that a message is of; empty for another run's, and for what is none of ours."""
+    try:
+        message = json.loads(raw)
+        headers = (message[0] if held else message)["headers"]
+        return str(headers["job"]) if headers["run_id"] == run_id else ""
+    except (ValueError, TypeError, KeyError, IndexError, RecursionError):
+        return ""
 
 
 def _texts(members: object) -> set[str]:

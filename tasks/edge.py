@@ -5,10 +5,12 @@ Knows nothing of what a stage does; a stage is a function from a run and a job t
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import socket
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -18,16 +20,20 @@ from celery.exceptions import Reject
 
 from orchestrator.errors import OrchestrateError
 from orchestrator.plan import Job
-from storage.artifacts import DamagedArtifactError, Record, load_record
+from orchestrator.readiness import is_needed
+from storage.artifacts import DamagedArtifactError, Record, load_record, set_aside
 from storage.broker_state import BrokerState, Failure
 from storage.connection import BROKER_AWAY, connect
 from storage.dead_letters import bury
+from storage.run_counts import job_counts, note
 from storage.run_record import Run, open_run
-from storage.store import is_below, open_store
 from tasks.hand_over import hand_over, run_again
 from tasks.isolation import Isolation
+from tasks.job_logging import about
 from tasks.message import JobMessage, MessageError, WireError, read_message
+from tasks.open_job import PermissionRefusedError, UnknownJobError, open_job
 from tasks.settings import DeliverySettings, Permissions
+from tasks.work_log import WorkLog, samples_in, tokens_in
 
 log = logging.getLogger(__name__)
 
@@ -43,14 +49,6 @@ class PoisonJobError(OrchestrateError):
     """A job's workers died while they ran it, more often than chance: look into its prompts."""
 
 
-class PermissionRefusedError(OrchestrateError):
-    """A run asks for what this worker was not started to do."""
-
-
-class UnknownJobError(OrchestrateError):
-    """A message names a run or a job that is not there: nothing was done."""
-
-
 @dataclass(frozen=True)
 class Edge:
     """What every task of one worker process shares."""
@@ -60,6 +58,9 @@ class Edge:
     delivery: DeliverySettings = field(default_factory=DeliverySettings)
     permissions: Permissions = field(default_factory=Permissions)
     isolation: Isolation = field(default_factory=Isolation)
+    work: WorkLog = field(default_factory=WorkLog)
+    # (run id, job) that went back while the broker could not be told
+    _untold: deque[tuple[str, str]] = field(default_factory=deque)
 
     def carry(self, stage: Stage, fields: Mapping[str, object]) -> str:
         """Run one job's stage unless its artifact exists; returns a line for Flower.
@@ -85,56 +86,40 @@ class Edge:
             raise Reject(str(error), requeue=True) from error
 
     def _carry_message(self, stage: Stage, message: JobMessage) -> str:
+        self._tell()
         state = BrokerState(self._redis, message.run_id)
         if state.is_cancelled():
             return f"{message.job}: the run was cancelled"
         try:
             message.check_wire()
-            run, job = self._open(message)
+            run, job = open_job(message, self.permissions)
         except (WireError, PermissionRefusedError, UnknownJobError) as error:
             _record_failure(state, message.job[:80], error)
             raise Reject(f"refused: {error}", requeue=False) from error
-        return self._carry(stage, run, job, state)
-
-    def _open(self, message: JobMessage) -> tuple[Run, Job]:
-        folder = self.permissions.only_runs_below
-        if folder is not None and not is_below(message.run_url, folder):
-            raise PermissionRefusedError(
-                f"this worker opens runs below {folder} only, not {message.run_url[:200]}: start "
-                "the run there, or the worker with another ORCHESTRATE_ONLY_RUNS_BELOW"
-            )
-        try:
-            run = open_run(open_store(message.run_url))
-            job = run.plan.parse_job(message.job)
-        except OrchestrateError as error:
-            raise UnknownJobError(f"on {socket.gethostname()}: {error}") from error
-        except KeyError as error:
-            raise UnknownJobError(
-                f"job {message.job[:80]} is not in the plan of {message.run_url[:200]}"
-            ) from error
-        if run.run_id != message.run_id:
-            raise UnknownJobError(f"{message.run_url[:200]} holds run {run.run_id}, not this one")
-        if run.spec.model.trust_remote_code and not self.permissions.allow_remote_code:
-            raise PermissionRefusedError(
-                f"the run trusts the code of {run.spec.model.model_id}, this worker does not: "
-                "start it with ORCHESTRATE_ALLOW_REMOTE_CODE=1 if you do"
-            )
-        return run.of(job), job
+        with about(run.run_id, run.name, job.key):
+            return self._carry(stage, run, job, state)
 
     def _carry(self, stage: Stage, run: Run, job: Job, state: BrokerState) -> str:
         started = time.monotonic()
+        if run.spec.until == "converged" and not is_needed(run.plan, job, state.done()):
+            state.release([job.key])
+            return f"{job.key}: not needed any more, the trait has enough"
         try:
             try:
                 load_record(run.store, job)
                 outcome = "was done already"
             except KeyError:
                 record = self._run_stage(stage, run, job, state)
+                _check_still_there(run, job)
                 outcome = str(record.info.get("summary", "done"))
         except DamagedArtifactError as error:
             log.warning("%s; its job runs again.", error, extra={"event": "damaged"})
             damaged = run.plan.parse_job(error.job)
             run_again(self.app, state, run, damaged=damaged, wanted_by=job)
             return f"{job.key}: waits, {error.job} was damaged and runs again"
+        except UnknownJobError as error:
+            log.error("Refused: %s.", error, extra={"event": "run_replaced", "job": job.key})
+            raise Reject(f"refused: {error}", requeue=False) from error
         except (Reject, *BROKER_AWAY):
             # handed back to the queue: another worker takes it
             raise
@@ -143,6 +128,7 @@ class Edge:
         # the one broad catch of the task edge: whatever went wrong is recorded under the job
         except Exception as error:
             _record_failure(state, job.key, error)
+            note(state.client, run.run_id, {f"failed.{job.stage}": 1})
             raise
         hand_over(self.app, state, run, done=job)
         seconds = time.monotonic() - started
@@ -155,6 +141,8 @@ class Edge:
         n_begun = state.n_begun(job.key)
         if n_begun >= self.delivery.max_deaths:
             raise self._give_up(run, job, state)
+        if n_begun:
+            note(state.client, run.run_id, {f"again.{job.stage}": 1})
         suspect = n_begun >= SUSPECT_FROM
         room = self.isolation.alone() if suspect else self.isolation.shared()
         with room:
@@ -168,10 +156,35 @@ class Edge:
             log.info("Begins %s.", job.key, extra={"event": "job_begun", "job": job.key})
             state.begin(job.key)
             try:
-                return stage(run, job)
+                started = time.monotonic()
+                with self.work.doing(run.name, job.key):
+                    record = stage(run, job)
+                self._count(run, job, record, time.monotonic() - started)
+                return record
             except Reject:
                 state.hand_back(job.key)
                 raise
+            except BROKER_AWAY:
+                self._untold.append((run.run_id, job.key))
+                raise
+
+    def _tell(self) -> None:
+        """Take back the beginnings of jobs that went back while the broker was away: no deaths."""
+        with contextlib.suppress(IndexError):
+            while True:
+                one = self._untold.popleft()
+                try:
+                    BrokerState(self._redis, one[0]).hand_back(one[1])
+                except BROKER_AWAY:
+                    self._untold.append(one)
+                    raise
+
+    def _count(self, run: Run, job: Job, record: Record, seconds: float) -> None:
+        self.work.note(record.info)
+        counts = job_counts(
+            job.stage, seconds, samples=samples_in(record.info), tokens=tokens_in(record.info)
+        )
+        note(self._redis, run.run_id, counts)
 
     def _give_up(self, run: Run, job: Job, state: BrokerState) -> PoisonJobError:
         error = PoisonJobError(
@@ -183,6 +196,7 @@ class Edge:
         log.error("Gave up %s: %s", job.key, error, extra={"event": "job_dead", "job": job.key})
         bury(run.store, failure)
         state.fail(failure)
+        note(state.client, run.run_id, {f"dead.{job.stage}": 1})
         return error
 
     @functools.cached_property
@@ -190,8 +204,22 @@ class Edge:
         return connect(self.broker_url)
 
 
+def _check_still_there(run: Run, job: Job) -> None:
+    """Take a job's artifact away again when another run has begun in its folder meanwhile."""
+    try:
+        now = open_run(run.store).run_id
+    except OrchestrateError as error:
+        raise UnknownJobError(f"the run of {job.key} went away meanwhile: {error}") from error
+    if now != run.run_id:
+        set_aside(run.store, job)
+        raise UnknownJobError(f"{run.store.url} has become run {now} while {job.key} was done")
+
+
 def _record_failure(state: BrokerState, job: str, error: Exception) -> None:
     message = str(error) or repr(error)
-    log.error("%s failed: %s", job, message, extra={"event": "job_failed", "job": job})
     fatal = isinstance(error, OrchestrateError)
+    # what we did not foresee is found by where it happened
+    trace = None if fatal else error
+    facts = {"event": "job_failed", "job": job}
+    log.error("%s failed: %s", job, message, extra=facts, exc_info=trace)
     state.fail(Failure(job, type(error).__name__, message, fatal))

@@ -35,7 +35,7 @@ from workers.row_steering import RowPushes
 from workers.sampler import RowSampling, draw
 
 # Beyond these the matrix products gain nothing more.
-MOST_ROWS_CPU = 128
+MOST_ROWS_CPU = 256
 MOST_ROWS_GPU = 512
 # Waiting requests looked through for prompts that can join a prefill.
 LOOK_AHEAD = 512
