@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.compare_content import compare_data
-from cli.page import page
 from cli.progress import styled_verdict
+from cli.report_build import page
 from cli.report_content import (
     cosines_between_traits,
     finished_metrics,
