@@ -12,12 +12,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cli.doctor_finding import Finding, State
+from orchestrator.fleet import QUEUES
 from orchestrator.run_spec import WIRE_VERSION
 from storage.broker_facts import BrokerFacts, broker_facts
 from storage.broker_state import queue_lengths
 from storage.connection import connect, without_password
 from tasks.about import versions
-from tasks.app import QUEUES
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1", None)
 # The oldest server that the tests run on.

@@ -21,6 +21,7 @@ from orchestrator.errors import (
     OrchestrateError,
     StoreError,
 )
+from orchestrator.fleet import QUEUES
 from orchestrator.readiness import is_finished, ready_jobs
 from storage.artifacts import done_jobs, set_aside
 from storage.broker_state import BrokerState, Failure, jobs_on_queues
@@ -30,7 +31,6 @@ from storage.fleet import forget_run, put_run, queue_of
 from storage.run_record import Run
 from storage.seal import broken
 from storage.spending import read_meter
-from tasks.app import QUEUES
 from tasks.hand_over import submit
 from tasks.settings import delivery_settings
 
