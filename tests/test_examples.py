@@ -18,6 +18,7 @@ def test_the_notebook_is_stored_without_outputs() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_notebook_runs_on_the_demo_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
