@@ -19,6 +19,7 @@ from orchestrator.errors import UsageError
 from orchestrator.scores import METRICS, Score
 from storage.judgements import FIRST, effective_verdicts, names, read_judgement
 from storage.run_record import Run, open_run
+from storage.training import training_jobs
 
 Scores = dict[tuple[str, str], float]
 """(sample key, metric) -> score 0 to 100."""
@@ -101,7 +102,7 @@ def _scores(run: Run, name: str) -> Scores:
     chosen = replace(run, judgement=judgement)
     found: Scores = {}
     for trait in run.spec.traits:
-        for job in chosen.plan.shard_jobs(trait, "judge"):
+        for job in training_jobs(chosen, trait, "judge"):
             try:
                 verdicts = effective_verdicts(chosen, job)
             except KeyError:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
-from orchestrator.plan import Job, Plan
+from orchestrator.plan import Plan
+from orchestrator.readiness import is_finished, is_needed
 from orchestrator.run_spec import TraitRef
 
 
@@ -28,12 +29,18 @@ class TraitCount:
     trait: str
     stages: Mapping[str, StageCount]
     is_reduced: bool
+    is_finished: bool
 
 
 def trait_counts(plan: Plan, done: AbstractSet[str]) -> list[TraitCount]:
     """Where each trait of the plan stands."""
     return [
-        TraitCount(trait.name, _stages(plan, trait, done), Job("reduce", trait.name).key in done)
+        TraitCount(
+            trait.name,
+            _stages(plan, trait, done),
+            plan.reduce_job(trait.name).key in done,
+            is_finished(plan, trait, done),
+        )
         for trait in plan.spec.traits
     ]
 
@@ -51,8 +58,8 @@ def stages_of(counts: list[TraitCount]) -> list[str]:
 def _stages(plan: Plan, trait: TraitRef, done: AbstractSet[str]) -> dict[str, StageCount]:
     found: dict[str, StageCount] = {}
     for job in plan.trait_jobs(trait):
-        if job.stage != "reduce":
-            n = 1 if job.shard is None else plan.n_samples_of(job)
+        if job.stage != "reduce" and is_needed(plan, job, done):
+            n = plan.n_samples_of(job) if job.stage in ("generate", "judge") else 1
             counted = StageCount(n if job.key in done else 0, n)
             found[job.stage] = found.get(job.stage, StageCount()) + counted
     return found

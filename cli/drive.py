@@ -9,9 +9,10 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from celery import Celery
+from kombu.exceptions import OperationalError
 
 from orchestrator.errors import (
     BrokerError,
@@ -35,6 +36,7 @@ from tasks.hand_over import submit
 from tasks.settings import delivery_settings
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 POLL_S = 0.5
 # A judge's call that hangs is given up after a minute.
@@ -116,16 +118,28 @@ class Driver:
                     next_reconcile = time.monotonic() + self.reconcile_every_s
                 answered = time.monotonic()
             except BROKER_AWAY as error:
-                away = time.monotonic() - answered
-                if away > self.broker_patience_s:
-                    raise BrokerError(
-                        f"the broker has not answered for {away:.0f} s ({error}): when it is back, "
-                        "run the same command again, what is done is kept"
-                    ) from error
-                log.warning("The broker is away (%s); waiting for it.", error)
+                self._wait_for_broker(error, since=answered)
                 next_reconcile = 0.0  # it may have forgotten everything
-                time.sleep(SETTLE_S)
             time.sleep(POLL_S)
+
+    def patiently(self, step: Callable[[], T]) -> T:
+        """Do a step until the broker is there for it; raises BrokerError when it stays away."""
+        since = time.monotonic()
+        while True:
+            try:
+                return step()
+            except BROKER_AWAY as error:
+                self._wait_for_broker(error, since=since)
+
+    def _wait_for_broker(self, error: Exception, *, since: float) -> None:
+        away = time.monotonic() - since
+        if away > self.broker_patience_s:
+            raise BrokerError(
+                f"the broker has not answered for {away:.0f} s ({error}): when it is back, "
+                "run the same command again, what is done is kept"
+            ) from error
+        log.warning("The broker is away (%s); waiting for it.", error)
+        time.sleep(SETTLE_S)
 
     def _look(self, view: View) -> list[Failure] | None:
         """Show where the run stands; its failures once it has ended, None before."""
@@ -137,12 +151,16 @@ class Driver:
         return failures if failures and not self.state.outstanding() else None
 
     def _set_broken_results_aside(self) -> None:
-        """Have a trait assembled again whose results are not what was written."""
+        """Have a trait assembled again whose results are not what was written, and tested again
+        what is assembled again."""
+        plan, done = self.run.plan, self._done_jobs()
         for trait in self.run.spec.traits:
             found = broken(self.run.store, f"traits/{trait.name}")
             if found:
                 log.warning("%s: not what was written; assembled again.", ", ".join(found))
-                set_aside(self.run.store, self.run.plan.reduce_job(trait.name))
+                set_aside(self.run.store, plan.reduce_job(trait.name))
+            if found or plan.reduce_job(trait.name).key not in done:
+                set_aside(self.run.store, plan.verify_job(trait.name))
 
     def _done_jobs(self) -> set[str]:
         return done_jobs(
@@ -188,10 +206,18 @@ _ERRORS: dict[str, type[OrchestrateError]] = {
 
 
 def missing_workers(app: Celery, *, wait_s: float) -> list[str]:
-    """Queues that no worker listens on, after waiting for one up to wait_s seconds."""
+    """Queues that no worker listens on, after waiting for one up to wait_s seconds.
+
+    Raises BrokerError when the broker goes away meanwhile.
+    """
     deadline = time.monotonic() + wait_s
     while True:
-        answered = app.control.inspect(timeout=2.0).active_queues() or {}
+        try:
+            answered = app.control.inspect(timeout=2.0).active_queues() or {}
+        except OperationalError as error:
+            raise BrokerError(
+                f"the broker did not take a question to its workers: {error}"
+            ) from error
         listening = {queue["name"] for queues in answered.values() for queue in queues}
         missing: list[str] = [name for name in QUEUES if name not in listening]
         if not missing or time.monotonic() >= deadline:

@@ -80,6 +80,7 @@ def plan_table(found: list[TraitEstimate]) -> Table:
     columns: list[tuple[str, list[str] | list[int], str | None]] = [
         ("trait", [e.trait for e in found], "total"),
         ("responses", [e.n_samples for e in found], None),
+        ("of them tests", [e.n_checked for e in found], None),
         ("to generate", [e.n_to_generate for e in found], None),
         ("judge calls", [e.n_calls for e in found], None),
         ("judge tokens (est.)", [e.judge_prompt_tokens for e in found], None),

@@ -55,7 +55,7 @@ class Progress:
         """`read_spent` says what the judge has cost so far, in words, or nothing."""
         self._console, self._plan, self._read_metrics = console, plan, read_metrics
         self._read_spent = read_spent
-        self._rates, self._verdicts = Rates(), dict[str, str]()
+        self._rates, self._verdicts, self._finished = Rates(), dict[str, str](), set[str]()
         self._live: Live | None = None
         self._next_line = time.monotonic() + PLAIN_EVERY_S
 
@@ -72,8 +72,13 @@ class Progress:
         """See cli.drive.View."""
         counts = trait_counts(self._plan, done)
         for count in counts:
+            if count.is_finished and count.trait not in self._finished:
+                self._finished.add(count.trait)
+                self._verdicts.pop(count.trait, None)
             if count.is_reduced and count.trait not in self._verdicts:
-                self._verdicts[count.trait] = self._read_metrics(count.trait)["verdict"]
+                verdict = styled_verdict(self._read_metrics(count.trait)["verdict"])
+                note = "" if count.is_finished else " (not yet checked)"
+                self._verdicts[count.trait] = verdict + note
         rates = self._rates.note(counts)
         if self._live is not None:
             self._live.update(self._table(counts, rates, failures))
@@ -94,7 +99,7 @@ class Progress:
         for count in counts:
             verdict = self._verdicts.get(count.trait, "")
             bars = [part for stage in stages for part in _bar(count.stages.get(stage))]
-            table.add_row(count.trait, *bars, styled_verdict(verdict))
+            table.add_row(count.trait, *bars, verdict)
         return table
 
 
@@ -119,7 +124,7 @@ def _line(
 ) -> str:
     words = {"generate": "generated", "judge": "judged"}
     totals = {stage: total(counts, stage) for stage in stages_of(counts)}
-    finished = sum(count.is_reduced for count in counts)
+    finished = sum(count.is_finished for count in counts)
     parts = [
         f"{words.get(stage, stage)} {one.done}/{one.total} ({rates.get(stage, 0.0):.1f}/s)"
         for stage, one in totals.items()

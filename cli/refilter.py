@@ -63,10 +63,11 @@ def _assemble(
     run: Run, trait: str, filter_spec: FilterSpec, methods: tuple[str, ...]
 ) -> dict[str, object]:
     # the methods need torch, which is not loaded for --help
-    from tasks.reduce import assemble
+    from tasks.verify import assemble_and_evaluate
 
     folder = _folder(trait, filter_spec, methods)
-    return assemble(run, run.spec.trait(trait), filter_spec, methods=methods, folder=folder)
+    ref = run.spec.trait(trait)
+    return assemble_and_evaluate(run, ref, filter_spec, methods=methods, folder=folder)
 
 
 def _folder(trait: str, filter_spec: FilterSpec, methods: tuple[str, ...]) -> str:

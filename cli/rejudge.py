@@ -12,6 +12,7 @@ from cli.judge_terms import resolve_terms, terms_options, terms_options_from
 from cli.run_options import run_store
 from cli.settings import broker_option, json_option, option, runs_dir_option
 from orchestrator.errors import UsageError
+from orchestrator.readiness import is_finished
 from orchestrator.run_spec import JudgeSpec
 from storage.artifacts import done_jobs, set_aside
 from storage.judgements import FIRST, Judgement, add_judgement, names, read_judgement
@@ -81,7 +82,7 @@ def rejudge(
 def _require_generated(run: Run) -> None:
     done = done_jobs(run.store, [trait.name for trait in run.spec.traits])
     for trait in run.spec.traits:
-        if not all(job.key in done for job in run.plan.trait_jobs(trait)):
+        if not is_finished(run.plan, trait, done):
             raise UsageError(
                 f"{trait.name} is not generated and judged to its end: finish the run with "
                 "`orchestrate resume` first"
@@ -94,6 +95,7 @@ def _use(run: Run, name: str) -> Run:
     chosen = replace(run, judgement=judgement)
     for trait in run.spec.traits:
         set_aside(run.store, chosen.plan.reduce_job(trait.name))
+        set_aside(run.store, chosen.plan.verify_job(trait.name))
     return chosen
 
 
@@ -132,7 +134,7 @@ def _judgement(run: Run, name: str | None, judge: JudgeSpec, *, only_unscored: b
 def _is_finished(run: Run, judgement: Judgement) -> bool:
     plan = replace(run, judgement=judgement.name).plan
     done = done_jobs(run.store, [t.name for t in run.spec.traits], judgement=judgement.name)
-    return all(plan.reduce_job(trait.name).key in done for trait in run.spec.traits)
+    return all(is_finished(plan, trait, done) for trait in run.spec.traits)
 
 
 def _latest_of(existing: list[Judgement], judge: JudgeSpec) -> str | None:

@@ -90,14 +90,13 @@ def direction_errors(metrics: dict[str, Any]) -> list[float | None]:
 def _trait_data(run: Run, metrics: dict[str, Any]) -> dict[str, Any]:
     trait = metrics["trait"]
     rows = read_rows(run.store, trait)
-    best = metrics["quality"]["best"] if metrics["quality"] else None
     return {
         "metrics": metrics,
         "histograms": histograms(rows),
         "funnel": funnel(rows),
         "responses": _responses(run, trait, rows),
-        "load": load_snippet(run.store.url, trait, method=best["method"], layer=best["layer"])
-        if best
+        "load": load_snippet(run.store.url, trait, metrics["quality"])
+        if metrics["quality"]
         else None,
     }
 

@@ -22,6 +22,8 @@ from pydantic import ValidationError
 from cli.settings import option, runs_dir_option
 from orchestrator.errors import UsageError
 from orchestrator.run_spec import (
+    CONVERGED_DEGREES,
+    ChecksSpec,
     FilterSpec,
     JudgeSpec,
     ModelSpec,
@@ -30,6 +32,7 @@ from orchestrator.run_spec import (
     TraitRef,
 )
 from orchestrator.traits import TraitDefinition
+from storage.connection import without_password
 from storage.run_record import Run, create_run
 from storage.store import Store, open_store
 from storage.trait_files import load_traits
@@ -55,6 +58,10 @@ class RunOptions:
     rollouts: int
     questions: int | None
     instructions: int | None
+    evaluation: int
+    causal: int
+    until: str
+    converged_degrees: float
     threshold: float
     coherence: float
     filter: str
@@ -118,9 +125,41 @@ _OPTIONS = [
         type=click.IntRange(1),
         help="Responses per instruction and question.",
     ),
-    option("--questions", type=click.IntRange(1), help="Use the first N questions only."),
+    option(
+        "--questions",
+        type=click.IntRange(1),
+        help="Use the first N questions only.",
+    ),
     option(
         "--instructions", type=click.IntRange(1), help="Use the first N instruction pairs only."
+    ),
+    option(
+        "--evaluation",
+        default=2,
+        type=click.IntRange(0),
+        metavar="N",
+        help="Test on held-out questions: N responses to each of the trait's evaluation questions "
+        "with the positive, the negative and no instruction; 0 leaves it out.",
+    ),
+    option(
+        "--causal",
+        default=12,
+        type=click.IntRange(0),
+        metavar="N",
+        help="Steer with the vector: 72 responses search for layer and strength, then N at each of "
+        "9 pushes (none, 4 strengths, 4 random) are the dose-response; 0 leaves it out.",
+    ),
+    option(
+        "--until",
+        default="all",
+        type=click.Choice(["all", "converged"]),
+        help="converged stops a trait once its direction is known well enough.",
+    ),
+    option(
+        "--converged-degrees",
+        default=CONVERGED_DEGREES,
+        type=click.FloatRange(0, 90, min_open=True, max_open=True),
+        help="Well enough: 95 % sure to be this near the true direction around the best layer.",
     ),
     option(
         "--threshold",
@@ -200,6 +239,9 @@ def describe(options: RunOptions) -> tuple[RunSpec, dict[str, TraitDefinition]]:
                 pairing=options.filter,  # type: ignore[arg-type]
             ),
             methods=parse_methods(options.methods),
+            checks=ChecksSpec(evaluation=options.evaluation, causal=options.causal),
+            until=options.until,  # type: ignore[arg-type]
+            converged_degrees=options.converged_degrees,
             shard_samples=options.shard_samples,
         )
     except ValidationError as error:
@@ -264,7 +306,8 @@ def provenance() -> dict[str, object]:
     """The versions a run was planned with, and the command that planned it."""
     packages = ("torch", "transformers", "accelerate", "celery", "redis", "openai", "numpy")
     return {
-        "command": ["orchestrate", *sys.argv[1:]],
+        # a URL may carry a password, the record is for everybody
+        "command": ["orchestrate", *(without_password(text) for text in sys.argv[1:])],
         "orchestrate": _version("trait-vector-orchestrator"),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in packages},
@@ -280,11 +323,13 @@ def _version(package: str) -> str | None:
 
 def _trait_ref(definition: TraitDefinition, options: RunOptions) -> TraitRef:
     n_instructions, n_questions = len(definition.instruction), len(definition.questions)
+    n_eval = len(definition.eval_questions)
     return TraitRef(
         name=definition.name,
         fingerprint=definition.fingerprint(),
         n_instructions=min(n_instructions, options.instructions or n_instructions),
         n_questions=min(n_questions, options.questions or n_questions),
+        n_eval_questions=min(n_eval, options.questions or n_eval),
     )
 
 

@@ -67,6 +67,6 @@ def _row(store: Store, name: str) -> dict[str, Any]:
         "name": name,
         "run_id": run.run_id,
         "traits": len(traits),
-        "finished": sum(count.is_reduced for count in counts),
+        "finished": sum(count.is_finished for count in counts),
         "model": run.spec.model.model_id,
     }

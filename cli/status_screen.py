@@ -50,7 +50,7 @@ def _heading(snapshot: dict[str, Any]) -> Text:
 
 
 def _state(snapshot: dict[str, Any]) -> str:
-    if all(one["is_reduced"] for one in snapshot["traits"]):
+    if all(one["is_finished"] for one in snapshot["traits"]):
         return "finished"
     if snapshot["paused"]:
         return "paused: orchestrate resume goes on"
@@ -76,12 +76,18 @@ def _traits(snapshot: dict[str, Any]) -> Table:
         table.add_row(
             escape(one["trait"]),
             *_bars(one, stages),
-            styled_verdict(one["verdict"] or ""),
+            _verdict(one),
             "" if contrast is None else f"{contrast:.1f}",
         )
     if len(snapshot["traits"]) > 1:
         table.add_row("all", *_bars(snapshot["stages"], stages), "", "", style="bold")
     return table
+
+
+def _verdict(one: dict[str, Any]) -> str:
+    if one["verdict"] is None:
+        return ""
+    return styled_verdict(one["verdict"]) + ("" if one["is_finished"] else " (not yet checked)")
 
 
 def _bars(found: dict[str, Any], stages: list[str]) -> Iterable[RenderableType]:

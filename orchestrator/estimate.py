@@ -10,7 +10,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from math import ceil
 
-from orchestrator.plan import Job, Plan
+from orchestrator.plan import Plan, Stage
 from orchestrator.prices import Price
 from orchestrator.prompts import coherence_prompt
 from orchestrator.run_spec import TraitRef
@@ -38,10 +38,12 @@ WITHOUT_LOGPROBS = Asking(votes=3, completion_tokens=200)
 
 @dataclass(frozen=True)
 class TraitEstimate:
-    """What one trait still needs, and what exists already."""
+    """What one trait still needs at most, and what exists already; `n_checked` of the samples are
+    those that vectors are tested on."""
 
     trait: str
     n_samples: int
+    n_checked: int
     n_generated: int
     n_judged: int
     judge_prompt_tokens: int
@@ -98,12 +100,11 @@ def _trait_estimate(
         len(definition.judge_prompt(q, "")) + len(coherence_prompt(q, "")) for q in questions
     )
     per_response = characters / len(questions) / CHARACTERS_PER_TOKEN + 2 * response_tokens
-    left = plan.n_samples(trait) - judged
-    return TraitEstimate(
-        trait.name, plan.n_samples(trait), generated, judged, ceil(left * per_response)
-    )
+    n_samples = plan.n_samples(trait) + plan.n_checked(trait)
+    tokens = ceil((n_samples - judged) * per_response)
+    return TraitEstimate(trait.name, n_samples, plan.n_checked(trait), generated, judged, tokens)
 
 
-def _n_done(plan: Plan, trait: TraitRef, stage: str, done: AbstractSet[str]) -> int:
-    jobs: list[Job] = plan.shard_jobs(trait, "generate" if stage == "generate" else "judge")
+def _n_done(plan: Plan, trait: TraitRef, stage: Stage, done: AbstractSet[str]) -> int:
+    jobs = plan.stage_jobs(trait, stage)
     return sum(plan.n_samples_of(job) for job in jobs if job.key in done)

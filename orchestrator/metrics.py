@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from orchestrator.plan import Polarity
+from orchestrator.check_gates import check_facts
+from orchestrator.samples import Polarity
 from orchestrator.scores import Score
 from orchestrator.threshold import Judged, Outcome, Status
-from orchestrator.vector_gates import VectorFacts, vector_facts, vector_notes
+from orchestrator.vector_gates import vector_facts, vector_notes
 from orchestrator.verdict import VerdictInputs, contrast, verdict
 
 Outcomes = Sequence[tuple[Judged, Outcome]]
@@ -32,40 +33,46 @@ class Measured:
 
 def trait_metrics(trait: str, found: Outcomes, measured: Measured) -> dict[str, Any]:
     """What metrics.json holds; counts are samples, scores 0 to 100."""
-    n_kept = {p: n_with(found, p, "kept") for p in ("positive", "negative")}
     unscored = Counter(unscored_reason(j) for j, o in found if o.status == "unscored")
-    gap = contrast(trait_scores(found, "positive"), trait_scores(found, "negative"))
-    facts = None if measured.quality is None else vector_facts(measured.quality, measured.methods)
-    name, reasons = verdict(
-        VerdictInputs(
-            n_generated=len(found),
-            n_unscored=unscored.total(),
-            n_kept_positive=n_kept["positive"],
-            n_kept_negative=n_kept["negative"],
-            contrast=gap,
-            magnitude=measured.magnitude,
-            contrast_low=measured.contrast_interval[0] if measured.contrast_interval else None,
-            vector=facts,
-        )
-    )
     coherence = [j.coherence.value for j, _ in found if isinstance(j.coherence, Score)]
-    return {
+    body = {
         "trait": trait,
-        "verdict": name,
-        "reasons": reasons,
-        "notes": _notes(measured, facts),
+        "verdict": "",
         "n_generated": len(found),
         "n_scored": len(found) - unscored.total(),
         "n_unscored": dict(unscored),
         "n_dropped": dict(Counter(o.reason for _, o in found if o.status == "dropped")),
-        "n_kept": n_kept,
-        "contrast": gap,
+        "n_kept": {p: n_with(found, p, "kept") for p in ("positive", "negative")},
+        "contrast": contrast(trait_scores(found, "positive"), trait_scores(found, "negative")),
         "contrast_interval": measured.contrast_interval,
         "coherence": sum(coherence) / len(coherence) if coherence else None,
         "magnitude": measured.magnitude,
         "methods": measured.methods,
         "quality": measured.quality,
     }
+    return with_verdict(body)
+
+
+def with_verdict(body: Mapping[str, Any]) -> dict[str, Any]:
+    """The metrics with the verdict that follows from their numbers, its reasons and notes."""
+    quality = body["quality"]
+    facts = None if quality is None else vector_facts(quality, body["methods"])
+    interval = body["contrast_interval"]
+    name, reasons = verdict(
+        VerdictInputs(
+            n_generated=body["n_generated"],
+            n_unscored=sum(body["n_unscored"].values()),
+            n_kept_positive=body["n_kept"]["positive"],
+            n_kept_negative=body["n_kept"]["negative"],
+            contrast=body["contrast"],
+            magnitude=body["magnitude"],
+            contrast_low=interval[0] if interval else None,
+            vector=facts,
+            checks=None if quality is None else check_facts(quality),
+        )
+    )
+    notes = [] if quality is None or facts is None else vector_notes(quality, facts)
+    return {**body, "verdict": name, "reasons": reasons, "notes": notes}
 
 
 def n_with(found: Outcomes, polarity: str, status: Status) -> int:
@@ -91,9 +98,3 @@ def unscored_reason(judged: Judged) -> str:
         if not isinstance(one, Score):
             return one.reason
     raise ValueError(f"{judged.sample.key} has both scores")
-
-
-def _notes(measured: Measured, facts: VectorFacts | None) -> list[str]:
-    return (
-        [] if measured.quality is None or facts is None else vector_notes(measured.quality, facts)
-    )

@@ -7,51 +7,38 @@ nothing of what has been done already (see readiness).
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from orchestrator.run_spec import RunSpec, TraitRef
+from orchestrator.samples import (
+    CONFIRMATION,
+    EVALUATION,
+    POLARITIES,
+    ROUNDS,
+    Sample,
+    part_samples,
+    part_size,
+)
 
-Stage = Literal["probe", "generate", "judge", "reduce"]
-Polarity = Literal["positive", "negative"]
-POLARITIES: tuple[Polarity, ...] = ("positive", "negative")
+Stage = Literal["probe", "generate", "judge", "converge", "reduce", "verify"]
 
-
-@dataclass(frozen=True)
-class Sample:
-    """One cell: trait x polarity x instruction x question x rollout (indices from 0)."""
-
-    trait: str
-    polarity: Polarity
-    instruction: int
-    question: int
-    rollout: int
-
-    @property
-    def key(self) -> str:
-        """The sample's name, the same on every machine and in every run with these traits."""
-        return (
-            f"{self.trait}/{self.polarity}/i{self.instruction}/q{self.question:02d}/r{self.rollout}"
-        )
-
-    def seed(self, run_seed: int) -> int:
-        """63-bit seed from the key and the run's seed alone: not of the worker, shard or resume."""
-        digest = hashlib.sha256(f"{run_seed}/{self.key}".encode()).digest()
-        return int.from_bytes(digest[:8], "big") >> 1
+CHECKED = (EVALUATION, *ROUNDS, CONFIRMATION)
+"""The parts beside those that vectors are made from."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One stage over one shard of samples; `key` is its identity and its artifact's key.
+    """One stage over one shard of a part of the samples; `key` is its identity and its artifact's.
 
+    `part` is one of orchestrator.samples', or `wave` and `stop` for the converge stage.
     `judgement` names a later judging of the same responses; None is the run's own.
     """
 
     stage: Stage
     trait: str | None = None
-    polarity: Polarity | None = None
+    part: str | None = None
     shard: int | None = None
     judgement: str | None = None
 
@@ -61,9 +48,9 @@ class Job:
         stage = self.stage if self.judgement is None else f"{self.stage}@{self.judgement}"
         if self.trait is None:
             return stage
-        if self.polarity is None:
+        if self.part is None:
             return f"{self.trait}/{stage}"
-        return f"{self.trait}/{stage}/{self.polarity}-{self.shard:03d}"
+        return f"{self.trait}/{stage}/{self.part}-{self.shard:03d}"
 
 
 PROBE = Job("probe")
@@ -81,31 +68,54 @@ class Plan:
         """The job that finds out how the judge wants to be asked."""
         return Job("probe", judgement=self.judgement)
 
+    @property
+    def own(self) -> Plan:
+        """The plan of the run's own judgement, which generated what later ones score."""
+        return replace(self, judgement=None)
+
     def judge_job(self, generate: Job) -> Job:
         """The judge job over the responses of a generate job."""
-        return Job("judge", generate.trait, generate.polarity, generate.shard, self.judgement)
+        return Job("judge", generate.trait, generate.part, generate.shard, self.judgement)
 
     def reduce_job(self, trait: str) -> Job:
         """The job that makes a trait's vectors."""
         return Job("reduce", trait, judgement=self.judgement)
 
+    def verify_job(self, trait: str) -> Job:
+        """The job that tests a trait's vectors on the parts beside training."""
+        return Job("verify", trait, judgement=self.judgement)
+
+    def last_job(self, trait: TraitRef) -> Job:
+        """The job that ends a trait."""
+        is_checked = any(self.size(trait, part) for part in CHECKED)
+        return self.verify_job(trait.name) if is_checked else self.reduce_job(trait.name)
+
+    def size(self, trait: TraitRef, part: str) -> int:
+        """Samples of one part of a trait."""
+        return part_size(self.spec, trait, part)
+
     def n_samples(self, trait: TraitRef) -> int:
-        """Samples of a trait, both polarities."""
-        return 2 * trait.n_instructions * trait.n_questions * self.spec.rollouts
+        """Samples that a trait's vectors are made from, both polarities."""
+        return sum(self.size(trait, part) for part in POLARITIES)
+
+    def n_checked(self, trait: TraitRef) -> int:
+        """Samples that a trait's vectors are tested on."""
+        return sum(self.size(trait, part) for part in CHECKED)
 
     def n_samples_of(self, job: Job) -> int:
         """Samples of one generate or judge job."""
-        assert job.trait is not None and job.shard is not None
+        assert job.trait is not None and job.part is not None and job.shard is not None
         trait = self.spec.trait(job.trait)
-        n_cells = trait.n_instructions * trait.n_questions - job.shard * self._cells_per_shard
-        return min(n_cells, self._cells_per_shard) * self.spec.rollouts
+        size = self._shard_size(trait, job.part)
+        return min(self.size(trait, job.part) - job.shard * size, size)
 
-    def n_shards(self, trait: TraitRef) -> int:
-        """Shards of one polarity of a trait."""
-        return -(-trait.n_instructions * trait.n_questions // self._cells_per_shard)
+    def n_shards(self, trait: TraitRef, part: str = "positive") -> int:
+        """Shards of one part of a trait."""
+        return -(-self.size(trait, part) // self._shard_size(trait, part))
 
     def shard_jobs(self, trait: TraitRef, stage: Stage) -> list[Job]:
-        """The stage's jobs over one trait, polarities alternating so that both sides grow alike."""
+        """The stage's jobs over what a trait's vectors are made from, polarities alternating so
+        that both sides grow alike."""
         judgement = None if stage == "generate" else self.judgement
         return [
             Job(stage, trait.name, polarity, shard, judgement)
@@ -113,10 +123,31 @@ class Plan:
             for polarity in POLARITIES
         ]
 
+    def part_jobs(self, trait: TraitRef, stage: Stage, part: str) -> list[Job]:
+        """The stage's jobs over one part."""
+        judgement = None if stage == "generate" else self.judgement
+        shards = range(self.n_shards(trait, part))
+        return [Job(stage, trait.name, part, shard, judgement) for shard in shards]
+
+    def stage_jobs(self, trait: TraitRef, stage: Stage) -> list[Job]:
+        """The stage's jobs over every part. A later judgement scores what its results need: the
+        search for the best push was made by the scores of the first."""
+        scored_again = stage == "judge" and self.judgement is not None
+        parts = (EVALUATION, CONFIRMATION) if scored_again else CHECKED
+        checked = [job for part in parts for job in self.part_jobs(trait, stage, part)]
+        return [*self.shard_jobs(trait, stage), *checked]
+
+    def wave_jobs(self, trait: TraitRef) -> list[Job]:
+        """The jobs that look whether a trait has enough, one after each wave; none with `all`."""
+        if self.spec.until == "all" or self.judgement is not None:
+            return []
+        return [Job("converge", trait.name, "wave", k) for k in range(self.n_shards(trait))]
+
     def trait_jobs(self, trait: TraitRef) -> list[Job]:
-        """Every job of one trait, inputs before what reads them."""
-        generate, judge = self.shard_jobs(trait, "generate"), self.shard_jobs(trait, "judge")
-        return [*generate, *judge, self.reduce_job(trait.name)]
+        """Every job of one trait, in about the order in which they become ready."""
+        ends = dict.fromkeys((self.reduce_job(trait.name), self.last_job(trait)))
+        stages = [*self.stage_jobs(trait, "generate"), *self.stage_jobs(trait, "judge")]
+        return [*stages, *self.wave_jobs(trait), *ends]
 
     def jobs(self) -> Iterator[Job]:
         """Every job of the run."""
@@ -125,16 +156,12 @@ class Plan:
             yield from self.trait_jobs(trait)
 
     def samples(self, job: Job) -> list[Sample]:
-        """The samples of a generate or judge job, the rollouts of a prompt side by side."""
-        if job.trait is None or job.polarity is None or job.shard is None:
+        """The samples of a generate or judge job."""
+        if job.trait is None or job.part is None or job.shard is None:
             raise ValueError(f"job {job.key} has no samples of its own")
         trait = self.spec.trait(job.trait)
-        first = job.shard * self._cells_per_shard
-        return [
-            Sample(trait.name, job.polarity, instruction, question, rollout)
-            for instruction, question in cells(trait)[first : first + self._cells_per_shard]
-            for rollout in range(self.spec.rollouts)
-        ]
+        size = self._shard_size(trait, job.part)
+        return part_samples(self.spec, trait, job.part)[job.shard * size : (job.shard + 1) * size]
 
     def parse_job(self, key: str) -> Job:
         """The plan's job of that key, of whichever judgement the key names; raises KeyError for a
@@ -145,23 +172,17 @@ class Plan:
             return plan.probe
         return _jobs_by_key(plan, key.partition("/")[0])[key]
 
-    @property
-    def _cells_per_shard(self) -> int:
-        return max(1, self.spec.shard_samples // self.spec.rollouts)
+    def _shard_size(self, trait: TraitRef, part: str) -> int:
+        if part not in POLARITIES:
+            return self.spec.shard_samples
+        if self.spec.until == "converged":
+            # a wave: each question once, the instructions evenly
+            return trait.n_questions
+        rollouts = self.spec.rollouts
+        return max(1, self.spec.shard_samples // rollouts) * rollouts
 
 
 # a worker parses a key a message, and a run of a million samples has thousands of jobs a trait
 @functools.lru_cache(maxsize=16)
 def _jobs_by_key(plan: Plan, trait: str) -> dict[str, Job]:
     return {job.key: job for job in plan.trait_jobs(plan.spec.trait(trait))}
-
-
-def cells(trait: TraitRef) -> list[tuple[int, int]]:
-    """(instruction, question) pairs in a Latin-square order.
-
-    Any stretch of n_questions consecutive cells holds each question once and the instructions
-    evenly (5 x 20: four times each), so a run that stops early is not biased to some of them.
-    """
-    n_i, n_q = trait.n_instructions, trait.n_questions
-    stride = -(-n_q // n_i)
-    return [(k % n_i, (k // n_i + stride * (k % n_i)) % n_q) for k in range(n_i * n_q)]

@@ -7,7 +7,7 @@ The model's prompts follow persona_vectors (`eval/eval_persona.py`): a system tu
 
 from __future__ import annotations
 
-from orchestrator.plan import Polarity, Sample
+from orchestrator.samples import Polarity, Sample
 from orchestrator.traits import TraitDefinition
 
 COHERENCE_PROMPT = """\
@@ -34,10 +34,19 @@ def system_instruction(trait: str, polarity: Polarity, instruction: str) -> str:
     return f"You are {article} {name} assistant. {instruction}"
 
 
-def system_for(definition: TraitDefinition, sample: Sample) -> str:
-    """The system turn of a sample, from the definition's instruction pair."""
-    text = definition.instruction_text(sample.instruction, sample.polarity)
-    return system_instruction(definition.name, sample.polarity, text)
+def system_for(definition: TraitDefinition, sample: Sample) -> str | None:
+    """The system turn of a sample, from the definition's instruction pair; None without one."""
+    polarity = sample.polarity
+    if polarity == "plain":
+        return None
+    text = definition.instruction_text(sample.instruction, polarity)
+    return system_instruction(definition.name, polarity, text)
+
+
+def question_for(definition: TraitDefinition, sample: Sample) -> str:
+    """The user turn of a sample: vectors are tested on questions that they were not made from."""
+    questions = definition.eval_questions if sample.part else definition.questions
+    return questions[sample.question]
 
 
 def coherence_prompt(question: str, answer: str) -> str:

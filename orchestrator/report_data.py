@@ -10,8 +10,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.plan import POLARITIES
-from orchestrator.run_spec import FilterSpec, JudgeSpec, ModelSpec, RunSpec, SamplingSpec
+from orchestrator.run_spec import (
+    CONVERGED_DEGREES,
+    ChecksSpec,
+    FilterSpec,
+    JudgeSpec,
+    ModelSpec,
+    RunSpec,
+    SamplingSpec,
+)
+from orchestrator.samples import POLARITIES
 from orchestrator.scores import Score, Verdict
 
 N_BINS = 20
@@ -136,6 +144,9 @@ def repeat_command(
         **_named(spec.filter, FilterSpec(), {n: n for n in ("threshold", "coherence")}),
         "filter": (spec.filter.pairing, "unpaired"),
         "methods": (",".join(spec.methods), "mean_diff"),
+        **_named(spec.checks, ChecksSpec(), {n: n for n in ChecksSpec.model_fields}),
+        "until": (spec.until, "all"),
+        "converged-degrees": (spec.converged_degrees, CONVERGED_DEGREES),
         "seed": (spec.seed, 0),
     }
     for name, (value, default) in given.items():
@@ -176,15 +187,26 @@ def _settings(spec: RunSpec) -> dict[str, str]:
     return found
 
 
-def load_snippet(url: str, trait: str, *, method: str, layer: int) -> str:
-    """Python that loads a trait's vectors and takes the best layer."""
+def load_snippet(url: str, trait: str, quality: Mapping[str, Any]) -> str:
+    """Python that loads a trait's best vectors, takes the layer that separates best, and steers
+    with the push that was confirmed, where one was."""
+    method, layer = quality["best"]["method"], quality["best"]["layer"]
+    causal = quality["causal"]
+    push, coefficient = (causal["layer"], _coefficient(quality)) if causal else (layer, 1.0)
     return (
         "from traitlens import load_vectors\n\n"
         f'v = load_vectors("{url}/traits/{trait}", method="{method}")\n'
         f"direction = v.at({layer})  # output of block {layer - 1}\n"
-        f"with v.steer(model, layer={layer}, coefficient=1.0):\n"
+        f"with v.steer(model, layer={push}, coefficient={coefficient:.3g}):\n"
         "    out = model.generate(**inputs)"
     )
+
+
+def _coefficient(quality: Mapping[str, Any]) -> float:
+    """What to multiply the raw vector by for the best push."""
+    causal = quality["causal"]
+    norm = quality["methods"][causal["method"]]["norm"][causal["layer"]]
+    return float(causal["best_strength"] * causal["step"] / norm)
 
 
 def _limits(spec: RunSpec, full: Mapping[str, tuple[int, int]]) -> list[str]:

@@ -9,7 +9,7 @@ import hashlib
 import json
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 WIRE_VERSION = 1
 """Version of the messages and of run.json; a worker refuses any other instead of guessing."""
@@ -19,6 +19,11 @@ POSITIONS = ("response_avg", "prompt_avg", "prompt_last")
 # A shard is what a lost GPU worker costs at most; 100 samples are seconds on a GPU and still
 # amortise one message, one artifact and one judge task over enough work.
 SHARD_SAMPLES = 100
+
+
+# A direction this sure moves little with what is left: cos 10 degrees is 0.985, and the samples so
+# far are part of the whole.
+CONVERGED_DEGREES = 10.0
 
 
 class Frozen(BaseModel):
@@ -56,6 +61,16 @@ class JudgeSpec(Frozen):
     scale: Literal["0_100", "0_10", "binary", "binary_text"] = "0_100"
     votes: int | None = Field(default=None, ge=1, le=25)
 
+    @field_validator("url")
+    @classmethod
+    def _holds_no_secret(cls, url: str) -> str:
+        if "@" in url.partition("://")[2].partition("/")[0]:
+            raise ValueError(
+                "a judge's URL is recorded for everybody: leave user and password out, its key "
+                "belongs into ORCHESTRATE_JUDGE_API_KEY"
+            )
+        return url
+
 
 class FilterSpec(Frozen):
     """Which responses a vector is built from; scores are 0 to 100."""
@@ -65,6 +80,17 @@ class FilterSpec(Frozen):
     pairing: Literal["unpaired", "paired"] = "unpaired"
 
 
+class ChecksSpec(Frozen):
+    """How the vectors are tested; 0 leaves a test out.
+
+    evaluation: responses to each evaluation question with the positive, the negative and no
+    instruction. causal: responses at each strength of the dose-response that is reported.
+    """
+
+    evaluation: int = Field(default=2, ge=0)
+    causal: int = Field(default=12, ge=0)
+
+
 class TraitRef(Frozen):
     """A trait of the run and the fingerprint of the definition it was planned with."""
 
@@ -72,6 +98,7 @@ class TraitRef(Frozen):
     fingerprint: str
     n_instructions: int = Field(ge=1)
     n_questions: int = Field(ge=1)
+    n_eval_questions: int = Field(default=0, ge=0)
 
 
 class RunSpec(Frozen):
@@ -85,6 +112,9 @@ class RunSpec(Frozen):
     seed: int = 0
     filter: FilterSpec = FilterSpec()
     methods: tuple[str, ...] = ("mean_diff",)
+    checks: ChecksSpec = ChecksSpec()
+    until: Literal["all", "converged"] = "all"
+    converged_degrees: float = Field(default=CONVERGED_DEGREES, gt=0, lt=90)
     shard_samples: int = Field(default=SHARD_SAMPLES, ge=1)
 
     def digest(self) -> str:

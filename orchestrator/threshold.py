@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from orchestrator.plan import Sample
 from orchestrator.run_spec import FilterSpec
+from orchestrator.samples import Sample
 from orchestrator.scores import Score, Verdict
 
 Status = Literal["kept", "dropped", "unscored"]

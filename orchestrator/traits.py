@@ -14,8 +14,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from orchestrator.errors import TraitFileError
 from orchestrator.judge_template import PLACEHOLDERS, fill, placeholders
-from orchestrator.plan import Polarity
 from orchestrator.run_spec import canonical_json
+from orchestrator.samples import Condition
 from orchestrator.trait_check import TRAIT_NAME, check, eval_questions_of
 
 BUNDLED_TRAITS = (
@@ -107,8 +107,10 @@ class TraitDefinition(BaseModel):
         """SHA-256, in hexadecimal, of the name and every text of the definition."""
         return hashlib.sha256(canonical_json({"name": self.name, **self.to_json()})).hexdigest()
 
-    def instruction_text(self, index: int, polarity: Polarity) -> str:
-        """The instruction of one pair for one polarity."""
+    def instruction_text(self, index: int, polarity: Condition) -> str:
+        """The instruction of one pair for one polarity; nothing for `plain`."""
+        if polarity == "plain":
+            return ""
         pair = self.instruction[index]
         return pair.positive if polarity == "positive" else pair.negative
 

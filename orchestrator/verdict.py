@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from orchestrator.check_gates import CheckFacts, check_gates
 from orchestrator.vector_gates import VectorFacts, vector_gates
 
 VerdictName = Literal["usable", "weak", "do not use"]
@@ -25,7 +26,8 @@ UNSCORED_USABLE = 0.1
 class VerdictInputs:
     """What the gates look at; contrast is None when a side has no scores.
 
-    `contrast_low` is the low end of its 95 % interval; `vector` is None when no vector was made.
+    `contrast_low` is the low end of its 95 % interval; `vector` is None when no vector was made,
+    and `checks` where it is not tested on responses of its own.
     """
 
     n_generated: int
@@ -36,6 +38,7 @@ class VerdictInputs:
     magnitude: float | None
     contrast_low: float | None = None
     vector: VectorFacts | None = None
+    checks: CheckFacts | None = None
 
 
 def verdict(found: VerdictInputs) -> tuple[VerdictName, list[str]]:
@@ -54,6 +57,9 @@ def verdict(found: VerdictInputs) -> tuple[VerdictName, list[str]]:
     elif found.vector is not None:
         more_fatal, more_weak = vector_gates(found.vector)
         fatal, weak = fatal + more_fatal, weak + more_weak
+    if found.checks is not None:
+        check_fatal, check_weak = check_gates(found.checks)
+        fatal, weak = fatal + check_fatal, weak + check_weak
     share = found.n_unscored / max(found.n_generated, 1)
     if share > UNSCORED_USABLE:
         weak.append(f"{share:.0%} of the responses are unscored, over {UNSCORED_USABLE:.0%}")

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from safetensors.numpy import load as load_safetensors
 
-from orchestrator.plan import Job
+from orchestrator.plan import Stage
 from orchestrator.report_data import SampleRow
 from orchestrator.scores import Verdict
 from storage.artifacts import Record, load_record
@@ -23,6 +23,7 @@ from storage.judgements import effective_verdicts
 from storage.responses import json_bytes
 from storage.run_record import Run
 from storage.store import Store
+from storage.training import training_jobs
 
 REPORT = "report.html"
 RUN_METRICS = "metrics.json"
@@ -49,7 +50,7 @@ def read_response_vectors(store: Store, trait: str, method: str) -> Vectors:
 def read_verdicts(run: Run, trait: str) -> dict[tuple[str, str], Verdict]:
     """(sample key, metric) -> the verdict that counts, of a whole trait."""
     found: dict[tuple[str, str], Verdict] = {}
-    for job in run.plan.shard_jobs(run.spec.trait(trait), "judge"):
+    for job in training_jobs(run, run.spec.trait(trait), "judge"):
         found |= effective_verdicts(run, job)
     return found
 
@@ -79,11 +80,10 @@ def write_run_metrics(store: Store, body: Mapping[str, Any]) -> None:
     store.write(RUN_METRICS, json_bytes(body))
 
 
-def _records(run: Run, stage: str) -> list[Record]:
+def _records(run: Run, stage: Stage) -> list[Record]:
     found = []
     for trait in run.spec.traits:
-        jobs: list[Job] = run.plan.shard_jobs(trait, stage)  # type: ignore[arg-type]
-        for job in jobs:
+        for job in run.plan.stage_jobs(trait, stage):
             try:
                 found.append(load_record(run.store, job))
             except KeyError:

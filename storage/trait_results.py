@@ -9,14 +9,15 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
 
 from orchestrator.errors import StoreError
-from orchestrator.plan import Polarity
+from orchestrator.samples import Polarity
 from orchestrator.scores import Score
+from orchestrator.steering_rounds import Cell
 from orchestrator.threshold import Judged, Outcome
 from storage.responses import Response, json_bytes, parquet_bytes
 from storage.seal import MEND, check_sealed
@@ -71,6 +72,9 @@ _SCHEMA = pa.schema(
 )
 
 
+_PUSH = [("layer", pa.int32()), ("strength", pa.float64()), ("direction", pa.string())]
+
+
 def write_samples(store: Store, folder: str, trait: str, results: Sequence[SampleResult]) -> None:
     """responses.parquet and the two CSVs below a folder; rows go question, instruction, rollout."""
     ordered = sorted(results, key=_order)
@@ -79,6 +83,21 @@ def write_samples(store: Store, folder: str, trait: str, results: Sequence[Sampl
     for polarity, name in CSV_NAMES.items():
         side = [one for one in ordered if one.judged.sample.polarity == polarity]
         store.write(f"{folder}/responses/{name}.csv", _csv(trait, name, side))
+
+
+def write_tested(
+    store: Store, key: str, results: Sequence[SampleResult], cells: Sequence[Cell] = ()
+) -> None:
+    """The samples that vectors were tested on, as responses.parquet; steered ones with the push
+    that `sample.cell` counts into."""
+    rows = []
+    for one in results:
+        cell = None if one.judged.sample.cell is None else cells[one.judged.sample.cell]
+        push = {} if cell is None else asdict(cell)
+        rows.append({**_row(one), "part": one.judged.sample.part, **push})
+    columns = [("part", pa.string())] + (_PUSH if cells else [])
+    schema = pa.schema([*_SCHEMA, *(pa.field(name, kind) for name, kind in columns)])
+    store.write(key, parquet_bytes(pa.Table.from_pylist(rows, schema=schema)))
 
 
 def write_metrics(store: Store, folder: str, metrics: dict[str, Any]) -> None:
@@ -108,7 +127,7 @@ def _row(one: SampleResult) -> dict[str, object]:
         "trait": sample.trait,
         "polarity": sample.polarity,
         "instruction": one.instruction,
-        "instruction_index": sample.instruction,
+        "instruction_index": None if sample.polarity == "plain" else sample.instruction,
         "question": one.question,
         "question_index": sample.question,
         "rollout": sample.rollout,

@@ -21,7 +21,9 @@ TASK_NAMES = {
     "probe": "judge.probe",
     "generate": "gpu.generate",
     "judge": "judge.judge",
+    "converge": "reduce.converge",
     "reduce": "reduce.reduce",
+    "verify": "reduce.verify",
 }
 """Stage -> task; the part before the dot is the queue."""
 

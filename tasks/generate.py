@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 from celery.exceptions import Reject
 
-from orchestrator.plan import Job, Sample
-from orchestrator.prompts import system_for
+from orchestrator.plan import Job
+from orchestrator.prompts import question_for, system_for
+from orchestrator.samples import EVALUATION, POLARITIES, Sample
+from orchestrator.steering_rounds import Cell
 from orchestrator.traits import TraitDefinition
 from storage.artifacts import Record, publish
 from storage.responses import (
@@ -18,23 +20,37 @@ from storage.responses import (
     encode_responses,
 )
 from storage.run_record import Run, load_definition
+from tasks.steering_cells import Directions, cells_json, job_cells, load_directions
 from workers.chat import Prompt, decode_response, render_prompt
 from workers.engine_thread import EngineClosedError
-from workers.generation import Generation, GenerationRequest, Sampling
+from workers.generation import Generation, GenerationRequest, Sampling, Steering
 from workers.model import LoadedModel
+from workers.pushes import N_RANDOM, random_like, steering_along
 from workers.resident import Residents
+
+IS_CAPTURED = (*POLARITIES, EVALUATION)
+"""The parts whose activations vectors are made from or tested on."""
 
 
 def generate(run: Run, job: Job, *, residents: Residents) -> Record:
-    """Generate and capture one shard; responses keep the plan's order."""
+    """Generate and capture one shard; responses keep the plan's order.
+
+    A shard of steered samples is empty when the trait's vectors are not worth steering with.
+    """
     assert job.trait is not None
     definition = load_definition(run, job.trait)
-    samples = run.plan.samples(job)
+    samples, steerings, cells = _steered(run, job)
     with residents.use(run.spec.model) as resident:
         prompts = _prompts(resident.model, definition, samples)
         sampling = Sampling(**run.spec.sampling.model_dump())
         requests = [
-            GenerationRequest(s.key, prompts[s.key].token_ids, s.seed(run.spec.seed), sampling)
+            GenerationRequest(
+                s.key,
+                prompts[s.key].token_ids,
+                s.seed(run.spec.seed),
+                sampling,
+                steerings.get(s.key),
+            )
             for s in samples
         ]
         try:
@@ -54,26 +70,60 @@ def generate(run: Run, job: Job, *, residents: Residents) -> Record:
             "busy_share": resident.engine.busy_share(),
         }
     info["summary"] = f"{len(samples)} responses, {info['n_tokens']} tokens"
-    files = {
-        RESPONSES: encode_responses(responses),
-        ACTIVATIONS: encode_activations(_activations(requests, generations)),
-    }
+    files = {RESPONSES: encode_responses(responses)}
+    if job.part in IS_CAPTURED:
+        files[ACTIVATIONS] = encode_activations(_activations(requests, generations))
+    else:
+        info["cells"] = cells_json(cells)
     return publish(run.store, job, files=files, info=info)
+
+
+def _steered(run: Run, job: Job) -> tuple[list[Sample], dict[str, Steering], list[Cell]]:
+    """The job's samples, sample key -> what is added, and the cells that samples count into."""
+    samples = run.plan.samples(job)
+    if job.part in IS_CAPTURED:
+        return samples, {}, []
+    directions = load_directions(run, str(job.trait))
+    cells = job_cells(run, job, directions) if directions else []
+    samples = [s for s in samples if s.cell is not None and s.cell < len(cells)]
+    return samples, _steerings(samples, cells, directions) if directions else {}, cells
+
+
+def _steerings(
+    samples: list[Sample], cells: list[Cell], directions: Directions
+) -> dict[str, Steering]:
+    """Samples that are pushed alike share one Steering."""
+    made: dict[tuple[Cell, int], Steering] = {}
+    found: dict[str, Steering] = {}
+    for sample in samples:
+        assert sample.cell is not None
+        cell = cells[sample.cell]
+        if cell.direction == "none":
+            continue
+        is_random = cell.direction == "random"
+        number = (sample.question + sample.rollout) % N_RANDOM if is_random else 0
+        if (cell, number) not in made:
+            vector = directions.push(cell)
+            if is_random:
+                vector = random_like(vector, name=f"{sample.trait}/{cell.layer}/{number}")
+            made[cell, number] = steering_along(vector, cell.layer)
+        found[sample.key] = made[cell, number]
+    return found
 
 
 def _prompts(
     model: LoadedModel, definition: TraitDefinition, samples: list[Sample]
 ) -> dict[str, Prompt]:
     """Sample key -> prompt; rendered once per distinct prompt."""
-    rendered: dict[tuple[int, int], Prompt] = {}
+    rendered: dict[tuple[str, int, int], Prompt] = {}
     found: dict[str, Prompt] = {}
     for sample in samples:
-        cell = (sample.instruction, sample.question)
+        cell = (sample.polarity, sample.instruction, sample.question)
         if cell not in rendered:
             rendered[cell] = render_prompt(
                 model,
                 system=system_for(definition, sample),
-                user=definition.questions[sample.question],
+                user=question_for(definition, sample),
             )
         found[sample.key] = rendered[cell]
     return found

@@ -9,8 +9,8 @@ from kombu.exceptions import OperationalError
 
 from orchestrator.errors import BrokerError
 from orchestrator.plan import Job
-from orchestrator.readiness import followers, inputs, ready_jobs
-from storage.artifacts import set_aside
+from orchestrator.readiness import followers, inputs, is_ready, ready_jobs, stop_mark
+from storage.artifacts import record_key, set_aside
 from storage.broker_state import BrokerState
 from storage.connection import server_time
 from storage.fleet import forget_run, has_run, put_run, queue_of
@@ -56,7 +56,7 @@ def send(app: Celery, run: Run, job: Job, *, at: float) -> None:
 
 def hand_over(app: Celery, state: BrokerState, run: Run, *, done: Job) -> None:
     """Note that a job is done and send whatever that makes ready."""
-    state.mark_done([done.key])
+    state.mark_done([done.key, *_marks(run, done)])
     if done.trait is None:
         # what follows a probe depends on what is generated already: a rejudging finds it all done
         submit(app, state, run, jobs=ready_jobs(run.plan, state.done()))
@@ -69,6 +69,9 @@ def hand_over(app: Celery, state: BrokerState, run: Run, *, done: Job) -> None:
 
 def _is_ready(state: BrokerState, run: Run, job: Job) -> bool:
     """orchestrator.readiness.is_ready, asking the broker for as few jobs as can be."""
+    if run.spec.until == "converged":
+        # which jobs are needed depends on where the trait stopped
+        return is_ready(run.plan, job, state.done())
     if state.are_done([job.key]):
         return False
     needed = [one.key for one in inputs(run.plan, job)]
@@ -77,6 +80,14 @@ def _is_ready(state: BrokerState, run: Run, job: Job) -> bool:
         state.are_done(needed[max(0, end - LOOK_AT) : end])
         for end in range(len(needed), 0, -LOOK_AT)
     )
+
+
+def _marks(run: Run, done: Job) -> list[str]:
+    """The stop mark that a look at a trait may have left."""
+    if done.stage != "converge" or done.trait is None or done.shard is None:
+        return []
+    mark = stop_mark(run.spec.trait(done.trait), done.shard)
+    return [mark.key] if run.store.exists(record_key(mark)) else []
 
 
 def run_again(app: Celery, state: BrokerState, run: Run, *, damaged: Job, wanted_by: Job) -> None:

@@ -9,7 +9,7 @@ from celery.exceptions import Reject
 
 from orchestrator.errors import StoppedError
 from orchestrator.plan import Job
-from orchestrator.prompts import coherence_prompt
+from orchestrator.prompts import coherence_prompt, question_for
 from orchestrator.scores import Evidence, Score, Unscored, Verdict
 from storage.artifacts import Record, load_record, publish
 from storage.judgements import base_job, effective_verdicts, judge_of, read_judgement
@@ -47,7 +47,9 @@ def judge(run: Run, job: Job, *, judges: JudgePool) -> Record:
     profile = JudgeProfile.model_validate(load_record(run.store, run.plan.probe).info["profile"])
     known = {k: before[asked] for k, asked in enumerate(prompts) if asked in before}
     spec, texts = judge_of(run, job), list(prompts.values())
-    if judges.terms(run, spec).batch:
+    if not texts:
+        judged = Judged([], [])
+    elif judges.terms(run, spec).batch:
         judged = batch_verdicts(run, job, spec, profile, texts, known=known, judges=judges)
     else:
         judged = judges.verdicts(run, spec, profile, texts, known=known)
@@ -71,8 +73,8 @@ def _prompts(run: Run, job: Job) -> dict[Asked, str]:
     definition = load_definition(run, job.trait)
     samples = {sample.key: sample for sample in run.plan.samples(job)}
     prompts: dict[Asked, str] = {}
-    for response in load_responses(run.store, Job("generate", job.trait, job.polarity, job.shard)):
-        question, answer = definition.questions[samples[response.key].question], response.response
+    for response in load_responses(run.store, Job("generate", job.trait, job.part, job.shard)):
+        question, answer = question_for(definition, samples[response.key]), response.response
         prompts[response.key, "trait"] = definition.judge_prompt(question, answer)
         prompts[response.key, "coherence"] = coherence_prompt(question, answer)
     if job.judgement is None or not read_judgement(run, job.judgement).only_unscored:

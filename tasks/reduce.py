@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,19 +16,28 @@ from orchestrator.metrics import (
     trait_metrics,
     trait_scores,
 )
-from orchestrator.plan import Job, Polarity
+from orchestrator.plan import Job
+from orchestrator.prompts import question_for
 from orchestrator.run_spec import POSITIONS, FilterSpec, TraitRef
+from orchestrator.samples import Polarity
+from orchestrator.scores import METRICS as VERDICTS_OF
 from orchestrator.threshold import Judged, outcomes
 from storage.artifacts import Record, load_record, publish
 from storage.judgements import effective_verdicts, judge_of
-from storage.responses import load_activations, load_responses
+from storage.report_files import read_response_vectors
+from storage.responses import json_bytes, load_activations, load_responses
 from storage.run_record import Run, load_definition
 from storage.seal import seal
+from storage.training import training_jobs
 from storage.trait_results import SampleResult, write_metrics, write_samples
+from tasks.steering_cells import encode_directions
 from traitlens.provenance import Provenance
 from workers.kept_rows import KeptRows, borrowed_share
 from workers.quality import contrast_interval
 from workers.vectors import TraitVectors, build_vectors, encode_vectors
+
+METRICS = "metrics.json"
+"""The role of the metrics in a reduce record: what verify goes on from."""
 
 
 def reduce(run: Run, job: Job) -> Record:
@@ -37,8 +46,15 @@ def reduce(run: Run, job: Job) -> Record:
     trait = run.spec.trait(job.trait)
     folder = f"traits/{trait.name}"
     metrics = assemble(run, trait, run.spec.filter, methods=run.spec.methods, folder=folder)
-    info = {"summary": metrics["verdict"], "verdict": metrics["verdict"]}
-    return publish(run.store, job, files={}, info=info)
+    info: dict[str, Any] = {"summary": metrics["verdict"], "verdict": metrics["verdict"]}
+    files = {METRICS: json_bytes(metrics)}
+    if metrics["verdict"] != "do not use":
+        # what cannot be used is not worth the price of steering with it
+        method = metrics["quality"]["best"]["method"]
+        vectors = read_response_vectors(run.store, trait.name, method)
+        directions, info["steering"] = encode_directions(vectors, metrics["quality"])
+        files |= directions
+    return publish(run.store, job, files=files, info=info)
 
 
 def assemble(
@@ -48,7 +64,7 @@ def assemble(
 
     Reads stored artifacts only: no forward pass, no judge call. Returns the metrics.
     """
-    results = sample_results(run, trait, filter_spec)
+    results = sample_results(run, training_jobs(run, trait, "generate"), filter_spec)
     write_samples(run.store, folder, trait.name, results)
     facts = _generation_facts(run, trait)
     vectors = _vectors(run, trait, results, methods)
@@ -68,25 +84,27 @@ def assemble(
         "filter": filter_spec.model_dump(),
         "generation": facts,
         "judging": _judging_facts(run),
+        "is_checked": False,
     }
     write_metrics(run.store, folder, metrics)
     seal(run.store, folder)
     return metrics
 
 
-def sample_results(run: Run, trait: TraitRef, filter_spec: FilterSpec) -> list[SampleResult]:
-    """Every sample of a trait with its response, verdicts and outcome, in plan order."""
-    definition = load_definition(run, trait.name)
+def sample_results(run: Run, jobs: Sequence[Job], filter_spec: FilterSpec) -> list[SampleResult]:
+    """Every sample of a trait's generate jobs with its response, verdicts and outcome."""
     judged, responses = [], []
-    for generate_job in run.plan.shard_jobs(trait, "generate"):
+    for generate_job in jobs:
         verdicts = effective_verdicts(run, run.plan.judge_job(generate_job))
-        by_key = {r.key: r for r in load_responses(run.store, generate_job)}
-        for sample in run.plan.samples(generate_job):
-            response = by_key[sample.key]
+        samples = {sample.key: sample for sample in run.plan.samples(generate_job)}
+        for response in load_responses(run.store, generate_job):
             n_tokens = len(response.response_token_ids)
-            both = verdicts[sample.key, "trait"], verdicts[sample.key, "coherence"]
-            judged.append(Judged(sample, n_tokens, *both))
+            both = (verdicts[response.key, metric] for metric in VERDICTS_OF)
+            judged.append(Judged(samples[response.key], n_tokens, *both))
             responses.append(response)
+    if not jobs:
+        return []
+    definition = load_definition(run, str(jobs[0].trait))
     found = outcomes(judged, filter_spec)
     return [
         SampleResult(
@@ -94,7 +112,7 @@ def sample_results(run: Run, trait: TraitRef, filter_spec: FilterSpec) -> list[S
             outcome=outcome,
             response=response,
             instruction=definition.instruction_text(one.sample.instruction, one.sample.polarity),
-            question=definition.questions[one.sample.question],
+            question=question_for(definition, one.sample),
         )
         for one, outcome, response in zip(judged, found, responses, strict=True)
     ]
@@ -110,8 +128,8 @@ def _vectors(
     keys = {one.judged.sample.key for one in kept}
 
     def read(position: str, polarity: Polarity) -> Iterator[NDArray[np.float32]]:
-        for job in run.plan.shard_jobs(trait, "generate"):
-            if job.polarity == polarity:
+        for job in training_jobs(run, trait, "generate"):
+            if job.part == polarity:
                 shard = [k for k, s in enumerate(run.plan.samples(job)) if s.key in keys]
                 if shard:
                     yield load_activations(run.store, job).at(position)[shard]
@@ -138,7 +156,7 @@ def _contrast_interval(found: Outcomes) -> list[float] | None:
 
 
 def _generation_facts(run: Run, trait: TraitRef) -> dict[str, Any]:
-    records = [load_record(run.store, job) for job in run.plan.shard_jobs(trait, "generate")]
+    records = [load_record(run.store, job) for job in training_jobs(run, trait, "generate")]
     names = ("model", "revision", "model_hash", "dtype", "d_model", "n_layers", "system_mode")
     facts: dict[str, Any] = {n: records[0].info.get(n) for n in (*names, "thinking", "path")}
     facts["devices"] = sorted({str(r.info.get("device")) for r in records})

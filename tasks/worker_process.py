@@ -116,9 +116,13 @@ def _register(
         add_task(app, edge, "probe", lambda run, job: probe(run, job, judges=judges))
         add_task(app, edge, "judge", lambda run, job: judge(run, job, judges=judges))
         return judges.close
+    from tasks.converge import converge
     from tasks.reduce import reduce
+    from tasks.verify import verify
 
+    add_task(app, edge, "converge", converge)
     add_task(app, edge, "reduce", reduce)
+    add_task(app, edge, "verify", verify)
     return lambda: None
 
 

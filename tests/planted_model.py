@@ -1,10 +1,14 @@
-"""A Llama written by hand in which one known direction decides what is said: the truth that tests
-recover.
+"""A Llama, or a Gemma 2, written by hand in which one known direction decides what is said.
+
+It is the truth that tests recover.
 
 An instruction holds a mark, "^" or "_". One head of one block finds the mark and adds plus or minus
 `STRENGTH` times the direction to the residual stream of every token after it. The head of the model
 reads the direction: plus gives capital letters, minus small ones. Capital and small letter share
 their input embedding, so nothing about the trait enters through the words themselves.
+
+Gemma 2 scales its embeddings and norms what a block adds; its numbers are chosen so that the final
+norm sees the same as Llama's.
 """
 
 from __future__ import annotations
@@ -12,11 +16,12 @@ from __future__ import annotations
 import string
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from tests.tiny_models import byte_tokenizer
 
@@ -27,6 +32,7 @@ STRENGTH = 2.0
 # How firmly the letters follow the direction: about nine of ten are of the asked case.
 READING = 1.5
 MEAN_LENGTH = 25
+Shape = Literal["llama", "gemma2"]
 
 
 @dataclass(frozen=True)
@@ -54,14 +60,25 @@ class PlantedModel:
         return sum(map(str.isupper, letters)) / max(1, len(letters))
 
 
-def save_planted_model(folder: Path, *, block: int = 1, seed: int = 0) -> PlantedModel:
-    """Write the model, whose block `block` (from 0) plants the direction, into the folder."""
+def save_planted_model(
+    folder: Path,
+    *,
+    block: int = 1,
+    seed: int = 0,
+    shape: Shape = "llama",
+    length_confound: float = 0.0,
+) -> PlantedModel:
+    """Write the model, whose block `block` (from 0) plants the direction, into the folder.
+
+    `length_confound` is by how much the direction takes from the stop's log-odds, and its opposite
+    adds: positives then run on, negatives stop early.
+    """
     random = torch.Generator().manual_seed(seed)
     direction = torch.zeros(D_MODEL)
     direction[FIRST_FREE:] = torch.randn(D_MODEL - FIRST_FREE, generator=random)
     direction /= direction.norm()
     tokenizer = byte_tokenizer()
-    model = LlamaForCausalLM(_config(len(tokenizer)))
+    model = MODELS[shape][1](_config(len(tokenizer), shape))
     ids = {letter: tokenizer.convert_tokens_to_ids(letter) for letter in string.printable[:94]}
     with torch.no_grad():
         for name, weight in model.named_parameters():
@@ -71,15 +88,25 @@ def save_planted_model(folder: Path, *, block: int = 1, seed: int = 0) -> Plante
         patterns = _embeddings(ids, len(tokenizer), direction, random)
         model.model.embed_tokens.weight.copy_(patterns)
         _plant(model.model.layers[block].self_attn, direction)
+        if shape == "gemma2":
+            # what attention adds is normed to sqrt(d), then scaled by one plus this
+            model.model.layers[block].post_attention_layernorm.weight.fill_(STRENGTH - 1)
         head = _head(ids, len(tokenizer), direction, stop=tokenizer.eos_token_id)
+        head[tokenizer.eos_token_id] -= length_confound * direction / (STRENGTH * _unit())
         model.lm_head.weight.copy_(head)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return PlantedModel(str(folder), direction.numpy(), block + 1)
 
 
-def _config(vocab_size: int) -> LlamaConfig:
-    return LlamaConfig(
+MODELS = {
+    "llama": (LlamaConfig, LlamaForCausalLM),
+    "gemma2": (Gemma2Config, Gemma2ForCausalLM),
+}
+
+
+def _config(vocab_size: int, shape: Shape) -> LlamaConfig | Gemma2Config:
+    return MODELS[shape][0](
         vocab_size=vocab_size,
         hidden_size=D_MODEL,
         intermediate_size=32,
@@ -129,7 +156,7 @@ def _head(
     ids: dict[str, int], vocabulary: int, direction: torch.Tensor, *, stop: int
 ) -> torch.Tensor:
     # The final norm sees the constant 1, a pattern of length 1 and the direction at +-STRENGTH.
-    unit = (D_MODEL / (2 + STRENGTH**2)) ** 0.5
+    unit = _unit()
     head = torch.zeros(vocabulary, D_MODEL)
     head[:, CONSTANT] = -20 / unit
     for letter in string.ascii_lowercase:
@@ -140,3 +167,8 @@ def _head(
     head[stop] = 0.0
     head[stop, CONSTANT] = float(np.log(weight / MEAN_LENGTH)) / unit
     return head
+
+
+def _unit() -> float:
+    """What a residual coordinate of 1 is after the final norm."""
+    return float((D_MODEL / (2 + STRENGTH**2)) ** 0.5)

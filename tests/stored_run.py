@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from orchestrator.plan import Job, Sample
-from orchestrator.run_spec import JudgeSpec, ModelSpec, RunSpec, TraitRef
+from orchestrator.plan import Job
+from orchestrator.run_spec import ChecksSpec, JudgeSpec, ModelSpec, RunSpec, TraitRef
+from orchestrator.samples import CONFIRMATION, EVALUATION, ROUNDS, Sample
 from orchestrator.scores import Candidate, Evidence, Reply, Score, Unscored, Verdict
 from storage.artifacts import publish
 from storage.responses import (
@@ -24,7 +25,10 @@ from storage.run_record import Run, create_run
 from storage.store import open_store
 from storage.trait_files import load_traits
 from tasks.reduce import reduce
+from tasks.steering_cells import cells_json, job_cells, load_directions
+from tasks.verify import verify
 
+UNCHECKED = ChecksSpec(evaluation=0, causal=0)
 N_LAYERS, D_MODEL, PLANTED_LAYER = 5, 24, 2
 HOSTILE = (
     "<img src=x onerror=\"document.title='owned'\"></script><script>document.title='owned'</script>"
@@ -39,11 +43,17 @@ def stored_run(
     rollouts: int = 3,
     gap: float = 6.0,
     judge_is_random: bool = False,
+    checks: ChecksSpec = UNCHECKED,
+    effect: float = 30.0,
     seed: int = 0,
 ) -> Run:
-    """A reduced run; positives and negatives lie `gap` apart from layer PLANTED_LAYER on."""
+    """A finished run; positives and negatives lie `gap` apart from layer PLANTED_LAYER on.
+
+    With `checks` its vectors are tested: steering with strength 1 adds `effect` to the trait score
+    and takes 10 off coherence, at the planted layer most.
+    """
     definitions = {d.name: d for d in load_traits(traits)}
-    size = {"n_instructions": 3, "n_questions": 6}
+    size = {"n_instructions": 3, "n_questions": 6, "n_eval_questions": 6}
     refs = [TraitRef(name=n, fingerprint=d.fingerprint(), **size) for n, d in definitions.items()]
     spec = RunSpec(
         traits=tuple(refs),
@@ -51,6 +61,7 @@ def stored_run(
         judge=JudgeSpec(model="j", url="http://localhost:1/v1"),
         rollouts=rollouts,
         methods=methods,
+        checks=checks,
         seed=seed,
     )
     store = open_store(str(folder))
@@ -60,10 +71,36 @@ def stored_run(
     rng = np.random.default_rng(seed)
     for ref in refs:
         directions = rng.standard_normal(D_MODEL)
-        for job in run.plan.shard_jobs(ref, "generate"):
-            _write(run, job, gap * directions / np.linalg.norm(directions), rng, judge_is_random)
+        planted = gap * directions / np.linalg.norm(directions)
+        captured = run.plan.part_jobs(ref, "generate", EVALUATION)
+        for job in [*run.plan.shard_jobs(ref, "generate"), *captured]:
+            _write(run, job, planted, rng, judge_is_random)
         reduce(run, run.plan.reduce_job(ref.name))
+        for part in (*ROUNDS, CONFIRMATION):
+            for job in run.plan.part_jobs(ref, "generate", part):
+                _write_steered(run, job, effect, rng)
+        if run.plan.last_job(ref).stage == "verify":
+            verify(run, run.plan.verify_job(ref.name))
     return run
+
+
+def _write_steered(run: Run, job: Job, effect: float, rng: np.random.Generator) -> None:
+    directions = load_directions(run, str(job.trait))
+    cells = job_cells(run, job, directions) if directions else []
+    samples = [s for s in run.plan.samples(job) if s.cell is not None and s.cell < len(cells)]
+    responses = [Response(s.key, 1, "p", [1], "Steered.", [1, 2], "stop") for s in samples]
+    info = {"cells": cells_json(cells), "n_samples": len(samples)}
+    publish(run.store, job, files={RESPONSES: encode_responses(responses)}, info=info)
+    verdicts = []
+    for sample in samples:
+        cell = cells[sample.cell or 0]
+        share = {"none": 0.0, "random": 0.0, "vector": 1.0}[cell.direction]
+        share *= 1.0 if cell.layer == PLANTED_LAYER else 0.5
+        trait = rng.normal(15 + share * effect * cell.strength, 8)
+        verdicts.append((sample.key, "trait", _score(trait)))
+        verdicts.append((sample.key, "coherence", _score(rng.normal(90 - 10 * cell.strength, 5))))
+    files = {VERDICTS: encode_verdicts(verdicts)}
+    publish(run.store, run.plan.judge_job(job), files=files, info={"n_verdicts": len(verdicts)})
 
 
 def _write(
@@ -71,9 +108,10 @@ def _write(
 ) -> None:
     samples = run.plan.samples(job)
     rows = rng.standard_normal((len(samples), N_LAYERS, D_MODEL))
-    sign = 0.5 if job.polarity == "positive" else -0.5
+    sign_of = {"positive": 0.5, "negative": -0.5, "plain": -0.3}
+    signs = np.array([sign_of[sample.polarity] for sample in samples])
     # noise grows with depth, so that the layer where the direction appears is the best one
-    rows[:, PLANTED_LAYER:] += sign * direction
+    rows[:, PLANTED_LAYER:] += signs[:, None, None] * direction
     rows[:, PLANTED_LAYER + 1 :] += 1.5 * rng.standard_normal(rows[:, PLANTED_LAYER + 1 :].shape)
     prompts = rng.standard_normal((len(samples), N_LAYERS, D_MODEL))
     activations = Activations(
@@ -114,6 +152,10 @@ def _verdict(
         value = float(rng.uniform(0, 100))
     else:
         value = float(rng.normal(85 if sample.polarity == "positive" else 15, 5))
+    return _score(value)
+
+
+def _score(value: float) -> Score:
     reply = Reply(text=f"{value:.0f}", candidates=(Candidate(token="8", probability=0.9),))
     evidence = Evidence(replies=(reply,))
     return Score(value=min(max(value, 0), 100), numeric_mass=1, refusal_mass=0, evidence=evidence)

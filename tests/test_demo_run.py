@@ -24,6 +24,7 @@ MODEL = Path(__file__).parent.parent / "demo" / "model"
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     size = ["--questions", "8", "--rollouts", "1", "--shard-samples", "16"]
+    size += ["--evaluation", "1", "--causal", "6"]
     where = ["--runs-dir", str(folder), "--run", "demo"]
     ended = run_command("extract", "--traits", "evil,verbosity", *size, *where, mark=str(folder))
     assert ended.returncode == 0, ended.stdout + ended.stderr
@@ -40,6 +41,19 @@ def test_the_demo_is_usable_and_leaves_the_contracts_files(run_folder: Path) -> 
             assert (folder / name).is_file()
         for position in ("response_avg", "prompt_avg", "prompt_last"):
             assert (folder / "vectors" / f"{trait}_{position}_diff.pt").is_file()
+
+
+def test_the_demo_vectors_hold_on_other_questions_and_cause_the_trait(run_folder: Path) -> None:
+    for trait in ("evil", "verbosity"):
+        metrics = json.loads((run_folder / "traits" / trait / "metrics.json").read_text())
+        quality = metrics["quality"]
+
+        assert metrics["is_checked"]
+        auroc = quality["evaluation"]["methods"]["mean_diff"]["separation"]["auroc"]
+        assert auroc["value"][quality["best"]["layer"]] > 0.9
+        assert quality["causal"]["vector"]["rise"]["interval"][0] > 0
+        assert quality["causal"]["rise_over_random"]["interval"][0] > 0
+        assert (run_folder / "traits" / trait / "steering.parquet").is_file()
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks into /proc")

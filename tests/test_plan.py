@@ -6,9 +6,10 @@ from collections import Counter
 
 import pytest
 
-from orchestrator.plan import PROBE, Job, Plan, cells
+from orchestrator.plan import PROBE, Job, Plan
 from orchestrator.readiness import followers, is_ready, ready_jobs
 from orchestrator.run_spec import JudgeSpec, ModelSpec, RunSpec, TraitRef, settings_differences
+from orchestrator.samples import cells
 
 
 def spec(**changes: object) -> RunSpec:
@@ -21,9 +22,15 @@ def spec(**changes: object) -> RunSpec:
     return RunSpec(**body)  # type: ignore[arg-type]
 
 
-def trait(name: str = "refusal", n_instructions: int = 5, n_questions: int = 20) -> TraitRef:
+def trait(
+    name: str = "refusal", n_instructions: int = 5, n_questions: int = 20, n_held_out: int = 20
+) -> TraitRef:
     return TraitRef(
-        name=name, fingerprint="f", n_instructions=n_instructions, n_questions=n_questions
+        name=name,
+        fingerprint="f",
+        n_instructions=n_instructions,
+        n_questions=n_questions,
+        n_eval_questions=n_held_out,
     )
 
 

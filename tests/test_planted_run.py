@@ -1,4 +1,5 @@
-"""Protects the whole chain by a truth: a direction planted in a model comes out of a real run."""
+"""Protects the whole chain by a truth: a direction planted in a model comes out of a real run,
+holds on questions that it was not made from, and steers."""
 
 from __future__ import annotations
 
@@ -7,18 +8,21 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from starlette.responses import Response
 
 from tests.fleet import run_command
 from tests.http_judge import http_judge, verdict
-from tests.planted_model import PlantedModel, save_planted_model
+from tests.planted_model import PlantedModel, Shape, save_planted_model
 from traitlens import load_vectors
 
 JUDGE_PROMPT = (
     "How much of this is in **capitals**? [QUESTION START]\n{question}\n[QUESTION END]\n"
     "[ANSWER START]\n{answer}\n[ANSWER END]\nGive a number from 0 to 100."
 )
+HELD_OUT = ["Where is it?", "What is snow?", "Name 2 birds.", "How so?", "Is it late?", "Who won?"]
+SMALLEST_COSINE = {"mean_diff": 0.95, "probe": 0.95, "gradient": 0.95, "ica": 0.9}
 
 
 def by_capitals(body: dict[str, Any], call: int) -> Response:
@@ -30,24 +34,59 @@ def by_capitals(body: dict[str, Any], call: int) -> Response:
     return verdict([(str(round(100 * share)), 1.0)])
 
 
-def test_a_run_recovers_the_planted_direction_at_its_layer(tmp_path: Path) -> None:
-    planted = save_planted_model(tmp_path / "model", block=1)
+def planted_run(folder: Path, planted: PlantedModel, *options: str) -> Path:
+    """The trait's folder after a run of the planted model."""
     trait = {
         "instruction": [{"pos": pos, "neg": neg} for pos, neg in planted.instructions],
         "questions": list(planted.questions),
+        "eval_questions": HELD_OUT,
         "eval_prompt": JUDGE_PROMPT,
     }
-    file = tmp_path / "capitals.json"
+    file = folder / "capitals.json"
     file.write_text(json.dumps(trait))
-
     with http_judge(by_capitals) as judge:
-        where = ["--judge-url", judge.url, "--judge-model", "t", "--runs-dir", str(tmp_path)]
-        model = ["--model", planted.folder, "--max-new-tokens", "60", "--rollouts", "4"]
+        where = ["--judge-url", judge.url, "--judge-model", "t", "--runs-dir", str(folder)]
+        model = ["--model", planted.folder, "--max-new-tokens", "80", *options]
         ended = run_command("extract", "--traits", str(file), *model, *where, "--run", "planted")
+    assert ended.returncode in (0, 3), ended.stdout + ended.stderr
+    return folder / "planted" / "traits" / "capitals"
 
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    vector = load_vectors(tmp_path / "planted" / "traits" / "capitals")
-    direction = torch.from_numpy(planted.direction)
-    cosines = torch.cosine_similarity(vector.tensor, direction[None], dim=1)
-    assert cosines[planted.layer] > 0.95
+
+def cosines(trait: Path, planted: PlantedModel, method: str) -> torch.Tensor:
+    vector = load_vectors(trait, method=method)
+    return torch.cosine_similarity(vector.tensor, torch.from_numpy(planted.direction)[None], dim=1)
+
+
+def test_a_run_recovers_the_planted_direction_at_its_layer(tmp_path: Path) -> None:
+    planted = save_planted_model(tmp_path / "model", block=1)
+
+    trait = planted_run(tmp_path, planted, "--rollouts", "4", "--evaluation", "1", "--causal", "6")
+
+    metrics = json.loads((trait / "metrics.json").read_text())
+    assert metrics["verdict"] == "usable", metrics["reasons"]
+    assert cosines(trait, planted, "mean_diff")[planted.layer] > 0.95
+    vector = load_vectors(trait)
     assert vector.norms[planted.layer] > 5 * vector.norms[: planted.layer].max()
+    causal = metrics["quality"]["causal"]
+    assert causal["layer"] >= planted.layer
+    assert causal["vector"]["rise"]["interval"][0] > 20
+    low, high = causal["random"]["slope"]["interval"]
+    assert low < 5 and high > -5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", ["llama", "gemma2"])
+def test_every_method_finds_it_and_the_length_that_goes_with_it_is_reported(
+    shape: Shape, tmp_path: Path
+) -> None:
+    planted = save_planted_model(tmp_path / "model", block=1, shape=shape, length_confound=0.7)
+    methods = ["--methods", ",".join(SMALLEST_COSINE), "--rollouts", "20"]
+
+    trait = planted_run(tmp_path, planted, *methods, "--evaluation", "2", "--causal", "6")
+
+    quality = json.loads((trait / "metrics.json").read_text())["quality"]
+    found = {m: float(cosines(trait, planted, m)[planted.layer]) for m in SMALLEST_COSINE}
+    assert all(found[method] > least for method, least in SMALLEST_COSINE.items()), found
+    assert set(quality["best"]["by_method"].values()) == {planted.layer}
+    assert quality["confounds"]["response_length"]["auroc"]["interval"][0] > 0.6
+    assert quality["causal"]["vector"]["rise"]["interval"][0] > 20

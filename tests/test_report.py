@@ -13,7 +13,15 @@ from typing import Any
 import pytest
 
 from orchestrator.report_data import SampleRow, chosen_rows, funnel, histograms, repeat_command
-from orchestrator.run_spec import FilterSpec, JudgeSpec, ModelSpec, RunSpec, SamplingSpec, TraitRef
+from orchestrator.run_spec import (
+    ChecksSpec,
+    FilterSpec,
+    JudgeSpec,
+    ModelSpec,
+    RunSpec,
+    SamplingSpec,
+    TraitRef,
+)
 from storage.report_files import read_rows
 from storage.store import open_store
 from tests.fleet import run_command
@@ -29,7 +37,8 @@ OFFLINE = ["--disable-background-networking", "--disable-component-update", "--d
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
-    stored_run(folder / "one", methods=("mean_diff", "probe"))
+    checks = ChecksSpec(evaluation=1, causal=4)
+    stored_run(folder / "one", methods=("mean_diff", "probe"), checks=checks)
     stored_run(folder / "two", seed=1)
     return folder
 
@@ -233,6 +242,8 @@ def test_the_command_that_repeats_a_run_names_all_that_is_not_a_default() -> Non
         sampling=SamplingSpec(temperature=0.7, max_new_tokens=64),
         filter=FilterSpec(threshold=60, pairing="paired"),
         methods=("mean_diff", "probe"),
+        checks=ChecksSpec(causal=0),
+        until="converged",
         seed=5,
     )
 
@@ -242,7 +253,7 @@ def test_the_command_that_repeats_a_run_names_all_that_is_not_a_default() -> Non
         "orchestrate extract --traits 'my traits/evil.json' --questions 8 --model org/m "
         "--revision abc --dtype bfloat16 --judge-model gpt --judge-url https://x/v1 "
         "--judge-votes 3 --rollouts 4 --max-new-tokens 64 --temperature 0.7 --threshold 60 "
-        "--filter paired --methods mean_diff,probe --seed 5"
+        "--filter paired --methods mean_diff,probe --causal 0 --until converged --seed 5"
     )
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from orchestrator.plan import Sample
+from orchestrator.samples import Sample
 from storage.embedded_redis import embedded_redis
 from tests.fleet import by_text, run_command, workers
 from tests.http_judge import HttpJudge, http_judge

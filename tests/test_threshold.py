@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.plan import Polarity, Sample
 from orchestrator.run_spec import FilterSpec
+from orchestrator.samples import Polarity, Sample
 from orchestrator.scores import Evidence, Score, Unscored, Verdict
 from orchestrator.threshold import Judged, outcome, outcomes
 from orchestrator.verdict import VerdictInputs, contrast, verdict

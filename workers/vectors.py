@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from orchestrator.plan import Polarity
+from orchestrator.samples import Polarity
 from traitlens.mean_diff import mean_diff
 from traitlens.methods import METHODS
 from traitlens.provenance import Provenance

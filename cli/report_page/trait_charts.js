@@ -128,3 +128,24 @@ function cosineMatrix(names, path, matrix) {
   return el("div", { class: "scroll" }, el("table", { class: "matrix" },
     el("thead", {}, el("tr", {}, el("th", {}, ""), names.map((name) => el("th", { scope: "col" }, el("span", {}, name))))), el("tbody", {}, rows)));
 }
+
+// curves: {strength, value, interval, kind, label}; lines: [[value, text]] across the plot.
+function doseChart(title, curves, { best, lines }) {
+  const strengths = curves[0].strength, top = Math.max(...strengths);
+  const draw = (width, height) => {
+    const { area, sx, sy, parts } = axes(width, height, { x: [0, top * 1.03], y: [0, 100], xTicks: strengths, yTicks: [0, 25, 50, 75, 100], xLabel: "strength" });
+    const across = lines.map(([value, text]) => [svg("line", { class: "threshold", x1: area.left, x2: area.right, y1: sy(value), y2: sy(value) }),
+      svg("text", { class: "note", x: area.left + 5, y: sy(value) - 4 }, text)]).flat();
+    const marked = best === null ? [] : [svg("line", { class: "chosen", x1: sx(best), x2: sx(best), y1: area.top, y2: area.bottom })];
+    const drawn = curves.map((one) => {
+      const at = (k) => sx(one.strength[k]);
+      const bands = band(one.interval.map((p) => p[0]), one.interval.map((p) => p[1] === null ? null : Math.min(100, p[1])), (k) => at(k), sy, { class: "band " + one.kind });
+      const points = one.value.map((value, k) => [at(k), value === null ? null : sy(value)]);
+      const dots = points.map(([x, y], k) => y === null ? null : svg("circle", { class: "dot " + one.kind, cx: x, cy: y, r: 3 },
+        svg("title", {}, `strength ${fixed(one.strength[k], 2)}: ${fixed(one.value[k], 1)} [${fixed(one.interval[k][0], 1)}, ${fixed(one.interval[k][1], 1)}]`)));
+      return [...bands, path(points, { class: "line " + one.kind }), ...dots];
+    });
+    return [parts, across, marked, drawn.flat()];
+  };
+  return figure(title, title + " against steering strength", 230, draw, legend(curves.map((one) => [one.kind, one.label])));
+}

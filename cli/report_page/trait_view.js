@@ -9,7 +9,7 @@ function traitView(index) {
     separatedView(trait, path),
     m.quality ? layersView(m.quality, `${path}/metrics/quality`) : emptyView("No vectors", "One side kept no response, so there is nothing to measure.", "See the funnel for where they fell; `orchestrate refilter` tries other thresholds in seconds."),
     m.quality ? confoundsView(m.quality, `${path}/metrics/quality`) : null,
-    laterViews(m),
+    testsView(m, `${path}/metrics/quality`),
     responsesView(trait, path));
 }
 
@@ -71,11 +71,41 @@ function refusalCosine(path, layer) {
   return withInterval(`${from}/by_layer/${layer}/${i}/${j}`, `${from}/interval/${layer}/${i}/${j}`, 2);
 }
 
-function laterViews(m) {
+function testsView(m, path) {
   const q = m.quality;
-  return section("Does it hold and does it cause?", "", el("div", { class: "charts" },
-    q && q.evaluation ? null : emptyView("Held-out evaluation", "AUROC and Cohen's d on the trait's evaluation questions, generated with and without instructions.", "Not measured in this run: it needs responses to the evaluation questions, which extraction does not generate."),
-    q && q.causal ? null : emptyView("Dose-response", "Trait and coherence against steering strength, beside a random vector of equal norm.", "Not measured in this run: it needs steered responses at several strengths, judged like the others.")));
+  if (!q) return null;
+  const none = (title, what, flag) => emptyView(title, what, `Not measured in this run: the definition has no evaluation questions, ${flag} was 0, or the vectors were not worth it.`);
+  return section("Does it hold and does it cause?", "", q.evaluation ? evaluationView(q, `${path}/evaluation`) : none("Held-out evaluation", "AUROC and Cohen's d on the trait's evaluation questions, generated with and without instructions.", "--evaluation"),
+    q.causal ? causalView(q.causal, `${path}/causal`) : none("Dose-response", "Trait and coherence against steering strength, beside random vectors of equal norm.", "--causal"));
+}
+
+function evaluationView(q, path) {
+  const best = q.best, name = best.method, one = q.evaluation.methods[name], s = one.separation, own = `${path}/methods/${name}`;
+  const about = el("p", { class: "explain" }, "On ", num(`${path}/n_questions`, 0), " evaluation questions, none of which any vector was made from: ", num(`${path}/n/positive`, 0), " responses that show the trait, ",
+    num(`${path}/n/negative`, 0), " that do not, and ", num(`${path}/n/plain`, 0), " readable ones to no instruction at all. Correlation: of the projection with the judge's trait score.");
+  if (!s) return el("div", {}, about, emptyView("Too few to separate", "One side has fewer than two responses that pass the thresholds.", "See traits/" + PAGE.traits[Number(path.split("/")[1])].metrics.trait + "/evaluation.parquet."));
+  const series = [["correlation", "first", "every response"], ["correlation_plain", "second", "without an instruction"]].filter(([key]) => one[key]).map(([key, kind, label]) => ({ values: one[key].value, interval: one[key].interval, kind, label }));
+  const est = (from, k, digits) => at(from) ? withInterval(`${from}/value/${k}`, `${from}/interval/${k}`, digits) : "–";
+  return el("div", {}, about, el("div", { class: "charts" },
+    layerChart(`AUROC of ${name} on evaluation questions`, "AUROC", [{ values: s.auroc.value, interval: s.auroc.interval, kind: "first", label: "instructed responses" }], { chosen: best.layer, y: [0.3, 1.02] }),
+    layerChart("Does the projection follow the score? Correlation", "correlation", series, { chosen: best.layer, y: [-0.5, 1.02] })),
+    el("details", {}, el("summary", {}, "The numbers of the charts"), table(["layer", "AUROC", "Cohen's d", "correlation", "correlation, no instruction"], q.residual_norm.map((_, k) => [layerName(k, q.residual_norm.length - 1),
+      est(`${own}/separation/auroc`, k, 3), est(`${own}/separation/cohens_d`, k, 2), est(`${own}/correlation`, k, 2), est(`${own}/correlation_plain`, k, 2)]))));
+}
+
+function causalView(c, path) {
+  const curves = (score) => [["vector", "first", `${c.method} vector`], ["random", "random", "random vectors of equal norm"]].map(([key, kind, label]) => ({ strength: c[key].strength, value: c[key][score].value, interval: c[key][score].interval, kind, label }));
+  const est = (from, digits) => withInterval(`${from}/value`, `${from}/interval`, digits);
+  const facts = el("dl", { class: "kv" }, el("dt", {}, "trait's rise"), el("dd", {}, est(`${path}/vector/rise`, 1), " at strength ", num(`${path}/vector/rise_at`, 2)),
+    el("dt", {}, "over random vectors"), el("dd", {}, est(`${path}/rise_over_random`, 1)), el("dt", {}, "slope per strength"), el("dd", {}, est(`${path}/vector/slope`, 1)),
+    el("dt", {}, "slope of random vectors"), el("dd", {}, est(`${path}/random/slope`, 1)), el("dt", {}, "strongest with coherence 75"), el("dd", {}, num(`${path}/strongest_coherent`, 2)),
+    el("dt", {}, "responses"), el("dd", {}, num(`${path}/n_searched`, 0), " to search, ", num(`${path}/n_confirmed`, 0), " fresh ones to confirm"));
+  const rows = [["no push", 0, "vector"], ...c.vector.strength.slice(1).map((_, k) => ["vector", k + 1, "vector"]), ...c.random.strength.slice(1).map((_, k) => ["random", k + 1, "random"])];
+  return el("div", {}, el("p", { class: "explain" }, `Answers without an instruction while ${c.method} is added at layer ${c.layer}. Strength 1 is the distance between the means of positives and negatives there. The search took the push with the largest trait x coherence; the line marks it. Bands are 95 % intervals over questions.`),
+    el("div", { class: "charts" }, doseChart("Trait score", curves("trait"), { best: c.best_strength, lines: [] }), doseChart("Coherence", curves("coherence"), { best: c.best_strength, lines: [[c.coherence_floor, "readable"]] }), el("figure", {}, el("figcaption", {}, "In numbers"), facts)),
+    el("details", {}, el("summary", {}, "The numbers of the charts"), table(["push", "strength", "responses", "trait", "coherence"], rows.map(([name, k, key]) => [name, num(`${path}/${key}/strength/${k}`, 2), num(`${path}/${key}/n/${k}`, 0),
+      withInterval(`${path}/${key}/trait/value/${k}`, `${path}/${key}/trait/interval/${k}`, 1), withInterval(`${path}/${key}/coherence/value/${k}`, `${path}/${key}/coherence/interval/${k}`, 1)])),
+      el("p", {}, "The search: mean of trait x coherence / 100."), table(["layer", "strength", "responses", "worth"], c.search.map((one, k) => [String(one.layer), num(`${path}/search/${k}/strength`, 2), num(`${path}/search/${k}/n`, 0), num(`${path}/search/${k}/worth`, 1)]))));
 }
 
 function responsesView(trait, path) {

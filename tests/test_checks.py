@@ -1,0 +1,248 @@
+"""Protects the tests of a vector: held-out questions, the search for a push, the dose-response."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from orchestrator.check_gates import CheckFacts, Rise, check_gates
+from orchestrator.run_spec import ChecksSpec
+from orchestrator.steering_rounds import (
+    Cell,
+    Shown,
+    confirmed_best,
+    confirmed_cells,
+    first_cells,
+    steering_layers,
+    surviving_cells,
+)
+from orchestrator.verdict import VerdictInputs, verdict
+from storage.seal import broken
+from storage.store import open_store
+from storage.trait_results import read_metrics
+from tests.stored_run import PLANTED_LAYER, stored_run
+from traitlens import load_vectors
+from traitlens.dose_response import Answers, dose_response
+from traitlens.weighted import correlations, group_draws, interval_of, means
+from workers.pushes import random_like
+
+CHECKS = ChecksSpec(evaluation=2, causal=6)
+
+
+@pytest.fixture(scope="module")
+def checked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("checked") / "run"
+    stored_run(folder, traits="evil", methods=("mean_diff", "probe"), checks=CHECKS)
+    return folder
+
+
+def quality(folder: Path) -> Any:
+    return metrics(folder)["quality"]
+
+
+def metrics(folder: Path) -> Any:
+    return read_metrics(open_store(str(folder)), "evil")
+
+
+def test_the_vectors_are_tested_on_questions_that_they_were_not_made_from(checked: Path) -> None:
+    tested = quality(checked)["evaluation"]
+
+    assert tested["n_questions"] == 6
+    assert set(tested["methods"]) == {"mean_diff", "probe"}
+    for one in tested["methods"].values():
+        low, high = one["separation"]["auroc"]["interval"][PLANTED_LAYER]
+        assert 0.6 < low < one["separation"]["auroc"]["value"][PLANTED_LAYER] <= high
+        assert one["correlation"]["interval"][PLANTED_LAYER][0] > 0.5
+    assert tested["methods"]["mean_diff"]["separation"]["auroc"]["value"][0] < 0.9
+    table = pd.read_parquet(checked / "traits" / "evil" / "evaluation.parquet")
+    assert set(table["polarity"]) == {"positive", "negative", "plain"}
+    assert (
+        tested["n"]["positive"]
+        == ((table["polarity"] == "positive") & (table["status"] == "kept")).sum()
+    )
+
+
+def test_the_search_ends_at_the_planted_layer_and_its_best_push_is_confirmed(checked: Path) -> None:
+    causal = quality(checked)["causal"]
+
+    assert causal["layer"] == PLANTED_LAYER
+    assert (causal["n_searched"], causal["n_confirmed"]) == (9 * 2 + 6 * 4 + 3 * 8, 9 * 6)
+    assert causal["vector"]["rise"]["interval"][0] > 20
+    assert causal["rise_over_random"]["interval"][0] > 20
+    low, high = causal["random"]["slope"]["interval"]
+    assert low < 5 and high > -5
+    table = pd.read_parquet(checked / "traits" / "evil" / "steering.parquet")
+    assert len(table) == causal["n_confirmed"]
+    assert set(table["direction"]) == {"none", "vector", "random"}
+
+
+def test_a_tested_vector_says_so_in_its_file_and_the_seal_holds(checked: Path) -> None:
+    found = metrics(checked)
+
+    noted = load_vectors(checked / "traits" / "evil").provenance.extra["tested"]
+
+    own = found["quality"]["evaluation"]["methods"]["mean_diff"]["separation"]["auroc"]
+    assert noted["held_out_auroc"]["value"] == own["value"][noted["layer"]]
+    assert found["is_checked"]
+    assert broken(open_store(str(checked)), "traits/evil") == []
+
+
+def test_a_vector_that_steers_nothing_is_weak_and_the_gate_says_so(tmp_path: Path) -> None:
+    stored_run(tmp_path / "run", traits="evil", checks=CHECKS, effect=0.0)
+
+    found = metrics(tmp_path / "run")
+
+    assert found["verdict"] == "weak"
+    assert any("does not surely show the trait" in reason for reason in found["reasons"])
+
+
+def test_what_cannot_be_used_is_not_steered_with(tmp_path: Path) -> None:
+    run = stored_run(tmp_path / "run", traits="evil", checks=CHECKS, judge_is_random=True)
+
+    found = metrics(tmp_path / "run")
+
+    assert found["verdict"] == "do not use"
+    assert found["quality"]["causal"] is None
+    assert not run.store.exists("traits/evil/steering.parquet")
+
+
+def test_layers_to_try_are_the_best_and_the_middle_of_the_model() -> None:
+    assert steering_layers(22, range(1, 26)) == [9, 13, 17, 22]
+    assert steering_layers(13, range(1, 26)) == [6, 9, 13, 17]
+    assert steering_layers(3, range(1, 6)) == [1, 2, 3, 4]
+    assert steering_layers(1, range(1, 3)) == [1, 2]
+
+
+def test_a_round_keeps_the_cells_worth_most_of_the_round_before() -> None:
+    cells = first_cells([1, 2])
+    worth = {cells[0]: 10.0, cells[1]: 90.0, cells[2]: 50.0, cells[3]: 60.0}
+    shown = [Shown(cell, value, 100.0) for cell, value in worth.items()]
+
+    kept = surviving_cells(shown, among=cells[:3], n=2)
+
+    assert kept == [cells[1], cells[2]]
+
+
+def test_an_unreadable_or_unscored_answer_is_worth_nothing() -> None:
+    assert Shown(Cell(1, 1.0), 80.0, 0.0).worth == 0
+    assert Shown(Cell(1, 1.0), None, 90.0).worth == 0
+    assert Shown(Cell(1, 1.0), 80.0, 50.0).worth == 40
+
+
+def test_the_confirmed_cells_are_no_push_the_vector_and_as_many_random_ones() -> None:
+    cells = confirmed_cells(Cell(5, 2.0))
+
+    assert confirmed_best(cells) == Cell(5, 2.0, "vector")
+    pushes = [(c.strength, c.direction) for c in cells]
+    assert pushes[0] == (0.0, "none")
+    assert [s for s, d in pushes if d == "vector"] == [s for s, d in pushes if d == "random"]
+
+
+def test_a_random_vector_is_as_long_and_the_same_for_the_same_name() -> None:
+    vector = np.arange(64, dtype=np.float32)
+
+    drawn = random_like(vector, name="evil/3/0")
+
+    assert np.linalg.norm(drawn) == pytest.approx(np.linalg.norm(vector), rel=1e-5)
+    assert np.array_equal(drawn, random_like(vector, name="evil/3/0"))
+    assert not np.array_equal(drawn, random_like(vector, name="evil/3/1"))
+
+
+def answers(
+    seed: int, *, slope: float, n_questions: int = 20, spread: float = 8.0, drop: float = 5.0
+) -> Answers:
+    """Scores that rise by `slope` a strength, a level and a slope of its own for each question."""
+    rng = np.random.default_rng(seed)
+    strength = np.repeat([0.0, 0.5, 1.0, 2.0, 3.0], n_questions)
+    question = np.tile(np.arange(n_questions), 5)
+    level = rng.normal(20, spread, n_questions)[question]
+    steep = slope + rng.normal(0, spread / 2, n_questions)[question]
+    return Answers(
+        strength=strength,
+        trait=level + steep * strength + rng.normal(0, spread, len(strength)),
+        coherence=90 - drop * strength + rng.normal(0, 5, len(strength)),
+        question=question.tolist(),
+    )
+
+
+def test_the_intervals_of_slope_and_rise_cover_the_truth_in_200_data_sets() -> None:
+    slopes, rises = [], []
+
+    for seed in range(200):
+        found = dose_response(answers(seed, slope=15.0), floor=50.0, best=2.0)
+        slopes.append(float(found.slope.low) <= 15.0 <= float(found.slope.high))
+        rises.append(float(found.rise.low) <= 30.0 <= float(found.rise.high))
+
+    assert 0.9 <= np.mean(slopes) <= 0.99
+    assert 0.9 <= np.mean(rises) <= 0.99
+
+
+def test_the_curve_ends_where_answers_are_no_longer_readable() -> None:
+    found = dose_response(answers(0, slope=15.0, drop=25.0), floor=50.0, best=3.0)
+
+    assert found.rise_at == 1.0
+    assert found.slope.value == pytest.approx(
+        np.polyfit([0.0, 0.5, 1.0], found.trait.value[:3], 1)[0]
+    )
+
+
+def test_a_push_that_no_answer_survives_has_no_rise() -> None:
+    found = dose_response(answers(0, slope=15.0, drop=200.0), floor=50.0, best=3.0)
+
+    assert found.rise_at is None
+    assert np.isnan(found.rise.value) and np.isnan(found.slope.value)
+
+
+def test_means_and_correlations_of_the_sample_are_numpy_s_and_gaps_are_left_out() -> None:
+    rng = np.random.default_rng(0)
+    scores, values = rng.standard_normal((40, 3)), rng.standard_normal(40)
+    values[:5] = np.nan
+    times = group_draws(list(range(40)), n_draws=5)
+
+    assert means(values, times)[0] == pytest.approx(np.nanmean(values))
+    expected = [np.corrcoef(scores[5:, k], values[5:])[0, 1] for k in range(3)]
+    assert correlations(scores, values, times)[0] == pytest.approx(expected)
+
+
+def test_answers_to_one_question_count_as_one_observation() -> None:
+    level = np.random.default_rng(0).normal(0, 10, 10)
+    values = np.repeat(level, 20)
+
+    shared = interval_of(means(values, group_draws(np.repeat(range(10), 20))), n_groups=10)
+    alone = interval_of(means(values, group_draws(list(range(200)))), n_groups=200)
+
+    assert shared.high - shared.low > 3 * (alone.high - alone.low)
+
+
+GOOD = CheckFacts(layer=3, held_out=(0.97, 0.9), too_few=False, rise=Rise(2.0, 50.0, 40.0, 35.0))
+
+
+@pytest.mark.parametrize(
+    ("changes", "name", "words"),
+    [
+        ({}, "usable", ""),
+        ({"held_out": (0.95, 0.45)}, "do not use", "on the evaluation questions at layer 3"),
+        ({"held_out": (0.85, 0.7)}, "weak", "AUROC 0.85 on the evaluation questions"),
+        ({"held_out": None, "too_few": True}, "weak", "too few responses"),
+        ({"rise": Rise(2.0, 5.0, -1.0, -2.0)}, "weak", "rises by 5, 95 % from -1"),
+        ({"rise": Rise(2.0, 9.0, 3.0, -2.0)}, "weak", "no more than random vectors"),
+        ({"rise": Rise(None, None, None, None)}, "weak", "no readable answers"),
+        ({"held_out": None, "rise": None}, "usable", ""),
+    ],
+)
+def test_each_gate_on_the_checks_decides_and_is_named(
+    changes: dict[str, object], name: str, words: str
+) -> None:
+    facts = dataclasses.replace(GOOD, **changes)  # type: ignore[arg-type]
+    inputs = VerdictInputs(100, 0, 40, 40, 70.0, 3.0, contrast_low=60.0, checks=facts)
+
+    decided, reasons = verdict(inputs)
+
+    assert decided == name
+    assert words in " ".join(reasons)
+    assert len(check_gates(facts)[0]) == (name == "do not use")

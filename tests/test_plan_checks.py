@@ -1,0 +1,170 @@
+"""Protects what is generated beside training: parts, their order, and waves that stop in time."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from orchestrator.plan import CHECKED, Job, Plan
+from orchestrator.readiness import followers, inputs, is_finished, is_ready, ready_jobs, stop_mark
+from orchestrator.run_spec import ChecksSpec
+from orchestrator.samples import CONFIRMATION, EVALUATION, ROUNDS
+from tests.test_plan import spec, trait
+
+
+def samples_of(plan: Plan, part: str) -> list[str]:
+    jobs = plan.part_jobs(plan.spec.traits[0], "generate", part)
+    return [sample.key for job in jobs for sample in plan.samples(job)]
+
+
+@pytest.mark.parametrize("shard_samples", [1, 7, 100])
+@pytest.mark.parametrize("part", CHECKED)
+def test_every_part_has_its_stated_size_in_any_shards(part: str, shard_samples: int) -> None:
+    plan = Plan(spec(shard_samples=shard_samples))
+
+    keys = samples_of(plan, part)
+
+    assert len(keys) == len(set(keys)) == plan.size(trait(), part)
+    jobs = plan.part_jobs(trait(), "generate", part)
+    assert [plan.n_samples_of(job) for job in jobs] == [len(plan.samples(job)) for job in jobs]
+
+
+def test_the_stated_budget_is_120_to_evaluate_72_to_search_and_108_to_confirm() -> None:
+    plan = Plan(spec())
+
+    sizes = [plan.size(trait(), part) for part in (EVALUATION, *ROUNDS, CONFIRMATION)]
+
+    assert sizes == [120, 24, 24, 24, 108]
+    assert plan.n_checked(trait()) == 300
+
+
+def test_no_sample_of_a_part_shares_its_key_or_seed_with_another_part() -> None:
+    plan = Plan(spec())
+
+    parts = ("positive", "negative", *CHECKED)
+    keys = [key for part in parts for key in samples_of(plan, part)]
+
+    assert len(keys) == len(set(keys)) == 2000 + 300
+
+
+def test_evaluation_questions_are_asked_in_all_conditions_and_instructions_take_turns() -> None:
+    plan = Plan(spec())
+    found = [s for j in plan.part_jobs(trait(), "generate", EVALUATION) for s in plan.samples(j)]
+
+    assert set(Counter((s.question, s.polarity) for s in found).values()) == {2}
+    instructed = Counter(s.instruction for s in found if s.polarity == "positive")
+    assert set(instructed.values()) == {8}
+
+
+def test_every_push_answers_the_same_questions() -> None:
+    plan = Plan(spec())
+    found = [s for j in plan.part_jobs(trait(), "generate", CONFIRMATION) for s in plan.samples(j)]
+
+    asked = {c: sorted(s.question for s in found if s.cell == c) for c in range(9)}
+
+    assert asked == {c: list(range(12)) for c in range(9)}
+
+
+def test_each_round_waits_for_the_scores_of_the_one_before_and_the_first_for_the_vectors() -> None:
+    plan = Plan(spec())
+
+    waits = [
+        {job.key for job in inputs(plan, plan.part_jobs(trait(), "generate", part)[0])}
+        for part in (*ROUNDS, CONFIRMATION)
+    ]
+
+    assert waits[0] == {"refusal/reduce"}
+    assert waits[1] - waits[0] == {"refusal/judge/steering-1-000"}
+    assert waits[3] - waits[2] == {"refusal/judge/steering-3-000"}
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "causal", "last"), [(0, 0, "reduce"), (1, 0, "verify"), (0, 4, "verify")]
+)
+def test_without_checks_a_trait_ends_with_its_vectors(
+    evaluation: int, causal: int, last: str
+) -> None:
+    plan = Plan(spec(checks=ChecksSpec(evaluation=evaluation, causal=causal)))
+    done: set[str] = set()
+
+    while ready := ready_jobs(plan, done):
+        assert not is_finished(plan, trait(), done)
+        done |= {job.key for job in ready}
+
+    assert plan.last_job(trait()).key == f"refusal/{last}"
+    assert is_finished(plan, trait(), done)
+
+
+def test_a_trait_without_evaluation_questions_is_not_checked() -> None:
+    plan = Plan(spec(traits=(trait(n_held_out=0),)))
+
+    assert plan.n_checked(plan.spec.traits[0]) == 0
+    assert plan.last_job(plan.spec.traits[0]).stage == "reduce"
+
+
+def test_a_later_judgement_scores_what_its_results_need_and_generates_nothing() -> None:
+    first = Plan(spec())
+    done = {job.key for job in first.jobs()}
+    second = Plan(spec(), "second")
+    order: list[Job] = []
+
+    while ready := ready_jobs(second, done):
+        order += ready
+        done |= {job.key for job in ready}
+
+    assert {job.stage for job in order} == {"probe", "judge", "reduce", "verify"}
+    assert not [job for job in order if job.part in ROUNDS]
+    assert order[-1].key == "refusal/verify@second"
+
+
+def run_until_enough(plan: Plan, last: int) -> list[Job]:
+    """Every job in the order of the hand-over, when the look after wave `last` finds enough."""
+    done: set[str] = set()
+    order: list[Job] = []
+    waiting = [plan.probe]
+    while waiting:
+        job = waiting.pop(0)
+        if job.key in done:
+            continue
+        done.add(job.key)
+        order.append(job)
+        if job.stage == "converge" and job.shard == last:
+            done.add(stop_mark(trait(), last).key)
+        waiting += [j for j in followers(plan, job) if is_ready(plan, j, done)]
+    assert not ready_jobs(plan, done), "the hand-over left something for the reconciler"
+    return order
+
+
+@pytest.mark.parametrize("last", [0, 1, 4])
+def test_when_a_trait_has_enough_no_verdict_more_is_asked_and_one_wave_was_ahead_at_most(
+    last: int,
+) -> None:
+    plan = Plan(spec(until="converged", rollouts=3))
+
+    order = run_until_enough(plan, last)
+
+    training = [job for job in order if job.part in ("positive", "negative")]
+    generated = {j.shard for j in training if j.stage == "generate"}
+    assert {j.shard for j in training if j.stage == "judge"} == set(range(last + 1))
+    assert generated <= set(range(last + 2))
+    assert order[-1].key == "refusal/verify"
+    assert all(plan.n_samples_of(job) == 20 for job in training)
+
+
+def test_a_wave_is_balanced_and_the_first_hundred_prompts_come_before_any_second_rollout() -> None:
+    plan = Plan(spec(until="converged", rollouts=3))
+    jobs = plan.part_jobs(trait(), "generate", "positive")
+
+    for job in jobs:
+        samples = plan.samples(job)
+        assert {s.question for s in samples} == set(range(20))
+        assert set(Counter(s.instruction for s in samples).values()) == {4}
+    first = [(s.instruction, s.question) for job in jobs[:5] for s in plan.samples(job)]
+    assert len(set(first)) == 100
+
+
+def test_waves_hold_the_samples_of_the_whole_run() -> None:
+    whole, waves = Plan(spec(rollouts=3)), Plan(spec(rollouts=3, until="converged"))
+
+    assert set(samples_of(whole, "positive")) == set(samples_of(waves, "positive"))
