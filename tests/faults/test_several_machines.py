@@ -30,6 +30,7 @@ from tests.fleet import clean_environment
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 
 SIZE = ["--questions", "10", "--instructions", "4", "--rollouts", "3", "--shard-samples", "30"]
+SIZE += ["--evaluation", "0", "--causal", "0"]
 FLOWER_LOGIN = "someone:a-password"
 
 
