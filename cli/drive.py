@@ -21,6 +21,7 @@ from orchestrator.errors import (
     OrchestrateError,
     StoreError,
 )
+from orchestrator.fleet import QUEUES
 from orchestrator.readiness import is_finished, ready_jobs
 from storage.artifacts import done_jobs, set_aside
 from storage.broker_state import BrokerState, Failure, jobs_on_queues
