@@ -1,4 +1,4 @@
-"""A Llama, or a Gemma 2, written by hand in which one known direction decides what is said: the truth
+"""A Llama or Gemma 2 written by hand in which one known direction decides what is said: the truth
 that tests recover.
 
 An instruction holds a mark, "^" or "_". One head of one block finds the mark and adds plus or minus

@@ -111,6 +111,27 @@ def test_what_cannot_be_used_is_not_steered_with(tmp_path: Path) -> None:
     assert not run.store.exists("traits/evil/steering.parquet")
 
 
+NOTHING = {
+    "nothing planted, judge at random": {"gap": 0.0, "judge_is_random": True},
+    "judge at random": {"judge_is_random": True},
+    "nothing planted": {"gap": 0.0},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NOTHING)
+def test_what_means_nothing_is_not_to_be_used_in_38_of_40_cases(name: str, tmp_path: Path) -> None:
+    changes: Any = NOTHING[name]
+
+    verdicts = []
+    for seed in range(40):
+        folder = tmp_path / str(seed)
+        stored_run(folder, traits="evil", checks=CHECKS, effect=0.0, seed=seed, **changes)
+        verdicts.append(metrics(folder)["verdict"])
+
+    assert verdicts.count("do not use") >= 38
+
+
 def test_layers_to_try_are_the_best_and_the_middle_of_the_model() -> None:
     assert steering_layers(22, range(1, 26)) == [9, 13, 17, 22]
     assert steering_layers(13, range(1, 26)) == [6, 9, 13, 17]
