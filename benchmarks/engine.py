@@ -38,6 +38,7 @@ from benchmarks.engine_models import build_model, model_names
 from benchmarks.engine_report import Measured, engine_facts, make_report, print_report
 from benchmarks.engine_ways import PEERS_BATCH, Outcome, ours, peers, plain_best
 from workers.engine import Engine, EngineStats, GenerationRequest, Sampling
+from workers.engine_refill import MOST_ROWS_CPU, MOST_ROWS_GPU
 from workers.engine_thread import EngineThread
 from workers.model import LoadedModel
 
@@ -68,7 +69,7 @@ def main() -> int:
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     model = build_model(given.model, given.device)
     requests = _requests(model, given)
-    rows = given.rows or (128 if given.device == "cpu" else 512)
+    rows = given.rows or (MOST_ROWS_CPU if given.device == "cpu" else MOST_ROWS_GPU)
     thread = EngineThread(lambda: Engine(model, max_rows=rows))
     ways: dict[str, Callable[[Sequence[GenerationRequest]], Outcome]] = {
         "A": lambda work: peers(model, work),
@@ -108,9 +109,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--instructions", type=int, default=2)
     parser.add_argument("--questions", type=int, default=20)
-    parser.add_argument(
-        "--rows", type=int, default=0, help="our batch (128 on a CPU, 512 on a GPU)"
-    )
+    parser.add_argument("--rows", type=int, default=0, help="our batch (the engine's own limit)")
     parser.add_argument("--order", default="A,ours,A+,ours,A", help="ways in the order they run")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", help="write the figures to this file as well")

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
-from orchestrator.plan import Plan, Stage
+from orchestrator.plan import Plan
 from orchestrator.readiness import is_finished, is_needed
 from orchestrator.run_spec import TraitRef
 
 
 @dataclass(frozen=True)
 class StageCount:
-    """Samples of one stage of a trait: how many are done, of how many."""
+    """Samples of one stage of a trait, or its jobs where they have none: done, of how many."""
 
-    done: int
-    total: int
+    done: int = 0
+    total: int = 0
+
+    def __add__(self, other: StageCount) -> StageCount:
+        return StageCount(self.done + other.done, self.total + other.total)
 
 
 @dataclass(frozen=True)
 class TraitCount:
-    """Where a trait stands."""
+    """Where a trait stands; `stages` are those of the plan but the reduce, in their order."""
 
     trait: str
-    generate: StageCount
-    judge: StageCount
+    stages: Mapping[str, StageCount]
     is_reduced: bool
     is_finished: bool
 
@@ -34,8 +37,7 @@ def trait_counts(plan: Plan, done: AbstractSet[str]) -> list[TraitCount]:
     return [
         TraitCount(
             trait.name,
-            _stage(plan, trait, "generate", done),
-            _stage(plan, trait, "judge", done),
+            _stages(plan, trait, done),
             plan.reduce_job(trait.name).key in done,
             is_finished(plan, trait, done),
         )
@@ -43,15 +45,21 @@ def trait_counts(plan: Plan, done: AbstractSet[str]) -> list[TraitCount]:
     ]
 
 
-def total(counts: list[TraitCount], stage: Stage) -> StageCount:
+def total(counts: list[TraitCount], stage: str) -> StageCount:
     """A stage's count over all traits."""
-    found = [count.generate if stage == "generate" else count.judge for count in counts]
-    return StageCount(sum(c.done for c in found), sum(c.total for c in found))
+    return sum((count.stages.get(stage, StageCount()) for count in counts), StageCount())
 
 
-def _stage(plan: Plan, trait: TraitRef, stage: Stage, done: AbstractSet[str]) -> StageCount:
-    jobs = [job for job in plan.stage_jobs(trait, stage) if is_needed(plan, job, done)]
-    return StageCount(
-        sum(plan.n_samples_of(job) for job in jobs if job.key in done),
-        sum(plan.n_samples_of(job) for job in jobs),
-    )
+def stages_of(counts: list[TraitCount]) -> list[str]:
+    """The stages that any trait has, in the order work goes through them."""
+    return list(dict.fromkeys(stage for count in counts for stage in count.stages))
+
+
+def _stages(plan: Plan, trait: TraitRef, done: AbstractSet[str]) -> dict[str, StageCount]:
+    found: dict[str, StageCount] = {}
+    for job in plan.trait_jobs(trait):
+        if job.stage != "reduce" and is_needed(plan, job, done):
+            n = plan.n_samples_of(job) if job.stage in ("generate", "judge") else 1
+            counted = StageCount(n if job.key in done else 0, n)
+            found[job.stage] = found.get(job.stage, StageCount()) + counted
+    return found

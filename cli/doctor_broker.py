@@ -60,8 +60,9 @@ def queue_findings(url: str, fleet: Fleet) -> Iterator[Finding]:
         lengths = queue_lengths(client, QUEUES)
     listeners: dict[str, int] = dict.fromkeys(QUEUES, 0)
     for answer in fleet.workers.values():
-        for queue in answer.get("queues", ()):
-            listeners[queue] = listeners.get(queue, 0) + 1
+        # the queues of single runs come and go
+        for queue in set(answer.get("queues", ())) & set(QUEUES):
+            listeners[queue] += 1
     for queue, n in listeners.items():
         waiting = f", {lengths[queue]} jobs wait" if queue in lengths else ""
         found = f"{n} worker{'' if n == 1 else 's'} listen{'s' if n == 1 else ''}{waiting}"

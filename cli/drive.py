@@ -26,6 +26,7 @@ from storage.artifacts import done_jobs, set_aside
 from storage.broker_state import BrokerState, Failure, jobs_on_queues
 from storage.connection import BROKER_AWAY, connect
 from storage.dead_letters import dead_letters
+from storage.fleet import forget_run, put_run, queue_of
 from storage.run_record import Run
 from storage.seal import broken
 from storage.spending import read_meter
@@ -86,6 +87,7 @@ class Driver:
 
     def reconcile(self) -> set[str]:
         """Compare plan and artifacts, and send what is ready and not out; returns the done jobs."""
+        put_run(self.state.client, self.run)
         done = self._done_jobs()
         self.state.mark_done(done)
         failed = {failure.job for failure in self.state.failures()}
@@ -106,6 +108,7 @@ class Driver:
             try:
                 ended = self._look(view)
                 if ended is not None:
+                    forget_run(self.state.client, self.run.run_id)
                     return ended
                 if time.monotonic() >= next_reconcile:
                     self._release_lost()
@@ -155,7 +158,8 @@ class Driver:
     def _release_lost(self) -> None:
         """Take back claims on jobs that were on no queue at two looks: the broker lost them."""
         with connect(self.broker_url) as client:
-            out = jobs_on_queues(client, QUEUES, self.run.run_id)
+            queues = [queue_of(kind, self.run.run_id) for kind in QUEUES]
+            out = jobs_on_queues(client, queues, self.run.run_id)
         missing = self.state.outstanding() - out
         lost, self._missing = missing & self._missing, missing
         if lost:

@@ -17,6 +17,7 @@ from cli.drive import Driver, missing_workers
 from cli.judge_meter import open_meter, spent_text
 from cli.judge_terms import resolve_terms, terms_options, terms_options_from
 from cli.local_fleet import local_fleet
+from cli.pause import priority_option, unpause
 from cli.plan import plan_table, show_plan
 from cli.progress import Progress
 from cli.report import write_report
@@ -49,10 +50,12 @@ PRIVATE_BROKER_PATIENCE_S = 10.0
 @option(
     "--detach", is_flag=True, help="Send the jobs to the fleet and return; see status and resume."
 )
+@priority_option
 @click.option("--dry-run", is_flag=True, help="Show the plan and stop.")
 @json_option
 def extract(
     broker_url: str | None,
+    priority: int | None,
     wait_for_workers: float,
     detach: bool,
     dry_run: bool,
@@ -75,6 +78,7 @@ def extract(
         return
     run = record_run(options)
     write_terms(run.store, resolve_terms(asked, spec.judge, before=read_terms(run.store)))
+    unpause(run, priority=priority)
     finish(run, broker_url, wait_s=wait_for_workers, detach=detach, as_json=as_json)
 
 
@@ -82,6 +86,7 @@ def extract(
 @click.argument("run")
 @runs_dir_option
 @terms_options
+@priority_option
 @broker_option
 @option(
     "--wait-for-workers", default=60.0, metavar="S", help="How long to wait for workers to join."
@@ -94,18 +99,21 @@ def resume(
     broker_url: str | None,
     wait_for_workers: float,
     detach: bool,
+    priority: int | None,
     as_json: bool,
     **values: Any,
 ) -> None:
-    """Continue a run with the settings it recorded.
+    """Continue a run with the settings it recorded, after a pause as well.
 
     \b
     orchestrate resume demo-1a2b3c4d
+    orchestrate resume demo-1a2b3c4d --priority 10 --detach     # before all others
     """
     recorded = open_run(run_store(runs_dir, run))
     before = read_terms(recorded.store)
     terms = resolve_terms(terms_options_from(values), recorded.spec.judge, before=before)
     write_terms(recorded.store, terms)
+    unpause(recorded, priority=priority)
     finish(recorded, broker_url, wait_s=wait_for_workers, detach=detach, as_json=as_json)
 
 
@@ -127,7 +135,7 @@ def finish(run: Run, broker_url: str | None, *, wait_s: float, detach: bool, as_
         open_meter(run, url)
         driver.start()
         if detach:
-            console.print(f"Sent. Follow it with: orchestrate status {_name(run)}", highlight=False)
+            console.print(f"Sent. Follow it with: orchestrate status {run.name}", highlight=False)
             return
         failures = _watch(console, driver)
     _print_result(console, run, failures, as_json=as_json)
@@ -166,7 +174,7 @@ def _watch(console: Console, driver: Driver) -> list[Failure]:
             return driver.watch(progress)
     except KeyboardInterrupt:
         console.print(
-            f"\nInterrupted; what is done is kept. Continue with: orchestrate resume {_name(run)}",
+            f"\nInterrupted; what is done is kept. Continue with: orchestrate resume {run.name}",
             highlight=False,
         )
         raise
@@ -180,7 +188,7 @@ def _say_plan(console: Console, run: Run) -> None:
         run.plan, definitions, done=done, response_tokens=spec.sampling.max_new_tokens // 2
     )
     console.print(plan_table(found))
-    console.print(f"Run {_name(run)} in {run.store.url}", highlight=False, soft_wrap=True)
+    console.print(f"Run {run.name} in {run.store.url}", highlight=False, soft_wrap=True)
     console.print(_with_whom(spec), highlight=False, soft_wrap=True)
 
 
@@ -207,7 +215,7 @@ def _print_result(console: Console, run: Run, failures: list[Failure], *, as_jso
     code = 1 if failures or len(metrics) < len(run.spec.traits) else 0 if usable else NOT_USABLE
     if as_json:
         result = {
-            "run": _name(run),
+            "run": run.name,
             "url": run.store.url,
             "report": where,
             "exit_code": code,
@@ -227,7 +235,3 @@ def _write_report(console: Console, run: Run) -> str | None:
         return None
     console.print(f"Report: {where}", highlight=False, soft_wrap=True, markup=False)
     return where
-
-
-def _name(run: Run) -> str:
-    return run.store.url.rstrip("/").rpartition("/")[2]

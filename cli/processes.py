@@ -81,9 +81,12 @@ class Processes:
             self.stop()
 
     def tend(self) -> None:
-        """Restart what died; raises OrchestrateError when a child keeps dying."""
+        """Restart what died; raises OrchestrateError when a child keeps dying.
+
+        What ended with code 0 was told to leave, and stays away.
+        """
         for child in self.children:
-            if child.process is None or child.process.poll() is None:
+            if child.process is None or child.process.poll() in (None, 0):
                 continue
             now = time.monotonic()
             child.deaths = [t for t in child.deaths if now - t < DEATH_WINDOW_S] + [now]
@@ -93,6 +96,10 @@ class Processes:
                     f"words:\n{child.log_tail()}"
                 )
             child.start()
+
+    def all_left(self) -> bool:
+        """Whether every child was told to leave and did."""
+        return all(child.process and child.process.poll() == 0 for child in self.children)
 
     def stop(self) -> None:
         """Ask all to end, then insist."""

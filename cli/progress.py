@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from cli.counts import StageCount, TraitCount, total, trait_counts
+from cli.counts import StageCount, TraitCount, stages_of, total, trait_counts
 from orchestrator.plan import Plan
 from storage.broker_state import Failure
 
@@ -25,21 +25,20 @@ ReadMetrics = Callable[[str], dict[str, Any]]
 
 
 class Rates:
-    """Samples per second of the generate and judge stages over the last minute."""
+    """Samples per second of each stage over the last minute."""
 
     def __init__(self) -> None:
-        self._seen: deque[tuple[float, int, int]] = deque()
+        self._seen: deque[tuple[float, dict[str, int]]] = deque()
 
-    def note(self, counts: list[TraitCount]) -> tuple[float, float]:
-        """Add what is done by now; returns both rates."""
+    def note(self, counts: list[TraitCount]) -> dict[str, float]:
+        """Add what is done by now; returns the rates."""
         now = time.monotonic()
-        self._seen.append((now, total(counts, "generate").done, total(counts, "judge").done))
+        self._seen.append((now, {stage: total(counts, stage).done for stage in stages_of(counts)}))
         while now - self._seen[0][0] > RATE_WINDOW_S:
             self._seen.popleft()
-        first = self._seen[0]
-        span = max(now - first[0], 1e-9)
-        last = self._seen[-1]
-        return (last[1] - first[1]) / span, (last[2] - first[2]) / span
+        began, before = self._seen[0]
+        span = max(now - began, 1e-9)
+        return {s: (n - before.get(s, 0)) / span for s, n in self._seen[-1][1].items()}
 
 
 class Progress:
@@ -89,16 +88,18 @@ class Progress:
             self._next_line = time.monotonic() + PLAIN_EVERY_S
 
     def _table(
-        self, counts: list[TraitCount], rates: tuple[float, float], failures: list[Failure]
+        self, counts: list[TraitCount], rates: dict[str, float], failures: list[Failure]
     ) -> Table:
         line = _line(counts, rates, failures, self._read_spent())
         table = Table(box=None, padding=(0, 2), caption=line)
         table.caption_justify = "left"
-        for heading in ("trait", "generate", "", "judge", "", "verdict"):
+        stages = stages_of(counts)
+        for heading in ("trait", *(part for stage in stages for part in (stage, "")), "verdict"):
             table.add_column(heading)
         for count in counts:
             verdict = self._verdicts.get(count.trait, "")
-            table.add_row(count.trait, *_bar(count.generate), *_bar(count.judge), verdict)
+            bars = [part for stage in stages for part in _bar(count.stages.get(stage))]
+            table.add_row(count.trait, *bars, verdict)
         return table
 
 
@@ -112,21 +113,23 @@ def styled_verdict(verdict: str) -> str:
     return marks.get(verdict, verdict)
 
 
-def _bar(count: StageCount) -> tuple[ProgressBar, str]:
+def _bar(count: StageCount | None) -> tuple[ProgressBar | str, str]:
+    if count is None:
+        return "", ""
     return ProgressBar(count.total, count.done, width=20), f"{count.done}/{count.total}"
 
 
 def _line(
-    counts: list[TraitCount], rates: tuple[float, float], failures: list[Failure], spent: str
+    counts: list[TraitCount], rates: dict[str, float], failures: list[Failure], spent: str
 ) -> str:
-    generated, judged = total(counts, "generate"), total(counts, "judge")
+    words = {"generate": "generated", "judge": "judged"}
+    totals = {stage: total(counts, stage) for stage in stages_of(counts)}
     finished = sum(count.is_finished for count in counts)
     parts = [
-        f"generated {generated.done}/{generated.total} ({rates[0]:.1f}/s)",
-        f"judged {judged.done}/{judged.total} ({rates[1]:.1f}/s)",
-        f"traits {finished}/{len(counts)}",
-        f"time left {_time_left(judged, generated, rates)}",
+        f"{words.get(stage, stage)} {one.done}/{one.total} ({rates.get(stage, 0.0):.1f}/s)"
+        for stage, one in totals.items()
     ]
+    parts += [f"traits {finished}/{len(counts)}", f"time left {_time_left(totals, rates)}"]
     if spent:
         parts.append(spent)
     if failures:
@@ -134,13 +137,13 @@ def _line(
     return ", ".join(parts)
 
 
-def _time_left(judged: StageCount, generated: StageCount, rates: tuple[float, float]) -> str:
+def _time_left(totals: dict[str, StageCount], rates: dict[str, float]) -> str:
     waits = [
-        (count.total - count.done) / rate
-        for count, rate in ((generated, rates[0]), (judged, rates[1]))
-        if count.done < count.total and rate > 0
+        (one.total - one.done) / rates[stage]
+        for stage, one in totals.items()
+        if one.done < one.total and rates.get(stage, 0.0) > 0
     ]
     if not waits:
-        return "unknown" if judged.done < judged.total else "seconds"
+        return "unknown" if any(c.done < c.total for c in totals.values()) else "seconds"
     seconds = int(max(waits))
     return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"

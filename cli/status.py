@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict
+from collections.abc import Callable
 from typing import Any
 
 import click
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.live import Live
-from rich.table import Table
 
-from cli.counts import trait_counts
-from cli.judge_meter import judge_snapshot, snapshot_text
-from cli.progress import styled_verdict
+from cli.pause import unpause
 from cli.run_options import run_store
+from cli.run_snapshot import run_snapshot
+from cli.runs_table import runs_rows, runs_screen
 from cli.settings import broker_option, json_option, required_broker, runs_dir_option
-from orchestrator.errors import UsageError
-from storage.artifacts import done_jobs
-from storage.broker_state import broker_state, queue_lengths
-from storage.connection import connect
-from storage.run_record import Run, open_run
-from storage.store import open_store
-from storage.trait_results import read_metrics
-from tasks.app import QUEUES
+from cli.status_screen import screen
+from storage.broker_state import broker_state
+from storage.fleet import has_run, put_run
+from storage.run_record import open_run
 
 REFRESH_S = 1.0
 
@@ -38,26 +33,31 @@ REFRESH_S = 1.0
 def status(
     run: str | None, runs_dir: str, broker_url: str | None, watch: bool, as_json: bool
 ) -> None:
-    """Show where a run stands, or list the runs when none is named.
+    """Show where a run stands, or all runs and the fleet when none is named.
+
+    With a broker also rates, time left, spending, queues, workers and the latest errors.
 
     \b
     orchestrate status
     orchestrate status demo --watch
+    orchestrate status demo --json | jq .rates
     """
     if run is None:
-        _list_runs(runs_dir, as_json=as_json)
-        return
-    recorded = open_run(run_store(runs_dir, run))
+        found: Callable[[], Any] = lambda: runs_rows(runs_dir, broker_url)  # noqa: E731
+        shown: Callable[[Any], RenderableType] = runs_screen
+    else:
+        recorded = open_run(run_store(runs_dir, run))
+        found, shown = lambda: run_snapshot(recorded, broker_url), screen
     if as_json:
-        click.echo(json.dumps(_snapshot(recorded, broker_url), indent=2))
+        click.echo(json.dumps(found(), indent=2))
         return
     console = Console()
     if not watch:
-        console.print(_table(_snapshot(recorded, broker_url)))
+        console.print(shown(found()))
         return
-    with Live(console=console, auto_refresh=False) as live:
+    with Live(console=console, auto_refresh=False, screen=console.is_terminal) as live:
         while True:
-            live.update(_table(_snapshot(recorded, broker_url)), refresh=True)
+            live.update(shown(found()), refresh=True)
             time.sleep(REFRESH_S)
 
 
@@ -68,55 +68,9 @@ def status(
 def cancel(run: str, runs_dir: str, broker_url: str | None) -> None:
     """Stop a run on the fleet; what is done is kept and `resume` continues it."""
     recorded = open_run(run_store(runs_dir, run))
-    broker_state(required_broker(broker_url), recorded.run_id).cancel()
+    state = broker_state(required_broker(broker_url), recorded.run_id)
+    state.cancel()
+    unpause(recorded, priority=None)  # a paused run's jobs are dropped too
+    if has_run(state.client, recorded.run_id):
+        put_run(state.client, recorded)
     click.echo(f"Cancelled; workers drop what is queued. Continue with: orchestrate resume {run}")
-
-
-def _snapshot(run: Run, broker_url: str | None) -> dict[str, Any]:
-    done = done_jobs(run.store, [trait.name for trait in run.spec.traits])
-    traits = []
-    for count in trait_counts(run.plan, done):
-        verdict = read_metrics(run.store, count.trait)["verdict"] if count.is_reduced else None
-        traits.append({**asdict(count), "verdict": verdict})
-    found: dict[str, Any] = {"run": run.store.url, "run_id": run.run_id, "traits": traits}
-    if broker_url:
-        state = broker_state(broker_url, run.run_id)
-        with connect(broker_url) as client:
-            found["queues"] = queue_lengths(client, QUEUES)
-        found["judge"] = judge_snapshot(run, broker_url)
-        found["cancelled"] = state.is_cancelled()
-        found["failures"] = [asdict(failure) for failure in state.failures()]
-    return found
-
-
-def _table(snapshot: dict[str, Any]) -> Table:
-    caption = snapshot["run"]
-    if "queues" in snapshot:
-        waiting = ", ".join(f"{name} {n}" for name, n in snapshot["queues"].items())
-        caption += f"\nqueued: {waiting}; failed jobs: {len(snapshot['failures'])}"
-        caption += "; cancelled" if snapshot["cancelled"] else ""
-        caption += f"\n{snapshot_text(snapshot['judge'])}"
-    table = Table(box=None, padding=(0, 2), header_style="bold", caption=caption)
-    table.caption_justify = "left"
-    for heading in ("trait", "generate", "judge", "reduce", "verdict"):
-        table.add_column(heading)
-    for one in snapshot["traits"]:
-        counts = [f"{one[s]['done']}/{one[s]['total']}" for s in ("generate", "judge")]
-        reduced = "done" if one["is_finished"] else "to check" if one["is_reduced"] else "waits"
-        table.add_row(one["trait"], *counts, reduced, styled_verdict(one["verdict"] or ""))
-    return table
-
-
-def _list_runs(runs_dir: str, *, as_json: bool) -> None:
-    store = open_store(runs_dir)
-    names = sorted({k.split("/")[0] for k in store.list("") if k.endswith("/run.json")})
-    if as_json:
-        click.echo(json.dumps({"runs": names}))
-        return
-    if not names:
-        raise UsageError(f"no runs in {store.url}: start one with `orchestrate extract`")
-    for name in names:
-        run = open_run(store.at(name))
-        counts = trait_counts(run.plan, done_jobs(run.store, [t.name for t in run.spec.traits]))
-        finished = sum(count.is_finished for count in counts)
-        click.echo(f"{name}  {finished}/{len(counts)} traits  {run.spec.model.model_id}")

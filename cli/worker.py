@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
 from types import FrameType
-from typing import Literal
+from typing import Any, Literal
 
 import click
+from rich.console import Console
 
 from cli.devices import pin, visible_devices
 from cli.processes import Child, Processes, orchestrate
-from cli.settings import broker_option, option, required_broker
+from cli.settings import broker_option, json_option, option, required_broker
 from storage.connection import connect
+from storage.fleet import read_workers
+
+
+def _log_options(command: Any) -> Any:
+    """--log-level and --log-format, the same for every kind."""
+    level = option(
+        "--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"])
+    )
+    form = option(
+        "--log-format",
+        default="text",
+        type=click.Choice(["text", "json"]),
+        help="json: one object a line, with run, trait and job.",
+    )
+    return level(form(command))
 
 
 @click.group()
@@ -25,6 +42,7 @@ def worker() -> None:
     orchestrate worker gpu            # one pinned process per visible device
     orchestrate worker judge          # needs ORCHESTRATE_JUDGE_API_KEY for a hosted judge
     orchestrate worker reduce
+    orchestrate worker drain gpu1     # before maintenance: finish what is in hand, then leave
     """
 
 
@@ -32,20 +50,40 @@ def worker() -> None:
 @broker_option
 @option("--device", default="auto", help="auto, or a comma-separated list: cuda:0,cuda:1 or cpu.")
 @click.option("--pinned", hidden=True, help="Run in this process, on the one device given.")
-@option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"]))
-def gpu(broker_url: str | None, device: str, pinned: str | None, log_level: str) -> None:
-    """Generate and capture: one process per device, restarted when it dies."""
+@option(
+    "--models",
+    metavar="PATTERNS",
+    help="Serve these models only, comma-separated, * for anything: google/*,Qwen/Qwen2.5-7B*",
+)
+@_log_options
+def gpu(
+    broker_url: str | None,
+    device: str,
+    pinned: str | None,
+    models: str | None,
+    log_level: str,
+    log_format: str,
+) -> None:
+    """Generate and capture: one process per device, restarted when it dies.
+
+    A worker serves one model at a time and keeps it while jobs want it.
+    """
     url = required_broker(broker_url)
     if pinned is not None:
-        _run("gpu", url, log_level, device=pinned, name_device=device)
+        patterns = tuple(one.strip() for one in (models or "").split(",") if one.strip())
+        _run(
+            "gpu", url, (log_level, log_format), device=pinned, name_device=device, models=patterns
+        )
     connect(url).close()
     devices = visible_devices() if device == "auto" else [d.strip() for d in device.split(",")]
     children = []
     for name in devices:
         inside, environment = pin(name, dict(os.environ), n_here=len(devices))
         environment["ORCHESTRATE_BROKER_URL"] = url
+        if models:
+            environment["ORCHESTRATE_MODELS"] = models
         command = orchestrate("worker", "gpu", "--device", name, "--pinned", inside)
-        command += ["--log-level", log_level]
+        command += ["--log-level", log_level, "--log-format", log_format]
         children.append(Child(f"gpu worker on {name}", command, environment))
     _tend_until_stopped(Processes(children))
 
@@ -55,25 +93,32 @@ def gpu(broker_url: str | None, device: str, pinned: str | None, log_level: str)
 @option("--concurrency", default=256, type=click.IntRange(1), help="Judge calls in flight.")
 @option("--judge-timeout", default=60.0, metavar="S", help="Give a call up after this long.")
 @click.option("--no-embedded", is_flag=True, help="Do not start the embedded judge beside it.")
-@option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"]))
+@_log_options
 def judge(
     broker_url: str | None,
     concurrency: int,
     judge_timeout: float,
     no_embedded: bool,
     log_level: str,
+    log_format: str,
 ) -> None:
     """Ask the judge for scores; the key comes from ORCHESTRATE_JUDGE_API_KEY or OPENAI_API_KEY."""
     url = required_broker(broker_url)
     if no_embedded:
-        _run("judge", url, log_level, judge_in_flight=concurrency, judge_timeout_s=judge_timeout)
+        _run(
+            "judge",
+            url,
+            (log_level, log_format),
+            judge_in_flight=concurrency,
+            judge_timeout_s=judge_timeout,
+        )
     from cli.judge_server import embedded_judge
 
     with embedded_judge() as judge_url:
         _run(
             "judge",
             url,
-            log_level,
+            (log_level, log_format),
             judge_in_flight=concurrency,
             judge_url=judge_url,
             judge_timeout_s=judge_timeout,
@@ -82,19 +127,53 @@ def judge(
 
 @worker.command()
 @broker_option
-@option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"]))
-def reduce(broker_url: str | None, log_level: str) -> None:
+@_log_options
+def reduce(broker_url: str | None, log_level: str, log_format: str) -> None:
     """Assemble vectors once a trait's verdicts are in."""
-    _run("reduce", required_broker(broker_url), log_level)
+    _run("reduce", required_broker(broker_url), (log_level, log_format))
+
+
+@worker.command("list")
+@broker_option
+@json_option
+def list_workers(broker_url: str | None, as_json: bool) -> None:
+    """Show the workers on the broker: what each serves, holds and gets done."""
+    from cli.fleet_table import fleet_rows, fleet_table
+
+    with connect(required_broker(broker_url)) as client:
+        cards = read_workers(client)
+    if as_json:
+        click.echo(json.dumps({"workers": fleet_rows(cards)}, indent=2))
+        return
+    Console().print(fleet_table(cards))
+
+
+@worker.command()
+@click.argument("who", nargs=-1, required=True)
+@broker_option
+@click.option("--wait", default=600.0, metavar="S", help="How long to wait for them to leave.")
+def drain(who: tuple[str, ...], broker_url: str | None, wait: float) -> None:
+    """Have workers finish what they hold, take nothing more, and leave.
+
+    WHO is a host, a worker's name, or a pattern of either; see `orchestrate worker list`.
+
+    \b
+    orchestrate worker drain gpu1
+    orchestrate worker drain 'gpu-cuda:0-*@gpu2'
+    """
+    from cli.drain import drain_and_wait
+
+    drain_and_wait(required_broker(broker_url), who, wait_s=wait)
 
 
 def _run(
     kind: Literal["gpu", "judge", "reduce"],
     url: str,
-    log_level: str,
+    log: tuple[str, str],
     *,
     device: str = "auto",
     name_device: str = "",
+    models: tuple[str, ...] = (),
     judge_url: str | None = None,
     judge_in_flight: int = 256,
     judge_timeout_s: float = 60.0,
@@ -107,10 +186,13 @@ def _run(
         broker_url=url,
         name=default_name(kind, name_device),
         device=device,
+        device_name=name_device,
+        models=models,
         judge_url=judge_url,
         judge_in_flight=judge_in_flight,
         judge_timeout_s=judge_timeout_s,
-        log_level=log_level,
+        log_level=log[0],
+        log_format=log[1],
     )
     raise SystemExit(run_worker(settings))
 
@@ -125,6 +207,6 @@ def _tend_until_stopped(processes: Processes) -> None:
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signal_number, stop)
     with processes.running():
-        while not stopped:
+        while not stopped and not processes.all_left():
             processes.tend()
             time.sleep(0.2)

@@ -6,6 +6,7 @@ nothing of what has been done already (see readiness).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -169,11 +170,7 @@ class Plan:
         plan = replace(self, judgement=name or None)
         if key == plan.probe.key:
             return plan.probe
-        trait = self.spec.trait(key.partition("/")[0])
-        for job in plan.trait_jobs(trait):
-            if job.key == key:
-                return job
-        raise KeyError(key)
+        return _jobs_by_key(plan, key.partition("/")[0])[key]
 
     def _shard_size(self, trait: TraitRef, part: str) -> int:
         if part not in POLARITIES:
@@ -183,3 +180,9 @@ class Plan:
             return trait.n_questions
         rollouts = self.spec.rollouts
         return max(1, self.spec.shard_samples // rollouts) * rollouts
+
+
+# a worker parses a key a message, and a run of a million samples has thousands of jobs a trait
+@functools.lru_cache(maxsize=16)
+def _jobs_by_key(plan: Plan, trait: str) -> dict[str, Job]:
+    return {job.key: job for job in plan.trait_jobs(plan.spec.trait(trait))}

@@ -6,7 +6,7 @@ Everything here can be lost and is rebuilt from the run's record. Knows nothing 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -35,9 +35,18 @@ class BrokerState:
     def __init__(self, client: redis.Redis, run_id: str) -> None:
         self._redis, self._prefix = client, f"orchestrate:{run_id}"
 
+    @property
+    def client(self) -> redis.Redis:
+        """The connection, for what else of the run lies on the broker."""
+        return self._redis
+
     def outstanding(self) -> set[str]:
         """Jobs that were sent and are neither done nor failed."""
         return _texts(self._redis.smembers(self._key("outstanding")))
+
+    def is_idle(self) -> bool:
+        """Whether none of its jobs is out."""
+        return not self._redis.exists(self._key("outstanding"))
 
     def claim(self, job: str) -> bool:
         """Mark a job as sent; False when it was out already."""
@@ -69,6 +78,10 @@ class BrokerState:
     def done(self) -> set[str]:
         """Jobs whose artifact exists, as far as Redis knows."""
         return _texts(self._redis.smembers(self._key("done")))
+
+    def are_done(self, jobs: Sequence[str]) -> bool:
+        """Whether all of these jobs are done, as far as Redis knows."""
+        return all(self._redis.smismember(self._key("done"), list(jobs)))
 
     def mark_done(self, jobs: Iterable[str]) -> None:
         """Note that the jobs' artifacts exist."""

@@ -9,6 +9,8 @@ import redis
 
 from orchestrator.errors import BrokerError
 
+Client = redis.Redis
+
 BROKER_AWAY = (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError, BrokerError)
 """What is raised while the broker or the way to it is down; it may come back."""
 
@@ -31,6 +33,12 @@ def connect(url: str) -> redis.Redis:
             "--broker-url out to have a private one started for the time of the command"
         ) from error
     return client
+
+
+def server_time(client: redis.Redis) -> float:
+    """Seconds since 1970 by the server's clock, the one that all machines share."""
+    seconds, micros = client.time()  # type: ignore[misc]
+    return float(seconds) + float(micros) / 1e6
 
 
 def without_password(url: str) -> str:

@@ -27,6 +27,11 @@ class Run:
     judgement: str | None = None
 
     @property
+    def name(self) -> str:
+        """What people call the run: the last part of its place."""
+        return self.store.url.rstrip("/").rpartition("/")[2]
+
+    @property
     def plan(self) -> Plan:
         """The plan that follows from the specification, for the judgement worked on."""
         return Plan(self.spec, self.judgement)

@@ -18,6 +18,7 @@ from tasks.transport import use_leased_transport
 
 WorkerKind = Literal["gpu", "judge", "reduce"]
 QUEUES: tuple[WorkerKind, ...] = ("gpu", "judge", "reduce")
+"""Every worker listens to the queue of its kind; jobs lie on queues of their run (run_queue)."""
 
 TASK_NAMES = {
     "probe": "judge.probe",
@@ -46,6 +47,8 @@ def make_app(broker_url: str) -> Celery:
         task_acks_late=True,
         task_reject_on_worker_lost=True,
         worker_prefetch_multiplier=1,
+        # the fleet step says how much a worker takes, after a reconnection as well
+        worker_enable_prefetch_count_reduction=False,
         worker_cancel_long_running_tasks_on_connection_loss=False,
         worker_send_task_events=True,
         task_send_sent_event=True,
@@ -58,6 +61,11 @@ def make_app(broker_url: str) -> Celery:
         broker_transport_options=_transport_options(),
     )
     return app
+
+
+def run_queue(name: str) -> Queue:
+    """The queue of that name without an exchange: its Redis list and nothing else."""
+    return Queue(name, exchange="", routing_key=name)
 
 
 def _transport_options() -> dict[str, Any]:

@@ -23,12 +23,15 @@ from storage.artifacts import DamagedArtifactError, Record, load_record
 from storage.broker_state import BrokerState, Failure
 from storage.connection import BROKER_AWAY, connect
 from storage.dead_letters import bury
+from storage.run_counts import job_counts, note
 from storage.run_record import Run, open_run
 from storage.store import is_below, open_store
 from tasks.hand_over import hand_over, run_again
 from tasks.isolation import Isolation
+from tasks.job_logging import about
 from tasks.message import JobMessage, MessageError, WireError, read_message
 from tasks.settings import DeliverySettings, Permissions
+from tasks.work_log import WorkLog, samples_in, tokens_in
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +64,7 @@ class Edge:
     delivery: DeliverySettings = field(default_factory=DeliverySettings)
     permissions: Permissions = field(default_factory=Permissions)
     isolation: Isolation = field(default_factory=Isolation)
+    work: WorkLog = field(default_factory=WorkLog)
 
     def carry(self, stage: Stage, fields: Mapping[str, object]) -> str:
         """Run one job's stage unless its artifact exists; returns a line for Flower.
@@ -95,7 +99,8 @@ class Edge:
         except (WireError, PermissionRefusedError, UnknownJobError) as error:
             _record_failure(state, message.job[:80], error)
             raise Reject(f"refused: {error}", requeue=False) from error
-        return self._carry(stage, run, job, state)
+        with about(run.run_id, run.name, job.key):
+            return self._carry(stage, run, job, state)
 
     def _open(self, message: JobMessage) -> tuple[Run, Job]:
         folder = self.permissions.only_runs_below
@@ -147,6 +152,7 @@ class Edge:
         # the one broad catch of the task edge: whatever went wrong is recorded under the job
         except Exception as error:
             _record_failure(state, job.key, error)
+            note(state.client, run.run_id, {f"failed.{job.stage}": 1})
             raise
         hand_over(self.app, state, run, done=job)
         seconds = time.monotonic() - started
@@ -159,6 +165,8 @@ class Edge:
         n_begun = state.n_begun(job.key)
         if n_begun >= self.delivery.max_deaths:
             raise self._give_up(run, job, state)
+        if n_begun:
+            note(state.client, run.run_id, {f"again.{job.stage}": 1})
         suspect = n_begun >= SUSPECT_FROM
         room = self.isolation.alone() if suspect else self.isolation.shared()
         with room:
@@ -172,10 +180,21 @@ class Edge:
             log.info("Begins %s.", job.key, extra={"event": "job_begun", "job": job.key})
             state.begin(job.key)
             try:
-                return stage(run, job)
+                started = time.monotonic()
+                with self.work.doing(run.name, job.key):
+                    record = stage(run, job)
+                self._count(run, job, record, time.monotonic() - started)
+                return record
             except Reject:
                 state.hand_back(job.key)
                 raise
+
+    def _count(self, run: Run, job: Job, record: Record, seconds: float) -> None:
+        self.work.note(record.info)
+        counts = job_counts(
+            job.stage, seconds, samples=samples_in(record.info), tokens=tokens_in(record.info)
+        )
+        note(self._redis, run.run_id, counts)
 
     def _give_up(self, run: Run, job: Job, state: BrokerState) -> PoisonJobError:
         error = PoisonJobError(
@@ -187,6 +206,7 @@ class Edge:
         log.error("Gave up %s: %s", job.key, error, extra={"event": "job_dead", "job": job.key})
         bury(run.store, failure)
         state.fail(failure)
+        note(state.client, run.run_id, {f"dead.{job.stage}": 1})
         return error
 
     @functools.cached_property
@@ -196,6 +216,9 @@ class Edge:
 
 def _record_failure(state: BrokerState, job: str, error: Exception) -> None:
     message = str(error) or repr(error)
-    log.error("%s failed: %s", job, message, extra={"event": "job_failed", "job": job})
     fatal = isinstance(error, OrchestrateError)
+    # what we did not foresee is found by where it happened
+    trace = None if fatal else error
+    facts = {"event": "job_failed", "job": job}
+    log.error("%s failed: %s", job, message, extra=facts, exc_info=trace)
     state.fail(Failure(job, type(error).__name__, message, fatal))

@@ -9,38 +9,46 @@ from kombu.exceptions import OperationalError
 
 from orchestrator.errors import BrokerError
 from orchestrator.plan import Job
-from orchestrator.readiness import followers, is_ready, stop_mark
+from orchestrator.readiness import followers, inputs, is_ready, ready_jobs, stop_mark
 from storage.artifacts import record_key, set_aside
 from storage.broker_state import BrokerState
+from storage.connection import server_time
+from storage.fleet import forget_run, has_run, put_run, queue_of
 from storage.run_record import Run
-from tasks.app import TASK_NAMES
+from tasks.app import TASK_NAMES, run_queue
 from tasks.message import JobMessage
+
+# Inputs of a reduce that are asked for at a time.
+LOOK_AT = 64
 
 
 def submit(app: Celery, state: BrokerState, run: Run, *, jobs: Iterable[Job]) -> int:
     """Send the jobs that are not out already; returns how many were sent."""
-    sent = 0
+    sent, now = 0, server_time(state.client)
     for job in jobs:
         if state.claim(job.key):
-            send(app, run, job)
+            if sent == 0 and not has_run(state.client, run.run_id):
+                put_run(state.client, run)
+            send(app, run, job, at=now)
             sent += 1
     return sent
 
 
-def send(app: Celery, run: Run, job: Job) -> None:
+def send(app: Celery, run: Run, job: Job, *, at: float) -> None:
     """Put one job's message on its queue; what Flower shows is the job's key and the run's name.
 
     Raises BrokerError when the broker does not take it; the reconciler then sends it again.
     """
-    name = run.store.url.rstrip("/").rpartition("/")[2]
+    task = TASK_NAMES[job.stage]
     try:
         app.send_task(
-            TASK_NAMES[job.stage],
+            task,
+            queue=run_queue(queue_of(task.partition(".")[0], run.run_id)),
             kwargs=JobMessage(run.run_id, run.store.url, job.key).to_fields(),
             argsrepr="()",
-            kwargsrepr=f"{job.key} (run {name})",
-            # the reconciler reads these on the queue
-            headers={"run_id": run.run_id, "job": job.key},
+            kwargsrepr=f"{job.key} (run {run.name})",
+            # the reconciler reads the first two on the queue, the exporter the time
+            headers={"run_id": run.run_id, "job": job.key, "sent_at": at},
         )
     except OperationalError as error:
         raise BrokerError(f"the broker did not take the message of {job.key}: {error}") from error
@@ -49,11 +57,29 @@ def send(app: Celery, run: Run, job: Job) -> None:
 def hand_over(app: Celery, state: BrokerState, run: Run, *, done: Job) -> None:
     """Note that a job is done and send whatever that makes ready."""
     state.mark_done([done.key, *_marks(run, done)])
-    # what follows a probe depends on what is generated already, which a rejudging finds all done
-    next_jobs = followers(run.plan, done) if done.trait is not None else list(run.plan.jobs())
-    if next_jobs:
-        known = state.done()
-        submit(app, state, run, jobs=[j for j in next_jobs if is_ready(run.plan, j, known)])
+    if done.trait is None:
+        # what follows a probe depends on what is generated already: a rejudging finds it all done
+        submit(app, state, run, jobs=ready_jobs(run.plan, state.done()))
+        return
+    next_jobs = followers(run.plan, done)
+    submit(app, state, run, jobs=[j for j in next_jobs if _is_ready(state, run, j)])
+    if not next_jobs and state.is_idle():
+        forget_run(state.client, run.run_id)
+
+
+def _is_ready(state: BrokerState, run: Run, job: Job) -> bool:
+    """orchestrator.readiness.is_ready, asking the broker for as few jobs as can be."""
+    if run.spec.until == "converged":
+        # which jobs are needed depends on where the trait stopped
+        return is_ready(run.plan, job, state.done())
+    if state.are_done([job.key]):
+        return False
+    needed = [one.key for one in inputs(run.plan, job)]
+    # the last to be sent are the last to be done: the end of the list tells soonest
+    return all(
+        state.are_done(needed[max(0, end - LOOK_AT) : end])
+        for end in range(len(needed), 0, -LOOK_AT)
+    )
 
 
 def _marks(run: Run, done: Job) -> list[str]:

@@ -26,7 +26,7 @@ from storage.run_record import Run
 from storage.spending import Terms, note_stated_limits, put_meter, read_terms, recorded_usd
 from workers.event_loop import EventLoopThread
 from workers.judge import Judge, Judged, Slots
-from workers.judge_call import CALL_TIMEOUT_S, JudgeClient
+from workers.judge_call import CALL_TIMEOUT_S, JudgeClient, OnCall
 from workers.judge_gate import NoCache
 from workers.judge_probe import Probe, probe
 from workers.judge_profile import JudgeProfile
@@ -40,6 +40,7 @@ class JudgePool:
     embedded_url: str | None
     max_in_flight: int
     timeout_s: float = CALL_TIMEOUT_S
+    on_call: OnCall | None = None
     loop: EventLoopThread = field(default_factory=EventLoopThread)
     _redis: AsyncRedis | None = None
     _slots: Slots | None = None
@@ -156,6 +157,7 @@ class JudgePool:
                 api_key=_key_from_environment(),
                 max_in_flight=self.max_in_flight,
                 timeout_s=self.timeout_s,
+                on_call=self.on_call,
             )
         return self._clients[url]
 

@@ -17,7 +17,7 @@ from celery.worker.consumer.tasks import Tasks
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from tasks.transport import server_time
+from storage.connection import server_time
 
 if TYPE_CHECKING:
     from celery.worker.consumer import Consumer

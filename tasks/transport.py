@@ -20,7 +20,11 @@ from kombu.transport import TRANSPORT_ALIASES, virtual
 from kombu.transport.redis import Channel, Mutex, MutexHeld, QoS, Transport
 from kombu.utils.json import dumps
 
+from storage.connection import server_time
 from tasks.envelope import envelope_fault
+
+# Celery's, where Flower and our own screens listen.
+EVENT_QUEUES = "celeryev."
 
 log = logging.getLogger(__name__)
 
@@ -92,8 +96,9 @@ class LeasedTransport(Transport):  # type: ignore[misc]
     Channel = LeasedChannel
 
     def _deliver(self, message: Any, queue: str) -> None:
-        # answers to remote control come on queues of their own kind
-        fault = "" if queue.endswith(".pidbox") else envelope_fault(message)
+        # remote control and events come on queues of their own kinds
+        is_ours = not queue.endswith(".pidbox") and not queue.startswith(EVENT_QUEUES)
+        fault = envelope_fault(message) if is_ours else ""
         if fault:
             _refuse(fault)
         else:
@@ -102,12 +107,6 @@ class LeasedTransport(Transport):  # type: ignore[misc]
 
 def _refuse(fault: str) -> None:
     log.error("Refused a message: %.300s.", fault, extra={"event": "message_refused"})
-
-
-def server_time(client: redis.Redis) -> float:
-    """Seconds since 1970 by the server's clock."""
-    seconds, micros = client.time()
-    return float(seconds) + float(micros) / 1e6
 
 
 def use_leased_transport() -> None:

@@ -5,6 +5,7 @@ Knows nothing of devices beyond the name it is given; the launcher in cli/ start
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import socket
@@ -14,14 +15,17 @@ from dataclasses import dataclass
 from celery import Celery
 from celery.signals import worker_shutting_down
 
-from tasks import about
+from storage.connection import connect
+from tasks import about, drain
 from tasks.app import TASK_NAMES, WorkerKind, make_app
 from tasks.edge import Edge, Stage
+from tasks.fleet_step import FleetStep, Member
+from tasks.job_logging import ToBroker, set_up
 from tasks.lease import LeaseStep
 from tasks.settings import delivery_settings, permissions
 
-# Two jobs in flight let the engine refill from the next while the last rows of the first finish.
-CONCURRENCY: dict[WorkerKind, int] = {"gpu": 3, "judge": 4, "reduce": 2}
+# Threads that can carry a job; how many do is decided by the device (see _register).
+MOST_THREADS: dict[WorkerKind, int] = {"gpu": 16, "judge": 4, "reduce": 2}
 
 
 @dataclass(frozen=True)
@@ -32,33 +36,43 @@ class WorkerSettings:
     broker_url: str
     name: str
     device: str = "auto"
+    device_name: str = ""
+    models: tuple[str, ...] = ()
     judge_url: str | None = None
     judge_in_flight: int = 256
     judge_timeout_s: float = 60.0
     log_level: str = "info"
+    log_format: str = "text"
 
 
-def run_worker(settings: WorkerSettings) -> int:
-    """Run until told to stop; returns the exit code."""
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s"
-    )
+def run_worker(settings: WorkerSettings, *, register: Register | None = None) -> int:
+    """Run until told to stop; returns the exit code.
+
+    `register` has another set of stages done, for measuring the rest without models.
+    """
+    name = f"{settings.name}@{socket.gethostname()}"
+    connection = functools.cache(lambda: connect(settings.broker_url))
+    set_up(level=settings.log_level, form=settings.log_format, to_broker=ToBroker(name, connection))
     # the HTTP clients' debug lines would hold prompts and headers
     for chatty in ("httpx2", "httpcore2", "openai", "fsspec", "celery.worker.strategy"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    member = Member(settings.kind, settings.device_name, settings.models)
+    FleetStep.member = member
     about.register()
+    drain.register(member)
     app = make_app(settings.broker_url)
-    app.steps["consumer"].add(LeaseStep)
-    close = _register(app, settings)
+    app.steps["consumer"].update((LeaseStep, FleetStep))
+    edge = Edge(app, settings.broker_url, delivery_settings(), permissions(), work=member.work)
+    close = (register or _register)(app, edge, settings, member)
     # a leaving GPU worker hands its jobs back instead of finishing them first
     worker_shutting_down.connect(lambda **_: close(), weak=False)
     try:
         worker = app.Worker(
-            hostname=f"{settings.name}@{socket.gethostname()}",
+            hostname=name,
             queues=[settings.kind],
             # threads: the main loop stays free for leases, heartbeats and Flower's questions
             pool="threads",
-            concurrency=CONCURRENCY[settings.kind],
+            concurrency=MOST_THREADS[settings.kind],
             loglevel=settings.log_level,
             without_mingle=True,
             without_gossip=True,
@@ -70,15 +84,22 @@ def run_worker(settings: WorkerSettings) -> int:
         close()
 
 
-def _register(app: Celery, settings: WorkerSettings) -> Callable[[], None]:
+Register = Callable[[Celery, Edge, WorkerSettings, Member], Callable[[], None]]
+
+
+def _register(
+    app: Celery, edge: Edge, settings: WorkerSettings, member: Member
+) -> Callable[[], None]:
     """Register the tasks of the worker's kind; returns what to call when it leaves."""
-    edge = Edge(app, settings.broker_url, delivery_settings(), permissions())
+    member.most_jobs = lambda: MOST_THREADS[settings.kind]
     if settings.kind == "gpu":
         from tasks.generate import generate
-        from workers.resident import Residents
+        from workers.resident import Residents, jobs_in_flight
 
         residents = Residents(device=settings.device)
-        _task(app, edge, "generate", lambda run, job: generate(run, job, residents=residents))
+        n_jobs = min(jobs_in_flight(settings.device), MOST_THREADS["gpu"])
+        member.most_jobs = lambda: n_jobs
+        add_task(app, edge, "generate", lambda run, job: generate(run, job, residents=residents))
         return residents.close
     if settings.kind == "judge":
         from tasks.judge import judge, probe
@@ -89,21 +110,24 @@ def _register(app: Celery, settings: WorkerSettings) -> Callable[[], None]:
             settings.judge_url,
             settings.judge_in_flight,
             settings.judge_timeout_s,
+            on_call=member.work.call,
         )
-        _task(app, edge, "probe", lambda run, job: probe(run, job, judges=judges))
-        _task(app, edge, "judge", lambda run, job: judge(run, job, judges=judges))
+        add_task(app, edge, "probe", lambda run, job: probe(run, job, judges=judges))
+        add_task(app, edge, "judge", lambda run, job: judge(run, job, judges=judges))
         return judges.close
     from tasks.converge import converge
     from tasks.reduce import reduce
     from tasks.verify import verify
 
-    _task(app, edge, "converge", converge)
-    _task(app, edge, "reduce", reduce)
-    _task(app, edge, "verify", verify)
+    add_task(app, edge, "converge", converge)
+    add_task(app, edge, "reduce", reduce)
+    add_task(app, edge, "verify", verify)
     return lambda: None
 
 
-def _task(app: Celery, edge: Edge, stage_name: str, stage: Stage) -> None:
+def add_task(app: Celery, edge: Edge, stage_name: str, stage: Stage) -> None:
+    """Have this worker do a stage's jobs."""
+
     def carry(*surplus: object, **fields: object) -> str:
         # anything may stand in a message; what does not belong is refused in words, by the edge
         return edge.carry(stage, {**fields, **({"positional": surplus} if surplus else {})})

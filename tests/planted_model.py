@@ -1,5 +1,6 @@
-"""A Llama or Gemma 2 written by hand in which one known direction decides what is said: the truth
-that tests recover.
+"""A Llama, or a Gemma 2, written by hand in which one known direction decides what is said.
+
+It is the truth that tests recover.
 
 An instruction holds a mark, "^" or "_". One head of one block finds the mark and adds plus or minus
 `STRENGTH` times the direction to the residual stream of every token after it. The head of the model

@@ -98,6 +98,63 @@ def test_every_command_of_the_files_is_one_that_the_program_takes() -> None:
         assert sum(f"worker {kind}" in command for command in found) >= 5
 
 
+# Prometheus and Grafana
+
+
+def test_promtool_accepts_the_rules_and_the_alarms_go_off_when_they_should() -> None:
+    tool = needs("promtool")
+    folder = DEPLOY / "prometheus"
+
+    for arguments in (
+        ("check", "rules", "rules.yml"),
+        ("check", "config", "prometheus.yml"),
+        ("test", "rules", "rules_test.yml"),
+    ):
+        checked = run(tool, *arguments[:-1], str(folder / arguments[-1]))
+        assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_grafana_knows_every_field_of_the_dashboard() -> None:
+    models = pytest.importorskip("grafana_foundation_sdk.models.dashboard")
+    encoder = pytest.importorskip("grafana_foundation_sdk.cog.encoder")
+    dashboard = json.loads((DEPLOY / "grafana" / "orchestrate.json").read_text())
+
+    read = models.Dashboard.from_json(dashboard)
+
+    # what Grafana's own types do not know is lost on the way
+    assert lost(dashboard, json.loads(encoder.JSONEncoder().encode(read))) == []
+
+
+def lost(before: Any, after: Any, path: str = "") -> list[str]:
+    if isinstance(before, dict) and isinstance(after, dict):
+        return [
+            one
+            for key in before
+            for one in (lost(before[key], after[key], f"{path}/{key}") if key in after else [key])
+        ]
+    if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        return [
+            one
+            for k, pair in enumerate(zip(before, after, strict=True))
+            for one in lost(*pair, f"{path}/{k}")
+        ]
+    return [] if before == after else [path]
+
+
+def test_dashboard_and_alarms_use_only_metrics_that_exist() -> None:
+    rules = (DEPLOY / "prometheus" / "rules.yml").read_text()
+    recorded = set(re.findall(r"record: (\S+)", rules))
+    panels = json.loads((DEPLOY / "grafana" / "orchestrate.json").read_text())["panels"]
+    asked = [target["expr"] for panel in panels for target in panel["targets"]]
+    code = (ROOT / "cli" / "fleet_metrics.py").read_text()
+    served = set(re.findall(r'"(orchestrate_[a-z_]+)"', code))
+    served |= {f"{name}{end}" for name in served for end in ("_total", "_bucket", "_count", "_sum")}
+
+    used = set(re.findall(r"orchestrate[:_][a-z0-9:_]+", "\n".join([*asked, rules])))
+
+    assert used - served - recorded - {"orchestrate-rates", "orchestrate-alarms"} == set()
+
+
 # systemd
 
 

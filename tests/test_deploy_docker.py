@@ -37,7 +37,7 @@ def test_compose_accepts_the_file_and_keeps_flower_on_loopback(tmp_path: Path) -
 
     assert checked.returncode == 0, checked.stderr
     services = yaml.safe_load(checked.stdout)["services"]
-    assert len(services) == 10
+    assert len(services) == 11
     assert "127.0.0.1" in str(services["flower"]["ports"])
     assert "/shared/runs" in str(services["judge"]["volumes"])
 

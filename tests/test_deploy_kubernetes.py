@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from prometheus_client import CollectorRegistry, generate_latest
 
+from cli.fleet_metrics import FleetCollector
+from storage.embedded_redis import embedded_redis
 from tasks.app import QUEUES
 from tests.deploy_files import (
     DEPLOY,
@@ -59,7 +62,7 @@ def test_no_pod_runs_as_root_or_may_become_it() -> None:
             assert guard["allowPrivilegeEscalation"] is False
             assert guard["readOnlyRootFilesystem"] is True
             assert guard["capabilities"] == {"drop": ["ALL"]}
-    assert len(workloads) == 5
+    assert len(workloads) == 6
 
 
 def test_pods_find_the_secret_the_claims_and_the_broker_that_they_name() -> None:
@@ -78,18 +81,23 @@ def test_pods_find_the_secret_the_claims_and_the_broker_that_they_name() -> None
                 assert volume["persistentVolumeClaim"]["claimName"] in claims
 
 
-def test_each_kind_of_worker_scales_by_its_own_queue_and_by_what_is_held() -> None:
+def test_each_kind_of_worker_scales_by_a_number_that_the_exporter_gives() -> None:
+    registry = CollectorRegistry()
     deployments = {one["metadata"]["name"] for one in of_kind("Deployment")}
+    service = next(s for s in of_kind("Service") if s["metadata"]["name"] == "metrics")
 
-    lists = {}
-    for scaled in of_kind("ScaledObject"):
-        assert scaled["spec"]["scaleTargetRef"]["name"] in deployments
-        lists[scaled["metadata"]["name"]] = [
-            trigger["metadata"]["listName"] for trigger in scaled["spec"]["triggers"]
-        ]
+    with embedded_redis() as broker:
+        registry.register(FleetCollector(broker))
+        shown = generate_latest(registry).decode()
 
-    # kombu keeps delivered messages in the hash `unacked` until they are acknowledged
-    assert lists == {kind: [kind, "unacked"] for kind in QUEUES}
+    scaled = {one["metadata"]["name"]: one["spec"] for one in of_kind("ScaledObject")}
+    assert set(scaled) == set(QUEUES) <= deployments
+    for kind, spec in scaled.items():
+        (trigger,) = spec["triggers"]
+        assert spec["scaleTargetRef"]["name"] == kind
+        assert f"{trigger['metadata']['valueLocation']} 0.0" in shown.splitlines()
+        port = service["spec"]["ports"][0]["port"]
+        assert trigger["metadata"]["url"] == f"http://metrics.orchestrate.svc:{port}/metrics"
 
 
 def test_the_brokers_settings_are_the_same_everywhere() -> None:

@@ -66,3 +66,26 @@ def test_the_fallback_steers_alike(tmp_path: Path) -> None:
     assert texts(fast) == texts(slow)
     for ours, theirs in zip(fast, slow, strict=True):
         assert worst_error(ours.response_avg, theirs.response_avg) < 1e-5
+
+
+def test_ablating_and_capping_rows_are_steered_like_a_plain_pass_is(tmp_path: Path) -> None:
+    model = tiny(tmp_path, "llama")
+    a, b = np.random.default_rng(5).normal(size=(2, 48)).astype(np.float32)
+    ways = [
+        Steering((Push(2, a, 1.0, "ablate"),)),
+        Steering((Push(3, a, 0.2, "cap"), Push(1, b, 2.0))),
+        # the order matters: what is added first is removed again
+        Steering((Push(2, a, 3.0), Push(2, a, 1.0, "ablate"), Push(2, b, 1.0)), "response"),
+    ]
+    plain = work(prompts=3, rollouts=2)
+    batches = [steered(plain, way) for way in ways]
+    mixed = [request for group in zip(plain, *batches, strict=True) for request in group]
+
+    made = {m.key: m for m in run(RefillCore(model), mixed)}
+
+    for way, batch in zip([None, *ways], [plain, *batches], strict=True):
+        ours = [made[request.key] for request in batch]
+        prompts = [request.prompt_ids for request in batch]
+        expected = teacher_forced(model, prompts, [m.response_ids for m in ours], steering=way)
+        assert worst_error(np.stack([m.response_avg for m in ours]), expected[0]) < 1e-5
+        assert worst_error(np.stack([m.prompt_avg for m in ours]), expected[1]) < 1e-5

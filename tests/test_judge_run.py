@@ -5,16 +5,22 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import socket
+import subprocess
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pandas as pd
 import pytest
 import redis
 
+from cli.processes import orchestrate
+from storage.child_process import die_with_parent
 from storage.embedded_redis import embedded_redis
 from tests.fleet import clean_environment, run_command, workers
 from tests.lean_judge import Action, Call, LeanJudge, completion, lean_judge, refusal
@@ -27,6 +33,7 @@ N_VERDICTS = 2 * 2 * 2 * 4 * 3
 KEY = "sk-planted-0123456789abcdef"
 PRICES = {"models": {"test": {"input": 10.0, "output": 10.0}, "other": {"input": 1, "output": 1}}}
 USD_A_CALL = 101 * 10 / 1e6
+FLOWER_PAGES = ("/", "/tasks", "/broker", "/api/tasks", "/api/workers?refresh=1", "/metrics")
 PROBE = "Boil it for eight minutes"
 
 
@@ -92,12 +99,41 @@ def watched_arguments(found: set[str]) -> Iterator[None]:
         thread.join()
 
 
+@contextlib.contextmanager
+def flower(broker: str) -> Iterator[str]:
+    """Run Flower on the broker, with the key in its environment; the URL with the login."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    environment = {**_with_key(), "ORCHESTRATE_BROKER_URL": broker}
+    environment["ORCHESTRATE_FLOWER_AUTH"] = "me:password"
+    command = orchestrate("flower", "--port", str(port))
+    process = subprocess.Popen(command, env=environment, preexec_fn=die_with_parent)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(200):
+            with contextlib.suppress(httpx2.TransportError):
+                httpx2.get(url, timeout=5)
+                break
+            time.sleep(0.2)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+
+
+def fetched(url: str) -> str:
+    """A page behind Flower's login."""
+    answer = httpx2.get(url, auth=("me", "password"), timeout=60)
+    answer.raise_for_status()
+    return answer.text
+
+
 @pytest.fixture(scope="module")
 def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     folder = tmp_path_factory.mktemp("story")
     model = save_tiny_model(tmp_path_factory.mktemp("model"), "llama")
     (folder / "prices.json").write_text(json.dumps(PRICES))
-    kinds = [["gpu", "--device", "cpu"], ["reduce"], *2 * [["judge", "--no-embedded"]]]
+    kinds = [["gpu", "--device", "cpu"], ["reduce"], *4 * [["judge", "--no-embedded"]]]
     seen: dict[str, Any] = {"arguments": set()}
     with (
         pytest.MonkeyPatch.context() as patch,
@@ -106,7 +142,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
         watched_arguments(seen["arguments"]),
     ):
         patch.setattr("tests.fleet.clean_environment", _with_key)
-        with workers(broker, *kinds, logs=folder):
+        with workers(broker, *kinds, logs=folder), flower(broker) as pages:
             one = Story(folder, broker, judge)
             common = ["--judge-url", judge.url, "--judge-model", "test", "--run", "r"]
             prices = ["--prices", str(folder / "prices.json")]
@@ -124,6 +160,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
             seen["agreement"] = one.run("agreement", "r", "--second", "b", "--json")
             seen["back"] = one.run("rejudge", "r", "--use", "first", "--json")
             seen["last"] = _metrics(folder)
+            seen["flower"] = {page: fetched(pages + page) for page in FLOWER_PAGES}
         seen.update(story=one, folder=folder, judge=judge, broker=_dump(broker))
         yield seen
 
@@ -208,6 +245,8 @@ def test_the_judges_key_is_in_no_file_message_argument_output_or_broker(
     assert KEY not in story["broker"]
     assert [line for line in story["arguments"] if KEY in line] == []
     assert any("worker" in line for line in story["arguments"])
+    assert "judge.judge" in story["flower"]["/api/tasks"]
+    assert [page for page, text in story["flower"].items() if KEY in text] == []
 
 
 def test_a_budget_without_a_price_is_a_usage_error(tmp_path: Path) -> None:

@@ -96,9 +96,14 @@ def peak_velocity_sd(scores: Float64) -> float:
     return float(np.abs(steps).max() / spread) if spread > 0 else 0.0
 
 
-def scale_free_dynamics(scores: Float64, *, seed: int = 0) -> dict[str, Any]:
-    """commitment_point (with p_value and height_sd), peak_velocity_sd and half_life, for JSON."""
-    change = find_change_point(scores, seed=seed)
+def scale_free_dynamics(
+    scores: Float64, *, null: Sequence[Float64] | None = None, seed: int = 0
+) -> dict[str, Any]:
+    """commitment_point (with p_value and height_sd), peak_velocity_sd and half_life, for JSON.
+
+    `null` as in `find_change_point`.
+    """
+    change = find_change_point(scores, null=null, seed=seed)
     return {
         "commitment_point": None if change is None else change.index,
         "p_value": None if change is None else change.p_value,

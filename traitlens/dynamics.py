@@ -72,8 +72,13 @@ def find_decision_point(scores: Scores) -> int | None:
     return int(above[0]) + 3 if len(above) else None
 
 
-def trait_dynamics(scores: Scores, *, seed: int = 0) -> dict[str, Any]:
-    """The documents' six measures of one trait, and `scale_free` beside them; ready for JSON."""
+def trait_dynamics(
+    scores: Scores, *, null: Sequence[Float64] | None = None, seed: int = 0
+) -> dict[str, Any]:
+    """The documents' six measures of one trait, and `scale_free` beside them; ready for JSON.
+
+    `null` holds trajectories without a step, to compare with; simulated ones where it is None.
+    """
     x = as_scores(scores)
     v, a = velocity(x), acceleration(x)
     return {
@@ -83,7 +88,7 @@ def trait_dynamics(scores: Scores, *, seed: int = 0) -> dict[str, Any]:
         "persistence": persistence(x),
         "velocity_profile": v.tolist(),
         "acceleration_profile": a.tolist(),
-        "scale_free": scale_free_dynamics(x, seed=seed),
+        "scale_free": scale_free_dynamics(x, null=null, seed=seed),
     }
 
 

@@ -8,19 +8,17 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from traitlens.blocks import backbone, decoder_blocks
-from traitlens.errors import MissingVectorError, ShapeError
-from traitlens.layers import layer_label
+from traitlens.steering_change import Change, Mode, Unit, coefficient_unit
+
+__all__ = ["Mode", "Positions", "Unit", "coefficient_unit", "steer"]
 
 Positions = Literal["all", "prompt", "response"]
-Mode = Literal["add", "ablate", "cap"]
-Unit = Literal["raw", "residual"]
 
 
 @contextmanager
@@ -54,75 +52,15 @@ def steer(
     Raises ValueError for a zero vector, unknown words, or when prompt and response cannot be told
     apart.
     """
-    _check_words(positions, mode)
-    change = _Change.of(vector, coefficient=coefficient, mode=mode, layer=layer)
+    if positions not in get_args(Positions):
+        raise ValueError(f"no positions {positions!r}: use one of {get_args(Positions)}")
+    change = Change.of(vector, coefficient=coefficient, mode=mode, layer=layer)
     columns = _Columns(positions, prompt_length)
     with ExitStack() as hooks:
         watch = backbone(model).register_forward_pre_hook(columns.note, with_kwargs=True)
         hooks.callback(watch.remove)
         hooks.callback(_hook_layer(model, layer, change, columns).remove)
         yield model
-
-
-def coefficient_unit(
-    unit: Unit, *, mode: Mode, vector_norm: float, residual_norm: float | None
-) -> float:
-    """What a coefficient of 1 is, in multiples of the raw vector (of the projection, to cap).
-
-    "raw" is the vector as stored; "residual" is the mean norm of the residual stream at the layer,
-    so that 0.1 pushes by a tenth of it in any model. Ablation removes a share and has no unit.
-    """
-    if unit not in get_args(Unit):
-        raise ValueError(f"no unit {unit!r}: use one of {get_args(Unit)}")
-    if unit == "raw" or mode == "ablate":
-        return 1.0
-    if residual_norm is None:
-        raise MissingVectorError(
-            'this vector records no residual norms: use unit="raw", or extract it again'
-        )
-    if mode == "cap" or vector_norm == 0:
-        return residual_norm
-    return residual_norm / vector_norm
-
-
-@dataclass(frozen=True)
-class _Change:
-    """What happens to a hidden state; `vector` float32 [d_model]."""
-
-    vector: Tensor
-    unit: Tensor
-    coefficient: float
-    mode: Mode
-
-    @staticmethod
-    def of(vector: Tensor, *, coefficient: float, mode: Mode, layer: int) -> _Change:
-        if vector.ndim != 1:
-            raise ShapeError(f"steer with one layer's vector [d_model], not {tuple(vector.shape)}")
-        raw = vector.detach().float()
-        norm = raw.norm()
-        if not torch.isfinite(norm) or norm == 0:
-            raise ValueError(
-                f"the vector has norm {float(norm):g} at {layer_label(layer)}: "
-                "it points nowhere, steer at another layer"
-            )
-        return _Change(raw, raw / norm, float(coefficient), mode)
-
-    def delta(self, hidden: Tensor) -> Tensor:
-        """What to add to hidden [batch, seq, d_model]; float32, computed in float32."""
-        if self.mode == "add":
-            return (self.coefficient * self.vector.to(hidden.device)).expand(hidden.shape)
-        unit = self.unit.to(hidden.device)
-        projection = (hidden.float() @ unit).unsqueeze(-1)
-        if self.mode == "ablate":
-            return -self.coefficient * projection * unit
-        return -(projection - self.coefficient).clamp_min(0) * unit
-
-    def applied(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
-        """The changed hidden state, a new tensor of the same dtype; mask [batch, seq] or all."""
-        delta = self.delta(hidden)
-        if mask is not None:
-            delta = delta * mask.to(hidden.device).unsqueeze(-1)
-        return (hidden.float() + delta).to(hidden.dtype)
 
 
 class _Columns:
@@ -173,7 +111,7 @@ class _Columns:
 
 
 def _hook_layer(
-    model: nn.Module, layer: int, change: _Change, columns: _Columns
+    model: nn.Module, layer: int, change: Change, columns: _Columns
 ) -> torch.utils.hooks.RemovableHandle:
     blocks = decoder_blocks(model)
     if layer == 0:
@@ -182,24 +120,17 @@ def _hook_layer(
     return blocks[layer - 1].register_forward_hook(_changed_output(change, columns))
 
 
-def _changed_input(change: _Change, columns: _Columns):  # type: ignore[no-untyped-def]
+def _changed_input(change: Change, columns: _Columns):  # type: ignore[no-untyped-def]
     def hook(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         return (change.applied(args[0], columns.mask(args[0])), *args[1:])
 
     return hook
 
 
-def _changed_output(change: _Change, columns: _Columns):  # type: ignore[no-untyped-def]
+def _changed_output(change: Change, columns: _Columns):  # type: ignore[no-untyped-def]
     def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         hidden = output[0] if isinstance(output, tuple) else output
         changed = change.applied(hidden, columns.mask(hidden))
         return (changed, *output[1:]) if isinstance(output, tuple) else changed
 
     return hook
-
-
-def _check_words(positions: str, mode: str) -> None:
-    if positions not in get_args(Positions):
-        raise ValueError(f"no positions {positions!r}: use one of {get_args(Positions)}")
-    if mode not in get_args(Mode):
-        raise ValueError(f"no mode {mode!r}: use one of {get_args(Mode)}")

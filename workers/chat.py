@@ -27,7 +27,13 @@ class Prompt:
 
 
 def render_prompt(model: LoadedModel, *, system: str | None, user: str) -> Prompt:
-    """Render one turn with the model's chat template, up to where the response begins.
+    """Render one turn with the model's chat template; see `render_chat`."""
+    turns = [("system", system)] if system else []
+    return render_chat(model, [*turns, ("user", user)])
+
+
+def render_chat(model: LoadedModel, turns: Sequence[tuple[str, str]]) -> Prompt:
+    """Render (role, content) turns with the model's chat template, up to where the response begins.
 
     A model whose template refuses system text gets it in front of the question. Thinking is
     switched off where the template can. Exactly one beginning-of-text token. Raises ModelError
@@ -38,13 +44,23 @@ def render_prompt(model: LoadedModel, *, system: str | None, user: str) -> Promp
             f"Model {model.model_id!r} has no chat template: use its instruction-tuned version."
         )
     text = model.tokenizer.apply_chat_template(
-        _messages(model, system, user),
+        _messages(model, turns),
         chat_template=_pinned(model.tokenizer.get_chat_template()),
         tokenize=False,
         add_generation_prompt=True,
         **_template_settings(model),
     )
     return Prompt(text, _token_ids(model, text))
+
+
+def prompt_of_text(model: LoadedModel, text: str) -> Prompt:
+    """A prompt that is rendered already, with exactly one beginning-of-text token."""
+    return Prompt(text, _token_ids(model, text))
+
+
+def response_ids(model: LoadedModel, text: str) -> tuple[int, ...]:
+    """The token ids of a response that others wrote; the model may have chosen other tokens."""
+    return tuple(model.tokenizer.encode(text, add_special_tokens=False))
 
 
 def decode_response(model: LoadedModel, token_ids: Sequence[int]) -> str:
@@ -55,12 +71,11 @@ def decode_response(model: LoadedModel, token_ids: Sequence[int]) -> str:
     return str(text)
 
 
-def _messages(model: LoadedModel, system: str | None, user: str) -> list[dict[str, str]]:
-    if not system:
-        return [{"role": "user", "content": user}]
-    if model.system_mode == "prefix_user":
-        return [{"role": "user", "content": f"{system}\n\n{user}"}]
-    return [{"role": "system", "content": system}, {"role": "user", "content": user}]
+def _messages(model: LoadedModel, turns: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
+    begins_with_system = len(turns) > 1 and turns[0][0] == "system" and turns[1][0] == "user"
+    if begins_with_system and model.system_mode == "prefix_user":
+        turns = [("user", f"{turns[0][1]}\n\n{turns[1][1]}"), *turns[2:]]
+    return [{"role": role, "content": content} for role, content in turns]
 
 
 def _template_settings(model: LoadedModel) -> dict[str, object]:

@@ -7,7 +7,7 @@ exact. Knows nothing about queues, threads or files.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 import numpy as np
@@ -17,7 +17,13 @@ from transformers import PreTrainedConfig
 
 from workers.engine_fallback import GenerateCore
 from workers.engine_refill import RefillCore
-from workers.generation import EngineStats, Generation, GenerationRequest, Sampling
+from workers.generation import (
+    EngineStats,
+    Generation,
+    GenerationRequest,
+    LiveResponse,
+    Sampling,
+)
 from workers.model import LoadedModel
 from workers.out_of_memory import is_out_of_memory
 from workers.teacher_forced import teacher_forced
@@ -67,6 +73,11 @@ class Engine:
     def discard(self, keys: Iterable[str]) -> None:
         """Drop requests, waiting or half done; unknown keys are ignored."""
         self._core.discard(keys)
+
+    def live(self) -> Iterator[LiveResponse]:
+        """Responses in the making that have directions, between two steps, for showing them; one
+        that memory cut off starts again with the same tokens. Empty on the slower core."""
+        return self._core.live()
 
     def step(self) -> list[Generation]:
         """Decode one token of every live row and return the generations that it finished.

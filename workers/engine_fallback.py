@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import islice, takewhile
 
 import numpy as np
@@ -16,13 +16,20 @@ from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from orchestrator.errors import ModelError
-from workers.generation import EngineStats, Finish, Generation, GenerationRequest
+from workers.generation import (
+    EngineStats,
+    Finish,
+    Generation,
+    GenerationRequest,
+    LiveResponse,
+)
 from workers.memory import release_reserve
 from workers.model import LoadedModel
 from workers.out_of_memory import is_out_of_memory
+from workers.readings import Readings
 from workers.row_steering import steered
 from workers.sampler import RowSampling, draw, tree_levels, uniforms
-from workers.teacher_forced import teacher_forced
+from workers.teacher_forced import read_tokens, teacher_forced
 
 MOST_ROWS = 32
 
@@ -44,6 +51,10 @@ class GenerateCore:
     def add(self, requests: Iterable[GenerationRequest]) -> None:
         """Queue requests behind those that wait."""
         self._pending.extend(requests)
+
+    def live(self) -> Iterator[LiveResponse]:
+        """None: a step is a whole batch."""
+        return iter(())
 
     def discard(self, keys: Iterable[str]) -> None:
         """Forget waiting requests."""
@@ -69,8 +80,12 @@ class GenerateCore:
         return finished
 
     def _next_batch(self) -> list[GenerationRequest]:
-        # generate steers a batch as a whole
-        alike = takewhile(lambda r: r.steering is self._pending[0].steering, self._pending)
+        # generate steers a batch as a whole, and the second pass reads it so
+        first = self._pending[0]
+        alike = takewhile(
+            lambda r: r.steering is first.steering and r.directions is first.directions,
+            self._pending,
+        )
         return list(islice(alike, self._limit))
 
     def _run(self, batch: list[GenerationRequest]) -> list[Generation]:
@@ -79,10 +94,14 @@ class GenerateCore:
         generated = time.perf_counter()
         prompts = [request.prompt_ids for request in batch]
         texts = [ids for ids, _ in responses]
-        means = teacher_forced(self._model, prompts, texts, steering=batch[0].steering)
+        steering, directions = batch[0].steering, batch[0].directions
+        means = teacher_forced(self._model, prompts, texts, steering=steering)
+        readings: dict[int, Readings] = {}
+        if directions:
+            readings.update(read_tokens(self._model, prompts, texts, directions, steering=steering))
         self._count(batch, responses, generated - started, time.perf_counter() - generated)
         return [
-            Generation(request.key, ids, finish, *(part[row] for part in means))
+            Generation(request.key, ids, finish, *(part[row] for part in means), readings.get(row))
             for row, (request, (ids, finish)) in enumerate(zip(batch, responses, strict=True))
         ]
 

@@ -17,18 +17,25 @@ import torch
 from torch import Tensor
 
 from orchestrator.errors import ModelError
-from workers.generation import EngineStats, Generation, GenerationRequest, PromptKey
+from workers.generation import (
+    EngineStats,
+    Generation,
+    GenerationRequest,
+    LiveResponse,
+    PromptKey,
+)
 from workers.live_rows import LiveRows, Row
 from workers.measured_forward import MeasuredForward
 from workers.memory import release_reserve, rows_that_fit
 from workers.model import LoadedModel
 from workers.out_of_memory import is_out_of_memory
 from workers.prefill import PromptShelf
+from workers.readings import Reader
 from workers.row_steering import RowPushes
 from workers.sampler import RowSampling, draw
 
 # Beyond these the matrix products gain nothing more.
-MOST_ROWS_CPU = 128
+MOST_ROWS_CPU = 256
 MOST_ROWS_GPU = 512
 # Waiting requests looked through for prompts that can join a prefill.
 LOOK_AHEAD = 512
@@ -42,6 +49,7 @@ class RefillCore:
     def __init__(self, model: LoadedModel, *, max_rows: int | None = None) -> None:
         self._model = model
         self._measured = MeasuredForward(model)
+        self._reader = Reader(model.device)
         self._shelf = PromptShelf(self._measured)
         self._rows = LiveRows(model)
         self._pending: deque[GenerationRequest] = deque()
@@ -62,6 +70,13 @@ class RefillCore:
     def add(self, requests: Iterable[GenerationRequest]) -> None:
         """Queue requests behind those that wait."""
         self._pending.extend(requests)
+
+    def live(self) -> Iterator[LiveResponse]:
+        """The responses in the making that are read on the way."""
+        for row in self._rows.rows():
+            if row.request.directions and row.readings:
+                # the first reading is of the prompt's last token
+                yield LiveResponse(row.request.key, row.response, row.readings[1:])
 
     @torch.inference_mode()
     def discard(self, keys: Iterable[str]) -> None:
@@ -140,8 +155,11 @@ class RefillCore:
         at = np.stack([row.uniforms[len(row.response)] for row in rows])
         tokens = draw(logits, at, RowSampling.of([row.request.sampling for row in rows])).tolist()
         drawn = time.perf_counter()
+        readings = self._reader.read_rows(states, [row.request.directions for row in rows])
         self._rows.add(rows, torch.stack(states))
-        for row, token in zip(rows, tokens, strict=True):
+        for row, token, reading in zip(rows, tokens, readings, strict=True):
+            if reading is not None:
+                row.readings.append(reading)
             self._take(row, token)
         self.stats.decode_seconds += forward_done - started
         self.stats.sample_seconds += drawn - forward_done

@@ -5,6 +5,7 @@ Knows nothing about models; every value is plain data.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 Finish = Literal["stop", "length"]
 Positions = Literal["all", "prompt", "response"]
+Mode = Literal["add", "ablate", "cap"]
 
 
 @dataclass(frozen=True)
@@ -40,11 +42,13 @@ class Sampling:
 
 @dataclass(frozen=True, eq=False)
 class Push:
-    """coefficient * vector [d_model], added to the states of a layer as `traitlens.steer` does."""
+    """What is done to the states of a layer with a vector [d_model], as `traitlens.steer` does it:
+    "add" adds coefficient * vector, "ablate" and "cap" work on the projection."""
 
     layer: int
     vector: NDArray[np.float32]
     coefficient: float
+    mode: Mode = "add"
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,12 +62,30 @@ class Steering:
     positions: Positions = "all"
 
 
+@dataclass(frozen=True, eq=False)
+class Directions:
+    """Unit vectors [k, d_model], each at its layer, that every token of a request is projected on.
+
+    Requests that share one Directions object share their prompt's prefill and one matrix product a
+    step.
+    """
+
+    layers: tuple[int, ...]
+    units: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        if len(self.layers) != len(self.units):
+            raise ValueError(f"{len(self.layers)} layers for {len(self.units)} directions")
+
+
 @dataclass(frozen=True)
 class PromptKey:
-    """A prompt as it is run: its tokens, and the steering that changes them, if any."""
+    """A prompt as it is run: its tokens, the steering that changes them, and what they are
+    projected on."""
 
     token_ids: tuple[int, ...]
     steering: Steering | None
+    directions: Directions | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +102,7 @@ class GenerationRequest:
     seed: int
     sampling: Sampling
     steering: Steering | None = None
+    directions: Directions | None = None
 
     def __post_init__(self) -> None:
         if not self.prompt_ids:
@@ -89,7 +112,7 @@ class GenerationRequest:
     def prompt_key(self) -> PromptKey:
         """What its prefill depends on."""
         steered = self.steering is not None and self.steering.positions != "response"
-        return PromptKey(self.prompt_ids, self.steering if steered else None)
+        return PromptKey(self.prompt_ids, self.steering if steered else None, self.directions)
 
 
 @dataclass(frozen=True)
@@ -98,6 +121,9 @@ class Generation:
 
     `response_ids` excludes the end-of-turn token, so does `response_avg`. A model may stop at once:
     then `response_ids` is empty, `response_avg` is zeros, and the caller must treat it as unusable.
+
+    `readings` is [prompt + response tokens, 2, k] for a request with k directions: h.u of the state
+    h at each token itself, and the norm of h at that direction's layer. None without directions.
     """
 
     key: str
@@ -106,6 +132,17 @@ class Generation:
     response_avg: NDArray[np.float32]
     prompt_avg: NDArray[np.float32]
     prompt_last: NDArray[np.float32]
+    readings: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class LiveResponse:
+    """A response in the making: its tokens so far and the readings [2, k] of those that were fed,
+    one fewer than the tokens or as many. Both only grow, until the next step."""
+
+    key: str
+    response_ids: Sequence[int]
+    readings: Sequence[NDArray[np.float32]]
 
 
 @dataclass

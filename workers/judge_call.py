@@ -7,9 +7,10 @@ spread over small pools, since looking for a free one costs time in proportion t
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import httpx2
 import openai
@@ -63,6 +64,13 @@ class RefusedError(Exception):
         self.status, self.parameter = status, parameter
 
 
+class OnCall(Protocol):
+    """What counts calls."""
+
+    def __call__(self, seconds: float, *, answered: bool) -> None:
+        """A call took so long, and was answered or not."""
+
+
 class JudgeClient:
     """An OpenAI-compatible endpoint behind pools of connections; its own retries are off."""
 
@@ -73,8 +81,10 @@ class JudgeClient:
         api_key: str,
         max_in_flight: int = 64,
         timeout_s: float = CALL_TIMEOUT_S,
+        on_call: OnCall | None = None,
     ) -> None:
-        self.url, self._key = url.rstrip("/"), api_key
+        """`on_call` is told of every completed or failed call, for counting."""
+        self.url, self._key, self._on_call = url.rstrip("/"), api_key, on_call
         n_pools = -(-max_in_flight // CALLS_PER_POOL)
         self._pools = [_open(url, api_key, timeout_s) for _ in range(n_pools)]
         self._busy = [0] * n_pools
@@ -83,18 +93,22 @@ class JudgeClient:
         """The reply to a chat completion request; raises HealingError or RefusedError."""
         pool = self._busy.index(min(self._busy))
         self._busy[pool] += 1
+        started, answered = time.monotonic(), False
         try:
             # post instead of chat.completions.create: the same client, without building typed
             # objects of the request and the reply, which cost more than the call itself
             response = await self._pools[pool].post(
                 "/chat/completions", body=body, cast_to=httpx2.Response
             )
-            return _read_reply(response), read_limits(response.headers)
+            reply, answered = _read_reply(response), True
+            return reply, read_limits(response.headers)
         except openai.APIError as error:
             # the message, not the error itself: a server may quote the key that it refuses
             raise _classified(error, self._key) from None
         finally:
             self._busy[pool] -= 1
+            if self._on_call is not None:
+                self._on_call(time.monotonic() - started, answered=answered)
 
     async def is_up(self) -> bool:
         """Whether anything below a server error answers at the endpoint; costs nothing."""

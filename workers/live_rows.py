@@ -30,6 +30,7 @@ class Row:
     """A response being generated: `token` is fed next, at `position`; `place` holds its prompt.
 
     `home` is its column among the running sums, `lane` and `slot` say where its keys lie.
+    `readings` are those of its own tokens, from the prompt's last on, where it has directions.
     """
 
     request: GenerationRequest
@@ -42,6 +43,7 @@ class Row:
     slot: int = 0
     fresh: bool = True
     response: list[int] = field(default_factory=list)
+    readings: list[NDArray[np.float32]] = field(default_factory=list)
     at_limit: bool = False
     finish: Finish | None = None
 
@@ -56,6 +58,14 @@ class Row:
         steering = self.request.steering
         other = "response" if self.fresh else "prompt"
         return None if steering is None or steering.positions == other else steering
+
+    def all_readings(self) -> NDArray[np.float32] | None:
+        """Of prompt and response, [tokens, 2, k]; None without directions."""
+        if self.request.directions is None:
+            return None
+        own = np.stack(self.readings)
+        before = self.place.prompt.readings
+        return own if before is None else np.concatenate([before, own])
 
 
 class LiveRows:
@@ -170,6 +180,7 @@ class LiveRows:
             response_avg=np.divide(total, max(1, len(row.response)), dtype=np.float32),
             prompt_avg=prompt.average,
             prompt_last=prompt.last,
+            readings=row.all_readings(),
         )
 
     def _leave(self, row: Row) -> None:

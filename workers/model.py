@@ -24,6 +24,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
 )
+from transformers.utils.logging import disable_progress_bar
 
 import demo
 from orchestrator.errors import ModelError
@@ -90,6 +91,7 @@ def load_model(
     Gemma checkpoints, which overflow and run in bfloat16. Weights larger than the device are spread
     by accelerate. Raises ModelError with one sentence that says what to do.
     """
+    disable_progress_bar()  # in logs and between a person and the text it is only noise
     path = str(Path(demo.__file__).parent / "model") if model_id == DEMO_MODEL else model_id
     source = _Source(path, revision, trust_remote_code)
     place = _device(device)

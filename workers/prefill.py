@@ -17,8 +17,9 @@ from torch import Tensor
 
 from workers.attention import PrefillPass
 from workers.capture import token_sums
-from workers.generation import PromptKey, Steering
+from workers.generation import PromptKey
 from workers.measured_forward import MeasuredForward
+from workers.readings import Reader, Readings
 from workers.row_steering import RowPushes
 
 # Padded tokens of one forward pass, where matrix products are at their full rate.
@@ -34,7 +35,7 @@ class Prefilled:
 
     keys and values: per layer [kv_heads, tokens - 1, head_dim]; state_sum [L+1, d_model], float32
     on the device. `last` [L+1, d_model] appears on the host when the first rollout has taken that
-    step.
+    step. `readings` [tokens - 1, 2, k] where the prompt's key has directions.
     """
 
     tokens: int
@@ -43,6 +44,7 @@ class Prefilled:
     state_sum: Tensor | None
     last: NDArray[np.float32] | None = None
     average: NDArray[np.float32] | None = None
+    readings: Readings | None = None
 
     def take_last(self, states: Tensor) -> None:
         """Note the states [L+1, d_model], float32, of the last prompt token."""
@@ -57,6 +59,7 @@ class PromptShelf:
 
     def __init__(self, forward: MeasuredForward) -> None:
         self._measured = forward
+        self._reader = Reader(forward.model.device)
         self._ready: OrderedDict[PromptKey, Prefilled] = OrderedDict()
         on_cpu = forward.model.device.type == "cpu"
         self.batch_tokens = BATCH_TOKENS_CPU if on_cpu else BATCH_TOKENS_GPU
@@ -102,7 +105,7 @@ class PromptShelf:
         for row, prompt in enumerate(prompts):
             ids[row, : lengths[row]] = torch.tensor(prompt.token_ids[:-1])
         real = torch.arange(ids.shape[1]) < lengths.unsqueeze(1)
-        stored, sums = self._forward(ids, real, [prompt.steering for prompt in prompts])
+        stored, sums, readings = self._forward(ids, real, prompts)
         for row, prompt in enumerate(prompts):
             kept = slice(0, int(lengths[row]))
             self._ready[prompt] = Prefilled(
@@ -110,23 +113,29 @@ class PromptShelf:
                 keys=[k[row, :, kept] for k in stored.keys],
                 values=[v[row, :, kept] for v in stored.values],
                 state_sum=sums[row],
+                readings=readings[row][kept] if row in readings else None,
             )
         self.windows = stored.windows
         self.tokens_run += int(lengths.sum())
         self.token_bytes = sum(t.nbytes for t in (*stored.keys, *stored.values)) // ids.numel()
 
     def _forward(
-        self, ids: Tensor, real: Tensor, steerings: list[Steering | None]
-    ) -> tuple[PrefillPass, Tensor]:
+        self, ids: Tensor, real: Tensor, prompts: list[PromptKey]
+    ) -> tuple[PrefillPass, Tensor, dict[int, Readings]]:
         device = self._measured.model.device
         counted = real.to(device)
-        pushes = RowPushes(steerings, device)
+        pushes = RowPushes([prompt.steering for prompt in prompts], device)
+        read = {layer for p in prompts if p.directions for layer in p.directions.layers}
         sums: list[Tensor] = []
+        kept: dict[int, Tensor] = {}
 
         def tap(layer: int, states: Tensor) -> Tensor | None:
             changed = pushes.applied(layer, states)
             started = time.perf_counter()
-            sums.append(token_sums(states if changed is None else changed, counted).to(device))
+            final = states if changed is None else changed
+            sums.append(token_sums(final, counted).to(device))
+            if layer in read:
+                kept[layer] = final
             self.capture_seconds += time.perf_counter() - started
             return changed
 
@@ -134,4 +143,13 @@ class PromptShelf:
         positions = torch.arange(ids.shape[1]).expand(ids.shape)
         self._measured.states(ids, positions, stored, tap)
         # [prompt, layer, d_model]
-        return stored, torch.stack(sums, dim=1)
+        return stored, torch.stack(sums, dim=1), self._readings(kept, prompts)
+
+    def _readings(self, kept: dict[int, Tensor], prompts: list[PromptKey]) -> dict[int, Readings]:
+        """Row -> readings of every column, padding too, [tokens, 2, k]."""
+        by_row = {}
+        for row, prompt in enumerate(prompts):
+            if prompt.directions:
+                states = {layer: kept[layer][row] for layer in prompt.directions.layers}
+                by_row[row] = self._reader.read(states, prompt.directions).cpu().numpy()
+        return by_row

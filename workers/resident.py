@@ -10,9 +10,12 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from orchestrator.run_spec import ModelSpec
+import torch
+
+from orchestrator.run_spec import SHARD_SAMPLES, ModelSpec
 from traitlens.fingerprint import model_hash
 from workers.engine import Engine
+from workers.engine_refill import MOST_ROWS_CPU, MOST_ROWS_GPU
 from workers.engine_thread import EngineThread
 from workers.model import LoadedModel, load_model
 
@@ -39,6 +42,12 @@ class Resident:
             "thinking": self.model.thinking,
             "model_hash": self.model_hash,
         }
+
+
+def jobs_in_flight(device: str) -> int:
+    """Shards that keep a device's rows full, and one more for the engine to refill from."""
+    rows = MOST_ROWS_CPU if device == "cpu" or not torch.cuda.is_available() else MOST_ROWS_GPU
+    return -(-rows // SHARD_SAMPLES) + 1
 
 
 class Residents:

@@ -1,5 +1,5 @@
-"""Mean activations of given token ids by one plain forward pass: the check, and the way in for
-other texts.
+"""Mean activations, and readings of every token, of given ids by a plain forward pass: the check,
+and the way in for other texts.
 
 Knows nothing about how the responses came to be.
 """
@@ -7,15 +7,17 @@ Knows nothing about how the responses came to be.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from workers.capture import decoder_blocks, tapped, text_decoder, token_sums
-from workers.generation import Steering
+from workers.capture import LayerTap, decoder_blocks, tapped, text_decoder, token_sums
+from workers.generation import Directions, Steering
 from workers.model import LoadedModel
+from workers.readings import Reader, Readings
 from workers.row_steering import steered
 
 # Padded tokens of one forward pass; more gains nothing, and every layer's states of it are held at
@@ -49,6 +51,31 @@ def teacher_forced(
     return means[0], means[1], means[2]
 
 
+def read_tokens(
+    model: LoadedModel,
+    prompt_ids: Sequence[Sequence[int]],
+    response_ids: Sequence[Sequence[int]],
+    directions: Directions,
+    *,
+    steering: Steering | None = None,
+    batch_tokens: int = BATCH_TOKENS,
+) -> Iterator[tuple[int, Readings]]:
+    """(which text, its readings [prompt + response tokens, 2, k]) of N texts, as they are read.
+
+    Short texts come first, so that a batch wastes little on padding; states are those after
+    steering.
+    """
+    reader = Reader(model.device)
+    lengths = [len(p) + len(r) for p, r in zip(prompt_ids, response_ids, strict=True)]
+    for batch in _batches(lengths, batch_tokens):
+        prompts = [prompt_ids[i] for i in batch]
+        responses = [response_ids[i] for i in batch]
+        states = _batch_states(model, prompts, responses, steering, set(directions.layers))
+        for row, i in enumerate(batch):
+            own = {layer: of_layer[row, : lengths[i]] for layer, of_layer in states.items()}
+            yield i, reader.read(own, directions).cpu().numpy()
+
+
 def _batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
     # Sorted by length, so that little is spent on padding.
     batch: list[int] = []
@@ -68,7 +95,8 @@ def _batch_means(
     responses: list[Sequence[int]],
     steering: Steering | None,
 ) -> Means:
-    ids, prompt, response = _padded(prompts, responses)
+    texts = _padded(prompts, responses)
+    prompt, response = texts.prompt, texts.response
     last = torch.zeros_like(prompt)
     last[torch.arange(len(prompts)), [len(p) - 1 for p in prompts]] = 1
     sums: list[Tensor] = []
@@ -78,25 +106,54 @@ def _batch_means(
             torch.stack([token_sums(states, part) for part in (response, prompt, last)]).cpu()
         )
 
-    prompt_lengths = torch.tensor([len(p) for p in prompts], device=model.device)
-    # Steered first: a layer's hooks run in the order they were made.
-    with (
-        steered(model.model, steering, prompt_lengths),
-        tapped(decoder_blocks(model.model), add),
-    ):
-        text_decoder(model.model)(
-            input_ids=ids.to(model.device),
-            attention_mask=(prompt + response).to(model.device, torch.long),
-            use_cache=False,
-        )
+    _forward(model, texts, steering, add)
     counts = torch.stack([part.sum(-1) for part in (response, prompt, last)]).clamp(min=1)
     # [3, batch, layer, d_model]
     return (torch.stack(sums, dim=2) / counts[:, :, None, None]).numpy()
 
 
-def _padded(
-    prompts: list[Sequence[int]], responses: list[Sequence[int]]
-) -> tuple[Tensor, Tensor, Tensor]:
+@torch.inference_mode()
+def _batch_states(
+    model: LoadedModel,
+    prompts: list[Sequence[int]],
+    responses: list[Sequence[int]],
+    steering: Steering | None,
+    layers: set[int],
+) -> dict[int, Tensor]:
+    """The states [batch, tokens, d_model] of some layers."""
+    kept: dict[int, Tensor] = {}
+
+    def keep(layer: int, states: Tensor) -> None:
+        if layer in layers:
+            kept[layer] = states
+
+    _forward(model, _padded(prompts, responses), steering, keep)
+    return kept
+
+
+def _forward(model: LoadedModel, texts: _Texts, steering: Steering | None, tap: LayerTap) -> None:
+    prompt_lengths = texts.prompt.sum(-1).to(model.device, torch.long)
+    # Steered first: a layer's hooks run in the order they were made.
+    with (
+        steered(model.model, steering, prompt_lengths),
+        tapped(decoder_blocks(model.model), tap),
+    ):
+        text_decoder(model.model)(
+            input_ids=texts.ids.to(model.device),
+            attention_mask=(texts.prompt + texts.response).to(model.device, torch.long),
+            use_cache=False,
+        )
+
+
+class _Texts(NamedTuple):
+    """Token ids [batch, tokens], padded on the right, and where prompt and response are 1."""
+
+    ids: Tensor
+    prompt: Tensor
+    response: Tensor
+
+
+def _padded(prompts: list[Sequence[int]], responses: list[Sequence[int]]) -> _Texts:
     width = max(len(p) + len(r) for p, r in zip(prompts, responses, strict=True))
     ids = torch.zeros(len(prompts), width, dtype=torch.long)
     prompt, response = torch.zeros(len(prompts), width), torch.zeros(len(prompts), width)
@@ -104,4 +161,4 @@ def _padded(
         ids[row, : len(p) + len(r)] = torch.tensor([*p, *r])
         prompt[row, : len(p)] = 1
         response[row, len(p) : len(p) + len(r)] = 1
-    return ids, prompt, response
+    return _Texts(ids, prompt, response)

@@ -214,11 +214,14 @@ def test_the_disk_is_full_until_somebody_frees_some(scene: Scene, tmp_path: Path
 def test_every_message_is_delivered_twice(scene: Scene, broker: RedisProcess) -> None:
     with disturbed(scene, "twice") as (run, process), broker.client() as client:
         wait_until(
-            lambda: client.llen("gpu") > 0, timeout_s=PATIENCE_S, what="messages on the queue"
+            lambda: any(client.scan_iter("gpu.*")),
+            timeout_s=PATIENCE_S,
+            what="messages on the run's queue",
         )
 
-        for message in client.lrange("gpu", 0, -1):
-            client.lpush("gpu", message)
+        (queue,) = client.scan_iter("gpu.*")
+        for message in client.lrange(queue, 0, -1):
+            client.lpush(queue, message)
 
         assert run.finish(process) == FINISHED
     run.check("every message delivered twice", at_most=2 * IN_FLIGHT)

@@ -1,0 +1,92 @@
+"""`orchestrate logs`: what workers on all machines said about a run's jobs."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from fnmatch import fnmatchcase
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from cli.run_options import run_store
+from cli.settings import broker_option, json_option, option, required_broker, runs_dir_option
+from orchestrator.errors import UsageError
+from storage.connection import connect
+from storage.job_log import LogLine, read_lines
+from storage.run_record import open_run
+
+POLL_S = 0.5
+LEVELS = ("info", "warning", "error")
+STYLES = {"warning": "yellow", "error": "red"}
+
+
+@click.command()
+@click.argument("run")
+@click.argument("job", required=False)
+@runs_dir_option
+@broker_option
+@click.option("--follow", "-f", is_flag=True, help="Go on as lines come, until interrupted.")
+@option("--level", default="info", type=click.Choice(LEVELS), help="This and what is worse.")
+@json_option
+def logs(
+    run: str,
+    job: str | None,
+    runs_dir: str,
+    broker_url: str | None,
+    follow: bool,
+    level: str,
+    as_json: bool,
+) -> None:
+    """Show what workers on all machines said about a run's jobs, oldest first.
+
+    JOB is a job as `status` names it, a part of it, or a pattern. The broker keeps the last ten
+    thousand lines of a run; a run without a fleet has its logs in the run's folder.
+
+    \b
+    orchestrate logs gemma --level warning
+    orchestrate logs gemma refusal/generate/positive-003
+    orchestrate logs gemma 'refusal/judge/*' --follow
+    """
+    recorded = open_run(run_store(runs_dir, run))
+    if broker_url is None:
+        raise UsageError(
+            "logs are kept on the fleet's broker: give --broker-url; a run without a fleet has "
+            f"them in {recorded.store.url}/logs"
+        )
+    console = Console(soft_wrap=True, highlight=False)
+    wanted = LEVELS[LEVELS.index(level) :]
+    for line in _lines(required_broker(broker_url), recorded.run_id, follow=follow):
+        if line.level in wanted and (job is None or _fits(line.job, job)):
+            if as_json:
+                click.echo(json.dumps(asdict(line)))
+            else:
+                console.print(_shown(line))
+
+
+def _lines(broker_url: str, run_id: str, *, follow: bool) -> Iterator[LogLine]:
+    position = "-"
+    with connect(broker_url) as client:
+        while True:
+            for here, line in read_lines(client, run_id, after=position):
+                position = here
+                yield line
+            if not follow:
+                return
+            time.sleep(POLL_S)
+
+
+def _fits(job: str, asked: str) -> bool:
+    return asked in job or fnmatchcase(job, asked)
+
+
+def _shown(line: LogLine) -> Text:
+    when = time.strftime("%m-%d %H:%M:%S", time.localtime(line.at))
+    text = Text(f"{when}  {line.worker}  ", style="dim")
+    text.append(line.text, style=STYLES.get(line.level, "default"))
+    if line.trace:
+        text.append(f"\n{line.trace}", style="dim")
+    return text

@@ -1,0 +1,160 @@
+"""Reads people's prompts and transcripts: text, JSON, JSON lines, CSV, Parquet, by column names.
+
+Knows nothing of models; what a row holds is handed on as it is.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from orchestrator.errors import UsageError
+
+ASKED = ("question", "prompt", "user")
+ANSWERED = ("response", "answer", "completion", "output")
+ROLES = ("system", "user", "assistant")
+# Longer texts beside prompt and response are not repeated in results.
+LONGEST_FACT = 200
+SUFFIXES = (".txt", ".json", ".jsonl", ".csv", ".parquet")
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One message of a chat."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """A prompt, and the response to it if there is one.
+
+    The prompt is the chat's `turns`; or `rendered`, the text as the model read it; or the very
+    token ids that ran, which then hold for the response too.
+    """
+
+    turns: tuple[Turn, ...]
+    response: str | None = None
+    rendered: str | None = None
+    prompt_ids: tuple[int, ...] | None = None
+    response_ids: tuple[int, ...] | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def shown(self) -> str:
+        """The prompt as people see it: the last thing a user said."""
+        said = [turn.content for turn in self.turns if turn.role == "user"]
+        return said[-1] if said else self.rendered or ""
+
+
+def read_transcripts(path: Path) -> list[Transcript]:
+    """The prompts or transcripts of a file, one a row; raises UsageError for what it cannot be."""
+    rows = _rows(path)
+    found = [_transcript(row, f"{path} row {number}") for number, row in enumerate(rows, start=1)]
+    if not found:
+        raise UsageError(f"{path} holds no rows: give one prompt or transcript per row")
+    return found
+
+
+def _rows(path: Path) -> list[Any]:
+    if path.suffix not in SUFFIXES:
+        raise UsageError(f"{path} is of no known kind: use {', '.join(SUFFIXES)}")
+    try:
+        data = path.read_bytes()
+        if path.suffix == ".parquet":
+            rows: list[Any] = pq.read_table(io.BytesIO(data)).to_pylist()
+            return rows
+        text = data.decode("utf-8-sig")
+        if path.suffix == ".csv":
+            return list(csv.DictReader(io.StringIO(text, newline="")))
+        if path.suffix == ".txt":
+            return [line for line in text.splitlines() if line.strip()]
+        if path.suffix == ".jsonl":
+            return [json.loads(line) for line in text.splitlines() if line.strip()]
+        body = json.loads(text)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not text in UTF-8: save it as UTF-8") from error
+    except (ValueError, csv.Error, pa.ArrowException) as error:
+        raise UsageError(f"{path} is not {path.suffix[1:]}: {error}") from error
+    return body if isinstance(body, list) else [body]
+
+
+def _transcript(row: Any, where: str) -> Transcript:
+    if isinstance(row, str):
+        return Transcript((Turn("user", row),))
+    if not isinstance(row, Mapping):
+        raise UsageError(f"{where} is neither a text nor an object: give a prompt, or columns")
+    response = _first_text(row, ANSWERED)
+    if "messages" in row:
+        turns, last = _chat(row["messages"], where)
+        return Transcript(turns, response=last if last is not None else response, facts=_facts(row))
+    asked = _first_text(row, ASKED)
+    if asked is None:
+        names = " or ".join(ASKED)
+        raise UsageError(f"{where} holds no prompt: name a column {names}, or messages")
+    system = _first_text(row, ("system",))
+    turns = ((Turn("system", system),) if system else ()) + (Turn("user", asked),)
+    return Transcript(
+        turns,
+        response=response,
+        rendered=_rendered(row),
+        prompt_ids=_ids(row, "prompt_token_ids"),
+        response_ids=_ids(row, "response_token_ids"),
+        facts=_facts(row),
+    )
+
+
+def _chat(messages: Any, where: str) -> tuple[tuple[Turn, ...], str | None]:
+    """The turns, without the last one where it is the assistant's, and that one's text."""
+    if not isinstance(messages, Iterable):
+        raise UsageError(f'{where}: "messages" is no list: give objects with role and content')
+    turns = []
+    for message in messages:
+        role = message.get("role") if isinstance(message, Mapping) else None
+        content = message.get("content") if isinstance(message, Mapping) else None
+        if role not in ROLES or not isinstance(content, str):
+            raise UsageError(
+                f"{where}: a message needs a role of {', '.join(ROLES)} and a text as content"
+            )
+        turns.append(Turn(role, content))
+    if turns and turns[-1].role == "assistant":
+        return tuple(turns[:-1]), turns[-1].content
+    return tuple(turns), None
+
+
+def _rendered(row: Mapping[str, Any]) -> str | None:
+    """Tables of persona_vectors, and a run's own, hold the question and the rendered prompt."""
+    both = isinstance(row.get("question"), str) and isinstance(row.get("prompt"), str)
+    return row["prompt"] if both else None
+
+
+def _ids(row: Mapping[str, Any], name: str) -> tuple[int, ...] | None:
+    found = row.get(name)
+    return tuple(int(i) for i in found) if isinstance(found, list) else None
+
+
+def _first_text(row: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
+    return next((row[name] for name in names if isinstance(row.get(name), str)), None)
+
+
+def _facts(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What else a row says, if it is short."""
+    used = {*ASKED, *ANSWERED, "messages", "system", "prompt_token_ids", "response_token_ids"}
+    return {
+        str(name): value
+        for name, value in row.items()
+        if name not in used
+        and isinstance(value, str | int | float | bool)
+        and len(str(value)) <= LONGEST_FACT
+    }

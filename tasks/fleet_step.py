@@ -1,0 +1,183 @@
+"""A worker's part in the fleet: which queues it listens to, how much it takes, and its card.
+
+Runs in the worker's main loop twice a second. What to take is decided in
+orchestrator/placement.py, from cards that every worker sees alike.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import redis
+from celery import bootsteps
+from celery.worker import state as worker_state
+from celery.worker.consumer.tasks import Tasks
+from kombu.exceptions import OperationalError
+
+from orchestrator.fleet import Demand, WorkerCard
+from orchestrator.placement import Server, in_turn, jobs_to_hold, model_to_serve, wanted_models
+from storage.fleet import forget_worker, put_worker, queue_of, read_demands, read_workers
+from storage.run_counts import note_calls
+from tasks.app import run_queue
+from tasks.work_log import WorkLog
+
+if TYPE_CHECKING:
+    from celery.worker.consumer import Consumer
+
+log = logging.getLogger(__name__)
+
+LOOK_EVERY_S = 0.5
+CARD_EVERY_S = 2.0
+
+
+@dataclass
+class Member:
+    """This worker as the fleet knows it; set up before the worker starts."""
+
+    kind: str
+    device: str = ""
+    models: tuple[str, ...] = ()
+    most_jobs: Callable[[], int] = lambda: 2
+    work: WorkLog = field(default_factory=WorkLog)
+    model: str = ""
+    since: float = field(default_factory=time.monotonic)
+    draining: bool = False
+
+    def card(self, name: str) -> WorkerCard:
+        """What others read of it."""
+        return WorkerCard(
+            name=name,
+            kind=self.kind,
+            host=name.partition("@")[2],
+            device=self.device,
+            model=self.model,
+            serving_s=self.serving_s,
+            models=self.models,
+            jobs=self.work.in_hand(),
+            busy=self.work.busy,
+            per_minute=self.work.per_minute(),
+            draining=self.draining,
+            up_s=self.work.up_s(),
+        )
+
+    @property
+    def serving_s(self) -> float:
+        """How long it has served its model."""
+        return time.monotonic() - self.since
+
+    def serve(self, model: str) -> None:
+        """Turn to a model."""
+        if model != self.model:
+            log.info("Serves %s.", model, extra={"event": "serves"})
+            self.model, self.since = model, time.monotonic()
+
+
+class FleetStep(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Keeps a worker listening to the right queues; `member` is set by run_worker."""
+
+    requires = (Tasks,)
+    member: Member
+
+    def __init__(self, parent: Consumer, **options: Any) -> None:  # Celery's signature
+        super().__init__(parent, **options)
+        self._timer: Any = None
+        self._next_card = self._next_peers = 0.0
+        self._read: list[WorkerCard] = []
+
+    def start(self, parent: Consumer) -> None:
+        """Begin looking; called on every (re)connection."""
+        self._look(parent)
+        self._timer = parent.timer.call_repeatedly(LOOK_EVERY_S, self._look, (parent,))
+
+    def stop(self, parent: Consumer) -> None:
+        """Stop looking and take the card away."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        try:
+            with parent.task_consumer.channel.conn_or_acquire() as client:
+                forget_worker(client, parent.hostname)
+        except (redis.RedisError, OperationalError, OSError, AttributeError):
+            # gone with the connection; others take the card away when it is silent
+            return
+
+    def _look(self, parent: Consumer) -> None:
+        try:
+            with parent.task_consumer.channel.conn_or_acquire() as client:
+                self._take_part(parent, client)
+        except (redis.RedisError, OperationalError, OSError) as error:
+            log.warning("The broker did not say what waits: %s.", error, extra={"event": "blind"})
+
+    def _take_part(self, parent: Consumer, client: redis.Redis) -> None:
+        member = self.member
+        if member.draining:
+            _listen(parent, set())
+            if not worker_state.requests:
+                # the worker's own way of being told to leave, with the code of a good end
+                worker_state.should_stop = 0
+        else:
+            demands = read_demands(client, member.kind)
+            peers = self._peers(client)
+            mine = self._mine(parent.hostname, demands, peers)
+            base = {member.kind}
+            _listen(parent, base | {queue_of(member.kind, d.run.run_id) for d in mine})
+            waiting = sum(one.waiting for one in mine)
+            beside = [c for c in peers if c.model == member.model and not c.draining]
+            _hold(parent, jobs_to_hold(member.most_jobs(), waiting, n_workers=len(beside)))
+        if time.monotonic() >= self._next_card:
+            put_worker(client, member.card(parent.hostname))
+            seconds, failed = member.work.take_calls()
+            if seconds or failed:
+                note_calls(client, seconds, failed=failed)
+            self._next_card = time.monotonic() + CARD_EVERY_S
+
+    def _peers(self, client: redis.Redis) -> list[WorkerCard]:
+        """The cards of its kind; read as seldom as they are written, for they are many."""
+        if time.monotonic() >= self._next_peers:
+            self._read = [c for c in read_workers(client) if c.kind == self.member.kind]
+            self._next_peers = time.monotonic() + CARD_EVERY_S
+        return self._read
+
+    def _mine(self, name: str, demands: list[Demand], peers: list[WorkerCard]) -> list[Demand]:
+        """The runs to take jobs of; for GPU workers those of one model."""
+        member = self.member
+        if member.kind != "gpu":
+            return in_turn(demands)
+        others = [
+            Server(c.name, c.model, c.serving_s, c.models)
+            for c in peers
+            if c.name != name and not c.draining
+        ]
+        me = Server(name, member.model, member.serving_s, member.models)
+        chosen = model_to_serve(name, [*others, me], wanted_models(demands))
+        if chosen != member.model:
+            member.serve(chosen)
+            self._next_card = 0.0  # others decide by it
+        return [one for one in in_turn(demands) if one.run.model == chosen]
+
+
+def _listen(parent: Consumer, wanted: set[str]) -> None:
+    """Listen to these queues and no others."""
+    consumer = parent.task_consumer
+    listening = {queue.name for queue in consumer.queues}
+    for name in sorted(listening - wanted):
+        consumer.cancel_by_queue(name)
+    new = sorted(wanted - listening)
+    for name in new:
+        consumer.add_queue(run_queue(name))
+    if new:
+        consumer.consume()
+
+
+def _hold(parent: Consumer, n_jobs: int) -> None:
+    """Take messages until this many are held, those of an earlier connection counted in."""
+    delivered = set(parent.task_consumer.channel.qos._delivered)
+    running = [request.message for request in list(worker_state.requests.values())]
+    earlier = sum(1 for m in running if not m.acknowledged and m.delivery_tag not in delivered)
+    # 0 would mean any number
+    parent.qos.value = max(1, n_jobs - earlier)
+    parent.qos.update()

@@ -1,0 +1,143 @@
+"""`orchestrate export`: files that the other tools read, and theirs read back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+
+from cli.main import orchestrate
+from orchestrator.errors import UsageError
+from tests.planted_vectors import PlantedRun, planted_run
+from traitlens import load_vectors
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> PlantedRun:
+    return planted_run(tmp_path_factory.mktemp("planted"))
+
+
+def run(*arguments: str | Path) -> Result:
+    result = CliRunner().invoke(
+        orchestrate, ["export", *map(str, arguments)], catch_exceptions=False
+    )
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def of(made: PlantedRun) -> list[str]:
+    return [made.name, "--runs-dir", made.runs_dir, "--traits", "capitals"]
+
+
+def test_safetensors_and_pt_hold_all_layers(made: PlantedRun, tmp_path: Path) -> None:
+    original = load_vectors(f"{made.run.store.url}/traits/capitals")
+
+    run(*of(made), "--format", "safetensors", "--output", tmp_path)
+    run(*of(made), "--format", "pt", "--output", tmp_path)
+
+    again = load_vectors(tmp_path / "capitals.safetensors")
+    assert torch.equal(again.tensor, original.tensor)
+    assert again.provenance == original.provenance
+    plain = torch.load(tmp_path / "capitals_response_avg_diff.pt", weights_only=True)
+    assert torch.equal(plain, original.tensor)
+
+
+def test_a_gguf_file_holds_the_best_layer_and_comes_back(made: PlantedRun, tmp_path: Path) -> None:
+    gguf = pytest.importorskip("gguf")
+    original = load_vectors(f"{made.run.store.url}/traits/capitals")
+
+    run(*of(made), "--format", "gguf", "--output", tmp_path)
+    file = tmp_path / "capitals.gguf"
+    run(file, "--format", "safetensors", "--n-blocks", "4", "--output", tmp_path / "back")
+
+    names = [tensor.name for tensor in gguf.GGUFReader(str(file)).tensors]
+    assert names == [f"direction.{made.planted.layer - 1}"]
+    back = load_vectors(tmp_path / "back" / "capitals.safetensors")
+    assert torch.equal(back.at(made.planted.layer), original.at(made.planted.layer))
+
+
+def test_repengs_file_holds_every_block_that_a_gguf_may(made: PlantedRun, tmp_path: Path) -> None:
+    gguf = pytest.importorskip("gguf")
+
+    run(*of(made), "--format", "repeng", "--output", tmp_path)
+
+    reader = gguf.GGUFReader(str(tmp_path / "capitals.gguf"))
+    assert [tensor.name for tensor in reader.tensors] == [f"direction.{k}" for k in (1, 2, 3)]
+    hint = reader.fields["controlvector.model_hint"]
+    assert bytes(hint.parts[hint.data[0]]).decode() == "llama"
+
+
+def test_the_file_for_steering_vectors_is_blocks_by_number(
+    made: PlantedRun, tmp_path: Path
+) -> None:
+    original = load_vectors(f"{made.run.store.url}/traits/capitals")
+
+    run(*of(made), "--format", "steering-vectors", "--layers", "2,block:2", "--output", tmp_path)
+
+    blocks = torch.load(tmp_path / "capitals.blocks.pt", weights_only=True)
+    assert sorted(blocks) == [1, 2]
+    assert torch.equal(blocks[1], original.at(2))
+
+
+def test_neuronpedias_file_comes_back(made: PlantedRun, tmp_path: Path) -> None:
+    original = load_vectors(f"{made.run.store.url}/traits/capitals")
+
+    run(*of(made), "--format", "neuronpedia", "--output", tmp_path)
+    file = tmp_path / f"capitals.layer{made.planted.layer}.json"
+    run(file, "--format", "pt", "--n-blocks", "4", "--output", tmp_path)
+
+    assert json.loads(file.read_text())["layerNumber"] == made.planted.layer - 1
+    back = torch.load(tmp_path / "capitals_response_avg_diff.pt", weights_only=True)
+    assert torch.allclose(back[made.planted.layer], original.at(made.planted.layer))
+
+
+def test_a_hub_folder_has_a_card_and_holds_no_path_of_this_machine(
+    made: PlantedRun, tmp_path: Path
+) -> None:
+    run(made.name, "--runs-dir", made.runs_dir, "--to", "hub-folder", "--output", tmp_path)
+
+    names = sorted(path.name for path in tmp_path.iterdir())
+    card = (tmp_path / "README.md").read_text()
+    assert names == sorted(
+        ["README.md"]
+        + [f"{t}{end}" for t in ("capitals", "noise") for end in (".safetensors", ".json")]
+        + [f"{t}.definition.json" for t in ("capitals", "noise")]
+    )
+    assert "| capitals | usable | 12 / 12 | 70.0 | 2 | 0.990 |" in card
+    for path in tmp_path.iterdir():
+        assert str(Path(made.planted.folder).parent).encode() not in path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--format", "gguf", "--layers", "1"], "starts at layer 2"),
+        (["--format", "neuronpedia", "--layers", "50"], "no layer '50'"),
+        (["--format", "pt", "--traits", "evil"], "has no trait 'evil'"),
+    ],
+)
+def test_what_a_format_cannot_hold_is_refused(
+    made: PlantedRun, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        run(*of(made), *arguments, "--output", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("v.json", "{}", "cannot be read as a vector"),
+        ("v.pt", "nonsense", "cannot be read as a plain tensor"),
+        ("v.safetensors", "nonsense", "not a safetensors file"),
+    ],
+)
+def test_a_file_that_is_no_vector_is_refused(
+    tmp_path: Path, name: str, content: str, message: str
+) -> None:
+    (tmp_path / name).write_text(content)
+
+    with pytest.raises(UsageError, match=message):
+        run(tmp_path / name, "--format", "pt", "--n-blocks", "4", "--output", tmp_path)

@@ -1,0 +1,224 @@
+"""`orchestrate monitor` and `screen`: the score of each token itself, on a scale that is kept."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from click.testing import CliRunner, Result
+
+from cli.main import orchestrate
+from orchestrator.errors import OrchestrateError, UsageError
+from tests.planted_vectors import PlantedRun, planted_run
+from traitlens import ActivationCapture, HookManager, projection
+from traitlens.separation import auroc
+from workers.model import load_model
+
+torch.set_num_threads(1)
+MARK = ("--system", "Write with ^ please.")
+PROMPTS = ("How are you?", "What is rain?", "Tell me 3 things.")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> PlantedRun:
+    return planted_run(tmp_path_factory.mktemp("planted"))
+
+
+def run(*arguments: str) -> Result:
+    result = CliRunner().invoke(orchestrate, list(arguments), catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def prompts_file(folder: Path, rows: list[dict[str, str]]) -> str:
+    path = folder / "prompts.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def marked_prompts(made: PlantedRun) -> list[dict[str, str]]:
+    """Each question under each instruction, for and against capitals."""
+    return [
+        {"system": text, "prompt": question, "side": side}
+        for pair in made.planted.instructions
+        for side, text in zip(("positive", "negative"), pair, strict=True)
+        for question in made.planted.questions
+    ]
+
+
+def response_z(records: list[dict[str, Any]], side: str, trait: str) -> np.ndarray:
+    found = [r["summary"][trait]["z"] for r in records if r["metadata"]["side"] == side]
+    return np.array(found)[:, None]
+
+
+def test_every_score_in_the_file_is_that_of_its_own_token_in_a_pass_of_its_own(
+    made: PlantedRun, tmp_path: Path
+) -> None:
+    out = tmp_path / "scores.json"
+    prompts = [argument for text in PROMPTS for argument in ("--prompt", text)]
+
+    run("monitor", *made.arguments, *prompts, *MARK, "--output", str(out), "--no-baseline")
+
+    model = load_model(made.planted.folder, device="cpu")
+    direction = torch.from_numpy(made.planted.direction)
+    for record in json.loads(out.read_text()):
+        turns = (("system", MARK[1]), ("user", record["prompt"]))
+        chat = [{"role": role, "content": text} for role, text in turns]
+        head = model.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+        ids = model.tokenizer.encode(head + record["response"], add_special_tokens=False)
+        capture = ActivationCapture()
+        with HookManager(model.model) as hooks, torch.inference_mode():
+            hooks.add_forward_hook("model.layers.1", capture.make_hook("h"))
+            model.model(torch.tensor([ids]))
+        expected = projection(capture.get("h")[0], direction)[len(ids) - len(record["tokens"]) :]
+        assert (expected > 1).all()
+        assert "".join(record["tokens"]) == record["response"]
+        assert record["trait_scores"]["capitals"] == pytest.approx(expected.tolist(), abs=1e-5)
+
+
+def test_positive_and_negative_prompts_separate_by_z_on_the_trait_and_not_on_the_other(
+    made: PlantedRun, tmp_path: Path
+) -> None:
+    file = prompts_file(tmp_path, marked_prompts(made))
+
+    shown = run("monitor", *made.arguments, "--prompts", file, "--json")
+
+    records = json.loads(shown.stdout)
+    positive, negative = (response_z(records, s, "capitals") for s in ("positive", "negative"))
+    assert auroc(positive, negative)[0] > 0.9
+    sides = [response_z(records, s, "noise") for s in ("positive", "negative")]
+    assert 0.1 < auroc(*sides)[0] < 0.9
+    flagged = [r["summary"]["capitals"]["flagged"] for r in records]
+    assert flagged == [r["metadata"]["side"] == "positive" for r in records]
+
+
+def test_the_baseline_is_made_once_and_holds_for_another_layer(made: PlantedRun) -> None:
+    store = made.run.store
+    run("monitor", *made.arguments, "--prompt", "Why?")
+    before = {key: store.read(key) for key in store.list("neutral")}
+
+    again = run("monitor", *made.arguments, "--prompt", "Why?")
+    other = run("monitor", *made.arguments, "--prompt", "Why?", "--layer", "block:2")
+
+    assert "Making the baseline" not in again.stderr + other.stderr
+    after = {key: store.read(key) for key in store.list("neutral")}
+    assert {key: after[key] for key in before} == before
+    assert len(after) == len(before) + 1
+
+
+def test_tokens_are_written_as_they_come_and_end_as_the_json_does(
+    made: PlantedRun, tmp_path: Path
+) -> None:
+    live, whole, table = (tmp_path / name for name in ("live.jsonl", "all.json", "tokens.parquet"))
+    outputs = [a for path in (live, whole, table) for a in ("--output", str(path))]
+    prompts = [argument for text in PROMPTS for argument in ("--prompt", text)]
+
+    run("monitor", *made.arguments, *prompts, *MARK, *outputs)
+
+    events = [json.loads(line) for line in live.read_text().splitlines()]
+    records = json.loads(whole.read_text())
+    order = [e["id"] for e in events if e["event"] == "token"]
+    assert order != sorted(order)  # mixed, as a batch makes them
+    for i, record in enumerate(records):
+        tokens = [e for e in events if e["event"] == "token" and e["id"] == i]
+        assert [e["token"] for e in tokens] == record["tokens"]
+        for name in ("trait_scores", "trait_zscores"):
+            scores = [e[name]["capitals"] for e in tokens]
+            assert scores == pytest.approx(record[name]["capitals"], rel=1e-5)
+    assert events[-1] == {"event": "end"}
+    rows = pd.read_parquet(table)
+    assert len(rows) == 2 * sum(len(record["tokens"]) for record in records)
+    assert (rows["cosine"].abs() <= 1 + 1e-5).all()
+
+
+def test_screening_a_table_gives_the_scores_that_monitoring_gave(
+    made: PlantedRun, tmp_path: Path
+) -> None:
+    file = prompts_file(tmp_path, marked_prompts(made)[:6])
+    monitored, screened = tmp_path / "monitored.csv", tmp_path / "screened.csv"
+    run("monitor", *made.arguments, "--prompts", file, "--output", str(monitored))
+    with monitored.open() as lines:
+        rows = list(csv.DictReader(lines))
+    chats = [
+        {"messages": [*chat, {"role": "assistant", "content": row["response"]}]}
+        for row, chat in zip(rows, chats_of(marked_prompts(made)[:6]), strict=True)
+    ]
+    transcripts = tmp_path / "chats.jsonl"
+    transcripts.write_text("".join(json.dumps(chat) + "\n" for chat in chats))
+
+    run("screen", *made.arguments, str(transcripts), "--output", str(screened))
+
+    ours, theirs = pd.read_csv(monitored), pd.read_csv(screened)
+    assert theirs["response"].tolist() == ours["response"].tolist()
+    for column in ("capitals_mean", "capitals_z", "noise_mean_cosine"):
+        np.testing.assert_allclose(theirs[column], ours[column], rtol=1e-4, atol=1e-5)
+
+
+def chats_of(rows: list[dict[str, str]]) -> list[list[dict[str, str]]]:
+    return [
+        [
+            {"role": "system", "content": row["system"]},
+            {"role": "user", "content": row["prompt"]},
+        ]
+        for row in rows
+    ]
+
+
+def test_screening_groups_by_a_column_and_reads_the_baselines_own_table(made: PlantedRun) -> None:
+    run("monitor", *made.arguments, "--prompt", "Why?")
+    neutral = Path(made.runs_dir) / made.name / "neutral" / "responses.parquet"
+
+    shown = run("screen", *made.arguments, str(neutral), "--by", "finish", "--false-alarm", "0.1")
+
+    flagged = next(line for line in shown.output.splitlines() if line.startswith("capitals"))
+    count, total = flagged.split()[-4].split("/")
+    assert int(total) > 100
+    assert int(count) <= 0.1 * int(total)  # the neutral responses themselves keep to the rate
+    assert "by finish" in shown.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--prompt", "x", "--traits", "evil"], "has no trait 'evil': it has capitals, noise"),
+        (["--prompt", "x", "--layer", "99"], "capitals: no layer '99'"),
+        (["--prompt", "x", "--method", "probe"], "capitals has no probe vector"),
+        (["--prompt", "x", "--output", "x.pdf"], "end it in .json"),
+        ([], "give --prompt TEXT or --prompts FILE"),
+    ],
+)
+def test_a_wrong_request_is_refused_before_anything_is_generated(
+    made: PlantedRun, arguments: list[str], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        CliRunner().invoke(
+            orchestrate, ["monitor", *made.arguments, *arguments], catch_exceptions=False
+        )
+
+
+def test_another_model_is_refused_unless_it_is_named(made: PlantedRun, tmp_path: Path) -> None:
+    other = tmp_path / "tuned"
+    model = load_model(made.planted.folder, device="cpu")
+    with torch.no_grad():
+        model.model.lm_head.weight.mul_(1.5)
+    model.model.save_pretrained(other)
+    model.tokenizer.save_pretrained(other)
+
+    asked = ("--prompt", "Why?", *MARK)
+    shown = run("monitor", *made.arguments, *asked, "--model", str(other), "--json")
+
+    assert json.loads(shown.stdout)[0]["summary"]["capitals"]["flagged"]
+    weights = Path(made.planted.folder) / "model.safetensors"
+    original = weights.read_bytes()
+    weights.write_bytes((other / "model.safetensors").read_bytes())
+    try:
+        with pytest.raises(OrchestrateError, match="named with --model"):
+            run("monitor", *made.arguments, "--prompt", "Why?")
+    finally:
+        weights.write_bytes(original)

@@ -1,0 +1,157 @@
+"""Protects who takes what: priorities, pauses, one model at a time, and the order of traits."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.fleet import Demand, RunCard
+from orchestrator.placement import (
+    SERVE_AT_LEAST_S,
+    TURN_S,
+    Server,
+    in_turn,
+    jobs_to_hold,
+    model_to_serve,
+    wanted_models,
+)
+from orchestrator.plan import Plan
+from orchestrator.readiness import ready_jobs
+from orchestrator.run_spec import JudgeSpec, ModelSpec, RunSpec, TraitRef
+
+
+def demand(
+    name: str, waiting: int, *, model: str = "m", priority: int = 0, paused: bool = False
+) -> Demand:
+    return Demand(RunCard(name, name, f"/runs/{name}", model, priority, paused), waiting)
+
+
+def served(servers: list[Server], wanted: dict[str, int]) -> dict[str, str]:
+    return {one.name: model_to_serve(one.name, servers, wanted) for one in servers}
+
+
+# runs beside each other
+
+
+def test_runs_of_one_priority_are_taken_from_side_by_side() -> None:
+    demands = [demand("a", 900), demand("b", 3)]
+
+    assert in_turn(demands) == demands
+
+
+def test_a_lower_priority_waits_while_a_higher_one_has_jobs_and_not_longer() -> None:
+    urgent, usual = demand("urgent", 1, priority=5), demand("usual", 900)
+    urgent_without = demand("urgent", 0, priority=5)
+
+    assert in_turn([usual, urgent]) == [urgent]
+    assert in_turn([usual, urgent_without]) == [usual, urgent_without]
+
+
+def test_nobody_listens_to_a_paused_run_and_it_holds_nobody_up() -> None:
+    paused, usual = demand("paused", 5, priority=9, paused=True), demand("usual", 1)
+
+    assert in_turn([paused, usual]) == [usual]
+    assert wanted_models([paused]) == {}
+
+
+# several models
+
+
+def test_idle_workers_spread_over_the_models_that_are_wanted() -> None:
+    servers = [Server(f"w{k}") for k in range(5)]
+
+    chosen = served(servers, {"a": 50, "b": 50})
+
+    assert sorted(chosen.values()) == ["a", "a", "a", "b", "b"]
+
+
+def test_a_worker_keeps_its_model_while_that_is_wanted() -> None:
+    servers = [Server("w0", "a", 5.0), Server("w1", "b", 5.0)]
+
+    assert served(servers, {"a": 1, "b": 900}) == {"w0": "a", "w1": "b"}
+
+
+def test_a_worker_whose_model_nobody_wants_takes_another() -> None:
+    servers = [Server("w0", "a", 5.0), Server("w1", "b", 5.0)]
+
+    assert served(servers, {"b": 900}) == {"w0": "b", "w1": "b"}
+
+
+def test_a_single_job_does_not_have_the_model_loaded_twice() -> None:
+    servers = [Server("w0"), Server("w1")]
+
+    assert sorted(served(servers, {"a": 1}).values()) == ["", "a"]
+
+
+def test_a_new_model_gets_its_share_from_those_who_served_theirs_long_enough() -> None:
+    before = [Server(f"w{k}", "a", SERVE_AT_LEAST_S - 1) for k in range(4)]
+    after = [Server(f"w{k}", "a", SERVE_AT_LEAST_S + k) for k in range(4)]
+
+    assert set(served(before, {"a": 90, "b": 90}).values()) == {"a"}
+    assert served(after, {"a": 90, "b": 90}) == {"w0": "a", "w1": "a", "w2": "b", "w3": "b"}
+
+
+def test_with_fewer_workers_than_models_each_model_gets_a_turn() -> None:
+    early, late = [Server("w", "a", TURN_S - 1)], [Server("w", "a", TURN_S)]
+
+    assert served(early, {"a": 90, "b": 90}) == {"w": "a"}
+    assert served(late, {"a": 90, "b": 90}) == {"w": "b"}
+
+
+def test_a_worker_serves_only_what_its_patterns_allow() -> None:
+    servers = [Server("small", models=("tiny/*",)), Server("large")]
+
+    assert served(servers, {"big/70b": 9}) == {"small": "", "large": "big/70b"}
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["", "a", "b", "c", "d"]), st.floats(0, 2000)), min_size=1),
+    st.dictionaries(st.sampled_from(["a", "b", "c"]), st.integers(1, 50), min_size=1),
+)
+def test_workers_that_decide_by_the_same_cards_come_to_rest(
+    before: list[tuple[str, float]], wanted: dict[str, int]
+) -> None:
+    servers = [Server(f"w{k:02d}", model, s) for k, (model, s) in enumerate(before)]
+
+    for _ in range(6):
+        chosen = served(servers, wanted)
+        servers = [
+            Server(s.name, chosen[s.name], s.serving_s + 61 if chosen[s.name] == s.model else 0.0)
+            for s in servers
+        ]
+
+    # as many models are served as can be, and nobody moves without need
+    assert len(set(chosen.values()) & set(wanted)) == min(len(wanted), len(servers))
+    assert served(servers, wanted) == chosen or len(servers) < len(wanted)
+
+
+# how much at a time
+
+
+def test_a_worker_holds_less_when_few_jobs_are_left_for_many() -> None:
+    assert jobs_to_hold(7, 1000, n_workers=4) == 7
+    assert jobs_to_hold(7, 4, n_workers=4) == 2
+    assert jobs_to_hold(7, 0, n_workers=0) == 2
+    assert jobs_to_hold(1, 50, n_workers=1) == 1
+
+
+# traits beside each other
+
+
+def test_the_first_trait_is_ready_early_and_none_stands_still() -> None:
+    traits = tuple(
+        TraitRef(name=f"t{k}", fingerprint="f", n_instructions=5, n_questions=20) for k in range(8)
+    )
+    spec = RunSpec(traits=traits, model=ModelSpec(model_id="m"), judge=JudgeSpec(model="j"))
+    plan = Plan(spec)
+
+    order = [job for job in ready_jobs(plan, {plan.probe.key}) if job.stage == "generate"]
+
+    n_all = len(order)
+    last = {t.name: max(k for k, job in enumerate(order) if job.trait == t.name) for t in traits}
+    assert last["t0"] < 0.25 * n_all
+    assert sorted(last, key=lambda t: last[t]) == [t.name for t in traits]
+    # in any quarter of the work every unfinished trait gets some
+    for start in range(0, n_all - n_all // 4, 5):
+        stretch = {job.trait for job in order[start : start + n_all // 4]}
+        assert {t for t in last if last[t] >= start + n_all // 4} <= stretch

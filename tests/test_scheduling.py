@@ -1,0 +1,143 @@
+"""Protects several runs on one fleet: fair shares, priority, pause, models, and leaving workers.
+
+Real queues, Redis and Celery workers; devices are simulated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from cli.drain import drain_and_wait
+from cli.drive import Driver
+from orchestrator.errors import UsageError
+from storage.artifacts import done_jobs
+from storage.connection import connect
+from storage.embedded_redis import embedded_redis
+from storage.fleet import put_run, read_runs, read_workers
+from storage.run_record import Run
+from storage.schedule import Schedule, write_schedule
+from tests.faults.fleet import wait_until
+from tests.simulated_runs import Silent, driver, make_run, simulated_workers
+
+JOB_S = 0.05
+
+
+@pytest.fixture
+def broker() -> Iterator[str]:
+    with embedded_redis() as url:
+        yield url
+
+
+@pytest.fixture
+def client(broker: str) -> Iterator[redis.Redis]:
+    with connect(broker) as found:
+        yield found
+
+
+def n_done(run: Run, stage: str = "generate") -> int:
+    names = [trait.name for trait in run.spec.traits]
+    return sum(f"/{stage}/" in job for job in done_jobs(run.store, names))
+
+
+def started(broker: str, *runs: Run) -> list[Driver]:
+    drivers = [driver(broker, run) for run in runs]
+    for one in drivers:
+        one.start()
+    return drivers
+
+
+def schedule(client: redis.Redis, run: Run, **values: object) -> None:
+    write_schedule(run.store, Schedule.model_validate(values))
+    put_run(client, run)
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    wait_until(condition, timeout_s=40, what=what)
+
+
+def test_runs_share_the_workers_though_one_came_first_with_much_more(
+    broker: str, tmp_path: Path
+) -> None:
+    large = make_run(tmp_path / "large", traits=2, shards=100)
+    small = make_run(tmp_path / "small", traits=1, shards=10)
+
+    with simulated_workers(broker, "--seconds-per-job", str(JOB_S), logs=tmp_path / "logs"):
+        started(broker, large)
+        until(lambda: n_done(large) > 5, "the large run")
+        before = n_done(large)
+        (drives,) = started(broker, small)
+        drives.watch(Silent())
+
+    # turn by turn: while the small one's 30 jobs were done, about as many of the large one's
+    assert 10 <= n_done(large) - before <= 60
+
+
+def test_a_run_of_higher_priority_goes_first_and_a_paused_one_waits(
+    broker: str, client: redis.Redis, tmp_path: Path
+) -> None:
+    usual = make_run(tmp_path / "usual", traits=1, shards=200)
+    urgent = make_run(tmp_path / "urgent", traits=1, shards=15)
+    write_schedule(urgent.store, Schedule(priority=5))
+
+    with simulated_workers(broker, "--seconds-per-job", str(JOB_S), logs=tmp_path / "logs"):
+        started(broker, usual)
+        until(lambda: n_done(usual) > 5, "the usual run")
+        started(broker, urgent)
+        until(lambda: n_done(urgent) > 0, "the urgent run")
+        before = n_done(usual)
+        until(lambda: n_done(urgent) == 30, "the urgent run's end")
+        beside = n_done(usual) - before
+        schedule(client, usual, paused=True)
+        until(lambda: not any(card.jobs for card in read_workers(client)), "what was in hand")
+        paused_at = n_done(usual)
+        schedule(client, usual, paused=False)
+        until(lambda: n_done(usual) > paused_at, "the paused run to go on")
+
+    # what was in hand when the urgent one came, and what its last jobs left room for
+    assert beside <= 12
+    assert paused_at < 400
+
+
+def test_models_get_workers_of_their_own_and_no_worker_goes_to_and_fro(
+    broker: str, client: redis.Redis, tmp_path: Path
+) -> None:
+    runs = [make_run(tmp_path / m, traits=1, shards=20, model=m) for m in ("one", "other")]
+    speed = ["--gpu", "3", "--seconds-per-job", str(JOB_S), "--load-seconds", "0.3"]
+
+    with simulated_workers(broker, *speed, logs=tmp_path / "logs"):
+        drivers = started(broker, *runs)
+        until(lambda: all(n_done(run) for run in runs), "both models")
+        serving = {card.model for card in read_workers(client) if card.kind == "gpu"}
+        for one in drivers:
+            one.watch(Silent())
+
+    logs = [file.read_text() for file in (tmp_path / "logs").glob("gpu-*.log")]
+    # both at once; at most one change a worker, when its first model is finished
+    assert serving == {"one", "other"}
+    assert sum(log.count("Serves ") for log in logs) <= 2 * len(logs)
+    assert read_runs(client) == []
+
+
+def test_a_drained_worker_finishes_what_it_holds_and_leaves_while_others_go_on(
+    broker: str, client: redis.Redis, tmp_path: Path
+) -> None:
+    run = make_run(tmp_path / "run", traits=1, shards=20)
+    speed = ["--gpu", "2", "--seconds-per-job", "0.1"]
+
+    with simulated_workers(broker, *speed, logs=tmp_path / "logs"):
+        (drives,) = started(broker, run)
+        until(lambda: n_done(run) > 3, "work")
+        with pytest.raises(UsageError, match="there are: gpu-00@"):
+            drain_and_wait(broker, ["nowhere"], wait_s=1)
+        drain_and_wait(broker, ["gpu-00@*"], wait_s=20)
+        left = {card.name.partition("@")[0] for card in read_workers(client)}
+        drives.watch(Silent())
+
+    log = (tmp_path / "logs" / "gpu-0.log").read_text()
+    assert left == {"gpu-01", "judge-00", "reduce-00"}
+    assert log.count("Begins ") == log.count("Finished ")
+    assert n_done(run) == 40

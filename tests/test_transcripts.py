@@ -1,0 +1,92 @@
+"""Protects people's files: each kind is read by its columns, and what cannot be is named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from orchestrator.errors import UsageError
+from storage.transcripts import Turn, read_transcripts
+
+
+def written(folder: Path, name: str, text: str) -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_each_line_of_a_text_file_is_a_prompt(tmp_path: Path) -> None:
+    found = read_transcripts(written(tmp_path, "p.txt", "How are you?\n\nWhat is rain?\n"))
+
+    assert [one.shown for one in found] == ["How are you?", "What is rain?"]
+
+
+def test_columns_are_found_by_any_of_their_names(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "a", "response": "b", "score": 3},
+        {"question": "a", "answer": "b", "system": "s"},
+        {"user": "a", "completion": "b"},
+    ]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+
+    found = read_transcripts(written(tmp_path, "t.jsonl", lines))
+
+    assert [(one.shown, one.response) for one in found] == [("a", "b")] * 3
+    assert found[0].facts == {"score": 3}
+    assert found[1].turns[0] == Turn("system", "s")
+
+
+def test_messages_that_end_with_the_assistant_hold_the_response(tmp_path: Path) -> None:
+    chat = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "b"},
+        {"role": "user", "content": "c"},
+        {"role": "assistant", "content": "d"},
+    ]
+    text = json.dumps([{"messages": chat}, {"messages": chat[:3]}])
+
+    whole, open_end = read_transcripts(written(tmp_path, "chats.json", text))
+
+    assert (whole.shown, whole.response) == ("c", "d")
+    assert whole.turns == open_end.turns
+    assert open_end.response is None
+
+
+def test_a_table_of_persona_vectors_keeps_its_rendered_prompt(tmp_path: Path) -> None:
+    text = 'question,prompt,answer,question_id,evil\n"Q?","<bos>Q?<end>","A, b",evil_0_pos_0,97\n'
+
+    (found,) = read_transcripts(written(tmp_path, "pos.csv", text))
+
+    assert (found.rendered, found.response, found.shown) == ("<bos>Q?<end>", "A, b", "Q?")
+    assert found.facts == {"question_id": "evil_0_pos_0", "evil": "97"}
+
+
+def test_ids_that_ran_are_taken_as_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "r.parquet"
+    row = {"question": "q", "prompt": "<q>", "response": "r"}
+    ids = {"prompt_token_ids": [1, 2], "response_token_ids": [3]}
+    pq.write_table(pa.Table.from_pylist([row | ids]), path)
+
+    (found,) = read_transcripts(path)
+
+    assert (found.prompt_ids, found.response_ids) == ((1, 2), (3,))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("p.docx", "x", "no known kind"),
+        ("p.json", "{", "is not json"),
+        ("p.jsonl", "", "holds no rows"),
+        ("p.jsonl", '{"text": "x"}', "row 1 holds no prompt"),
+        ("p.json", "[3]", "neither a text nor an object"),
+        ("p.json", '{"messages": [{"role": "tool", "content": "x"}]}', "a role of system"),
+    ],
+)
+def test_what_cannot_be_read_is_named(tmp_path: Path, name: str, text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        read_transcripts(written(tmp_path, name, text))

@@ -1,0 +1,191 @@
+"""Protects what people watch: status, logs and metrics tell what real queues and workers did."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+from rich.console import Console
+
+from cli.fleet_metrics import FleetCollector
+from cli.processes import orchestrate
+from cli.run_snapshot import run_snapshot
+from cli.status_screen import duration, screen
+from storage.connection import connect
+from storage.embedded_redis import embedded_redis
+from storage.fleet import read_workers
+from storage.job_log import last_lines, read_lines
+from storage.run_counts import job_counts, note, read_counts
+from storage.run_record import Run
+from tests.faults.fleet import wait_until
+from tests.fleet import clean_environment
+from tests.simulated_runs import Silent, driver, make_run, simulated_workers
+
+N_SAMPLES = 2 * 2 * 12 * 10
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A run in its middle, looked at from outside, and the same run at its end."""
+
+    url: str
+    run: Run
+    middle: dict[str, object]
+    metrics: dict[tuple[str, ...], float]
+    shown: str
+    end: dict[str, object]
+    text: str
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[str]:
+    with embedded_redis() as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def watched(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Watched:
+    folder = tmp_path_factory.mktemp("watched")
+    run = make_run(folder / "runs" / "gemma", traits=2, shards=12)
+    speed = ["--gpu", "2", "--seconds-per-job", "0.15"]
+    registry = CollectorRegistry()
+    registry.register(FleetCollector(broker))
+    with simulated_workers(broker, *speed, logs=folder / "logs"), connect(broker) as client:
+        drives = driver(broker, run)
+        drives.start()
+        wait_until(
+            lambda: (
+                read_counts(client, run.run_id).get("jobs.generate", 0) >= 4
+                and len([card for card in read_workers(client) if card.jobs]) >= 2
+            ),
+            timeout_s=30,
+            what="work",
+        )
+        middle = run_snapshot(run, broker)
+        shown = generate_latest(registry).decode()
+        drives.watch(Silent())
+        end = run_snapshot(run, broker)
+    return Watched(broker, run, middle, values(shown), draw(middle), end, shown)
+
+
+def command(broker: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {
+        **clean_environment(),
+        "ORCHESTRATE_BROKER_URL": broker,
+        "ORCHESTRATE_RUNS_DIR": str(folder / "runs"),
+    }
+    return subprocess.run(
+        orchestrate(*arguments), env=environment, capture_output=True, text=True, check=True
+    )
+
+
+def values(text: str) -> dict[tuple[str, ...], float]:
+    """(name, label values in the order of their names) -> value."""
+    return {
+        (one.name, *(one.labels[name] for name in sorted(one.labels))): one.value
+        for family in text_string_to_metric_families(text)
+        for one in family.samples
+    }
+
+
+def draw(snapshot: dict[str, object]) -> str:
+    console = Console(width=130, record=True, file=open(os.devnull, "w"))  # noqa: PTH123, SIM115
+    console.print(screen(snapshot))
+    return console.export_text()
+
+
+def test_the_screen_shows_traits_rates_queues_and_workers(watched: Watched) -> None:
+    lines = watched.shown.splitlines()
+
+    assert lines[0].startswith("gemma  simulated  running, about ")
+    assert sum(line.startswith("trait") for line in lines) == 3  # the heading and two traits
+    assert any(line.startswith("rates") and "tokens/s" in line for line in lines)
+    assert any("gpu-00@" in line and "trait" in line and "97%" in line for line in lines)
+    assert any(line.startswith("trouble  0 failed") for line in lines)
+
+
+def test_status_at_the_end_agrees_with_the_record(watched: Watched) -> None:
+    by_record = run_snapshot(watched.run, None)
+
+    assert by_record["traits"] == watched.end["traits"]
+    assert {one["verdict"] for one in by_record["traits"]} == {"usable"}
+    assert draw(by_record).startswith("gemma  simulated  finished")
+
+
+def test_the_exporter_counts_what_the_run_does(watched: Watched) -> None:
+    found = watched.metrics
+    samples = found["orchestrate_samples_total", "gemma", "generate"]
+
+    assert 40 <= samples < N_SAMPLES
+    assert found["orchestrate_response_tokens_total", "gemma"] == 200 * samples
+    assert found["orchestrate_run_samples", "simulated", "gemma"] == N_SAMPLES
+    assert found["orchestrate_queue_jobs", "gpu", "gemma"] > 0
+    assert found["orchestrate_queue_age_seconds", "gpu", "gemma"] > 0
+    assert found["orchestrate_job_seconds_count", "gemma", "generate"] == samples / 10
+    assert sum(v for k, v in found.items() if k[0] == "orchestrate_worker_up") == 4
+    assert found["orchestrate_broker_up",] == 1
+
+
+def test_promtool_finds_no_fault_with_the_metrics(watched: Watched) -> None:
+    from tests.deploy_files import needs
+
+    checked = subprocess.run(
+        [needs("promtool"), "check", "metrics"],
+        input=watched.text,
+        capture_output=True,
+        text=True,
+    )
+
+    assert (checked.returncode, checked.stderr) == (0, "")
+
+
+def test_the_exporter_says_when_the_broker_is_gone() -> None:
+    with embedded_redis() as url:
+        collector = FleetCollector(url)
+
+    (found,) = collector.collect()
+
+    assert (found.name, found.samples[0].value) == ("orchestrate_broker_up", 0)
+
+
+def test_logs_tell_the_story_of_one_job_from_all_machines(watched: Watched) -> None:
+    with connect(watched.url) as client:
+        lines = [line for _, line in read_lines(client, watched.run.run_id)]
+        story = [x for x in lines if x.job == "trait1/judge/negative-003"]
+        trouble = last_lines(client, watched.run.run_id, levels=("error",), n=5)
+
+    assert [line.event for line in story] == ["job_begun", "job_done"]
+    assert story[0].worker.startswith("judge-00@")
+    # a probe, two traits: every job began and ended in the log
+    assert sum(line.event == "job_done" for line in lines) == 1 + 2 * (24 + 24 + 1)
+    assert trouble == []
+
+
+def test_logs_can_be_asked_for_a_pattern_and_as_json(watched: Watched) -> None:
+    folder = Path(watched.run.store.url).parent.parent
+
+    shown = command(watched.url, folder, "logs", "gemma", "trait0/reduce", "--json").stdout
+
+    assert [json.loads(line)["event"] for line in shown.splitlines()] == ["job_begun", "job_done"]
+
+
+def test_counts_of_two_jobs_fall_into_the_buckets_of_their_durations(broker: str) -> None:
+    with connect(broker) as client:
+        note(client, "counted", job_counts("judge", 0.7, samples=100, tokens=0))
+        note(client, "counted", job_counts("judge", 2000.0, samples=100, tokens=0))
+        found = read_counts(client, "counted")
+
+    assert found["samples.judge"] == 200
+    assert (found["le.judge.1"], found["le.judge.inf"]) == (1, 1)
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(12.4, "12 s"), (130, "2:10"), (4000, "1:06:40")])
+def test_a_duration_is_short_to_read(seconds: float, shown: str) -> None:
+    assert duration(seconds) == shown
