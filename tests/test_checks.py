@@ -101,6 +101,15 @@ def test_a_vector_that_steers_nothing_is_weak_and_the_gate_says_so(tmp_path: Pat
     assert any("does not surely show the trait" in reason for reason in found["reasons"])
 
 
+def test_a_definition_without_evaluation_questions_is_noted(tmp_path: Path) -> None:
+    stored_run(tmp_path / "run", traits="evil", checks=CHECKS, n_eval_questions=0)
+
+    found = metrics(tmp_path / "run")
+
+    assert found["verdict"] == "usable"
+    assert any("has no evaluation questions" in note for note in found["notes"])
+
+
 def test_what_cannot_be_used_is_not_steered_with(tmp_path: Path) -> None:
     run = stored_run(tmp_path / "run", traits="evil", checks=CHECKS, judge_is_random=True)
 
