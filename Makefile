@@ -4,7 +4,7 @@ BIN := .venv/bin
 RUNS ?= runs
 
 # make test-slow adds the load and fault tests.
-.PHONY: demo test test-slow check format clean
+.PHONY: demo test test-slow test-faults check format clean
 
 .venv/installed: requirements.txt constraints.txt pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -27,6 +27,10 @@ test: .venv/installed-test  ## lint, types and the default tests
 
 test-slow: .venv/installed-test  ## what takes minutes: load, faults with real processes
 	$(BIN)/python -m pytest -m "slow or faults"
+
+test-faults: .venv/installed-test  ## break real processes on purpose; writes the tables of docs/reliability.md
+	$(BIN)/python -m pytest -m faults tests --junitxml=build/faults.xml; ended=$$?; \
+	$(BIN)/python -m tests.faults.table build/faults.xml docs/reliability.md; exit $$ended
 
 check: .venv/installed-test  ## lint and types alone
 	$(BIN)/python -m ruff check .

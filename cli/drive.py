@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from celery import Celery
+from kombu.exceptions import OperationalError
 
 from orchestrator.errors import (
     BrokerError,
@@ -30,11 +31,12 @@ from storage.fleet import forget_run, put_run, queue_of
 from storage.run_record import Run
 from storage.seal import broken
 from storage.spending import read_meter
-from tasks.app import QUEUES
+from tasks.app import QUEUES, TASK_NAMES
 from tasks.hand_over import submit
 from tasks.settings import delivery_settings
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 POLL_S = 0.5
 # A judge's call that hangs is given up after a minute.
@@ -116,16 +118,28 @@ class Driver:
                     next_reconcile = time.monotonic() + self.reconcile_every_s
                 answered = time.monotonic()
             except BROKER_AWAY as error:
-                away = time.monotonic() - answered
-                if away > self.broker_patience_s:
-                    raise BrokerError(
-                        f"the broker has not answered for {away:.0f} s ({error}): when it is back, "
-                        "run the same command again, what is done is kept"
-                    ) from error
-                log.warning("The broker is away (%s); waiting for it.", error)
+                self._wait_for_broker(error, since=answered)
                 next_reconcile = 0.0  # it may have forgotten everything
-                time.sleep(SETTLE_S)
             time.sleep(POLL_S)
+
+    def patiently(self, step: Callable[[], T]) -> T:
+        """Do a step until the broker is there for it; raises BrokerError when it stays away."""
+        since = time.monotonic()
+        while True:
+            try:
+                return step()
+            except BROKER_AWAY as error:
+                self._wait_for_broker(error, since=since)
+
+    def _wait_for_broker(self, error: Exception, *, since: float) -> None:
+        away = time.monotonic() - since
+        if away > self.broker_patience_s:
+            raise BrokerError(
+                f"the broker has not answered for {away:.0f} s ({error}): when it is back, "
+                "run the same command again, what is done is kept"
+            ) from error
+        log.warning("The broker is away (%s); waiting for it.", error)
+        time.sleep(SETTLE_S)
 
     def _look(self, view: View) -> list[Failure] | None:
         """Show where the run stands; its failures once it has ended, None before."""
@@ -147,6 +161,13 @@ class Driver:
                 set_aside(self.run.store, plan.reduce_job(trait.name))
             if found or plan.reduce_job(trait.name).key not in done:
                 set_aside(self.run.store, plan.verify_job(trait.name))
+
+    def queues_to_come(self) -> list[str]:
+        """The queues of what is still to be done: a rejudging, say, needs no GPU worker."""
+        done = self._done_jobs()
+        stages = {job.stage for job in self.run.plan.jobs() if job.key not in done}
+        wanted = {TASK_NAMES[stage].partition(".")[0] for stage in stages}
+        return [name for name in QUEUES if name in wanted]
 
     def _done_jobs(self) -> set[str]:
         return done_jobs(
@@ -191,12 +212,20 @@ _ERRORS: dict[str, type[OrchestrateError]] = {
 }
 
 
-def missing_workers(app: Celery, *, wait_s: float) -> list[str]:
-    """Queues that no worker listens on, after waiting for one up to wait_s seconds."""
+def missing_workers(app: Celery, needed: Collection[str], *, wait_s: float) -> list[str]:
+    """Which of the needed queues no worker listens on, after waiting up to wait_s seconds.
+
+    Raises BrokerError when the broker goes away meanwhile.
+    """
     deadline = time.monotonic() + wait_s
     while True:
-        answered = app.control.inspect(timeout=2.0).active_queues() or {}
+        try:
+            answered = app.control.inspect(timeout=2.0).active_queues() or {}
+        except OperationalError as error:
+            raise BrokerError(
+                f"the broker did not take a question to its workers: {error}"
+            ) from error
         listening = {queue["name"] for queues in answered.values() for queue in queues}
-        missing: list[str] = [name for name in QUEUES if name not in listening]
+        missing: list[str] = [name for name in needed if name not in listening]
         if not missing or time.monotonic() >= deadline:
             return missing

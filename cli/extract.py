@@ -132,8 +132,8 @@ def finish(run: Run, broker_url: str | None, *, wait_s: float, detach: bool, as_
             driver.broker_patience_s = PRIVATE_BROKER_PATIENCE_S
         if broker_url and not detach:
             _require_workers(driver, wait_s)
-        open_meter(run, url)
-        driver.start()
+        driver.patiently(lambda: open_meter(run, url))
+        driver.patiently(driver.start)
         if detach:
             console.print(f"Sent. Follow it with: orchestrate status {run.name}", highlight=False)
             return
@@ -153,7 +153,8 @@ def _fleet(run: Run, broker_url: str | None) -> Iterator[tuple[str, Callable[[],
 
 
 def _require_workers(driver: Driver, wait_s: float) -> None:
-    missing = missing_workers(driver.app, wait_s=wait_s)
+    needed = driver.queues_to_come()
+    missing = driver.patiently(lambda: missing_workers(driver.app, needed, wait_s=wait_s))
     if missing:
         raise BrokerError(
             f"no worker listens on {', '.join(missing)} after {wait_s:.0f} s: start one with "
@@ -190,6 +191,14 @@ def _say_plan(console: Console, run: Run) -> None:
     console.print(plan_table(found))
     console.print(f"Run {run.name} in {run.store.url}", highlight=False, soft_wrap=True)
     console.print(_with_whom(spec), highlight=False, soft_wrap=True)
+    if spec.model.trust_remote_code:
+        console.print(
+            f"Warning: --trust-remote-code lets the repository of {spec.model.model_id} run its "
+            "own code on every GPU worker that allows it (ORCHESTRATE_ALLOW_REMOTE_CODE=1).",
+            style="yellow",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def _with_whom(spec: RunSpec) -> str:

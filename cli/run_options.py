@@ -32,6 +32,7 @@ from orchestrator.run_spec import (
     TraitRef,
 )
 from orchestrator.traits import TraitDefinition
+from storage.connection import without_password
 from storage.run_record import Run, create_run
 from storage.store import Store, open_store
 from storage.trait_files import load_traits
@@ -305,7 +306,8 @@ def provenance() -> dict[str, object]:
     """The versions a run was planned with, and the command that planned it."""
     packages = ("torch", "transformers", "accelerate", "celery", "redis", "openai", "numpy")
     return {
-        "command": ["orchestrate", *sys.argv[1:]],
+        # a URL may carry a password, the record is for everybody
+        "command": ["orchestrate", *(without_password(text) for text in sys.argv[1:])],
         "orchestrate": _version("trait-vector-orchestrator"),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in packages},

@@ -9,7 +9,7 @@ import hashlib
 import json
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 WIRE_VERSION = 1
 """Version of the messages and of run.json; a worker refuses any other instead of guessing."""
@@ -60,6 +60,16 @@ class JudgeSpec(Frozen):
     url: str = "embedded"
     scale: Literal["0_100", "0_10", "binary", "binary_text"] = "0_100"
     votes: int | None = Field(default=None, ge=1, le=25)
+
+    @field_validator("url")
+    @classmethod
+    def _holds_no_secret(cls, url: str) -> str:
+        if "@" in url.partition("://")[2].partition("/")[0]:
+            raise ValueError(
+                "a judge's URL is recorded for everybody: leave user and password out, its key "
+                "belongs into ORCHESTRATE_JUDGE_API_KEY"
+            )
+        return url
 
 
 class FilterSpec(Frozen):

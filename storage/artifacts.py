@@ -8,13 +8,13 @@ nothing of what is in the files.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 
 from orchestrator.errors import StoreError
 from orchestrator.plan import Job
-from orchestrator.run_spec import WIRE_VERSION, canonical_json
+from orchestrator.run_spec import WIRE_VERSION
+from storage.checked_json import decode_checked, encode_checked
 from storage.store import Store
 
 
@@ -118,20 +118,17 @@ def _is_record(relative: str) -> bool:
 
 
 def _encode(record: Record) -> bytes:
-    body = {"wire": WIRE_VERSION, **asdict(record)}
-    body["sha256"] = hashlib.sha256(canonical_json(body)).hexdigest()
-    return json.dumps(body, indent=1).encode()
+    return encode_checked({"wire": WIRE_VERSION, **asdict(record)})
 
 
 def _decode(data: bytes, job: Job) -> Record:
     try:
-        body = json.loads(data)
-        digest = body.pop("sha256")
-        if hashlib.sha256(canonical_json(body)).hexdigest() != digest or body["job"] != job.key:
-            raise ValueError("checksum or job does not fit")
+        body = decode_checked(data)
+        if body["job"] != job.key:
+            raise ValueError("it is another job's")
         files = {role: (str(key), str(sha)) for role, (key, sha) in body["files"].items()}
         return Record(body["job"], files, body["info"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DamagedArtifactError(
             f"the record of {job.key} is damaged: {error}", job.key
         ) from error

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import redis
 
@@ -156,19 +155,21 @@ def n_unacknowledged(client: redis.Redis) -> int:
 
 def jobs_on_queues(client: redis.Redis, queues: Iterable[str], run_id: str) -> set[str]:
     """Jobs of a run that a message exists for, waiting or held by a worker."""
-    found = set()
-    for queue in queues:
-        for message in client.lrange(queue, 0, -1):  # type: ignore[union-attr]
-            found |= _job_of(json.loads(message), run_id)
-    for held in client.hvals("unacked"):  # type: ignore[union-attr]
-        # a held message lies there with its exchange and routing key
-        found |= _job_of(json.loads(held)[0], run_id)
-    return found
+    waiting = [raw for queue in queues for raw in client.lrange(queue, 0, -1)]  # type: ignore[union-attr]
+    found = {_job_of(raw, run_id) for raw in waiting}
+    # a held message lies there with its exchange and routing key
+    found |= {_job_of(raw, run_id, held=True) for raw in client.hvals("unacked")}  # type: ignore[union-attr]
+    return found - {""}
 
 
-def _job_of(message: dict[str, Any], run_id: str) -> set[str]:
-    headers = message.get("headers") or {}
-    return {str(headers["job"])} if headers.get("run_id") == run_id else set()
+def _job_of(raw: bytes | str, run_id: str, *, held: bool = False) -> str:
+    """The job that a message is of; empty for another run's, and for what is none of ours."""
+    try:
+        message = json.loads(raw)
+        headers = (message[0] if held else message)["headers"]
+        return str(headers["job"]) if headers["run_id"] == run_id else ""
+    except (ValueError, TypeError, KeyError, IndexError, RecursionError):
+        return ""
 
 
 def _texts(members: object) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from typing import Any
 
@@ -10,6 +11,8 @@ import redis
 from orchestrator.errors import BrokerError
 
 Client = redis.Redis
+
+_USER = re.compile(r"((?:rediss?|https?|s?ftp|ssh|smb)://)\S*@")
 
 BROKER_AWAY = (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError, BrokerError)
 """What is raised while the broker or the way to it is down; it may come back."""
@@ -41,10 +44,10 @@ def server_time(client: redis.Redis) -> float:
     return float(seconds) + float(micros) / 1e6
 
 
-def without_password(url: str) -> str:
-    """The URL as it may be printed."""
-    scheme, separator, rest = url.partition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+def without_password(text: str) -> str:
+    """A URL as it may be printed, or a text with one in it: user and password are left out."""
+    # up to the last @: a password may hold one too; in the path of s3:// and such it is a letter
+    return _USER.sub(r"\1", text)
 
 
 def tls_options(url: str) -> dict[str, Any] | None:

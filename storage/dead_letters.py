@@ -5,11 +5,10 @@ Part of the run's record, so that it outlives the broker. Knows nothing of queue
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 
 from storage.broker_state import Failure
-from storage.responses import json_bytes
+from storage.checked_json import decode_checked, encode_checked
 from storage.store import Store
 
 FOLDER = "dead"
@@ -17,7 +16,7 @@ FOLDER = "dead"
 
 def bury(store: Store, failure: Failure) -> None:
     """Note that a job is given up."""
-    store.write(f"{FOLDER}/{failure.job}.json", json_bytes(asdict(failure)))
+    store.write(f"{FOLDER}/{failure.job}.json", encode_checked(asdict(failure)))
 
 
 def dead_letters(store: Store) -> list[Failure]:
@@ -25,7 +24,7 @@ def dead_letters(store: Store) -> list[Failure]:
     found = []
     for key in sorted(store.list(FOLDER)):
         try:
-            found.append(Failure(**json.loads(store.read(key))))
+            found.append(Failure(**decode_checked(store.read(key))))
         except (KeyError, ValueError, TypeError):
             continue
     return found

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import re
 
-from pydantic import ValidationError
-
 from orchestrator.errors import StoreError, UsageError
 from orchestrator.plan import Job
 from orchestrator.run_spec import Frozen, JudgeSpec
 from orchestrator.scores import Score, Verdict
+from storage.checked_json import decode_checked, encode_checked
 from storage.responses import load_verdicts
 from storage.run_record import Run
 
@@ -41,7 +40,7 @@ def add_judgement(run: Run, judgement: Judgement) -> None:
         raise UsageError(
             f"--name {judgement.name!r} cannot name a judgement: use lower-case letters and digits"
         )
-    run.store.create(_key(judgement.name), judgement.model_dump_json(indent=2).encode())
+    run.store.create(_key(judgement.name), encode_checked(judgement.model_dump(mode="json")))
     if read_judgement(run, judgement.name) != judgement:
         raise UsageError(
             f"judgement {judgement.name} of {run.store.url} was made with other settings: choose "
@@ -52,11 +51,14 @@ def add_judgement(run: Run, judgement: Judgement) -> None:
 def read_judgement(run: Run, name: str) -> Judgement:
     """A recorded judgement; raises UsageError when there is none of that name."""
     try:
-        return Judgement.model_validate_json(run.store.read(_key(name)))
+        return Judgement.model_validate(decode_checked(run.store.read(_key(name))))
     except KeyError as error:
         raise UsageError(f"{run.store.url} has no judgement {name!r}") from error
-    except ValidationError as error:
-        raise StoreError(f"{run.store.url}/{_key(name)} cannot be read: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise StoreError(
+            f"{run.store.url}/{_key(name)} is not what was written ({error}): restore it from a "
+            "copy, or judge again under another --name"
+        ) from error
 
 
 def names(run: Run) -> list[str]:

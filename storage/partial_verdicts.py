@@ -6,17 +6,17 @@ of why the job was interrupted.
 
 from __future__ import annotations
 
-import json
+import logging
 import uuid
 from collections.abc import Mapping
-
-from pydantic import ValidationError
 
 from orchestrator.plan import Job
 from orchestrator.scores import Evidence
 from storage.artifacts import record_key
-from storage.responses import json_bytes
+from storage.checked_json import decode_checked, encode_checked
 from storage.store import Store
+
+log = logging.getLogger(__name__)
 
 Asked = tuple[str, str]
 """Sample key and metric."""
@@ -31,20 +31,22 @@ def keep_partial(store: Store, job: Job, evidence: Mapping[Asked, Evidence]) -> 
     usd = sum(found.usd or 0.0 for found in answered.values())
     rows = [[*asked, found.model_dump(mode="json")] for asked, found in answered.items()]
     body = {"job": job.key, "info": {"usd": usd}, "rows": rows}
-    store.write(f"{_stem(job)}.partial-{uuid.uuid4().hex[:12]}.json", json_bytes(body))
+    store.write(f"{_stem(job)}.partial-{uuid.uuid4().hex[:12]}.json", encode_checked(body))
     for key in before:
         store.delete(key)
 
 
 def load_partial(store: Store, job: Job) -> dict[Asked, Evidence]:
-    """What was answered before; a damaged file counts as nothing."""
+    """What was answered before; a damaged file counts as nothing, with a line in the log."""
     found: dict[Asked, Evidence] = {}
     for key in sorted(_partial_keys(store, job)):
         try:
-            for sample, metric, body in json.loads(store.read(key))["rows"]:
+            for sample, metric, body in decode_checked(store.read(key))["rows"]:
                 found[sample, metric] = Evidence.model_validate(body)
-        except (KeyError, ValueError, TypeError, ValidationError):
-            continue
+        except KeyError:
+            continue  # another worker has just replaced it
+        except (ValueError, TypeError, RecursionError) as error:
+            log.warning("%s is damaged (%s): its questions are asked again.", key, error)
     return found
 
 

@@ -5,15 +5,15 @@ Knows nothing of queues or of how the results were computed.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from orchestrator.errors import StoreError, TraitFileError, UsageError
 from orchestrator.plan import Job, Plan
-from orchestrator.run_spec import WIRE_VERSION, RunSpec, canonical_json, settings_differences
+from orchestrator.run_spec import WIRE_VERSION, RunSpec, settings_differences
 from orchestrator.traits import TraitDefinition
+from storage.checked_json import decode_checked, encode_checked
 from storage.store import Store
 
 
@@ -54,8 +54,7 @@ def create_run(
     Raises UsageError naming each setting that differs from the recorded run.
     """
     for name, definition in definitions.items():
-        body = json.dumps(definition.to_json(), indent=2, ensure_ascii=False).encode()
-        store.create(f"traits/{name}/definition.json", body)
+        store.create(f"traits/{name}/definition.json", _definition_bytes(definition))
     body_run = {
         "wire": WIRE_VERSION,
         "run_id": run_id,
@@ -63,8 +62,7 @@ def create_run(
         "spec": spec.model_dump(mode="json"),
         "provenance": dict(provenance),
     }
-    body_run["sha256"] = _digest(body_run)
-    store.create("run.json", json.dumps(body_run, indent=2).encode())
+    store.create("run.json", encode_checked(body_run))
     run = open_run(store)
     differences = settings_differences(run.spec, spec)
     if differences:
@@ -78,17 +76,12 @@ def create_run(
 def open_run(store: Store) -> Run:
     """The recorded run; raises UsageError when there is none, StoreError when it is unreadable."""
     try:
-        body = json.loads(store.read("run.json"))
+        body = decode_checked(store.read("run.json"))
         wire = body["wire"]
         if wire != WIRE_VERSION:
             raise StoreError(
                 f"{store.url} was written with wire version {wire}, this program speaks "
                 f"{WIRE_VERSION}: use the same version of orchestrate on every machine"
-            )
-        if body["sha256"] != _digest({k: v for k, v in body.items() if k != "sha256"}):
-            raise StoreError(
-                f"{store.url}/run.json is not what was written: restore it from a copy, or start a "
-                "new run"
             )
         return Run(store, str(body["run_id"]), RunSpec.model_validate(body["spec"]))
     except KeyError as error:
@@ -98,20 +91,24 @@ def open_run(store: Store) -> Run:
             ) from error
         raise StoreError(f"{store.url}/run.json lacks {error}") from error
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise StoreError(f"{store.url}/run.json cannot be read: {error}") from error
+        raise StoreError(
+            f"{store.url}/run.json is not what was written ({error}): restore it from a copy, or "
+            "start a new run"
+        ) from error
 
 
 def load_definition(run: Run, trait: str) -> TraitDefinition:
     """The definition a trait was planned with; raises StoreError when it changed since."""
     try:
-        data = json.loads(run.store.read(f"traits/{trait}/definition.json"))
-        definition = TraitDefinition.from_json(trait, data)
+        data = run.store.read(f"traits/{trait}/definition.json")
+        definition = TraitDefinition.from_json(trait, json.loads(data))
     except (KeyError, ValueError, RecursionError, TraitFileError) as error:
         raise StoreError(
             f"the definition of {trait} in {run.store.url} cannot be read ({error}): restore it, "
             "or start a new run"
         ) from error
-    if definition.fingerprint() != run.spec.trait(trait).fingerprint:
+    known = definition.fingerprint() == run.spec.trait(trait).fingerprint
+    if not known or _definition_bytes(definition) != data:
         raise StoreError(
             f"the definition of {trait} in {run.store.url} was changed after the run was planned: "
             "restore it, or start a new run"
@@ -119,5 +116,5 @@ def load_definition(run: Run, trait: str) -> TraitDefinition:
     return definition
 
 
-def _digest(body: Mapping[str, object]) -> str:
-    return hashlib.sha256(canonical_json(body)).hexdigest()
+def _definition_bytes(definition: TraitDefinition) -> bytes:
+    return json.dumps(definition.to_json(), indent=2, ensure_ascii=False).encode()

@@ -7,10 +7,9 @@ as those of the artifacts are. Knows nothing of what the files hold.
 from __future__ import annotations
 
 import hashlib
-import json
 
 from orchestrator.errors import StoreError
-from orchestrator.run_spec import canonical_json
+from storage.checked_json import decode_checked, encode_checked
 from storage.store import Store
 
 NAME = "seal.json"
@@ -22,8 +21,7 @@ _FOLDERS = ("responses", "vectors")
 def seal(store: Store, folder: str) -> None:
     """Note the checksums of the results below a folder, once they are all written."""
     files = {key.removeprefix(f"{folder}/"): _sha256(store, key) for key in _keys(store, folder)}
-    body = {"files": files, "sha256": hashlib.sha256(canonical_json(files)).hexdigest()}
-    store.write(f"{folder}/{NAME}", json.dumps(body, indent=1).encode())
+    store.write(f"{folder}/{NAME}", encode_checked({"files": files}))
 
 
 def broken(store: Store, folder: str) -> list[str]:
@@ -36,13 +34,10 @@ def broken(store: Store, folder: str) -> list[str]:
     except KeyError:
         return []
     try:
-        body = json.loads(data)
-        files = body["files"]
-        if hashlib.sha256(canonical_json(files)).hexdigest() != body["sha256"]:
-            return [f"{folder}/{NAME}"]
+        files = decode_checked(data)["files"]
         keys = {f"{folder}/{name}": sha for name, sha in files.items()}
         return [key for key, sha in keys.items() if _sha256(store, key) != sha]
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return [f"{folder}/{NAME}"]
 
 
@@ -53,8 +48,7 @@ def check_sealed(store: Store, key: str, data: bytes) -> bytes:
     """
     folder, _, name = key.rpartition("/")
     try:
-        body = json.loads(store.read(f"{folder}/{NAME}"))
-        sha = body["files"].get(name)
+        sha = decode_checked(store.read(f"{folder}/{NAME}"))["files"].get(name)
     except (KeyError, ValueError, TypeError, AttributeError):
         return data
     if sha is not None and hashlib.sha256(data).hexdigest() != sha:

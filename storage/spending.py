@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import redis
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from orchestrator.errors import StoreError
 from orchestrator.prices import Price
 from orchestrator.run_spec import Frozen
 from storage.broker_state import EXPIRE_S
+from storage.checked_json import decode_checked, encode_checked
 from storage.judge_limits import GateKeys
 from storage.store import Store
 
@@ -47,17 +48,20 @@ class Meter:
 
 def write_terms(store: Store, terms: Terms, *, judgement: str | None = None) -> None:
     """Record a judgement's terms; a later command may change them, results stay the same."""
-    store.write(_terms_key(judgement), terms.model_dump_json(indent=2).encode())
+    store.write(_terms_key(judgement), encode_checked(terms.model_dump(mode="json")))
 
 
 def read_terms(store: Store, *, judgement: str | None = None) -> Terms:
     """The recorded terms; none recorded means an unknown price and no cap."""
     try:
-        return Terms.model_validate_json(store.read(_terms_key(judgement)))
+        return Terms.model_validate(decode_checked(store.read(_terms_key(judgement))))
     except KeyError:
         return Terms()
-    except ValidationError as error:
-        raise StoreError(f"{store.url}/{_terms_key(judgement)} cannot be read: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise StoreError(
+            f"{store.url}/{_terms_key(judgement)} is not what was written ({error}): delete it and "
+            "give its terms (--prices, --budget) again"
+        ) from error
 
 
 def recorded_usd(store: Store) -> float:

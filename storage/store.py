@@ -18,6 +18,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from orchestrator.errors import StoreError
+from storage.connection import without_password
 
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
@@ -50,9 +51,19 @@ class Store(Protocol):
 
 
 def open_store(url: str) -> Store:
-    """The store of an fsspec URL or a local path; creates nothing yet."""
+    """The store of an fsspec URL or a local path; creates nothing yet.
+
+    Raises StoreError for what is no such place, and for a URL with a password in it: messages and
+    logs hold the URL.
+    """
+    if without_password(url) != url:
+        raise StoreError(
+            f"{without_password(url)} was given with a user or password: leave them out, "
+            "credentials of a storage come from its own environment variables or files"
+        )
     try:
-        fs, root = fsspec.core.url_to_fs(url)
+        # other hosts write here too: what was listed a while ago is no answer
+        fs, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
     except (ImportError, ValueError) as error:
         raise StoreError(f"cannot open {url!r} as a place for runs: {error}") from error
     if isinstance(fs, LocalFileSystem):
@@ -177,13 +188,10 @@ class ObjectStore:
 
     def exists(self, key: str) -> bool:
         """See Store."""
-        # other hosts write here, so what this host listed a while ago is no answer
-        self._fs.invalidate_cache()
         return bool(self._fs.exists(self._path(key)))
 
     def list(self, prefix: str) -> set[str]:
         """See Store."""
-        self._fs.invalidate_cache()
         found = self._fs.find(self._path(prefix) if prefix else self._root)
         return {str(p)[len(self._root) :].lstrip("/") for p in found}
 

@@ -5,10 +5,12 @@ Knows nothing of what a stage does; a stage is a function from a run and a job t
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import socket
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -19,17 +21,17 @@ from celery.exceptions import Reject
 from orchestrator.errors import OrchestrateError
 from orchestrator.plan import Job
 from orchestrator.readiness import is_needed
-from storage.artifacts import DamagedArtifactError, Record, load_record
+from storage.artifacts import DamagedArtifactError, Record, load_record, set_aside
 from storage.broker_state import BrokerState, Failure
 from storage.connection import BROKER_AWAY, connect
 from storage.dead_letters import bury
 from storage.run_counts import job_counts, note
 from storage.run_record import Run, open_run
-from storage.store import is_below, open_store
 from tasks.hand_over import hand_over, run_again
 from tasks.isolation import Isolation
 from tasks.job_logging import about
 from tasks.message import JobMessage, MessageError, WireError, read_message
+from tasks.open_job import PermissionRefusedError, UnknownJobError, open_job
 from tasks.settings import DeliverySettings, Permissions
 from tasks.work_log import WorkLog, samples_in, tokens_in
 
@@ -47,14 +49,6 @@ class PoisonJobError(OrchestrateError):
     """A job's workers died while they ran it, more often than chance: look into its prompts."""
 
 
-class PermissionRefusedError(OrchestrateError):
-    """A run asks for what this worker was not started to do."""
-
-
-class UnknownJobError(OrchestrateError):
-    """A message names a run or a job that is not there: nothing was done."""
-
-
 @dataclass(frozen=True)
 class Edge:
     """What every task of one worker process shares."""
@@ -65,6 +59,8 @@ class Edge:
     permissions: Permissions = field(default_factory=Permissions)
     isolation: Isolation = field(default_factory=Isolation)
     work: WorkLog = field(default_factory=WorkLog)
+    # (run id, job) that went back while the broker could not be told
+    _untold: deque[tuple[str, str]] = field(default_factory=deque)
 
     def carry(self, stage: Stage, fields: Mapping[str, object]) -> str:
         """Run one job's stage unless its artifact exists; returns a line for Flower.
@@ -90,42 +86,18 @@ class Edge:
             raise Reject(str(error), requeue=True) from error
 
     def _carry_message(self, stage: Stage, message: JobMessage) -> str:
+        self._tell()
         state = BrokerState(self._redis, message.run_id)
         if state.is_cancelled():
             return f"{message.job}: the run was cancelled"
         try:
             message.check_wire()
-            run, job = self._open(message)
+            run, job = open_job(message, self.permissions)
         except (WireError, PermissionRefusedError, UnknownJobError) as error:
             _record_failure(state, message.job[:80], error)
             raise Reject(f"refused: {error}", requeue=False) from error
         with about(run.run_id, run.name, job.key):
             return self._carry(stage, run, job, state)
-
-    def _open(self, message: JobMessage) -> tuple[Run, Job]:
-        folder = self.permissions.only_runs_below
-        if folder is not None and not is_below(message.run_url, folder):
-            raise PermissionRefusedError(
-                f"this worker opens runs below {folder} only, not {message.run_url[:200]}: start "
-                "the run there, or the worker with another ORCHESTRATE_ONLY_RUNS_BELOW"
-            )
-        try:
-            run = open_run(open_store(message.run_url))
-            job = run.plan.parse_job(message.job)
-        except OrchestrateError as error:
-            raise UnknownJobError(f"on {socket.gethostname()}: {error}") from error
-        except KeyError as error:
-            raise UnknownJobError(
-                f"job {message.job[:80]} is not in the plan of {message.run_url[:200]}"
-            ) from error
-        if run.run_id != message.run_id:
-            raise UnknownJobError(f"{message.run_url[:200]} holds run {run.run_id}, not this one")
-        if run.spec.model.trust_remote_code and not self.permissions.allow_remote_code:
-            raise PermissionRefusedError(
-                f"the run trusts the code of {run.spec.model.model_id}, this worker does not: "
-                "start it with ORCHESTRATE_ALLOW_REMOTE_CODE=1 if you do"
-            )
-        return run.of(job), job
 
     def _carry(self, stage: Stage, run: Run, job: Job, state: BrokerState) -> str:
         started = time.monotonic()
@@ -138,12 +110,16 @@ class Edge:
                 outcome = "was done already"
             except KeyError:
                 record = self._run_stage(stage, run, job, state)
+                _check_still_there(run, job)
                 outcome = str(record.info.get("summary", "done"))
         except DamagedArtifactError as error:
             log.warning("%s; its job runs again.", error, extra={"event": "damaged"})
             damaged = run.plan.parse_job(error.job)
             run_again(self.app, state, run, damaged=damaged, wanted_by=job)
             return f"{job.key}: waits, {error.job} was damaged and runs again"
+        except UnknownJobError as error:
+            log.error("Refused: %s.", error, extra={"event": "run_replaced", "job": job.key})
+            raise Reject(f"refused: {error}", requeue=False) from error
         except (Reject, *BROKER_AWAY):
             # handed back to the queue: another worker takes it
             raise
@@ -188,6 +164,20 @@ class Edge:
             except Reject:
                 state.hand_back(job.key)
                 raise
+            except BROKER_AWAY:
+                self._untold.append((run.run_id, job.key))
+                raise
+
+    def _tell(self) -> None:
+        """Take back the beginnings of jobs that went back while the broker was away: no deaths."""
+        with contextlib.suppress(IndexError):
+            while True:
+                one = self._untold.popleft()
+                try:
+                    BrokerState(self._redis, one[0]).hand_back(one[1])
+                except BROKER_AWAY:
+                    self._untold.append(one)
+                    raise
 
     def _count(self, run: Run, job: Job, record: Record, seconds: float) -> None:
         self.work.note(record.info)
@@ -212,6 +202,17 @@ class Edge:
     @functools.cached_property
     def _redis(self) -> redis.Redis:
         return connect(self.broker_url)
+
+
+def _check_still_there(run: Run, job: Job) -> None:
+    """Take a job's artifact away again when another run has begun in its folder meanwhile."""
+    try:
+        now = open_run(run.store).run_id
+    except OrchestrateError as error:
+        raise UnknownJobError(f"the run of {job.key} went away meanwhile: {error}") from error
+    if now != run.run_id:
+        set_aside(run.store, job)
+        raise UnknownJobError(f"{run.store.url} has become run {now} while {job.key} was done")
 
 
 def _record_failure(state: BrokerState, job: str, error: Exception) -> None:

@@ -13,7 +13,7 @@ from orchestrator.prices import BATCH_SHARE
 from orchestrator.run_spec import JudgeSpec
 from orchestrator.scores import Evidence, LostReply, Reply
 from storage.artifacts import record_key
-from storage.responses import json_bytes
+from storage.checked_json import decode_checked, encode_checked
 from storage.run_record import Run
 from tasks.judge_pool import JudgePool
 from workers.judge import TOKENS_PER_CHARACTER, Judged
@@ -86,7 +86,7 @@ async def _ask(
         # a batch outlives this process, so its money is spent from here on
         gate.answered(Cost(0, most), Answered(0, most))
         batch = await submit(client, bodies)
-        run.store.write(key, json_bytes({"batch": batch, "usd_reserved": most}))
+        run.store.write(key, encode_checked({"batch": batch, "usd_reserved": most}))
     answers = await wait(client, batch, price=price, is_leaving=lambda: judges.is_leaving)
     paid = sum(one.usd or 0.0 for one in answers.values())
     gate.answered(Cost(0, 0.0), Answered(0, paid - most))
@@ -97,7 +97,7 @@ async def _ask(
 
 def _read(run: Run, key: str) -> str | None:
     try:
-        return str(json.loads(run.store.read(key))["batch"])
+        return str(decode_checked(run.store.read(key))["batch"])
     except KeyError:
         return None
     except ValueError as error:

@@ -29,6 +29,8 @@ class Permissions:
     """What a worker does for whoever may write to the broker."""
 
     only_runs_below: str | None = None
+    # endpoints that the judge's key may be sent to; empty for any that a run names
+    only_judges_at: tuple[str, ...] = ()
     allow_remote_code: bool = False
 
 
@@ -47,6 +49,7 @@ def permissions(environment: Mapping[str, str] | None = None) -> Permissions:
     found = os.environ if environment is None else environment
     return Permissions(
         only_runs_below=found.get(PREFIX + "ONLY_RUNS_BELOW") or None,
+        only_judges_at=tuple(found.get(PREFIX + "ONLY_JUDGES_AT", "").replace(",", " ").split()),
         allow_remote_code=found.get(PREFIX + "ALLOW_REMOTE_CODE", "") in ("1", "true", "yes"),
     )
 

@@ -1,11 +1,12 @@
-"""kombu's Redis transport with four of its habits changed, so that leases hold and workers live.
+"""kombu's Redis transport with five of its habits changed, so that leases hold and workers live.
 
 * Times of delivery come from the Redis server: kombu takes each machine's own clock, and one
   that is an hour off takes every job of the others for abandoned, or offers its own to them.
 * A worker that has just connected gives the others time to renew before it calls their jobs
   abandoned: after a restart of Redis nobody could have renewed.
-* A late acknowledgement on a channel whose connection is gone is a connection error. kombu
-  5.7.0 raises AttributeError there, which Celery does not take for one: the worker would exit.
+* Whatever is asked of a channel whose connection is gone is a connection error. kombu 5.7.0
+  raises AttributeError there, which Celery does not take for one: the worker would exit.
+* A lost connection gives nothing back that still runs here: its lease goes on with the next one.
 * What is no message of ours is refused with a reason, before it can raise in the main loop.
 """
 
@@ -16,6 +17,7 @@ import time
 from typing import Any
 
 import redis
+from celery.worker import state as worker_state
 from kombu.transport import TRANSPORT_ALIASES, virtual
 from kombu.transport.redis import Channel, Mutex, MutexHeld, QoS, Transport
 from kombu.utils.json import dumps
@@ -70,6 +72,16 @@ class LeasedQoS(QoS):  # type: ignore[misc]
             except MutexHeld:
                 return
 
+    def restore_unacked(self, client: redis.Redis | None = None) -> None:
+        """Put back what this worker took and will not run, when it leaves or its connection goes.
+
+        Raises redis.ConnectionError while nobody answers; the leases of these run out then.
+        """
+        ours = {request.message.delivery_tag for request in list(worker_state.requests.values())}
+        for tag in set(self._delivered) - ours:
+            self.restore_by_tag(tag, client=client)
+        self._delivered.clear()
+
 
 class LeasedChannel(Channel):  # type: ignore[misc]
     """A channel that says so when its connection is gone."""
@@ -77,7 +89,7 @@ class LeasedChannel(Channel):  # type: ignore[misc]
     QoS = LeasedQoS
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
-        if self.connection is None:
+        if self.connection is None or self.connection.client is None:
             raise redis.ConnectionError("the connection of this channel is closed")
         return dict(super()._connparams(asynchronous=asynchronous))
 

@@ -30,6 +30,7 @@ class HttpJudge:
     keys: list[str] = field(default_factory=list)
     delay_s: float = 0.0
     down: bool = False
+    n_waiting: int = 0
 
 
 @contextlib.contextmanager
@@ -39,7 +40,11 @@ def http_judge(answer: Answer, *, host: str = "127.0.0.1") -> Iterator[HttpJudge
 
     async def chat(request: Request) -> Response:
         body = await request.json()
-        await asyncio.sleep(judge.delay_s)
+        judge.n_waiting += 1
+        try:
+            await asyncio.sleep(judge.delay_s)
+        finally:
+            judge.n_waiting -= 1
         if judge.down:
             return error(503, "The judge is away.")
         judge.asked.append(body)

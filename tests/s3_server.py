@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterator
 
@@ -24,6 +25,7 @@ def s3_bucket() -> Iterator[str]:
     The environment points there meanwhile, also that of processes started in between.
     """
     server = pytest.importorskip("moto.server").ThreadedMotoServer(port=0)
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # a line a request
     server.start()
     host, port = server.get_host_and_port()
     settings = {**ENVIRONMENT, "AWS_ENDPOINT_URL": f"http://{host}:{port}"}

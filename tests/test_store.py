@@ -104,14 +104,26 @@ def test_of_many_writers_at_once_exactly_one_creates(
 
 def test_what_another_host_wrote_is_seen_at_once(s3: str) -> None:
     one, other = (open_store(f"{s3}/shared") for _ in range(2))
-    one.list("")  # a listing is not an answer for later
+    one.write("a/x", b"ours")
+    one.list("a")  # a listing is not an answer for later
 
-    other.write("a/b", b"theirs")
+    # by another process: in this one both share what they remember
+    code = "import sys; from storage.store import open_store\n"
+    code += "open_store(sys.argv[1]).write('a/b', b'theirs')"
+    subprocess.run([sys.executable, "-c", code, other.url], check=True)
 
+    assert one.read("a/b") == b"theirs"
     assert one.exists("a/b")
-    assert one.list("") == {"a/b"}
+    assert one.list("") == {"a/b", "a/x"}
     assert not one.create("a/b", b"ours")
     assert one.read("a/b") == b"theirs"
+
+
+def test_a_place_with_a_password_in_its_url_is_refused_without_repeating_it() -> None:
+    with pytest.raises(StoreError) as refusal:
+        open_store("sftp://me:secret@host/runs")
+
+    assert "secret" not in str(refusal.value)
 
 
 def test_a_folder_without_hard_links_still_has_one_winner(

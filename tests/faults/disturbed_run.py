@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +21,11 @@ from tests.fleet import clean_environment
 from tests.http_judge import HttpJudge
 from traitlens import load_vectors
 
-SHAPE = ["--traits", "refusal", "--instructions", "2", "--questions", "4", "--rollouts", "3"]
+SHAPE = [
+    *("--traits", "refusal", "--instructions", "2", "--questions", "4", "--rollouts", "3"),
+    # the checks are further samples on the same path
+    *("--evaluation", "0", "--causal", "0"),
+]
 N_SAMPLES = 2 * 2 * 4 * 3
 SHARD = 6
 N_SHARDS = N_SAMPLES // SHARD
@@ -43,7 +47,8 @@ class Scene:
     runs: Path
     prefix: Sequence[str] = ()
     undisturbed: Path | None = None
-    report: list[str] = field(default_factory=list)
+    # where a case notes what it saw; tests/faults/conftest.py sets it before each
+    note: Callable[[str, object], None] = lambda name, value: None
 
     def run(self, name: str, *, runs: Path | None = None) -> DisturbedRun:
         """A run of that name, not started yet; no reply of an earlier one helps it."""
@@ -122,10 +127,11 @@ class DisturbedRun:
                 )
                 assert torch.linalg.norm(ours - theirs) <= 1e-5 * torch.linalg.norm(theirs)
         jobs, verdicts = self.repeated()
-        line = f"{fault}: {jobs * SHARD} generations and {verdicts} verdicts repeated"
-        self.scene.report.append(line)
-        assert jobs <= at_most, line
-        assert verdicts <= JUDGE_IN_FLIGHT * 2 * SHARD, line
+        noted = {"fault": fault, "generations": jobs * SHARD, "verdicts": verdicts}
+        for name, value in noted.items():
+            self.scene.note(name, value)
+        assert jobs <= at_most, noted
+        assert verdicts <= JUDGE_IN_FLIGHT * 2 * SHARD, noted
 
     def repeated(self) -> tuple[int, int]:
         """Generate jobs begun, and questions asked of the judge, beyond the first time."""

@@ -110,11 +110,11 @@ class Fleet:
             found += re.findall(r"Begins (\S+)\.", log[marks.get(name, 0) :])
         return found
 
-    def busy_with(self, name: str, stage: str, marks: Mapping[str, int]) -> bool:
-        """Whether a worker is in the middle of a job of a stage that it began since the marks."""
+    def busy_with(self, name: str, stage: str, marks: Mapping[str, int]) -> set[str]:
+        """Jobs of a stage that a worker began since the marks and has not finished."""
         log = self.workers[name].log()[marks.get(name, 0) :]
         began = set(re.findall(rf"Begins (\S*{stage}\S*)\.", log))
-        return bool(began - set(re.findall(r"Finished (\S+) in", log)))
+        return began - set(re.findall(r"Finished (\S+) in", log))
 
     @contextlib.contextmanager
     def tended(self) -> Iterator[Fleet]:

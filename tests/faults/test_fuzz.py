@@ -9,6 +9,7 @@ import base64
 import json
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -31,11 +32,17 @@ from tasks.edge import Edge
 from tasks.envelope import envelope_fault
 from tasks.message import JobMessage
 from tasks.settings import DeliverySettings, Permissions
+from tests.faults.conftest import Note
 from tests.faults.fleet import Fleet, wait_until
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
-N_MESSAGES, N_ENVELOPES, N_TRAIT_FILES = 4000, 3000, 3000
+
+def few_or(n: int) -> pytest.MarkDecorator:
+    """A hundred examples by default, the n of the acceptance with the faults mark."""
+    return pytest.mark.parametrize("n", [100, pytest.param(n, marks=pytest.mark.faults)])
+
+
 QUICK = {"deadline": None, "suppress_health_check": list(HealthCheck), "database": None}
 
 NASTY = st.sampled_from(
@@ -105,11 +112,19 @@ def messages(place: Place) -> st.SearchStrategy[dict[str, object]]:
     return changed | almost | st.dictionaries(st.text(max_size=8), JSON, max_size=6)
 
 
-def test_malformed_messages_are_refused_with_a_reason_and_touch_nothing(place: Place) -> None:
-    good, before, refused = place.message.to_fields(), place.files(), []
+@few_or(4000)
+def test_malformed_messages_are_refused_with_a_reason_and_touch_nothing(
+    place: Place, n: int, note: Note
+) -> None:
+    """Whatever a message says, the worker lives, and no file appears outside the run.
+
+    Fields of a message replaced, added, left out or made up (hypothesis, fixed seed).
+    """
+    good, before = place.message.to_fields(), place.files()
+    seen: Counter[str] = Counter()
 
     @seed(5)
-    @settings(max_examples=N_MESSAGES, **QUICK)
+    @settings(max_examples=n, **QUICK)
     @given(messages(place))
     def fuzz(fields: dict[str, object]) -> None:
         done: list[str] = []
@@ -125,34 +140,44 @@ def test_malformed_messages_are_refused_with_a_reason_and_touch_nothing(place: P
         except Reject as reject:
             assert reject.requeue is False
             assert str(reject.reason).startswith("refused: ")
-            refused.append(reject.reason)
+            seen["refused"] += 1
+            return
+        seen["taken"] += 1
         # what is not refused is a job of this run under its own name
         assert set(done) <= {place.run.store.url}
 
     fuzz()
 
-    assert len(refused) > N_MESSAGES // 2
+    assert seen["refused"] > n // 2
     assert place.files() == before
+    note("seen", f"{seen['refused']} refused with a reason, {seen['taken']} named a job of the run")
 
 
+@few_or(3000)
 def test_malformed_envelopes_are_found_before_celery_opens_them(
-    place: Place, broker_url: str
+    place: Place, broker_url: str, n: int, note: Note
 ) -> None:
-    good = raw_message(place, broker_url)
+    """What lies on a queue is checked before Celery opens it.
+
+    Raw messages with parts of the envelope replaced, and other JSON in their place.
+    """
+    good, seen = raw_message(place, broker_url), Counter[str]()
     assert envelope_fault(good) == ""
 
     @seed(6)
-    @settings(max_examples=N_ENVELOPES, **QUICK)
+    @settings(max_examples=n, **QUICK)
     @given(st.data())
     def fuzz(data: st.DataObject) -> None:
         message = json.loads(json.dumps(good))
         part = data.draw(st.sampled_from([message, message["headers"], message["properties"]]))
         part[data.draw(st.sampled_from(sorted(part)) | st.text(max_size=6))] = data.draw(JSON)
 
-        assert isinstance(envelope_fault(message), str)
+        seen["refused" if envelope_fault(message) else "harmless"] += 1
         assert envelope_fault(data.draw(JSON)) != ""
+        seen["refused"] += 1
 
     fuzz()
+    note("seen", f"{seen['refused']} refused, {seen['harmless']} changed where nothing reads them")
 
 
 def raw_message(place: Place, broker_url: str) -> dict[str, object]:
@@ -168,8 +193,15 @@ DEEP = b"[" * 2000
 TRAIT = json.dumps(load_trait("refusal").to_json()).encode()
 
 
-def test_malformed_trait_files_are_refused_with_a_reason(tmp_path: Path) -> None:
-    path, runs = tmp_path / "humor.json", tmp_path / "runs"
+@few_or(3000)
+def test_malformed_trait_files_are_refused_with_a_reason(
+    tmp_path: Path, n: int, note: Note
+) -> None:
+    """A trait file is used or refused in words.
+
+    Bytes at random, other JSON, parts of a good file replaced, bits flipped, ends cut off.
+    """
+    path, seen = tmp_path / "humor.json", Counter[str]()
     definition = json.loads(TRAIT)
     bodies = (
         st.binary(max_size=200)
@@ -183,7 +215,7 @@ def test_malformed_trait_files_are_refused_with_a_reason(tmp_path: Path) -> None
     )
 
     @seed(7)
-    @settings(max_examples=N_TRAIT_FILES, **QUICK)
+    @settings(max_examples=n, **QUICK)
     @given(bodies)
     def fuzz(body: bytes) -> None:
         path.write_bytes(body)
@@ -191,12 +223,15 @@ def test_malformed_trait_files_are_refused_with_a_reason(tmp_path: Path) -> None
             found = load_trait(str(path))
         except (TraitFileError, UsageError) as error:
             assert str(error)
+            seen["refused"] += 1
             return
+        seen["good"] += 1
         assert found.name == "humor"
 
     fuzz()
 
-    assert set(tmp_path.iterdir()) <= {path, runs}
+    assert set(tmp_path.iterdir()) == {path}
+    note("seen", f"{seen['refused']} refused with a reason, {seen['good']} still good traits")
 
 
 def flipped(where: tuple[int, int]) -> bytes:
@@ -218,9 +253,14 @@ def make_run_named(runs: Path, name: str) -> None:
     run_store(str(runs), name).write("run.json", b"{}")
 
 
+@pytest.mark.faults
 def test_a_real_worker_survives_what_is_thrown_on_its_queue(
-    tmp_path: Path, broker_url: str
+    tmp_path: Path, broker_url: str, note: Note
 ) -> None:
+    """A worker process outlives what anybody may put on its queue.
+
+    Pickles, deep nesting, odd headers, chains and plain noise before one good job.
+    """
     place = Place(tmp_path, broker_url)
     good = raw_message(place, broker_url)
     fleet = Fleet(broker_url, tmp_path / "logs")
@@ -250,6 +290,7 @@ def test_a_real_worker_survives_what_is_thrown_on_its_queue(
             thrown
         )
         assert client.hlen("unacked") == 0
+    note("seen", f"{len(thrown)} messages refused, the job behind them was taken")
 
 
 def garbage(good: dict[str, object]) -> list[bytes]:

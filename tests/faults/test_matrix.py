@@ -29,6 +29,11 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
 GPU = ("gpu", "--device", "cpu", "--pinned", "cpu")
 # Jobs that one GPU worker holds at a time; what one death may cost.
 IN_FLIGHT = 3
+GENERATE, JUDGE, REDUCE = "/generate/", "/judge/", "/reduce"
+STAGES = {"gpu": GENERATE, "judge": JUDGE, "reduce": REDUCE}
+NAMES = {"gpu": "GPU", "judge": "judge", "reduce": "reduce"}
+# How long a job has been under way when the fault hits; a reduce takes less than a second.
+MOMENT_S = {GENERATE: 0.3, JUDGE: 0.1, REDUCE: 0.05}
 # A judge that takes a moment, so that a fault can hit in the middle of a shard.
 JUDGE_DELAY_S = 0.3
 # For a machine that does much else beside.
@@ -60,10 +65,8 @@ def scene(broker: RedisProcess, tmp_path_factory: pytest.TempPathFactory) -> Ite
         scene = Scene(fleet, judge, model, folder / "runs")
         first = scene.run("undisturbed")
         assert first.finish(first.start()) == FINISHED
-        first.check("none", at_most=0)
         scene.undisturbed = first.folder
         yield scene
-        print("\n" + "\n".join(scene.report))  # noqa: T201 - what docs/reliability.md quotes
 
 
 @contextmanager
@@ -79,18 +82,29 @@ def disturbed(scene: Scene, name: str) -> Iterator[tuple[DisturbedRun, subproces
 
 def while_busy(scene: Scene, run: DisturbedRun, stage: str, *names: str) -> str:
     """Wait until one of the workers is in the middle of a job of the stage; returns which."""
+    since: dict[tuple[str, str], float] = {}
     found = ""
 
     def busy() -> bool:
-        nonlocal found
-        found = next((n for n in names if scene.fleet.busy_with(n, stage, run.marks)), "")
-        return bool(found)
+        nonlocal since, found
+        now = time.monotonic()
+        jobs = [(name, j) for name in names for j in scene.fleet.busy_with(name, stage, run.marks)]
+        since = {job: since.get(job, now) for job in jobs}
+        found = next((n for (n, _), t in since.items() if now - t >= MOMENT_S[stage]), "")
+        return bool(found) and (stage != JUDGE or scene.judge.n_waiting > 0)
 
     wait_until(busy, timeout_s=PATIENCE_S, what=f"a worker on {stage}")
     return found
 
 
-STAGES = {"gpu": "/generate/", "judge": "/judge/", "reduce": "/reduce"}
+def test_when_nothing_breaks_nothing_is_done_twice(scene: Scene) -> None:
+    """Nothing is done twice.
+
+    A second run beside the one that all are compared with.
+    """
+    with disturbed(scene, "again") as (run, process):
+        assert run.finish(process) == FINISHED
+    run.check("none", at_most=0)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "terminated"])
@@ -98,6 +112,10 @@ STAGES = {"gpu": "/generate/", "judge": "/judge/", "reduce": "/reduce"}
 def test_a_worker_is_ended_in_the_middle_of_a_job(
     scene: Scene, kind: str, number: signal.Signals
 ) -> None:
+    """Its jobs run elsewhere or again; what it had stored counts.
+
+    A signal to a worker in the middle of such a job; it is started again.
+    """
     names = [name for name in scene.fleet.workers if name.startswith(kind)]
     with disturbed(scene, f"{kind}-{number.name}") as (run, process):
         name = while_busy(scene, run, STAGES[kind], *names)
@@ -105,15 +123,19 @@ def test_a_worker_is_ended_in_the_middle_of_a_job(
         scene.fleet.kill(name, number)
 
         assert run.finish(process) == FINISHED
-    run.check(f"{number.name} of a {kind} worker", at_most=IN_FLIGHT)
+    run.check(f"{number.name} of a {NAMES[kind]} worker", at_most=IN_FLIGHT)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "terminated"])
 def test_the_orchestrator_is_ended_and_the_same_command_continues(
     scene: Scene, number: signal.Signals
 ) -> None:
+    """The fleet goes on; the same command finishes the run.
+
+    A signal to `extract` while workers generate, then the same command.
+    """
     with disturbed(scene, f"orchestrator-{number.name}") as (run, process):
-        while_busy(scene, run, "/generate/", "gpu-0", "gpu-1")
+        while_busy(scene, run, GENERATE, "gpu-0", "gpu-1")
 
         process.send_signal(number)
         process.wait()
@@ -124,32 +146,48 @@ def test_the_orchestrator_is_ended_and_the_same_command_continues(
 
 
 def test_redis_dies_and_comes_back_with_its_data(scene: Scene, broker: RedisProcess) -> None:
+    """Nobody exits; all reconnect and go on.
+
+    SIGKILL of redis-server while workers generate, a second later it is back with its data.
+    """
+    deaths = scene.fleet.deaths
     with disturbed(scene, "redis-persistent") as (run, process):
-        while_busy(scene, run, "/generate/", "gpu-0", "gpu-1")
+        while_busy(scene, run, GENERATE, "gpu-0", "gpu-1")
 
         broker.kill()
         time.sleep(1.0)
         broker.start()
 
         assert run.finish(process) == FINISHED
+    assert scene.fleet.deaths == deaths
     run.check("Redis restarted with its data", at_most=2 * IN_FLIGHT)
 
 
 def test_redis_dies_and_comes_back_empty(scene: Scene, broker: RedisProcess) -> None:
+    """What Redis forgot is found by comparing plan and artifacts.
+
+    The same, and it comes back without any data.
+    """
+    deaths = scene.fleet.deaths
     with disturbed(scene, "redis-empty") as (run, process):
-        while_busy(scene, run, "/generate/", "gpu-0", "gpu-1")
+        while_busy(scene, run, GENERATE, "gpu-0", "gpu-1")
 
         broker.kill()
         broker.persistent = False
         broker.start()
 
         assert run.finish(process) == FINISHED
+    assert scene.fleet.deaths == deaths
     run.check("Redis restarted empty", at_most=2 * IN_FLIGHT)
 
 
 def test_redis_is_flushed(scene: Scene, broker: RedisProcess) -> None:
+    """As above, with every connection still up.
+
+    FLUSHALL while workers generate.
+    """
     with disturbed(scene, "redis-flushed") as (run, process):
-        while_busy(scene, run, "/generate/", "gpu-0", "gpu-1")
+        while_busy(scene, run, GENERATE, "gpu-0", "gpu-1")
 
         with broker.client() as client:
             client.flushall()
@@ -159,6 +197,10 @@ def test_redis_is_flushed(scene: Scene, broker: RedisProcess) -> None:
 
 
 def test_an_artifact_is_truncated_before_it_is_used(scene: Scene) -> None:
+    """It is found, set aside, and its job runs again.
+
+    A hundred bytes are cut off an activations file before the reduce reads it.
+    """
     with disturbed(scene, "truncated") as (run, process):
         pattern = "generate/positive-000.activations-*.safetensors"
         wait_until(lambda: any(run.folder.glob(pattern)), timeout_s=PATIENCE_S, what="an artifact")
@@ -191,6 +233,10 @@ def fill(file: Path) -> None:
 
 
 def test_the_disk_is_full_until_somebody_frees_some(scene: Scene, tmp_path: Path) -> None:
+    """The command ends with 1 and says what to do; the same command continues.
+
+    The run is on a disk of 6 MB that is filled after the first shard, and emptied.
+    """
     with small_disk(tmp_path / "disk") as disk:
         run = scene.run("disk-full", runs=disk)
         process = run.start()
@@ -212,6 +258,10 @@ def test_the_disk_is_full_until_somebody_frees_some(scene: Scene, tmp_path: Path
 
 
 def test_every_message_is_delivered_twice(scene: Scene, broker: RedisProcess) -> None:
+    """The first artifact wins, the second delivery finds it.
+
+    A copy of each message on the GPU queue.
+    """
     with disturbed(scene, "twice") as (run, process), broker.client() as client:
         wait_until(
             lambda: any(client.scan_iter("gpu.*")),
@@ -228,8 +278,12 @@ def test_every_message_is_delivered_twice(scene: Scene, broker: RedisProcess) ->
 
 
 def test_two_orchestrators_drive_one_run(scene: Scene) -> None:
+    """They send nothing twice.
+
+    The same command a second time while the first still runs.
+    """
     with disturbed(scene, "two") as (run, process):
-        while_busy(scene, run, "/generate/", "gpu-0", "gpu-1")
+        while_busy(scene, run, GENERATE, "gpu-0", "gpu-1")
 
         second = run.start()
 
@@ -238,6 +292,10 @@ def test_two_orchestrators_drive_one_run(scene: Scene) -> None:
 
 
 def test_a_clock_is_an_hour_ahead(scene: Scene) -> None:
+    """Leases go by the server's clock; the worker says that its own is wrong.
+
+    A third GPU worker whose clock is an hour ahead takes part.
+    """
     environment = {"ODD_CLOCK_S": "3600"}
     scene.fleet.add("gpu-late", *GPU, module="tests.faults.odd_worker", environment=environment)
     try:
@@ -258,6 +316,10 @@ def test_a_clock_is_an_hour_ahead(scene: Scene) -> None:
 
 
 def test_a_poison_prompt_is_given_up_and_the_rest_is_finished(scene: Scene, tmp_path: Path) -> None:
+    """It is given up after N deaths and named; the others finish; `retry --dead` tries it again.
+
+    A shard kills the only worker three times; afterwards it is harmless and retried.
+    """
     poison, job = tmp_path / "poison", "refusal/generate/negative-001"
     poison.write_text(job)
     ordinary = [n for n in list(scene.fleet.workers) if n.startswith("gpu")]
@@ -288,8 +350,12 @@ def test_a_poison_prompt_is_given_up_and_the_rest_is_finished(scene: Scene, tmp_
 
 
 def test_the_judge_is_away(scene: Scene) -> None:
+    """Judge workers wait and lose no answer.
+
+    The judge answers 503 for two minutes, scaled to 12 s.
+    """
     with disturbed(scene, "judge-away") as (run, process):
-        while_busy(scene, run, "/judge/", "judge-0")
+        while_busy(scene, run, JUDGE, "judge-0")
 
         scene.judge.down = True
         threading.Timer(AWAY_S, lambda: setattr(scene.judge, "down", False)).start()

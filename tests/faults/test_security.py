@@ -14,6 +14,7 @@ from kombu.exceptions import OperationalError
 from orchestrator.errors import BrokerError
 from storage.connection import connect
 from tasks.app import make_app
+from tests.faults.conftest import Note
 from tests.faults.disturbed_run import FINISHED, Scene
 from tests.faults.fleet import Fleet
 from tests.faults.redis_process import RedisProcess
@@ -86,8 +87,12 @@ def test_nobody_comes_in_without_a_user(broker: RedisProcess) -> None:
 
 
 def test_a_full_run_works_as_these_users_over_tls(
-    broker: RedisProcess, certificates: Certificates, tmp_path: Path
+    broker: RedisProcess, certificates: Certificates, tmp_path: Path, note: Note
 ) -> None:
+    """Workers need no admin commands, and TLS changes nothing.
+
+    A full run as the users of deploy/redis/make-acl.sh, over TLS with a verified certificate.
+    """
     model = save_tiny_model(tmp_path / "model", "llama")
     with tls_front(certificates, broker.port) as port, http_judge(by_text) as judge:
         ca = f"ssl_ca_certs={certificates.authority}"
@@ -110,6 +115,7 @@ def test_a_full_run_works_as_these_users_over_tls(
         run.check("ACL users over TLS", at_most=0)
 
     assert deaths == 0
+    note("seen", "nobody was refused or restarted")
 
 
 def test_a_certificate_of_an_unknown_authority_is_refused(

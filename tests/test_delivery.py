@@ -1,0 +1,332 @@
+"""Protects delivery in the small: what a worker refuses, gives up, keeps apart and hands back."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import threading
+import time
+import types
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from celery.exceptions import Reject
+from celery.worker import state as worker_state
+
+from orchestrator.errors import UsageError
+from orchestrator.plan import Job
+from orchestrator.run_spec import JudgeSpec, ModelSpec, RunSpec, TraitRef
+from storage.artifacts import Record, done_jobs, publish
+from storage.broker_state import BrokerState, jobs_on_queues
+from storage.connection import tls_options, without_password
+from storage.dead_letters import dead_letters, revive
+from storage.embedded_redis import embedded_redis
+from storage.run_record import Run, create_run
+from storage.store import open_store
+from storage.trait_files import load_trait
+from tasks.app import QUEUES, make_app
+from tasks.edge import Edge
+from tasks.hand_over import submit
+from tasks.isolation import Isolation
+from tasks.message import JobMessage, MessageError, WireError, read_message
+from tasks.settings import DeliverySettings, Permissions, delivery_settings, permissions
+
+PROBE = Job("probe")
+JUDGE_URL = "http://127.0.0.1:1/v1"
+
+
+@pytest.fixture(scope="module")
+def broker_url() -> Iterator[str]:
+    with embedded_redis() as url:
+        yield url
+
+
+@pytest.fixture
+def client(broker_url: str) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(broker_url) as found:
+        found.flushdb()
+        yield found
+
+
+def make_run(folder: Path, *, trust_remote_code: bool = False, run_id: str = "r1") -> Run:
+    definition = load_trait("refusal")
+    trait = TraitRef(
+        name="refusal", fingerprint=definition.fingerprint(), n_instructions=1, n_questions=1
+    )
+    spec = RunSpec(
+        traits=(trait,),
+        model=ModelSpec(model_id="x", trust_remote_code=trust_remote_code),
+        judge=JudgeSpec(model="x", url=JUDGE_URL),
+    )
+    store = open_store(str(folder))
+    definitions = {"refusal": definition}
+    return create_run(store, spec, run_id=run_id, definitions=definitions, provenance={})
+
+
+def message_of(run: Run, job: str = "probe") -> dict[str, object]:
+    return JobMessage(run.run_id, run.store.url, job).to_fields()
+
+
+def do_it(run: Run, job: Job) -> Record:
+    return publish(run.store, job, files={}, info={"summary": "did it"})
+
+
+def edge_for(broker_url: str, allowed: Permissions | None = None) -> Edge:
+    delivery = DeliverySettings(max_deaths=3)
+    return Edge(make_app(broker_url), broker_url, delivery, allowed or Permissions())
+
+
+def test_a_job_is_done_once_and_then_found_done(
+    tmp_path: Path, broker_url: str, client: redis.Redis
+) -> None:
+    run, edge = make_run(tmp_path / "run"), edge_for(broker_url)
+
+    assert edge.carry(do_it, message_of(run)) == "probe: did it"
+    assert edge.carry(do_it, message_of(run)) == "probe: was done already"
+
+
+def test_what_a_done_job_makes_ready_is_sent_once(
+    tmp_path: Path, broker_url: str, client: redis.Redis
+) -> None:
+    run, edge = make_run(tmp_path / "run"), edge_for(broker_url)
+
+    edge.carry(do_it, message_of(run))
+    edge.carry(do_it, message_of(run))
+
+    sent = [json.loads(m)["headers"]["job"] for m in client.lrange("gpu", 0, -1)]
+    assert sorted(sent) == ["refusal/generate/negative-000", "refusal/generate/positive-000"]
+    assert jobs_on_queues(client, QUEUES, run.run_id) == set(sent)
+    assert jobs_on_queues(client, QUEUES, "another run") == set()
+
+
+def test_the_artifact_of_a_run_that_was_replaced_meanwhile_is_taken_away(
+    tmp_path: Path, broker_url: str, client: redis.Redis
+) -> None:
+    run, edge = make_run(tmp_path / "run"), edge_for(broker_url)
+
+    def too_late(run: Run, job: Job) -> Record:
+        run.store.delete("run.json")
+        make_run(tmp_path / "run", run_id="r2")
+        return do_it(run, job)
+
+    with pytest.raises(Reject, match="has become run r2"):
+        edge.carry(too_late, message_of(run))
+
+    assert done_jobs(run.store, ["refusal"]) == set()
+    assert client.llen("gpu") == 0
+
+
+def test_a_job_that_never_ends_is_given_up_and_can_be_revived(
+    tmp_path: Path, broker_url: str, client: redis.Redis
+) -> None:
+    run, edge = make_run(tmp_path / "run"), edge_for(broker_url)
+    state = BrokerState(client, run.run_id)
+    for _ in range(3):
+        state.begin("probe")  # and its worker died
+
+    said = edge.carry(do_it, message_of(run))
+
+    assert said.startswith("probe: given up")
+    assert [letter.job for letter in dead_letters(run.store)] == ["probe"]
+    assert [(f.job, f.fatal) for f in state.failures()] == [("probe", False)]
+    assert revive(run.store) == ["probe"]
+    assert dead_letters(run.store) == []
+    assert edge.carry(do_it, message_of(run)) == "probe: did it"
+
+
+def test_a_job_handed_back_is_not_counted_as_a_death(
+    tmp_path: Path, broker_url: str, client: redis.Redis
+) -> None:
+    run, edge = make_run(tmp_path / "run"), edge_for(broker_url)
+
+    def leaving(_run: Run, _job: Job) -> Record:
+        raise Reject("the worker leaves", requeue=True)
+
+    for _ in range(5):
+        with pytest.raises(Reject):
+            edge.carry(leaving, message_of(run))
+
+    assert BrokerState(client, run.run_id).n_begun("probe") == 0
+
+
+def test_a_job_that_lost_the_broker_is_not_counted_as_a_death(
+    tmp_path: Path, broker_url: str, client: redis.Redis
+) -> None:
+    run, edge = make_run(tmp_path / "run"), edge_for(broker_url)
+
+    def cut_off(_run: Run, _job: Job) -> Record:
+        raise redis.ConnectionError("Connection closed by server.")
+
+    for _ in range(2):
+        with pytest.raises(Reject):
+            edge.carry(cut_off, message_of(run))
+    n_before_the_third = BrokerState(client, run.run_id).n_begun("probe")
+
+    assert n_before_the_third == 1  # the last one is told with the next job
+    assert edge.carry(do_it, message_of(run)) == "probe: did it"
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_a_models_own_code_runs_only_where_the_worker_was_told_so(
+    tmp_path: Path, broker_url: str, client: redis.Redis, allowed: bool
+) -> None:
+    run = make_run(tmp_path / "run", trust_remote_code=True)
+    edge = edge_for(broker_url, Permissions(allow_remote_code=allowed))
+
+    if allowed:
+        assert edge.carry(do_it, message_of(run)) == "probe: did it"
+    else:
+        with pytest.raises(Reject, match="ORCHESTRATE_ALLOW_REMOTE_CODE"):
+            edge.carry(do_it, message_of(run))
+
+
+def test_a_run_elsewhere_is_refused_by_a_worker_that_opens_one_folder(
+    tmp_path: Path, broker_url: str, client: redis.Redis
+) -> None:
+    run = make_run(tmp_path / "theirs" / "run")
+    edge = edge_for(broker_url, Permissions(only_runs_below=str(tmp_path / "ours")))
+
+    with pytest.raises(Reject, match="ORCHESTRATE_ONLY_RUNS_BELOW"):
+        edge.carry(do_it, message_of(run))
+
+
+def test_a_judges_key_goes_only_where_the_worker_was_told_it_may(
+    tmp_path: Path, broker_url: str, client: redis.Redis
+) -> None:
+    run = make_run(tmp_path / "run")
+    theirs, ours = (Permissions(only_judges_at=(url,)) for url in ("https://x/v1", JUDGE_URL))
+
+    with pytest.raises(Reject, match="ORCHESTRATE_ONLY_JUDGES_AT"):
+        edge_for(broker_url, theirs).carry(do_it, message_of(run))
+    assert edge_for(broker_url, ours).carry(do_it, message_of(run)) == "probe: did it"
+
+
+def test_a_message_of_another_version_fails_its_run_once_and_is_not_sent_again(
+    tmp_path: Path, broker_url: str, client: redis.Redis
+) -> None:
+    run, edge = make_run(tmp_path / "run"), edge_for(broker_url)
+    state = BrokerState(client, run.run_id)
+    submit(edge.app, state, run, jobs=[PROBE])
+
+    with pytest.raises(Reject) as refusal:
+        edge.carry(do_it, {**message_of(run), "wire": 2})
+
+    assert refusal.value.requeue is False
+    assert [(f.error, f.fatal) for f in state.failures()] == [(WireError.__name__, True)]
+    assert state.outstanding() == set()
+
+
+def test_closing_what_is_left_of_a_lost_connection_is_no_fault_of_the_program(
+    broker_url: str, client: redis.Redis
+) -> None:
+    app = make_app(broker_url)
+    app.send_task("gpu.generate", kwargs={})
+    connection = app.connection()
+    channel = connection.default_channel
+    taken = channel.basic_get("gpu")
+    connection.transport.client = None  # what is left when the broker goes while it is closed
+
+    # another error than a connection's would end the worker
+    with pytest.raises(connection.connection_errors):
+        channel.close()
+    with pytest.raises(connection.connection_errors):
+        taken.ack()
+
+
+def test_a_lost_connection_gives_back_what_nobody_runs_and_nothing_else(
+    broker_url: str, client: redis.Redis
+) -> None:
+    app = make_app(broker_url)
+    for name in ("runs here", "waits here"):
+        app.send_task("gpu.generate", kwargs={"job": name})
+    with app.connection() as connection, connection.channel() as channel:
+        taken = [channel.basic_get("gpu") for _ in range(2)]
+        running = types.SimpleNamespace(id="1", message=taken[0])
+        worker_state.requests["1"] = running
+
+        channel.qos.restore_unacked_once()
+        worker_state.requests.clear()
+
+        assert client.llen("gpu") == 1
+        assert [t.decode() for t in client.hkeys("unacked")] == [taken[0].delivery_tag]
+
+
+def test_while_the_broker_is_away_the_job_goes_back() -> None:
+    edge = edge_for("redis://127.0.0.1:1/0")
+
+    with pytest.raises(Reject) as handed_back:
+        edge.carry(do_it, JobMessage("r1", "/nowhere", "probe").to_fields())
+
+    assert handed_back.value.requeue is True
+
+
+def test_a_message_survives_being_sent() -> None:
+    message = JobMessage("r1", "s3://bucket/runs/one", "refusal/generate/positive-003")
+
+    assert read_message(json.loads(json.dumps(message.to_fields()))) == message
+
+
+@pytest.mark.parametrize(
+    "change", [{"run_id": "a:b"}, {"wire": True}, {"job": ""}, {"run": None}, {"more": 1}]
+)
+def test_a_message_that_is_none_of_ours_is_refused(change: dict[str, object]) -> None:
+    with pytest.raises(MessageError):
+        read_message({**JobMessage("r1", "/runs/one", "probe").to_fields(), **change})
+
+
+def test_a_suspect_runs_alone() -> None:
+    rooms, inside, seen = Isolation(), set[str](), list[set[str]]()
+
+    def work(name: str, alone: bool) -> None:
+        with rooms.alone() if alone else rooms.shared():
+            inside.add(name)
+            time.sleep(0.02)
+            if alone:
+                seen.append(set(inside))
+            inside.discard(name)
+
+    names = [(f"{k}", k % 3 == 0) for k in range(12)]
+    threads = [threading.Thread(target=work, args=one) for one in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=10)
+
+    assert [len(company) for company in seen] == [1, 1, 1, 1]
+
+
+def test_settings_come_from_the_environment_and_are_checked() -> None:
+    found = delivery_settings(
+        {"ORCHESTRATE_VISIBILITY_TIMEOUT": "2.5", "ORCHESTRATE_MAX_DEATHS": "7"}
+    )
+
+    assert found == DeliverySettings(2.5, 7)
+    assert delivery_settings({}) == DeliverySettings(30.0, 5)
+    assert permissions({}) == Permissions(None, (), False)
+    assert permissions({"ORCHESTRATE_ONLY_JUDGES_AT": "https://a, https://b"}).only_judges_at == (
+        "https://a",
+        "https://b",
+    )
+    for wrong in ("0", "-1", "soon", "inf", "nan"):
+        with pytest.raises(UsageError, match="VISIBILITY_TIMEOUT"):
+            delivery_settings({"ORCHESTRATE_VISIBILITY_TIMEOUT": wrong})
+
+
+def test_tls_to_the_broker_is_verified_unless_the_url_says_otherwise() -> None:
+    assert tls_options("redis://x") is None
+    assert tls_options("rediss://x") == {"ssl_cert_reqs": ssl.CERT_REQUIRED}
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("redis://:secret@host:6379/0", "redis://host:6379/0"),
+        ("--broker-url=rediss://me:se@cret@host/0", "--broker-url=rediss://host/0"),
+        ("--traits", "--traits"),
+        ("me@home", "me@home"),
+    ],
+)
+def test_a_url_is_shown_without_its_password(text: str, shown: str) -> None:
+    assert without_password(text) == shown

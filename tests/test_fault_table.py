@@ -1,0 +1,56 @@
+"""Protects docs/reliability.md: its tables come from the cases' own output and nowhere else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.faults.table import main
+
+RESULTS = """<testsuites><testsuite>
+<testcase name="a"><properties>
+  <property name="promise" value="It goes on."/><property name="does" value="Kills | waits."/>
+  <property name="fault" value="SIGKILL"/>
+  <property name="generations" value="6"/><property name="verdicts" value="0"/>
+</properties></testcase>
+<testcase name="b"><properties>
+  <property name="promise" value="It is found."/><property name="does" value="Flips."/>
+  <property name="seen" value="100 of 100"/>
+</properties><skipped/></testcase>
+<testcase name="c"/>
+</testsuite></testsuites>"""
+
+PAGE = """before
+<!-- matrix: written by tests/faults/table.py -->
+old
+<!-- end of matrix -->
+between
+<!-- others: written by tests/faults/table.py -->
+<!-- end of others -->
+after
+"""
+
+
+def test_each_case_has_its_row_in_its_table_and_the_rest_of_the_page_stays(tmp_path: Path) -> None:
+    results, page = tmp_path / "faults.xml", tmp_path / "page.md"
+    results.write_text(RESULTS)
+    page.write_text(PAGE)
+
+    main(str(results), str(page))
+
+    lines = page.read_text().splitlines()
+    row = "| SIGKILL | It goes on. | Kills / waits. | passed | 6 generations, 0 verdicts |"
+    assert (lines[0], lines[4], lines[6]) == ("before", row, "between")
+    assert "| It is found. | Flips. | skipped | 100 of 100 |" in lines
+    assert lines[-1] == "after"
+    assert "old" not in lines
+
+
+def test_a_page_without_the_marks_is_refused(tmp_path: Path) -> None:
+    results, page = tmp_path / "faults.xml", tmp_path / "page.md"
+    results.write_text(RESULTS)
+    page.write_text("nothing here")
+
+    with pytest.raises(ValueError, match="no marks"):
+        main(str(results), str(page))
