@@ -31,7 +31,7 @@ from storage.fleet import forget_run, put_run, queue_of
 from storage.run_record import Run
 from storage.seal import broken
 from storage.spending import read_meter
-from tasks.app import QUEUES, TASK_NAMES
+from tasks.app import TASK_NAMES
 from tasks.hand_over import submit
 from tasks.settings import delivery_settings
 
