@@ -21,6 +21,7 @@ from orchestrator.errors import (
     OrchestrateError,
     StoreError,
 )
+from orchestrator.fleet import QUEUES
 from orchestrator.readiness import is_finished, ready_jobs
 from storage.artifacts import done_jobs, set_aside
 from storage.broker_state import BrokerState, Failure, jobs_on_queues
@@ -30,7 +31,7 @@ from storage.fleet import forget_run, put_run, queue_of
 from storage.run_record import Run
 from storage.seal import broken
 from storage.spending import read_meter
-from tasks.app import QUEUES
+from tasks.app import TASK_NAMES
 from tasks.hand_over import submit
 from tasks.settings import delivery_settings
 
@@ -159,6 +160,13 @@ class Driver:
                 set_aside(self.run.store, plan.reduce_job(trait.name))
             if found or plan.reduce_job(trait.name).key not in done:
                 set_aside(self.run.store, plan.verify_job(trait.name))
+
+    def queues_to_come(self) -> list[str]:
+        """The queues of what is still to be done: a rejudging, say, needs no GPU worker."""
+        done = self._done_jobs()
+        stages = {job.stage for job in self.run.plan.jobs() if job.key not in done}
+        wanted = {TASK_NAMES[stage].partition(".")[0] for stage in stages}
+        return [name for name in QUEUES if name in wanted]
 
     def _done_jobs(self) -> set[str]:
         return done_jobs(

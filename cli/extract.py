@@ -154,7 +154,8 @@ def _fleet(run: Run, broker_url: str | None) -> Iterator[tuple[str, Callable[[],
 
 
 def _require_workers(driver: Driver, wait_s: float) -> None:
-    missing = driver.patiently(lambda: missing_workers(driver.app, wait_s=wait_s))
+    needed = driver.queues_to_come()
+    missing = driver.patiently(lambda: missing_workers(driver.app, needed, wait_s=wait_s))
     if missing:
         raise BrokerError(
             f"no worker listens on {', '.join(missing)} after {wait_s:.0f} s: start one with "

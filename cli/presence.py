@@ -6,16 +6,16 @@ Knows nothing of runs.
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 
 from celery import Celery
 from kombu.exceptions import OperationalError
 
 from orchestrator.errors import BrokerError
-from tasks.app import QUEUES
 
 
-def missing_workers(app: Celery, *, wait_s: float) -> list[str]:
-    """Queues that no worker listens on, after waiting for one up to wait_s seconds.
+def missing_workers(app: Celery, needed: Collection[str], *, wait_s: float) -> list[str]:
+    """Which of the needed queues no worker listens on, after waiting up to wait_s seconds.
 
     Raises BrokerError when the broker goes away meanwhile.
     """
@@ -28,6 +28,6 @@ def missing_workers(app: Celery, *, wait_s: float) -> list[str]:
                 f"the broker did not take a question to its workers: {error}"
             ) from error
         listening = {queue["name"] for queues in answered.values() for queue in queues}
-        missing: list[str] = [name for name in QUEUES if name not in listening]
+        missing: list[str] = [name for name in needed if name not in listening]
         if not missing or time.monotonic() >= deadline:
             return missing
