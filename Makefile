@@ -4,7 +4,7 @@ BIN := .venv/bin
 RUNS ?= runs
 
 # make test-slow adds the load and fault tests.
-.PHONY: demo test test-slow test-faults check format clean
+.PHONY: demo test test-slow test-faults check format docs clean
 
 .venv/installed: requirements.txt constraints.txt pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -30,7 +30,7 @@ test-slow: .venv/installed-test  ## what takes minutes: load, faults with real p
 
 test-faults: .venv/installed-test  ## break real processes on purpose; writes the tables of docs/reliability.md
 	$(BIN)/python -m pytest -m faults tests --junitxml=build/faults.xml; ended=$$?; \
-	$(BIN)/python -m tests.faults.table build/faults.xml docs/reliability.md; exit $$ended
+	$(BIN)/python -m tests.faults.table docs/reliability.md build/faults.xml; exit $$ended
 
 check: .venv/installed-test  ## lint and types alone
 	$(BIN)/python -m ruff check .
@@ -41,5 +41,9 @@ format: .venv/installed-test
 	$(BIN)/python -m ruff check --fix .
 	$(BIN)/python -m ruff format .
 
+docs: .venv/installed  ## the documents as a site: site/index.html
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	$(BIN)/python -m mkdocs build --strict --quiet
+
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf .venv build site *.egg-info

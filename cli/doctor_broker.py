@@ -5,19 +5,20 @@ Knows nothing of what jobs hold.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 from cli.doctor_finding import Finding, State
+from orchestrator.fleet import QUEUES
 from orchestrator.run_spec import WIRE_VERSION
 from storage.broker_facts import BrokerFacts, broker_facts
-from storage.broker_state import queue_lengths
 from storage.connection import connect, without_password
+from storage.fleet import read_runs
+from storage.queues import read_queues
 from tasks.about import versions
-from tasks.app import QUEUES
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1", None)
 # The oldest server that the tests run on.
@@ -57,15 +58,17 @@ def broker_findings(url: str) -> Iterator[Finding]:
 def queue_findings(url: str, fleet: Fleet) -> Iterator[Finding]:
     """What waits, and who listens."""
     with connect(url) as client:
-        lengths = queue_lengths(client, QUEUES)
+        lengths = Counter[str]()
+        for one in read_queues(client, read_runs(client), QUEUES):
+            lengths[one.kind] += one.waiting
     listeners: dict[str, int] = dict.fromkeys(QUEUES, 0)
     for answer in fleet.workers.values():
         # the queues of single runs come and go
         for queue in set(answer.get("queues", ())) & set(QUEUES):
             listeners[queue] += 1
     for queue, n in listeners.items():
-        waiting = f", {lengths[queue]} jobs wait" if queue in lengths else ""
-        found = f"{n} worker{'' if n == 1 else 's'} listen{'s' if n == 1 else ''}{waiting}"
+        listen = f"{n} worker{'' if n == 1 else 's'} listen{'s' if n == 1 else ''}"
+        found = f"{listen}, {lengths[queue]} jobs wait"
         advice = "" if n else f"start one: orchestrate worker {queue}"
         yield Finding(f"queue {queue}", "ok" if n else "warn", found, advice)
 

@@ -18,13 +18,12 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from orchestrator.fleet import RunCard, WorkerCard
+from orchestrator.fleet import QUEUES, RunCard, WorkerCard
 from storage.connection import BROKER_AWAY, Client, connect
 from storage.fleet import read_runs, read_workers
 from storage.queues import QueueFacts, read_queues
 from storage.run_counts import CALL_BOUNDS_S, JOB_BOUNDS_S, read_calls, read_counts
 from storage.spending import read_meter
-from tasks.app import QUEUES
 
 # A few scrapes: the last job of a run may be counted just before its card goes.
 REMEMBER_S = 300.0

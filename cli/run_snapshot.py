@@ -12,6 +12,7 @@ from cli.counts import StageCount, TraitCount, stages_of, total, trait_counts
 from cli.fleet_table import fleet_rows
 from cli.judge_meter import judge_snapshot
 from orchestrator.errors import OrchestrateError
+from orchestrator.fleet import QUEUES
 from storage.artifacts import done_jobs
 from storage.broker_state import BrokerState
 from storage.connection import Client, connect
@@ -22,7 +23,6 @@ from storage.run_counts import read_counts, read_rates
 from storage.run_record import Run
 from storage.schedule import read_schedule
 from storage.trait_results import read_metrics
-from tasks.app import QUEUES
 
 LAST_ERRORS = 5
 

@@ -6,8 +6,13 @@ Cards are what workers and commands read of each other. Knows nothing of where c
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from orchestrator.run_spec import ModelSpec
+
+WorkerKind = Literal["gpu", "judge", "reduce"]
+QUEUES: tuple[WorkerKind, ...] = ("gpu", "judge", "reduce")
+"""The kinds of workers, and the queue that every worker of a kind listens to."""
 
 LOWEST, HIGHEST = -100, 100
 

@@ -143,16 +143,6 @@ def broker_state(url: str, run_id: str) -> BrokerState:
     return BrokerState(connect(url), run_id)
 
 
-def queue_lengths(client: redis.Redis, queues: Iterable[str]) -> dict[str, int]:
-    """Messages waiting in each queue, those delivered but not acknowledged left out."""
-    return {queue: int(client.llen(queue)) for queue in queues}  # type: ignore[arg-type]
-
-
-def n_unacknowledged(client: redis.Redis) -> int:
-    """Messages that a worker holds."""
-    return int(client.hlen("unacked"))  # type: ignore[arg-type]
-
-
 def jobs_on_queues(client: redis.Redis, queues: Iterable[str], run_id: str) -> set[str]:
     """Jobs of a run that a message exists for, waiting or held by a worker."""
     waiting = [raw for queue in queues for raw in client.lrange(queue, 0, -1)]  # type: ignore[union-attr]

@@ -21,6 +21,8 @@ RUNS = "orchestrate:runs"
 WORKERS = "orchestrate:workers"
 # A worker writes its card every two seconds; one that is silent this long is gone.
 SILENT_AFTER_S = 15.0
+# What another version wrote, or somebody who is none of us: as good as no card.
+_UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 # As long as a run's other keys stay (storage/broker_state.py).
 FORGET_RUN_AFTER_S = 14 * 24 * 3600
 
@@ -56,7 +58,7 @@ def put_run(client: redis.Redis, run: Run) -> None:
 def read_run(client: redis.Redis, run_id: str) -> RunCard | None:
     """The card of a run, None when the broker has none."""
     body = client.hget(RUNS, run_id)
-    return None if body is None else RunCard(**json.loads(cast(bytes, body)))
+    return None if body is None else _run_card(cast(bytes, body))
 
 
 def has_run(client: redis.Redis, run_id: str) -> bool:
@@ -72,7 +74,8 @@ def forget_run(client: redis.Redis, run_id: str) -> None:
 def read_runs(client: redis.Redis) -> list[RunCard]:
     """The cards of all runs, oldest first; those of two weeks ago go."""
     found = cast(Mapping[bytes, bytes], client.hgetall(RUNS))
-    cards = sorted((RunCard(**json.loads(body)) for body in found.values()), key=lambda c: c.since)
+    readable = (card for body in found.values() if (card := _run_card(body)) is not None)
+    cards = sorted(readable, key=lambda card: card.since)
     if cards and cards[0].since < server_time(client) - FORGET_RUN_AFTER_S:
         forget_run(client, cards[0].run_id)
     return cards
@@ -109,14 +112,24 @@ def read_workers(client: redis.Redis) -> list[WorkerCard]:
     now, alive, silent = server_time(client), [], []
     found = cast(Mapping[bytes, bytes], client.hgetall(WORKERS))
     for name, text in found.items():
-        body = json.loads(text)
-        if now - body.pop("at") > SILENT_AFTER_S:
+        try:
+            body = json.loads(text)
+            if now - body.pop("at") > SILENT_AFTER_S:
+                silent.append(name)
+            else:
+                alive.append(worker_card(body))
+        except _UNREADABLE:
             silent.append(name)
-        else:
-            alive.append(worker_card(body))
     if silent:
         client.hdel(WORKERS, *silent)
     return sorted(alive, key=lambda card: card.name)
+
+
+def _run_card(body: bytes) -> RunCard | None:
+    try:
+        return RunCard(**json.loads(body))
+    except _UNREADABLE:
+        return None
 
 
 def worker_card(body: Mapping[str, Any]) -> WorkerCard:

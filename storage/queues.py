@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import redis
 
 from orchestrator.fleet import RunCard
 from storage.connection import server_time
 from storage.fleet import queue_of
+
+# Anybody who reaches the broker may have written a message; it is refused where it is taken.
+_UNREADABLE = (ValueError, TypeError, KeyError, IndexError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -48,10 +52,16 @@ def read_queues(
 def _held(client: redis.Redis) -> Counter[str]:
     """Queue -> messages delivered to workers and not acknowledged."""
     bodies = cast(Sequence[bytes], client.hvals("unacked"))
-    # each lies there with its exchange and its routing key, which is the queue's name
-    return Counter(str(json.loads(body)[2]) for body in bodies)
+    found: Counter[str] = Counter()
+    for body in bodies:
+        # each lies there with its exchange and its routing key, which is the queue's name
+        with contextlib.suppress(*_UNREADABLE):
+            found[str(json.loads(body)[2])] += 1
+    return found
 
 
 def _sent_at(message: bytes, now: float) -> float:
-    headers: dict[str, Any] = json.loads(message).get("headers") or {}
-    return float(headers.get("sent_at") or now)
+    try:
+        return float(json.loads(message)["headers"]["sent_at"])
+    except _UNREADABLE:
+        return now

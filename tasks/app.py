@@ -7,18 +7,15 @@ job of any length is delivered once.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from celery import Celery
 from kombu import Queue
 
+from orchestrator.fleet import QUEUES
 from storage.connection import tls_options
 from tasks.settings import delivery_settings
 from tasks.transport import use_leased_transport
-
-WorkerKind = Literal["gpu", "judge", "reduce"]
-QUEUES: tuple[WorkerKind, ...] = ("gpu", "judge", "reduce")
-"""Every worker listens to the queue of its kind; jobs lie on queues of their run (run_queue)."""
 
 TASK_NAMES = {
     "probe": "judge.probe",

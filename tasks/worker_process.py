@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from celery import Celery
 from celery.signals import worker_shutting_down
 
+from orchestrator.fleet import WorkerKind
 from storage.connection import connect
 from tasks import about, drain
-from tasks.app import TASK_NAMES, WorkerKind, make_app
+from tasks.app import TASK_NAMES, make_app
 from tasks.edge import Edge, Stage
 from tasks.fleet_step import FleetStep, Member
 from tasks.job_logging import ToBroker, set_up

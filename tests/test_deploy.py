@@ -15,8 +15,8 @@ import pytest
 
 from cli.doctor_broker import broker_findings
 from orchestrator.errors import BrokerError
+from orchestrator.fleet import QUEUES
 from storage.embedded_redis import embedded_redis, find_redis_server
-from tasks.app import QUEUES
 from tests.command_lines import parse
 from tests.deploy_files import (
     DEPLOY,

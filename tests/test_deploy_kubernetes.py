@@ -9,8 +9,8 @@ import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 
 from cli.fleet_metrics import FleetCollector
+from orchestrator.fleet import QUEUES
 from storage.embedded_redis import embedded_redis
-from tasks.app import QUEUES
 from tests.deploy_files import (
     DEPLOY,
     MANIFESTS,

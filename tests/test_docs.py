@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -71,3 +73,19 @@ orchestrate extract ...
 def test_a_command_with_a_mistake_is_refused(command: str) -> None:
     with pytest.raises(click.UsageError):
         parse(command)
+
+
+def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
+    pytest.importorskip("mkdocs", reason='pip install ".[docs]"')
+
+    built = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-d", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+
+    assert (built.returncode, built.stderr) == (0, "")
+    # the site needs no other server: it opens from a folder
+    text = (tmp_path / "index.html").read_text()
+    assert re.findall(r'<(?:script|link)[^>]+(?:src|href)="https?://', text) == []

@@ -23,6 +23,7 @@ from storage.embedded_redis import embedded_redis
 from tasks.about import versions
 from tests.doctor_lines import doctor, states
 from tests.fleet import workers
+from tests.simulated_runs import driver, make_run
 
 
 @pytest.fixture(scope="module")
@@ -156,11 +157,11 @@ def test_workers_that_see_another_folder_are_named() -> None:
     assert "a@x" not in found.found
 
 
-def test_waiting_jobs_and_listeners_are_counted(broker: str) -> None:
-    with connect(broker) as client:
-        client.rpush("judge", "a", "b")
-        found = {f.check: f for f in queue_findings(broker, Fleet({"a@x": worker()}))}
-        client.delete("judge")
+def test_waiting_jobs_and_listeners_are_counted(broker: str, tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        driver(broker, make_run(tmp_path / name, traits=1, shards=1)).start()
+
+    found = {f.check: f for f in queue_findings(broker, Fleet({"a@x": worker()}))}
 
     assert found["queue gpu"].found == "1 worker listens, 0 jobs wait"
     assert found["queue judge"].found == "0 workers listen, 2 jobs wait"

@@ -189,3 +189,20 @@ def test_counts_of_two_jobs_fall_into_the_buckets_of_their_durations(broker: str
 @pytest.mark.parametrize(("seconds", "shown"), [(12.4, "12 s"), (130, "2:10"), (4000, "1:06:40")])
 def test_a_duration_is_short_to_read(seconds: float, shown: str) -> None:
     assert duration(seconds) == shown
+
+
+def test_what_cannot_be_read_on_the_broker_hides_nothing_else(broker: str, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "readable", traits=1, shards=1)
+    driver(broker, run).start()
+    with connect(broker) as client:
+        client.hset("orchestrate:runs", "other-version", '{"color": "red"}')
+        client.hset("orchestrate:workers", "stranger", "[")
+        client.rpush("judge.readable", b"\xff")
+        client.hset("unacked", "tag", "{}")
+
+        snapshot = run_snapshot(run, broker)
+
+        for key in ("orchestrate:runs", "orchestrate:workers", "unacked", "judge.readable"):
+            client.delete(key)
+    assert snapshot["on_broker"]
+    assert snapshot["queues"]["judge"] == 2
