@@ -30,7 +30,7 @@ test-slow: .venv/installed-test  ## what takes minutes: load, faults with real p
 
 test-faults: .venv/installed-test  ## break real processes on purpose; writes the tables of docs/reliability.md
 	$(BIN)/python -m pytest -m faults tests --junitxml=build/faults.xml; ended=$$?; \
-	$(BIN)/python -m tests.faults.table build/faults.xml docs/reliability.md; exit $$ended
+	$(BIN)/python -m tests.faults.table docs/reliability.md build/faults.xml; exit $$ended
 
 check: .venv/installed-test  ## lint and types alone
 	$(BIN)/python -m ruff check .

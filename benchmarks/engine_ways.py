@@ -19,6 +19,7 @@ from storage.store import LocalStore
 from workers.engine import Generation, GenerationRequest
 from workers.engine_thread import EngineThread
 from workers.model import LoadedModel
+from workers.resident import jobs_in_flight
 from workers.teacher_forced import teacher_forced
 
 # The batch of the published pipelines.
@@ -26,7 +27,7 @@ PEERS_BATCH = 20
 STOP, PAD = 2, 0
 SHARD = 100
 # As a worker has them: the engine refills from the next job while the first ends.
-JOBS_IN_FLIGHT = 3
+JOBS_IN_FLIGHT = jobs_in_flight("cpu")
 
 
 @dataclass(frozen=True)

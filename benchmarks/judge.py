@@ -46,7 +46,7 @@ def table(given: argparse.Namespace) -> None:
     from storage.embedded_redis import embedded_redis
 
     server = subprocess.Popen(
-        [sys.executable, "-m", "tests.lean_judge", str(LATENCY_S)],
+        [sys.executable, str(Path(__file__).with_name("judge_endpoint.py")), str(LATENCY_S)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from celery import Celery
-from kombu.exceptions import OperationalError
 
 from orchestrator.errors import (
     BrokerError,
@@ -32,6 +31,7 @@ from storage.fleet import forget_run, put_run, queue_of
 from storage.run_record import Run
 from storage.seal import broken
 from storage.spending import read_meter
+from tasks.app import TASK_NAMES
 from tasks.hand_over import submit
 from tasks.settings import delivery_settings
 
@@ -41,8 +41,7 @@ T = TypeVar("T")
 POLL_S = 0.5
 # A judge's call that hangs is given up after a minute.
 CALLS_END_WITHIN_S = 65.0
-# Between a claim and its message, and between two lists of the broker, a job is on none of them.
-SETTLE_S = 1.0
+BROKER_PAUSE_S = 1.0
 
 
 class View(Protocol):
@@ -67,7 +66,10 @@ class Driver:
     reconcile_every_s: float = field(
         default_factory=lambda: delivery_settings().visibility_timeout_s / 3
     )
-    _missing: set[str] = field(default_factory=set)
+    # a message that a busy worker has read and not noted yet is on no list for a while
+    lost_after_s: float = field(default_factory=lambda: delivery_settings().visibility_timeout_s)
+    # job -> since when it has been on no list
+    _missing: dict[str, float] = field(default_factory=dict)
 
     def start(self) -> None:
         """Clear what earlier attempts left and send every ready job.
@@ -81,10 +83,6 @@ class Driver:
         self._set_broken_results_aside()
         # artifacts that were taken away since are not done any more
         self.state.mark_undone(self.state.done() - self._done_jobs())
-        self._release_lost()
-        if self._missing:
-            time.sleep(SETTLE_S)
-            self._release_lost()
         self.reconcile()
 
     def reconcile(self) -> set[str]:
@@ -139,7 +137,8 @@ class Driver:
                 "run the same command again, what is done is kept"
             ) from error
         log.warning("The broker is away (%s); waiting for it.", error)
-        time.sleep(SETTLE_S)
+        self._missing = {}
+        time.sleep(BROKER_PAUSE_S)
 
     def _look(self, view: View) -> list[Failure] | None:
         """Show where the run stands; its failures once it has ended, None before."""
@@ -162,6 +161,13 @@ class Driver:
             if found or plan.reduce_job(trait.name).key not in done:
                 set_aside(self.run.store, plan.verify_job(trait.name))
 
+    def queues_to_come(self) -> list[str]:
+        """The queues of what is still to be done: a rejudging, say, needs no GPU worker."""
+        done = self._done_jobs()
+        stages = {job.stage for job in self.run.plan.jobs() if job.key not in done}
+        wanted = {TASK_NAMES[stage].partition(".")[0] for stage in stages}
+        return [name for name in QUEUES if name in wanted]
+
     def _done_jobs(self) -> set[str]:
         return done_jobs(
             self.run.store,
@@ -170,12 +176,13 @@ class Driver:
         )
 
     def _release_lost(self) -> None:
-        """Take back claims on jobs that were on no queue at two looks: the broker lost them."""
+        """Take back claims on jobs that have been on no list for long: the broker lost them."""
         with connect(self.broker_url) as client:
             queues = [queue_of(kind, self.run.run_id) for kind in QUEUES]
             out = jobs_on_queues(client, queues, self.run.run_id)
-        missing = self.state.outstanding() - out
-        lost, self._missing = missing & self._missing, missing
+        missing, now = self.state.outstanding() - out, time.monotonic()
+        self._missing = {job: self._missing.get(job, now) for job in missing}
+        lost = {job for job, since in self._missing.items() if now - since >= self.lost_after_s}
         if lost:
             log.warning("The broker lost %d messages; they are sent again.", len(lost))
             self.state.release(lost)
@@ -203,22 +210,3 @@ _ERRORS: dict[str, type[OrchestrateError]] = {
     error.__name__: error
     for error in (ModelError, JudgeError, BudgetError, StoreError, BrokerError)
 }
-
-
-def missing_workers(app: Celery, *, wait_s: float) -> list[str]:
-    """Queues that no worker listens on, after waiting for one up to wait_s seconds.
-
-    Raises BrokerError when the broker goes away meanwhile.
-    """
-    deadline = time.monotonic() + wait_s
-    while True:
-        try:
-            answered = app.control.inspect(timeout=2.0).active_queues() or {}
-        except OperationalError as error:
-            raise BrokerError(
-                f"the broker did not take a question to its workers: {error}"
-            ) from error
-        listening = {queue["name"] for queues in answered.values() for queue in queues}
-        missing: list[str] = [name for name in QUEUES if name not in listening]
-        if not missing or time.monotonic() >= deadline:
-            return missing

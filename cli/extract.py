@@ -13,12 +13,13 @@ from typing import Any
 import click
 from rich.console import Console
 
-from cli.drive import Driver, missing_workers
+from cli.drive import Driver
 from cli.judge_meter import open_meter, spent_text
 from cli.judge_terms import resolve_terms, terms_options, terms_options_from
 from cli.local_fleet import local_fleet
 from cli.pause import priority_option, unpause
 from cli.plan import plan_table, show_plan
+from cli.presence import missing_workers
 from cli.progress import Progress
 from cli.report import write_report
 from cli.run_options import describe, options_from, record_run, run_options, run_store
@@ -153,7 +154,8 @@ def _fleet(run: Run, broker_url: str | None) -> Iterator[tuple[str, Callable[[],
 
 
 def _require_workers(driver: Driver, wait_s: float) -> None:
-    missing = driver.patiently(lambda: missing_workers(driver.app, wait_s=wait_s))
+    needed = driver.queues_to_come()
+    missing = driver.patiently(lambda: missing_workers(driver.app, needed, wait_s=wait_s))
     if missing:
         raise BrokerError(
             f"no worker listens on {', '.join(missing)} after {wait_s:.0f} s: start one with "

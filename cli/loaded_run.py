@@ -65,7 +65,7 @@ def load_run(options: UseOptions, *, false_alarm: float, with_baseline: bool = T
 
     neutral = run_baseline(run, vectors, own_engine) if with_baseline else None
     scale = scale_of(vectors, neutral, false_alarm=false_alarm)
-    if options.model is None:
+    if options.model in (None, run.spec.model.model_id):
         engine = own_engine()
     else:
         own_engine.cache_clear()  # the run's own model leaves before another comes

@@ -61,7 +61,7 @@ def monitor(**values: Any) -> None:
     with contextlib.ExitStack() as stack:
         sinks = [open_sink(path) for path in values["outputs"]]
         if values["view"]:
-            sinks.append(EventFile(stack.enter_context(_served())))
+            sinks.append(EventFile(stack.enter_context(_served(err=values["as_json"]))))
         has_baseline = not values["no_baseline"]
         loaded = load_run(use, false_alarm=values["false_alarm"], with_baseline=has_baseline)
         model, console = loaded.engine.model, Console(stderr=values["as_json"], highlight=False)
@@ -79,14 +79,14 @@ def monitor(**values: Any) -> None:
 
 
 @contextlib.contextmanager
-def _served() -> Iterator[Path]:
+def _served(*, err: bool) -> Iterator[Path]:
     """A page that follows a file of events while the context is open; the file."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "live.jsonl"
         path.touch()
         with PageServer(lambda: build_page(live="events"), followed=path) as server:
             threading.Thread(target=server.serve_forever, daemon=True).start()
-            click.echo(server.url)
+            click.echo(server.url, err=err)
             try:
                 yield path
             finally:

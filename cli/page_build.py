@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-PARTS = Path(__file__).with_name("page")
+PARTS = Path(__file__).with_name("page_files")
 # One scope, top to bottom: a file uses only what stands before it when it is loaded.
 SCRIPTS = (
     "numbers.js",

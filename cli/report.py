@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.compare_content import compare_data
-from cli.page import page
 from cli.progress import styled_verdict
+from cli.report_build import page
 from cli.report_content import (
     cosines_between_traits,
     finished_metrics,
@@ -20,6 +20,7 @@ from cli.report_content import (
 )
 from cli.run_options import run_store
 from cli.settings import json_option, runs_dir_option
+from cli.verdict_table import tested_texts
 from storage.report_files import REPORT, write_run_metrics
 from storage.run_record import Run, open_run
 
@@ -78,16 +79,17 @@ def write_report(run: Run) -> str:
 
 
 def _comparison_table(data: dict[str, Any]) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    first, second = data["names"]
-    for heading in ("trait", first, second, "contrast", "", "cosine at best layer"):
-        table.add_column(heading, no_wrap=True)
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
+    for heading in ("trait", *data["names"], "contrast", "AUROC", "steers", "cosine"):
+        table.add_column(heading)
     for one in data["traits"]:
         a, b = one["metrics"]
         cosine = "-"
         if one["cosine"]:
             cosine = f"{one['cosine']['value'][a['quality']['best']['layer']]:.3f}"
         contrasts = ["-" if m["contrast"] is None else f"{m['contrast']:.1f}" for m in (a, b)]
+        tested = zip(*(tested_texts(m["quality"]) for m in (a, b)), strict=True)
+        pairs = [" ".join(pair) for pair in (contrasts, *tested)]
         verdicts = [styled_verdict(m["verdict"]) for m in (a, b)]
-        table.add_row(one["trait"], *verdicts, *contrasts, cosine)
+        table.add_row(one["trait"], *verdicts, *pairs, cosine)
     return table

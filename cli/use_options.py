@@ -62,7 +62,8 @@ _USE: list[Callable[[Any], Any]] = [
         type=click.Choice(["response_avg", "prompt_avg", "prompt_last"]),
         help="Which of the stored vectors.",
     ),
-    option(
+    # without an environment twin: what is set for extract would silently replace the run's own
+    click.option(
         "--model",
         metavar="ID",
         help="Another model of the same shape, such as a fine-tune.  [default: the run's]",

@@ -10,11 +10,21 @@ from cli.progress import styled_verdict
 
 
 def verdict_table(metrics: list[dict[str, Any]]) -> Table:
-    """One row per trait; counts are responses."""
+    """One row per trait; counts are responses. AUROC is on the evaluation questions, steers is what
+    the best push adds to the trait score."""
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
     table.add_column("trait", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
-    for heading in ("contrast", "coher.", "kept +/-", "dropped", "unscored", "of"):
+    for heading in (
+        "contrast",
+        "coher.",
+        "AUROC",
+        "steers",
+        "kept +/-",
+        "dropped",
+        "unscored",
+        "of",
+    ):
         table.add_column(heading, justify="right", no_wrap=True)
     for one in metrics:
         kept = one["n_kept"]
@@ -23,12 +33,30 @@ def verdict_table(metrics: list[dict[str, Any]]) -> Table:
             styled_verdict(one["verdict"]),
             _number(one["contrast"]),
             _number(one["coherence"]),
+            *tested_texts(one["quality"]),
             f"{kept['positive']}/{kept['negative']}",
             str(sum(one["n_dropped"].values())),
             str(sum(one["n_unscored"].values())),
             str(one["n_generated"]),
         )
     return table
+
+
+def tested_texts(quality: dict[str, Any] | None) -> tuple[str, str]:
+    """AUROC on the evaluation questions and rise by steering; a dash for what was not measured."""
+    if quality is None:
+        return "-", "-"
+    auroc = rise = None
+    if quality["evaluation"]:
+        method, layer = quality["best"]["method"], quality["best"]["layer"]
+        separation = quality["evaluation"]["methods"][method]["separation"]
+        auroc = separation and separation["auroc"]["value"][layer]
+    if quality["causal"]:
+        rise = quality["causal"]["vector"]["rise"]["value"]
+    return (
+        "-" if auroc is None else f"{auroc:.3f}",
+        "-" if rise is None else f"{rise:+.0f}",
+    )
 
 
 def reasons(metrics: list[dict[str, Any]]) -> list[str]:

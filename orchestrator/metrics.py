@@ -29,6 +29,7 @@ class Measured:
     magnitude: float | None = None
     quality: Mapping[str, Any] | None = None
     methods: Mapping[str, Any] = field(default_factory=dict)
+    n_eval_questions: int = 0
 
 
 def trait_metrics(trait: str, found: Outcomes, measured: Measured) -> dict[str, Any]:
@@ -49,6 +50,7 @@ def trait_metrics(trait: str, found: Outcomes, measured: Measured) -> dict[str, 
         "magnitude": measured.magnitude,
         "methods": measured.methods,
         "quality": measured.quality,
+        "n_eval_questions": measured.n_eval_questions,
     }
     return with_verdict(body)
 
@@ -72,6 +74,11 @@ def with_verdict(body: Mapping[str, Any]) -> dict[str, Any]:
         )
     )
     notes = [] if quality is None or facts is None else vector_notes(quality, facts)
+    if not body["n_eval_questions"]:
+        notes.append(
+            "the definition has no evaluation questions, so the vectors are tested on none and "
+            "nothing is steered with them"
+        )
     return {**body, "verdict": name, "reasons": reasons, "notes": notes}
 
 

@@ -173,8 +173,11 @@ class Plan:
         return _jobs_by_key(plan, key.partition("/")[0])[key]
 
     def _shard_size(self, trait: TraitRef, part: str) -> int:
-        if part not in POLARITIES:
+        if part == EVALUATION:
             return self.spec.shard_samples
+        if part not in POLARITIES:
+            # one shard: whoever chooses the pushes of a round chooses them for all its samples
+            return max(1, self.size(trait, part))
         if self.spec.until == "converged":
             # a wave: each question once, the instructions evenly
             return trait.n_questions

@@ -5,12 +5,9 @@ Knows nothing of what a stage does; a stage is a function from a run and a job t
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import logging
-import socket
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -22,11 +19,12 @@ from orchestrator.errors import OrchestrateError
 from orchestrator.plan import Job
 from orchestrator.readiness import is_needed
 from storage.artifacts import DamagedArtifactError, Record, load_record, set_aside
-from storage.broker_state import BrokerState, Failure
+from storage.broker_state import BrokerState
 from storage.connection import BROKER_AWAY, connect
-from storage.dead_letters import bury
 from storage.run_counts import job_counts, note
 from storage.run_record import Run, open_run
+from tasks.beginnings import Beginnings
+from tasks.failures import PoisonJobError, give_up, record_failure
 from tasks.hand_over import hand_over, run_again
 from tasks.isolation import Isolation
 from tasks.job_logging import about
@@ -45,10 +43,6 @@ SUSPECT_FROM = 2
 BROKER_PAUSE_S = 1.0
 
 
-class PoisonJobError(OrchestrateError):
-    """A job's workers died while they ran it, more often than chance: look into its prompts."""
-
-
 @dataclass(frozen=True)
 class Edge:
     """What every task of one worker process shares."""
@@ -59,8 +53,7 @@ class Edge:
     permissions: Permissions = field(default_factory=Permissions)
     isolation: Isolation = field(default_factory=Isolation)
     work: WorkLog = field(default_factory=WorkLog)
-    # (run id, job) that went back while the broker could not be told
-    _untold: deque[tuple[str, str]] = field(default_factory=deque)
+    beginnings: Beginnings = field(default_factory=Beginnings)
 
     def carry(self, stage: Stage, fields: Mapping[str, object]) -> str:
         """Run one job's stage unless its artifact exists; returns a line for Flower.
@@ -86,7 +79,7 @@ class Edge:
             raise Reject(str(error), requeue=True) from error
 
     def _carry_message(self, stage: Stage, message: JobMessage) -> str:
-        self._tell()
+        self.beginnings.tell()
         state = BrokerState(self._redis, message.run_id)
         if state.is_cancelled():
             return f"{message.job}: the run was cancelled"
@@ -94,7 +87,7 @@ class Edge:
             message.check_wire()
             run, job = open_job(message, self.permissions)
         except (WireError, PermissionRefusedError, UnknownJobError) as error:
-            _record_failure(state, message.job[:80], error)
+            record_failure(state, message.job[:80], error)
             raise Reject(f"refused: {error}", requeue=False) from error
         with about(run.run_id, run.name, job.key):
             return self._carry(stage, run, job, state)
@@ -127,7 +120,7 @@ class Edge:
             return f"{job.key}: given up, {error}"
         # the one broad catch of the task edge: whatever went wrong is recorded under the job
         except Exception as error:
-            _record_failure(state, job.key, error)
+            record_failure(state, job.key, error)
             note(state.client, run.run_id, {f"failed.{job.stage}": 1})
             raise
         hand_over(self.app, state, run, done=job)
@@ -140,7 +133,7 @@ class Edge:
     def _run_stage(self, stage: Stage, run: Run, job: Job, state: BrokerState) -> Record:
         n_begun = state.n_begun(job.key)
         if n_begun >= self.delivery.max_deaths:
-            raise self._give_up(run, job, state)
+            raise give_up(state, run, job, deaths=self.delivery.max_deaths)
         if n_begun:
             note(state.client, run.run_id, {f"again.{job.stage}": 1})
         suspect = n_begun >= SUSPECT_FROM
@@ -154,30 +147,11 @@ class Edge:
                     extra={"event": "suspect", "job": job.key},
                 )
             log.info("Begins %s.", job.key, extra={"event": "job_begun", "job": job.key})
-            state.begin(job.key)
-            try:
-                started = time.monotonic()
-                with self.work.doing(run.name, job.key):
-                    record = stage(run, job)
+            started = time.monotonic()
+            with self.beginnings.counted(state, job.key), self.work.doing(run.name, job.key):
+                record = stage(run, job)
                 self._count(run, job, record, time.monotonic() - started)
-                return record
-            except Reject:
-                state.hand_back(job.key)
-                raise
-            except BROKER_AWAY:
-                self._untold.append((run.run_id, job.key))
-                raise
-
-    def _tell(self) -> None:
-        """Take back the beginnings of jobs that went back while the broker was away: no deaths."""
-        with contextlib.suppress(IndexError):
-            while True:
-                one = self._untold.popleft()
-                try:
-                    BrokerState(self._redis, one[0]).hand_back(one[1])
-                except BROKER_AWAY:
-                    self._untold.append(one)
-                    raise
+            return record
 
     def _count(self, run: Run, job: Job, record: Record, seconds: float) -> None:
         self.work.note(record.info)
@@ -185,19 +159,6 @@ class Edge:
             job.stage, seconds, samples=samples_in(record.info), tokens=tokens_in(record.info)
         )
         note(self._redis, run.run_id, counts)
-
-    def _give_up(self, run: Run, job: Job, state: BrokerState) -> PoisonJobError:
-        error = PoisonJobError(
-            f"{self.delivery.max_deaths} workers died while they ran it, the last time alone; "
-            f"given up on {socket.gethostname()}. Look into its prompts and the workers' logs, "
-            "then: orchestrate retry RUN --dead"
-        )
-        failure = Failure(job.key, type(error).__name__, str(error), fatal=False)
-        log.error("Gave up %s: %s", job.key, error, extra={"event": "job_dead", "job": job.key})
-        bury(run.store, failure)
-        state.fail(failure)
-        note(state.client, run.run_id, {f"dead.{job.stage}": 1})
-        return error
 
     @functools.cached_property
     def _redis(self) -> redis.Redis:
@@ -213,13 +174,3 @@ def _check_still_there(run: Run, job: Job) -> None:
     if now != run.run_id:
         set_aside(run.store, job)
         raise UnknownJobError(f"{run.store.url} has become run {now} while {job.key} was done")
-
-
-def _record_failure(state: BrokerState, job: str, error: Exception) -> None:
-    message = str(error) or repr(error)
-    fatal = isinstance(error, OrchestrateError)
-    # what we did not foresee is found by where it happened
-    trace = None if fatal else error
-    facts = {"event": "job_failed", "job": job}
-    log.error("%s failed: %s", job, message, extra=facts, exc_info=trace)
-    state.fail(Failure(job, type(error).__name__, message, fatal))

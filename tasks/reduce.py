@@ -78,6 +78,7 @@ def assemble(
         magnitude=None if vectors is None else vectors.magnitude(),
         quality=None if vectors is None else vectors.quality,
         methods={} if vectors is None else vectors.details,
+        n_eval_questions=trait.n_eval_questions,
     )
     metrics = {
         **trait_metrics(trait.name, found, measured),

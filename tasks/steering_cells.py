@@ -26,7 +26,7 @@ from orchestrator.steering_rounds import (
     steering_layers,
     surviving_cells,
 )
-from storage.artifacts import Record, load_record, read_file
+from storage.artifacts import load_record, read_file
 from storage.responses import load_verdicts
 from storage.run_record import Run
 from workers.best_layer import candidate_layers
@@ -92,13 +92,8 @@ def job_cells(run: Run, job: Job, directions: Directions) -> list[Cell]:
 
 def recorded_cells(run: Run, trait: str, part: str) -> list[Cell]:
     """The cells of a part that is generated already; empty when nothing was steered."""
-    first = run.plan.own.part_jobs(run.spec.trait(trait), "generate", part)[0]
-    return cells_in(load_record(run.store, first))
-
-
-def cells_in(record: Record) -> list[Cell]:
-    """The cells that a generate record names."""
-    found: Any = record.info.get("cells", [])
+    (job,) = run.plan.own.part_jobs(run.spec.trait(trait), "generate", part)
+    found: Any = load_record(run.store, job).info.get("cells", [])
     return [cell_from_json(one) for one in found]
 
 

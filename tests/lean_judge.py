@@ -1,14 +1,10 @@
-"""A judge for tests and benchmarks on bare asyncio: cheap, and able to hang or to cut a line.
-
-`python -m tests.lean_judge SECONDS` serves the same verdict after that latency, for benchmarks.
-"""
+"""A judge for tests on bare asyncio: cheap, and able to hang or to cut a line."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import json
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -194,18 +190,3 @@ def refusal(status: int, message: str, **headers: str) -> Action:
 
 def _token(text: str, logprob: float) -> dict[str, Any]:
     return {"token": text, "logprob": logprob, "bytes": list(text.encode())}
-
-
-async def _serve_for_ever(latency_s: float) -> None:
-    tops = [(str(number), -1.0 - number / 10) for number in range(20)]
-    action = Action(completion([tops]), delay_s=latency_s)
-    judge = LeanJudge()
-    server = await _listen(judge, lambda call, n: action, 0)
-    sys.stdout.write(judge.url + "\n")
-    sys.stdout.flush()
-    async with server:
-        await server.serve_forever()
-
-
-if __name__ == "__main__":
-    asyncio.run(_serve_for_ever(float(sys.argv[1])))

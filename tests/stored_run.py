@@ -45,6 +45,7 @@ def stored_run(
     judge_is_random: bool = False,
     checks: ChecksSpec = UNCHECKED,
     effect: float = 30.0,
+    n_eval_questions: int = 6,
     seed: int = 0,
 ) -> Run:
     """A finished run; positives and negatives lie `gap` apart from layer PLANTED_LAYER on.
@@ -53,7 +54,7 @@ def stored_run(
     and takes 10 off coherence, at the planted layer most.
     """
     definitions = {d.name: d for d in load_traits(traits)}
-    size = {"n_instructions": 3, "n_questions": 6, "n_eval_questions": 6}
+    size = {"n_instructions": 3, "n_questions": 6, "n_eval_questions": n_eval_questions}
     refs = [TraitRef(name=n, fingerprint=d.fingerprint(), **size) for n, d in definitions.items()]
     spec = RunSpec(
         traits=tuple(refs),

@@ -101,6 +101,15 @@ def test_a_vector_that_steers_nothing_is_weak_and_the_gate_says_so(tmp_path: Pat
     assert any("does not surely show the trait" in reason for reason in found["reasons"])
 
 
+def test_a_definition_without_evaluation_questions_is_noted(tmp_path: Path) -> None:
+    stored_run(tmp_path / "run", traits="evil", checks=CHECKS, n_eval_questions=0)
+
+    found = metrics(tmp_path / "run")
+
+    assert found["verdict"] == "usable"
+    assert any("has no evaluation questions" in note for note in found["notes"])
+
+
 def test_what_cannot_be_used_is_not_steered_with(tmp_path: Path) -> None:
     run = stored_run(tmp_path / "run", traits="evil", checks=CHECKS, judge_is_random=True)
 
@@ -109,6 +118,27 @@ def test_what_cannot_be_used_is_not_steered_with(tmp_path: Path) -> None:
     assert found["verdict"] == "do not use"
     assert found["quality"]["causal"] is None
     assert not run.store.exists("traits/evil/steering.parquet")
+
+
+NOTHING = {
+    "nothing planted, judge at random": {"gap": 0.0, "judge_is_random": True},
+    "judge at random": {"judge_is_random": True},
+    "nothing planted": {"gap": 0.0},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NOTHING)
+def test_what_means_nothing_is_not_to_be_used_in_38_of_40_cases(name: str, tmp_path: Path) -> None:
+    changes: Any = NOTHING[name]
+
+    verdicts = []
+    for seed in range(40):
+        folder = tmp_path / str(seed)
+        stored_run(folder, traits="evil", checks=CHECKS, effect=0.0, seed=seed, **changes)
+        verdicts.append(metrics(folder)["verdict"])
+
+    assert verdicts.count("do not use") >= 38
 
 
 def test_layers_to_try_are_the_best_and_the_middle_of_the_model() -> None:

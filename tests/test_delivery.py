@@ -23,10 +23,11 @@ from storage.broker_state import BrokerState, jobs_on_queues
 from storage.connection import tls_options, without_password
 from storage.dead_letters import dead_letters, revive
 from storage.embedded_redis import embedded_redis
+from storage.fleet import queue_of
 from storage.run_record import Run, create_run
 from storage.store import open_store
 from storage.trait_files import load_trait
-from tasks.app import QUEUES, make_app
+from tasks.app import make_app
 from tasks.edge import Edge
 from tasks.hand_over import submit
 from tasks.isolation import Isolation
@@ -95,10 +96,13 @@ def test_what_a_done_job_makes_ready_is_sent_once(
     edge.carry(do_it, message_of(run))
     edge.carry(do_it, message_of(run))
 
-    sent = [json.loads(m)["headers"]["job"] for m in client.lrange("gpu", 0, -1)]
+    sent = [
+        json.loads(m)["headers"]["job"] for m in client.lrange(queue_of("gpu", run.run_id), 0, -1)
+    ]
     assert sorted(sent) == ["refusal/generate/negative-000", "refusal/generate/positive-000"]
-    assert jobs_on_queues(client, QUEUES, run.run_id) == set(sent)
-    assert jobs_on_queues(client, QUEUES, "another run") == set()
+    queues = [queue_of("gpu", run.run_id)]
+    assert jobs_on_queues(client, queues, run.run_id) == set(sent)
+    assert jobs_on_queues(client, queues, "another run") == set()
 
 
 def test_the_artifact_of_a_run_that_was_replaced_meanwhile_is_taken_away(
@@ -115,7 +119,7 @@ def test_the_artifact_of_a_run_that_was_replaced_meanwhile_is_taken_away(
         edge.carry(too_late, message_of(run))
 
     assert done_jobs(run.store, ["refusal"]) == set()
-    assert client.llen("gpu") == 0
+    assert client.llen(queue_of("gpu", run.run_id)) == 0
 
 
 def test_a_job_that_never_ends_is_given_up_and_can_be_revived(

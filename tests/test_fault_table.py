@@ -37,7 +37,7 @@ def test_each_case_has_its_row_in_its_table_and_the_rest_of_the_page_stays(tmp_p
     results.write_text(RESULTS)
     page.write_text(PAGE)
 
-    main(str(results), str(page))
+    main(str(page), str(results))
 
     lines = page.read_text().splitlines()
     row = "| SIGKILL | It goes on. | Kills / waits. | passed | 6 generations, 0 verdicts |"
@@ -53,4 +53,4 @@ def test_a_page_without_the_marks_is_refused(tmp_path: Path) -> None:
     page.write_text("nothing here")
 
     with pytest.raises(ValueError, match="no marks"):
-        main(str(results), str(page))
+        main(str(page), str(results))

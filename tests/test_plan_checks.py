@@ -30,6 +30,12 @@ def test_every_part_has_its_stated_size_in_any_shards(part: str, shard_samples: 
     assert [plan.n_samples_of(job) for job in jobs] == [len(plan.samples(job)) for job in jobs]
 
 
+def test_one_job_chooses_the_pushes_of_a_round_for_all_its_samples() -> None:
+    plan = Plan(spec(shard_samples=1, checks=ChecksSpec(causal=50)))
+
+    assert [plan.n_shards(trait(), part) for part in (*ROUNDS, CONFIRMATION)] == [1, 1, 1, 1]
+
+
 def test_the_stated_budget_is_120_to_evaluate_72_to_search_and_108_to_confirm() -> None:
     plan = Plan(spec())
 

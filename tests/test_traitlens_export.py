@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -52,12 +53,11 @@ def vector() -> TraitVector:
     return TraitVector({"response_avg": tensor}, FACTS)
 
 
-def repeng_or_skip() -> Any:
-    """repeng 0.4 uses names that numpy 2 removed, so it may be installed and still not load."""
-    try:
-        return pytest.importorskip("repeng")
-    except AttributeError as error:
-        return pytest.skip(f"repeng does not load with this numpy: {error}")
+@pytest.fixture
+def repeng(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The installed package. repeng 0.4 uses one name that numpy 2 removed; it gets it back."""
+    monkeypatch.setattr(np, "float_", np.float64, raising=False)
+    return pytest.importorskip("repeng")
 
 
 def our_logits(model: LlamaForCausalLM, vector: TraitVector, layer: int) -> torch.Tensor:
@@ -118,9 +118,9 @@ def test_a_gguf_file_of_the_first_block_alone_is_refused(vector: TraitVector) ->
 
 
 def test_repeng_reads_our_gguf_and_steers_to_the_same_logits(
-    model: LlamaForCausalLM, vector: TraitVector, tmp_path: Path
+    model: LlamaForCausalLM, vector: TraitVector, tmp_path: Path, repeng: Any
 ) -> None:
-    repeng = repeng_or_skip()
+    pytest.importorskip("gguf")
     path = tmp_path / "refusal.gguf"
     path.write_bytes(to_gguf_bytes(vector, model_type="llama"))
     ours = our_logits(model, vector, 3)
@@ -134,9 +134,8 @@ def test_repeng_reads_our_gguf_and_steers_to_the_same_logits(
 
 
 def test_a_repeng_object_steers_to_the_same_logits_and_comes_back(
-    model: LlamaForCausalLM, vector: TraitVector
+    model: LlamaForCausalLM, vector: TraitVector, repeng: Any
 ) -> None:
-    repeng = repeng_or_skip()
     ours = our_logits(model, vector, 2)
 
     control = to_repeng(vector, model_type="llama")

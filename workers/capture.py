@@ -1,4 +1,4 @@
-"""Watches a model's residual stream: finds the blocks and hands every layer's states to a tap.
+"""Watches a model's residual stream: hands every layer's states to a tap.
 
 Layer 0 is the input of block 0, layer l the output of block l-1, before the final norm. Knows
 nothing about generation.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +16,12 @@ from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
 from orchestrator.errors import ModelError
+from traitlens import blocks
+from traitlens.errors import MissingModuleError
 
 # Receives a layer and its states [batch, tokens, d_model]; what it returns takes the states' place.
 LayerTap = Callable[[int, Tensor], Tensor | None]
+M = TypeVar("M", bound=nn.Module)
 
 
 def text_decoder(model: PreTrainedModel) -> nn.Module:
@@ -26,34 +29,28 @@ def text_decoder(model: PreTrainedModel) -> nn.Module:
 
     Raises ModelError when the family hides it.
     """
-    count = model.config.get_text_config().num_hidden_layers
-    # The first is what transformers answers; some families answer with the whole model.
-    for part in (model.get_decoder(), model.base_model, getattr(model, "model", None)):
-        if part is not None and len(_block_list(part)) == count:
-            return part
-    raise ModelError(
-        f"No list of {count} decoder blocks was found in {type(model).__name__}: "
-        "this family cannot be measured yet."
-    )
+    return _found(blocks.backbone, model)
 
 
 def decoder_blocks(model: PreTrainedModel) -> nn.ModuleList:
     """The text decoder's blocks, in order. Raises ModelError when the family hides them."""
-    return _block_list(text_decoder(model))
+    return _found(blocks.decoder_blocks, model)
 
 
-def _block_list(part: nn.Module) -> nn.ModuleList:
-    blocks = getattr(part, "layers", getattr(part, "h", None))
-    return blocks if isinstance(blocks, nn.ModuleList) else nn.ModuleList()
+def _found(find: Callable[[nn.Module], M], model: PreTrainedModel) -> M:
+    try:
+        return find(model)
+    except MissingModuleError as error:
+        raise ModelError(f"This family cannot be measured yet: {error}") from error
 
 
 @contextmanager
-def tapped(blocks: nn.ModuleList, tap: LayerTap) -> Iterator[None]:
+def tapped(decoder: nn.ModuleList, tap: LayerTap) -> Iterator[None]:
     """Call `tap` with every layer's states in each forward pass inside the context."""
     handles: list[RemovableHandle] = []
     try:
-        handles.append(blocks[0].register_forward_pre_hook(_on_input(tap), with_kwargs=True))
-        for layer, block in enumerate(blocks, start=1):
+        handles.append(decoder[0].register_forward_pre_hook(_on_input(tap), with_kwargs=True))
+        for layer, block in enumerate(decoder, start=1):
             handles.append(block.register_forward_hook(_on_output(tap, layer)))
         yield
     finally:

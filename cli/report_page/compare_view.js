@@ -14,10 +14,19 @@ function compareTable(a, b) {
     const of = (i) => `traits/${k}/metrics/${i}`, cell = (i) => el("span", {}, verdictBadge(one.metrics[i].verdict), el("div", { class: "dim" }, one.metrics[i].reasons.join("; ")));
     const kept = (i) => el("span", { class: "together" }, num(`${of(i)}/n_kept/positive`, 0), " / ", num(`${of(i)}/n_kept/negative`, 0));
     const layer = one.metrics[0].quality ? one.metrics[0].quality.best.layer : null;
-    return [one.trait, cell(0), cell(1), withInterval(`${of(0)}/contrast`, `${of(0)}/contrast_interval`, 1), withInterval(`${of(1)}/contrast`, `${of(1)}/contrast_interval`, 1), kept(0), kept(1),
+    return [one.trait, cell(0), cell(1), withInterval(`${of(0)}/contrast`, `${of(0)}/contrast_interval`, 1), withInterval(`${of(1)}/contrast`, `${of(1)}/contrast_interval`, 1), tested(one, k, 0), tested(one, k, 1), kept(0), kept(1),
       one.cosine ? withInterval(`traits/${k}/cosine/value/${layer}`, `traits/${k}/cosine/interval/${layer}`, 3) : "not comparable"];
   });
-  return table(["trait", a, b, `contrast, ${a}`, `contrast, ${b}`, `kept + / −, ${a}`, `kept + / −, ${b}`, "cosine"], rows, { class: "strip" });
+  return table(["trait", a, b, `contrast, ${a}`, `contrast, ${b}`, `tested, ${a}`, `tested, ${b}`, `kept + / −, ${a}`, `kept + / −, ${b}`, "cosine"], rows, { class: "strip" });
+}
+
+// Held-out AUROC and what steering adds, of one trait in one run.
+function tested(one, k, i) {
+  const q = one.metrics[i].quality, path = `traits/${k}/metrics/${i}/quality`;
+  const separation = q && q.evaluation && q.evaluation.methods[q.best.method].separation;
+  const auroc = separation ? el("div", {}, "AUROC ", num(`${path}/evaluation/methods/${q.best.method}/separation/auroc/value/${q.best.layer}`, 3)) : null;
+  const steers = q && q.causal ? el("div", {}, "steering adds ", num(`${path}/causal/vector/rise/value`, 0)) : null;
+  return auroc || steers ? el("span", {}, auroc, steers) : "–";
 }
 
 function compareCharts(one, k, a, b) {

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
-import redis
 import torch
 
 from cli.processes import orchestrate
@@ -76,11 +75,6 @@ class DisturbedRun:
     def folder(self) -> Path:
         """The trait's folder of the run."""
         return self.runs / self.name / "traits" / "refusal"
-
-    def keys(self, client: redis.Redis, name: str) -> str:
-        """A key of the run on the broker."""
-        run_id = json.loads((self.runs / self.name / "run.json").read_text())["run_id"]
-        return f"orchestrate:{run_id}:{name}"
 
     def command(self) -> list[str]:
         """The one command that a person repeats."""

@@ -1,7 +1,7 @@
 """Writes what the cases saw into docs/reliability.md.
 
     pytest -m faults tests/faults --junitxml build/faults.xml
-    python -m tests.faults.table build/faults.xml docs/reliability.md
+    python -m tests.faults.table docs/reliability.md build/faults.xml
 
 Cases that end in a run's comparison make the fault matrix, other cases that noted what they saw
 the table after it. Everything between the marks of a table is replaced.
@@ -18,9 +18,9 @@ MATRIX = ("| fault | promise | what the test does | result | repeated |", "|---|
 OTHERS = ("| promise | what the test does | result | seen |", "|---|---|---|---|")
 
 
-def main(results: str, page: str) -> None:
-    """Replace both tables of the page."""
-    cases = list(read_cases(Path(results)))
+def main(page: str, *results: str) -> None:
+    """Replace both tables of the page by what stands in the files of results."""
+    cases = [case for name in results for case in read_cases(Path(name))]
     file = Path(page)
     text = file.read_text()
     text = replaced(text, "matrix", [*MATRIX, *(matrix_row(c) for c in cases if "fault" in c)])

@@ -23,12 +23,13 @@ from tests.faults.redis_process import RedisProcess
 from tests.fleet import by_text
 from tests.http_judge import http_judge
 from tests.tiny_models import save_tiny_model
+from workers.resident import jobs_in_flight
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
 
 GPU = ("gpu", "--device", "cpu", "--pinned", "cpu")
 # Jobs that one GPU worker holds at a time; what one death may cost.
-IN_FLIGHT = 3
+IN_FLIGHT = jobs_in_flight("cpu")
 GENERATE, JUDGE, REDUCE = "/generate/", "/judge/", "/reduce"
 STAGES = {"gpu": GENERATE, "judge": JUDGE, "reduce": REDUCE}
 NAMES = {"gpu": "GPU", "judge": "judge", "reduce": "reduce"}

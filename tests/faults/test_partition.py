@@ -14,13 +14,14 @@ from tests.faults.redis_process import RedisProcess
 from tests.fleet import by_text
 from tests.http_judge import http_judge
 from tests.tiny_models import save_tiny_model
+from workers.resident import jobs_in_flight
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(500)]
 
 GPU = ("gpu", "--device", "cpu", "--pinned", "cpu")
 # Longer than the broker waits before it gives a silent worker's jobs to another.
 AWAY_S = 3 * VISIBILITY_TIMEOUT_S
-IN_FLIGHT = 3
+IN_FLIGHT = jobs_in_flight("cpu")
 NAMES = {
     "gpu0": "a GPU host",
     "judge": "the judge's host",

@@ -1,0 +1,109 @@
+"""How far the demo's vectors can be trusted, and what `--until converged` saves, from two runs.
+
+    orchestrate extract --traits all --rollouts 3 --run whole
+    orchestrate extract --traits all --rollouts 3 --run enough --until converged
+    python benchmarks/trust.py runs whole enough
+
+Samples are those that vectors are made from, those generated ahead and not needed included; both
+runs test their vectors with the same 300 responses more. Ends with 1 when a stated bar is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+import numpy as np
+
+from storage.artifacts import done_jobs
+from storage.report_files import read_response_vectors
+from storage.run_record import Run, open_run
+from storage.store import open_store
+from storage.trait_results import read_metrics
+
+# The bars that the project set itself.
+MOST_SHARE, LEAST_COSINE, LEAST_AUROC, LEAST_COHERENCE = 0.4, 0.99, 0.9, 50.0
+
+
+def main() -> None:
+    """Print both tables and whether the bars are met."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("runs_dir")
+    parser.add_argument("whole")
+    parser.add_argument("enough")
+    options = parser.parse_args()
+    whole, enough = (
+        open_run(open_store(options.runs_dir).at(name)) for name in (options.whole, options.enough)
+    )
+    is_met = [_print_tests(whole), _print_savings(whole, enough)]
+    sys.exit(0 if all(is_met) else 1)
+
+
+def _print_tests(run: Run) -> bool:
+    print("| trait | verdict | AUROC, held out | push | rise | coherence there | slope, random |")
+    print("|---|---|--:|--:|--:|--:|--:|")
+    n_met = 0
+    for trait in run.spec.traits:
+        metrics = read_metrics(run.store, trait.name)
+        quality = metrics["quality"]
+        best, causal = quality["best"], quality["causal"]
+        auroc = quality["evaluation"]["methods"][best["method"]]["separation"]["auroc"]
+        curve, layer = causal["vector"], best["layer"]
+        at = curve["strength"].index(curve["rise_at"])
+        coherence = curve["coherence"]["value"][at]
+        cells = [
+            trait.name,
+            metrics["verdict"],
+            _with_ends(auroc["value"][layer], auroc["interval"][layer], 3),
+            f"{curve['rise_at']:g} at layer {causal['layer']}",
+            _with_ends(curve["rise"]["value"], curve["rise"]["interval"], 0),
+            f"{coherence:.0f}",
+            _with_ends(
+                causal["random"]["slope"]["value"], causal["random"]["slope"]["interval"], 1
+            ),
+        ]
+        print(f"| {' | '.join(cells)} |")
+        rises = curve["rise"]["interval"][0] > 0 and coherence > LEAST_COHERENCE
+        n_met += auroc["value"][layer] > LEAST_AUROC and rises
+    print(f"\n{n_met} of {len(run.spec.traits)} hold and cause (asked: 8 of 11)\n")
+    return n_met >= 8 / 11 * len(run.spec.traits)
+
+
+def _print_savings(whole: Run, enough: Run) -> bool:
+    print("| trait | generated | judged | of | cosine at the best layer |")
+    print("|---|--:|--:|--:|--:|")
+    sums, n_near = np.zeros(3), 0
+    for trait in whole.spec.traits:
+        counts = [_n_done(enough, trait.name, stage) for stage in ("generate", "judge")]
+        counts.append(whole.plan.n_samples(trait))
+        sums += counts
+        layer = read_metrics(whole.store, trait.name)["quality"]["best"]["layer"]
+        pair = [
+            read_response_vectors(run.store, trait.name, "mean_diff")[layer].astype(np.float64)
+            for run in (whole, enough)
+        ]
+        cosine = pair[0] @ pair[1] / np.linalg.norm(pair[0]) / np.linalg.norm(pair[1])
+        n_near += cosine > LEAST_COSINE
+        print(f"| {trait.name} | {counts[0]} | {counts[1]} | {counts[2]} | {cosine:.4f} |")
+    shares = sums[:2] / sums[2]
+    print(
+        f"\n{shares[0]:.0%} of the generations, {shares[1]:.0%} of the verdicts (asked: at most "
+        f"{MOST_SHARE:.0%}); {n_near} of {len(whole.spec.traits)} with a cosine over "
+        f"{LEAST_COSINE} (asked: 10 of 11)"
+    )
+    return bool((shares <= MOST_SHARE).all() and n_near >= 10 / 11 * len(whole.spec.traits))
+
+
+def _n_done(run: Run, trait: str, stage: Any) -> int:
+    done = done_jobs(run.store, [trait])
+    jobs = run.plan.shard_jobs(run.spec.trait(trait), stage)
+    return sum(run.plan.n_samples_of(job) for job in jobs if job.key in done)
+
+
+def _with_ends(value: float, ends: list[float], digits: int) -> str:
+    return f"{value:.{digits}f} [{ends[0]:.{digits}f}, {ends[1]:.{digits}f}]"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""Protects an orchestrator that meets a broker which comes and goes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import redis
+
+from cli.drive import Driver
+from orchestrator.errors import BrokerError
+from storage.broker_state import BrokerState
+from tasks.app import make_app
+from tests.test_delivery import make_run
+
+NOBODY = "redis://127.0.0.1:1/0"
+
+
+def driver_for(folder: Path, *, patience_s: float) -> Driver:
+    run, client = make_run(folder), redis.Redis.from_url(NOBODY)
+    found = Driver(make_app(NOBODY), NOBODY, run, BrokerState(client, run.run_id), lambda: None)
+    found.broker_patience_s = patience_s
+    return found
+
+
+def test_a_step_that_the_broker_missed_is_done_again(tmp_path: Path) -> None:
+    tries = []
+
+    def step() -> str:
+        tries.append(1)
+        if len(tries) == 1:
+            raise redis.ConnectionError("Connection reset by peer")
+        return "sent"
+
+    assert driver_for(tmp_path, patience_s=60).patiently(step) == "sent"
+
+
+def test_a_broker_that_stays_away_ends_the_command_with_what_to_do(tmp_path: Path) -> None:
+    driver = driver_for(tmp_path, patience_s=0.0)
+
+    with pytest.raises(BrokerError, match="run the same command again"):
+        driver.patiently(driver.start)

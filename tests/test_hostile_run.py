@@ -1,0 +1,116 @@
+"""Protects a whole run from its judge: faults cost calls and name their reasons, and no more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from storage.embedded_redis import embedded_redis
+from storage.responses import load_activations
+from storage.run_record import open_run
+from storage.store import open_store
+from tests.fleet import run_command, workers
+from tests.lean_judge import Action, Call, LeanJudge, completion, lean_judge
+from tests.test_judge_hostile import Hostile, fate_of
+from tests.tiny_models import save_tiny_model
+
+pytestmark = pytest.mark.slow
+
+SIZE = ["--traits", "refusal", "--evaluation", "0", "--causal", "0", "--max-new-tokens", "12"]
+N_RESPONSES = 2000
+# The longest that a call may hang before it is given up.
+PATIENCE_S = "3"
+PROBE = "Boil it for eight minutes"
+
+
+def is_asked(call: Call) -> bool:
+    """Whether a call is one of the run's questions."""
+    return bool(call.body) and PROBE not in call.body["messages"][0]["content"]
+
+
+def calmly(call: Call, number: int) -> Action:
+    """The score of a prompt, where the hostile judge would refuse or stumble as well."""
+    fate = fate_of(call.body["messages"][0]["content"]) if is_asked(call) else "95"
+    score = fate if fate.isdigit() else "50"
+    return Action(completion([[(score, -0.1), ("x", -3.0)]]))
+
+
+class HostileOnceAsked(Hostile):
+    """Hostile to the run's questions; the probe is answered."""
+
+    def __call__(self, call: Call, number: int) -> Action:
+        return super().__call__(call, number) if is_asked(call) else calmly(call, number)
+
+
+def extract(folder: Path, judge: LeanJudge, model: str) -> Path:
+    """Run to the end on a fleet with two judge workers; the trait's folder."""
+    kinds = [["gpu", "--device", "cpu"], ["reduce"]]
+    kinds += 2 * [["judge", "--no-embedded", "--judge-timeout", PATIENCE_S]]
+    with embedded_redis() as broker, workers(broker, *kinds, logs=folder):
+        common = ["--model", model, "--judge-url", judge.url, "--judge-model", "test"]
+        runs = str(folder / "runs")
+        ended = run_command(
+            "extract", *SIZE, *common, "--run", "r", "--runs-dir", runs, broker_url=broker
+        )
+    assert ended.returncode == 3, ended.stderr
+    return folder / "runs/r/traits/refusal"
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    model = save_tiny_model(tmp_path_factory.mktemp("model"), "llama")
+    found: dict[str, Any] = {"hostile": HostileOnceAsked()}
+    for name, decide in (("rough", found["hostile"]), ("calm", calmly)):
+        with lean_judge(decide) as judge:
+            found[name] = extract(tmp_path_factory.mktemp(name), judge, model)
+        found[f"{name} judge"] = judge
+    return found
+
+
+def rows(folder: Path) -> pd.DataFrame:
+    return pd.read_parquet(folder / "responses.parquet").set_index("key")
+
+
+def test_every_response_is_scored_or_unscored_for_its_true_reason(both: dict[str, Any]) -> None:
+    rough, calm = rows(both["rough"]), rows(both["calm"])
+    prompts = {c.body["messages"][0]["content"] for c in both["rough judge"].calls if is_asked(c)}
+    lasting = {fate_of(prompt) for prompt in prompts if not fate_of(prompt).isdigit()}
+
+    assert list(rough.index) == list(calm.index)
+    assert len(rough) == N_RESPONSES
+    scored = rough[rough["status"] != "unscored"]
+    assert (scored["trait_score"] == calm.loc[scored.index, "trait_score"]).all()
+    unscored = rough[rough["status"] == "unscored"]
+    assert 0.02 < len(unscored) / N_RESPONSES < 0.2
+    assert {word for why in unscored["reason"] for word in lasting if word in why} == lasting
+
+
+def test_paid_calls_are_what_the_faults_allow(both: dict[str, Any]) -> None:
+    judge, hostile = both["rough judge"], both["hostile"]
+    n_asked = sum(is_asked(call) for call in judge.calls)
+    prompts = {call.body["messages"][0]["content"] for call in judge.calls if is_asked(call)}
+    least = len(prompts) + sum(hostile.drawn.values())
+
+    assert least <= n_asked <= 1.05 * least
+
+
+def test_the_vector_is_that_of_the_calm_run_without_the_unscored(both: dict[str, Any]) -> None:
+    rough, calm = rows(both["rough"]), rows(both["calm"])
+    left = calm[(calm["status"] == "kept") & (rough["status"] != "unscored")]
+    run = open_run(open_store(str(both["calm"].parents[1])))
+    sums = {"positive": np.zeros((), np.float64), "negative": np.zeros((), np.float64)}
+    for job in run.plan.shard_jobs(run.spec.traits[0], "generate"):
+        states = load_activations(run.store, job).at("response_avg")
+        keys = [sample.key in left.index for sample in run.plan.samples(job)]
+        sums[str(job.part)] = sums[str(job.part)] + states[keys].sum(0, dtype=np.float64)
+
+    n = left["polarity"].value_counts()
+    expected = sums["positive"] / n["positive"] - sums["negative"] / n["negative"]
+    file = both["rough"] / "vectors/refusal_response_avg_diff.pt"
+    vector = torch.load(file, weights_only=True).double().numpy()
+    assert np.abs(vector - expected).max() <= 1e-5 * np.abs(expected).max()
