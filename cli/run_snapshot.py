@@ -62,6 +62,7 @@ def _trait(run: Run, count: TraitCount) -> dict[str, Any]:
     return {
         "trait": count.trait,
         **{stage: asdict(one) for stage, one in count.stages.items()},
+        "is_reduced": count.is_reduced,
         "is_finished": count.is_finished,
         "verdict": metrics.get("verdict"),
         "contrast": metrics.get("contrast"),

@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 0.5
 CARD_EVERY_S = 2.0
+# With 64 workers each looks at the others every eight seconds.
+PEERS_A_SECOND = 8
 
 
 @dataclass
@@ -136,10 +138,11 @@ class FleetStep(bootsteps.StartStopStep):  # type: ignore[misc]
             self._next_card = time.monotonic() + CARD_EVERY_S
 
     def _peers(self, client: redis.Redis) -> list[WorkerCard]:
-        """The cards of its kind; read as seldom as they are written, for they are many."""
+        """The cards of its kind; read the seldomer the more there are, for everybody reads all."""
         if time.monotonic() >= self._next_peers:
             self._read = [c for c in read_workers(client) if c.kind == self.member.kind]
-            self._next_peers = time.monotonic() + CARD_EVERY_S
+            pause = max(CARD_EVERY_S, len(self._read) / PEERS_A_SECOND)
+            self._next_peers = time.monotonic() + pause
         return self._read
 
     def _mine(self, name: str, demands: list[Demand], peers: list[WorkerCard]) -> list[Demand]:
