@@ -96,7 +96,9 @@ def _shares(
 
 
 def jobs_to_hold(most: int, waiting: int, *, n_workers: int) -> int:
-    """How many jobs a worker takes at a time: as many as keep its device full, but at the end of
-    a run no more than its share, so that no device stands idle beside a full one."""
-    share = -(-waiting // max(1, n_workers))
-    return max(min(2, most), min(most, share + 1))
+    """How many jobs a GPU worker takes at a time: as many as keep its device full, but at the end
+    of a run no more than its share, so that no device stands idle beside a full one."""
+    n = max(1, n_workers)
+    if waiting < n:
+        return 1
+    return min(most, -(-waiting // n) + 1)

@@ -131,7 +131,8 @@ def test_workers_that_decide_by_the_same_cards_come_to_rest(
 def test_a_worker_holds_less_when_few_jobs_are_left_for_many() -> None:
     assert jobs_to_hold(7, 1000, n_workers=4) == 7
     assert jobs_to_hold(7, 4, n_workers=4) == 2
-    assert jobs_to_hold(7, 0, n_workers=0) == 2
+    assert jobs_to_hold(7, 3, n_workers=4) == 1
+    assert jobs_to_hold(7, 0, n_workers=0) == 1
     assert jobs_to_hold(1, 50, n_workers=1) == 1
 
 
