@@ -189,7 +189,7 @@ def _say_plan(console: Console, run: Run) -> None:
     found = estimate(
         run.plan, definitions, done=done, response_tokens=spec.sampling.max_new_tokens // 2
     )
-    console.print(plan_table(found))
+    console.print(plan_table(found, spec))
     console.print(f"Run {run.name} in {run.store.url}", highlight=False, soft_wrap=True)
     console.print(_with_whom(spec), highlight=False, soft_wrap=True)
     if spec.model.trust_remote_code:

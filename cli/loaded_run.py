@@ -5,7 +5,7 @@ Imported by commands when they run, because it loads torch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -31,13 +31,17 @@ from workers.trajectory import Scale, scale_of
 
 @dataclass(frozen=True, eq=False)
 class LoadedRun:
-    """The run, its chosen vectors, their scale, and an engine on the model they are used on."""
+    """The run, its chosen vectors, their scale, and an engine on the model they are used on.
+
+    `steering_layers` as in RunVectors.
+    """
 
     run: Run
     engine: Engine
     vectors: Sequence[LayerVector]
     directions: Directions
     scale: Scale
+    steering_layers: Mapping[str, int]
 
     def sampling(self, options: SamplingOptions) -> Sampling:
         """The run's sampling with what was given instead."""
@@ -72,7 +76,8 @@ def load_run(options: UseOptions, *, false_alarm: float, with_baseline: bool = T
         spec = run.spec.model
         other = ModelSpec(model_id=options.model, trust_remote_code=spec.trust_remote_code)
         engine = _engine(other, vectors, options, is_own=False)
-    return LoadedRun(run, engine, vectors, directions_of(vectors), scale)
+    directions = directions_of(vectors)
+    return LoadedRun(run, engine, vectors, directions, scale, chosen.steering_layers)
 
 
 def _engine(

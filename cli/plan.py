@@ -61,7 +61,7 @@ def show_plan(
         click.echo(json.dumps(_as_json(name, store.url, spec, found, differences, terms), indent=2))
         return
     console = Console()
-    console.print(plan_table(found))
+    console.print(plan_table(found, spec))
     console.print(f"Run {name} in {store.url}{' (continues)' if exists else ''}.", highlight=False)
     console.print(
         f"Judge: {spec.judge.model} at {spec.judge.url}; {money(spec, found, terms)}.",
@@ -74,9 +74,12 @@ def show_plan(
         )
 
 
-def plan_table(found: list[TraitEstimate]) -> Table:
+def plan_table(found: list[TraitEstimate], spec: RunSpec) -> Table:
     """One row per trait and a total; tokens are estimates from the prompts' characters."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", show_footer=True)
+    if spec.until == "converged":
+        table.caption = "at most: a trait stops when its direction is known well enough"
+        table.caption_justify = "left"
     columns: list[tuple[str, list[str] | list[int], str | None]] = [
         ("trait", [e.trait for e in found], "total"),
         ("responses", [e.n_samples for e in found], None),

@@ -15,10 +15,15 @@ from storage.trait_results import read_metrics
 
 @dataclass(frozen=True)
 class RunVectors:
-    """Trait -> its .safetensors, and the layer to take as people write it; what to warn of."""
+    """Trait -> its .safetensors, and the layer to take as people write it; what to warn of.
+
+    `steering_layers` are where the run found that steering works best, of the traits where it
+    looked and no layer was asked for.
+    """
 
     files: dict[str, bytes]
     layers: dict[str, int | str]
+    steering_layers: dict[str, int] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
 
@@ -66,6 +71,9 @@ def _add(
         )
     found.files[trait] = run.store.read(f"traits/{trait}/vectors/{name}.safetensors")
     found.layers[trait] = layer if layer is not None else best["by_method"][name]
+    causal = metrics["quality"].get("causal")
+    if layer is None and causal is not None and causal["method"] == name:
+        found.steering_layers[trait] = causal["layer"]
     if metrics["verdict"] != "usable":
         why = "; ".join(metrics["reasons"]) or "see its metrics"
         found.warnings.append(f"{trait} is {metrics['verdict']}: {why}")

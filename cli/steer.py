@@ -37,7 +37,8 @@ MODES: tuple[Mode, ...] = ("add", "ablate", "cap")
     "--add",
     multiple=True,
     metavar="TRAIT=C[@L]",
-    help="Add C times the vector, at layer L or the trait's best. May be repeated.",
+    help="Add C times the vector, at layer L, or where the run found that steering works. May be "
+    "repeated.",
 )
 @click.option(
     "--ablate", multiple=True, metavar="TRAIT[@L]", help="Remove the direction. May be repeated."
@@ -149,6 +150,7 @@ def _asked(
         terms = [(term, _vector_of(loaded, term)) for term in column.terms]
         steering = steering_of(terms, positions=values["positions"], unit=values["unit"])
         how = {"positions": values["positions"], "unit": values["unit"], **column.facts}
+        how["steering_layers"] = [one.layer for _, one in terms]
         for i, one in enumerate(transcripts):
             facts = {"beside": i, **how}
             found.append(asked_of(model, one, seed=seed + i, steering=steering, facts=facts))
@@ -156,12 +158,13 @@ def _asked(
 
 
 def _vector_of(loaded: LoadedRun, term: SteeringTerm) -> LayerVector:
-    """The run's vector of the term's trait, at the layer the term names."""
+    """The run's vector of the term's trait, at the layer the term names or where the run found that
+    steering works, else at the layer it is read at."""
     from workers.layer_vectors import at_layer
 
     for one in loaded.vectors:
         if one.trait == term.trait:
-            return one if term.layer is None else at_layer(one, term.layer)
+            return at_layer(one, term.layer or loaded.steering_layers.get(term.trait, one.layer))
     known = ", ".join(one.trait for one in loaded.vectors)
     raise UsageError(f"no vector of {term.trait!r} is loaded: use one of {known}")
 

@@ -47,6 +47,18 @@ def test_each_case_has_its_row_in_its_table_and_the_rest_of_the_page_stays(tmp_p
     assert "old" not in lines
 
 
+def test_a_case_that_was_run_again_stands_as_it_ended_last(tmp_path: Path) -> None:
+    first, again, page = tmp_path / "1.xml", tmp_path / "2.xml", tmp_path / "page.md"
+    first.write_text(RESULTS)
+    again.write_text(RESULTS.replace("<skipped/>", ""))
+    page.write_text(PAGE)
+
+    main(str(page), str(first), str(again))
+
+    assert page.read_text().count("It is found.") == 1
+    assert "| It is found. | Flips. | passed | 100 of 100 |" in page.read_text()
+
+
 def test_a_page_without_the_marks_is_refused(tmp_path: Path) -> None:
     results, page = tmp_path / "faults.xml", tmp_path / "page.md"
     results.write_text(RESULTS)

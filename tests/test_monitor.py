@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,10 @@ import torch
 from click.testing import CliRunner, Result
 
 from cli.main import orchestrate
+from cli.page_build import build_page
+from cli.page_server import PageServer
 from orchestrator.errors import OrchestrateError, UsageError
+from tests.chromium import chromium_or_skip, running_chromium
 from tests.planted_vectors import PlantedRun, planted_run
 from traitlens import ActivationCapture, HookManager, projection
 from traitlens.separation import auroc
@@ -222,3 +226,27 @@ def test_another_model_is_refused_unless_it_is_named(made: PlantedRun, tmp_path:
             run("monitor", *made.arguments, "--prompt", "Why?")
     finally:
         weights.write_bytes(original)
+
+
+def test_the_page_follows_a_real_run_and_sets_steered_beside_unsteered(
+    made: PlantedRun, tmp_path: Path
+) -> None:
+    live = tmp_path / "live.jsonl"
+    asked = ("--prompt", "Why?", *MARK, "--add", "capitals=-1", "--output", str(live))
+    run("steer", *made.arguments, *asked)
+    n_tokens = sum(json.loads(line)["event"] == "token" for line in live.read_text().splitlines())
+
+    with (
+        PageServer(lambda: build_page(live="events"), followed=live) as server,
+        running_chromium(chromium_or_skip(), tmp_path / "profile") as tab,
+    ):
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        tab.open(server.url)
+        tab.wait("!document.querySelector('#content').hidden")
+        tab.wait(f"document.body.innerText.includes('{n_tokens} tokens')")
+        shown = tab.evaluate("document.body.innerText")
+        server.shutdown()
+
+    assert "finished" in shown
+    assert "Steered" in shown
+    assert tab.errors == []

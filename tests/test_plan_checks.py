@@ -174,3 +174,19 @@ def test_waves_hold_the_samples_of_the_whole_run() -> None:
     whole, waves = Plan(spec(rollouts=3)), Plan(spec(rollouts=3, until="converged"))
 
     assert set(samples_of(whole, "positive")) == set(samples_of(waves, "positive"))
+
+
+def test_a_later_judgement_scores_the_waves_that_counted_and_no_others() -> None:
+    converged = spec(until="converged", rollouts=3)
+    done = {job.key for job in run_until_enough(Plan(converged), 1)}
+    done |= {stop_mark(trait(), 1).key}
+    second = Plan(converged, "second")
+    order: list[Job] = []
+
+    while ready := ready_jobs(second, done):
+        order += ready
+        done |= {job.key for job in ready}
+
+    waves = {job.shard for job in order if job.part in ("positive", "negative")}
+    assert waves == {0, 1}
+    assert order[-1].key == "refusal/verify@second"

@@ -184,6 +184,23 @@ def test_the_contrast_s_interval_moves_whole_prompts() -> None:
     assert contrast_interval([1.0, 2.0], [0.0], groups=(one * 2, one)) is None
 
 
+def test_the_contrast_s_interval_covers_the_truth_in_200_data_sets() -> None:
+    prompts = [(i, q) for i in range(4) for q in range(6) for _ in range(2)]
+    covered = []
+
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        sides = [
+            center + np.repeat(rng.normal(0, 15, 24), 2) + rng.normal(0, 10, 48)
+            for center in (70.0, 20.0)
+        ]
+        found = contrast_interval(sides[0].tolist(), sides[1].tolist(), groups=(prompts, prompts))
+        assert found
+        covered.append(found[0] <= 50.0 <= found[1])
+
+    assert 0.9 <= np.mean(covered) <= 0.99
+
+
 def facts(**changes: object) -> VectorFacts:
     good = VectorFacts(
         layer=3,

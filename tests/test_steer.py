@@ -14,6 +14,8 @@ from click.testing import CliRunner
 from cli.main import orchestrate
 from orchestrator.errors import UsageError
 from orchestrator.steering_terms import SteeringTerm, parse_term
+from storage.seal import seal
+from storage.trait_results import read_metrics, write_metrics
 from tests.planted_model import PlantedModel
 from tests.planted_vectors import PlantedRun, planted_run
 from traitlens.vectors import load_vectors
@@ -106,6 +108,20 @@ def test_a_cap_holds_at_every_token(made: PlantedRun) -> None:
     for record in records:
         scores = record["steered"][0]["trait_scores"]["capitals"]
         assert max(scores, default=0) <= 1 + 1e-4
+
+
+def test_a_trait_is_steered_where_the_run_found_that_it_works(tmp_path: Path) -> None:
+    made = planted_run(tmp_path)
+    metrics = read_metrics(made.run.store, "capitals")
+    metrics["quality"]["causal"] = {"method": "mean_diff", "layer": 3}
+    write_metrics(made.run.store, "traits/capitals", metrics)
+    seal(made.run.store, "traits/capitals")
+
+    found = steered(made, "--add", "capitals=1", "--add", "noise=1", "--add", "capitals=1@1")
+    asked = steered(made, "--add", "capitals=1", "--layer", "2")
+
+    assert found[0]["steered"][0]["metadata"]["steering_layers"] == [3, 2, 1]
+    assert asked[0]["steered"][0]["metadata"]["steering_layers"] == [2]
 
 
 def test_the_terminal_shows_the_texts_beside_one_another(made: PlantedRun, tmp_path: Path) -> None:

@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from orchestrator.errors import ModelError
 from traitlens.baseline import Baseline
 from traitlens.dynamics import trait_dynamics
+from traitlens.errors import NonFiniteError, ShapeError
 from workers.layer_vectors import LayerVector
 from workers.readings import Readings
 
@@ -86,9 +88,15 @@ def scale_of(
     *,
     false_alarm: float,
 ) -> Scale:
-    """The scale of these vectors, with the projections [tokens, k] of each neutral response."""
+    """The scale of these vectors, with the projections [tokens, k] of each neutral response.
+
+    Raises ModelError where the neutral responses cannot be a baseline.
+    """
     about = {one.trait: one.about for one in vectors}
-    baseline = None if neutral is None else Baseline.of(neutral)
+    try:
+        baseline = None if neutral is None else Baseline.of(neutral)
+    except (ShapeError, NonFiniteError) as error:
+        raise ModelError(f"the run's neutral responses give no baseline: {error}") from error
     return Scale(tuple(about), about, baseline, false_alarm)
 
 

@@ -19,8 +19,14 @@ OTHERS = ("| promise | what the test does | result | seen |", "|---|---|---|---|
 
 
 def main(page: str, *results: str) -> None:
-    """Replace both tables of the page by what stands in the files of results."""
-    cases = [case for name in results for case in read_cases(Path(name))]
+    """Replace both tables of the page by what stands in the files of results.
+
+    A case that was run again stands as in the last file.
+    """
+    last: dict[str, dict[str, str]] = {}
+    for name in results:
+        last.update(read_cases(Path(name)))
+    cases = list(last.values())
     file = Path(page)
     text = file.read_text()
     text = replaced(text, "matrix", [*MATRIX, *(matrix_row(c) for c in cases if "fault" in c)])
@@ -28,12 +34,13 @@ def main(page: str, *results: str) -> None:
     file.write_text(text)
 
 
-def read_cases(file: Path) -> Iterator[dict[str, str]]:
-    """Each case's properties and its result, in the order in which they ran."""
+def read_cases(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """Each case's name, properties and result, in the order in which they ran."""
     for case in ElementTree.parse(file).iter("testcase"):
         found = {p.get("name", ""): p.get("value", "") for p in case.iter("property")}
         bad = [kind for kind in ("failure", "error", "skipped") if case.find(kind) is not None]
-        yield {**found, "result": bad[0] if bad else "passed"}
+        name = f"{case.get('classname')}.{case.get('name')}"
+        yield name, {**found, "result": bad[0] if bad else "passed"}
 
 
 def matrix_row(case: Mapping[str, str]) -> str:
