@@ -83,7 +83,8 @@ def _shares(
 ) -> Counter[str]:
     """How many workers each model should have: equal, but never more than jobs wait for it."""
     longest = {m: max((s.serving_s for s in servers if s.model == m), default=0.0) for m in wanted}
-    had_its_turn = {m for m in wanted if serving[m] and longest[m] >= TURN_S}
+    takes_turns = len(servers) < len(wanted)
+    had_its_turn = {m for m in wanted if takes_turns and serving[m] and longest[m] >= TURN_S}
     order = sorted(wanted, key=lambda m: (m in had_its_turn, not serving[m]))
     shares: Counter[str] = Counter()
     left = len(servers)
