@@ -32,6 +32,8 @@ N_SHARDS = N_SAMPLES // SHARD
 LENGTH = ["--max-new-tokens", "160", "--shard-samples", str(SHARD)]
 # Jobs that one judge worker holds at a time.
 JUDGE_IN_FLIGHT = 4
+# For a machine that does much else beside.
+PATIENCE_S = 300.0
 FINISHED = 3  # scores at random: finished, not usable
 POSITIONS = ("response_avg", "prompt_avg", "prompt_last")
 
@@ -103,9 +105,12 @@ class DisturbedRun:
                 preexec_fn=die_with_parent,
             )
 
-    def finish(self, process: subprocess.Popen[str], *, timeout_s: float = 150) -> int:
-        """Wait for a command; returns its exit code."""
-        return process.wait(timeout=timeout_s)
+    def finish(self, process: subprocess.Popen[str], *, timeout_s: float = PATIENCE_S) -> int:
+        """Wait for a command; returns its exit code. One that does not end is killed."""
+        try:
+            return process.wait(timeout=timeout_s)
+        finally:
+            end(process)
 
     def check(self, fault: str, *, at_most: int) -> None:
         """The same vectors, every sample once, and at most so many repeated jobs."""

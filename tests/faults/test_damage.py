@@ -24,7 +24,7 @@ from tests.http_judge import http_judge
 from tests.tiny_models import save_tiny_model
 from traitlens import load_vectors
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 
 N_DAMAGES = 100
 SEED = 20

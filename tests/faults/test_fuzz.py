@@ -35,7 +35,7 @@ from tasks.settings import DeliverySettings, Permissions
 from tests.faults.conftest import Note
 from tests.faults.fleet import Fleet, wait_until
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900)
 
 
 def few_or(n: int) -> pytest.MarkDecorator:

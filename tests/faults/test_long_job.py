@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 
 from tests.faults.conftest import Note
-from tests.faults.disturbed_run import FINISHED, Scene
+from tests.faults.disturbed_run import FINISHED, PATIENCE_S, Scene
 from tests.faults.fleet import Fleet, wait_until
 from tests.faults.redis_process import RedisProcess
 from tests.fleet import by_text
 from tests.http_judge import http_judge
 from tests.tiny_models import save_tiny_model
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 
 SCALE = 20
 TIMEOUT_S = 30 / SCALE
@@ -62,7 +62,7 @@ def test_a_killed_workers_jobs_run_elsewhere_and_half_an_hours_job_is_delivered_
             )
             fleet.add("gpu-third", *GPU, module="tests.faults.odd_worker", environment=slow)
 
-            assert run.finish(process, timeout_s=LONG_S + 120) == FINISHED
+            assert run.finish(process, timeout_s=LONG_S + PATIENCE_S) == FINISHED
         finally:
             process.kill()
             for name in list(fleet.workers):

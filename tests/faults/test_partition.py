@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults.disturbed_run import FINISHED, DisturbedRun, Scene, end
+from tests.faults.disturbed_run import FINISHED, PATIENCE_S, DisturbedRun, Scene, end
 from tests.faults.fleet import VISIBILITY_TIMEOUT_S, Fleet, wait_until
 from tests.faults.hosts import Hosts, hosts
 from tests.faults.redis_process import RedisProcess
@@ -16,7 +16,7 @@ from tests.http_judge import http_judge
 from tests.tiny_models import save_tiny_model
 from workers.resident import jobs_in_flight
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(500)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 
 GPU = ("gpu", "--device", "cpu", "--pinned", "cpu")
 # Longer than the broker waits before it gives a silent worker's jobs to another.
@@ -68,13 +68,13 @@ def cut_off(scene: Scene, net: Hosts, host: str, run: DisturbedRun) -> None:
     try:
         wait_until(
             lambda: any(fleet.busy_with(n, "/generate/", run.marks) for n in workers),
-            timeout_s=150,
+            timeout_s=PATIENCE_S,
             what="a worker on a generate job",
         )
         net.unplug(host)
         time.sleep(AWAY_S)
         net.plug(host)
-        assert run.finish(process, timeout_s=200) == FINISHED
+        assert run.finish(process) == FINISHED
     finally:
         end(process)
     # nobody was restarted: they came back by themselves

@@ -19,7 +19,7 @@ from tests.s3_server import s3_bucket
 from tests.tiny_models import save_tiny_model
 from traitlens import load_vectors
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 
 GPU = ("gpu", "--device", "cpu", "--pinned", "cpu")
 SIZE = ["--traits", "refusal", "--instructions", "2", "--questions", "2", "--rollouts", "3"]

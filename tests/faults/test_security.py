@@ -23,7 +23,7 @@ from tests.fleet import by_text
 from tests.http_judge import http_judge
 from tests.tiny_models import save_tiny_model
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 
 GPU = ("gpu", "--device", "cpu", "--pinned", "cpu")
 USERS = ("admin", "orchestrator", "worker")
