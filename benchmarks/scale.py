@@ -6,10 +6,11 @@
 Devices are simulated (tests/simulated_fleet.py): real Celery workers on a real Redis whose generate
 job sleeps. `ideal` is jobs x seconds / workers; efficiency is ideal / wall time of the whole run,
 from the first message to the last vector, start of the run included; a judge worker for every 16
-devices. Costs are CPU seconds of the
-orchestrator process and of Redis, and Redis' network bytes, over all jobs of the run, its probe,
-judge and reduce jobs too. `plans` measures an orchestrator and `status` on runs of which half is
-done. `overlap` is wall time over the longer of generation / devices and judging / allowed rate.
+devices. Costs are CPU seconds of the orchestrator process and of Redis, and Redis' network bytes,
+over all jobs of the run, its probe, judge and reduce jobs too. `plans` measures an orchestrator and
+`status` on runs of which half is done. `overlap` is wall time over the longer of generation /
+devices and judging / allowed rate. Other work on the machine counts against the fleet: 64 workers
+want a core for themselves.
 """
 
 from __future__ import annotations

@@ -83,7 +83,8 @@ def _shares(
 ) -> Counter[str]:
     """How many workers each model should have: equal, but never more than jobs wait for it."""
     longest = {m: max((s.serving_s for s in servers if s.model == m), default=0.0) for m in wanted}
-    had_its_turn = {m for m in wanted if serving[m] and longest[m] >= TURN_S}
+    takes_turns = len(servers) < len(wanted)
+    had_its_turn = {m for m in wanted if takes_turns and serving[m] and longest[m] >= TURN_S}
     order = sorted(wanted, key=lambda m: (m in had_its_turn, not serving[m]))
     shares: Counter[str] = Counter()
     left = len(servers)
@@ -96,7 +97,9 @@ def _shares(
 
 
 def jobs_to_hold(most: int, waiting: int, *, n_workers: int) -> int:
-    """How many jobs a worker takes at a time: as many as keep its device full, but at the end of
-    a run no more than its share, so that no device stands idle beside a full one."""
-    share = -(-waiting // max(1, n_workers))
-    return max(min(2, most), min(most, share + 1))
+    """How many jobs a GPU worker takes at a time: as many as keep its device full, but at the end
+    of a run no more than its share, so that no device stands idle beside a full one."""
+    n = max(1, n_workers)
+    if waiting < n:
+        return 1
+    return min(most, -(-waiting // n) + 1)

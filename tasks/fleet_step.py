@@ -127,9 +127,7 @@ class FleetStep(bootsteps.StartStopStep):  # type: ignore[misc]
             mine = self._mine(parent.hostname, demands, peers)
             base = {member.kind}
             _listen(parent, base | {queue_of(member.kind, d.run.run_id) for d in mine})
-            waiting = sum(one.waiting for one in mine)
-            beside = [c for c in peers if c.model == member.model and not c.draining]
-            _hold(parent, jobs_to_hold(member.most_jobs(), waiting, n_workers=len(beside)))
+            _hold(parent, self._how_many(mine, peers))
         if time.monotonic() >= self._next_card:
             put_worker(client, member.card(parent.hostname))
             seconds, failed = member.work.take_calls()
@@ -144,6 +142,15 @@ class FleetStep(bootsteps.StartStopStep):  # type: ignore[misc]
             pause = max(CARD_EVERY_S, len(self._read) / PEERS_A_SECOND)
             self._next_peers = time.monotonic() + pause
         return self._read
+
+    def _how_many(self, mine: list[Demand], peers: list[WorkerCard]) -> int:
+        member = self.member
+        if member.kind != "gpu":
+            # calls and files wait for others, not for one device
+            return member.most_jobs()
+        beside = [card for card in peers if card.model == member.model and not card.draining]
+        waiting = sum(one.waiting for one in mine)
+        return jobs_to_hold(member.most_jobs(), waiting, n_workers=len(beside))
 
     def _mine(self, name: str, demands: list[Demand], peers: list[WorkerCard]) -> list[Demand]:
         """The runs to take jobs of; for GPU workers those of one model."""

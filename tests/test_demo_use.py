@@ -19,7 +19,7 @@ from storage.trait_files import load_trait
 from tests.fleet import run_command
 from traitlens.separation import auroc
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 QUESTIONS, STRENGTHS = 8, (1, 2)
 
 
@@ -27,7 +27,9 @@ QUESTIONS, STRENGTHS = 8, (1, 2)
 def run(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     folder = str(tmp_path_factory.mktemp("runs"))
     where = ["--run", "demo", "--runs-dir", folder]
-    run_command("extract", "--traits", "all", "--rollouts", "1", *where)
+    # what is checked here is not checked by the run as well
+    small = ["--rollouts", "1", "--questions", "8", "--evaluation", "0", "--causal", "0"]
+    run_command("extract", "--traits", "all", *small, *where)
     return ["demo", "--runs-dir", folder]
 
 

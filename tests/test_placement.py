@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.fleet import Demand, RunCard
@@ -104,6 +104,7 @@ def test_a_worker_serves_only_what_its_patterns_allow() -> None:
     assert served(servers, {"big/70b": 9}) == {"small": "", "large": "big/70b"}
 
 
+@settings(deadline=None)  # a busy machine is no fault
 @given(
     st.lists(st.tuples(st.sampled_from(["", "a", "b", "c", "d"]), st.floats(0, 2000)), min_size=1),
     st.dictionaries(st.sampled_from(["a", "b", "c"]), st.integers(1, 50), min_size=1),
@@ -131,7 +132,8 @@ def test_workers_that_decide_by_the_same_cards_come_to_rest(
 def test_a_worker_holds_less_when_few_jobs_are_left_for_many() -> None:
     assert jobs_to_hold(7, 1000, n_workers=4) == 7
     assert jobs_to_hold(7, 4, n_workers=4) == 2
-    assert jobs_to_hold(7, 0, n_workers=0) == 2
+    assert jobs_to_hold(7, 3, n_workers=4) == 1
+    assert jobs_to_hold(7, 0, n_workers=0) == 1
     assert jobs_to_hold(1, 50, n_workers=1) == 1
 
 
