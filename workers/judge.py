@@ -31,6 +31,8 @@ MAX_UNSEEN = 0.15
 MAX_WALKS = 6
 # Before the first reply: English has four characters a token, so this is on the safe side.
 TOKENS_PER_CHARACTER = 0.4
+# About half of what a call costs its process, so that a busy one never waits for it.
+STARTS_APART_S = 0.001
 Sleep = Callable[[float], Awaitable[None]]
 
 
@@ -42,7 +44,17 @@ class Slots:
 
     def __init__(self, n_calls: int) -> None:
         self.calls = asyncio.Semaphore(n_calls)
-        self.ahead = asyncio.Semaphore(n_calls + max(4, n_calls // 8))
+        self.ahead = asyncio.Semaphore(n_calls + max(8, n_calls // 4))
+        self._next_start = 0.0
+
+    async def start_apart(self) -> None:
+        """Wait until the call before is on its way: what starts together ends together, and then
+        the replies wait for one another."""
+        now = asyncio.get_running_loop().time()
+        start = max(now, self._next_start)
+        self._next_start = start + STARTS_APART_S
+        if start > now:
+            await asyncio.sleep(start - now)
 
 
 @dataclass
@@ -211,6 +223,7 @@ class Judge:
                 if asking.stopped:
                     self._gate.answered(cost, Answered(0, 0.0))
                     raise asking.stopped
+                await self._slots.start_apart()
                 tries.made += 1
                 reply, limits = await self._client.complete(body)
         except HealingError as error:
