@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from cli.run_options import run_store
+from cli.described_run import run_store
 from cli.settings import json_option, runs_dir_option
 from orchestrator.agreement import Agreement
 from orchestrator.agreement import agreement as agreement_of

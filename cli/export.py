@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from cli.run_options import run_store
+from cli.described_run import run_store
 from cli.run_vectors import run_vectors
 from cli.settings import json_option, runs_dir_option
 from orchestrator.errors import UsageError

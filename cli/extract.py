@@ -13,6 +13,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from cli.described_run import describe, record_run, run_store
 from cli.drive import Driver
 from cli.judge_meter import open_meter, spent_text
 from cli.judge_terms import resolve_terms, terms_options, terms_options_from
@@ -22,7 +23,7 @@ from cli.plan import plan_table, show_plan
 from cli.presence import missing_workers
 from cli.progress import Progress
 from cli.report import write_report
-from cli.run_options import describe, options_from, record_run, run_options, run_store
+from cli.run_options import options_from, run_options
 from cli.settings import broker_option, json_option, option, runs_dir_option
 from cli.verdict_table import reasons, verdict_table
 from orchestrator.errors import BrokerError, OrchestrateError

@@ -11,8 +11,8 @@ from functools import cache
 
 import click
 
+from cli.described_run import run_store
 from cli.neutral_baseline import run_baseline
-from cli.run_options import run_store
 from cli.run_vectors import run_vectors
 from cli.use_options import SamplingOptions, UseOptions
 from orchestrator.run_spec import ModelSpec

@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from cli.run_options import run_store
+from cli.described_run import run_store
 from cli.settings import broker_option, json_option, option, required_broker, runs_dir_option
 from orchestrator.errors import UsageError
 from storage.connection import connect

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from cli.run_options import run_store
+from cli.described_run import run_store
 from cli.settings import broker_option, option, required_broker, runs_dir_option
 from orchestrator.fleet import HIGHEST, LOWEST
 from storage.connection import connect

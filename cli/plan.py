@@ -10,8 +10,9 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from cli.described_run import describe, run_name, run_store
 from cli.judge_terms import resolve_terms, terms_options, terms_options_from
-from cli.run_options import RunOptions, describe, options_from, run_name, run_options, run_store
+from cli.run_options import RunOptions, options_from, run_options
 from cli.settings import json_option
 from orchestrator.estimate import WITH_LOGPROBS, WITHOUT_LOGPROBS, Asking, TraitEstimate, estimate
 from orchestrator.plan import Plan

@@ -7,7 +7,7 @@ import json
 import click
 from rich.console import Console
 
-from cli.run_options import parse_methods, run_store
+from cli.described_run import parse_methods, run_store
 from cli.settings import json_option, option, runs_dir_option
 from cli.verdict_table import reasons, verdict_table
 from orchestrator.errors import UsageError

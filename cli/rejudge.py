@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
+from cli.described_run import run_store
 from cli.extract import finish
 from cli.judge_terms import resolve_terms, terms_options, terms_options_from
-from cli.run_options import run_store
 from cli.settings import broker_option, json_option, option, runs_dir_option
 from orchestrator.errors import UsageError
 from orchestrator.readiness import is_finished

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.compare_content import compare_data
+from cli.described_run import run_store
 from cli.progress import styled_verdict
 from cli.report_build import page
 from cli.report_content import (
@@ -18,7 +19,6 @@ from cli.report_content import (
     report_data,
     run_name,
 )
-from cli.run_options import run_store
 from cli.settings import json_option, runs_dir_option
 from cli.verdict_table import tested_texts
 from storage.report_files import REPORT, write_run_metrics

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
+from cli.described_run import run_store
 from cli.extract import finish
-from cli.run_options import run_store
 from cli.settings import broker_option, json_option, option, runs_dir_option
 from storage.dead_letters import dead_letters, revive
 from storage.run_record import open_run

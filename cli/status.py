@@ -11,8 +11,8 @@ import click
 from rich.console import Console, RenderableType
 from rich.live import Live
 
+from cli.described_run import run_store
 from cli.pause import unpause
-from cli.run_options import run_store
 from cli.run_snapshot import run_snapshot
 from cli.runs_table import runs_rows, runs_screen
 from cli.settings import broker_option, json_option, required_broker, runs_dir_option

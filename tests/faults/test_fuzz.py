@@ -248,7 +248,7 @@ def test_a_run_cannot_be_named_out_of_its_folder(name: str, tmp_path: Path) -> N
 
 
 def make_run_named(runs: Path, name: str) -> None:
-    from cli.run_options import run_store
+    from cli.described_run import run_store
 
     run_store(str(runs), name).write("run.json", b"{}")
 
