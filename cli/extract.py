@@ -25,7 +25,7 @@ from cli.progress import Progress
 from cli.report import write_report
 from cli.run_options import options_from, run_options
 from cli.settings import broker_option, json_option, option, runs_dir_option
-from cli.verdict_table import reasons, verdict_table
+from cli.verdict_table import print_verdicts, reasons
 from orchestrator.errors import BrokerError, OrchestrateError
 from orchestrator.estimate import estimate
 from orchestrator.run_spec import RunSpec
@@ -213,7 +213,7 @@ def _print_result(console: Console, run: Run, failures: list[Failure], *, as_jso
     for trait in run.spec.traits:
         with contextlib.suppress(KeyError):
             metrics.append(read_metrics(run.store, trait.name))
-    console.print(verdict_table(metrics))
+    print_verdicts(console, metrics)
     for line in reasons(metrics):
         console.print(line, highlight=False, soft_wrap=True)
     for failure in failures:

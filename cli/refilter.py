@@ -9,7 +9,7 @@ from rich.console import Console
 
 from cli.described_run import parse_methods, run_store
 from cli.settings import json_option, option, runs_dir_option
-from cli.verdict_table import reasons, verdict_table
+from cli.verdict_table import print_verdicts, reasons
 from orchestrator.errors import UsageError
 from orchestrator.run_spec import FilterSpec
 from storage.artifacts import done_jobs
@@ -52,7 +52,7 @@ def refilter(
         click.echo(json.dumps({"run": run, "traits": found}, indent=2))
         return
     console = Console()
-    console.print(verdict_table(found))
+    print_verdicts(console, found)
     for line in reasons(found):
         console.print(line, highlight=False, soft_wrap=True)
     where = f"{recorded.store.url}/{_folder('<trait>', filter_spec, chosen)}"

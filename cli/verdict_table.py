@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 
 from cli.progress import styled_verdict
+
+# All columns in full; a narrower terminal wraps lines, which loses less than cutting cells.
+WIDTH = 92
+
+
+def print_verdicts(console: Console, metrics: list[dict[str, Any]]) -> None:
+    """Print the table, in full also where there is no terminal."""
+    console.width = max(console.width, WIDTH)
+    console.print(verdict_table(metrics))
 
 
 def verdict_table(metrics: list[dict[str, Any]]) -> Table:
