@@ -98,19 +98,26 @@ def cosine(a: Array, b: Array) -> float:
 
 
 def bench_mean_diff(pos: Array, neg: Array) -> Row:
-    """Against a plain read of the same memory, and numpy's float32 means."""
-    read_s, _ = timed(lambda: (pos.sum(), neg.sum()))
-    published_s, published = timed(lambda: pos.mean(axis=0) - neg.mean(axis=0))
-    ours_s, ours = timed(lambda: mean_diff(pos, neg).vectors)
+    """Against a plain read of the same memory, and numpy's float32 means; best of five."""
+    works = (
+        lambda: (pos.sum(), neg.sum()),
+        lambda: pos.mean(axis=0) - neg.mean(axis=0),
+        lambda: mean_diff(pos, neg).vectors,
+    )
+    rounds = [[timed(work) for work in works] for _ in range(5)]
+    read_s, published_s, ours_s = (
+        min(took for took, _ in column) for column in zip(*rounds, strict=True)
+    )
+    _, published, ours = (result for _, result in rounds[0])
     gigabytes = (pos.nbytes + neg.nbytes) / 1e9
     return Row(
-        "mean_diff, float64 sums",
+        "mean_diff",
         published_s,
         ours_s,
         f"cos {cosine(ours, published):.6f}; {gigabytes / ours_s:.1f} GB/s, "
         f"a bare read {gigabytes / read_s:.1f}",
-        "within 6x of a bare read",
-        ours_s <= 6 * read_s,
+        "at a bare read's speed",
+        ours_s <= 1.25 * read_s,
     )
 
 

@@ -25,7 +25,7 @@ from workers.chat import Prompt, decode_response, render_prompt
 from workers.engine_thread import EngineClosedError
 from workers.generation import Generation, GenerationRequest, Sampling, Steering
 from workers.model import LoadedModel
-from workers.pushes import N_RANDOM, random_like, steering_along
+from workers.pushes import random_like, steering_along
 from workers.resident import Residents
 
 IS_CAPTURED = (*POLARITIES, EVALUATION)
@@ -92,22 +92,21 @@ def _steered(run: Run, job: Job) -> tuple[list[Sample], dict[str, Steering], lis
 def _steerings(
     samples: list[Sample], cells: list[Cell], directions: Directions
 ) -> dict[str, Steering]:
-    """Samples that are pushed alike share one Steering."""
-    made: dict[tuple[Cell, int], Steering] = {}
+    """Samples that are pushed alike share one Steering; a random direction is each sample's own,
+    so that intervals over questions hold over directions too."""
+    made: dict[Cell, Steering] = {}
     found: dict[str, Steering] = {}
     for sample in samples:
         assert sample.cell is not None
         cell = cells[sample.cell]
-        if cell.direction == "none":
-            continue
-        is_random = cell.direction == "random"
-        number = (sample.question + sample.rollout) % N_RANDOM if is_random else 0
-        if (cell, number) not in made:
-            vector = directions.push(cell)
-            if is_random:
-                vector = random_like(vector, name=f"{sample.trait}/{cell.layer}/{number}")
-            made[cell, number] = steering_along(vector, cell.layer)
-        found[sample.key] = made[cell, number]
+        if cell.direction == "random":
+            name = f"{sample.trait}/{cell.layer}/{sample.question}/{sample.rollout}"
+            vector = random_like(directions.push(cell), name=name)
+            found[sample.key] = steering_along(vector, cell.layer)
+        elif cell.direction == "vector":
+            if cell not in made:
+                made[cell] = steering_along(directions.push(cell), cell.layer)
+            found[sample.key] = made[cell]
     return found
 
 

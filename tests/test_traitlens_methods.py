@@ -109,6 +109,12 @@ def test_half_precision_tensors_give_the_vector_of_their_float32_copies(name: st
     assert np.allclose(vectors, copies, atol=1e-5)
 
 
+def test_mean_difference_of_the_largest_finite_numbers_is_finite() -> None:
+    rows = np.full((20, 1, 2), 3e38, dtype=np.float32)
+
+    assert mean_diff(rows, rows / 3).vectors == pytest.approx(2e38)
+
+
 def test_mean_difference_sums_beyond_float32() -> None:
     rows = np.full((4000, 1, 1), 16_777.217, dtype=np.float32)
 

@@ -12,9 +12,6 @@ from numpy.typing import NDArray
 
 from workers.generation import Push, Steering
 
-# Several random directions, so that none of them stands for all.
-N_RANDOM = 4
-
 
 def steering_along(vector: NDArray[np.float32], layer: int) -> Steering:
     """Add the vector [d_model] to every token at the layer."""
