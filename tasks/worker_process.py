@@ -13,12 +13,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from celery import Celery
-from celery.signals import worker_shutting_down
+from celery.signals import worker_ready, worker_shutting_down
 
 from orchestrator.fleet import WorkerKind
 from storage.connection import connect
 from tasks import about, drain
 from tasks.app import TASK_NAMES, make_app
+from tasks.device_stage import DeviceStage
 from tasks.edge import Edge, Stage
 from tasks.fleet_step import FleetStep, Member
 from tasks.job_logging import ToBroker, set_up
@@ -94,14 +95,11 @@ def _register(
     """Register the tasks of the worker's kind; returns what to call when it leaves."""
     member.most_jobs = lambda: MOST_THREADS[settings.kind]
     if settings.kind == "gpu":
-        from tasks.generate import generate
-        from workers.resident import Residents, jobs_in_flight
-
-        residents = Residents(device=settings.device)
-        n_jobs = min(jobs_in_flight(settings.device), MOST_THREADS["gpu"])
-        member.most_jobs = lambda: n_jobs
-        add_task(app, edge, "generate", lambda run, job: generate(run, job, residents=residents))
-        return residents.close
+        stage = DeviceStage(settings.device, limit=MOST_THREADS["gpu"])
+        member.most_jobs = stage.most_jobs
+        worker_ready.connect(lambda **_: stage.load(), weak=False)
+        add_task(app, edge, "generate", stage.generate)
+        return stage.close
     if settings.kind == "judge":
         from tasks.judge import judge, probe
         from tasks.judge_pool import JudgePool

@@ -152,6 +152,10 @@ def test_eleven_traits_run_on_five_hosts_while_a_sixth_joins_and_one_leaves(
         lambda: "Begins " in machines.log("gpu3", "worker-gpu"), timeout_s=120, what="gpu3 at work"
     )
     joined = time.monotonic() - began
+    wait_until(
+        lambda: "Finished " in machines.log("gpu3", "worker-gpu"), timeout_s=120, what="gpu3's work"
+    )
+    finished = time.monotonic() - began
     middle = machines.status("demo")
 
     # one is drained and leaves
@@ -160,7 +164,10 @@ def test_eleven_traits_run_on_five_hosts_while_a_sixth_joins_and_one_leaves(
     left = time.monotonic() - began
     after = machines.status("demo")
     extract.wait(timeout=700)
-    print(f"\njoined and took work after {joined:.1f} s, left {left:.1f} s after drain")  # noqa: T201
+    print(  # noqa: T201
+        f"\njoined and took work after {joined:.1f} s, had done some after {finished:.1f} s, "
+        f"left {left:.1f} s after drain"
+    )
 
     assert extract.returncode in (0, 3), machines.log("lab", "extract---traits")
     assert workers_of(middle, "gpu") == ["gpu1", "gpu2", "gpu3"]

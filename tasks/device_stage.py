@@ -1,0 +1,73 @@
+"""The generate stage of a GPU worker, whose libraries load while the worker already takes part.
+
+Importing torch and transformers takes seconds, more on a busy machine. A worker joins the fleet
+without them and takes one job, which waits for them as it would for the model.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from concurrent.futures import Future
+from typing import TYPE_CHECKING
+
+from celery.exceptions import Reject
+from celery.worker import state as worker_state
+
+from orchestrator.plan import Job
+from storage.artifacts import Record
+from storage.run_record import Run
+
+if TYPE_CHECKING:
+    from workers.resident import Residents
+
+log = logging.getLogger(__name__)
+
+
+class DeviceStage:
+    """Does generate jobs on one device; `most_jobs` of them side by side."""
+
+    def __init__(self, device: str, *, limit: int) -> None:
+        self._device, self._limit = device, limit
+        self._residents: Future[Residents] = Future()
+        self._most_jobs = 1
+        self._is_closing = False
+
+    def most_jobs(self) -> int:
+        """One until the libraries are there; then what keeps the device full."""
+        return self._most_jobs
+
+    def load(self) -> None:
+        """Begin to import; returns at once. A worker that cannot import leaves with code 1."""
+        threading.Thread(target=self._load, name="import", daemon=True).start()
+
+    def generate(self, run: Run, job: Job) -> Record:
+        """See tasks.generate; hands the job back where the libraries are missing."""
+        try:
+            residents = self._residents.result()
+        except ImportError as error:
+            raise Reject(str(error), requeue=True) from error
+        if self._is_closing:
+            raise Reject("the worker is leaving", requeue=True)
+        from tasks.generate import generate
+
+        return generate(run, job, residents=residents)
+
+    def close(self) -> None:
+        """Stop generating; jobs in hand go back."""
+        self._is_closing = True
+        if self._residents.done() and self._residents.exception() is None:
+            self._residents.result().close()
+
+    def _load(self) -> None:
+        try:
+            import tasks.generate  # noqa: F401
+            from workers.resident import Residents, jobs_in_flight
+
+            self._most_jobs = min(jobs_in_flight(self._device), self._limit)
+            self._residents.set_result(Residents(device=self._device))
+        except Exception as error:
+            # whatever a broken installation raises: this worker can do nothing, and says why
+            log.critical("Cannot generate: %s.", error, exc_info=True, extra={"event": "broken"})
+            worker_state.should_terminate = 1
+            self._residents.set_exception(ImportError(f"{type(error).__name__}: {error}"))
