@@ -20,7 +20,7 @@ from orchestrator.scores import Score
 from orchestrator.steering_rounds import Cell
 from orchestrator.threshold import Judged, Outcome
 from storage.responses import Response, json_bytes, parquet_bytes
-from storage.seal import MEND, check_sealed
+from storage.seal import MEND, read_sealed
 from storage.store import Store
 
 CSV_NAMES: dict[Polarity, str] = {"positive": "pos", "negative": "neg"}
@@ -109,7 +109,7 @@ def read_metrics(store: Store, trait: str) -> dict[str, Any]:
     """A trait's metrics; raises KeyError before the trait is reduced, StoreError when damaged."""
     key = f"traits/{trait}/metrics.json"
     try:
-        found: dict[str, Any] = json.loads(check_sealed(store, key, store.read(key)))
+        found: dict[str, Any] = json.loads(read_sealed(store, key))
     except ValueError as error:
         raise StoreError(f"{key} in {store.url} cannot be read ({error}): {MEND}") from error
     return found
