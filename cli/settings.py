@@ -16,6 +16,8 @@ import click
 from orchestrator.errors import UsageError
 
 CONFIG_FILE = "orchestrate.toml"
+# named here so that reading settings imports no command
+WORKER_COMMANDS = ("gpu", "judge", "reduce", "list", "drain")
 
 
 def load_environment_files(context: click.Context) -> None:
@@ -29,7 +31,9 @@ def load_environment_files(context: click.Context) -> None:
                 os.environ.setdefault(name, value)
     config = Path(os.environ.get("ORCHESTRATE_CONFIG", CONFIG_FILE))
     if config.is_file():
-        context.default_map = {**_default_map(config), **(context.default_map or {})}
+        assert isinstance(context.command, click.Group)
+        names = context.command.list_commands(context)
+        context.default_map = {**_default_map(config, names), **(context.default_map or {})}
 
 
 def option(name: str, *declarations: str, **attributes: Any) -> Callable[[Any], Any]:
@@ -78,29 +82,23 @@ def required_broker(url: str | None) -> str:
     return url
 
 
-def _default_map(config: Path) -> dict[str, Any]:
+def _default_map(config: Path, commands: list[str]) -> dict[str, Any]:
+    """click's defaults: what stands above all tables is for every command that takes it."""
     try:
         body = tomllib.loads(config.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{config} is not valid TOML: {error}") from error
     tables = {k: v for k, v in body.items() if isinstance(v, dict)}
-    shared = {k.replace("-", "_"): v for k, v in body.items() if not isinstance(v, dict)}
-    names = (
-        "extract",
-        "plan",
-        "status",
-        "resume",
-        "cancel",
-        "worker",
-        "flower",
-        "judge_server",
-        "doctor",
-    )
-    merged = {}
-    for name in names:
-        own = tables.get(name, tables.get(name.replace("_", "-"), {}))
-        merged[name.replace("_", "-")] = {
-            **shared,
-            **{k.replace("-", "_"): v for k, v in own.items()},
-        }
+    shared = _as_parameters({k: v for k, v in body.items() if not isinstance(v, dict)})
+    merged: dict[str, Any] = {}
+    for name in commands:
+        own = _as_parameters(tables.get(name, tables.get(name.replace("-", "_"), {})))
+        merged[name] = {**shared, **own}
+    for kind in WORKER_COMMANDS:
+        own = _as_parameters(merged["worker"].get(kind, {}))
+        merged["worker"][kind] = {**merged["worker"], **own}
     return merged
+
+
+def _as_parameters(table: dict[str, Any]) -> dict[str, Any]:
+    return {key.replace("-", "_"): value for key, value in table.items()}

@@ -23,7 +23,7 @@ class Skipped:
 class Stays:
     """A command that runs until it is stopped; up once its output matches `up`.
 
-    A group in `up` is an address that then answers.
+    A capturing group in `up` is an address that then answers.
     """
 
     pattern: str
@@ -41,12 +41,14 @@ class Changed:
 
 @dataclass(frozen=True)
 class Ends:
-    """A command that ends with another code than 0."""
+    """A command that may end with another code than 0."""
 
     pattern: str
     code: int
     reason: str
 
+
+Rule = Skipped | Stays | Changed | Ends
 
 SKIPPED = (
     Skipped(r"make (test|docs)", "the suite itself; test_docs.py builds the site"),
@@ -64,10 +66,11 @@ SKIPPED = (
 )
 
 STAYS = (
-    Stays(r"orchestrate worker (gpu|judge|reduce)\b.*", r"Joined the fleet|ready\."),
+    Stays(r"orchestrate worker (gpu|judge|reduce)\b.*", r" ready\."),
     Stays(r"orchestrate judge-server\b.*", r"(http://\S+) judges as"),
     Stays(r"orchestrate flower", r"Flower on (http://\S+) for"),
     Stays(r"orchestrate metrics", r"Metrics on (http://\S+) for"),
+    Stays(r"orchestrate status .* --watch", r"gemma.*(?:running|finished)"),
     Stays(r"orchestrate view (?!.*--output).*", r"(http://\S+)"),
     Stays(r"orchestrate monitor .* --view", r"(http://\S+)"),
     Stays(r"orchestrate logs .* --follow", r"refusal/judge/"),
@@ -79,6 +82,7 @@ CHANGED = (
     Changed(r"http://127\.0\.0\.1:8011/v1", "{judge}", "a judge that stands in for it"),
     Changed(r"redis://:\$?PASSWORD@[\w.]+:6379/0", "{broker}", "one of the test's own"),
     Changed(r"/shared/runs", "shared-runs", "a folder here"),
+    Changed(r"(?<=model )other", "Qwen/Qwen2.5-7B-Instruct --judge-url {judge}", "the reader's"),
     Changed(r"s3://bucket/runs", "runs", "a folder here"),
     Changed(r"=/models", "=models", "a folder here"),
     Changed(r"\bRUN\b", "{run}", "the reader's"),
@@ -89,4 +93,6 @@ CHANGED = (
     Changed(r"--device cuda:0", "--device cpu", "no GPU here"),
 )
 
-ENDS: tuple[Ends, ...] = ()
+ENDS = (
+    Ends(r"orchestrate (extract|resume|rejudge)\b.*", 3, "so few responses may make a weak vector"),
+)

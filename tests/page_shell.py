@@ -5,6 +5,8 @@ Knows nothing of pages.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import signal
 import subprocess
@@ -39,7 +41,8 @@ class Shell:
         try:
             return process.wait(timeout=PATIENCE_S)
         finally:
-            process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
     def stay(self, line: str, *, up: str) -> None:
         """Start a line that stays, and wait until it is up."""
