@@ -32,10 +32,10 @@ from orchestrator.run_spec import RunSpec
 from storage.artifacts import done_jobs
 from storage.broker_state import Failure, broker_state
 from storage.judgements import judge_of
+from storage.metrics_file import read_metrics
 from storage.run_record import Run, load_definition, open_run
 from storage.spending import read_terms, recorded_usd, write_terms
 from storage.store import LocalStore
-from storage.trait_results import read_metrics
 from tasks.app import make_app
 
 NOT_USABLE = 3
