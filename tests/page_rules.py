@@ -73,7 +73,8 @@ STAYS = (
     Stays(r"orchestrate judge-server\b.*", r"(http://\S+) judges as"),
     Stays(r"orchestrate flower", r"Flower on (http://\S+) for"),
     Stays(r"orchestrate metrics", r"Metrics on (http://\S+) for"),
-    Stays(r"orchestrate status .* --watch", r"gemma.*(?:running|finished)"),
+    # draws on a terminal only, so here it is up when it can be interrupted
+    Stays(r"orchestrate status .* --watch", r""),
     Stays(r"orchestrate view (?!.*--output).*", r"(http://\S+)"),
     Stays(r"orchestrate monitor .* --view", r"(http://\S+)"),
     Stays(r"orchestrate logs .* --follow", r"refusal/judge/"),

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import StoreError
+from storage.metrics_file import read_metrics, write_metrics
 from storage.seal import sealing
 from storage.store import open_store
-from storage.trait_results import read_metrics, write_metrics
 
 FOLDER = "traits/evil"
 

@@ -1,73 +1,73 @@
-"""Protects who keeps settings in orchestrate.toml: every command reads them, as the page says."""
+"""Protects the order of settings: flags, environment, .env, orchestrate.toml; and its mistakes."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
-import click
 import pytest
 
-from cli.main import COMMANDS, orchestrate
-from cli.settings import WORKER_COMMANDS, load_environment_files
+from tests.fleet import run_command
 
-CONFIG = """
-runs-dir = "/shared/runs"
-broker-url = "redis://broker:6379/0"
-
-[extract]
-judge-model = "gpt-6-luna"
-
-[judge-server]
-port = 9000
-
-[worker.gpu]
-device = "cuda:1"
-"""
+SIZE = ["--questions", "2", "--instructions", "1", "--json"]
 
 
-@pytest.fixture
-def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> click.Context:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "orchestrate.toml").write_text(CONFIG)
-    context = click.Context(orchestrate)
-    load_environment_files(context)
-    return context
+def planned(cwd: Path, *flags: str, **environment: str) -> int:
+    """The responses that `plan` counts for a trait: 4 for every rollout, with nothing tested."""
+    ended = run_command("plan", "--traits", "evil", *SIZE, *flags, cwd=cwd, environment=environment)
+    assert ended.returncode == 0, ended.stderr
+    return int(json.loads(ended.stdout)["traits"][0]["n_samples"])
 
 
-def settings_of(context: click.Context, *words: str) -> dict[str, object]:
-    """What a command is left with when nothing stands on its command line."""
-    inner, command = context, context.command
-    for word in words:
-        assert isinstance(command, click.Group)
-        found = command.get_command(inner, word)
-        assert found is not None
-        command = found
-        inner = click.Context(command, parent=inner, info_name=word)
-    return {p.name or "": p.get_default(inner) for p in command.params}
+def test_flags_come_before_the_environment_then_env_file_then_config_file(tmp_path: Path) -> None:
+    (tmp_path / "orchestrate.toml").write_text(
+        "evaluation = 0\ncausal = 0\nrollouts = 7\n[plan]\nrollouts = 5\n"
+    )
+
+    by_file = planned(tmp_path)
+    (tmp_path / ".env").write_text("ORCHESTRATE_ROLLOUTS=4\n")
+    by_env_file = planned(tmp_path)
+    by_environment = planned(tmp_path, ORCHESTRATE_ROLLOUTS="3")
+    by_flag = planned(tmp_path, "--rollouts", "2", ORCHESTRATE_ROLLOUTS="3")
+
+    assert [by_file, by_env_file, by_environment, by_flag] == [20, 16, 12, 8]
 
 
-@pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"worker", "traits"}))
-def test_shared_settings_reach_every_command(context: click.Context, name: str) -> None:
-    found = settings_of(context, name)
+def test_a_group_s_table_counts_for_the_commands_in_it_and_theirs_for_one(tmp_path: Path) -> None:
+    (tmp_path / "orchestrate.toml").write_text(
+        '[worker]\nbroker-url = "redis://127.0.0.1:1/0"\n[worker.list]\njson = true\n'
+    )
 
-    assert found.get("runs_dir", "/shared/runs") == "/shared/runs"
-    assert found.get("broker_url", "redis://broker:6379/0") == "redis://broker:6379/0"
+    ended = run_command("worker", "list", cwd=tmp_path)
 
-
-@pytest.mark.parametrize("kind", WORKER_COMMANDS)
-def test_shared_settings_reach_every_kind_of_worker(context: click.Context, kind: str) -> None:
-    assert settings_of(context, "worker", kind)["broker_url"] == "redis://broker:6379/0"
+    assert ended.returncode == 5
+    assert "127.0.0.1:1" in ended.stderr
 
 
-def test_a_commands_own_settings_are_its_own(context: click.Context) -> None:
-    assert settings_of(context, "extract")["judge_model"] == "gpt-6-luna"
-    assert settings_of(context, "plan")["judge_model"] != "gpt-6-luna"
-    assert settings_of(context, "judge-server")["port"] == 9000
-    assert settings_of(context, "worker", "gpu")["device"] == "cuda:1"
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("rollouts = ", "not valid TOML"),
+        ("[extrakt]\nrollouts = 1", "[extrakt] is no command; did you mean 'extract'?"),
+        ("[plan]\nrollout = 1", "no setting 'rollout'; did you mean 'rollouts'?"),
+        ("[plan]\nrollouts = 'many'", "'many' is not a valid integer"),
+    ],
+)
+def test_a_mistake_in_the_config_file_is_answered_with_what_to_do(
+    text: str, says: str, tmp_path: Path
+) -> None:
+    (tmp_path / "orchestrate.toml").write_text(text)
+
+    ended = run_command("plan", "--traits", "evil", cwd=tmp_path)
+
+    assert ended.returncode == 2
+    assert says in ended.stderr
 
 
-def test_worker_commands_are_all_there_are() -> None:
-    group = orchestrate.get_command(click.Context(orchestrate), "worker")
+def test_a_config_file_that_is_named_has_to_be_there(tmp_path: Path) -> None:
+    ended = run_command(
+        "plan", cwd=tmp_path, environment={"ORCHESTRATE_CONFIG": str(tmp_path / "none.toml")}
+    )
 
-    assert isinstance(group, click.Group)
-    assert sorted(group.commands) == sorted(WORKER_COMMANDS)
+    assert ended.returncode == 2
+    assert "none.toml, which is not a file" in ended.stderr
