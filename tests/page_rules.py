@@ -97,5 +97,10 @@ CHANGED = (
 )
 
 ENDS = (
-    Ends(r"orchestrate (extract|resume|rejudge)\b.*", 3, "so few responses may make a weak vector"),
+    Ends(
+        r"orchestrate (extract|resume|retry|rejudge)\b.*",
+        3,
+        "so few responses may make a weak vector",
+    ),
+    Ends(r"orchestrate worker drain 'gpu-cuda.*'", 2, "all of the one host left a line before"),
 )
