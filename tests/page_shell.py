@@ -57,11 +57,13 @@ class Shell:
             assert _answers(found[1]), f"{line}: nobody answers at {found[1]}"
 
     def stop(self) -> list[str]:
-        """Interrupt what stays, the last first; those that ended badly."""
+        """Stop what stays, the last first; those that ended badly."""
         bad = []
         for line, process, log in reversed(self.staying):
             if process.poll() is None:
-                process.send_signal(signal.SIGINT)
+                # Celery calls a Ctrl-C a failure, and what service managers send an end
+                worker = line.startswith("orchestrate worker")
+                process.send_signal(signal.SIGTERM if worker else signal.SIGINT)
             code = process.wait(timeout=PATIENCE_S)
             if code not in INTERRUPTED:
                 bad.append(f"{line} ended with {code}:\n{log.read_text()[-2000:]}")
