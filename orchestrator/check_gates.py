@@ -89,9 +89,11 @@ def check_gates(facts: CheckFacts) -> tuple[list[str], list[str]]:
 def _causal_gates(rise: Rise | None) -> list[str]:
     if rise is None:
         return []
-    if rise.strength is None or rise.value is None or rise.low is None:
+    if rise.strength is None or rise.value is None:
         return ["steering with the vector leaves no readable answers at any strength tried"]
     at = f"steering with strength {rise.strength:.3g}"
+    if rise.low is None:
+        return [f"{at} was tried on one question only, which shows no spread"]
     if rise.low <= 0:
         return [
             f"{at} does not surely show the trait: its score rises by {rise.value:.0f}, 95 % from "

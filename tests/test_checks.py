@@ -284,6 +284,7 @@ GOOD = CheckFacts(
         ({"rise": Rise(2.0, 5.0, -1.0, -2.0)}, "weak", "rises by 5, 95 % from -1"),
         ({"rise": Rise(2.0, 9.0, 3.0, -2.0)}, "weak", "no more than random vectors"),
         ({"rise": Rise(None, None, None, None)}, "weak", "no readable answers"),
+        ({"rise": Rise(2.0, 50.0, None, None)}, "weak", "on one question only"),
         ({"held_out": None, "follows": None, "rise": None}, "usable", ""),
     ],
 )

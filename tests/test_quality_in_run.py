@@ -192,6 +192,14 @@ def test_the_best_method_is_the_one_whose_worst_case_is_best() -> None:
     assert best["by_method"] == {"a": 2, "b": 1}
 
 
+def test_where_one_prompt_leaves_no_interval_the_value_itself_chooses_the_layer() -> None:
+    unknown = {"value": [1.0, 2.0, 3.0, 9.0], "interval": [[None, None]] * 4}
+
+    best = best_layers({"a": {"held_out_half": None, "fitted": {"cohens_d": unknown}}})
+
+    assert best["layer"] == 2
+
+
 def test_words_shared_with_the_instruction_are_counted_once() -> None:
     assert borrowed_share("Refuse! I refuse to boil eggs", "Always REFUSE politely") == 1 / 3
     assert borrowed_share("", "Always refuse") == 0.0

@@ -216,6 +216,15 @@ def test_perfect_separation_of_few_is_not_certain() -> None:
     assert 0.4 < found.auroc.low[0] < 0.9
 
 
+def test_one_prompt_a_side_has_no_interval_for_cohen_s_d() -> None:
+    scores = np.random.default_rng(0).standard_normal((2, 6, 1))
+
+    d = separation(scores[0], scores[1], groups=(["a"] * 6, ["a"] * 6)).cohens_d
+
+    assert np.isfinite(d.value[0])
+    assert np.isnan([d.low[0], d.high[0]]).all()
+
+
 def test_labels_that_do_not_fit_are_refused() -> None:
     pos, neg, truth, groups = grouped_sides(4, 2)
 

@@ -126,7 +126,7 @@ def _cohens_d_interval(scores: Float64, cells: Cells, times: Float64) -> Interva
     shrunk = np.minimum(shrunk, 1.0)
     clusters = min(cells.side_counts())
     found = percentile_interval(shrunk * d[0], shrunk**2 * d[1:], n_clusters=clusters)
-    return Interval(d[0], np.fmin(found.low, d[0]), np.fmax(found.high, d[0]))
+    return Interval(d[0], np.minimum(found.low, d[0]), np.maximum(found.high, d[0]))
 
 
 def _difference_and_spread(
