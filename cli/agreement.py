@@ -17,9 +17,10 @@ from orchestrator.agreement import Agreement
 from orchestrator.agreement import agreement as agreement_of
 from orchestrator.errors import UsageError
 from orchestrator.scores import METRICS, Score
-from storage.judgements import FIRST, effective_verdicts, names, read_judgement
+from storage.judgements import FIRST, names, read_judgement
 from storage.run_record import Run, open_run
 from storage.training import training_jobs
+from storage.verdicts import effective_verdicts
 
 Scores = dict[tuple[str, str], float]
 """(sample key, metric) -> score 0 to 100."""

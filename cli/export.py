@@ -15,8 +15,8 @@ from cli.run_vectors import run_vectors
 from cli.settings import json_option, runs_dir_option
 from orchestrator.errors import UsageError
 from orchestrator.model_card import model_card, public_name
+from storage.metrics_file import read_metrics
 from storage.run_record import Run, open_run
-from storage.trait_results import read_metrics
 
 FORMATS = (
     "safetensors",

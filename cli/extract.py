@@ -31,11 +31,13 @@ from orchestrator.estimate import estimate
 from orchestrator.run_spec import RunSpec
 from storage.artifacts import done_jobs
 from storage.broker_state import Failure, broker_state
+from storage.connection import BROKER_AWAY, connect
+from storage.job_log import keep_lines
 from storage.judgements import judge_of
+from storage.metrics_file import read_metrics
 from storage.run_record import Run, load_definition, open_run
 from storage.spending import read_terms, recorded_usd, write_terms
 from storage.store import LocalStore
-from storage.trait_results import read_metrics
 from tasks.app import make_app
 
 NOT_USABLE = 3
@@ -139,7 +141,10 @@ def finish(run: Run, broker_url: str | None, *, wait_s: float, detach: bool, as_
         if detach:
             console.print(f"Sent. Follow it with: orchestrate status {run.name}", highlight=False)
             return
-        failures = _watch(console, driver)
+        try:
+            failures = _watch(console, driver)
+        finally:
+            _keep_log(driver)
     _print_result(console, run, failures, as_json=as_json)
 
 
@@ -181,6 +186,12 @@ def _watch(console: Console, driver: Driver) -> list[Failure]:
             highlight=False,
         )
         raise
+
+
+def _keep_log(driver: Driver) -> None:
+    """What workers said goes into the record; a broker that is away keeps it, if anything does."""
+    with contextlib.suppress(*BROKER_AWAY), connect(driver.broker_url) as client:
+        keep_lines(driver.run.store, client, driver.run.run_id)
 
 
 def _say_plan(console: Console, run: Run) -> None:

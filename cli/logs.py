@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Iterator
@@ -13,11 +14,11 @@ from rich.console import Console
 from rich.text import Text
 
 from cli.described_run import run_store
-from cli.settings import broker_option, json_option, option, required_broker, runs_dir_option
+from cli.settings import broker_option, json_option, option, runs_dir_option
 from orchestrator.errors import UsageError
 from storage.connection import connect
-from storage.job_log import LogLine, read_lines
-from storage.run_record import open_run
+from storage.job_log import LogLine, kept_lines, read_lines
+from storage.run_record import Run, open_run
 
 POLL_S = 0.5
 LEVELS = ("info", "warning", "error")
@@ -44,7 +45,7 @@ def logs(
     """Show what workers on all machines said about a run's jobs, oldest first.
 
     JOB is a job as `status` names it, a part of it, or a pattern. The broker keeps the last ten
-    thousand lines of a run; a run without a fleet has its logs in the run's folder.
+    thousand lines of a run, and the run's record those of when `extract` or `resume` ended.
 
     \b
     orchestrate logs gemma --level warning
@@ -52,14 +53,16 @@ def logs(
     orchestrate logs gemma 'refusal/judge/*' --follow
     """
     recorded = open_run(run_store(runs_dir, run))
-    if broker_url is None:
-        raise UsageError(
-            "logs are kept on the fleet's broker: give --broker-url; a run without a fleet has "
-            f"them in {recorded.store.url}/logs"
-        )
+    if follow and not broker_url:
+        raise UsageError("--follow needs the fleet's broker: give --broker-url")
     console = Console(soft_wrap=True, highlight=False)
     wanted = LEVELS[LEVELS.index(level) :]
-    for line in _lines(required_broker(broker_url), recorded.run_id, follow=follow):
+    lines = _lines(recorded, broker_url, follow=follow)
+    first = next(lines, None)
+    if first is None:
+        click.echo(f"Nobody said anything yet; see {recorded.store.url}/logs too.", err=True)
+        return
+    for line in itertools.chain([first], lines):
         if line.level in wanted and (job is None or _fits(line.job, job)):
             if as_json:
                 click.echo(json.dumps(asdict(line)))
@@ -67,13 +70,19 @@ def logs(
                 console.print(_shown(line))
 
 
-def _lines(broker_url: str, run_id: str, *, follow: bool) -> Iterator[LogLine]:
-    position = "-"
+def _lines(run: Run, broker_url: str | None, *, follow: bool) -> Iterator[LogLine]:
+    """What the record keeps, then what the broker has beyond it."""
+    kept = kept_lines(run.store)
+    yield from kept
+    if not broker_url:
+        return
+    position, seen = "-", set(kept)
     with connect(broker_url) as client:
         while True:
-            for here, line in read_lines(client, run_id, after=position):
+            for here, line in read_lines(client, run.run_id, after=position):
                 position = here
-                yield line
+                if line not in seen:
+                    yield line
             if not follow:
                 return
             time.sleep(POLL_S)

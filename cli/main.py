@@ -11,7 +11,8 @@ import sys
 
 import click
 
-from cli.settings import load_environment_files
+from cli.config_file import check_tables, command_defaults, read_config
+from cli.settings import load_env_file
 from orchestrator.errors import OrchestrateError
 
 COMMANDS = {
@@ -62,6 +63,18 @@ class Commands(click.Group):
         command: click.Command = getattr(module, cmd_name.replace("-", "_"))
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, with the settings of .env and orchestrate.toml as its defaults."""
+        load_env_file()
+        config = read_config()
+        check_tables(config, list(COMMANDS))
+        name, command, rest = super().resolve_command(ctx, args)
+        if name is not None and command is not None:
+            ctx.default_map = {name: command_defaults(command, name, config)}
+        return name, command, rest
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""
         with formatter.section("Commands"):
@@ -70,8 +83,7 @@ class Commands(click.Group):
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="trait-vector-orchestrator")
-@click.pass_context
-def orchestrate(context: click.Context) -> None:
+def orchestrate() -> None:
     """Extract, check and use trait vectors of language models, on one machine or many.
 
     \b
@@ -80,7 +92,6 @@ def orchestrate(context: click.Context) -> None:
 
     Settings: flags > ORCHESTRATE_* environment > .env > orchestrate.toml > defaults.
     """
-    load_environment_files(context)
 
 
 def main() -> None:

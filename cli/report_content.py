@@ -18,6 +18,7 @@ from orchestrator.report_data import (
     raw_reply,
     repeat_command,
 )
+from storage.metrics_file import read_metrics
 from storage.report_files import (
     read_recorded,
     read_response_vectors,
@@ -27,7 +28,6 @@ from storage.report_files import (
 )
 from storage.run_record import Run, load_definition
 from storage.spending import read_terms, recorded_usd
-from storage.trait_results import read_metrics
 from workers.trait_cosines import trait_cosines
 
 VERSION = 1

@@ -18,11 +18,11 @@ from storage.broker_state import BrokerState
 from storage.connection import Client, connect
 from storage.fleet import card_of, has_run, read_run, read_workers
 from storage.job_log import last_lines
+from storage.metrics_file import read_metrics
 from storage.queues import read_queues
 from storage.run_counts import read_counts, read_rates
 from storage.run_record import Run
 from storage.schedule import read_schedule
-from storage.trait_results import read_metrics
 
 LAST_ERRORS = 5
 

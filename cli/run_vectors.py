@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from orchestrator.errors import UsageError
+from storage.metrics_file import read_metrics
 from storage.run_record import Run
-from storage.trait_results import read_metrics
 
 
 @dataclass(frozen=True)

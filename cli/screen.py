@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,11 +71,13 @@ def screen(**values: Any) -> None:
     sinks = [open_sink(path) for path in values["outputs"]]
     loaded = load_run(use, false_alarm=values["false_alarm"])
     console = Console(stderr=values["as_json"], highlight=False)
-    made = _screened(loaded, transcripts, console)
+    made = []
     with all_sinks(sinks, loaded.scale):
-        for sink in sinks:
-            for one in made:
+        for one in _screened(loaded, transcripts, console):
+            made.append(one)
+            for sink in sinks:
                 sink.done(loaded.scale, one)
+    made.sort(key=lambda one: one.id)
     if values["as_json"]:
         click.echo(json.dumps(nested(loaded.scale, made), ensure_ascii=False, allow_nan=False))
     else:
@@ -88,16 +91,15 @@ def screen(**values: Any) -> None:
 
 def _screened(
     loaded: LoadedRun, transcripts: list[Transcript], console: Console
-) -> list[Trajectory]:
-    """The trajectories in the files' order."""
+) -> Iterator[Trajectory]:
+    """The trajectories as they are read, in no order that means anything."""
     from cli.chats import answered_of
     from workers.monitor import read_answers
 
     answered = [answered_of(loaded.engine.model, one) for one in transcripts]
-    made, shown = [], time.monotonic()
-    for one in read_answers(loaded.engine, answered, loaded.directions):
-        made.append(one)
+    shown = time.monotonic()
+    for n, one in enumerate(read_answers(loaded.engine, answered, loaded.directions), start=1):
+        yield one
         if console.is_terminal and time.monotonic() - shown > SHOWN_EVERY_S:
             shown = time.monotonic()
-            console.print(f"{len(made)}/{len(answered)} responses read", end="\r", soft_wrap=True)
-    return sorted(made, key=lambda one: one.id)
+            console.print(f"{n}/{len(answered)} responses read", end="\r", soft_wrap=True)

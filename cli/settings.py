@@ -1,4 +1,4 @@
-"""Where settings come from: flags > ORCHESTRATE_* environment > .env > config file > defaults.
+"""Where settings come from: flags > ORCHESTRATE_* environment > .env > orchestrate.toml > defaults.
 
 Every option made here has its environment twin. Knows nothing of what the settings do.
 """
@@ -6,7 +6,6 @@ Every option made here has its environment twin. Knows nothing of what the setti
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,9 @@ import click
 
 from orchestrator.errors import UsageError
 
-CONFIG_FILE = "orchestrate.toml"
 
-
-def load_environment_files(context: click.Context) -> None:
-    """Read .env and orchestrate.toml of the working folder; neither overrides what is set."""
+def load_env_file() -> None:
+    """Read .env of the working folder; it does not override what is set."""
     env_file = Path(".env")
     if env_file.is_file():
         from dotenv import dotenv_values
@@ -27,9 +24,6 @@ def load_environment_files(context: click.Context) -> None:
         for name, value in dotenv_values(env_file).items():
             if value is not None:
                 os.environ.setdefault(name, value)
-    config = Path(os.environ.get("ORCHESTRATE_CONFIG", CONFIG_FILE))
-    if config.is_file():
-        context.default_map = {**_default_map(config), **(context.default_map or {})}
 
 
 def option(name: str, *declarations: str, **attributes: Any) -> Callable[[Any], Any]:
@@ -76,31 +70,3 @@ def required_broker(url: str | None) -> str:
             "this command needs the fleet's broker: set ORCHESTRATE_BROKER_URL or --broker-url"
         )
     return url
-
-
-def _default_map(config: Path) -> dict[str, Any]:
-    try:
-        body = tomllib.loads(config.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{config} is not valid TOML: {error}") from error
-    tables = {k: v for k, v in body.items() if isinstance(v, dict)}
-    shared = {k.replace("-", "_"): v for k, v in body.items() if not isinstance(v, dict)}
-    names = (
-        "extract",
-        "plan",
-        "status",
-        "resume",
-        "cancel",
-        "worker",
-        "flower",
-        "judge_server",
-        "doctor",
-    )
-    merged = {}
-    for name in names:
-        own = tables.get(name, tables.get(name.replace("_", "-"), {}))
-        merged[name.replace("_", "-")] = {
-            **shared,
-            **{k.replace("-", "_"): v for k, v in own.items()},
-        }
-    return merged

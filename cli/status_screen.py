@@ -67,8 +67,8 @@ def _traits(snapshot: dict[str, Any]) -> Table:
     stages = list(snapshot["stages"])
     table.add_column("trait", no_wrap=True)
     for stage in stages:
-        table.add_column(stage, no_wrap=True, min_width=BAR_WIDTH)
-        table.add_column("", justify="right", no_wrap=True)
+        table.add_column("")  # bars give way on a narrow terminal, names and numbers stay
+        table.add_column(stage, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     table.add_column("contrast", justify="right", no_wrap=True)
     for one in snapshot["traits"]:

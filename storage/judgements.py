@@ -11,9 +11,7 @@ import re
 from orchestrator.errors import StoreError, UsageError
 from orchestrator.plan import Job
 from orchestrator.run_spec import Frozen, JudgeSpec
-from orchestrator.scores import Score, Verdict
 from storage.checked_json import decode_checked, encode_checked
-from storage.responses import load_verdicts
 from storage.run_record import Run
 
 FIRST = "first"
@@ -71,22 +69,6 @@ def names(run: Run) -> list[str]:
 def judge_of(run: Run, job: Job) -> JudgeSpec:
     """Who is asked in a job."""
     return run.spec.judge if job.judgement is None else read_judgement(run, job.judgement).judge
-
-
-def effective_verdicts(run: Run, job: Job) -> dict[tuple[str, str], Verdict]:
-    """(sample key, metric) -> the verdict that counts in the job's judgement.
-
-    One that asked only the unscored keeps every score of the judgement it is based on.
-    """
-    own = load_verdicts(run.store, job)
-    if job.judgement is None:
-        return own
-    judgement = read_judgement(run, job.judgement)
-    if not judgement.only_unscored:
-        return own
-    base = effective_verdicts(run, base_job(job, judgement))
-    kept = {asked: found for asked, found in base.items() if isinstance(found, Score)}
-    return {**base, **own, **kept}
 
 
 def base_job(job: Job, judgement: Judgement) -> Job:

@@ -19,11 +19,11 @@ from orchestrator.plan import Stage
 from orchestrator.report_data import SampleRow
 from orchestrator.scores import Verdict
 from storage.artifacts import Record, load_record
-from storage.judgements import effective_verdicts
-from storage.responses import json_bytes
+from storage.metrics_file import json_bytes
 from storage.run_record import Run
 from storage.store import Store
 from storage.training import training_jobs
+from storage.verdicts import effective_verdicts
 
 REPORT = "report.html"
 RUN_METRICS = "metrics.json"

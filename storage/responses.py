@@ -6,7 +6,6 @@ Tables are Parquet, activations safetensors. Knows nothing of how either was mad
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -160,8 +159,3 @@ def _table(store: Store, record: Record, role: str) -> pa.Table:
     except pa.ArrowException as error:
         message = f"{role} of {record.job} is not Parquet: {error}"
         raise DamagedArtifactError(message, record.job) from error
-
-
-def json_bytes(body: object) -> bytes:
-    """Indented JSON; NaN is refused, since a number nobody has is null."""
-    return json.dumps(body, indent=2, ensure_ascii=False, allow_nan=False).encode()

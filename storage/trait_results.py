@@ -1,4 +1,4 @@
-"""What a trait's reduce leaves for people: the samples table, persona_vectors' CSVs, metrics.json.
+"""What a trait's reduce leaves for people: the samples table, persona_vectors' CSVs.
 
 Knows nothing of how scores or vectors were computed.
 """
@@ -7,20 +7,16 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import pyarrow as pa
 
-from orchestrator.errors import StoreError
 from orchestrator.samples import Polarity
 from orchestrator.scores import Score
 from orchestrator.steering_rounds import Cell
 from orchestrator.threshold import Judged, Outcome
-from storage.responses import Response, json_bytes, parquet_bytes
-from storage.seal import MEND, check_sealed
+from storage.responses import Response, parquet_bytes
 from storage.store import Store
 
 CSV_NAMES: dict[Polarity, str] = {"positive": "pos", "negative": "neg"}
@@ -98,21 +94,6 @@ def write_tested(
     columns = [("part", pa.string())] + (_PUSH if cells else [])
     schema = pa.schema([*_SCHEMA, *(pa.field(name, kind) for name, kind in columns)])
     store.write(key, parquet_bytes(pa.Table.from_pylist(rows, schema=schema)))
-
-
-def write_metrics(store: Store, folder: str, metrics: dict[str, Any]) -> None:
-    """metrics.json below a folder, replaced whole."""
-    store.write(f"{folder}/metrics.json", json_bytes(metrics))
-
-
-def read_metrics(store: Store, trait: str) -> dict[str, Any]:
-    """A trait's metrics; raises KeyError before the trait is reduced, StoreError when damaged."""
-    key = f"traits/{trait}/metrics.json"
-    try:
-        found: dict[str, Any] = json.loads(check_sealed(store, key, store.read(key)))
-    except ValueError as error:
-        raise StoreError(f"{key} in {store.url} cannot be read ({error}): {MEND}") from error
-    return found
 
 
 def _order(one: SampleResult) -> tuple[bool, int, int, int]:

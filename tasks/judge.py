@@ -12,10 +12,11 @@ from orchestrator.plan import Job
 from orchestrator.prompts import coherence_prompt, question_for
 from orchestrator.scores import Evidence, Score, Unscored, Verdict
 from storage.artifacts import Record, load_record, publish
-from storage.judgements import base_job, effective_verdicts, judge_of, read_judgement
+from storage.judgements import base_job, judge_of, read_judgement
 from storage.partial_verdicts import Asked, drop_partial, keep_partial, load_partial
 from storage.responses import VERDICTS, encode_verdicts, load_responses
 from storage.run_record import Run, load_definition
+from storage.verdicts import effective_verdicts
 from tasks.judge_batch import batch_verdicts
 from tasks.judge_pool import JudgePool
 from workers.judge import Judged

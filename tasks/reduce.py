@@ -23,13 +23,15 @@ from orchestrator.samples import Polarity
 from orchestrator.scores import METRICS as VERDICTS_OF
 from orchestrator.threshold import Judged, outcomes
 from storage.artifacts import Record, load_record, publish
-from storage.judgements import effective_verdicts, judge_of
+from storage.judgements import judge_of
+from storage.metrics_file import json_bytes, write_metrics
 from storage.report_files import read_response_vectors
-from storage.responses import json_bytes, load_activations, load_responses
+from storage.responses import load_activations, load_responses
 from storage.run_record import Run, load_definition
 from storage.seal import seal
 from storage.training import training_jobs
-from storage.trait_results import SampleResult, write_metrics, write_samples
+from storage.trait_results import SampleResult, write_samples
+from storage.verdicts import effective_verdicts
 from tasks.steering_cells import encode_directions
 from traitlens.provenance import Provenance
 from workers.kept_rows import KeptRows, borrowed_share

@@ -14,10 +14,11 @@ from orchestrator.run_spec import FilterSpec, TraitRef
 from orchestrator.samples import CONFIRMATION, EVALUATION, ROUNDS
 from orchestrator.steering_rounds import confirmed_best, mean_worth
 from storage.artifacts import Record, done_jobs, load_record, publish, read_file
+from storage.metrics_file import write_metrics
 from storage.responses import load_activations
 from storage.run_record import Run
 from storage.seal import seal
-from storage.trait_results import SampleResult, write_metrics, write_tested
+from storage.trait_results import SampleResult, write_tested
 from tasks.reduce import METRICS, assemble, sample_results
 from tasks.steering_cells import load_directions, recorded_cells, shown_in
 from traitlens.vectors import TraitVector, from_safetensors_bytes, to_safetensors_bytes

@@ -7,7 +7,7 @@ import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,18 @@ from tests.http_judge import verdict
 
 
 def run_command(
-    *arguments: str, broker_url: str | None = None, mark: str = ""
+    *arguments: str,
+    broker_url: str | None = None,
+    mark: str = "",
+    cwd: Path | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run `orchestrate` to its end; whatever it starts carries the mark in its environment."""
-    environment = {**clean_environment(), "TEST_MARK": mark}
+    whole = {**clean_environment(), "TEST_MARK": mark, **(environment or {})}
     if broker_url:
-        environment["ORCHESTRATE_BROKER_URL"] = broker_url
+        whole["ORCHESTRATE_BROKER_URL"] = broker_url
     return subprocess.run(
-        orchestrate(*arguments), env=environment, capture_output=True, text=True, timeout=200
+        orchestrate(*arguments), cwd=cwd, env=whole, capture_output=True, text=True, timeout=200
     )
 
 

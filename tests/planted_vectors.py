@@ -11,10 +11,10 @@ import torch
 
 from orchestrator.run_spec import JudgeSpec, ModelSpec, RunSpec, SamplingSpec, TraitRef
 from orchestrator.traits import TraitDefinition
+from storage.metrics_file import write_metrics
 from storage.run_record import Run, create_run
 from storage.seal import seal
 from storage.store import open_store
-from storage.trait_results import write_metrics
 from tests.planted_model import D_MODEL, N_LAYERS, PlantedModel, save_planted_model
 from traitlens import Provenance, TraitVector, model_hash
 from traitlens.vectors import to_safetensors_bytes

@@ -22,9 +22,9 @@ from orchestrator.steering_rounds import (
     surviving_cells,
 )
 from orchestrator.verdict import VerdictInputs, verdict
+from storage.metrics_file import read_metrics
 from storage.seal import broken
 from storage.store import open_store
-from storage.trait_results import read_metrics
 from tests.stored_run import PLANTED_LAYER, stored_run
 from traitlens import load_vectors
 from traitlens.dose_response import Answers, dose_response

@@ -11,6 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from storage.job_log import kept_lines
 from storage.responses import load_activations
 from storage.run_record import open_run
 from storage.store import open_store
@@ -61,6 +62,8 @@ def test_nothing_the_command_started_is_left_running(run_folder: Path) -> None:
     logs = (run_folder / "logs" / "gpu.log").read_text()
 
     assert "Finished evil/generate" in logs
+    kept = [line.text for line in kept_lines(open_store(str(run_folder)))]
+    assert any(text.startswith("Finished evil/generate") for text in kept)
     alive = []
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # ended meanwhile, or another user's

@@ -14,7 +14,7 @@ import pytest
 from cli.report_content import finished_metrics
 from orchestrator.vector_gates import LeftOut, VectorFacts, vector_facts, vector_gates, vector_notes
 from orchestrator.verdict import VerdictInputs, verdict
-from storage.trait_results import read_metrics
+from storage.metrics_file import read_metrics
 from tests.stored_run import PLANTED_LAYER, stored_run
 from traitlens import load_vectors
 from traitlens.mean_diff import mean_diff

@@ -14,8 +14,8 @@ from click.testing import CliRunner
 from cli.main import orchestrate
 from orchestrator.errors import UsageError
 from orchestrator.steering_terms import SteeringTerm, parse_term
+from storage.metrics_file import read_metrics, write_metrics
 from storage.seal import seal
-from storage.trait_results import read_metrics, write_metrics
 from tests.planted_model import PlantedModel
 from tests.planted_vectors import PlantedRun, planted_run
 from traitlens.vectors import load_vectors

@@ -21,7 +21,7 @@ from cli.status_screen import duration, screen
 from storage.connection import connect
 from storage.embedded_redis import embedded_redis
 from storage.fleet import read_workers
-from storage.job_log import last_lines, read_lines
+from storage.job_log import KEPT, keep_lines, kept_lines, last_lines, read_lines
 from storage.run_counts import job_counts, note, read_counts
 from storage.run_record import Run
 from tests.faults.fleet import wait_until
@@ -173,6 +173,21 @@ def test_logs_can_be_asked_for_a_pattern_and_as_json(watched: Watched) -> None:
 
     shown = command(watched.url, folder, "logs", "gemma", "trait0/reduce", "--json").stdout
 
+    assert [json.loads(line)["event"] for line in shown.splitlines()] == ["job_begun", "job_done"]
+
+
+def test_logs_are_kept_with_the_run_and_read_without_a_broker(watched: Watched) -> None:
+    store = watched.run.store
+    with connect(watched.url) as client:
+        keep_lines(store, client, watched.run.run_id)
+        keep_lines(store, client, watched.run.run_id)
+        on_broker = [line for _, line in read_lines(client, watched.run.run_id)]
+    store.write(KEPT, store.read(KEPT) + b"torn off in the mid")
+    folder = Path(store.url).parent.parent
+
+    shown = command("", folder, "logs", "gemma", "trait0/reduce", "--json").stdout
+
+    assert sorted(kept_lines(store), key=repr) == sorted(on_broker, key=repr)
     assert [json.loads(line)["event"] for line in shown.splitlines()] == ["job_begun", "job_done"]
 
 

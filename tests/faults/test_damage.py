@@ -13,11 +13,11 @@ import torch
 from orchestrator.errors import OrchestrateError
 from orchestrator.plan import PROBE
 from storage.artifacts import load_record, read_file
+from storage.metrics_file import read_metrics
 from storage.run_record import load_definition, open_run
 from storage.seal import broken
 from storage.spending import read_terms
 from storage.store import open_store
-from storage.trait_results import read_metrics
 from tests.faults.conftest import Note
 from tests.fleet import by_text, run_command
 from tests.http_judge import http_judge
