@@ -57,7 +57,7 @@ def watched(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Watched:
     speed = ["--gpu", "2", "--seconds-per-job", "0.15"]
     registry = CollectorRegistry()
     registry.register(FleetCollector(broker))
-    with simulated_workers(broker, *speed, logs=folder / "logs"), connect(broker) as client:
+    with simulated_workers(broker, *speed, logs=folder / "logs"):
         drives = driver(broker, run)
         drives.start()
         middle: dict[str, Any] = {}
