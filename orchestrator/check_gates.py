@@ -31,27 +31,27 @@ class Rise:
 class CheckFacts:
     """What the gates look at, at the best layer; None where not measured.
 
-    `held_out` is the AUROC on the evaluation questions with the low end of its interval;
-    `too_few` says that evaluation was asked for and one side has too few responses.
+    `held_out` is the AUROC on the evaluation questions, `follows` the correlation of the projection
+    with the judge's trait score there, both with the low end of their interval; `too_few` says that
+    evaluation was asked for and one side has too few responses.
     """
 
     layer: int
     held_out: tuple[float, float] | None
+    follows: tuple[float, float] | None
     too_few: bool
     rise: Rise | None
 
 
 def check_facts(quality: Mapping[str, Any]) -> CheckFacts:
     """The facts out of a quality dict."""
-    best, tested = quality["best"], quality["evaluation"]
-    separation = tested["methods"][best["method"]]["separation"] if tested else None
-    held_out = None
-    if separation is not None:
-        auroc, layer = separation["auroc"], best["layer"]
-        held_out = (auroc["value"][layer], auroc["interval"][layer][0])
+    layer, tested = quality["best"]["layer"], quality["evaluation"]
+    own = tested["methods"][quality["best"]["method"]] if tested else None
+    separation = own["separation"] if own else None
     return CheckFacts(
-        layer=best["layer"],
-        held_out=held_out,
+        layer=layer,
+        held_out=_with_low(separation["auroc"], layer) if separation else None,
+        follows=_with_low(own["correlation"], layer) if own and own["correlation"] else None,
         too_few=tested is not None and separation is None,
         rise=_rise(quality["causal"]),
     )
@@ -76,15 +76,24 @@ def check_gates(facts: CheckFacts) -> tuple[list[str], list[str]]:
             )
         elif value <= HELD_OUT_USABLE:
             weak.append(f"AUROC {value:.2f} {where} is not over {HELD_OUT_USABLE:g}")
+    if facts.follows is not None and facts.follows[1] <= 0:
+        # the sides differ by their instructions whatever the judge says; this asks the judge
+        fatal.append(
+            f"on the evaluation questions the projection at layer {facts.layer} does not surely "
+            f"go with the judge's trait score (correlation {facts.follows[0]:.2f}, 95 % from "
+            f"{facts.follows[1]:.2f})"
+        )
     return fatal, weak + _causal_gates(facts.rise)
 
 
 def _causal_gates(rise: Rise | None) -> list[str]:
     if rise is None:
         return []
-    if rise.strength is None or rise.value is None or rise.low is None:
+    if rise.strength is None or rise.value is None:
         return ["steering with the vector leaves no readable answers at any strength tried"]
     at = f"steering with strength {rise.strength:.3g}"
+    if rise.low is None:
+        return [f"{at} was tried on one question only, which shows no spread"]
     if rise.low <= 0:
         return [
             f"{at} does not surely show the trait: its score rises by {rise.value:.0f}, 95 % from "
@@ -93,6 +102,11 @@ def _causal_gates(rise: Rise | None) -> list[str]:
     if rise.over_random_low is not None and rise.over_random_low <= 0:
         return [f"{at} raises the trait no more than random vectors of the same length do"]
     return []
+
+
+def _with_low(found: Mapping[str, Any], layer: int) -> tuple[float, float] | None:
+    value, low = found["value"][layer], found["interval"][layer][0]
+    return None if value is None or low is None else (value, low)
 
 
 def _rise(causal: Mapping[str, Any] | None) -> Rise | None:

@@ -31,9 +31,17 @@ RANDOM_SEPARATES = 0.95
 # cos 45 degrees: less than half of the squared length is the truth's.
 ANGLE_USABLE = 45.0
 ANGLE_UNKNOWN = 90.0
-# A covariate that tells the sides apart this well and goes along within the sides is named.
-CONFOUND_AUROC = 0.8
+# A covariate that surely tells the sides apart this well is named, whether or not the vector
+# follows it within the sides: where the two always go together, nothing within the sides shows it.
+CONFOUND_AUROC = 0.7
 CONFOUND_CORRELATION = 0.3
+CONFOUND_WORDS = {
+    "response_length": ("are longer than", "are shorter than"),
+    "instruction_words": (
+        "repeat more of their instruction's words than",
+        "repeat fewer of their instruction's words than",
+    ),
+}
 
 LEFT_OUT_NAMES = {"instruction": "instructions", "question": "questions"}
 
@@ -142,33 +150,40 @@ def vector_notes(quality: Mapping[str, Any], facts: VectorFacts) -> list[str]:
             f"of directions drawn at random one in twenty reaches AUROC {random:.3f} on these "
             "responses: judge the vector by its angle and Cohen's d rather than by AUROC"
         )
-    for name, words in (
-        ("response_length", "the length of the response"),
-        ("instruction_words", "repeating the instruction's words"),
-    ):
-        one = quality["confounds"][name]
-        low, high = one["auroc"]["interval"]
-        correlation = one["correlation"][facts.layer]
-        if _is_confound(low, high, correlation):
-            notes.append(
-                f"{words} tells the sides apart (AUROC {one['auroc']['value']:.2f}) and goes with "
-                f"the projection at layer {facts.layer} within the sides (correlation "
-                f"{correlation:.2f}): the vector may measure it"
-            )
+    for name in CONFOUND_WORDS:
+        notes += _confound_notes(name, quality["confounds"][name], facts.layer)
     return notes
+
+
+def _confound_notes(name: str, found: Mapping[str, Any], layer: int) -> list[str]:
+    value, (low, high) = found["auroc"]["value"], found["auroc"]["interval"]
+    correlation = found["correlation"][layer]
+    if low is None or high is None:
+        return []
+    if low <= CONFOUND_AUROC and high >= 1 - CONFOUND_AUROC:
+        return []
+    way = 1 if low > CONFOUND_AUROC else -1
+    note = (
+        f"positive responses {CONFOUND_WORDS[name][way < 0]} negative ones: this alone tells the "
+        f"sides apart (AUROC {value:.2f}, 95 % {low:.2f} to {high:.2f})"
+    )
+    if correlation is None:
+        return [note]
+    within = f"the projection at layer {layer}"
+    if way * correlation > CONFOUND_CORRELATION:
+        return [
+            f"{note}, and {within} goes with it within the sides (correlation {correlation:.2f}): "
+            "the vector may measure it rather than the trait"
+        ]
+    return [
+        f"{note}; {within} does not go with it within the sides (correlation {correlation:.2f}), "
+        "which speaks against the vector measuring just that"
+    ]
 
 
 def _is_chance(question: LeftOut, shuffled: float | None) -> bool:
     """With a handful of prompts shuffled labels reach anything, and say nothing."""
     return shuffled is not None and question.auroc <= shuffled <= SHUFFLED_MEANS_LITTLE
-
-
-def _is_confound(low: float | None, high: float | None, correlation: float | None) -> bool:
-    if low is None or high is None or correlation is None:
-        return False
-    same_way = low > CONFOUND_AUROC and correlation > CONFOUND_CORRELATION
-    other_way = high < 1 - CONFOUND_AUROC and correlation < -CONFOUND_CORRELATION
-    return same_way or other_way
 
 
 def _left_out(difference: Mapping[str, Any], name: str, layer: int) -> LeftOut | None:

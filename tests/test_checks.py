@@ -200,16 +200,31 @@ def answers(
     )
 
 
-def test_the_intervals_of_slope_and_rise_cover_the_truth_in_200_data_sets() -> None:
+@pytest.mark.parametrize("n_questions", [4, 8, 12, 20])
+def test_the_intervals_of_slope_and_rise_cover_the_truth_in_200_data_sets(n_questions: int) -> None:
     slopes, rises = [], []
 
     for seed in range(200):
-        found = dose_response(answers(seed, slope=15.0), floor=50.0, best=2.0)
+        shown = answers(seed, slope=15.0, n_questions=n_questions)
+        found = dose_response(shown, floor=50.0, best=2.0)
         slopes.append(float(found.slope.low) <= 15.0 <= float(found.slope.high))
         rises.append(float(found.rise.low) <= 30.0 <= float(found.rise.high))
 
     assert 0.9 <= np.mean(slopes) <= 0.99
     assert 0.9 <= np.mean(rises) <= 0.99
+
+
+@pytest.mark.parametrize("n_questions", [6, 8, 12, 20])
+def test_the_interval_of_a_correlation_covers_the_truth_in_200_data_sets(n_questions: int) -> None:
+    covered = []
+
+    for seed in range(200):
+        x, noise = np.random.default_rng(seed).standard_normal((2, n_questions))
+        draws = correlations(x[:, None], 0.6 * x + 0.8 * noise, group_draws(range(n_questions)))
+        found = interval_of(draws, n_groups=n_questions)
+        covered.append(bool(found.low[0] <= 0.6 <= found.high[0]))
+
+    assert 0.9 <= np.mean(covered) <= 0.99
 
 
 def test_the_curve_ends_where_answers_are_no_longer_readable() -> None:
@@ -249,7 +264,13 @@ def test_answers_to_one_question_count_as_one_observation() -> None:
     assert shared.high - shared.low > 3 * (alone.high - alone.low)
 
 
-GOOD = CheckFacts(layer=3, held_out=(0.97, 0.9), too_few=False, rise=Rise(2.0, 50.0, 40.0, 35.0))
+GOOD = CheckFacts(
+    layer=3,
+    held_out=(0.97, 0.9),
+    follows=(0.8, 0.6),
+    too_few=False,
+    rise=Rise(2.0, 50.0, 40.0, 35.0),
+)
 
 
 @pytest.mark.parametrize(
@@ -257,12 +278,14 @@ GOOD = CheckFacts(layer=3, held_out=(0.97, 0.9), too_few=False, rise=Rise(2.0, 5
     [
         ({}, "usable", ""),
         ({"held_out": (0.95, 0.45)}, "do not use", "on the evaluation questions at layer 3"),
+        ({"follows": (0.1, -0.2)}, "do not use", "go with the judge's trait score"),
         ({"held_out": (0.85, 0.7)}, "weak", "AUROC 0.85 on the evaluation questions"),
         ({"held_out": None, "too_few": True}, "weak", "too few responses"),
         ({"rise": Rise(2.0, 5.0, -1.0, -2.0)}, "weak", "rises by 5, 95 % from -1"),
         ({"rise": Rise(2.0, 9.0, 3.0, -2.0)}, "weak", "no more than random vectors"),
         ({"rise": Rise(None, None, None, None)}, "weak", "no readable answers"),
-        ({"held_out": None, "rise": None}, "usable", ""),
+        ({"rise": Rise(2.0, 50.0, None, None)}, "weak", "on one question only"),
+        ({"held_out": None, "follows": None, "rise": None}, "usable", ""),
     ],
 )
 def test_each_gate_on_the_checks_decides_and_is_named(

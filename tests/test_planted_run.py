@@ -84,9 +84,12 @@ def test_every_method_finds_it_and_the_length_that_goes_with_it_is_reported(
 
     trait = planted_run(tmp_path, planted, *methods, "--evaluation", "2", "--causal", "6")
 
-    quality = json.loads((trait / "metrics.json").read_text())["quality"]
+    metrics = json.loads((trait / "metrics.json").read_text())
+    quality = metrics["quality"]
     found = {m: float(cosines(trait, planted, m)[planted.layer]) for m in SMALLEST_COSINE}
     assert all(found[method] > least for method, least in SMALLEST_COSINE.items()), found
     assert set(quality["best"]["by_method"].values()) == {planted.layer}
     assert quality["confounds"]["response_length"]["auroc"]["interval"][0] > 0.6
+    named = [note for note in metrics["notes"] if "responses are longer than negative" in note]
+    assert len(named) == 1 and "this alone tells the sides apart (AUROC 0." in named[0]
     assert quality["causal"]["vector"]["rise"]["interval"][0] > 20

@@ -115,10 +115,40 @@ def test_a_planted_confound_of_length_is_noted_and_a_harmless_one_is_not() -> No
     quality = quality_of(pos, neg, rows=rows)
 
     notes = " ".join(vector_notes(quality, vector_facts(quality, {})))
-    assert "the length of the response tells the sides apart" in notes
+    assert "positive responses are longer than negative ones" in notes
+    assert "the vector may measure it" in notes
     assert "instruction's words" not in notes
     assert quality["confounds"]["response_length"]["correlation"][2] > 0.5
     assert abs(quality["confounds"]["response_length"]["correlation"][1]) < 0.3
+
+
+@pytest.mark.parametrize(
+    ("interval", "correlation", "words"),
+    [
+        ([0.72, 0.85], 0.5, "are longer than negative ones: this alone tells the sides apart"),
+        ([0.72, 0.85], 0.5, "the vector may measure it"),
+        ([0.72, 0.85], -0.03, "does not go with it within the sides (correlation -0.03)"),
+        ([0.1, 0.2], -0.5, "are shorter than negative ones"),
+        ([0.1, 0.2], -0.5, "the vector may measure it"),
+        ([0.1, 0.2], 0.5, "does not go with it"),
+        ([0.6, 0.9], 0.9, ""),
+        ([None, None], 0.9, ""),
+    ],
+)
+def test_a_confound_is_noted_where_it_surely_tells_the_sides_apart(
+    interval: list[float], correlation: float, words: str
+) -> None:
+    quality = quality_of(*sides(gap=5.0))
+    layer = quality["best"]["layer"]
+    length = quality["confounds"]["response_length"]
+    length["auroc"] = {"value": 0.8, "interval": interval}
+    length["correlation"][layer] = correlation
+
+    notes = vector_notes(quality, vector_facts(quality, {}))
+
+    named = [note for note in notes if "positive responses" in note]
+    assert words in " ".join(named)
+    assert len(named) == bool(words)
 
 
 def test_the_difference_between_the_prompts_is_compared_with_the_vector() -> None:
@@ -162,39 +192,55 @@ def test_the_best_method_is_the_one_whose_worst_case_is_best() -> None:
     assert best["by_method"] == {"a": 2, "b": 1}
 
 
+def test_where_one_prompt_leaves_no_interval_the_value_itself_chooses_the_layer() -> None:
+    unknown = {"value": [1.0, 2.0, 3.0, 9.0], "interval": [[None, None]] * 4}
+
+    best = best_layers({"a": {"held_out_half": None, "fitted": {"cohens_d": unknown}}})
+
+    assert best["layer"] == 2
+
+
 def test_words_shared_with_the_instruction_are_counted_once() -> None:
     assert borrowed_share("Refuse! I refuse to boil eggs", "Always REFUSE politely") == 1 / 3
     assert borrowed_share("", "Always refuse") == 0.0
 
 
-def test_the_contrast_s_interval_moves_whole_prompts() -> None:
+def test_the_contrast_s_interval_moves_whole_questions_or_else_whole_prompts() -> None:
     prompts = [(i, q) for i in range(4) for q in range(5) for _ in range(10)]
-    by_prompt = np.repeat(np.random.default_rng(0).normal(0, 20, 20), 10)
-    negative = np.zeros(200)
+    by_question = np.random.default_rng(0).normal(0, 20, 5)
+    positive = [50 + by_question[q] for _, q in prompts]
+    negative = [0.0] * 200
 
-    positive = (50 + by_prompt).tolist()
-    shared = contrast_interval(positive, negative.tolist(), groups=(prompts, prompts))
-    alone = [(k, 0) for k in range(200)]
-    ignoring = contrast_interval(positive, negative.tolist(), groups=(alone, alone))
+    shared = contrast_interval(positive, negative, groups=(prompts, prompts))
+    alone = [(0, k) for k in range(200)]
+    ignoring = contrast_interval(positive, negative, groups=(alone, alone))
+    one_question = [(i, 0) for i, _ in prompts]
+    by_prompt = contrast_interval(positive, negative, groups=(one_question, one_question))
 
-    assert shared and ignoring
-    assert shared[0] < 50 + by_prompt.mean() < shared[1]
-    assert shared[1] - shared[0] > 2 * (ignoring[1] - ignoring[0])
+    assert shared and ignoring and by_prompt
+    assert shared[0] < 50 + by_question.mean() < shared[1]
+    assert shared[1] - shared[0] > 5 * (ignoring[1] - ignoring[0])
     one = [(0, 0)]
     assert contrast_interval([1.0, 2.0], [0.0], groups=(one * 2, one)) is None
 
 
-def test_the_contrast_s_interval_covers_the_truth_in_200_data_sets() -> None:
-    prompts = [(i, q) for i in range(4) for q in range(6) for _ in range(2)]
+@pytest.mark.parametrize("n_questions", [4, 8, 12])
+@pytest.mark.parametrize("question_effect", [0.0, 15.0])
+def test_the_contrast_s_interval_covers_the_truth_in_200_data_sets(
+    n_questions: int, question_effect: float
+) -> None:
+    prompts = [(i, q) for i in range(4) for q in range(n_questions) for _ in range(2)]
     covered = []
 
     for seed in range(200):
         rng = np.random.default_rng(seed)
-        sides = [
-            center + np.repeat(rng.normal(0, 15, 24), 2) + rng.normal(0, 10, 48)
-            for center in (70.0, 20.0)
-        ]
-        found = contrast_interval(sides[0].tolist(), sides[1].tolist(), groups=(prompts, prompts))
+        sides = []
+        for center in (70.0, 20.0):
+            question = np.repeat(np.tile(rng.normal(0, question_effect, n_questions), 4), 2)
+            prompt = np.repeat(rng.normal(0, 15, 4 * n_questions), 2)
+            noise = rng.normal(0, 10, len(prompts))
+            sides.append((center + question + prompt + noise).tolist())
+        found = contrast_interval(sides[0], sides[1], groups=(prompts, prompts))
         assert found
         covered.append(found[0] <= 50.0 <= found[1])
 

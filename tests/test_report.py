@@ -24,6 +24,7 @@ from orchestrator.run_spec import (
 )
 from storage.report_files import read_rows
 from storage.store import open_store
+from tests.chromium import chromium_or_skip, running_chromium
 from tests.fleet import run_command
 from tests.stored_run import HOSTILE, stored_run
 
@@ -182,6 +183,36 @@ def test_every_number_that_a_browser_shows_is_the_stored_one(
     title = re.search(r"<title>(.*?)</title>", dom)
     assert title and "owned" not in title.group(1)
     assert "<svg" in dom
+
+
+SCROLLING = (
+    "[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth)"
+    ".map(e => e.firstChild.className)"
+)
+
+
+@pytest.mark.parametrize("name", ["page", "comparison"])
+def test_the_verdicts_fit_on_a_laptop_and_on_a_phone(
+    name: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    browser = chromium_or_skip()
+    wide = tmp_path / "wide.html"
+    text = request.getfixturevalue(name).read_text()
+    wide.write_text(
+        text.replace('"evil"', '"manipulativeness"').replace('"usable"', '"do not use"')
+    )
+
+    with running_chromium(browser, tmp_path / "profile") as tab:
+        tab.open(wide.as_uri())
+        tab.size(1280, 900)
+        on_a_laptop = tab.evaluate(SCROLLING)
+        tab.size(390, 844, mobile=True)
+        on_a_phone = tab.evaluate(SCROLLING)
+        page_width = tab.evaluate("document.documentElement.scrollWidth")
+
+    assert on_a_laptop == []
+    assert "strip" not in on_a_phone
+    assert page_width <= 390
 
 
 def row(key: str, **changes: object) -> SampleRow:

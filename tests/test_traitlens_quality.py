@@ -52,18 +52,21 @@ def test_auroc_agrees_with_scikit_learn_ties_included() -> None:
     assert ours.tolist() == pytest.approx(theirs)
 
 
-@pytest.mark.parametrize(("n_groups", "size"), [(20, 1), (15, 5)])
-def test_intervals_cover_the_truth_in_nineteen_of_twenty_samples(n_groups: int, size: int) -> None:
+@pytest.mark.parametrize("gap", [0.0, 2.0, 4.0])
+@pytest.mark.parametrize(("n_groups", "size"), [(8, 1), (8, 3), (12, 2), (20, 1), (15, 5)])
+def test_intervals_cover_the_truth_in_nineteen_of_twenty_samples(
+    n_groups: int, size: int, gap: float
+) -> None:
     spread = np.sqrt(1 + 0.5**2)
     truth = {
-        "cohens_d": 2.0 / spread,
-        "auroc": 0.5 * (1 + erf(1.0 / spread)),
-        "accuracy": 0.5 * (1 + erf(1.0 / spread / np.sqrt(2))),
+        "cohens_d": gap / spread,
+        "auroc": 0.5 * (1 + erf(gap / 2 / spread)),
+        "accuracy": 0.5 * (1 + erf(gap / 2 / spread / np.sqrt(2))),
     }
 
     covered: Counter[str] = Counter()
     for seed in range(200):
-        pos, neg, direction, groups = grouped_sides(n_groups, size, width=8, gap=2.0, seed=seed)
+        pos, neg, direction, groups = grouped_sides(n_groups, size, width=8, gap=gap, seed=seed)
         found = vector_separation(direction, pos, neg, groups=groups, n_bootstrap=300)
         for name, value in truth.items():
             interval = getattr(found, name)
@@ -72,7 +75,7 @@ def test_intervals_cover_the_truth_in_nineteen_of_twenty_samples(n_groups: int, 
     assert all(180 <= covered[name] <= 198 for name in truth), covered
 
 
-@pytest.mark.parametrize(("n_groups", "size"), [(20, 1), (15, 5)])
+@pytest.mark.parametrize(("n_groups", "size"), [(8, 3), (12, 2), (20, 1), (15, 5)])
 def test_the_angle_to_the_true_direction_stays_under_its_bound(n_groups: int, size: int) -> None:
     under_bound = under_estimate = 0
     for seed in range(200):
@@ -211,6 +214,15 @@ def test_perfect_separation_of_few_is_not_certain() -> None:
 
     assert found.auroc.value[0] == 1
     assert 0.4 < found.auroc.low[0] < 0.9
+
+
+def test_one_prompt_a_side_has_no_interval_for_cohen_s_d() -> None:
+    scores = np.random.default_rng(0).standard_normal((2, 6, 1))
+
+    d = separation(scores[0], scores[1], groups=(["a"] * 6, ["a"] * 6)).cohens_d
+
+    assert np.isfinite(d.value[0])
+    assert np.isnan([d.low[0], d.high[0]]).all()
 
 
 def test_labels_that_do_not_fit_are_refused() -> None:

@@ -34,11 +34,23 @@ class Interval:
 def percentile_interval(value: Float64, draws: Float64, *, n_clusters: int) -> Interval:
     """The middle 95 % of bootstrap draws [B, ...] around a value [...].
 
-    Draws of G clusters scatter too little by (G-1)/G in variance; the ends are moved outwards.
+    Draws of G clusters scatter too little by (G-1)/G in variance, and their spread is itself known
+    from G clusters only, as in Student's t; the ends are moved outwards by both (the expanded
+    percentile interval of Hesterberg 2015, The American Statistician 69, 371). One cluster shows
+    no spread: the ends are NaN.
     """
+    if n_clusters < 2:
+        return Interval(value, np.full_like(value, np.nan), np.full_like(value, np.nan))
     low, high = np.nanquantile(draws, [LOW, HIGH], axis=0)
-    stretch = np.sqrt(n_clusters / max(n_clusters - 1, 1))
+    freedom = n_clusters - 1
+    stretch = np.sqrt(n_clusters / freedom) * _student_95(freedom) / Z_95
     return Interval(value, value - stretch * (value - low), value + stretch * (high - value))
+
+
+def _student_95(freedom: int) -> float:
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, HIGH))
 
 
 def score_interval(value: Float64, variance: Callable[[Float64], Float64]) -> Interval:

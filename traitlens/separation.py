@@ -110,15 +110,29 @@ def effective_n(scores: Float64, group: IntArray) -> Float64:
 
 
 def _cohens_d_interval(scores: Float64, cells: Cells, times: Float64) -> Interval:
+    """Cohen's d with a bootstrap over groups whose bias is taken out.
+
+    A draw repeats groups, so its spread is smaller than the sample's by a factor `shrunk`, and the
+    sample's is to the truth's as the draw's is to the sample's: d is too large by 1 / `shrunk` in
+    the sample and by its square in a draw.
+    """
     centered = scores - scores.mean(axis=0)
     sums, squares = cells.sums(centered), cells.sums(centered**2)
-    every = np.ones((1, len(cells.counts)))
-    value = _cohens_d(sums, squares, cells, every)[0]
-    draws = _cohens_d(sums, squares, cells, times)
-    return percentile_interval(value, draws, n_clusters=min(cells.side_counts()))
+    every = np.concatenate([np.ones((1, len(cells.counts))), times])
+    difference, spread = _difference_and_spread(sums, squares, cells, every)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        d = np.where(difference == 0, 0.0, difference / spread)
+        shrunk = np.where(spread[0] > 0, np.nanmedian(spread[1:], axis=0) / spread[0], 1.0)
+    shrunk = np.minimum(shrunk, 1.0)
+    clusters = min(cells.side_counts())
+    found = percentile_interval(shrunk * d[0], shrunk**2 * d[1:], n_clusters=clusters)
+    return Interval(d[0], np.minimum(found.low, d[0]), np.maximum(found.high, d[0]))
 
 
-def _cohens_d(sums: Float64, squares: Float64, cells: Cells, times: Float64) -> Float64:
+def _difference_and_spread(
+    sums: Float64, squares: Float64, cells: Cells, times: Float64
+) -> tuple[Float64, Float64]:
+    """Difference of the means and pooled standard deviation in each draw: [k, L+1] both."""
     pos, neg = cells.side_mean(times, positive=True), cells.side_mean(times, positive=False)
     mean_pos, mean_neg = pos @ sums, neg @ sums
     n_pos = np.where(cells.is_pos, times, 0) @ cells.counts
@@ -127,16 +141,18 @@ def _cohens_d(sums: Float64, squares: Float64, cells: Cells, times: Float64) -> 
     within_neg = n_neg[:, None] * (neg @ squares - mean_neg**2)
     freedom = np.maximum(n_pos + n_neg - 2, 1)[:, None]
     spread = np.sqrt(np.maximum(within_pos + within_neg, 0) / freedom)
-    difference = mean_pos - mean_neg
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(difference == 0, 0.0, difference / spread)
+    return mean_pos - mean_neg, spread
 
 
 def _accuracy_interval(scores: Float64, cells: Cells) -> Interval:
-    """Balanced accuracy with Wilson's interval on the effective sample sizes of the scores."""
+    """Balanced accuracy with Wilson's interval on the effective sample sizes of the scores.
+
+    The midpoint comes from the same scores, which costs one degree of freedom.
+    """
     pos, neg = scores[: cells.n_pos], scores[cells.n_pos :]
     midpoint = 0.5 * (pos.mean(axis=0) + neg.mean(axis=0))
     value = 0.5 * ((pos > midpoint).mean(axis=0) + (neg <= midpoint).mean(axis=0))
     n_pos = effective_n(pos, cells.of_row[: cells.n_pos])
     n_neg = effective_n(neg, cells.of_row[cells.n_pos :])
-    return score_interval(value, lambda p: np.asarray(p * (1 - p) / 4 * (1 / n_pos + 1 / n_neg)))
+    share = (n_pos + n_neg) / (n_pos + n_neg - 1) * (1 / n_pos + 1 / n_neg) / 4
+    return score_interval(value, lambda p: np.asarray(p * (1 - p) * share))

@@ -25,9 +25,9 @@ def best_layers(methods: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     rows = "held_out_half" if is_held_out else "fitted"
     by_method, reached = {}, {}
     for name, one in methods.items():
-        lows = [low for low, _ in one[rows]["cohens_d"]["interval"]]
-        layer = max(candidate_layers(len(lows)), key=lambda i: _or_least(lows[i]))
-        by_method[name], reached[name] = layer, _or_least(lows[layer])
+        ends = _lower_ends(one[rows]["cohens_d"])
+        layer = max(candidate_layers(len(ends)), key=lambda i: _or_least(ends[i]))
+        by_method[name], reached[name] = layer, _or_least(ends[layer])
     method = max(reached, key=lambda name: reached[name])
     rule = BEST_RULE if is_held_out else BEST_RULE_FITTED
     return {"method": method, "layer": by_method[method], "by_method": by_method, "rule": rule}
@@ -39,6 +39,12 @@ def candidate_layers(n_rows: int) -> range:
     Row L is before the final norm and no later block reads it.
     """
     return range(1, n_rows - 1) if n_rows > 2 else range(n_rows - 1, n_rows)
+
+
+def _lower_ends(found: Mapping[str, Any]) -> list[float | None]:
+    """The intervals' lower ends; the values where one prompt a side leaves no interval."""
+    lows: list[float | None] = [low for low, _ in found["interval"]]
+    return list(found["value"]) if all(low is None for low in lows) else lows
 
 
 def _or_least(value: float | None) -> float:

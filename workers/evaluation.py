@@ -12,13 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from traitlens.intervals import Interval
 from traitlens.quality import vector_separation
 from traitlens.weighted import correlations, group_draws, interval_of
 from workers.kept_rows import Array, Float64, Group
 from workers.plain_numbers import interval_json, separation_json
 
-# With fewer a side, or three to correlate, nothing can be said.
-MOST_FEW = 2
+# With fewer a side nothing can be said.
+FEWEST_A_SIDE = 2
+# Intervals from fewer questions miss a correlation far more often than one time in twenty.
+FEWEST_TO_CORRELATE = 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +45,8 @@ def evaluation(vectors: Mapping[str, Array], answered: Answered) -> dict[str, An
 
     `separation` is between instructed responses that count as positive and as negative, None when
     a side has fewer than two; `correlation` is of the projection with the judge's trait score, over
-    all responses and over those without an instruction.
+    all responses and over those without an instruction, None for fewer than six questions.
+    Intervals draw whole questions.
     """
     side = np.array(answered.side)
     sides = {name: side == name for name in ("positive", "negative")}
@@ -66,9 +70,9 @@ def _separation(
     vectors: Array, answered: Answered, sides: Mapping[str, NDArray[np.bool_]]
 ) -> dict[str, Any] | None:
     pos, neg = sides["positive"], sides["negative"]
-    if min(pos.sum(), neg.sum()) < MOST_FEW:
+    if min(pos.sum(), neg.sum()) < FEWEST_A_SIDE:
         return None
-    groups = [[answered.prompts[k] for k in np.flatnonzero(rows)] for rows in (pos, neg)]
+    groups = [[answered.prompts[k][1] for k in np.flatnonzero(rows)] for rows in (pos, neg)]
     found = vector_separation(
         vectors,
         answered.activations[pos],
@@ -83,10 +87,13 @@ def _correlation(
 ) -> dict[str, Any] | None:
     rows = rows & np.isfinite(answered.trait)
     questions = [answered.prompts[k][1] for k in np.flatnonzero(rows)]
-    if len(set(questions)) <= MOST_FEW:
+    if len(set(questions)) < FEWEST_TO_CORRELATE:
         return None
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     units = vectors / np.where(norms > 0, norms, 1)
     scores = np.einsum("nld,ld->nl", answered.activations[rows], units).astype(np.float64)
     draws = correlations(scores, answered.trait[rows], group_draws(questions))
-    return interval_json(interval_of(draws, n_groups=len(set(questions))))
+    found = interval_of(draws, n_groups=len(set(questions)))
+    return interval_json(
+        Interval(found.value, np.maximum(found.low, -1), np.minimum(found.high, 1))
+    )

@@ -16,6 +16,8 @@ from workers.plain_numbers import separation_json
 
 # With fewer questions each half is a question or none, and says nothing.
 QUESTIONS_TO_HALVE = 4
+# One prompt on a side shows no spread, so no interval.
+FEWEST_PROMPTS = 2
 
 
 def held_out_halves(
@@ -37,6 +39,8 @@ def held_out_halves(
         tuple([tuple(g) for g in p[m == half]] for p, m in zip(prompts, made, strict=True))
         for half in (True, False)
     )
+    if min(len(set(side)) for side in (*fit_groups, *test_groups)) < FEWEST_PROMPTS:
+        return {}
     held_out = (pos[~made[0]], neg[~made[1]])
     made_from = (pos[made[0]], neg[made[1]])
     found = {}

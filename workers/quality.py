@@ -80,12 +80,17 @@ def contrast_interval(
     *,
     groups: tuple[Sequence[Group], Sequence[Group]],
 ) -> list[float] | None:
-    """95 % interval [low, high] of mean(positive) - mean(negative), drawing whole prompts.
+    """95 % interval [low, high] of mean(positive) - mean(negative); `groups` are the prompts.
 
-    None when a side has fewer than two prompts: nothing tells then how much they differ.
+    Draws whole questions, because what a question adds to one side it adds under every
+    instruction; whole prompts where a side has one question. None when a side has fewer than two
+    prompts: nothing tells then how much they differ.
     """
-    if min(len(set(side)) for side in groups) < 2:
+    if not _has_two(groups):
         return None
+    questions = ([question for _, question in groups[0]], [question for _, question in groups[1]])
+    if _has_two(questions):
+        groups = questions
     cells = make_cells(groups, len(positive), len(negative))
     sums = cells.sums(np.array([*positive, *negative], dtype=np.float64))
     value = cells.contrast(np.ones((1, len(cells.counts)))) @ sums

@@ -11,7 +11,7 @@ function runPage(host) {
     holder.replaceChildren(traitView(k));
     history.replaceState(null, "", "#" + encodeURIComponent(PAGE.traits[k].metrics.trait));
   };
-  host.append(runHeader(), section("Verdicts", "At the chosen layer. Cohen's d is of the best method, on questions it was not made from; AUROCs on what was left out and angle are of the mean difference, that on evaluation questions of the best method. Steering: what the best push adds to the trait score of answers without an instruction. Brackets are 95 % intervals.", strip, notFinished()),
+  host.append(runHeader(), section("Verdicts", "At the chosen layer. Cohen's d is of the best method, on questions it was not made from; AUROCs on what was left out and angle are of the mean difference, that on evaluation questions of the best method. Steering: what the best push adds to the trait score of answers without an instruction, and at which strength. Brackets are 95 % intervals.", strip, notFinished()),
     el("div", { class: "picker" }, el("label", {}, "Trait "), picker), holder, traitsView(), runView());
   choose(Math.max(0, first));
 }
@@ -27,21 +27,23 @@ function notFinished() {
 }
 
 function verdictStrip(onChoose) {
-  const headings = ["trait", "verdict", "contrast", "best", "Cohen's d", "AUROC, questions left out", "AUROC, instructions left out", "evaluation questions", "angle under", "kept + / −", "unscored", "steering adds"];
+  const headings = ["trait", "verdict", "contrast", "best", "Cohen's d", "AUROC, questions left\u00a0out", "AUROC, instructions left\u00a0out", "evaluation questions", "angle under", "kept +\u00a0/\u00a0−", "steering adds"];
   const strip = table(headings, PAGE.traits.map((t, k) => stripRow(t.metrics, `traits/${k}/metrics`, () => onChoose(k))), { class: "strip" });
   strip.querySelectorAll("tbody tr").forEach((row, k) => row.addEventListener("click", () => onChoose(k)));
   return strip;
 }
 
 function stripRow(m, path, onChoose) {
-  const kept = el("span", { class: "together" }, num(`${path}/n_kept/positive`, 0), " / ", num(`${path}/n_kept/negative`, 0), " of ", num(`${path}/n_generated`, 0));
+  const unscored = Object.values(m.n_unscored).reduce((a, b) => a + b, 0);
+  const kept = el("span", {}, el("span", { class: "together" }, num(`${path}/n_kept/positive`, 0), " / ", num(`${path}/n_kept/negative`, 0)), " ",
+    el("span", { class: "interval" }, "of ", num(`${path}/n_generated`, 0), unscored ? `, ${unscored} unscored` : ""));
   const head = [el("button", { type: "button", class: "link", onclick: (event) => { event.stopPropagation(); onChoose(); } }, m.trait), verdictBadge(m.verdict), withInterval(`${path}/contrast`, `${path}/contrast_interval`, 1)];
-  const tail = [kept, el("span", {}, Object.values(m.n_unscored).reduce((a, b) => a + b, 0).toString()), steeringCell(m, `${path}/quality/causal`)];
-  if (!m.quality) return [...head, "–", "–", "–", "–", "–", "–", ...tail];
+  const tail = [kept, steeringCell(m, `${path}/quality/causal`)];
+  if (!m.quality) return [...head, ...Array(6).fill("–"), ...tail];
   const q = `${path}/quality`, best = m.quality.best, d = `${q}/mean_difference`, layer = best.layer;
   const rows = m.quality.methods[best.method].held_out_half ? "held_out_half" : "fitted", s = `${q}/methods/${best.method}/${rows}/cohens_d`;
   const est = (from, digits) => withInterval(`${from}/value/${layer}`, `${from}/interval/${layer}`, digits);
-  return [...head, el("span", { class: "together" }, `${best.method} @ `, num(`${q}/best/layer`, 0)), est(s, 2), est(`${d}/leave_one_question_out_auroc`, 3), est(`${d}/leave_one_instruction_out_auroc`, 3),
+  return [...head, el("span", {}, best.method, " ", el("span", { class: "together" }, "@ ", num(`${q}/best/layer`, 0))), est(s, 2), est(`${d}/leave_one_question_out_auroc`, 3), est(`${d}/leave_one_instruction_out_auroc`, 3),
     m.quality.evaluation && m.quality.evaluation.methods[best.method].separation ? est(`${q}/evaluation/methods/${best.method}/separation/auroc`, 3) : "–",
     el("span", {}, num(`${d}/angle_upper_degrees/${layer}`, 1), "°"), ...tail];
 }
@@ -49,7 +51,7 @@ function stripRow(m, path, onChoose) {
 function steeringCell(m, path) {
   if (!m.quality || !m.quality.causal) return el("span", { class: "dim" }, "not run");
   if (m.quality.causal.vector.rise_at === null) return "unreadable";
-  return el("span", {}, withInterval(`${path}/vector/rise/value`, `${path}/vector/rise/interval`, 0), " at ", num(`${path}/vector/rise_at`, 2));
+  return el("span", {}, el("span", { class: "together" }, num(`${path}/vector/rise/value`, 0), " at ", num(`${path}/vector/rise_at`, 2)), " ", interval(`${path}/vector/rise/interval`, 0));
 }
 
 function traitsView() {

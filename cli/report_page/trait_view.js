@@ -44,7 +44,7 @@ function layerTable(quality, path) {
       num(`${d}/random_vector_auroc/${k}`, 3), num(`${d}/shuffled_labels_auroc/${k}`, 3), est(`${s}/cohens_d`, k, 2), est(`${s}/accuracy`, k, 3),
       el("span", {}, num(`${s}/effective_n/positive/${k}`, 0), " / ", num(`${s}/effective_n/negative/${k}`, 0)),
       num(`${d}/angle_degrees/${k}`, 1), num(`${d}/angle_upper_degrees/${k}`, 1), est(`${d}/split_half_cosine`, k, 3),
-      num(`${path}/methods/${best}/norm/${k}`, 2), num(`${path}/methods/${best}/norm_to_residual/${k}`, 3)]));
+      num(`${path}/methods/${best}/norm/${k}`, 2), num(`${path}/methods/${best}/norm_to_residual/${k}`, 3)]), { class: "layers" });
 }
 
 const CONFOUNDS = { response_length: "length of the response", instruction_words: "words shared with the instruction", prompt_difference: "difference between the prompts" };
