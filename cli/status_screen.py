@@ -20,6 +20,7 @@ from orchestrator.fleet import WorkerCard
 from storage.fleet import worker_card
 
 BAR_WIDTH = 16
+NARROW_BAR = 4
 
 
 def screen(snapshot: dict[str, Any]) -> RenderableType:
@@ -63,11 +64,12 @@ def _state(snapshot: dict[str, Any]) -> str:
 
 
 def _traits(snapshot: dict[str, Any]) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
     stages = list(snapshot["stages"])
     table.add_column("trait", no_wrap=True)
     for stage in stages:
-        table.add_column("")  # bars give way on a narrow terminal, names and numbers stay
+        # what may wrap is made narrow first: on a narrow terminal the bars, never a verdict
+        table.add_column("", min_width=NARROW_BAR, max_width=BAR_WIDTH)
         table.add_column(stage, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     table.add_column("contrast", justify="right", no_wrap=True)
@@ -94,7 +96,7 @@ def _bars(found: dict[str, Any], stages: list[str]) -> Iterable[RenderableType]:
     for stage in stages:
         if stage in found:
             done, of = found[stage]["done"], found[stage]["total"]
-            yield ProgressBar(of, done, width=BAR_WIDTH)
+            yield ProgressBar(of, done)
             yield f"{done}/{of}"
         else:
             yield from ("", "")

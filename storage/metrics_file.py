@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from orchestrator.errors import StoreError
-from storage.seal import MEND, check_sealed
+from storage.seal import MEND, read_sealed
 from storage.store import Store
 
 
@@ -19,7 +19,7 @@ def read_metrics(store: Store, trait: str) -> dict[str, Any]:
     """A trait's metrics; raises KeyError before the trait is reduced, StoreError when damaged."""
     key = f"traits/{trait}/metrics.json"
     try:
-        found: dict[str, Any] = json.loads(check_sealed(store, key, store.read(key)))
+        found: dict[str, Any] = json.loads(read_sealed(store, key))
     except ValueError as error:
         raise StoreError(f"{key} in {store.url} cannot be read ({error}): {MEND}") from error
     return found

@@ -6,7 +6,9 @@ as those of the artifacts are. Knows nothing of what the files hold.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+from collections.abc import Iterator
 
 from orchestrator.errors import StoreError
 from storage.checked_json import decode_checked, encode_checked
@@ -22,6 +24,14 @@ def seal(store: Store, folder: str) -> None:
     """Note the checksums of the results below a folder, once they are all written."""
     files = {key.removeprefix(f"{folder}/"): _sha256(store, key) for key in _keys(store, folder)}
     store.write(f"{folder}/{NAME}", encode_checked({"files": files}))
+
+
+@contextlib.contextmanager
+def sealing(store: Store, folder: str) -> Iterator[None]:
+    """Write or replace results below a folder: they have no seal until all are there."""
+    store.delete(f"{folder}/{NAME}")
+    yield
+    seal(store, folder)
 
 
 def broken(store: Store, folder: str) -> list[str]:
@@ -41,19 +51,27 @@ def broken(store: Store, folder: str) -> list[str]:
         return [f"{folder}/{NAME}"]
 
 
-def check_sealed(store: Store, key: str, data: bytes) -> bytes:
-    """The data of a result just read; raises StoreError when its folder's seal disagrees.
-
-    A result without a seal, or one that is being replaced right now, is taken as it is.
+def read_sealed(store: Store, key: str) -> bytes:
+    """A result's bytes; raises KeyError when it is not there, StoreError when its folder's seal
+    disagrees. A result without a seal is taken as it is.
     """
+    data = store.read(key)
+    while not _agrees(store, key, data):
+        # replaced and sealed between our two looks: then the next look finds both
+        again = store.read(key)
+        if again == data:
+            raise StoreError(f"{key} in {store.url} is not what was written: {MEND}")
+        data = again
+    return data
+
+
+def _agrees(store: Store, key: str, data: bytes) -> bool:
     folder, _, name = key.rpartition("/")
     try:
         sha = decode_checked(store.read(f"{folder}/{NAME}"))["files"].get(name)
     except (KeyError, ValueError, TypeError, AttributeError):
-        return data
-    if sha is not None and hashlib.sha256(data).hexdigest() != sha:
-        raise StoreError(f"{key} in {store.url} is not what was written: {MEND}")
-    return data
+        return True
+    return sha is None or hashlib.sha256(data).hexdigest() == sha
 
 
 def _keys(store: Store, folder: str) -> list[str]:

@@ -28,7 +28,7 @@ from storage.metrics_file import json_bytes, write_metrics
 from storage.report_files import read_response_vectors
 from storage.responses import load_activations, load_responses
 from storage.run_record import Run, load_definition
-from storage.seal import seal
+from storage.seal import sealing
 from storage.training import training_jobs
 from storage.trait_results import SampleResult, write_samples
 from storage.verdicts import effective_verdicts
@@ -67,30 +67,30 @@ def assemble(
     Reads stored artifacts only: no forward pass, no judge call. Returns the metrics.
     """
     results = sample_results(run, training_jobs(run, trait, "generate"), filter_spec)
-    write_samples(run.store, folder, trait.name, results)
-    facts = _generation_facts(run, trait)
-    vectors = _vectors(run, trait, results, methods)
-    if vectors is not None:
-        provenance = _provenance(run, trait, filter_spec, results, facts, vectors)
-        for name, data in encode_vectors(vectors, provenance).items():
-            run.store.write(f"{folder}/vectors/{name}", data)
-    found = [(one.judged, one.outcome) for one in results]
-    measured = Measured(
-        contrast_interval=_contrast_interval(found),
-        magnitude=None if vectors is None else vectors.magnitude(),
-        quality=None if vectors is None else vectors.quality,
-        methods={} if vectors is None else vectors.details,
-        n_eval_questions=trait.n_eval_questions,
-    )
-    metrics = {
-        **trait_metrics(trait.name, found, measured),
-        "filter": filter_spec.model_dump(),
-        "generation": facts,
-        "judging": _judging_facts(run),
-        "is_checked": False,
-    }
-    write_metrics(run.store, folder, metrics)
-    seal(run.store, folder)
+    with sealing(run.store, folder):
+        write_samples(run.store, folder, trait.name, results)
+        facts = _generation_facts(run, trait)
+        vectors = _vectors(run, trait, results, methods)
+        if vectors is not None:
+            provenance = _provenance(run, trait, filter_spec, results, facts, vectors)
+            for name, data in encode_vectors(vectors, provenance).items():
+                run.store.write(f"{folder}/vectors/{name}", data)
+        found = [(one.judged, one.outcome) for one in results]
+        measured = Measured(
+            contrast_interval=_contrast_interval(found),
+            magnitude=None if vectors is None else vectors.magnitude(),
+            quality=None if vectors is None else vectors.quality,
+            methods={} if vectors is None else vectors.details,
+            n_eval_questions=trait.n_eval_questions,
+        )
+        metrics = {
+            **trait_metrics(trait.name, found, measured),
+            "filter": filter_spec.model_dump(),
+            "generation": facts,
+            "judging": _judging_facts(run),
+            "is_checked": False,
+        }
+        write_metrics(run.store, folder, metrics)
     return metrics
 
 

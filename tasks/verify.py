@@ -17,7 +17,7 @@ from storage.artifacts import Record, done_jobs, load_record, publish, read_file
 from storage.metrics_file import write_metrics
 from storage.responses import load_activations
 from storage.run_record import Run
-from storage.seal import seal
+from storage.seal import sealing
 from storage.trait_results import SampleResult, write_tested
 from tasks.reduce import METRICS, assemble, sample_results
 from tasks.steering_cells import load_directions, recorded_cells, shown_in
@@ -34,13 +34,13 @@ def verify(run: Run, job: Job) -> Record:
     trait, folder = run.spec.trait(job.trait), f"traits/{job.trait}"
     record = load_record(run.store, run.plan.reduce_job(trait.name))
     metrics = json.loads(read_file(run.store, record, METRICS))
-    if metrics["quality"] is not None:
-        evaluate(run, trait, metrics, filter_spec=run.spec.filter, folder=folder)
-        metrics["quality"]["causal"] = _causal(run, trait, folder)
-        _note_in_vectors(run, metrics, folder)
-    metrics = with_verdict({**metrics, "is_checked": True})
-    write_metrics(run.store, folder, metrics)
-    seal(run.store, folder)
+    with sealing(run.store, folder):
+        if metrics["quality"] is not None:
+            evaluate(run, trait, metrics, filter_spec=run.spec.filter, folder=folder)
+            metrics["quality"]["causal"] = _causal(run, trait, folder)
+            _note_in_vectors(run, metrics, folder)
+        metrics = with_verdict({**metrics, "is_checked": True})
+        write_metrics(run.store, folder, metrics)
     info = {"summary": metrics["verdict"], "verdict": metrics["verdict"]}
     return publish(run.store, job, files={}, info=info)
 
@@ -52,11 +52,11 @@ def assemble_and_evaluate(
     was steered was steered with others, so their dose-response is unknown. Returns the metrics."""
     metrics = assemble(run, trait, filter_spec, methods=methods, folder=folder)
     if metrics["quality"] is not None and _is_answered(run, trait):
-        evaluate(run, trait, metrics, filter_spec=filter_spec, folder=folder)
-        _note_in_vectors(run, metrics, folder)
-        metrics = with_verdict({**metrics, "is_checked": True})
-        write_metrics(run.store, folder, metrics)
-        seal(run.store, folder)
+        with sealing(run.store, folder):
+            evaluate(run, trait, metrics, filter_spec=filter_spec, folder=folder)
+            _note_in_vectors(run, metrics, folder)
+            metrics = with_verdict({**metrics, "is_checked": True})
+            write_metrics(run.store, folder, metrics)
     return metrics
 
 

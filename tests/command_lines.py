@@ -9,9 +9,8 @@ from collections.abc import Iterator
 import click
 
 from cli.main import orchestrate
+from tests.page_code import code_of, shell_lines
 
-FENCED = re.compile(r"^```[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
-INLINE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 # what stands before the command itself: settings, wrappers of containers, a prompt
 BEFORE = re.compile(
     r"^(?:\$ |[A-Z_]+=\S+ |docker compose run --rm (?=orchestrate)"
@@ -24,8 +23,8 @@ BLANK = re.compile(r"[A-Z][A-Z-]*")
 
 def commands_in(markdown: str) -> Iterator[str]:
     """Every command line of code blocks and of code within sentences; those with `...` left out."""
-    for line in _code_lines(markdown):
-        command = BEFORE.sub("", line.strip()).partition(" # ")[0].rstrip()
+    for line in (line for code in code_of(markdown) for line in shell_lines(code)):
+        command = BEFORE.sub("", line.text)
         # two commands on a line of a shell
         for words in re.split(r"\s*(?:&&|;)\s*", command):
             part = re.split(r" (?:\||>) ", words)[0]
@@ -57,13 +56,3 @@ def with_exit(command: click.Command, words: list[str]) -> None:
         command.make_context(command.name or "", list(words))
     except click.exceptions.Exit as stop:
         assert stop.exit_code == 0
-
-
-def _code_lines(markdown: str) -> Iterator[str]:
-    blocks = FENCED.findall(markdown)
-    rest = FENCED.sub("", markdown)
-    indented = [line for line in rest.splitlines() if line.startswith("    ")]
-    prose = "\n".join(line for line in rest.splitlines() if not line.startswith("    "))
-    text = "\n".join([*blocks, *indented])
-    yield from re.sub(r"\\\n\s*", "", text).splitlines()
-    yield from INLINE.findall(re.sub(r"\n(?=\S)", " ", prose))

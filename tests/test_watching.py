@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
@@ -20,7 +21,6 @@ from cli.run_snapshot import run_snapshot
 from cli.status_screen import duration, screen
 from storage.connection import connect
 from storage.embedded_redis import embedded_redis
-from storage.fleet import read_workers
 from storage.job_log import KEPT, keep_lines, kept_lines, last_lines, read_lines
 from storage.run_counts import job_counts, note, read_counts
 from storage.run_record import Run
@@ -57,18 +57,18 @@ def watched(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Watched:
     speed = ["--gpu", "2", "--seconds-per-job", "0.15"]
     registry = CollectorRegistry()
     registry.register(FleetCollector(broker))
-    with simulated_workers(broker, *speed, logs=folder / "logs"), connect(broker) as client:
+    with simulated_workers(broker, *speed, logs=folder / "logs"):
         drives = driver(broker, run)
         drives.start()
-        wait_until(
-            lambda: (
-                read_counts(client, run.run_id).get("jobs.generate", 0) >= 4
-                and len([card for card in read_workers(client) if card.jobs]) >= 2
-            ),
-            timeout_s=30,
-            what="work",
-        )
-        middle = run_snapshot(run, broker)
+        middle: dict[str, Any] = {}
+
+        def both_devices_work() -> bool:
+            middle.update(run_snapshot(run, broker))
+            at_work = [one for one in middle["workers"] if one["device"] and one["jobs"]]
+            all_told = [one for one in at_work if one["busy"]]
+            return middle["counts"].get("jobs.generate", 0) >= 4 and len(all_told) == 2
+
+        wait_until(both_devices_work, timeout_s=30, what="work")
         shown = generate_latest(registry).decode()
         drives.watch(Silent())
         end = run_snapshot(run, broker)

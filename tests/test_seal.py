@@ -1,0 +1,47 @@
+"""Protects people who look at a run while it works: results being replaced are not damaged ones."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from orchestrator.errors import StoreError
+from storage.metrics_file import read_metrics, write_metrics
+from storage.seal import sealing
+from storage.store import open_store
+
+FOLDER = "traits/evil"
+
+
+def test_metrics_may_be_read_while_they_are_replaced(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    with sealing(store, FOLDER):
+        write_metrics(store, FOLDER, {"version": 0})
+
+    def replace() -> None:
+        for version in range(1, 100):
+            with sealing(store, FOLDER):
+                write_metrics(store, FOLDER, {"version": version})
+
+    writer = threading.Thread(target=replace)
+    writer.start()
+    seen = []
+    while writer.is_alive():
+        seen.append(read_metrics(store, "evil")["version"])
+    writer.join()
+
+    assert seen == sorted(seen)
+    assert read_metrics(store, "evil") == {"version": 99}
+
+
+def test_metrics_that_were_edited_are_refused(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    with sealing(store, FOLDER):
+        write_metrics(store, FOLDER, {"contrast": 10})
+
+    write_metrics(store, FOLDER, {"contrast": 90})
+
+    with pytest.raises(StoreError, match="is not what was written"):
+        read_metrics(store, "evil")
