@@ -63,36 +63,37 @@ def trait_files(folder: Path, judging: str) -> list[Path]:
     return files
 
 
-def verdicts(folder: Path, model: str, *judgings: str) -> dict[str, list[str]]:
-    """The verdicts of one run of 40 traits a judging."""
-    files = [str(file) for judging in judgings for file in trait_files(folder, judging)]
+def verdicts(folder: Path, model: str, judging: str) -> list[str]:
+    """The verdicts of a run of 40 traits."""
+    files = ",".join(map(str, trait_files(folder, judging)))
     size = ["--rollouts", "2", "--max-new-tokens", "16", "--evaluation", "1", "--causal", "2"]
     with http_judge(at_random) as judge:
         where = ["--judge-url", judge.url, "--judge-model", "t", "--runs-dir", str(folder)]
         ended = run_command(
-            "extract", "--traits", ",".join(files), "--model", model, *size, *where, "--run", "n"
+            "extract", "--traits", files, "--model", model, *size, *where, "--run", "n"
         )
-    assert ended.returncode == 3, ended.stdout + ended.stderr
-    traits = folder / "n" / "traits"
-    return {
-        judging: [
-            json.loads((traits / f"{judging}_{case}" / "metrics.json").read_text())["verdict"]
-            for case in range(N_CASES)
-        ]
-        for judging in judgings
-    }
+    assert ended.returncode in (0, 3), ended.stdout + ended.stderr
+    found = [folder / "n" / "traits" / f"{judging}_{k}" / "metrics.json" for k in range(N_CASES)]
+    return [json.loads(file.read_text())["verdict"] for file in found]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("has_traits", "judgings"), [(False, ("honest", "extreme")), (True, ("any", "extreme"))]
-)
-def test_what_means_nothing_is_not_to_be_used_in_38_of_40_cases(
-    has_traits: bool, judgings: tuple[str, ...], tmp_path: Path
+@pytest.mark.parametrize("judging", ["honest", "extreme"])
+def test_where_no_trait_is_planted_38_of_40_verdicts_are_do_not_use(
+    judging: str, tmp_path: Path
 ) -> None:
-    model = "demo" if has_traits else save_tiny_model(tmp_path / "model", "llama")
+    model = save_tiny_model(tmp_path / "model", "llama")
 
-    found = verdicts(tmp_path, model, *judgings)
+    found = verdicts(tmp_path, model, judging)
 
-    for judging, names in found.items():
-        assert names.count("do not use") >= 38, (judging, Counter(names))
+    assert found.count("do not use") >= 38, Counter(found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("judging", ["any", "extreme"])
+def test_where_the_judge_answers_at_random_38_of_40_verdicts_are_do_not_use(
+    judging: str, tmp_path: Path
+) -> None:
+    found = verdicts(tmp_path, "demo", judging)
+
+    assert found.count("do not use") >= 38, Counter(found)
