@@ -189,24 +189,31 @@ def _settings(spec: RunSpec) -> dict[str, str]:
 
 def load_snippet(url: str, trait: str, quality: Mapping[str, Any]) -> str:
     """Python that loads a trait's best vectors, takes the layer that separates best, and steers
-    with the push that was confirmed, where one was."""
+    with the strongest push that surely raises the trait and stays readable, where one does."""
     method, layer = quality["best"]["method"], quality["best"]["layer"]
     causal = quality["causal"]
-    push, coefficient = (causal["layer"], _coefficient(quality)) if causal else (layer, 1.0)
+    is_confirmed = causal is not None and _surely_rises(causal["vector"])
+    push, coefficient = (causal["layer"], _coefficient(quality)) if is_confirmed else (layer, 1.0)
+    note = "" if is_confirmed else "  # no push was confirmed: try strengths"
     return (
         "from traitlens import load_vectors\n\n"
         f'v = load_vectors("{url}/traits/{trait}", method="{method}")\n'
         f"direction = v.at({layer})  # output of block {layer - 1}\n"
-        f"with v.steer(model, layer={push}, coefficient={coefficient:.3g}):\n"
+        f"with v.steer(model, layer={push}, coefficient={coefficient:.3g}):{note}\n"
         "    out = model.generate(**inputs)"
     )
 
 
 def _coefficient(quality: Mapping[str, Any]) -> float:
-    """What to multiply the raw vector by for the best push."""
+    """What to multiply the raw vector by for the push whose rise was measured."""
     causal = quality["causal"]
     norm = quality["methods"][causal["method"]]["norm"][causal["layer"]]
-    return float(causal["best_strength"] * causal["step"] / norm)
+    return float(causal["vector"]["rise_at"] * causal["step"] / norm)
+
+
+def _surely_rises(curve: Mapping[str, Any]) -> bool:
+    low = (curve["rise"]["interval"] or [None])[0]
+    return curve["rise_at"] is not None and low is not None and low > 0
 
 
 def _limits(spec: RunSpec, full: Mapping[str, tuple[int, int]]) -> list[str]:

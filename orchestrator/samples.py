@@ -130,10 +130,15 @@ def _turn(trait: TraitRef, question: int, rollout: int) -> int:
 
 
 def _pushed_samples(trait: TraitRef, part: str, n_cells: int, n_each: int) -> list[Sample]:
-    """Every cell answers the same questions without an instruction, so that cells compare."""
+    """Every cell answers the same questions without an instruction, so that cells compare.
+
+    The confirmation begins behind the questions that the search chose its push by, as far as there
+    are others.
+    """
     n_questions = trait.n_eval_questions
+    first = ROUND_SAMPLES[-1] if part == CONFIRMATION else 0
     return [
-        Sample(trait.name, "plain", 0, k % n_questions, k // n_questions, part, cell)
+        Sample(trait.name, "plain", 0, (first + k) % n_questions, k // n_questions, part, cell)
         for cell in range(n_cells)
         for k in range(n_each)
     ]

@@ -25,6 +25,8 @@ LEFT_OUT_WEAK = 0.6
 # Instructions are few and differ, so less is asked; below it the words of the instructions
 # explain much of the direction.
 LEFT_OUT_INSTRUCTION_USABLE = 0.7
+# Each is one observation: with fewer even a perfect AUROC cannot be told from chance.
+FEWEST_INSTRUCTIONS = 4
 SHUFFLED_MEANS_LITTLE = 0.9
 # Where directions drawn at random separate as well as this, AUROC cannot rank vectors.
 RANDOM_SEPARATES = 0.95
@@ -56,9 +58,15 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class VectorFacts:
-    """What the gates look at, at the best layer; None where not measurable."""
+    """What the gates look at, at the best layer; None where not measurable.
+
+    `question` is of the best method where it was tested on questions that it was not made from, of
+    the mean difference otherwise, as are angle, instructions and shuffled labels always.
+    """
 
     layer: int
+    is_mean_difference: bool
+    n_instructions: int
     question: LeftOut | None
     instruction: LeftOut | None
     angle_upper: float | None
@@ -68,16 +76,21 @@ class VectorFacts:
 
 def vector_facts(quality: Mapping[str, Any], methods: Mapping[str, Any]) -> VectorFacts:
     """The facts out of a quality dict and the methods' details."""
-    layer = quality["best"]["layer"]
-    difference = quality["mean_difference"]
+    layer, method = quality["best"]["layer"], quality["best"]["method"]
+    difference, half = quality["mean_difference"], quality["methods"][method]["held_out_half"]
+    is_other = method != "mean_diff" and half is not None
     probe = methods.get("probe")
     probe_layer = quality["best"]["by_method"].get("probe")
     return VectorFacts(
         layer=layer,
-        question=_left_out(difference, "question", layer),
-        instruction=_left_out(difference, "instruction", layer),
+        is_mean_difference=not is_other,
+        n_instructions=quality["n_instructions"],
+        question=_left_out(
+            half["auroc"] if is_other else difference["leave_one_question_out_auroc"], layer
+        ),
+        instruction=_left_out(difference["leave_one_instruction_out_auroc"], layer),
         angle_upper=difference["angle_upper_degrees"][layer],
-        shuffled=difference["shuffled_labels_auroc"][layer],
+        shuffled=None if is_other else difference["shuffled_labels_auroc"][layer],
         probe_accuracy=probe["response_avg"]["held_out_acc"][probe_layer] if probe else None,
     )
 
@@ -90,7 +103,9 @@ def vector_gates(facts: VectorFacts) -> tuple[list[str], list[str]]:
     if facts.angle_upper is None:
         weak.append("nothing tells how sure the direction is: a side was kept of one prompt only")
     elif facts.angle_upper >= ANGLE_UNKNOWN:
-        fatal.append(f"the mean difference {at} is no longer than its sampling noise")
+        # says nothing of a direction that another method found
+        kind = fatal if facts.is_mean_difference else weak
+        kind.append(f"the mean difference {at} is no longer than its sampling noise")
     elif facts.angle_upper > ANGLE_USABLE:
         weak.append(
             f"the direction {at} may be {facts.angle_upper:.0f} degrees off the true one, over "
@@ -124,18 +139,31 @@ def _left_out_gates(facts: VectorFacts, at: str) -> tuple[list[str], list[str]]:
         weak.append(
             f"AUROC {question.auroc:.2f} on left-out questions {at} is not over {LEFT_OUT_USABLE:g}"
         )
-    if instruction is not None and instruction.low <= CHANCE:
+    if instruction is not None:
+        kind = fatal if facts.is_mean_difference else weak
+        _instruction_gate(instruction, facts.n_instructions, at, fatal=kind, weak=weak)
+    return fatal, weak
+
+
+def _instruction_gate(
+    found: LeftOut, n_instructions: int, at: str, *, fatal: list[str], weak: list[str]
+) -> None:
+    """Few instructions are a wide interval: that alone makes a vector weak, never useless."""
+    if found.auroc <= LEFT_OUT_WEAK:
         fatal.append(
-            f"on left-out instructions the direction {at} separates no better than chance "
-            f"(AUROC {instruction.auroc:.2f}, 95 % from {instruction.low:.2f}): it may hold the "
-            "instructions' words alone"
+            f"on left-out instructions the mean difference {at} separates no better than chance "
+            f"(AUROC {found.auroc:.2f}): it may hold the instructions' words alone"
         )
-    elif instruction is not None and instruction.auroc <= LEFT_OUT_INSTRUCTION_USABLE:
+    elif found.low <= CHANCE and n_instructions >= FEWEST_INSTRUCTIONS:
         weak.append(
-            f"AUROC {instruction.auroc:.2f} on left-out instructions {at} is not over "
+            f"AUROC {found.auroc:.2f} on left-out instructions {at} may be chance (95 % from "
+            f"{found.low:.2f}): it may hold the instructions' words alone"
+        )
+    elif found.auroc <= LEFT_OUT_INSTRUCTION_USABLE:
+        weak.append(
+            f"AUROC {found.auroc:.2f} on left-out instructions {at} is not over "
             f"{LEFT_OUT_INSTRUCTION_USABLE:g}"
         )
-    return fatal, weak
 
 
 def vector_notes(quality: Mapping[str, Any], facts: VectorFacts) -> list[str]:
@@ -144,6 +172,11 @@ def vector_notes(quality: Mapping[str, Any], facts: VectorFacts) -> list[str]:
     for name, words in LEFT_OUT_NAMES.items():
         if getattr(facts, name) is None:
             notes.append(f"leaving out {words} was not possible: too few were kept on one side")
+    if facts.instruction is not None and facts.n_instructions < FEWEST_INSTRUCTIONS:
+        notes.append(
+            f"{facts.n_instructions} instruction pairs do not show whether the direction holds for "
+            f"others: from {FEWEST_INSTRUCTIONS} on that is tested"
+        )
     random = quality["mean_difference"]["random_vector_auroc"][facts.layer]
     if random is not None and random > RANDOM_SEPARATES:
         notes.append(
@@ -186,7 +219,6 @@ def _is_chance(question: LeftOut, shuffled: float | None) -> bool:
     return shuffled is not None and question.auroc <= shuffled <= SHUFFLED_MEANS_LITTLE
 
 
-def _left_out(difference: Mapping[str, Any], name: str, layer: int) -> LeftOut | None:
-    found = difference[f"leave_one_{name}_out_auroc"]
+def _left_out(found: Mapping[str, Any], layer: int) -> LeftOut | None:
     value, (low, _) = found["value"][layer], found["interval"][layer]
     return None if value is None or low is None else LeftOut(value, low)

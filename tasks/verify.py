@@ -155,9 +155,10 @@ def _note_in_vectors(run: Run, metrics: dict[str, Any], folder: str) -> None:
         layer = quality["best"]["by_method"][name]
         noted = {"layer": layer, **_held_out(quality, name, layer)}
         if quality["causal"] and quality["causal"]["method"] == name:
-            curve = quality["causal"]["vector"]
-            noted["steering"] = {"layer": quality["causal"]["layer"], "strength": curve["rise_at"]}
-            noted["steering"] |= {"trait_rise": curve["rise"]}
+            causal = quality["causal"]
+            curve = causal["vector"]
+            noted["steering"] = {"layer": causal["layer"], "strength": curve["rise_at"]}
+            noted["steering"] |= {"step": causal["step"], "trait_rise": curve["rise"]}
         extra = {**vector.provenance.extra, "tested": noted}
         changed = replace(vector, provenance=replace(vector.provenance, extra=extra))
         run.store.write(_key(folder, name), to_safetensors_bytes(changed))

@@ -250,6 +250,8 @@ def test_the_contrast_s_interval_covers_the_truth_in_200_data_sets(
 def facts(**changes: object) -> VectorFacts:
     good = VectorFacts(
         layer=3,
+        is_mean_difference=True,
+        n_instructions=5,
         question=LeftOut(0.99, 0.95),
         instruction=LeftOut(0.95, 0.8),
         angle_upper=10.0,
@@ -271,7 +273,10 @@ def facts(**changes: object) -> VectorFacts:
         ({"question": LeftOut(0.8, 0.7), "shuffled": 0.85}, "do not use", "shuffled labels"),
         ({"question": LeftOut(0.85, 0.7)}, "weak", "AUROC 0.85 on left-out questions"),
         ({"question": LeftOut(1.0, 0.8), "shuffled": 1.0}, "usable", ""),
-        ({"instruction": LeftOut(0.8, 0.4)}, "do not use", "instructions' words alone"),
+        ({"instruction": LeftOut(0.55, 0.2)}, "do not use", "instructions' words alone"),
+        ({"instruction": LeftOut(0.8, 0.4)}, "weak", "instructions' words alone"),
+        ({"instruction": LeftOut(0.8, 0.4), "n_instructions": 3}, "usable", ""),
+        ({"angle_upper": 90.0, "is_mean_difference": False}, "weak", "sampling noise"),
         ({"instruction": LeftOut(0.65, 0.55)}, "weak", "on left-out instructions"),
         ({"probe_accuracy": 0.9}, "weak", "held-out accuracy 90%"),
         ({"question": None, "instruction": None, "probe_accuracy": None}, "usable", ""),
@@ -351,3 +356,47 @@ def all_numbers(body: object) -> list[float]:
     if isinstance(body, list):
         return [n for value in body for n in all_numbers(value)]
     return [float(body)] if isinstance(body, int | float) else []
+
+
+def test_the_angles_bound_holds_where_questions_have_effects_of_their_own() -> None:
+    n_instructions, n_questions, width = 4, 12, 48
+    labels = np.indices((n_instructions, n_questions)).reshape(2, -1)
+    side = KeptRows(list(labels[0]), list(labels[1]), np.ones(48), np.zeros(48))
+    inside = []
+    for seed in range(24):
+        rng = np.random.default_rng(seed)
+        truth = np.eye(width)[0] * 3.0
+        rows = []
+        for sign in (0.5, -0.5):
+            effects = 0.8 * rng.standard_normal((1, n_questions, 3, width))
+            noise = rng.standard_normal((n_instructions, n_questions, 3, width))
+            rows.append((sign * truth + effects + noise).reshape(-1, 3, width).astype(np.float32))
+        found = rows[0].mean(axis=0) - rows[1].mean(axis=0)
+        angle = np.degrees(np.arccos(found[1] @ truth / 3.0 / np.linalg.norm(found[1])))
+        difference = {"mean_diff": found}
+        quality = vector_quality(difference, rows[0], rows[1], rows=(side, side))
+        inside.append(angle <= quality["mean_difference"]["angle_upper_degrees"][1])
+
+    assert np.mean(inside) >= 0.9
+
+
+def test_a_vector_of_another_method_is_judged_by_itself() -> None:
+    left_out = {"value": [0.99], "interval": [[0.95, 1.0]]}
+    difference = {
+        "angle_upper_degrees": [20.0],
+        "shuffled_labels_auroc": [0.6],
+        "leave_one_question_out_auroc": left_out,
+        "leave_one_instruction_out_auroc": left_out,
+    }
+    half = {"auroc": {"value": [0.55], "interval": [[0.4, 0.7]]}}
+    quality = {
+        "best": {"method": "ica", "layer": 0, "by_method": {"ica": 0}},
+        "mean_difference": difference,
+        "methods": {"ica": {"held_out_half": half}},
+        "n_instructions": 5,
+    }
+
+    fatal, _ = vector_gates(vector_facts(quality, {}))
+
+    assert len(fatal) == 1
+    assert "hardly better than chance (AUROC 0.55" in fatal[0]

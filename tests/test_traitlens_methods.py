@@ -249,3 +249,11 @@ def test_the_classes_take_one_layer_or_all_and_give_tensors_of_that_shape(method
     assert one["vector"].shape == (16,)
     assert every["vector"].shape == (3, 16)
     assert torch.allclose(one["vector"], every["vector"][1], atol=1e-4)
+
+
+def test_held_out_accuracy_of_a_probe_is_chance_on_noise_that_is_wide_and_of_few_prompts() -> None:
+    pos, neg, _ = planted(10, 10, layers=8, width=2304, gap=0.0)
+
+    held_out = probe(pos, neg).details["held_out_acc"]
+
+    assert 0.3 < held_out.mean() < 0.6

@@ -136,6 +136,25 @@ def test_leaving_out_exposes_a_direction_that_only_knows_its_instructions() -> N
     assert quality.leave_one_out["instruction"].value[0] < 0.7
 
 
+def test_few_groups_are_as_many_observations_however_many_rows_they_have() -> None:
+    pos, neg, _, groups = grouped_sides(5, 100, gap=8.0, between=0.0)
+    folds = {"instruction": (groups[0], groups[1] - 5)}
+
+    def low(one_observation: bool, *rows: np.ndarray, labels: Groups) -> float:
+        found = direction_quality(
+            rows[0], rows[1], groups=labels, folds=folds if len(labels[0]) > 5 else small,
+            n_bootstrap=1, is_group_one_observation=one_observation,
+        )  # fmt: skip
+        return float(found.leave_one_out["instruction"].low[0])
+
+    five = (np.arange(5), np.arange(5) + 5)
+    small = {"instruction": (five[0], five[0])}
+    alone = low(False, pos[::100], neg[::100], labels=five)
+
+    assert low(True, pos, neg, labels=groups) == pytest.approx(alone, abs=0.01)
+    assert 0.5 < alone < low(False, pos, neg, labels=groups)
+
+
 def test_leave_one_out_scores_equal_refitting_without_the_fold() -> None:
     pos, neg, _, groups = grouped_sides(6, 3, layers=2, width=10, gap=1.5)
     folds = tuple(labels % 3 for labels in groups)

@@ -82,10 +82,8 @@ def _layer_probe(
 ) -> _LayerProbe:
     rows, is_pos = sides.stacked_layer(layer)
     center, spread = _center_and_spread(rows[is_pos], rows[~is_pos])
-    standard = rows - center.astype(np.float32)
-    standard /= spread.astype(np.float32)
-    standard = working_copy(standard)
-    c, held_out_acc = _choose_c(standard, is_pos, folds, n_folds, grid)
+    c, held_out_acc = _choose_c(rows, is_pos, folds, n_folds, grid)
+    standard = _standardized(rows, center, spread)
     fit = fit_logistic(standard, is_pos, c=c)
     weights = fit.weights / spread
     vector = gap_scaled(weights, rows[is_pos], rows[~is_pos])
@@ -111,27 +109,39 @@ def _center_and_spread(pos: FloatArray, neg: FloatArray) -> tuple[Float64, Float
     return center, spread
 
 
+def _standardized(rows: FloatArray, center: Float64, spread: Float64) -> npt.NDArray[np.floating]:
+    standard = rows - center.astype(np.float32)
+    standard /= spread.astype(np.float32)
+    return working_copy(standard)
+
+
 def _choose_c(
-    rows: npt.NDArray[np.floating],
+    rows: FloatArray,
     is_pos: npt.NDArray[np.bool_],
     folds: IntArray,
     n_folds: int,
     grid: Sequence[float],
 ) -> tuple[float, float]:
-    """The C that separates held-out rows best, and its held-out accuracy."""
+    """The C that separates held-out rows best, and its held-out accuracy.
+
+    Rows are standardized by the training folds alone: a spread within the sides that knows the
+    held-out labels lets pure noise be told apart.
+    """
     if n_folds < 2:
         return (grid[0] if len(grid) == 1 else FALLBACK_C), float("nan")
     scores = np.zeros((len(grid), len(rows)))
     for fold in range(n_folds):
         held = folds == fold
         kept_rows, kept_labels = rows[~held], is_pos[~held]
+        scale = _center_and_spread(kept_rows[kept_labels], kept_rows[~kept_labels])
+        kept_rows, held_rows = (_standardized(one, *scale) for one in (kept_rows, rows[held]))
         start: LogisticFit | None = None
         # From strong to weak penalty, each from the last one's optimum.
         for i, c in enumerate(grid):
             start = fit_logistic(
                 kept_rows, kept_labels, c=c, start=start, tolerance=CHOOSING_TOLERANCE
             )
-            scores[i, held] = start.scores(rows[held])
+            scores[i, held] = start.scores(held_rows)
     best = int(np.argmax([_cohens_d(row, is_pos) for row in scores]))
     return grid[best], _balanced_accuracy(scores[best], is_pos)
 

@@ -81,6 +81,7 @@ def direction_quality(
     *,
     groups: tuple[Labels, Labels] | None = None,
     folds: Mapping[str, tuple[Labels, Labels]] | None = None,
+    is_group_one_observation: bool = False,
     n_bootstrap: int = N_BOOTSTRAP,
     seed: int = 0,
 ) -> DirectionQuality:
@@ -88,7 +89,8 @@ def direction_quality(
 
     `groups` labels each row by its prompt; `folds` names ways to leave out, such as
     {"instruction": (labels of the positives, of the negatives), "question": ...}, each constant
-    within a group.
+    within a group. `is_group_one_observation` counts a group once in the intervals of the AUROCs,
+    however alike its rows are: for few groups, whose likeness cannot be measured.
     """
     sides = make_sides(pos, neg)
     cells = make_cells(groups, int(pos.shape[0]), int(neg.shape[0]))
@@ -96,6 +98,7 @@ def direction_quality(
         times=cells.bootstrap(n_bootstrap, seed=seed),
         halves=random_halves(cells, N_SPLITS, seed=seed),
         folds={name: cell_labels(cells, labels) for name, labels in (folds or {}).items()},
+        is_group_one_observation=is_group_one_observation,
         seed=seed,
     )
     layers = [_layer_quality(sides, i, cells, draws) for i in range(sides.n_layers)]
@@ -137,6 +140,7 @@ class _Draws:
     times: Float64
     halves: Float64
     folds: Mapping[str, tuple[IntArray, int]]
+    is_group_one_observation: bool
     seed: int
 
 
@@ -158,7 +162,7 @@ def _layer_quality(sides: Sides, layer: int, cells: Cells, draws: _Draws) -> _La
         angle=direction_angle(products, cells, draws.times),
         split_half=split_half_cosine(products, draws.halves, cells),
         leave_one_out={
-            name: _held_out_auroc(row_products, products, cells, *folds)
+            name: _held_out_auroc(row_products, products, cells, folds, draws)
             for name, folds in draws.folds.items()
         },
         random_auroc=_random_auroc(rows, cells.n_pos, draws.seed),
@@ -170,14 +174,15 @@ def _held_out_auroc(
     row_products: Float64,
     products: Float64,
     cells: Cells,
-    fold_of_cell: IntArray,
-    n_folds: int,
+    folds: tuple[IntArray, int],
+    draws: _Draws,
 ) -> Interval:
-    scores = held_out_scores(row_products, products, cells, fold_of_cell, n_folds)
+    scores = held_out_scores(row_products, products, cells, *folds)
     if not np.isfinite(scores).all():
         nothing = np.array(np.nan)
         return Interval(nothing, nothing, nothing)
-    layer = auroc_interval(scores[:, None], cells)
+    once = draws.is_group_one_observation
+    layer = auroc_interval(scores[:, None], cells, is_group_one_observation=once)
     return Interval(layer.value[0], layer.low[0], layer.high[0])
 
 

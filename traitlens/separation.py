@@ -68,15 +68,21 @@ def auroc(pos: Float64, neg: Float64) -> Float64:
     return np.array(wins) / (2 * len(pos) * len(neg))
 
 
-def auroc_interval(scores: Float64, cells: Cells) -> Interval:
+def auroc_interval(
+    scores: Float64, cells: Cells, *, is_group_one_observation: bool = False
+) -> Interval:
     """AUROC of scores [n, L+1], positives first, with its interval.
 
-    The score interval of Newcombe (2006, method 5) on the effective sample sizes: a bootstrap has
-    no width where the sides do not overlap, which is where good vectors are.
+    The score interval of Newcombe (2006, method 5) on the effective sample sizes, or on the number
+    of groups where each counts once: a bootstrap has no width where the sides do not overlap, which
+    is where good vectors are.
     """
     pos, neg = scores[: cells.n_pos], scores[cells.n_pos :]
-    n_pos = effective_n(pos, cells.of_row[: cells.n_pos])
-    n_neg = effective_n(neg, cells.of_row[cells.n_pos :])
+    if is_group_one_observation:
+        n_pos, n_neg = (np.full(scores.shape[1], float(n)) for n in cells.side_counts())
+    else:
+        n_pos = effective_n(pos, cells.of_row[: cells.n_pos])
+        n_neg = effective_n(neg, cells.of_row[cells.n_pos :])
     others = (n_pos + n_neg) / 2 - 1
 
     def variance(p: Float64) -> Float64:

@@ -13,7 +13,7 @@ from orchestrator.convergence import Certainty
 from traitlens.mean_diff import mean_diff
 from traitlens.quality import direction_angles, vector_separation
 from workers.best_layer import candidate_layers
-from workers.kept_rows import Array, Group
+from workers.kept_rows import Array, Group, independent_groups
 
 # A direction needs some prompts on each side before its spread means anything.
 FEWEST_PROMPTS = 5
@@ -30,9 +30,10 @@ def certainty(
     if min(len(set(one)) for one in prompts) < FEWEST_PROMPTS:
         return Certainty(n_kept, [], [])
     vectors = mean_diff(*sides).vectors
-    separated = vector_separation(vectors, *sides, groups=prompts, n_bootstrap=1)
+    groups = independent_groups(prompts, fewest=FEWEST_PROMPTS)
+    separated = vector_separation(vectors, *sides, groups=groups, n_bootstrap=1)
     usable = candidate_layers(vectors.shape[0])
     best = max(usable, key=lambda layer: np.nan_to_num(separated.cohens_d.value[layer], nan=-1.0))
     layers = [layer for layer in (best - 1, best, best + 1) if layer in usable]
-    angles = direction_angles(sides[0][:, layers], sides[1][:, layers], groups=prompts)
+    angles = direction_angles(sides[0][:, layers], sides[1][:, layers], groups=groups)
     return Certainty(n_kept, layers, [angle.upper for angle in angles])

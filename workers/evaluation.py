@@ -19,7 +19,7 @@ from workers.kept_rows import Array, Float64, Group
 from workers.plain_numbers import interval_json, separation_json
 
 # With fewer a side nothing can be said.
-FEWEST_A_SIDE = 2
+FEWEST_A_SIDE = 4
 # Intervals from fewer questions miss a correlation far more often than one time in twenty.
 FEWEST_TO_CORRELATE = 6
 

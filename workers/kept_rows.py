@@ -6,7 +6,7 @@ Knows nothing of vectors.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +35,15 @@ class KeptRows:
     def prompts(self) -> list[Group]:
         """The prompt of each row, (instruction, question); rollouts of a prompt share it."""
         return list(zip(self.instruction, self.question, strict=True))
+
+
+def independent_groups(
+    prompts: tuple[Sequence[Group], Sequence[Group]], *, fewest: int
+) -> tuple[Sequence[Hashable], Sequence[Hashable]]:
+    """What to draw whole: the questions of the prompts, since what a question adds to one side it
+    adds under every instruction; the prompts where a side has fewer than `fewest` questions."""
+    questions = ([question for _, question in prompts[0]], [question for _, question in prompts[1]])
+    return questions if min(len(set(side)) for side in questions) >= fewest else prompts
 
 
 def borrowed_share(response: str, instruction: str) -> float:

@@ -18,12 +18,14 @@ from traitlens.mean_diff import mean_diff
 from traitlens.quality import direction_quality, vector_separation
 from workers.best_layer import best_layers
 from workers.held_out_half import held_out_halves
-from workers.kept_rows import Array, Float64, Group, KeptRows
+from workers.kept_rows import Array, Float64, Group, KeptRows, independent_groups
 from workers.plain_numbers import interval_json, numbers, separation_json
 
 Quality = dict[str, Any]
 
 N_BOOTSTRAP = 1000
+# The direction's spread over fewer questions is hardly known; prompts are drawn then.
+FEWEST_QUESTIONS = 5
 
 
 def vector_quality(
@@ -53,9 +55,11 @@ def vector_quality(
         }
         for name, vector in vectors.items()
     }
+    best = best_layers(methods)
     return {
         "position": "response_avg",
         "n_prompts": {"positive": len(set(groups[0])), "negative": len(set(groups[1]))},
+        "n_instructions": min(len(set(side.instruction)) for side in rows),
         "residual_norm": numbers(residual),
         "mean_difference": {
             **_norms(difference, residual),
@@ -66,8 +70,8 @@ def vector_quality(
             "methods": list(vectors),
             "by_layer": cosine_matrices(vectors).tolist(),
         },
-        "confounds": _confounds(next(iter(vectors.values())), pos, neg, rows, prompt_vectors),
-        "best": best_layers(methods),
+        "confounds": _confounds(vectors[best["method"]], pos, neg, rows, prompt_vectors),
+        "best": best,
         # filled by generations on the evaluation questions and by steering
         "evaluation": None,
         "causal": None,
@@ -88,10 +92,8 @@ def contrast_interval(
     """
     if not _has_two(groups):
         return None
-    questions = ([question for _, question in groups[0]], [question for _, question in groups[1]])
-    if _has_two(questions):
-        groups = questions
-    cells = make_cells(groups, len(positive), len(negative))
+    drawn = independent_groups(groups, fewest=2)
+    cells = make_cells(drawn, len(positive), len(negative))
     sums = cells.sums(np.array([*positive, *negative], dtype=np.float64))
     value = cells.contrast(np.ones((1, len(cells.counts)))) @ sums
     draws = cells.contrast(cells.bootstrap(N_BOOTSTRAP, seed=0)) @ sums
@@ -117,15 +119,16 @@ def _stability(
         left_out = ("leave_one_instruction_out_auroc", "leave_one_question_out_auroc")
         return found | dict.fromkeys(("split_half_cosine", *left_out), no_interval)
     questions = {"question": (rows[0].question, rows[1].question)}
-    by_prompt = direction_quality(pos, neg, groups=groups, folds=questions, seed=seed)
+    drawn = independent_groups(groups, fewest=FEWEST_QUESTIONS)
+    by_question = direction_quality(pos, neg, groups=drawn, folds=questions, seed=seed)
     return {
-        "angle_degrees": numbers(by_prompt.angle),
-        "angle_upper_degrees": numbers(by_prompt.angle_upper),
-        "split_half_cosine": interval_json(by_prompt.split_half),
+        "angle_degrees": numbers(by_question.angle),
+        "angle_upper_degrees": numbers(by_question.angle_upper),
+        "split_half_cosine": interval_json(by_question.split_half),
         "leave_one_instruction_out_auroc": _left_out_instructions(pos, neg, rows) or no_interval,
-        "leave_one_question_out_auroc": interval_json(by_prompt.leave_one_out["question"]),
-        "random_vector_auroc": numbers(by_prompt.random_auroc),
-        "shuffled_labels_auroc": numbers(by_prompt.shuffled_auroc),
+        "leave_one_question_out_auroc": interval_json(by_question.leave_one_out["question"]),
+        "random_vector_auroc": numbers(by_question.random_auroc),
+        "shuffled_labels_auroc": numbers(by_question.shuffled_auroc),
     }
 
 
@@ -141,8 +144,10 @@ def _left_out_instructions(
     if not _has_two(labels):
         return None
     folds = {"instruction": labels}
-    # the draws of the bootstrap are for the angle, which is measured over prompts
-    found = direction_quality(pos, neg, groups=labels, folds=folds, n_bootstrap=1)
+    # the draws of the bootstrap are for the angle, which is measured over questions
+    found = direction_quality(
+        pos, neg, groups=labels, folds=folds, n_bootstrap=1, is_group_one_observation=True
+    )
     return interval_json(found.leave_one_out["instruction"])
 
 
