@@ -61,8 +61,8 @@ MODES: tuple[Mode, ...] = ("add", "ablate", "cap")
     default="raw",
     show_default=True,
     type=click.Choice(["raw", "residual"]),
-    help="raw: multiples of the stored vector. residual: share of the mean norm of the residual "
-    "stream, which carries over to other models.",
+    help="raw: multiples of the stored vector. residual: share of the mean norm of the "
+    "responses' averaged activations at the layer.",
 )
 @click.option(
     "--at",

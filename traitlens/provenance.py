@@ -16,8 +16,8 @@ class Provenance:
     """The facts about one trait vector.
 
     `counts` are kept responses by polarity, `thresholds` the cut-offs that kept them,
-    `residual_norms` the mean norm of the residual stream at each layer [L+1] (empty when not
-    measured; steering in units of the residual needs it). `model_hash` is
+    `residual_norms` the mean norm of responses' averaged activations at each layer [L+1] (empty
+    when not measured; steering in units of the residual needs it). `model_hash` is
     `traitlens.model_hash(model)`, empty when not recorded. `extra` takes anything JSON can hold.
     """
 

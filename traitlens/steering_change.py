@@ -66,8 +66,9 @@ def coefficient_unit(
 ) -> float:
     """What a coefficient of 1 is, in multiples of the raw vector (of the projection, to cap).
 
-    "raw" is the vector as stored; "residual" is the mean norm of the residual stream at the layer,
-    so that 0.1 pushes by a tenth of it in any model. Ablation removes a share and has no unit.
+    "raw" is the vector as stored; "residual" is the vector's `residual_norms` at the layer, so that
+    0.1 pushes by a tenth of an averaged response's length in any model. Ablation
+    removes a share and has no unit.
     """
     if unit not in get_args(Unit):
         raise ValueError(f"no unit {unit!r}: use one of {get_args(Unit)}")
