@@ -22,9 +22,9 @@ from storage.report_files import read_response_vectors
 from storage.run_record import Run, open_run
 from storage.store import open_store
 
-# The bars that the project set itself. Of eleven intervals of 95 % one may miss by chance.
+# The bars that the project set itself. Any push does something; beside the vector's it is flat.
 MOST_SHARE, LEAST_COSINE, LEAST_AUROC, LEAST_COHERENCE = 0.4, 0.99, 0.9, 50.0
-MOST_RISING = 1
+MOST_RANDOM = 0.1
 
 
 def main() -> None:
@@ -72,15 +72,17 @@ def _print_tests(run: Run) -> bool:
         print(f"| {' | '.join(cells)} |")
         rises = curve["rise"]["interval"][0] > 0 and coherence > LEAST_COHERENCE
         n_met += auroc["value"][layer] > LEAST_AUROC and rises
-    n_rising = sum(one["interval"][0] > 0 for one in random)
-    n_falling = sum(one["interval"][1] < 0 for one in random)
-    means = [np.mean([one["value"] for one in each]) for each in (slopes, random)]
+    means = [float(np.mean([one["value"] for one in each])) for each in (slopes, random)]
+    n_over = [
+        sum(r["interval"][0] > share * v["value"] for v, r in zip(slopes, random, strict=True))
+        for share in (0.0, MOST_RANDOM)
+    ]
     print(
         f"\n{n_met} of {len(run.spec.traits)} hold and cause (asked: 8 of 11). Slopes are "
-        f"{means[0]:.1f} on average, random vectors' {means[1]:.1f}: {n_rising} surely over 0, "
-        f"{n_falling} surely under\n"
+        f"{means[0]:.1f} on average, random vectors' {means[1]:.1f}; of these {n_over[0]} are surely "
+        f"over 0, {n_over[1]} over {MOST_RANDOM:.0%} of the vector's (asked: none)\n"
     )
-    return n_met >= 8 / 11 * len(run.spec.traits) and n_rising <= MOST_RISING
+    return n_met >= 8 / 11 * len(run.spec.traits) and not n_over[1]
 
 
 def _print_savings(whole: Run, enough: Run) -> bool:
