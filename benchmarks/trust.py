@@ -79,8 +79,8 @@ def _print_tests(run: Run) -> bool:
     ]
     print(
         f"\n{n_met} of {len(run.spec.traits)} hold and cause (asked: 8 of 11). Slopes are "
-        f"{means[0]:.1f} on average, random vectors' {means[1]:.1f}; of these {n_over[0]} are surely "
-        f"over 0, {n_over[1]} over {MOST_RANDOM:.0%} of the vector's (asked: none)\n"
+        f"{means[0]:.1f} on average, random vectors' {means[1]:.1f}; of these {n_over[0]} are "
+        f"surely over 0, {n_over[1]} over {MOST_RANDOM:.0%} of the vector's (asked: none)\n"
     )
     return n_met >= 8 / 11 * len(run.spec.traits) and not n_over[1]
 
