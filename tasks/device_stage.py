@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from celery.exceptions import Reject
 from celery.worker import state as worker_state
 
+from orchestrator.errors import CannotWorkError
 from orchestrator.plan import Job
 from storage.artifacts import Record
 from storage.run_record import Run
@@ -38,7 +39,7 @@ class DeviceStage:
         return self._most_jobs
 
     def load(self) -> None:
-        """Begin to import; returns at once. A worker that cannot import leaves with code 1."""
+        """Begin to import; returns at once. A worker that cannot import leaves with code 6."""
         threading.Thread(target=self._load, name="import", daemon=True).start()
 
     def generate(self, run: Run, job: Job) -> Record:
@@ -69,5 +70,6 @@ class DeviceStage:
         except Exception as error:
             # whatever a broken installation raises: this worker can do nothing, and says why
             log.critical("Cannot generate: %s.", error, exc_info=True, extra={"event": "broken"})
-            worker_state.should_terminate = 1
+            # not should_terminate: Celery ends that with code 0, as one that was told to leave
+            worker_state.should_stop = CannotWorkError.exit_code
             self._residents.set_exception(ImportError(f"{type(error).__name__}: {error}"))
