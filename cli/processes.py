@@ -22,7 +22,7 @@ from storage.child_process import die_with_parent
 # its worker is given up earlier (tasks/settings.py).
 MAX_DEATHS = 8
 DEATH_WINDOW_S = 60.0
-# One that says itself that it can do nothing may be slow to find out; a file server may have hiccups.
+# One that says itself that it can do nothing may have met a file server in a bad moment.
 MAX_TRIES = 3
 STOP_TIMEOUT_S = 20.0
 

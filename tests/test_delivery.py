@@ -15,7 +15,7 @@ import redis
 from celery.exceptions import Reject
 from celery.worker import state as worker_state
 
-from orchestrator.errors import UsageError
+from orchestrator.errors import StoreError, UsageError
 from orchestrator.plan import Job
 from orchestrator.run_spec import JudgeSpec, ModelSpec, RunSpec, TraitRef
 from storage.artifacts import Record, done_jobs, publish
@@ -33,6 +33,7 @@ from tasks.hand_over import submit
 from tasks.isolation import Isolation
 from tasks.message import JobMessage, MessageError, WireError, read_message
 from tasks.settings import DeliverySettings, Permissions, delivery_settings, permissions
+from tests.s3_server import no_credentials
 
 PROBE = Job("probe")
 JUDGE_URL = "http://127.0.0.1:1/v1"
@@ -219,6 +220,40 @@ def test_a_message_of_another_version_fails_its_run_once_and_is_not_sent_again(
 
     assert refusal.value.requeue is False
     assert [(f.error, f.fatal) for f in state.failures()] == [(WireError.__name__, True)]
+    assert state.outstanding() == set()
+
+
+def test_a_job_whose_storage_the_worker_cannot_read_fails_with_what_to_do(
+    broker_url: str, client: redis.Redis
+) -> None:
+    edge, state = edge_for(broker_url), BrokerState(client, "r1")
+    state.claim("probe")
+
+    with no_credentials() as url, pytest.raises(Reject) as refusal:
+        edge.carry(do_it, JobMessage("r1", f"{url}/r1", "probe").to_fields())
+
+    assert refusal.value.requeue is False
+    assert ["this machine's credentials" in f.message for f in state.failures()] == [True]
+    assert state.outstanding() == set()
+
+
+def test_a_job_whose_storage_went_out_of_reach_while_it_was_done_fails(
+    tmp_path: Path, broker_url: str, client: redis.Redis
+) -> None:
+    run, edge = make_run(tmp_path / "run"), edge_for(broker_url)
+    state = BrokerState(client, run.run_id)
+    state.claim("probe")
+
+    def lost(at: Run, job: Job) -> Record:
+        record = do_it(at, job)
+        (tmp_path / "run" / "run.json").unlink()
+        (tmp_path / "run" / "run.json").mkdir()  # a read error for root as well
+        return record
+
+    with pytest.raises(StoreError):
+        edge.carry(lost, message_of(run))
+
+    assert [(f.job, f.fatal) for f in state.failures()] == [("probe", True)]
     assert state.outstanding() == set()
 
 
