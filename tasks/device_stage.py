@@ -18,11 +18,15 @@ from orchestrator.errors import CannotWorkError
 from orchestrator.plan import Job
 from storage.artifacts import Record
 from storage.run_record import Run
+from tasks.beginnings import DyingReject
 
 if TYPE_CHECKING:
     from workers.resident import Residents
 
 log = logging.getLogger(__name__)
+
+# An exit code that has the launcher start the worker again.
+DEVICE_LOST = 1
 
 
 class DeviceStage:
@@ -43,7 +47,8 @@ class DeviceStage:
         threading.Thread(target=self._load, name="import", daemon=True).start()
 
     def generate(self, run: Run, job: Job) -> Record:
-        """See tasks.generate; hands the job back where the libraries are missing."""
+        """See tasks.generate; hands the job back where the libraries are missing, or the device
+        has failed: then the worker leaves, and a fresh process takes its place."""
         try:
             residents = self._residents.result()
         except ImportError as error:
@@ -51,14 +56,28 @@ class DeviceStage:
         if self._is_closing:
             raise Reject("the worker is leaving", requeue=True)
         from tasks.generate import generate
+        from workers.device_errors import is_device_lost
 
-        return generate(run, job, residents=residents)
+        try:
+            return generate(run, job, residents=residents)
+        except RuntimeError as error:
+            if not is_device_lost(error):
+                raise
+            self._leave(error)
+            raise DyingReject(f"the device is lost: {error}", requeue=True) from error
 
     def close(self) -> None:
         """Stop generating; jobs in hand go back."""
         self._is_closing = True
         if self._residents.done() and self._residents.exception() is None:
             self._residents.result().close()
+
+    def _leave(self, error: RuntimeError) -> None:
+        """End this process, whose launcher starts another; its other jobs go back."""
+        if not self._is_closing:
+            log.critical("The device is lost: %s.", error, extra={"event": "device_lost"})
+        self._is_closing = True
+        worker_state.should_stop = DEVICE_LOST
 
     def _load(self) -> None:
         try:

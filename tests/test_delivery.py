@@ -28,6 +28,7 @@ from storage.run_record import Run, create_run
 from storage.store import open_store
 from storage.trait_files import load_trait
 from tasks.app import make_app
+from tasks.beginnings import DyingReject
 from tasks.edge import Edge
 from tasks.hand_over import submit
 from tasks.isolation import Isolation
@@ -154,6 +155,22 @@ def test_a_job_handed_back_is_not_counted_as_a_death(
             edge.carry(leaving, message_of(run))
 
     assert BrokerState(client, run.run_id).n_begun("probe") == 0
+
+
+def test_a_job_whose_workers_lose_their_device_is_given_up(
+    tmp_path: Path, broker_url: str, client: redis.Redis
+) -> None:
+    run, edge = make_run(tmp_path / "run"), edge_for(broker_url)
+
+    def loses_its_device(_run: Run, _job: Job) -> Record:
+        raise DyingReject("an illegal memory access", requeue=True)
+
+    for _ in range(3):
+        with pytest.raises(Reject) as given_back:
+            edge.carry(loses_its_device, message_of(run))
+        assert given_back.value.requeue
+
+    assert edge.carry(do_it, message_of(run)).startswith("probe: given up")
 
 
 def test_a_job_that_lost_the_broker_is_not_counted_as_a_death(

@@ -16,6 +16,7 @@ from celery.worker import state as worker_state
 from cli.processes import MAX_TRIES, Child, Processes
 from orchestrator.errors import CannotWorkError
 from storage.embedded_redis import embedded_redis
+from tasks.beginnings import DyingReject
 from tasks.device_stage import DeviceStage
 from tests.fleet import clean_environment, run_command
 
@@ -69,6 +70,47 @@ def test_a_child_that_can_do_nothing_is_tried_again_and_then_given_up_with_its_l
 
     assert "gpu worker cannot work on this machine" in str(given_up.value)
     assert log.read_text() == "no driver\n" * MAX_TRIES
+
+
+def test_a_worker_that_lost_its_device_leaves_to_be_started_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import tasks.generate
+
+    def lost(*_: object, **__: object) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    nothing: Any = None
+    monkeypatch.setattr(worker_state, "should_stop", None)
+    monkeypatch.setattr(tasks.generate, "generate", lost)
+    stage = DeviceStage("cpu", limit=16)
+    stage.load()
+
+    with pytest.raises(DyingReject) as given_back:
+        stage.generate(nothing, nothing)
+    with pytest.raises(Reject, match="leaving") as next_one:
+        stage.generate(nothing, nothing)
+
+    assert given_back.value.requeue
+    assert not isinstance(next_one.value, DyingReject)
+    assert worker_state.should_stop not in (None, 0, CannotWorkError.exit_code)
+
+
+@pytest.mark.parametrize(
+    ("error", "is_lost"),
+    [
+        (RuntimeError("CUDA error: device-side assert triggered"), True),
+        (RuntimeError("CUDA error: out of memory"), False),
+        (RuntimeError("shape '[2]' is invalid for input of size 3"), False),
+        (ValueError("CUDA error"), False),
+    ],
+)
+def test_only_what_ends_a_process_s_use_of_its_device_counts_as_its_loss(
+    error: Exception, is_lost: bool
+) -> None:
+    from workers.device_errors import is_device_lost
+
+    assert is_device_lost(error) == is_lost
 
 
 def test_one_job_is_taken_until_the_libraries_are_there_and_goes_back_when_the_worker_leaves() -> (
