@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import redis
 from rich.console import Console
 
 from cli.described_run import describe, record_run, run_store
@@ -31,7 +32,7 @@ from orchestrator.estimate import estimate
 from orchestrator.run_spec import RunSpec
 from storage.artifacts import done_jobs
 from storage.broker_state import Failure, broker_state
-from storage.connection import BROKER_AWAY, connect
+from storage.connection import connect
 from storage.job_log import keep_lines
 from storage.judgements import judge_of
 from storage.metrics_file import read_metrics
@@ -144,7 +145,7 @@ def finish(run: Run, broker_url: str | None, *, wait_s: float, detach: bool, as_
         try:
             failures = _watch(console, driver)
         finally:
-            _keep_log(driver)
+            keep_log(console, driver)
     _print_result(console, run, failures, as_json=as_json)
 
 
@@ -188,10 +189,18 @@ def _watch(console: Console, driver: Driver) -> list[Failure]:
         raise
 
 
-def _keep_log(driver: Driver) -> None:
-    """What workers said goes into the record; a broker that is away keeps it, if anything does."""
-    with contextlib.suppress(*BROKER_AWAY), connect(driver.broker_url) as client:
-        keep_lines(driver.run.store, client, driver.run.run_id)
+def keep_log(console: Console, driver: Driver) -> None:
+    """What workers said goes into the record; a log that cannot be kept spoils no result."""
+    try:
+        with connect(driver.broker_url) as client:
+            keep_lines(driver.run.store, client, driver.run.run_id)
+    except (OrchestrateError, redis.RedisError, OSError) as error:
+        console.print(
+            f"What workers said was not kept with the run: {error}",
+            highlight=False,
+            soft_wrap=True,
+            markup=False,
+        )
 
 
 def _say_plan(console: Console, run: Run) -> None:

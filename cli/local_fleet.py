@@ -46,6 +46,7 @@ def local_fleet(
                 orchestrate("worker", *arguments),
                 environment,
                 log_folder / f"{arguments[0]}.log",
+                tries=1,  # `worker gpu` tries again itself
             )
             for arguments in kinds
         ]

@@ -13,7 +13,7 @@ import click
 
 from cli.config_file import check_tables, command_defaults, read_config
 from cli.settings import load_env_file
-from orchestrator.errors import OrchestrateError
+from orchestrator.errors import BrokerError, OrchestrateError
 
 COMMANDS = {
     "extract": ("cli.extract", "Extract trait vectors; the same command again continues."),
@@ -114,13 +114,27 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("ORCHESTRATE_DEBUG"):
             raise
+        code = _tell(error)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _tell(error: Exception) -> int:
+    """Say in a sentence what no command foresaw; returns the exit code."""
+    from storage.connection import BROKER_AWAY
+
+    if isinstance(error, BROKER_AWAY):
         click.echo(
-            f"Error: unexpected {type(error).__name__}: {error}. This is a fault of the program, "
-            "what is stored is kept; ORCHESTRATE_DEBUG=1 shows where it happened.",
+            f"Error: the broker went away ({error}): start it again or mend the way to it, then "
+            "run the same command again; what is stored is kept",
             err=True,
         )
-        code = 1
-    sys.exit(code if isinstance(code, int) else 0)
+        return BrokerError.exit_code
+    click.echo(
+        f"Error: unexpected {type(error).__name__}: {error}. This is a fault of the program, "
+        "what is stored is kept; ORCHESTRATE_DEBUG=1 shows where it happened.",
+        err=True,
+    )
+    return 1
 
 
 if __name__ == "__main__":

@@ -15,13 +15,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from orchestrator.errors import OrchestrateError
+from orchestrator.errors import CannotWorkError
 from storage.child_process import die_with_parent
 
 # A process that dies this often within the window will not get well by itself; a job that kills
 # its worker is given up earlier (tasks/settings.py).
 MAX_DEATHS = 8
 DEATH_WINDOW_S = 60.0
+# One that says itself that it can do nothing may have met a file server in a bad moment.
+MAX_TRIES = 3
 STOP_TIMEOUT_S = 20.0
 
 
@@ -32,12 +34,13 @@ def orchestrate(*arguments: str) -> list[str]:
 
 @dataclass
 class Child:
-    """One process to keep alive."""
+    """One process to keep alive; `tries` is how often it may say that it can do nothing here."""
 
     name: str
     command: Sequence[str]
     environment: Mapping[str, str]
     log: Path | None = None
+    tries: int = MAX_TRIES
     process: subprocess.Popen[bytes] | None = None
     deaths: list[float] = field(default_factory=list)
 
@@ -81,7 +84,7 @@ class Processes:
             self.stop()
 
     def tend(self) -> None:
-        """Restart what died; raises OrchestrateError when a child keeps dying.
+        """Restart what died; raises CannotWorkError when a child keeps dying.
 
         What ended with code 0 was told to leave, and stays away.
         """
@@ -90,8 +93,14 @@ class Processes:
                 continue
             now = time.monotonic()
             child.deaths = [t for t in child.deaths if now - t < DEATH_WINDOW_S] + [now]
+            child.tries -= child.process.poll() == CannotWorkError.exit_code
+            if child.tries <= 0:
+                raise CannotWorkError(
+                    f"{child.name} cannot work on this machine: mend what its last words name, "
+                    f"then run the same command again\n{child.log_tail()}"
+                )
             if len(child.deaths) >= MAX_DEATHS:
-                raise OrchestrateError(
+                raise CannotWorkError(
                     f"{child.name} died {MAX_DEATHS} times within {DEATH_WINDOW_S:.0f} s; its last "
                     f"words:\n{child.log_tail()}"
                 )

@@ -46,5 +46,11 @@ class BudgetError(OrchestrateError):
     exit_code = 4
 
 
+class CannotWorkError(OrchestrateError):
+    """A worker that can do nothing here, however often it is started."""
+
+    exit_code = 6
+
+
 class StoppedError(OrchestrateError):
     """Work was asked to end before it was done; it can be taken up again."""

@@ -5,10 +5,9 @@ A Redis stream of bounded length: old lines go. Knows nothing of logging or of w
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import Any, cast
 
 import redis
@@ -20,6 +19,7 @@ from storage.store import Store
 KEEP_LINES = 10_000
 READ_AT_ONCE = 1000
 KEPT = "logs/jobs.jsonl"
+YEAR_5000 = 95_617_584_000
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,9 @@ class LogLine:
     event: str
     text: str
     trace: str = ""
+
+
+WORDS = tuple(field.name for field in fields(LogLine) if field.name != "at")
 
 
 def append_line(client: redis.Redis, run_id: str, line: LogLine) -> None:
@@ -53,8 +56,9 @@ def read_lines(
             Sequence[tuple[bytes, dict[bytes, Any]]],
             client.xrange(_key(run_id), min=start, count=READ_AT_ONCE),
         )
-        for position, fields in found:
-            yield position.decode(), LogLine(**json.loads(fields[b"line"]))
+        for position, entry in found:
+            for line in _parsed([entry.get(b"line", b"")]):
+                yield position.decode(), line
         if len(found) < READ_AT_ONCE:
             return
         start = f"({found[-1][0].decode()}"
@@ -66,7 +70,7 @@ def last_lines(client: redis.Redis, run_id: str, *, levels: Sequence[str], n: in
         Sequence[tuple[bytes, dict[bytes, Any]]],
         client.xrevrange(_key(run_id), count=READ_AT_ONCE),
     )
-    lines = (LogLine(**json.loads(fields[b"line"])) for _, fields in found)
+    lines = _parsed(entry.get(b"line", b"") for _, entry in found)
     return [line for line in lines if line.level in levels][:n]
 
 
@@ -83,11 +87,29 @@ def kept_lines(store: Store) -> list[LogLine]:
         text = store.read(KEPT).decode(errors="replace")
     except KeyError:
         return []
-    found = []
-    for line in text.split("\n"):
-        with contextlib.suppress(ValueError, TypeError):
-            found.append(LogLine(**json.loads(line)))
-    return found
+    return list(_parsed(text.split("\n")))
+
+
+def _parsed(texts: Iterable[str | bytes]) -> Iterator[LogLine]:
+    """The lines among what lies there: another version's without what we do not know, and nothing
+    of what is torn or was never ours."""
+    for text in texts:
+        try:
+            found = json.loads(text)
+        except (ValueError, RecursionError):
+            continue
+        if not isinstance(found, dict):
+            continue
+        at, words = found.get("at"), [found.get(name, "") for name in WORDS]
+        if not isinstance(at, int | float) or not 0 <= at < YEAR_5000:
+            continue
+        if all(isinstance(word, str) for word in words) and found.get("text"):
+            yield LogLine(float(at), *(_printable(word) for word in words))
+
+
+def _printable(text: str) -> str:
+    # half a surrogate pair can be written in JSON and in nothing else
+    return text.encode(errors="replace").decode()
 
 
 def _key(run_id: str) -> str:

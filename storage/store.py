@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import socket
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,11 +62,12 @@ def open_store(url: str) -> Store:
             f"{without_password(url)} was given with a user or password: leave them out, "
             "credentials of a storage come from its own environment variables or files"
         )
-    try:
-        # other hosts write here too: what was listed a while ago is no answer
-        fs, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
-    except (ImportError, ValueError) as error:
-        raise StoreError(f"cannot open {url!r} as a place for runs: {error}") from error
+    with _in_words("open", url):
+        try:
+            # other hosts write here too: what was listed a while ago is no answer
+            fs, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
+        except (ImportError, ValueError) as error:
+            raise StoreError(f"cannot open {url!r} as a place for runs: {error}") from error
     if isinstance(fs, LocalFileSystem):
         return LocalStore(Path(root))
     return ObjectStore(fs, root, url.rstrip("/"))
@@ -124,17 +126,20 @@ class LocalStore:
 
     def exists(self, key: str) -> bool:
         """See Store."""
-        return self._path(key).is_file()
+        with _in_words("read", str(self._path(key))):
+            return self._path(key).is_file()
 
     def list(self, prefix: str) -> set[str]:
         """See Store."""
         folder = self._path(prefix) if prefix else self.root
-        found = (p for p in folder.rglob("*") if not p.name.startswith(".tmp-") and p.is_file())
-        return {p.relative_to(self.root).as_posix() for p in found}
+        with _in_words("list", str(folder)):
+            found = (p for p in folder.rglob("*") if not p.name.startswith(".tmp-") and p.is_file())
+            return {p.relative_to(self.root).as_posix() for p in found}
 
     def delete(self, key: str) -> None:
         """See Store."""
-        self._path(key).unlink(missing_ok=True)
+        with _in_words("delete", str(self._path(key))):
+            self._path(key).unlink(missing_ok=True)
 
     def at(self, prefix: str) -> LocalStore:
         """See Store."""
@@ -169,35 +174,41 @@ class ObjectStore:
 
     def read(self, key: str) -> bytes:
         """See Store."""
-        try:
-            return bytes(self._fs.cat_file(self._path(key)))
-        except FileNotFoundError as error:
-            raise KeyError(key) from error
+        with _in_words("read", f"{self.url}/{key}"):
+            try:
+                return bytes(self._fs.cat_file(self._path(key)))
+            except FileNotFoundError:
+                pass
+        raise KeyError(key)
 
     def write(self, key: str, data: bytes) -> None:
         """See Store."""
-        self._fs.pipe_file(self._path(key), data)
+        with _in_words("write", f"{self.url}/{key}"):
+            self._fs.pipe_file(self._path(key), data)
 
     def create(self, key: str, data: bytes) -> bool:
         """See Store."""
-        try:
-            self._fs.pipe_file(self._path(key), data, mode="create")
-        except FileExistsError:
-            return False
-        return True
+        with _in_words("write", f"{self.url}/{key}"):
+            try:
+                self._fs.pipe_file(self._path(key), data, mode="create")
+            except FileExistsError:
+                return False
+            return True
 
     def exists(self, key: str) -> bool:
         """See Store."""
-        return bool(self._fs.exists(self._path(key)))
+        with _in_words("read", f"{self.url}/{key}"):
+            return bool(self._fs.exists(self._path(key)))
 
     def list(self, prefix: str) -> set[str]:
         """See Store."""
-        found = self._fs.find(self._path(prefix) if prefix else self._root)
-        return {str(p)[len(self._root) :].lstrip("/") for p in found}
+        with _in_words("list", f"{self.url}/{prefix}"):
+            found = self._fs.find(self._path(prefix) if prefix else self._root)
+            return {str(p)[len(self._root) :].lstrip("/") for p in found}
 
     def delete(self, key: str) -> None:
         """See Store."""
-        with contextlib.suppress(FileNotFoundError):
+        with _in_words("delete", f"{self.url}/{key}"), contextlib.suppress(FileNotFoundError):
             self._fs.rm_file(self._path(key))
 
     def at(self, prefix: str) -> ObjectStore:
@@ -214,6 +225,22 @@ def checked_key(key: str) -> str:
     if any(p in ("", ".", "..") or "\\" in p or "\0" in p for p in parts):
         raise StoreError(f"{key!r} is not a key inside a run")
     return key
+
+
+@contextlib.contextmanager
+def _in_words(action: str, place: str) -> Iterator[None]:
+    """Any error of a storage's library, as a StoreError that says what to do."""
+    try:
+        yield
+    except StoreError:
+        raise
+    # each library has a family of errors of its own: no credentials, refused, not reached
+    except Exception as error:
+        raise StoreError(
+            f"cannot {action} {place} from {socket.gethostname()} "
+            f"({type(error).__name__}: {error}): check the place, this machine's credentials "
+            "for it and the way there, then run the same command again"
+        ) from error
 
 
 def _write_error(path: Path, error: OSError) -> StoreError:

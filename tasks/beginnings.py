@@ -1,6 +1,6 @@
 """Counts how often jobs were begun and did not end, which is how one that kills workers is found.
 
-A job that goes back to its queue did not kill anybody. Knows nothing of what a job does.
+A job that a healthy worker gives back did not kill anybody. Knows nothing of what a job does.
 """
 
 from __future__ import annotations
@@ -16,6 +16,10 @@ from storage.broker_state import BrokerState
 from storage.connection import BROKER_AWAY
 
 
+class DyingReject(Reject):  # type: ignore[misc]
+    """Gives a job to another worker, and counts it among those that this worker may die of."""
+
+
 @dataclass(frozen=True)
 class Beginnings:
     """The beginnings of one worker process; shared by its threads."""
@@ -25,10 +29,12 @@ class Beginnings:
 
     @contextlib.contextmanager
     def counted(self, state: BrokerState, job: str) -> Iterator[None]:
-        """Count a job as begun; not any more when it goes back inside the context."""
+        """Count a job as begun; not any more when a worker that lives on gives it back."""
         state.begin(job)
         try:
             yield
+        except DyingReject:
+            raise
         except Reject:
             state.hand_back(job)
             raise

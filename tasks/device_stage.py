@@ -14,14 +14,19 @@ from typing import TYPE_CHECKING
 from celery.exceptions import Reject
 from celery.worker import state as worker_state
 
+from orchestrator.errors import CannotWorkError
 from orchestrator.plan import Job
 from storage.artifacts import Record
 from storage.run_record import Run
+from tasks.beginnings import DyingReject
 
 if TYPE_CHECKING:
     from workers.resident import Residents
 
 log = logging.getLogger(__name__)
+
+# An exit code that has the launcher start the worker again.
+DEVICE_LOST = 1
 
 
 class DeviceStage:
@@ -38,11 +43,12 @@ class DeviceStage:
         return self._most_jobs
 
     def load(self) -> None:
-        """Begin to import; returns at once. A worker that cannot import leaves with code 1."""
+        """Begin to import; returns at once. A worker that cannot import leaves with code 6."""
         threading.Thread(target=self._load, name="import", daemon=True).start()
 
     def generate(self, run: Run, job: Job) -> Record:
-        """See tasks.generate; hands the job back where the libraries are missing."""
+        """See tasks.generate; hands the job back where the libraries are missing, or the device
+        has failed: then the worker leaves, and a fresh process takes its place."""
         try:
             residents = self._residents.result()
         except ImportError as error:
@@ -50,14 +56,28 @@ class DeviceStage:
         if self._is_closing:
             raise Reject("the worker is leaving", requeue=True)
         from tasks.generate import generate
+        from workers.device_errors import is_device_lost
 
-        return generate(run, job, residents=residents)
+        try:
+            return generate(run, job, residents=residents)
+        except RuntimeError as error:
+            if not is_device_lost(error):
+                raise
+            self._leave(error)
+            raise DyingReject(f"the device is lost: {error}", requeue=True) from error
 
     def close(self) -> None:
         """Stop generating; jobs in hand go back."""
         self._is_closing = True
         if self._residents.done() and self._residents.exception() is None:
             self._residents.result().close()
+
+    def _leave(self, error: RuntimeError) -> None:
+        """End this process, whose launcher starts another; its other jobs go back."""
+        if not self._is_closing:
+            log.critical("The device is lost: %s.", error, extra={"event": "device_lost"})
+        self._is_closing = True
+        worker_state.should_stop = DEVICE_LOST
 
     def _load(self) -> None:
         try:
@@ -69,5 +89,6 @@ class DeviceStage:
         except Exception as error:
             # whatever a broken installation raises: this worker can do nothing, and says why
             log.critical("Cannot generate: %s.", error, exc_info=True, extra={"event": "broken"})
-            worker_state.should_terminate = 1
+            # not should_terminate: Celery ends that with code 0, as one that was told to leave
+            worker_state.should_stop = CannotWorkError.exit_code
             self._residents.set_exception(ImportError(f"{type(error).__name__}: {error}"))

@@ -15,7 +15,7 @@ import redis
 from celery import Celery
 from celery.exceptions import Reject
 
-from orchestrator.errors import OrchestrateError
+from orchestrator.errors import UsageError
 from orchestrator.plan import Job
 from orchestrator.readiness import is_needed
 from storage.artifacts import DamagedArtifactError, Record, load_record, set_aside
@@ -28,8 +28,8 @@ from tasks.failures import PoisonJobError, give_up, record_failure
 from tasks.hand_over import hand_over, run_again
 from tasks.isolation import Isolation
 from tasks.job_logging import about
-from tasks.message import JobMessage, MessageError, WireError, read_message
-from tasks.open_job import PermissionRefusedError, UnknownJobError, open_job
+from tasks.message import JobMessage, MessageError, read_message
+from tasks.open_job import UnknownJobError, open_job
 from tasks.settings import DeliverySettings, Permissions
 from tasks.work_log import WorkLog, samples_in, tokens_in
 
@@ -86,7 +86,8 @@ class Edge:
         try:
             message.check_wire()
             run, job = open_job(message, self.permissions)
-        except (WireError, PermissionRefusedError, UnknownJobError) as error:
+        # whatever it is: a job that nobody opens and nobody reports would be waited for forever
+        except Exception as error:
             record_failure(state, message.job[:80], error)
             raise Reject(f"refused: {error}", requeue=False) from error
         with about(run.run_id, run.name, job.key):
@@ -118,7 +119,7 @@ class Edge:
             raise
         except PoisonJobError as error:
             return f"{job.key}: given up, {error}"
-        # the one broad catch of the task edge: whatever went wrong is recorded under the job
+        # the other broad catch of the task edge: whatever went wrong is recorded under the job
         except Exception as error:
             record_failure(state, job.key, error)
             note(state.client, run.run_id, {f"failed.{job.stage}": 1})
@@ -169,7 +170,7 @@ def _check_still_there(run: Run, job: Job) -> None:
     """Take a job's artifact away again when another run has begun in its folder meanwhile."""
     try:
         now = open_run(run.store).run_id
-    except OrchestrateError as error:
+    except UsageError as error:
         raise UnknownJobError(f"the run of {job.key} went away meanwhile: {error}") from error
     if now != run.run_id:
         set_aside(run.store, job)

@@ -19,6 +19,23 @@ ENVIRONMENT = {
 
 
 @contextlib.contextmanager
+def no_credentials() -> Iterator[str]:
+    """A machine without credentials while the context is open; yields the URL of a bucket."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ENVIRONMENT:
+            patch.delenv(name, raising=False)
+        patch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+        patch.setenv("AWS_CONFIG_FILE", os.devnull)
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        patch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
+        try:
+            yield "s3://runs"
+        finally:
+            fsspec.get_filesystem_class("s3").clear_instance_cache()
+
+
+@contextlib.contextmanager
 def s3_bucket() -> Iterator[str]:
     """Serve on a free loopback port while the context is open; yields the URL of a bucket.
 

@@ -15,7 +15,7 @@ import redis
 from celery.exceptions import Reject
 from celery.worker import state as worker_state
 
-from orchestrator.errors import UsageError
+from orchestrator.errors import StoreError, UsageError
 from orchestrator.plan import Job
 from orchestrator.run_spec import JudgeSpec, ModelSpec, RunSpec, TraitRef
 from storage.artifacts import Record, done_jobs, publish
@@ -28,11 +28,13 @@ from storage.run_record import Run, create_run
 from storage.store import open_store
 from storage.trait_files import load_trait
 from tasks.app import make_app
+from tasks.beginnings import DyingReject
 from tasks.edge import Edge
 from tasks.hand_over import submit
 from tasks.isolation import Isolation
 from tasks.message import JobMessage, MessageError, WireError, read_message
 from tasks.settings import DeliverySettings, Permissions, delivery_settings, permissions
+from tests.s3_server import no_credentials
 
 PROBE = Job("probe")
 JUDGE_URL = "http://127.0.0.1:1/v1"
@@ -155,6 +157,22 @@ def test_a_job_handed_back_is_not_counted_as_a_death(
     assert BrokerState(client, run.run_id).n_begun("probe") == 0
 
 
+def test_a_job_whose_workers_lose_their_device_is_given_up(
+    tmp_path: Path, broker_url: str, client: redis.Redis
+) -> None:
+    run, edge = make_run(tmp_path / "run"), edge_for(broker_url)
+
+    def loses_its_device(_run: Run, _job: Job) -> Record:
+        raise DyingReject("an illegal memory access", requeue=True)
+
+    for _ in range(3):
+        with pytest.raises(Reject) as given_back:
+            edge.carry(loses_its_device, message_of(run))
+        assert given_back.value.requeue
+
+    assert edge.carry(do_it, message_of(run)).startswith("probe: given up")
+
+
 def test_a_job_that_lost_the_broker_is_not_counted_as_a_death(
     tmp_path: Path, broker_url: str, client: redis.Redis
 ) -> None:
@@ -219,6 +237,40 @@ def test_a_message_of_another_version_fails_its_run_once_and_is_not_sent_again(
 
     assert refusal.value.requeue is False
     assert [(f.error, f.fatal) for f in state.failures()] == [(WireError.__name__, True)]
+    assert state.outstanding() == set()
+
+
+def test_a_job_whose_storage_the_worker_cannot_read_fails_with_what_to_do(
+    broker_url: str, client: redis.Redis
+) -> None:
+    edge, state = edge_for(broker_url), BrokerState(client, "r1")
+    state.claim("probe")
+
+    with no_credentials() as url, pytest.raises(Reject) as refusal:
+        edge.carry(do_it, JobMessage("r1", f"{url}/r1", "probe").to_fields())
+
+    assert refusal.value.requeue is False
+    assert ["this machine's credentials" in f.message for f in state.failures()] == [True]
+    assert state.outstanding() == set()
+
+
+def test_a_job_whose_storage_went_out_of_reach_while_it_was_done_fails(
+    tmp_path: Path, broker_url: str, client: redis.Redis
+) -> None:
+    run, edge = make_run(tmp_path / "run"), edge_for(broker_url)
+    state = BrokerState(client, run.run_id)
+    state.claim("probe")
+
+    def lost(at: Run, job: Job) -> Record:
+        record = do_it(at, job)
+        (tmp_path / "run" / "run.json").unlink()
+        (tmp_path / "run" / "run.json").mkdir()  # a read error for root as well
+        return record
+
+    with pytest.raises(StoreError):
+        edge.carry(lost, message_of(run))
+
+    assert [(f.job, f.fatal) for f in state.failures()] == [("probe", True)]
     assert state.outstanding() == set()
 
 

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 from celery.exceptions import Reject
 from celery.worker import state as worker_state
 
+from cli.processes import MAX_TRIES, Child, Processes
+from orchestrator.errors import CannotWorkError
+from storage.embedded_redis import embedded_redis
+from tasks.beginnings import DyingReject
 from tasks.device_stage import DeviceStage
+from tests.fleet import clean_environment, run_command
 
 
 def test_a_worker_whose_libraries_are_broken_hands_its_job_back_and_leaves_saying_why(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     nothing: Any = None
-    monkeypatch.setattr(worker_state, "should_terminate", None)
+    monkeypatch.setattr(worker_state, "should_stop", None)
     monkeypatch.setitem(sys.modules, "tasks.generate", nothing)
     stage = DeviceStage("cpu", limit=16)
 
@@ -28,7 +36,81 @@ def test_a_worker_whose_libraries_are_broken_hands_its_job_back_and_leaves_sayin
 
     assert given_back.value.requeue
     assert "tasks.generate" in caplog.text
-    assert worker_state.should_terminate == 1
+    assert worker_state.should_stop == CannotWorkError.exit_code
+
+
+def test_a_worker_process_whose_libraries_are_broken_ends_as_one_that_was_not_told_to_leave(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "torch.py").write_text('raise RuntimeError("the driver is too old")\n')
+    path = os.pathsep.join([str(tmp_path), clean_environment()["PYTHONPATH"]])
+
+    with embedded_redis() as url:
+        ended = run_command(
+            *("worker", "gpu", "--device", "cpu", "--pinned", "cpu"),
+            broker_url=url,
+            environment={"PYTHONPATH": path},
+        )
+
+    assert ended.returncode == CannotWorkError.exit_code
+    assert "the driver is too old" in ended.stderr
+
+
+def test_a_child_that_can_do_nothing_is_tried_again_and_then_given_up_with_its_last_words(
+    tmp_path: Path,
+) -> None:
+    script = f"print('no driver'); raise SystemExit({CannotWorkError.exit_code})"
+    log = tmp_path / "child.log"
+    child = Child("gpu worker", [sys.executable, "-c", script], dict(os.environ), log)
+
+    with Processes([child]).running() as processes, pytest.raises(CannotWorkError) as given_up:
+        while True:
+            processes.tend()
+            time.sleep(0.01)
+
+    assert "gpu worker cannot work on this machine" in str(given_up.value)
+    assert log.read_text() == "no driver\n" * MAX_TRIES
+
+
+def test_a_worker_that_lost_its_device_leaves_to_be_started_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import tasks.generate
+
+    def lost(*_: object, **__: object) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    nothing: Any = None
+    monkeypatch.setattr(worker_state, "should_stop", None)
+    monkeypatch.setattr(tasks.generate, "generate", lost)
+    stage = DeviceStage("cpu", limit=16)
+    stage.load()
+
+    with pytest.raises(DyingReject) as given_back:
+        stage.generate(nothing, nothing)
+    with pytest.raises(Reject, match="leaving") as next_one:
+        stage.generate(nothing, nothing)
+
+    assert given_back.value.requeue
+    assert not isinstance(next_one.value, DyingReject)
+    assert worker_state.should_stop not in (None, 0, CannotWorkError.exit_code)
+
+
+@pytest.mark.parametrize(
+    ("error", "is_lost"),
+    [
+        (RuntimeError("CUDA error: device-side assert triggered"), True),
+        (RuntimeError("CUDA error: out of memory"), False),
+        (RuntimeError("shape '[2]' is invalid for input of size 3"), False),
+        (ValueError("CUDA error"), False),
+    ],
+)
+def test_only_what_ends_a_process_s_use_of_its_device_counts_as_its_loss(
+    error: Exception, is_lost: bool
+) -> None:
+    from workers.device_errors import is_device_lost
+
+    assert is_device_lost(error) == is_lost
 
 
 def test_one_job_is_taken_until_the_libraries_are_there_and_goes_back_when_the_worker_leaves() -> (

@@ -6,14 +6,18 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from orchestrator.errors import ModelError
+from orchestrator.run_spec import ModelSpec
 from tests.engine_work import run, texts, tiny, work
+from tests.tiny_models import save_tiny_model
 from workers.engine import Engine, Generation, Sampling
 from workers.engine_thread import EngineClosedError, EngineThread, GenerationCancelledError
 from workers.model import LoadedModel
+from workers.resident import Residents
 
 LONG = Sampling(400)
 
@@ -143,6 +147,23 @@ def test_what_a_step_raises_reaches_the_waiting_caller(llama: LoadedModel, start
 
     with pytest.raises(IndexError):
         thread.generate(impossible)
+
+
+def test_an_engine_that_failed_is_not_lent_again(tmp_path: Path) -> None:
+    spec = ModelSpec(model_id=str(save_tiny_model(tmp_path, "llama")))
+    impossible = [replace(r, prompt_ids=(5, 100_000, 7)) for r in work(prompts=1)]
+    residents = Residents(device="cpu")
+
+    with residents.use(spec) as first, pytest.raises(IndexError):
+        first.engine.generate(impossible)
+    with residents.use(spec) as second:
+        made = second.engine.generate(work(prompts=1, longest=5))
+    with residents.use(spec) as third:
+        pass
+    residents.close()
+
+    assert len(made) == 5
+    assert third is second
 
 
 def _busy(

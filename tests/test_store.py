@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import fsspec
@@ -26,7 +26,7 @@ from storage.artifacts import (
     set_aside,
 )
 from storage.store import Store, is_below, open_store
-from tests.s3_server import s3_bucket
+from tests.s3_server import no_credentials, s3_bucket
 
 JOB = Job("generate", "refusal", "positive", 3)
 
@@ -69,6 +69,22 @@ def test_the_first_create_wins(store: Store) -> None:
     assert store.create("k", b"first")
     assert not store.create("k", b"second")
     assert store.read("k") == b"first"
+
+
+@pytest.mark.parametrize(
+    "do",
+    [
+        lambda store: store.read("k"),
+        lambda store: store.write("k", b""),
+        lambda store: store.create("k", b""),
+        lambda store: store.exists("k"),
+        lambda store: store.list("k"),
+        lambda store: store.delete("k"),
+    ],
+)
+def test_a_storage_that_refuses_says_what_to_do(do: Callable[[Store], object]) -> None:
+    with no_credentials() as url, pytest.raises(StoreError, match="this machine's credentials"):
+        do(open_store(f"{url}/r1"))
 
 
 @pytest.mark.parametrize("key", ["../x", "a/../../x", "/etc/x", "a//b", "", "a\\..\\b", "a/\0"])

@@ -15,15 +15,26 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
+from cli.extract import keep_log
 from cli.fleet_metrics import FleetCollector
 from cli.processes import orchestrate
 from cli.run_snapshot import run_snapshot
 from cli.status_screen import duration, screen
+from orchestrator.errors import BrokerError
 from storage.connection import connect
 from storage.embedded_redis import embedded_redis
-from storage.job_log import KEPT, keep_lines, kept_lines, last_lines, read_lines
+from storage.job_log import (
+    KEPT,
+    LogLine,
+    append_line,
+    keep_lines,
+    kept_lines,
+    last_lines,
+    read_lines,
+)
 from storage.run_counts import job_counts, note, read_counts
 from storage.run_record import Run
+from storage.store import open_store
 from tests.faults.fleet import wait_until
 from tests.fleet import clean_environment
 from tests.simulated_runs import Silent, driver, make_run, simulated_workers
@@ -189,6 +200,70 @@ def test_logs_are_kept_with_the_run_and_read_without_a_broker(watched: Watched) 
 
     assert sorted(kept_lines(store), key=repr) == sorted(on_broker, key=repr)
     assert [json.loads(line)["event"] for line in shown.splitlines()] == ["job_begun", "job_done"]
+
+
+def test_a_line_that_another_program_wrote_hides_no_other_and_spoils_no_log(
+    broker: str, tmp_path: Path
+) -> None:
+    store = open_store(str(tmp_path))
+    ours = {"at": 2.5, "level": "info", "worker": "w", "job": "j", "event": "e", "text": "ours"}
+    newer = {**ours, "at": 3, "text": "newer", "host": "field of a newer version"}
+    strange = [
+        *({**ours, "at": at} for at in ("x", None, 1e300, float("nan"))),
+        *({**ours, "level": level} for level in ([], {}, 1)),
+        *([], 7, {}, "line", {"text": "no time"}),
+    ]
+    texts = ["torn {", *map(json.dumps, [*strange, newer, ours])]
+    store.write(KEPT, "\n".join(texts).encode())
+
+    with connect(broker) as client:
+        client.xadd("orchestrate:odd:log", {"other": "field"})
+        for text in [*texts, json.dumps({**ours, "at": 4, "text": "half \ud800 pair"})]:
+            client.xadd("orchestrate:odd:log", {"line": text})
+        keep_lines(store, client, "odd")
+        latest = last_lines(client, "odd", levels=("info",), n=9)
+
+    assert [line.text for line in kept_lines(store)] == ["ours", "newer", "half ? pair"]
+    assert [line.text for line in latest] == ["half ? pair", "ours", "newer"]
+
+
+def test_a_log_that_cannot_be_kept_spoils_no_result(
+    broker: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run(tmp_path / "unkept", traits=1, shards=1)
+    with connect(broker) as client:
+        client.set(f"orchestrate:{run.run_id}:log", "no stream")
+
+    keep_log(Console(), driver(broker, run))
+
+    assert "was not kept with the run" in capsys.readouterr().out
+
+
+def test_a_command_whose_broker_goes_away_says_so_with_the_brokers_exit_code(
+    tmp_path: Path,
+) -> None:
+    run = make_run(tmp_path / "runs" / "gone", traits=1, shards=1)
+    with embedded_redis() as url:
+        with connect(url) as client:
+            append_line(client, run.run_id, LogLine(1.0, "info", "w", "j", "e", "first"))
+        environment = {**clean_environment(), "PYTHONUNBUFFERED": "1"}
+        process = subprocess.Popen(
+            orchestrate(
+                *("logs", "gone", "--follow"),
+                *("--runs-dir", str(tmp_path / "runs"), "--broker-url", url),
+            ),
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        assert "first" in process.stdout.readline()
+    _, said = process.communicate(timeout=60)
+
+    assert process.returncode == BrokerError.exit_code
+    assert said.startswith("Error: the broker went away")
+    assert "fault of the program" not in said
 
 
 def test_counts_of_two_jobs_fall_into_the_buckets_of_their_durations(broker: str) -> None:

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedConfig
 
+from workers.device_errors import is_out_of_memory
 from workers.engine_fallback import GenerateCore
 from workers.engine_refill import RefillCore
 from workers.generation import (
@@ -25,7 +26,6 @@ from workers.generation import (
     Sampling,
 )
 from workers.model import LoadedModel
-from workers.out_of_memory import is_out_of_memory
 from workers.teacher_forced import teacher_forced
 
 __all__ = ["Engine", "EngineStats", "Generation", "GenerationRequest", "Sampling"]

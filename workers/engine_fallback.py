@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from orchestrator.errors import ModelError
+from workers.device_errors import is_out_of_memory
 from workers.generation import (
     EngineStats,
     Finish,
@@ -25,7 +26,6 @@ from workers.generation import (
 )
 from workers.memory import release_reserve
 from workers.model import LoadedModel
-from workers.out_of_memory import is_out_of_memory
 from workers.readings import Readings
 from workers.row_steering import steered
 from workers.sampler import RowSampling, draw, tree_levels, uniforms

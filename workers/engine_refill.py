@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from orchestrator.errors import ModelError
+from workers.device_errors import is_out_of_memory
 from workers.generation import (
     EngineStats,
     Generation,
@@ -28,7 +29,6 @@ from workers.live_rows import LiveRows, Row
 from workers.measured_forward import MeasuredForward
 from workers.memory import release_reserve, rows_that_fit
 from workers.model import LoadedModel
-from workers.out_of_memory import is_out_of_memory
 from workers.prefill import PromptShelf
 from workers.readings import Reader
 from workers.row_steering import RowPushes

@@ -86,6 +86,12 @@ class EngineThread:
             for name, request in order.requests.items()
         ]
 
+    def has_failed(self) -> bool:
+        """Whether loading or stepping raised: every further call would raise the same."""
+        with self._changed:
+            failure = self._failure
+        return failure is not None and not isinstance(failure, EngineClosedError)
+
     def busy_share(self) -> float:
         """Share, 0 to 1, of the wall time with work queued that went into forward passes."""
         forward = self._engine.stats.forward_seconds if self._engine else 0.0

@@ -28,7 +28,7 @@ from transformers.utils.logging import disable_progress_bar
 
 import demo
 from orchestrator.errors import ModelError
-from workers.out_of_memory import is_out_of_memory
+from workers.device_errors import is_out_of_memory
 from workers.template_facts import SystemMode, Thinking, stop_ids, system_mode, thinking_mode
 
 DEMO_MODEL = "demo"

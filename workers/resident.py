@@ -6,6 +6,7 @@ Knows nothing of jobs or stores.
 from __future__ import annotations
 
 import contextlib
+import gc
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -83,11 +84,15 @@ class Residents:
             self._resident = None
 
     def _holds(self, spec: ModelSpec) -> bool:
-        return self._resident is not None and self._resident.spec == spec
+        held = self._resident
+        # an engine that failed stays so; the next user loads again
+        return held is not None and held.spec == spec and not held.engine.has_failed()
 
     def _load(self, spec: ModelSpec) -> None:
         # the old model's memory has to be free before the new one arrives
         self.close()
+        # an engine that failed is held by the traceback of its own error
+        gc.collect()
         model = load_model(
             spec.model_id,
             device=self._device,
