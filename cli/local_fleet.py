@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from cli.config_file import without_config
 from cli.processes import Child, Processes, orchestrate
 from storage.embedded_redis import embedded_redis
 
@@ -30,8 +31,10 @@ def local_fleet(
         log_folder.mkdir(parents=True, exist_ok=True)
         url = stack.enter_context(embedded_redis())
         environment = {
-            **os.environ,
+            **without_config(os.environ),
             "ORCHESTRATE_BROKER_URL": url,
+            # the fleet's workers may be kept to some models; this one serves the run's
+            "ORCHESTRATE_MODELS": "",
             # who asked for a model's own code and who runs it are the same person here
             "ORCHESTRATE_ALLOW_REMOTE_CODE": "1",
         }
