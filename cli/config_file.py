@@ -14,7 +14,7 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,20 +26,30 @@ CONFIG_FILE = "orchestrate.toml"
 
 
 def read_config() -> dict[str, Any]:
-    """The file of the working folder, or that of ORCHESTRATE_CONFIG; empty without one.
+    """The file of the working folder, or that of ORCHESTRATE_CONFIG; empty without one, or where
+    ORCHESTRATE_CONFIG is set to nothing. Keys are given with hyphens, as options are.
 
     Raises UsageError for a file that is missing where it was named, or is not TOML.
     """
     named = os.environ.get("ORCHESTRATE_CONFIG")
+    if named == "":
+        return {}
     file = Path(named or CONFIG_FILE)
     if not file.is_file():
         if named:
             raise UsageError(f"ORCHESTRATE_CONFIG names {file}, which is not a file")
         return {}
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return _hyphenated(tomllib.loads(file.read_text(encoding="utf-8-sig")))
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{file} is not valid TOML: {error}") from error
+
+
+def without_config(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a child that is told everything by who starts it: it reads no file."""
+    return {**environment, "ORCHESTRATE_CONFIG": ""}
 
 
 def check_tables(config: Mapping[str, Any], commands: list[str]) -> None:
@@ -49,6 +59,23 @@ def check_tables(config: Mapping[str, Any], commands: list[str]) -> None:
             raise UsageError(f"{CONFIG_FILE}: [{name}] is no command{_meant(name, commands)}")
 
 
+def check_above(config: Mapping[str, Any], commands: Iterable[click.Command]) -> None:
+    """Raises UsageError for a setting above the tables that no command has.
+
+    No more of `commands` are drawn than it takes to know every setting, so importing them may wait.
+    """
+    known: set[str] = set()
+    names: list[str] = []
+    above = _settings(config)
+    for command in commands:
+        known |= _options(command).keys()
+        names.append(str(command.name))
+        if above.keys() <= known:
+            return
+    for key in above:
+        _check_setting(key, known, names, where="no command has a setting")
+
+
 def command_defaults(
     command: click.Command, name: str, config: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -56,22 +83,82 @@ def command_defaults(
 
     Raises UsageError for a setting in its table that it does not have.
     """
-    above = {key: value for key, value in config.items() if not isinstance(value, dict)}
-    table = config.get(name.rpartition(" ")[2], {})
+    table = config.get(name)
+    return _defaults(command, name, _settings(config), table if isinstance(table, dict) else {})
+
+
+def _defaults(
+    command: click.Command, name: str, above: Mapping[str, Any], table: Mapping[str, Any]
+) -> dict[str, Any]:
+    inside = command.commands if isinstance(command, click.Group) else {}
+    for key, value in table.items():
+        if isinstance(value, dict) and key not in inside:
+            path = f"{name.replace(' ', '.')}.{key}"
+            raise UsageError(f"{CONFIG_FILE}: [{path}] is no command{_meant(key, list(inside))}")
+    options, set_here = _options(command), _settings(table)
+    for key in set_here:
+        _check_setting(
+            key, set(options), list(inside), where=f"`orchestrate {name}` has no setting"
+        )
+    settings = {**above, **set_here}
     if isinstance(command, click.Group):
-        inside = {**above, **table}
         return {
-            sub: command_defaults(one, f"{name} {sub}", inside)
-            for sub, one in command.commands.items()
+            sub: _defaults(one, f"{name} {sub}", settings, table.get(sub, {}))
+            for sub, one in inside.items()
         }
-    names = {opt.lstrip("-"): p.name for p in command.params for opt in p.opts if "--" in opt}
-    for key in table:
-        if key not in names:
-            raise UsageError(
-                f"{CONFIG_FILE}: `orchestrate {name}` has no setting {key!r}"
-                f"{_meant(key, list(names))}"
-            )
-    return {str(names[k]): value for k, value in {**above, **table}.items() if k in names}
+    return {
+        str(options[key].name): _value(options[key], key, value)
+        for key, value in settings.items()
+        if key in options
+    }
+
+
+def _check_setting(key: str, known: set[str], commands: list[str], *, where: str) -> None:
+    if key in known:
+        return
+    if key in commands:
+        raise UsageError(
+            f"{CONFIG_FILE}: {key} is a command: write its settings in a table of that name"
+        )
+    raise UsageError(f"{CONFIG_FILE}: {where} {key!r}{_meant(key, sorted(known))}")
+
+
+def _options(command: click.Command) -> dict[str, click.Option]:
+    """Its options by their names without dashes; those of the commands in it for a group."""
+    if isinstance(command, click.Group):
+        return {k: v for one in command.commands.values() for k, v in _options(one).items()}
+    return {
+        opt.lstrip("-"): parameter
+        for parameter in command.params
+        if isinstance(parameter, click.Option)
+        for opt in parameter.opts
+        if opt.startswith("--")
+    }
+
+
+def _value(option: click.Option, key: str, value: Any) -> Any:
+    """The value as click takes it; numbers as text, or 2.5 would pass for the whole number 2."""
+    if isinstance(value, list):
+        if any(isinstance(one, list | dict) for one in value):
+            raise UsageError(f"{CONFIG_FILE}: {key} holds a list in a list: give texts or numbers")
+        return list(map(str, value)) if option.multiple else ",".join(map(str, value))
+    if option.multiple:
+        return [str(value)]
+    return value if option.is_flag else str(value)
+
+
+def _settings(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in table.items() if not isinstance(value, dict)}
+
+
+def _hyphenated(table: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in table.items():
+        name = key.replace("_", "-")
+        if name in found:
+            raise UsageError(f"{CONFIG_FILE}: {name} and {key} are one setting: keep one of them")
+        found[name] = _hyphenated(value) if isinstance(value, dict) else value
+    return found
 
 
 def _meant(name: str, known: list[str]) -> str:

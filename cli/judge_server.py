@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import subprocess
 from collections.abc import Iterator
 
 import click
 
+from cli.config_file import without_config
 from cli.processes import orchestrate
 from cli.settings import option
 from orchestrator.errors import JudgeError
@@ -37,8 +39,6 @@ def judge_server(model: str | None, host: str, port: int, device: str) -> None:
     orchestrate judge-server --model Qwen/Qwen2.5-7B-Instruct   # any chat model, read by its logits
     orchestrate extract --judge-url http://127.0.0.1:8011/v1 --judge-model Qwen/Qwen2.5-7B-Instruct
     """
-    import os
-
     import uvicorn
 
     from workers.judge_server import Backend, make_server
@@ -69,7 +69,9 @@ def judge_server(model: str | None, host: str, port: int, device: str) -> None:
 def embedded_judge() -> Iterator[str]:
     """Run the built-in judge in a process of its own; yields its URL."""
     process = subprocess.Popen(
-        orchestrate("judge-server", "--port", "0"),
+        orchestrate("judge-server", "--host", "127.0.0.1", "--port", "0"),
+        # the model of a run is not the judge's
+        env={**without_config(os.environ), "ORCHESTRATE_MODEL": ""},
         stdout=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
         preexec_fn=die_with_parent,

@@ -12,7 +12,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from cli.config_file import without_config
 from cli.processes import Child, Processes, orchestrate
+from orchestrator.errors import BrokerError, CannotWorkError
 from storage.embedded_redis import embedded_redis
 
 
@@ -23,6 +25,7 @@ def local_fleet(
     """Run the fleet while the context is open; yields the broker URL and the processes.
 
     Worker logs go to `log_folder`, or to a temporary folder when the runs are not on a local disk.
+    Raises BrokerError from the context when a worker cannot work on this machine.
     """
     with contextlib.ExitStack() as stack:
         if log_folder is None:
@@ -30,8 +33,10 @@ def local_fleet(
         log_folder.mkdir(parents=True, exist_ok=True)
         url = stack.enter_context(embedded_redis())
         environment = {
-            **os.environ,
+            **without_config(os.environ),
             "ORCHESTRATE_BROKER_URL": url,
+            # the fleet's workers may be kept to some models; this one serves the run's
+            "ORCHESTRATE_MODELS": "",
             # who asked for a model's own code and who runs it are the same person here
             "ORCHESTRATE_ALLOW_REMOTE_CODE": "1",
         }
@@ -51,4 +56,8 @@ def local_fleet(
             for arguments in kinds
         ]
         processes = stack.enter_context(Processes(children).running())
-        yield url, processes
+        try:
+            yield url, processes
+        except CannotWorkError as error:
+            # 6 is said among processes; to a user this is a run without a worker
+            raise BrokerError(str(error)) from error

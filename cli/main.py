@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import os
 import sys
 
 import click
 
-from cli.config_file import check_tables, command_defaults, read_config
+from cli.config_file import check_above, check_tables, command_defaults, read_config
 from cli.settings import load_env_file
 from orchestrator.errors import BrokerError, OrchestrateError
 
@@ -72,6 +73,8 @@ class Commands(click.Group):
         check_tables(config, list(COMMANDS))
         name, command, rest = super().resolve_command(ctx, args)
         if name is not None and command is not None:
+            others = filter(None, (self.get_command(ctx, other) for other in COMMANDS))
+            check_above(config, itertools.chain([command], others))
             ctx.default_map = {name: command_defaults(command, name, config)}
         return name, command, rest
 

@@ -16,7 +16,7 @@ from cli.prompt_options import output_option
 from cli.settings import json_option
 from cli.use_options import false_alarm_option, use_of, use_options
 from orchestrator.errors import UsageError
-from storage.transcripts import read_transcripts
+from storage.transcripts import fact_name, read_transcripts
 
 if TYPE_CHECKING:
     from cli.loaded_run import LoadedRun
@@ -60,9 +60,10 @@ def screen(**values: Any) -> None:
         for path in values["files"]
         for one in read_transcripts(path)
     ]
-    by = values["by"] or ("file" if several else None)
+    column = values["by"] or ("file" if several else None)
+    by = column and fact_name(column)
     if by and not any(by in one.facts for one in transcripts):
-        raise UsageError(f"no row has a column {by!r}: name one of the file's short columns")
+        raise UsageError(f"no row has a column {column!r}: name one of the file's short columns")
     # torch is not loaded for --help
     from cli.loaded_run import load_run
     from cli.score_tables import group_table, print_summary

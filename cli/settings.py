@@ -16,12 +16,21 @@ from orchestrator.errors import UsageError
 
 
 def load_env_file() -> None:
-    """Read .env of the working folder; it does not override what is set."""
+    """Read .env of the working folder; it does not override what is set.
+
+    Raises UsageError for a file that is not text.
+    """
     env_file = Path(".env")
     if env_file.is_file():
         from dotenv import dotenv_values
 
-        for name, value in dotenv_values(env_file).items():
+        try:
+            values = dotenv_values(env_file, encoding="utf-8-sig")
+        except OSError as error:
+            raise UsageError(f"{env_file} cannot be read: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise UsageError(f"{env_file} is not text in UTF-8: save it as UTF-8") from error
+        for name, value in values.items():
             if value is not None:
                 os.environ.setdefault(name, value)
 
@@ -38,6 +47,8 @@ def broker_option(command: Any) -> Any:
     return option(
         "--broker-url",
         metavar="URL",
+        # the one of the file or the environment may hold a password
+        show_default=False,
         help="Redis broker, e.g. redis://:password@host:6379/0 (better in the environment: "
         "arguments are visible to other users).",
     )(command)

@@ -142,12 +142,12 @@ def open_sink(path: Path) -> Sink:
 
 @contextlib.contextmanager
 def all_sinks(sinks: Sequence[Sink], scale: Scale) -> Iterator[Sequence[Sink]]:
-    """Close every sink at the end, also after an interrupt: what came until then is kept."""
-    try:
+    """Close every sink at the end, also after an interrupt and where another cannot be closed:
+    what came until then is kept."""
+    with contextlib.ExitStack() as open_still:
+        for sink in reversed(sinks):
+            open_still.callback(sink.close, scale)
         yield sinks
-    finally:
-        for sink in sinks:
-            sink.close(scale)
 
 
 def _checked(path: Path) -> Sink:

@@ -114,7 +114,7 @@ def _text(path: Path) -> str:
     try:
         json.loads(text)
     except json.JSONDecodeError as whole:
-        for number, line in enumerate(text.splitlines(), start=1):
+        for number, line in enumerate(text.split("\n"), start=1):
             _check_line(path, line, number=number, whole=whole)
     return text
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import click
 from rich.console import Console
 
+from cli.config_file import without_config
 from cli.devices import pin, visible_devices
 from cli.processes import Child, Processes, orchestrate
 from cli.settings import broker_option, json_option, option, required_broker
@@ -78,10 +79,9 @@ def gpu(
     devices = visible_devices() if device == "auto" else [d.strip() for d in device.split(",")]
     children = []
     for name in devices:
-        inside, environment = pin(name, dict(os.environ), n_here=len(devices))
+        inside, environment = pin(name, without_config(os.environ), n_here=len(devices))
         environment["ORCHESTRATE_BROKER_URL"] = url
-        if models:
-            environment["ORCHESTRATE_MODELS"] = models
+        environment["ORCHESTRATE_MODELS"] = models or ""
         command = orchestrate("worker", "gpu", "--device", name, "--pinned", inside)
         command += ["--log-level", log_level, "--log-format", log_format]
         children.append(Child(f"gpu worker on {name}", command, environment))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import UsageError
+from storage.transcripts import lines_of
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def _parsed(path: Path, text: str) -> list[Any]:
         body = json.loads(text)
     except json.JSONDecodeError:
         try:
-            body = [json.loads(line) for line in text.splitlines() if line.strip()]
+            body = [json.loads(line) for line in lines_of(text)]
         except json.JSONDecodeError as error:
             raise UsageError(f"{path} is neither JSON nor JSON lines: {error.msg}") from error
     return body if isinstance(body, list) else [body]

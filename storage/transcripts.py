@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,8 @@ ANSWERED = ("response", "answer", "completion", "output")
 ROLES = ("system", "user", "assistant")
 # Longer texts beside prompt and response are not repeated in results.
 LONGEST_FACT = 200
+# What `steer` says of a response of its own; a file's columns of these names are data.
+STEERING_FACTS = ("beside", "coefficient", "steering")
 SUFFIXES = (".txt", ".json", ".jsonl", ".csv", ".parquet")
 
 
@@ -65,6 +68,17 @@ def read_transcripts(path: Path) -> list[Transcript]:
     return found
 
 
+def lines_of(text: str) -> list[str]:
+    """The lines that are not blank. str.splitlines also parts at U+2028 and others that stand
+    inside texts."""
+    return [line.removesuffix("\r") for line in text.split("\n") if line.strip()]
+
+
+def fact_name(column: str) -> str:
+    """The name of a column among the facts: `data_` before what `steer` names its own by."""
+    return f"data_{column}" if column in STEERING_FACTS else column
+
+
 def _rows(path: Path) -> list[Any]:
     if path.suffix not in SUFFIXES:
         raise UsageError(f"{path} is of no known kind: use {', '.join(SUFFIXES)}")
@@ -77,15 +91,15 @@ def _rows(path: Path) -> list[Any]:
         if path.suffix == ".csv":
             return list(csv.DictReader(io.StringIO(text, newline="")))
         if path.suffix == ".txt":
-            return [line for line in text.splitlines() if line.strip()]
+            return lines_of(text)
         if path.suffix == ".jsonl":
-            return [json.loads(line) for line in text.splitlines() if line.strip()]
+            return [json.loads(line) for line in lines_of(text)]
         body = json.loads(text)
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not text in UTF-8: save it as UTF-8") from error
-    except (ValueError, csv.Error, pa.ArrowException) as error:
+    except (ValueError, RecursionError, csv.Error, pa.ArrowException) as error:
         raise UsageError(f"{path} is not {path.suffix[1:]}: {error}") from error
     return body if isinstance(body, list) else [body]
 
@@ -109,8 +123,8 @@ def _transcript(row: Any, where: str) -> Transcript:
         turns,
         response=response,
         rendered=_rendered(row),
-        prompt_ids=_ids(row, "prompt_token_ids"),
-        response_ids=_ids(row, "response_token_ids"),
+        prompt_ids=_ids(row, "prompt_token_ids", where),
+        response_ids=_ids(row, "response_token_ids", where),
         facts=_facts(row),
     )
 
@@ -139,9 +153,13 @@ def _rendered(row: Mapping[str, Any]) -> str | None:
     return row["prompt"] if both else None
 
 
-def _ids(row: Mapping[str, Any], name: str) -> tuple[int, ...] | None:
+def _ids(row: Mapping[str, Any], name: str, where: str) -> tuple[int, ...] | None:
     found = row.get(name)
-    return tuple(int(i) for i in found) if isinstance(found, list) else None
+    if not isinstance(found, list):
+        return None
+    if not all(isinstance(i, int) and i >= 0 for i in found):
+        raise UsageError(f"{where}: {name} holds more than token ids: give whole numbers from 0 on")
+    return tuple(found)
 
 
 def _first_text(row: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
@@ -149,12 +167,13 @@ def _first_text(row: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
 
 
 def _facts(row: Mapping[str, Any]) -> dict[str, Any]:
-    """What else a row says, if it is short."""
+    """What else a row says, if it is short and can be written as JSON."""
     used = {*ASKED, *ANSWERED, "messages", "system", "prompt_token_ids", "response_token_ids"}
     return {
-        str(name): value
+        fact_name(str(name)): value
         for name, value in row.items()
         if name not in used
         and isinstance(value, str | int | float | bool)
+        and not (isinstance(value, float) and not math.isfinite(value))
         and len(str(value)) <= LONGEST_FACT
     }

@@ -23,11 +23,21 @@ MODEL = Path(__file__).parent.parent / "demo" / "model"
 
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("runs")
+    folder, here = tmp_path_factory.mktemp("runs"), tmp_path_factory.mktemp("here")
+    # none of it is meant for the workers that a run starts for itself
+    (here / "orchestrate.toml").write_text(
+        "model = 'demo'\n[worker.gpu]\nmodels = 'another/*'\n[judge-server]\nmodel = 'another'\n"
+    )
+    elsewhere = {"ORCHESTRATE_MODELS": "another/*", "ORCHESTRATE_MODEL": "demo"}
     size = ["--questions", "8", "--rollouts", "1", "--shard-samples", "16"]
     size += ["--evaluation", "1", "--causal", "6"]
     where = ["--runs-dir", str(folder), "--run", "demo"]
-    ended = run_command("extract", "--traits", "evil,verbosity", *size, *where, mark=str(folder))
+    ended = run_command(
+        *("extract", "--traits", "evil,verbosity", *size, *where),
+        mark=str(folder),
+        cwd=here,
+        environment=elsewhere,
+    )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return folder / "demo"
 

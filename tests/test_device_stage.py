@@ -14,7 +14,7 @@ from celery.exceptions import Reject
 from celery.worker import state as worker_state
 
 from cli.processes import MAX_TRIES, Child, Processes
-from orchestrator.errors import CannotWorkError
+from orchestrator.errors import BrokerError, CannotWorkError
 from storage.embedded_redis import embedded_redis
 from tasks.beginnings import DyingReject
 from tasks.device_stage import DeviceStage
@@ -54,6 +54,21 @@ def test_a_worker_process_whose_libraries_are_broken_ends_as_one_that_was_not_to
 
     assert ended.returncode == CannotWorkError.exit_code
     assert "the driver is too old" in ended.stderr
+
+
+def test_a_run_whose_own_worker_cannot_work_ends_with_its_last_words(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text('raise RuntimeError("the driver is too old")\n')
+    path = os.pathsep.join([str(tmp_path), clean_environment()["PYTHONPATH"]])
+    size = ["--questions", "1", "--instructions", "1", "--rollouts", "1"]
+
+    ended = run_command(
+        *("extract", "--traits", "evil", *size, "--runs-dir", str(tmp_path / "runs")),
+        environment={"PYTHONPATH": path},
+    )
+
+    assert ended.returncode == BrokerError.exit_code, ended.stdout + ended.stderr
+    assert "the driver is too old" in ended.stderr
+    assert "Traceback (most recent call last)" not in ended.stderr.partition("Error: ")[0]
 
 
 def test_a_child_that_can_do_nothing_is_tried_again_and_then_given_up_with_its_last_words(

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from cli.main import orchestrate
 from orchestrator.errors import UsageError
+from storage.trajectory_records import read_scored
 from tests.page_data import record, save
 from traitlens import analyze
 
@@ -54,6 +55,16 @@ def test_the_records_are_written_in_the_seeds_form(tmp_path: Path) -> None:
     (written,) = json.loads((tmp_path / "d.json").read_text())
     assert written["dynamics"] == analyze(one["tokens"], one["trait_scores"])["dynamics"]
     assert {k: v for k, v in written.items() if k != "dynamics"} == one
+
+
+def test_a_response_may_hold_what_else_parts_lines(tmp_path: Path) -> None:
+    lines, one = tmp_path / "scores.jsonl", {"tokens": ["a\u2028", "\x85b"]}
+    row = json.dumps(one | {"trait_scores": {"evil": [0.0, 1.0]}}, ensure_ascii=False)
+    lines.write_text(f"{row}\n{row}\n", encoding="utf-8")
+
+    found = read_scored(lines)
+
+    assert [one.tokens for one in found] == [("a\u2028", "\x85b")] * 2
 
 
 def test_steps_are_found_where_they_are_and_drift_is_not_called_one(tmp_path: Path) -> None:

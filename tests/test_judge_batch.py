@@ -40,6 +40,7 @@ class BatchServer:
 
     def __init__(self) -> None:
         self.url, self.files, self.looks = "", dict[str, str](), dict[str, int]()
+        self.spoiled = dict[int, str]()
 
     def app(self) -> Starlette:
         return Starlette(
@@ -85,6 +86,8 @@ class BatchServer:
         text = asked["body"]["messages"][0]["content"]
         number = int(re.findall(r"\d+", text)[-1])
         response = {"status_code": 200, "body": completion([[(str(number), -0.01)]])}
+        if number in self.spoiled:
+            return self.spoiled[number].replace("ID", asked["custom_id"])
         if number == 13:
             response = {"status_code": 500, "body": {"error": {"message": "unlucky"}}}
         return json.dumps({"custom_id": asked["custom_id"], "response": response, "error": None})
@@ -145,6 +148,27 @@ def test_a_shard_is_one_batch_at_half_the_price(
     assert found.evidence[0].usd == pytest.approx(101 * 10 / 1e6 / 2)
     assert len(server.looks) == 1
     assert recorded_usd(run.store) == 0  # counted once the shard's record says it
+
+
+def test_a_damaged_line_costs_its_own_question_only(
+    server: BatchServer, pool: JudgePool, tmp_path: Path
+) -> None:
+    run, prompts = make_run(tmp_path, server.url), [f"rate {k}" for k in range(6)]
+    odd = {"id": "\u2028\x85", **completion([[("4", -0.01)]])}
+    answer = {"custom_id": "ID", "response": {"status_code": 200, "body": odd}}
+    server.spoiled = {
+        1: '{"custom_id": "ID", "resp',
+        2: '"ID"',
+        3: '{"custom_id": "ID", "response": {"status_code": 200, "body": []}}',
+        4: json.dumps(answer, ensure_ascii=False),
+    }
+
+    found = batch_verdicts(run, JOB, run.spec.judge, JudgeProfile(), prompts, known={}, judges=pool)
+
+    assert found.stopped is None
+    lost = [k for k, v in enumerate(found.verdicts) if isinstance(v, Unscored)]
+    assert lost == [1, 2, 3]
+    assert isinstance(found.verdicts[4], Score) and found.verdicts[4].value == pytest.approx(4)
 
 
 def test_a_worker_that_leaves_comes_back_to_the_same_batch(

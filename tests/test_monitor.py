@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,14 @@ from click.testing import CliRunner, Result
 from cli.main import orchestrate
 from cli.page_build import build_page
 from cli.page_server import PageServer
+from cli.trajectory_files import all_sinks, open_sink
 from orchestrator.errors import OrchestrateError, UsageError
 from tests.chromium import chromium_or_skip, running_chromium
 from tests.planted_vectors import PlantedRun, planted_run
 from traitlens import ActivationCapture, HookManager, projection
 from traitlens.separation import auroc
 from workers.model import load_model
+from workers.trajectory import Scale
 
 torch.set_num_threads(1)
 MARK = ("--system", "Write with ^ please.")
@@ -162,6 +165,36 @@ def test_screening_a_table_gives_the_scores_that_monitoring_gave(
     assert theirs["response"].tolist() == ours["response"].tolist()
     for column in ("capitals_mean", "capitals_z", "noise_mean_cosine"):
         np.testing.assert_allclose(theirs[column], ours[column], rtol=1e-4, atol=1e-5)
+
+
+def test_odd_columns_of_a_table_do_not_cost_the_screening(made: PlantedRun, tmp_path: Path) -> None:
+    row = {"prompt": "Hi", "response": "Hello\u2028there.", "beside": 7, "coefficient": 2.0}
+    rows = [row | {"score": score, "steering": "x"} for score in (float("nan"), 1.0)]
+    transcripts, out = tmp_path / "odd.jsonl", tmp_path / "scores.json"
+    transcripts.write_text(
+        "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in rows), encoding="utf-8"
+    )
+
+    shown = run(
+        "screen", *made.arguments, str(transcripts), "--output", str(out), "--by", "steering"
+    )
+
+    first, second = json.loads(out.read_text())
+    assert "score" not in first["metadata"] and second["metadata"]["score"] == 1.0
+    assert first["metadata"]["data_beside"] == 7 and first["response"] == row["response"]
+    assert "by data_steering" in shown.output and "x (2)" in shown.output
+
+
+def test_an_output_that_cannot_be_written_does_not_cost_the_others(tmp_path: Path) -> None:
+    folder = tmp_path / "taken away"
+    folder.mkdir()
+    lost, kept = folder / "a.csv", tmp_path / "b.json"
+    sinks = [open_sink(lost), open_sink(kept)]
+
+    with pytest.raises(OSError, match="taken away"), all_sinks(sinks, Scale((), {})):
+        shutil.rmtree(folder)
+
+    assert json.loads(kept.read_text()) == []
 
 
 def chats_of(rows: list[dict[str, str]]) -> list[list[dict[str, str]]]:

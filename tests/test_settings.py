@@ -6,7 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from cli.main import orchestrate
+from orchestrator.errors import UsageError
 from tests.fleet import run_command
 
 SIZE = ["--questions", "2", "--instructions", "1", "--json"]
@@ -17,6 +20,14 @@ def planned(cwd: Path, *flags: str, **environment: str) -> int:
     ended = run_command("plan", "--traits", "evil", *SIZE, *flags, cwd=cwd, environment=environment)
     assert ended.returncode == 0, ended.stderr
     return int(json.loads(ended.stdout)["traits"][0]["n_samples"])
+
+
+def refusal(*arguments: str) -> str:
+    """What the command, in this process, is refused with."""
+    ended = CliRunner().invoke(orchestrate, arguments)
+    assert isinstance(ended.exception, UsageError | SystemExit)
+    assert ended.exit_code != 0
+    return f"{ended.output} {ended.exception}"
 
 
 def test_flags_come_before_the_environment_then_env_file_then_config_file(tmp_path: Path) -> None:
@@ -51,17 +62,93 @@ def test_a_group_s_table_counts_for_the_commands_in_it_and_theirs_for_one(tmp_pa
         ("[extrakt]\nrollouts = 1", "[extrakt] is no command; did you mean 'extract'?"),
         ("[plan]\nrollout = 1", "no setting 'rollout'; did you mean 'rollouts'?"),
         ("[plan]\nrollouts = 'many'", "'many' is not a valid integer"),
+        ("[plan]\nrollouts = 2.5", "'2.5' is not a valid integer"),
+        ("[plan]\nrollouts = [[1]]", "rollouts holds a list in a list"),
+        ("[plan.rollouts]\nat = 1", "[plan.rollouts] is no command"),
+        ("run-dir = 'r'", "no command has a setting 'run-dir'; did you mean 'runs-dir'?"),
+        ("plan = 5", "plan is a command: write its settings in a table"),
+        ("worker = 'x'", "worker is a command: write its settings in a table"),
+        ("[[worker]]\ndevice = 'cpu'", "worker is a command: write its settings in a table"),
+        ("runs-dir = 'a'\nruns_dir = 'b'", "runs-dir and runs_dir are one setting"),
     ],
 )
 def test_a_mistake_in_the_config_file_is_answered_with_what_to_do(
-    text: str, says: str, tmp_path: Path
+    text: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "orchestrate.toml").write_text(text)
+    monkeypatch.chdir(tmp_path)
 
-    ended = run_command("plan", "--traits", "evil", cwd=tmp_path)
+    assert says in refusal("plan", "--traits", "evil")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[worker.gpux]\ndevice = 'cpu'", "[worker.gpux] is no command; did you mean 'gpu'?"),
+        ("[worker]\nnonsense = 1", "`orchestrate worker` has no setting 'nonsense'"),
+        ("[worker]\ngpu = 1", "gpu is a command: write its settings in a table"),
+        ("[worker.gpu]\nconcurrency = 1", "`orchestrate worker gpu` has no setting 'concurrency'"),
+    ],
+)
+def test_a_mistake_in_a_group_s_table_is_answered_for_each_command_in_it(
+    text: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "orchestrate.toml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+
+    assert says in refusal("worker", "list")
+
+
+def test_a_setting_of_another_command_may_stand_above_the_tables(tmp_path: Path) -> None:
+    (tmp_path / "orchestrate.toml").write_text(
+        "evaluation = 0\ncausal = 0\nconcurrency = 8\npersist = 'x'\n[plan]\nrollouts = 5\n"
+    )
+
+    assert planned(tmp_path) == 20
+
+
+def test_lists_and_underscores_are_read_as_an_option_takes_them(tmp_path: Path) -> None:
+    (tmp_path / "orchestrate.toml").write_text(
+        "traits = ['refusal', 'evil']\n[judge_server]\nport = 0\n[plan]\njudge_model = 'j'\n"
+    )
+
+    ended = run_command("plan", *SIZE, cwd=tmp_path)
+
+    assert ended.returncode == 0, ended.stderr
+    plan = json.loads(ended.stdout)
+    assert [one["trait"] for one in plan["traits"]] == ["refusal", "evil"]
+    assert plan["judge"]["model"] == "j"
+
+
+def test_a_list_gives_an_option_that_may_be_repeated_each_of_its_texts(tmp_path: Path) -> None:
+    (tmp_path / "orchestrate.toml").write_text("[steer]\nadd = ['evil=1', 'calm=x']\n")
+
+    ended = run_command("steer", "demo", "--prompt", "Hi", cwd=tmp_path)
 
     assert ended.returncode == 2
-    assert says in ended.stderr
+    assert "calm=x" in ended.stderr
+
+
+def test_an_env_file_that_is_no_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes("ORCHESTRATE_ROLLOUTS=4\n".encode("utf-16"))
+
+    ended = run_command("plan", cwd=tmp_path)
+
+    assert ended.returncode == 2
+    assert ".env is not text in UTF-8" in ended.stderr
+
+
+def test_help_does_not_show_the_password_of_the_broker(tmp_path: Path) -> None:
+    (tmp_path / "orchestrate.toml").write_text(
+        "broker-url = 'redis://:in-the-file@host/0'\nruns-dir = 'shown'\n"
+    )
+    environment = {"ORCHESTRATE_BROKER_URL": "redis://:in-the-environment@host/0"}
+
+    by_file = run_command("extract", "--help", cwd=tmp_path)
+    by_environment = run_command("extract", "--help", cwd=tmp_path, environment=environment)
+
+    assert "shown" in by_file.stdout
+    assert "in-the-" not in by_file.stdout + by_environment.stdout
 
 
 def test_a_config_file_that_is_named_has_to_be_there(tmp_path: Path) -> None:

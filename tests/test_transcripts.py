@@ -90,3 +90,36 @@ def test_ids_that_ran_are_taken_as_they_are(tmp_path: Path) -> None:
 def test_what_cannot_be_read_is_named(tmp_path: Path, name: str, text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         read_transcripts(written(tmp_path, name, text))
+
+
+def test_a_line_ends_where_the_file_says_and_not_inside_a_text(tmp_path: Path) -> None:
+    odd = "one\u2028two\x85three\x0bfour\x0cfive"
+    row = json.dumps({"prompt": odd, "response": odd}, ensure_ascii=False)
+
+    texts = read_transcripts(written(tmp_path, "p.txt", f"{odd}\r\nnext\r\n"))
+    rows = read_transcripts(written(tmp_path, "p.jsonl", f"{row}\r\n\r\n{row}\n"))
+
+    assert [one.shown for one in texts] == [odd, "next"]
+    assert [one.response for one in rows] == [odd, odd]
+
+
+def test_a_column_that_json_cannot_hold_is_left_out_and_ours_are_kept_apart(tmp_path: Path) -> None:
+    row = '{"prompt": "a", "response": "b", "score": NaN, "top": -Infinity, "beside": 0, "n": 1}'
+
+    (found,) = read_transcripts(written(tmp_path, "t.jsonl", row))
+
+    assert found.facts == {"data_beside": 0, "n": 1}
+
+
+@pytest.mark.parametrize("ids", ['["x"]', "[null]", "[1.5]", "[NaN]", "[-1]"])
+def test_ids_that_are_none_are_named(tmp_path: Path, ids: str) -> None:
+    row = f'{{"prompt": "a", "response": "b", "prompt_token_ids": {ids}}}'
+
+    with pytest.raises(UsageError, match="row 1: prompt_token_ids holds more than token ids"):
+        read_transcripts(written(tmp_path, "t.jsonl", row))
+
+
+@pytest.mark.parametrize("name", ["p.json", "p.jsonl"])
+def test_a_file_of_brackets_is_no_fault_of_the_program(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="is not json"):
+        read_transcripts(written(tmp_path, name, "[" * 100_000))

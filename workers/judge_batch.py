@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 import openai
 from openai.types import Batch
@@ -83,9 +84,10 @@ async def _answers(client: JudgeClient, batch: Batch, price: Price | None) -> An
         if file_id is None:
             continue
         content = await client.api.files.content(file_id)
-        for line in content.text.splitlines():
-            if line.strip():
-                row = json.loads(line)
+        # str.splitlines would also part lines at U+2028 and others that stand inside replies
+        for line in content.text.split("\n"):
+            row = _row(line)
+            if row is not None:
                 found[row["custom_id"]] = _answer(row, price)
     if not found and batch.status == "failed":
         words = (
@@ -95,12 +97,26 @@ async def _answers(client: JudgeClient, batch: Batch, price: Price | None) -> An
     return found
 
 
+def _row(line: str) -> dict[str, Any] | None:
+    """A line of the replies; None for one that is damaged, whose question counts as unanswered, so
+    that the others, which are paid for, are kept."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return row if isinstance(row, dict) and isinstance(row.get("custom_id"), str) else None
+
+
 def _answer(row: Mapping[str, object], price: Price | None) -> Reply | LostReply:
     response = row.get("response")
     if not isinstance(response, dict) or response.get("status_code") != 200:
         detail = json.dumps(row.get("error") or response)[:200]
         return LostReply(reason="http", detail=detail, usd=0.0, attempts=1)
-    reply = read_reply(response["body"])
+    try:
+        reply = read_reply(response["body"])
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        detail = f"the reply is no chat completion ({error})"[:200]
+        return LostReply(reason="http", detail=detail, usd=0.0, attempts=1)
     usd = price and price.usd(
         prompt_tokens=reply.prompt_tokens, completion_tokens=reply.completion_tokens
     )
