@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import redis
 from rich.console import Console
 
 from cli.described_run import describe, record_run, run_store
@@ -194,7 +193,7 @@ def keep_log(console: Console, driver: Driver) -> None:
     try:
         with connect(driver.broker_url) as client:
             keep_lines(driver.run.store, client, driver.run.run_id)
-    except (OrchestrateError, redis.RedisError, OSError) as error:
+    except (OrchestrateError, OSError) as error:
         console.print(
             f"What workers said was not kept with the run: {error}",
             highlight=False,

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import redis
 
+from orchestrator.errors import BrokerError
 from storage.broker_state import EXPIRE_S
 from storage.store import Store
 
@@ -75,8 +76,14 @@ def last_lines(client: redis.Redis, run_id: str, *, levels: Sequence[str], n: in
 
 
 def keep_lines(store: Store, client: redis.Redis, run_id: str) -> None:
-    """Write what the broker holds of a run's log into its record, beside what is there."""
-    seen = {*kept_lines(store), *(line for _, line in read_lines(client, run_id))}
+    """Write what the broker holds of a run's log into its record, beside what is there.
+
+    Raises BrokerError when the broker does not give it.
+    """
+    try:
+        seen = {*kept_lines(store), *(line for _, line in read_lines(client, run_id))}
+    except redis.RedisError as error:
+        raise BrokerError(f"the broker does not give the log of {run_id}: {error}") from error
     latest = sorted(seen, key=lambda line: line.at)[-KEEP_LINES:]
     store.write(KEPT, "".join(json.dumps(asdict(line)) + "\n" for line in latest).encode())
 

@@ -29,6 +29,7 @@ class SharedCache:
         self._redis = client
         self._unwritten: dict[str, Reply] = {}
         self._writer: asyncio.Task[None] | None = None
+        self._writing = asyncio.Lock()
 
     async def get_many(self, keys: Sequence[str]) -> Mapping[str, Reply]:
         """The replies that are known; a broker that does not answer knows none."""
@@ -53,23 +54,25 @@ class SharedCache:
             self._writer = asyncio.create_task(self._write_soon())
 
     async def flush(self) -> None:
-        """Write what was put."""
-        if not self._unwritten:
-            return
-        replies, self._unwritten = self._unwritten, {}
-        try:
-            async with self._redis.pipeline(transaction=False) as pipe:
-                for key, reply in replies.items():
-                    body = zlib.compress(reply.model_dump_json().encode(), 1)
-                    pipe.set(PREFIX + key, body, ex=EXPIRE_S)
-                await pipe.execute()
-        except (redis.RedisError, OSError):
-            # the cache is a saving, not a record
-            return
+        """Return when all that was put is written, also what is on its way already."""
+        async with self._writing:
+            replies, self._unwritten = self._unwritten, {}
+            if not replies:
+                return
+            try:
+                async with self._redis.pipeline(transaction=False) as pipe:
+                    for key, reply in replies.items():
+                        body = zlib.compress(reply.model_dump_json().encode(), 1)
+                        pipe.set(PREFIX + key, body, ex=EXPIRE_S)
+                    await pipe.execute()
+            except (redis.RedisError, OSError):
+                # the cache is a saving, not a record
+                return
 
     async def _write_soon(self) -> None:
-        await asyncio.sleep(WRITE_AFTER_S)
-        await self.flush()
+        while self._unwritten:
+            await asyncio.sleep(WRITE_AFTER_S)
+            await self.flush()
 
 
 def _decode(body: bytes | str) -> Reply | None:
