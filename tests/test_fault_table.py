@@ -66,3 +66,17 @@ def test_a_page_without_the_marks_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(ValueError, match="no marks"):
         main(str(page), str(results))
+
+
+def test_rows_stand_by_file_whichever_file_ended_first(tmp_path: Path) -> None:
+    results, page = tmp_path / "faults.xml", tmp_path / "page.md"
+    later = RESULTS.replace("<testcase ", '<testcase classname="z" ').replace("SIGKILL", "SIGTERM")
+    both = (later, RESULTS)
+    cases = [one[one.index("<testcase") : one.rindex("</testsuite>")] for one in both]
+    results.write_text(f"<testsuites><testsuite>{''.join(cases)}</testsuite></testsuites>")
+    page.write_text(PAGE)
+
+    main(str(page), str(results))
+
+    text = page.read_text()
+    assert 0 < text.index("SIGKILL") < text.index("SIGTERM")

@@ -10,11 +10,12 @@ from collections.abc import Iterator
 
 import pytest
 
-NETWORK = "10.77.0"
+# two test processes may have hosts at the same time
+NETWORK = f"10.77.{os.getpid() % 250}"
 
 
 class Hosts:
-    """Namespaces by name; the machine itself is 10.77.0.1 among them."""
+    """Namespaces by name; the machine itself has the network's first address."""
 
     def __init__(self) -> None:
         self._tag = f"o{os.getpid() % 100000}"

@@ -1,7 +1,6 @@
 """Writes what the cases saw into docs/reliability.md.
 
-    pytest -m faults tests/faults --junitxml build/faults.xml
-    python -m tests.faults.table docs/reliability.md build/faults.xml
+    make test-faults fault-tables
 
 Cases that end in a run's comparison make the fault matrix, other cases that noted what they saw
 the table after it. Everything between the marks of a table is replaced.
@@ -26,7 +25,8 @@ def main(page: str, *results: str) -> None:
     last: dict[str, dict[str, str]] = {}
     for name in results:
         last.update(read_cases(Path(name)))
-    cases = list(last.values())
+    # files that ran side by side end in any order
+    cases = [case for _, case in sorted(last.items(), key=lambda one: one[1]["file"])]
     file = Path(page)
     text = file.read_text()
     text = replaced(text, "matrix", [*MATRIX, *(matrix_row(c) for c in cases if "fault" in c)])
@@ -39,8 +39,9 @@ def read_cases(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
     for case in ElementTree.parse(file).iter("testcase"):
         found = {p.get("name", ""): p.get("value", "") for p in case.iter("property")}
         bad = [kind for kind in ("failure", "error", "skipped") if case.find(kind) is not None]
-        name = f"{case.get('classname')}.{case.get('name')}"
-        yield name, {**found, "result": bad[0] if bad else "passed"}
+        file = case.get("classname", "")
+        result = bad[0] if bad else "passed"
+        yield f"{file}.{case.get('name')}", {**found, "file": file, "result": result}
 
 
 def matrix_row(case: Mapping[str, str]) -> str:
