@@ -84,7 +84,7 @@ class Shell:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                preexec_fn=die_with_parent,
+                preexec_fn=_as_at_a_terminal,
                 start_new_session=True,
             )
 
@@ -92,6 +92,12 @@ class Shell:
         return subprocess.run(
             ["bash", "-c", line], env=self.environment, capture_output=True, text=True, check=True
         ).stdout
+
+
+def _as_at_a_terminal() -> None:
+    """Ctrl-C counts, also where the tests run in the background of a shell that ignores it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    die_with_parent()
 
 
 def _answers(url: str) -> bool:
