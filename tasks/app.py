@@ -14,6 +14,7 @@ from kombu import Queue
 
 from orchestrator.fleet import QUEUES
 from storage.connection import tls_options
+from tasks.events import Events
 from tasks.settings import delivery_settings
 from tasks.transport import use_leased_transport
 
@@ -31,7 +32,7 @@ TASK_NAMES = {
 def make_app(broker_url: str) -> Celery:
     """The app on a broker; connects to nothing yet. Raises UsageError for a wrong setting."""
     use_leased_transport()
-    app = Celery("orchestrate", broker=broker_url)
+    app = Celery("orchestrate", broker=broker_url, events=Events)
     app.conf.update(
         task_queues=[Queue(name) for name in QUEUES],
         task_default_queue="reduce",

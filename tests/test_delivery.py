@@ -274,6 +274,22 @@ def test_a_job_whose_storage_went_out_of_reach_while_it_was_done_fails(
     assert state.outstanding() == set()
 
 
+def test_a_heartbeat_does_not_keep_a_worker_waiting_for_a_broker_that_is_away() -> None:
+    def beat() -> None:
+        # as Celery does in the worker's main loop
+        dispatcher.send("worker-heartbeat", retry=True)
+
+    with embedded_redis() as url:
+        app = make_app(url)
+        dispatcher = app.events.Dispatcher(app.connection_for_write(), enabled=True)
+        beat()
+    second = threading.Thread(target=beat, daemon=True)
+    second.start()
+    second.join(timeout=10)
+
+    assert not second.is_alive()
+
+
 def test_closing_what_is_left_of_a_lost_connection_is_no_fault_of_the_program(
     broker_url: str, client: redis.Redis
 ) -> None:
