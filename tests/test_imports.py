@@ -66,7 +66,7 @@ def test_no_other_distribution_owns_one_of_our_top_level_names() -> None:
     assert {name: who for name, who in taken.items() if who} == {}
 
 
-def test_every_package_with_code_is_listed_for_installation() -> None:
+def test_every_folder_with_code_or_data_is_listed_for_installation() -> None:
     listed = set(
         tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
     )
@@ -74,7 +74,8 @@ def test_every_package_with_code_is_listed_for_installation() -> None:
     present = {
         file.parent.relative_to(ROOT).as_posix().replace("/", ".")
         for name in OURS
-        for file in (ROOT / name).rglob("*.py")
+        for file in (ROOT / name).rglob("*")
+        if file.is_file() and "__pycache__" not in file.parts
     }
 
     assert present == listed
