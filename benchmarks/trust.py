@@ -15,6 +15,7 @@ import sys
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from storage.artifacts import done_jobs
 from storage.metrics_file import read_metrics
@@ -72,17 +73,19 @@ def _print_tests(run: Run) -> bool:
         print(f"| {' | '.join(cells)} |")
         rises = curve["rise"]["interval"][0] > 0 and coherence > LEAST_COHERENCE
         n_met += auroc["value"][layer] > LEAST_AUROC and rises
-    means = [float(np.mean([one["value"] for one in each])) for each in (slopes, random)]
+    means = [_mean_with_ends([one["value"] for one in each]) for each in (slopes, random)]
     n_over = [
         sum(r["interval"][0] > share * v["value"] for v, r in zip(slopes, random, strict=True))
         for share in (0.0, MOST_RANDOM)
     ]
     print(
         f"\n{n_met} of {len(run.spec.traits)} hold and cause (asked: 8 of 11). Slopes are "
-        f"{means[0]:.1f} on average, random vectors' {means[1]:.1f}; of these {n_over[0]} are "
-        f"surely over 0, {n_over[1]} over {MOST_RANDOM:.0%} of the vector's (asked: none)\n"
+        f"{_with_ends(*means[0], 1)} on average over the traits, random vectors' "
+        f"{_with_ends(*means[1], 1)} (asked: holds 0); of these {n_over[0]} are surely over 0, "
+        f"{n_over[1]} surely over {MOST_RANDOM:.0%} of the vector's (asked: none)\n"
     )
-    return n_met >= 8 / 11 * len(run.spec.traits) and not n_over[1]
+    is_flat = means[1][1][0] <= 0 and not n_over[1]
+    return n_met >= 8 / 11 * len(run.spec.traits) and is_flat
 
 
 def _print_savings(whole: Run, enough: Run) -> bool:
@@ -114,6 +117,12 @@ def _n_done(run: Run, trait: str, stage: Any) -> int:
     done = done_jobs(run.store, [trait])
     jobs = run.plan.shard_jobs(run.spec.trait(trait), stage)
     return sum(run.plan.n_samples_of(job) for job in jobs if job.key in done)
+
+
+def _mean_with_ends(values: list[float]) -> tuple[float, list[float]]:
+    """The mean and its 95 % interval by Student's t."""
+    mean, error = np.mean(values), stats.sem(values)
+    return float(mean), [float(x) for x in stats.t.interval(0.95, len(values) - 1, mean, error)]
 
 
 def _with_ends(value: float, ends: list[float], digits: int) -> str:
