@@ -88,6 +88,7 @@ class FleetStep(bootsteps.StartStopStep):  # type: ignore[misc]
         super().__init__(parent, **options)
         self._timer: Any = None
         self._next_card = self._next_peers = 0.0
+        self._has_joined = False
         self._read: list[WorkerCard] = []
 
     def start(self, parent: Consumer) -> None:
@@ -121,6 +122,9 @@ class FleetStep(bootsteps.StartStopStep):  # type: ignore[misc]
             if not worker_state.requests:
                 # the worker's own way of being told to leave, with the code of a good end
                 worker_state.should_stop = 0
+        elif not self._has_joined:
+            # those that start together see each other before they choose between models
+            self._has_joined = True
         else:
             demands = read_demands(client, member.kind)
             peers = self._peers(client)

@@ -105,11 +105,12 @@ def test_a_run_of_higher_priority_goes_first_and_a_paused_one_waits(
 def test_models_get_workers_of_their_own_and_no_worker_goes_to_and_fro(
     broker: str, client: redis.Redis, tmp_path: Path
 ) -> None:
-    runs = [make_run(tmp_path / m, traits=1, shards=20, model=m) for m in ("one", "other")]
+    runs = [make_run(tmp_path / m, traits=1, shards=60, model=m) for m in ("one", "other")]
     speed = ["--gpu", "3", "--seconds-per-job", str(JOB_S), "--load-seconds", "0.3"]
 
+    # both wait before anybody chooses
+    drivers = started(broker, *runs)
     with simulated_workers(broker, *speed, logs=tmp_path / "logs"):
-        drivers = started(broker, *runs)
         until(lambda: all(n_done(run) for run in runs), "both models")
         serving = {card.model for card in read_workers(client) if card.kind == "gpu"}
         for one in drivers:
