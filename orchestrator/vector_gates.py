@@ -2,7 +2,7 @@
 
 The seeds' gates, and where one cannot mean what it says:
 * "probe accuracy over 90 %" is training accuracy there, which 2304 numbers for 200 responses
-  reach on noise; here it is the accuracy on prompts that were held out, or the AUROC on
+  reach on noise; here it is the accuracy on questions that were held out, or the AUROC on
   questions that were left out where no probe was asked for.
 * "norm 15 to 40 for normalized vectors": a normalized vector has norm 1, and the norm of a raw
   one grows with the model's width and depth. What can fail is a difference that is no longer

@@ -400,3 +400,36 @@ def test_a_vector_of_another_method_is_judged_by_itself() -> None:
 
     assert len(fatal) == 1
     assert "hardly better than chance (AUROC 0.55" in fatal[0]
+
+
+@pytest.mark.parametrize("effect", [0.0, 0.6])
+def test_intervals_cover_the_truth_where_questions_have_effects_of_their_own(effect: float) -> None:
+    n_instructions, n_questions, n_rollouts, gap = 4, 20, 2, 1.5
+    labels = np.indices((n_instructions, n_questions)).reshape(2, -1).repeat(n_rollouts, axis=1)
+    instruction, question = labels.tolist()
+    apart = gap / math.hypot(1, effect)
+    truth = {
+        "cohens_d": apart,
+        "auroc": 0.5 * (1 + math.erf(apart / 2)),
+        "accuracy": 0.5 * (1 + math.erf(apart / math.sqrt(8))),
+    }
+    covered: dict[str, list[bool]] = {name: [] for name in (*truth, "length")}
+
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        found, rows = [], []
+        for sign in (0.5, -0.5):
+            # of one coordinate, so that every direction is the true one; and of a covariate
+            effects = effect * rng.standard_normal((n_questions, 2))[question]
+            drawn = sign * gap + effects + rng.standard_normal((len(question), 2))
+            found.append(drawn[:, :1, None].astype(np.float32))
+            rows.append(KeptRows(instruction, question, drawn[:, 1], np.zeros(len(question))))
+        quality = quality_of(found[0], found[1], rows=(rows[0], rows[1]), seed=seed)
+        half = quality["methods"]["mean_diff"]["held_out_half"]
+        ends = {name: half[name]["interval"][0] for name in truth}
+        ends["length"] = quality["confounds"]["response_length"]["auroc"]["interval"]
+        for name, (low, high) in ends.items():
+            covered[name].append(low <= truth.get(name, truth["auroc"]) <= high)
+
+    shares = {name: float(np.mean(one)) for name, one in covered.items()}
+    assert all(0.9 <= share <= 0.99 for share in shares.values()), shares

@@ -11,7 +11,7 @@ import numpy as np
 
 from traitlens.methods import METHODS
 from traitlens.quality import vector_separation
-from workers.kept_rows import Array, KeptRows
+from workers.kept_rows import FEWEST_QUESTIONS, Array, KeptRows, independent_groups
 from workers.plain_numbers import separation_json
 
 # With fewer questions each half is a question or none, and says nothing.
@@ -35,12 +35,18 @@ def held_out_halves(
     first = np.random.default_rng(seed).permutation(questions)[: len(questions) // 2]
     made = [np.isin(side.question, first) for side in rows]
     prompts = [np.array(side.prompts) for side in rows]
-    fit_groups, test_groups = (
-        tuple([tuple(g) for g in p[m == half]] for p, m in zip(prompts, made, strict=True))
+    fit_prompts, test_prompts = (
+        tuple(
+            [(int(i), int(q)) for i, q in p[m == half]] for p, m in zip(prompts, made, strict=True)
+        )
         for half in (True, False)
     )
-    if min(len(set(side)) for side in (*fit_groups, *test_groups)) < FEWEST_PROMPTS:
+    if min(len(set(side)) for side in (*fit_prompts, *test_prompts)) < FEWEST_PROMPTS:
         return {}
+    fit_groups, test_groups = (
+        independent_groups((half[0], half[1]), fewest=FEWEST_QUESTIONS)
+        for half in (fit_prompts, test_prompts)
+    )
     held_out = (pos[~made[0]], neg[~made[1]])
     made_from = (pos[made[0]], neg[made[1]])
     found = {}

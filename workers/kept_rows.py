@@ -15,6 +15,10 @@ from numpy.typing import NDArray
 Array = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Group = tuple[int, int]
+Drawn = tuple[Sequence[Hashable], Sequence[Hashable]]
+"""Labels of the rows of both sides; an interval draws rows with the same label together."""
+# The spread over fewer questions is hardly known; prompts are drawn then.
+FEWEST_QUESTIONS = 5
 _WORD = re.compile(r"[^\W\d_]{3,}")
 
 
@@ -37,9 +41,7 @@ class KeptRows:
         return list(zip(self.instruction, self.question, strict=True))
 
 
-def independent_groups(
-    prompts: tuple[Sequence[Group], Sequence[Group]], *, fewest: int
-) -> tuple[Sequence[Hashable], Sequence[Hashable]]:
+def independent_groups(prompts: tuple[Sequence[Group], Sequence[Group]], *, fewest: int) -> Drawn:
     """What to draw whole: the questions of the prompts, since what a question adds to one side it
     adds under every instruction; the prompts where a side has fewer than `fewest` questions."""
     questions = ([question for _, question in prompts[0]], [question for _, question in prompts[1]])

@@ -18,14 +18,20 @@ from traitlens.mean_diff import mean_diff
 from traitlens.quality import direction_quality, vector_separation
 from workers.best_layer import best_layers
 from workers.held_out_half import held_out_halves
-from workers.kept_rows import Array, Float64, Group, KeptRows, independent_groups
+from workers.kept_rows import (
+    FEWEST_QUESTIONS,
+    Array,
+    Drawn,
+    Float64,
+    Group,
+    KeptRows,
+    independent_groups,
+)
 from workers.plain_numbers import interval_json, numbers, separation_json
 
 Quality = dict[str, Any]
 
 N_BOOTSTRAP = 1000
-# The direction's spread over fewer questions is hardly known; prompts are drawn then.
-FEWEST_QUESTIONS = 5
 
 
 def vector_quality(
@@ -44,13 +50,14 @@ def vector_quality(
     fit of each method.
     """
     groups = (rows[0].prompts, rows[1].prompts)
+    drawn = independent_groups(groups, fewest=FEWEST_QUESTIONS)
     residual = _residual_norms(pos, neg)
     difference = vectors["mean_diff"] if "mean_diff" in vectors else mean_diff(pos, neg).vectors
     halves = held_out_halves(tuple(vectors), pos, neg, rows=rows, seed=seed)
     methods = {
         name: {
             **_norms(vector, residual),
-            "fitted": separation_json(vector_separation(vector, pos, neg, groups=groups)),
+            "fitted": separation_json(vector_separation(vector, pos, neg, groups=drawn)),
             "held_out_half": halves.get(name),
         }
         for name, vector in vectors.items()
@@ -63,14 +70,16 @@ def vector_quality(
         "residual_norm": numbers(residual),
         "mean_difference": {
             **_norms(difference, residual),
-            **_stability(pos, neg, rows=rows, groups=groups, seed=seed),
+            **_stability(pos, neg, rows=rows, drawn=drawn, seed=seed),
         },
         "methods": methods,
         "cosine_between_methods": {
             "methods": list(vectors),
             "by_layer": cosine_matrices(vectors).tolist(),
         },
-        "confounds": _confounds(vectors[best["method"]], pos, neg, rows, prompt_vectors),
+        "confounds": _confounds(
+            vectors[best["method"]], pos, neg, rows=rows, drawn=drawn, prompt_vectors=prompt_vectors
+        ),
         "best": best,
         # filled by generations on the evaluation questions and by steering
         "evaluation": None,
@@ -107,19 +116,18 @@ def _stability(
     neg: Array,
     *,
     rows: tuple[KeptRows, KeptRows],
-    groups: tuple[list[Group], list[Group]],
+    drawn: Drawn,
     seed: int,
 ) -> Quality:
     """Lists over the layers; all None where a side has one prompt, which shows no spread."""
     unknown: list[float | None] = [None] * pos.shape[1]
     no_interval = {"value": unknown, "interval": [[None, None]] * len(unknown)}
-    if not _has_two(groups):
+    if not _has_two(drawn):
         plain = ("angle_degrees", "angle_upper_degrees", "random_vector_auroc")
         found: Quality = dict.fromkeys((*plain, "shuffled_labels_auroc"), unknown)
         left_out = ("leave_one_instruction_out_auroc", "leave_one_question_out_auroc")
         return found | dict.fromkeys(("split_half_cosine", *left_out), no_interval)
     questions = {"question": (rows[0].question, rows[1].question)}
-    drawn = independent_groups(groups, fewest=FEWEST_QUESTIONS)
     by_question = direction_quality(pos, neg, groups=drawn, folds=questions, seed=seed)
     return {
         "angle_degrees": numbers(by_question.angle),
@@ -159,17 +167,18 @@ def _confounds(
     vectors: Array,
     pos: Array,
     neg: Array,
+    *,
     rows: tuple[KeptRows, KeptRows],
+    drawn: Drawn,
     prompt_vectors: Array | None,
 ) -> Quality:
-    groups = (rows[0].prompts, rows[1].prompts)
     covariates = {
         "response_length": (rows[0].response_length, rows[1].response_length),
         "instruction_words": (rows[0].instruction_words, rows[1].instruction_words),
     }
     found: Quality = {}
     for name, covariate in covariates.items():
-        one = confound(vectors, pos, neg, covariate=covariate, groups=groups)
+        one = confound(vectors, pos, neg, covariate=covariate, groups=drawn)
         ends = interval_json(one.auroc)
         found[name] = {
             "auroc": {"value": ends["value"][0], "interval": ends["interval"][0]},

@@ -18,7 +18,7 @@ from traitlens.provenance import Provenance
 from traitlens.result import MethodResult
 from traitlens.trait_vector import TraitVector
 from traitlens.vectors import to_persona_vectors_pt_bytes, to_safetensors_bytes
-from workers.kept_rows import Array, KeptRows
+from workers.kept_rows import FEWEST_QUESTIONS, Array, KeptRows, independent_groups
 from workers.plain_numbers import numbers
 from workers.quality import Quality, vector_quality
 
@@ -59,7 +59,7 @@ def build_vectors(
     `rows` describes the kept positives and negatives in the order that `read` gives them. One
     position's activations are in memory at a time.
     """
-    groups = (rows[0].prompts, rows[1].prompts)
+    groups = independent_groups((rows[0].prompts, rows[1].prompts), fewest=FEWEST_QUESTIONS)
     found: dict[str, dict[str, MethodResult]] = {method: {} for method in methods}
     prompts: Array | None = None
     quality: Quality = {}
