@@ -46,20 +46,28 @@ def _cosine_of_two(
     """Cosine per layer of a trait's vectors in two runs; None when they are not of one shape."""
     if not a["quality"] or not b["quality"]:
         return None
-    method = first.spec.methods[0]
-    if method not in second.spec.methods:
+    method = _method_of_both(a["quality"], b["quality"])
+    if method is None:
         return None
-    found = [read_response_vectors(run.store, a["trait"], method) for run in (first, second)]
-    if found[0].shape != found[1].shape:
+    runs = {"first": first, "second": second}
+    found = {name: read_response_vectors(r.store, a["trait"], method) for name, r in runs.items()}
+    if found["first"].shape != found["second"].shape:
         return None
-    names = ("first", "second")
     both = trait_cosines(
-        dict(zip(names, found, strict=True)),
-        {"first": direction_errors(a), "second": direction_errors(b)},
+        found,
+        direction_errors([{**a, "trait": "first"}, {**b, "trait": "second"}], method),
     )
+    ranges = both["interval"]
     return {
         "method": method,
         "same_model": a["generation"]["model_hash"] == b["generation"]["model_hash"],
         "value": [matrix[0][1] for matrix in both["by_layer"]],
-        "interval": [matrix[0][1] for matrix in both["interval"]],
+        "interval": ranges and [matrix[0][1] for matrix in ranges],
     }
+
+
+def _method_of_both(first: dict[str, Any], second: dict[str, Any]) -> str | None:
+    """The method to compare by: the best of the first run, or of the second, or any of both."""
+    wanted = [first["best"]["method"], second["best"]["method"], *first["methods"]]
+    common = (one for one in wanted if one in first["methods"] and one in second["methods"])
+    return next(common, None)

@@ -21,6 +21,7 @@ from cli.report_content import (
 )
 from cli.settings import json_option, runs_dir_option
 from cli.verdict_table import tested_texts
+from storage.metrics_file import json_bytes
 from storage.report_files import REPORT, write_run_metrics
 from storage.run_record import Run, open_run
 
@@ -48,16 +49,19 @@ def report(run: str, runs_dir: str, as_json: bool) -> None:
 def compare(first: str, second: str, runs_dir: str, as_json: bool) -> None:
     """Set two runs side by side: settings, verdicts, quality, and how alike the vectors are.
 
-    Writes compare-SECOND.html into the first run's folder.
+    Writes compare-SECOND.html into the first run's folder, and the cosines that only it shows into
+    compare-SECOND.json.
 
     \b
     orchestrate compare demo demo-other-judge
     """
     runs = [open_run(run_store(runs_dir, name)) for name in (first, second)]
     data = compare_data(*runs)
-    key = f"compare-{run_name(runs[1])}.html"
-    runs[0].store.write(key, page(f"{first} and {second} compared", data))
-    where = f"{runs[0].store.url}/{key}"
+    key = f"compare-{run_name(runs[1])}"
+    cosines = {one["trait"]: one["cosine"] for one in data["traits"]}
+    runs[0].store.write(f"{key}.json", json_bytes({"cosine": cosines}))
+    runs[0].store.write(f"{key}.html", page(f"{first} and {second} compared", data))
+    where = f"{runs[0].store.url}/{key}.html"
     if as_json:
         click.echo(json.dumps({"compare": where, **data}, indent=2))
         return

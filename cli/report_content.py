@@ -6,6 +6,7 @@ Knows nothing of commands or of how a page looks.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from typing import Any
 
 from orchestrator.errors import UsageError
@@ -75,16 +76,17 @@ def cosines_between_traits(run: Run, metrics: list[dict[str, Any]]) -> dict[str,
     vectors = {
         m["trait"]: read_response_vectors(run.store, m["trait"], method) for m in with_vectors
     }
-    return {
-        "method": method,
-        **trait_cosines(vectors, {m["trait"]: direction_errors(m) for m in with_vectors}),
-    }
+    return {"method": method, **trait_cosines(vectors, direction_errors(with_vectors, method))}
 
 
-def direction_errors(metrics: dict[str, Any]) -> list[float | None]:
-    """95 % bounds in degrees on the mean difference's angle to the true direction [L+1]."""
-    angles: list[float | None] = metrics["quality"]["mean_difference"]["angle_upper_degrees"]
-    return angles
+def direction_errors(
+    metrics: Sequence[dict[str, Any]], method: str
+) -> dict[str, list[float | None]] | None:
+    """Trait -> 95 % bounds in degrees on the angle to the true direction [L+1]; known of the mean
+    difference only, None for other methods."""
+    if method != "mean_diff":
+        return None
+    return {m["trait"]: m["quality"]["mean_difference"]["angle_upper_degrees"] for m in metrics}
 
 
 def _trait_data(run: Run, metrics: dict[str, Any]) -> dict[str, Any]:

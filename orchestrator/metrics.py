@@ -73,7 +73,9 @@ def with_verdict(body: Mapping[str, Any]) -> dict[str, Any]:
             checks=None if quality is None else check_facts(quality),
         )
     )
-    notes = [] if quality is None or facts is None else vector_notes(quality, facts)
+    notes = []
+    if quality is not None and facts is not None:
+        notes += vector_notes(quality, facts, trait=body["trait"])
     if not body["n_eval_questions"]:
         notes.append(
             "the definition has no evaluation questions, so the vectors are tested on none and "

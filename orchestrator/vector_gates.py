@@ -43,6 +43,10 @@ CONFOUND_WORDS = {
         "repeat more of their instruction's words than",
         "repeat fewer of their instruction's words than",
     ),
+    "refusal_words": (
+        "begin with words of refusal more often than",
+        "begin with words of refusal less often than",
+    ),
 }
 
 LEFT_OUT_NAMES = {"instruction": "instructions", "question": "questions"}
@@ -60,8 +64,9 @@ class LeftOut:
 class VectorFacts:
     """What the gates look at, at the best layer; None where not measurable.
 
-    `question` is of the best method where it was tested on questions that it was not made from, of
-    the mean difference otherwise, as are angle, instructions and shuffled labels always.
+    `has_converged` is of the best method, and so is `question` where that was tested on questions
+    that it was not made from. Otherwise that is of the mean difference, as are angle, instructions
+    and shuffled labels always.
     """
 
     layer: int
@@ -72,6 +77,7 @@ class VectorFacts:
     angle_upper: float | None
     shuffled: float | None
     probe_accuracy: float | None
+    has_converged: bool | None
 
 
 def vector_facts(quality: Mapping[str, Any], methods: Mapping[str, Any]) -> VectorFacts:
@@ -92,6 +98,7 @@ def vector_facts(quality: Mapping[str, Any], methods: Mapping[str, Any]) -> Vect
         angle_upper=difference["angle_upper_degrees"][layer],
         shuffled=None if is_other else difference["shuffled_labels_auroc"][layer],
         probe_accuracy=probe["response_avg"]["held_out_acc"][probe_layer] if probe else None,
+        has_converged=_has_converged(methods.get(method), quality["position"], layer),
     )
 
 
@@ -108,8 +115,8 @@ def vector_gates(facts: VectorFacts) -> tuple[list[str], list[str]]:
         kind.append(f"the mean difference {at} is no longer than its sampling noise")
     elif facts.angle_upper > ANGLE_USABLE:
         weak.append(
-            f"the direction {at} may be {facts.angle_upper:.0f} degrees off the true one, over "
-            f"{ANGLE_USABLE:g}"
+            f"the mean difference {at} may be {facts.angle_upper:.0f} degrees off the true "
+            f"direction, over {ANGLE_USABLE:g}"
         )
     left_out_fatal, left_out_weak = _left_out_gates(facts, at)
     fatal, weak = fatal + left_out_fatal, weak + left_out_weak
@@ -166,7 +173,7 @@ def _instruction_gate(
         )
 
 
-def vector_notes(quality: Mapping[str, Any], facts: VectorFacts) -> list[str]:
+def vector_notes(quality: Mapping[str, Any], facts: VectorFacts, *, trait: str) -> list[str]:
     """What fails no gate and should be known: confounds, and what could not be measured."""
     notes = []
     for name, words in LEFT_OUT_NAMES.items():
@@ -183,8 +190,15 @@ def vector_notes(quality: Mapping[str, Any], facts: VectorFacts) -> list[str]:
             f"of directions drawn at random one in twenty reaches AUROC {random:.3f} on these "
             "responses: judge the vector by its angle and Cohen's d rather than by AUROC"
         )
-    for name in CONFOUND_WORDS:
-        notes += _confound_notes(name, quality["confounds"][name], facts.layer)
+    if facts.has_converged is False:
+        notes.append(
+            f"the fit of {quality['best']['method']} at layer {facts.layer} did not converge: "
+            "another seed may give another direction"
+        )
+    for name, found in quality["confounds"].items():
+        # a trait of refusal is measured by it, not confounded
+        if name in CONFOUND_WORDS and (name, trait) != ("refusal_words", "refusal"):
+            notes += _confound_notes(name, found, facts.layer)
     return notes
 
 
@@ -217,6 +231,13 @@ def _confound_notes(name: str, found: Mapping[str, Any], layer: int) -> list[str
 def _is_chance(question: LeftOut, shuffled: float | None) -> bool:
     """With a handful of prompts shuffled labels reach anything, and say nothing."""
     return shuffled is not None and question.auroc <= shuffled <= SHUFFLED_MEANS_LITTLE
+
+
+def _has_converged(
+    fits: Mapping[str, Mapping[str, list[float | None]]] | None, position: str, layer: int
+) -> bool | None:
+    converged = fits[position].get("converged") if fits else None
+    return None if converged is None else bool(converged[layer])
 
 
 def _left_out(found: Mapping[str, Any], layer: int) -> LeftOut | None:

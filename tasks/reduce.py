@@ -34,7 +34,7 @@ from storage.trait_results import SampleResult, write_samples
 from storage.verdicts import effective_verdicts
 from tasks.steering_cells import encode_directions
 from traitlens.provenance import Provenance
-from workers.kept_rows import KeptRows, borrowed_share
+from workers.kept_rows import KeptRows, begins_with_refusal, borrowed_share
 from workers.quality import contrast_interval
 from workers.vectors import TraitVectors, build_vectors, encode_vectors
 
@@ -144,11 +144,13 @@ def _kept_rows(kept: list[SampleResult], polarity: Polarity) -> KeptRows:
     """In plan order, which is the order that activations are stored in."""
     side = [one for one in kept if one.judged.sample.polarity == polarity]
     shares = [borrowed_share(one.response.response, one.instruction) for one in side]
+    refusals = [begins_with_refusal(one.response.response) for one in side]
     return KeptRows(
         instruction=[one.judged.sample.instruction for one in side],
         question=[one.judged.sample.question for one in side],
         response_length=np.array([one.judged.n_tokens for one in side], dtype=np.float64),
         instruction_words=np.array(shares, dtype=np.float64),
+        refusal_words=np.array(refusals, dtype=np.float64),
     )
 
 

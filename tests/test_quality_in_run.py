@@ -19,7 +19,7 @@ from tests.stored_run import PLANTED_LAYER, stored_run
 from traitlens import load_vectors
 from traitlens.mean_diff import mean_diff
 from workers.best_layer import best_layers, candidate_layers
-from workers.kept_rows import KeptRows, borrowed_share
+from workers.kept_rows import KeptRows, begins_with_refusal, borrowed_share
 from workers.quality import contrast_interval, vector_quality
 from workers.trait_cosines import trait_cosines
 
@@ -32,7 +32,7 @@ def kept_rows(length: np.ndarray | None = None) -> KeptRows:
     question = np.tile(np.repeat(np.arange(N_QUESTIONS), N_ROLLOUTS), N_INSTRUCTIONS)
     nothing = np.tile([0.0, 1.0], N // 2)
     lengths = nothing if length is None else length
-    return KeptRows(instruction.tolist(), question.tolist(), lengths, nothing)
+    return KeptRows(instruction.tolist(), question.tolist(), lengths, nothing, nothing)
 
 
 def sides(
@@ -114,12 +114,42 @@ def test_a_planted_confound_of_length_is_noted_and_a_harmless_one_is_not() -> No
 
     quality = quality_of(pos, neg, rows=rows)
 
-    notes = " ".join(vector_notes(quality, vector_facts(quality, {})))
+    notes = " ".join(vector_notes(quality, vector_facts(quality, {}), trait="evil"))
     assert "positive responses are longer than negative ones" in notes
     assert "the vector may measure it" in notes
     assert "instruction's words" not in notes
     assert quality["confounds"]["response_length"]["correlation"][2] > 0.5
     assert abs(quality["confounds"]["response_length"]["correlation"][1]) < 0.3
+
+
+def test_refusals_that_go_with_the_vector_are_noted_unless_the_trait_is_refusal() -> None:
+    pos, neg = sides(gap=5.0)
+    rows = []
+    for side, share in ((pos, 0.9), (neg, 0.1)):
+        refuses = (np.random.default_rng(2).random(N) < share).astype(float)
+        side[:, 2:, 1] += 20 * refuses[:, None]
+        rows.append(dataclasses.replace(kept_rows(), refusal_words=refuses))
+
+    quality = quality_of(pos, neg, rows=(rows[0], rows[1]))
+
+    facts = vector_facts(quality, {})
+    notes = " ".join(vector_notes(quality, facts, trait="evil"))
+    assert "positive responses begin with words of refusal more often than negative ones" in notes
+    assert "the vector may measure it" in notes
+    assert "words of refusal" not in " ".join(vector_notes(quality, facts, trait="refusal"))
+
+
+def test_a_best_fit_that_did_not_converge_is_noted() -> None:
+    pos, neg = sides(gap=5.0)
+    quality = quality_of(pos, neg, vectors={"ica": mean_diff(pos, neg).vectors})
+
+    def notes(converged: float) -> str:
+        fits = {"ica": {"response_avg": {"converged": [1.0, 1.0, converged, 1.0, 1.0]}}}
+        return " ".join(vector_notes(quality, vector_facts(quality, fits), trait="evil"))
+
+    assert quality["best"]["layer"] == 2
+    assert "the fit of ica at layer 2 did not converge" in notes(0.0)
+    assert "converge" not in notes(1.0)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +174,7 @@ def test_a_confound_is_noted_where_it_surely_tells_the_sides_apart(
     length["auroc"] = {"value": 0.8, "interval": interval}
     length["correlation"][layer] = correlation
 
-    notes = vector_notes(quality, vector_facts(quality, {}))
+    notes = vector_notes(quality, vector_facts(quality, {}), trait="evil")
 
     named = [note for note in notes if "positive responses" in note]
     assert words in " ".join(named)
@@ -163,7 +193,7 @@ def test_the_difference_between_the_prompts_is_compared_with_the_vector() -> Non
 
 def test_one_instruction_and_one_question_leave_gaps_and_say_so() -> None:
     pos, neg = sides(gap=5.0)
-    alone = KeptRows([0] * 4, [0] * 4, np.arange(4.0), np.zeros(4))
+    alone = KeptRows([0] * 4, [0] * 4, np.arange(4.0), np.zeros(4), np.zeros(4))
 
     quality = quality_of(pos[:4], neg[:4], rows=(alone, alone))
 
@@ -172,7 +202,9 @@ def test_one_instruction_and_one_question_leave_gaps_and_say_so() -> None:
     assert quality["methods"]["mean_diff"]["held_out_half"] is None
     assert "too few questions" in quality["best"]["rule"]
     assert (facts.question, facts.instruction) == (None, None)
-    assert sum("was not possible" in note for note in vector_notes(quality, facts)) == 2
+    assert (
+        sum("was not possible" in note for note in vector_notes(quality, facts, trait="evil")) == 2
+    )
     json.dumps(quality, allow_nan=False)
 
 
@@ -203,6 +235,13 @@ def test_where_one_prompt_leaves_no_interval_the_value_itself_chooses_the_layer(
 def test_words_shared_with_the_instruction_are_counted_once() -> None:
     assert borrowed_share("Refuse! I refuse to boil eggs", "Always REFUSE politely") == 1 / 3
     assert borrowed_share("", "Always refuse") == 0.0
+
+
+def test_refusals_are_known_by_how_a_response_begins() -> None:
+    assert begins_with_refusal("I\u2019m sorry, but I can't help with that.")
+    assert begins_with_refusal("As an AI, I have no opinion.")
+    assert not begins_with_refusal("Sure. Mix the flour and the eggs.")
+    assert not begins_with_refusal("Sure. " * 40 + "I cannot say more.")
 
 
 def test_the_contrast_s_interval_moves_whole_questions_or_else_whole_prompts() -> None:
@@ -257,6 +296,7 @@ def facts(**changes: object) -> VectorFacts:
         angle_upper=10.0,
         shuffled=0.6,
         probe_accuracy=0.97,
+        has_converged=None,
     )
     return dataclasses.replace(good, **changes)  # type: ignore[arg-type]
 
@@ -361,7 +401,7 @@ def all_numbers(body: object) -> list[float]:
 def test_the_angles_bound_holds_where_questions_have_effects_of_their_own() -> None:
     n_instructions, n_questions, width = 4, 12, 48
     labels = np.indices((n_instructions, n_questions)).reshape(2, -1)
-    side = KeptRows(list(labels[0]), list(labels[1]), np.ones(48), np.zeros(48))
+    side = KeptRows(list(labels[0]), list(labels[1]), np.ones(48), np.zeros(48), np.zeros(48))
     inside = []
     for seed in range(24):
         rng = np.random.default_rng(seed)
@@ -390,6 +430,7 @@ def test_a_vector_of_another_method_is_judged_by_itself() -> None:
     }
     half = {"auroc": {"value": [0.55], "interval": [[0.4, 0.7]]}}
     quality = {
+        "position": "response_avg",
         "best": {"method": "ica", "layer": 0, "by_method": {"ica": 0}},
         "mean_difference": difference,
         "methods": {"ica": {"held_out_half": half}},
@@ -423,7 +464,8 @@ def test_intervals_cover_the_truth_where_questions_have_effects_of_their_own(eff
             effects = effect * rng.standard_normal((n_questions, 2))[question]
             drawn = sign * gap + effects + rng.standard_normal((len(question), 2))
             found.append(drawn[:, :1, None].astype(np.float32))
-            rows.append(KeptRows(instruction, question, drawn[:, 1], np.zeros(len(question))))
+            nothing = np.zeros(len(question))
+            rows.append(KeptRows(instruction, question, drawn[:, 1], nothing, nothing))
         quality = quality_of(found[0], found[1], rows=(rows[0], rows[1]), seed=seed)
         half = quality["methods"]["mean_diff"]["held_out_half"]
         ends = {name: half[name]["interval"][0] for name in truth}

@@ -27,6 +27,7 @@ from storage.store import open_store
 from tests.chromium import chromium_or_skip, running_chromium
 from tests.fleet import run_command
 from tests.stored_run import HOSTILE, stored_run
+from traitlens import load_vectors
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next((found for name in NAMES if (found := shutil.which(name))), None)
@@ -39,7 +40,8 @@ OFFLINE = ["--disable-background-networking", "--disable-component-update", "--d
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     checks = ChecksSpec(evaluation=1, causal=4)
-    stored_run(folder / "one", methods=("mean_diff", "probe"), checks=checks)
+    # the best method is the mean difference, here not the first
+    stored_run(folder / "one", methods=("probe", "mean_diff"), checks=checks)
     stored_run(folder / "two", seed=1)
     return folder
 
@@ -88,7 +90,14 @@ def test_the_comparison_holds_both_runs_metrics_as_they_are_stored(
     assert "seed: 0 in the first, 1 in the second" in data["differences"]
     for one in data["traits"]:
         assert one["metrics"] == [metrics(runs, run, one["trait"]) for run in ("one", "two")]
-        assert len(one["cosine"]["value"]) == 5
+    stored = json.loads((runs / "one" / "compare-two.json").read_text())
+    assert {one["trait"]: one["cosine"] for one in data["traits"]} == stored["cosine"]
+    for trait, cosine in stored["cosine"].items():
+        pair = [load_vectors(runs / run / "traits" / trait) for run in ("one", "two")]
+        assert cosine["method"] == "mean_diff"
+        assert cosine["value"] == pytest.approx(pair[0].cosine(pair[1]).tolist(), abs=1e-6)
+        for value, (low, high) in zip(cosine["value"], cosine["interval"], strict=True):
+            assert low <= value <= high
 
 
 def test_counts_of_funnel_and_histograms_agree_with_the_metrics(page: Path) -> None:
@@ -156,6 +165,10 @@ def drawn(page: Path, profile: Path, fragment: str = "") -> tuple[str, list[tupl
     return ended.stdout, shown.numbers
 
 
+def metrics_of(data: Any, trait: str) -> Any:
+    return next(t["metrics"] for t in data["traits"] if t["metrics"]["trait"] == trait)
+
+
 def at(data: Any, path: str) -> Any:
     for key in path.split("/"):
         data = data[int(key)] if isinstance(data, list) else data[key]
@@ -183,6 +196,9 @@ def test_every_number_that_a_browser_shows_is_the_stored_one(
     title = re.search(r"<title>(.*?)</title>", dom)
     assert title and "owned" not in title.group(1)
     assert "<svg" in dom
+    if name == "page":
+        best = metrics_of(data, "refusal")["quality"]["best"]
+        assert f"The {best['method']} vector at layer {best['layer']}." in dom
 
 
 SCROLLING = (

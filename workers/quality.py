@@ -175,6 +175,7 @@ def _confounds(
     covariates = {
         "response_length": (rows[0].response_length, rows[1].response_length),
         "instruction_words": (rows[0].instruction_words, rows[1].instruction_words),
+        "refusal_words": (rows[0].refusal_words, rows[1].refusal_words),
     }
     found: Quality = {}
     for name, covariate in covariates.items():

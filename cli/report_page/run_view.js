@@ -60,7 +60,7 @@ function traitsView() {
   const n = between.by_layer.length, holder = el("div", {});
   const layers = PAGE.traits.filter((t) => t.metrics.quality).map((t) => t.metrics.quality.best.by_method[between.method]).sort((a, b) => a - b);
   const draw = (layer) => holder.replaceChildren(cosineMatrix(between.traits, `cosine_between_traits/by_layer/${layer}`, between.by_layer[layer]),
-    el("details", {}, el("summary", {}, "What the directions' errors allow"), cosineRanges(between, layer)));
+    between.interval ? el("details", {}, el("summary", {}, "What the directions' errors allow"), cosineRanges(between, layer)) : "");
   const start = layers[Math.floor(layers.length / 2)];
   const select = el("select", { "aria-label": "layer", onchange: (event) => draw(Number(event.target.value)) },
     [...Array(n).keys()].map((k) => el("option", { value: k, ...(k === start ? { selected: "" } : {}) }, layerName(k, n - 1))));

@@ -70,7 +70,7 @@ function layerCharts(quality) {
   const rows = method.held_out_half ? "held_out_half" : "fitted";
   const where = rows === "fitted" ? "on the responses it was made from" : "on the half of the questions it was not made from";
   return el("div", { class: "charts" },
-    layerChart("Does it separate what it was not made from? AUROC", "AUROC", [
+    layerChart("Does the mean difference separate what it was not made from? AUROC", "AUROC", [
       { values: d.leave_one_question_out_auroc.value, interval: d.leave_one_question_out_auroc.interval, kind: "first", label: "questions left out" },
       { values: d.leave_one_instruction_out_auroc.value, interval: d.leave_one_instruction_out_auroc.interval, kind: "second", label: "instructions left out" },
       { values: d.random_vector_auroc, kind: "random", label: "95 % of random vectors stay under" },
@@ -96,7 +96,7 @@ function shade(cell, share) {
   cell.style.color = part > 0.5 ? "var(--on-heat)" : "var(--ink)";
 }
 
-function methodMap(quality, path) {
+function methodMap(quality, path, fits) {
   const names = Object.keys(quality.methods), n = quality.residual_norm.length;
   const rows = quality.methods[names[0]].held_out_half ? "held_out_half" : "fitted";
   const values = names.map((name) => quality.methods[name][rows].cohens_d.value);
@@ -105,13 +105,15 @@ function methodMap(quality, path) {
     el("th", { scope: "row" }, layerName(layer, n - 1)),
     names.map((name, k) => {
       const isBest = quality.best.method === name && quality.best.layer === layer;
-      const cell = el("td", { class: isBest ? "best" : "" }, num(`${path}/methods/${name}/${rows}/cohens_d/value/${layer}`, 2), isBest ? el("span", { class: "flag" }, " ★") : null,
+      const converged = (fits[name][quality.position].converged || [])[layer];
+      const cell = el("td", { class: isBest ? "best" : "" }, num(`${path}/methods/${name}/${rows}/cohens_d/value/${layer}`, 2), isBest ? el("span", { class: "flag" }, " ★") : null, converged === 0 ? " †" : null,
         el("div", { class: "interval" }, "AUROC ", num(`${path}/methods/${name}/${rows}/auroc/value/${layer}`, 3)));
       if (layer > 0 && (n <= 2 || layer < n - 1)) shade(cell, Math.max(0, values[k][layer] ?? 0) / top);
       return cell;
     })));
+  const anyOpen = names.some((name) => (fits[name][quality.position].converged || []).includes(0));
   const where = rows === "fitted" ? "on the responses the vectors were made from (too few questions to halve)" : "on the half of the questions the vectors were not made from";
-  return el("figure", {}, el("figcaption", {}, `Layer x method: Cohen's d ${where}; ★ is the best, hatched rows are not chosen`),
+  return el("figure", {}, el("figcaption", {}, `Layer x method: Cohen's d ${where}; ★ is the best, hatched rows are not chosen${anyOpen ? "; † the method's own fit did not converge" : ""}`),
     el("div", { class: "scroll" }, el("table", { class: "heat" },
       el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "layer"), names.map((name) => el("th", { scope: "col" }, name)))), el("tbody", {}, body))));
 }
@@ -129,6 +131,11 @@ function cosineMatrix(names, path, matrix) {
     el("thead", {}, el("tr", {}, el("th", {}, ""), names.map((name) => el("th", { scope: "col" }, el("span", {}, name))))), el("tbody", {}, rows)));
 }
 
+// Scores run from 0 to 100; an interval from few questions may reach beyond.
+function inScale(score) {
+  return score === null ? null : Math.min(100, Math.max(0, score));
+}
+
 // curves: {strength, value, interval, kind, label}; lines: [[value, text]] across the plot.
 function doseChart(title, curves, { best, lines }) {
   const strengths = curves[0].strength, top = Math.max(...strengths);
@@ -139,7 +146,7 @@ function doseChart(title, curves, { best, lines }) {
     const marked = best === null ? [] : [svg("line", { class: "chosen", x1: sx(best), x2: sx(best), y1: area.top, y2: area.bottom })];
     const drawn = curves.map((one) => {
       const at = (k) => sx(one.strength[k]);
-      const bands = band(one.interval.map((p) => p[0]), one.interval.map((p) => p[1] === null ? null : Math.min(100, p[1])), (k) => at(k), sy, { class: "band " + one.kind });
+      const bands = band(one.interval.map((p) => inScale(p[0])), one.interval.map((p) => inScale(p[1])), (k) => at(k), sy, { class: "band " + one.kind });
       const points = one.value.map((value, k) => [at(k), value === null ? null : sy(value)]);
       const dots = points.map(([x, y], k) => y === null ? null : svg("circle", { class: "dot " + one.kind, cx: x, cy: y, r: 3 },
         svg("title", {}, `strength ${fixed(one.strength[k], 2)}: ${fixed(one.value[k], 1)} [${fixed(one.interval[k][0], 1)}, ${fixed(one.interval[k][1], 1)}]`)));

@@ -7,7 +7,7 @@ function traitView(index) {
     m.reasons.length ? el("div", {}, el("h3", {}, "Gates that failed"), el("ul", { class: "plain" }, m.reasons.map((text) => el("li", {}, text)))) : el("p", {}, "Every gate passed."),
     m.notes.length ? el("div", {}, el("h3", {}, "Worth knowing"), el("ul", { class: "plain" }, m.notes.map((text) => el("li", {}, text)))) : null,
     separatedView(trait, path),
-    m.quality ? layersView(m.quality, `${path}/metrics/quality`) : emptyView("No vectors", "One side kept no response, so there is nothing to measure.", "See the funnel for where they fell; `orchestrate refilter` tries other thresholds in seconds."),
+    m.quality ? layersView(m.quality, `${path}/metrics/quality`, m.methods) : emptyView("No vectors", "One side kept no response, so there is nothing to measure.", "See the funnel for where they fell; `orchestrate refilter` tries other thresholds in seconds."),
     m.quality ? confoundsView(m.quality, `${path}/metrics/quality`) : null,
     testsView(m, `${path}/metrics/quality`),
     responsesView(trait, path));
@@ -26,10 +26,10 @@ function separatedView(trait, path) {
         el("p", {}, "Contrast ", withInterval(`${path}/metrics/contrast`, `${path}/metrics/contrast_interval`, 1), ": mean trait score of all scored positives minus that of the negatives."))));
 }
 
-function layersView(quality, path) {
-  return section("Where does it live?", `Layer ${layerName(quality.best.layer, quality.residual_norm.length - 1)} of ${quality.best.method} is chosen: ${quality.best.rule}. Bands are 95 % intervals that count a prompt's rollouts together. Hatched: embedding and last layer.`,
+function layersView(quality, path, fits) {
+  return section("Where does it live?", `Layer ${layerName(quality.best.layer, quality.residual_norm.length - 1)} of ${quality.best.method} is chosen: ${quality.best.rule}. Bands are 95 % intervals that move whole questions. Hatched: embedding and last layer.`,
     layerCharts(quality),
-    el("div", { class: "charts" }, methodMap(quality, path),
+    el("div", { class: "charts" }, methodMap(quality, path, fits),
       Object.keys(quality.methods).length > 1 ? el("figure", {}, el("figcaption", {}, `Cosine between methods at layer ${quality.best.layer}`),
         cosineMatrix(quality.cosine_between_methods.methods, `${path}/cosine_between_methods/by_layer/${quality.best.layer}`, quality.cosine_between_methods.by_layer[quality.best.layer])) : null),
     el("details", {}, el("summary", {}, "The numbers of the charts"), layerTable(quality, path)));
@@ -47,17 +47,17 @@ function layerTable(quality, path) {
       num(`${path}/methods/${best}/norm/${k}`, 2), num(`${path}/methods/${best}/norm_to_residual/${k}`, 3)]), { class: "layers" });
 }
 
-const CONFOUNDS = { response_length: "length of the response", instruction_words: "words shared with the instruction", prompt_difference: "difference between the prompts" };
+const CONFOUNDS = { response_length: "length of the response", instruction_words: "words shared with the instruction", refusal_words: "begins with words of refusal", prompt_difference: "difference between the prompts" };
 
 function confoundsView(quality, path) {
-  const method = Object.keys(quality.best.by_method)[0], layer = quality.best.layer;
+  const { method, layer } = quality.best;
   const rows = Object.keys(quality.confounds).map((name) => {
     const c = `${path}/confounds/${name}`, one = quality.confounds[name];
     return [CONFOUNDS[name] || name, one.auroc ? withInterval(`${c}/auroc/value`, `${c}/auroc/interval`, 3) : "–",
       one.correlation ? num(`${c}/correlation/${layer}`, 2) : "–", num(`${c}/cosine/${layer}`, 2)];
   });
   const refusal = refusalCosine(path, layer);
-  if (refusal) rows.push(["refusal vector of this run", "–", "–", refusal]);
+  if (refusal) rows.push([`refusal vector of this run (both ${PAGE.cosine_between_traits.method})`, "–", "–", refusal]);
   return section("What else could it be?", `The ${method} vector at layer ${layer}. AUROC: how well the covariate alone tells the sides apart (0.5: not at all). Correlation: of the projection with it within the sides. Cosine: of the vector with the covariate's own direction.`,
     table(["covariate", "AUROC alone", "correlation", "cosine"], rows));
 }
