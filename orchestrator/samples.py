@@ -94,14 +94,14 @@ def part_samples(spec: RunSpec, trait: TraitRef, part: str) -> list[Sample]:
 
 
 def cells(trait: TraitRef) -> list[tuple[int, int]]:
-    """(instruction, question) pairs in a Latin-square order.
+    """(instruction, question) pairs in waves of n_questions, a Latin rectangle.
 
-    Any stretch of n_questions consecutive cells holds each question once and the instructions
-    evenly (5 x 20: four times each), so a run that stops early is not biased to some of them.
+    Any stretch of n_questions consecutive cells holds each question once and the instructions as
+    evenly as their number allows (5 x 20: four times each), so a run that stops early is not
+    biased to some of them.
     """
     n_i, n_q = trait.n_instructions, trait.n_questions
-    stride = -(-n_q // n_i)
-    return [(k % n_i, (k // n_i + stride * (k % n_i)) % n_q) for k in range(n_i * n_q)]
+    return [((question + wave) % n_i, question) for wave in range(n_i) for question in range(n_q)]
 
 
 def _training_samples(spec: RunSpec, trait: TraitRef, polarity: Polarity) -> list[Sample]:

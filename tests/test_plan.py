@@ -85,20 +85,19 @@ def test_more_rollouts_keep_the_seeds_of_those_before() -> None:
     assert len(set(seeds_many.values())) == len(seeds_many)
 
 
-@pytest.mark.parametrize(
-    ("n_instructions", "n_questions"), [(5, 20), (1, 1), (3, 7), (5, 4), (2, 9)]
-)
-def test_cells_are_each_pair_once(n_instructions: int, n_questions: int) -> None:
-    found = cells(trait(n_instructions=n_instructions, n_questions=n_questions))
+@pytest.mark.parametrize("n_instructions", range(1, 11))
+def test_wherever_a_run_stops_questions_and_instructions_are_even(n_instructions: int) -> None:
+    for n_questions in range(1, 41):
+        found = cells(trait(n_instructions=n_instructions, n_questions=n_questions))
 
-    assert len(found) == len(set(found)) == n_instructions * n_questions
-
-
-def test_twenty_consecutive_cells_hold_every_question_once_and_instructions_evenly() -> None:
-    first = cells(trait())[:20]
-
-    assert {question for _, question in first} == set(range(20))
-    assert set(Counter(instruction for instruction, _ in first).values()) == {4}
+        assert len(found) == len(set(found)) == n_instructions * n_questions
+        for start in range(len(found) - n_questions + 1):
+            stretch = found[start : start + n_questions]
+            assert {question for _, question in stretch} == set(range(n_questions))
+        for wave in range(n_instructions):
+            now = Counter(i for i, _ in found[wave * n_questions : (wave + 1) * n_questions])
+            counts = [now[i] for i in range(n_instructions)]
+            assert max(counts) - min(counts) <= 1
 
 
 def test_running_ready_jobs_until_none_is_left_does_every_job_once_with_its_inputs_there() -> None:
