@@ -168,6 +168,23 @@ def test_held_out_accuracy_does_not_profit_from_rollouts_of_one_prompt() -> None
     assert grouped < 0.75
 
 
+def test_a_probe_of_sides_without_spread_is_the_mean_difference() -> None:
+    pos, neg, _ = planted(1, 1, layers=1)
+    many = [np.repeat(side, 6, axis=0) for side in (pos, neg)]
+
+    for sides in ((pos, neg), many):
+        assert cosine(probe(*sides).vectors, mean_diff(pos, neg).vectors) == pytest.approx(1.0)
+
+
+def test_a_probe_sees_a_coordinate_that_separates_without_an_exception() -> None:
+    pos, neg, _ = planted(60, 60, layers=1, gap=0.0)
+    pos[:, :, 7], neg[:, :, 7] = 1.0, 0.0
+
+    vector = probe(pos, neg).vectors[0]
+
+    assert vector[7] > 0.9 * np.linalg.norm(vector)
+
+
 def test_the_bias_of_a_probe_belongs_to_its_vector() -> None:
     pos, neg, _ = planted(100, 100, layers=1)
 

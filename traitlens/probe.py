@@ -1,7 +1,8 @@
 """Probe: the direction of a logistic regression, back in activation space.
 
 Formula, per layer: z = (h - mean) / std by coordinate, std being that within the sides (that over
-all rows would shrink the very coordinates that separate them; constant ones are left out); minimize
+all rows would shrink the very coordinates that separate them; constant ones are left out, see
+`_center_and_spread` for those that are constant within each side); minimize
 
     C sum_i c_i log(1 + exp(-y_i (w.z_i + b))) + 1/2 ||w||^2,    y = +-1,
 
@@ -100,12 +101,20 @@ def _layer_probe(
 
 
 def _center_and_spread(pos: FloatArray, neg: FloatArray) -> tuple[Float64, Float64]:
-    """Midpoint and standard deviation within the sides, by coordinate; infinite for constants."""
-    center = 0.5 * (pos.mean(axis=0, dtype=np.float64) + neg.mean(axis=0, dtype=np.float64))
+    """Midpoint and standard deviation within the sides, by coordinate; infinite for constants.
+
+    Coordinates that differ between the sides and not within them share half their widest gap, so
+    that among themselves they weigh as in the mean difference.
+    """
+    means = [side.mean(axis=0, dtype=np.float64) for side in (pos, neg)]
+    center, gap = 0.5 * (means[0] + means[1]), np.abs(means[0] - means[1])
     squares = sum(len(side) * side.var(axis=0, dtype=np.float64) for side in (pos, neg))
     spread = np.sqrt(squares / max(len(pos) + len(neg) - 2, 1))
-    spread[spread <= ROUNDING * np.abs(center)] = np.inf
-    spread[spread == 0] = np.inf
+    rounding = ROUNDING * np.abs(center)
+    still = spread <= rounding
+    apart = still & (gap > rounding)
+    spread[still] = np.inf
+    spread[apart] = 0.5 * gap[apart].max(initial=0.0)
     return center, spread
 
 
