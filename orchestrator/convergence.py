@@ -37,11 +37,14 @@ def decide(found: Certainty, spec: RunSpec, *, is_last: bool) -> Decision:
     limit, few = spec.converged_degrees, min(found.n_kept.values())
     if found.degrees:
         worst = max(found.degrees)
-        words = f"within {worst:.1f} degrees at layers {', '.join(map(str, found.layers))}"
+        words = (
+            f"the mean difference is within {worst:.1f} degrees of the true direction at layers "
+            f"{', '.join(map(str, found.layers))}"
+        )
         if worst <= limit and few >= MINIMUM_KEPT:
-            return Decision(True, True, f"enough: {words}, {few} kept on the smaller side")
+            return Decision(True, True, f"enough: {words}; {few} kept on the smaller side")
     else:
         words = f"the angle is unknown with {few} kept on one side"
     if is_last:
         return Decision(True, False, f"everything is generated: {words}")
-    return Decision(False, False, f"goes on: {words}, {few} kept on the smaller side")
+    return Decision(False, False, f"goes on: {words}; {few} kept on the smaller side")

@@ -6,10 +6,12 @@ Follows from the record alone: what was generated ahead and not needed does not 
 
 from __future__ import annotations
 
+from typing import Any
+
 from orchestrator.plan import Job, Stage
-from orchestrator.readiness import is_needed
+from orchestrator.readiness import is_needed, last_wave, stop_mark
 from orchestrator.run_spec import TraitRef
-from storage.artifacts import done_jobs
+from storage.artifacts import done_jobs, load_record
 from storage.run_record import Run
 
 
@@ -20,3 +22,15 @@ def training_jobs(run: Run, trait: TraitRef, stage: Stage) -> list[Job]:
         return jobs
     done = done_jobs(run.store, [trait.name], judgement=run.judgement)
     return [job for job in jobs if is_needed(run.plan, job, done)]
+
+
+def stopping(run: Run, trait: TraitRef) -> dict[str, Any] | None:
+    """What was measured after the wave that a trait's samples ended with, and why, in words; None
+    while that is open and where everything is generated anyway."""
+    if run.spec.until == "all":
+        return None
+    wave = last_wave(run.plan, trait, done_jobs(run.store, [trait.name], judgement=run.judgement))
+    if wave is None:
+        return None
+    info = load_record(run.store, stop_mark(trait, wave)).info
+    return {**info, "n_planned": run.plan.n_samples(trait)}

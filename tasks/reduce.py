@@ -29,7 +29,7 @@ from storage.report_files import read_response_vectors
 from storage.responses import load_activations, load_responses
 from storage.run_record import Run, load_definition
 from storage.seal import sealing
-from storage.training import training_jobs
+from storage.training import stopping, training_jobs
 from storage.trait_results import SampleResult, write_samples
 from storage.verdicts import effective_verdicts
 from tasks.steering_cells import encode_directions
@@ -88,6 +88,7 @@ def assemble(
             "filter": filter_spec.model_dump(),
             "generation": facts,
             "judging": _judging_facts(run),
+            "stopping": stopping(run, trait),
             "is_checked": False,
         }
         write_metrics(run.store, folder, metrics)

@@ -12,6 +12,7 @@ import pytest
 
 from orchestrator.check_gates import CheckFacts, Rise, check_gates
 from orchestrator.run_spec import ChecksSpec
+from orchestrator.samples import CONFIRMATION, Sample
 from orchestrator.steering_rounds import (
     Cell,
     Shown,
@@ -29,6 +30,7 @@ from tests.stored_run import PLANTED_LAYER, stored_run
 from traitlens import load_vectors
 from traitlens.dose_response import Answers, dose_response
 from traitlens.weighted import correlations, group_draws, interval_of, means
+from workers.causal import causal
 from workers.pushes import random_like
 
 CHECKS = ChecksSpec(evaluation=2, causal=6)
@@ -299,3 +301,19 @@ def test_each_gate_on_the_checks_decides_and_is_named(
     assert decided == name
     assert words in " ".join(reasons)
     assert len(check_gates(facts)[0]) == (name == "do not use")
+
+
+def test_intervals_of_scores_stay_where_scores_can_be() -> None:
+    cells = [Cell(0, 0.0, "none"), Cell(3, 1.0, "vector"), Cell(3, 1.0, "random")]
+    scored = [
+        (Sample("evil", "plain", 0, question, 0, CONFIRMATION, k), cell, 100.0 * question, 90.0)
+        for k, cell in enumerate(cells)
+        for question in (0, 1)
+    ]
+
+    found = causal(scored, method="mean_diff", best=cells[1], step=1.0)
+
+    curve = found["vector"]
+    assert curve["trait"]["interval"] == [[0.0, 100.0]] * 2
+    for low, high in (curve["rise"]["interval"], found["rise_over_random"]["interval"]):
+        assert -100.0 <= low <= high <= 100.0

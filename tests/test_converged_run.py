@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from storage.artifacts import done_jobs
+from storage.metrics_file import read_metrics
 from storage.run_record import Run, open_run
 from storage.store import open_store
 from storage.training import training_jobs
@@ -48,6 +49,10 @@ def test_it_stops_when_the_angle_is_small_and_says_so(run: Run) -> None:
     assert look["converged"]
     assert max(look["degrees"]) <= 10  # type: ignore[type-var, arg-type]
     assert min(look["n_kept"].values()) >= 30  # type: ignore[attr-defined]
+    # in the metrics too, and so in the report
+    stopping = read_metrics(run.store, "evil")["stopping"]
+    assert stopping == {**look, "n_planned": FULL}
+    assert "enough: the mean difference is within" in str(stopping["summary"])
 
 
 def test_no_verdict_is_paid_after_the_last_wave_and_one_wave_was_ahead_at_most(run: Run) -> None:

@@ -46,7 +46,7 @@ def causal(scored: Sequence[Scored], *, method: str, best: Cell, step: float) ->
         "strongest_coherent": float(good.max()) if len(good) else None,
         "vector": _curve(vector),
         "random": _curve(random),
-        "rise_over_random": _one(_rise_over_random(scored, vector.rise_at)),
+        "rise_over_random": _one(_within(_rise_over_random(scored, vector.rise_at), -100.0)),
     }
 
 
@@ -83,12 +83,18 @@ def _curve(found: DoseResponse) -> dict[str, Any]:
     return {
         "strength": numbers(found.strength),
         "n": [int(n) for n in found.n],
-        "trait": interval_json(found.trait),
-        "coherence": interval_json(found.coherence),
+        "trait": interval_json(_within(found.trait, 0.0)),
+        "coherence": interval_json(_within(found.coherence, 0.0)),
         "slope": _one(found.slope),
-        "rise": _one(found.rise),
+        "rise": _one(_within(found.rise, -100.0)),
         "rise_at": found.rise_at,
     }
+
+
+def _within(found: Interval, least: float) -> Interval:
+    """Few questions make intervals that reach beyond what scores of 0 to 100 can do."""
+    low, high = (np.clip(end, least, 100.0) for end in (found.low, found.high))
+    return Interval(found.value, low, high)
 
 
 def _one(found: Interval) -> dict[str, Any]:

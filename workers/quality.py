@@ -108,7 +108,8 @@ def contrast_interval(
     draws = cells.contrast(cells.bootstrap(N_BOOTSTRAP, seed=0)) @ sums
     clusters = min(cells.side_counts())
     found = percentile_interval(value, draws[:, None], n_clusters=clusters)
-    return [float(found.low[0]), float(found.high[0])]
+    # scores run from 0 to 100
+    return [float(np.clip(end[0], -100.0, 100.0)) for end in (found.low, found.high)]
 
 
 def _stability(

@@ -131,11 +131,6 @@ function cosineMatrix(names, path, matrix) {
     el("thead", {}, el("tr", {}, el("th", {}, ""), names.map((name) => el("th", { scope: "col" }, el("span", {}, name))))), el("tbody", {}, rows)));
 }
 
-// Scores run from 0 to 100; an interval from few questions may reach beyond.
-function inScale(score) {
-  return score === null ? null : Math.min(100, Math.max(0, score));
-}
-
 // curves: {strength, value, interval, kind, label}; lines: [[value, text]] across the plot.
 function doseChart(title, curves, { best, lines }) {
   const strengths = curves[0].strength, top = Math.max(...strengths);
@@ -146,7 +141,7 @@ function doseChart(title, curves, { best, lines }) {
     const marked = best === null ? [] : [svg("line", { class: "chosen", x1: sx(best), x2: sx(best), y1: area.top, y2: area.bottom })];
     const drawn = curves.map((one) => {
       const at = (k) => sx(one.strength[k]);
-      const bands = band(one.interval.map((p) => inScale(p[0])), one.interval.map((p) => inScale(p[1])), (k) => at(k), sy, { class: "band " + one.kind });
+      const bands = band(one.interval.map((p) => p[0]), one.interval.map((p) => p[1]), (k) => at(k), sy, { class: "band " + one.kind });
       const points = one.value.map((value, k) => [at(k), value === null ? null : sy(value)]);
       const dots = points.map(([x, y], k) => y === null ? null : svg("circle", { class: "dot " + one.kind, cx: x, cy: y, r: 3 },
         svg("title", {}, `strength ${fixed(one.strength[k], 2)}: ${fixed(one.value[k], 1)} [${fixed(one.interval[k][0], 1)}, ${fixed(one.interval[k][1], 1)}]`)));

@@ -6,6 +6,7 @@ function traitView(index) {
     el("h2", {}, m.trait, " ", verdictBadge(m.verdict)),
     m.reasons.length ? el("div", {}, el("h3", {}, "Gates that failed"), el("ul", { class: "plain" }, m.reasons.map((text) => el("li", {}, text)))) : el("p", {}, "Every gate passed."),
     m.notes.length ? el("div", {}, el("h3", {}, "Worth knowing"), el("ul", { class: "plain" }, m.notes.map((text) => el("li", {}, text)))) : null,
+    m.stopping ? el("p", {}, "Generation ended with ", num(`${path}/metrics/n_generated`, 0), " of ", num(`${path}/metrics/stopping/n_planned`, 0), ` planned responses, ${m.stopping.summary}.`) : null,
     separatedView(trait, path),
     m.quality ? layersView(m.quality, `${path}/metrics/quality`, m.methods) : emptyView("No vectors", "One side kept no response, so there is nothing to measure.", "See the funnel for where they fell; `orchestrate refilter` tries other thresholds in seconds."),
     m.quality ? confoundsView(m.quality, `${path}/metrics/quality`) : null,
