@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 import click
+from pydantic import ValidationError
 from rich.console import Console
 
 from cli.described_run import parse_methods, run_store
 from cli.settings import json_option, option, runs_dir_option
-from cli.verdict_table import print_verdicts, reasons
+from cli.verdict_table import print_verdicts, reasons, where_vectors_are
 from orchestrator.errors import UsageError
 from orchestrator.run_spec import FilterSpec
 from storage.artifacts import done_jobs
@@ -44,8 +46,7 @@ def refilter(
     """
     recorded = open_run(run_store(runs_dir, run))
     given = {"threshold": threshold, "coherence": coherence, "pairing": pairing}
-    changes = {name: value for name, value in given.items() if value is not None}
-    filter_spec = recorded.spec.filter.model_copy(update=changes)
+    filter_spec = _changed(recorded.spec.filter, given)
     chosen = parse_methods(methods) if methods else recorded.spec.methods
     found = [_assemble(recorded, name, filter_spec, chosen) for name in _traits(recorded, run)]
     if as_json:
@@ -56,7 +57,17 @@ def refilter(
     for line in reasons(found):
         console.print(line, highlight=False, soft_wrap=True)
     where = f"{recorded.store.url}/{_folder('<trait>', filter_spec, chosen)}"
-    console.print(f"Vectors: {where}", highlight=False, soft_wrap=True, markup=False)
+    console.print(where_vectors_are(found, where), highlight=False, soft_wrap=True, markup=False)
+
+
+def _changed(recorded: FilterSpec, given: Mapping[str, object]) -> FilterSpec:
+    """The run's thresholds with those that were given; raises UsageError for what is none."""
+    changes = {name: value for name, value in given.items() if value is not None}
+    try:
+        return FilterSpec.model_validate({**recorded.model_dump(), **changes})
+    except ValidationError as error:
+        wrong = str(error.errors()[0]["loc"][0])
+        raise UsageError(f"--{wrong} {given[wrong]} is not a number from 0 to 100") from error
 
 
 def _assemble(

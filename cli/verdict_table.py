@@ -74,5 +74,13 @@ def reasons(metrics: list[dict[str, Any]]) -> list[str]:
     return [f"{one['trait']}: {'; '.join(one['reasons'])}" for one in metrics if one["reasons"]]
 
 
+def where_vectors_are(metrics: list[dict[str, Any]], where: str) -> str:
+    """The line that names the vectors' place, and the traits that have none there."""
+    without = [one["trait"] for one in metrics if one["quality"] is None]
+    if len(without) == len(metrics):
+        return "No vectors: no trait kept responses on both sides"
+    return f"Vectors: {where}" + (f" (none of {', '.join(without)})" if without else "")
+
+
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
