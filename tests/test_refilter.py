@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from cli.main import main, orchestrate
 from orchestrator.run_spec import ChecksSpec
+from orchestrator.samples import Polarity
 from tests.stored_run import stored_run
+from workers.kept_rows import KeptRows
+from workers.vectors import build_vectors
 
 CHECKS = ChecksSpec(evaluation=2, causal=6)
 
@@ -76,3 +82,25 @@ def test_thresholds_that_keep_nothing_name_no_place_of_vectors(runs: Path) -> No
     assert f"Vectors: {runs}/tested/traits/<trait>/refiltered/t60-c50-unpaired-mean_diff" in some
     assert "Vectors:" not in none
     assert "No vectors: no trait kept responses on both sides" in none
+
+
+def test_vectors_are_fitted_on_one_thread_whatever_the_machine_has() -> None:
+    """Threads that share such small products wait for one another, for most of the time."""
+    side = KeptRows([0, 0, 1, 1], [0, 1, 0, 1], np.ones(4), np.zeros(4))
+    while_fitted: list[int] = []
+
+    def read(position: str, polarity: Polarity) -> Iterator[np.ndarray]:
+        while_fitted.extend(blas_threads())
+        yield np.random.default_rng(len(polarity)).standard_normal((4, 3, 6)).astype(np.float32)
+
+    with threadpool_limits(2, user_api="blas"):
+        build_vectors(read, methods=["ica"], positions=["response_avg"], rows=(side, side))
+        after = blas_threads()
+
+    # empty where the system brings a BLAS of its own
+    assert set(while_fitted) <= {1}
+    assert 1 not in after
+
+
+def blas_threads() -> list[int]:
+    return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]

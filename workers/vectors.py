@@ -18,6 +18,7 @@ from traitlens.provenance import Provenance
 from traitlens.result import MethodResult
 from traitlens.trait_vector import TraitVector
 from traitlens.vectors import to_persona_vectors_pt_bytes, to_safetensors_bytes
+from workers.blas_threads import one_blas_thread
 from workers.kept_rows import Array, KeptRows
 from workers.plain_numbers import numbers
 from workers.quality import Quality, vector_quality
@@ -47,6 +48,7 @@ class TraitVectors:
         return float(np.linalg.norm(first["response_avg"].astype(np.float64), axis=1).mean())
 
 
+@one_blas_thread()
 def build_vectors(
     read: ReadKept,
     *,
