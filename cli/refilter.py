@@ -11,7 +11,7 @@ from rich.console import Console
 
 from cli.described_run import parse_methods, run_store
 from cli.settings import json_option, option, runs_dir_option
-from cli.verdict_table import print_verdicts, reasons, where_vectors_are
+from cli.verdict_table import print_verdicts, remarks, where_vectors_are
 from orchestrator.errors import UsageError
 from orchestrator.run_spec import FilterSpec
 from storage.artifacts import done_jobs
@@ -54,8 +54,8 @@ def refilter(
         return
     console = Console()
     print_verdicts(console, found)
-    for line in reasons(found):
-        console.print(line, highlight=False, soft_wrap=True)
+    for line in remarks(found):
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
     where = f"{recorded.store.url}/{_folder('<trait>', filter_spec, chosen)}"
     console.print(where_vectors_are(found, where), highlight=False, soft_wrap=True, markup=False)
 
@@ -74,11 +74,11 @@ def _assemble(
     run: Run, trait: str, filter_spec: FilterSpec, methods: tuple[str, ...]
 ) -> dict[str, object]:
     # the methods need torch, which is not loaded for --help
-    from tasks.verify import assemble_and_evaluate
+    from tasks.verify import assemble_and_test
 
     folder = _folder(trait, filter_spec, methods)
     ref = run.spec.trait(trait)
-    return assemble_and_evaluate(run, ref, filter_spec, methods=methods, folder=folder)
+    return assemble_and_test(run, ref, filter_spec, methods=methods, folder=folder)
 
 
 def _folder(trait: str, filter_spec: FilterSpec, methods: tuple[str, ...]) -> str:

@@ -168,10 +168,7 @@ def _instruction_gate(
 
 def vector_notes(quality: Mapping[str, Any], facts: VectorFacts) -> list[str]:
     """What fails no gate and should be known: confounds, and what could not be measured."""
-    notes = []
-    for name, words in LEFT_OUT_NAMES.items():
-        if getattr(facts, name) is None:
-            notes.append(f"leaving out {words} was not possible: too few were kept on one side")
+    notes = left_out_notes(facts)
     if facts.instruction is not None and facts.n_instructions < FEWEST_INSTRUCTIONS:
         notes.append(
             f"{facts.n_instructions} instruction pairs do not show whether the direction holds for "
@@ -186,6 +183,15 @@ def vector_notes(quality: Mapping[str, Any], facts: VectorFacts) -> list[str]:
     for name in CONFOUND_WORDS:
         notes += _confound_notes(name, quality["confounds"][name], facts.layer)
     return notes
+
+
+def left_out_notes(facts: VectorFacts) -> list[str]:
+    """A sentence for each kind of leaving out that was not measured, so that no gate saw it."""
+    return [
+        f"leaving out {words} was not possible: too few were kept on one side"
+        for name, words in LEFT_OUT_NAMES.items()
+        if getattr(facts, name) is None
+    ]
 
 
 def _confound_notes(name: str, found: Mapping[str, Any], layer: int) -> list[str]:

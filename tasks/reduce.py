@@ -82,13 +82,13 @@ def assemble(
             quality=None if vectors is None else vectors.quality,
             methods={} if vectors is None else vectors.details,
             n_eval_questions=trait.n_eval_questions,
+            checks=run.spec.checks,
         )
         metrics = {
             **trait_metrics(trait.name, found, measured),
             "filter": filter_spec.model_dump(),
             "generation": facts,
             "judging": _judging_facts(run),
-            "is_checked": False,
         }
         write_metrics(run.store, folder, metrics)
     return metrics

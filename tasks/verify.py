@@ -24,8 +24,11 @@ from tasks.steering_cells import load_directions, recorded_cells, shown_in
 from traitlens.vectors import TraitVector, from_safetensors_bytes, to_safetensors_bytes
 from workers.causal import causal
 from workers.evaluation import Answered, evaluation
+from workers.kept_rows import Array
 
 Vectors = dict[str, TraitVector]
+# No threshold moves a direction by less and matters: what was seen of one holds for the other.
+SAME_COSINE = 0.99999
 
 
 def verify(run: Run, job: Job) -> Record:
@@ -39,24 +42,33 @@ def verify(run: Run, job: Job) -> Record:
             evaluate(run, trait, metrics, filter_spec=run.spec.filter, folder=folder)
             metrics["quality"]["causal"] = _causal(run, trait, folder)
             _note_in_vectors(run, metrics, folder)
-        metrics = with_verdict({**metrics, "is_checked": True})
+        told = {"checks": run.spec.checks.model_dump(), "is_steered_with_others": False}
+        metrics = with_verdict({**metrics, **told, "is_checked": True})
         write_metrics(run.store, folder, metrics)
     info = {"summary": metrics["verdict"], "verdict": metrics["verdict"]}
     return publish(run.store, job, files={}, info=info)
 
 
-def assemble_and_evaluate(
+def assemble_and_test(
     run: Run, trait: TraitRef, filter_spec: FilterSpec, *, methods: tuple[str, ...], folder: str
 ) -> dict[str, Any]:
-    """New vectors below a folder, tested on the stored answers to the evaluation questions; what
-    was steered was steered with others, so their dose-response is unknown. Returns the metrics."""
+    """New vectors below a folder, tested on what is stored: the answers to the evaluation
+    questions, and the dose-response where the run steered with the very same direction. Returns
+    the metrics."""
     metrics = assemble(run, trait, filter_spec, methods=methods, folder=folder)
-    if metrics["quality"] is not None and _is_answered(run, trait):
-        with sealing(run.store, folder):
+    if metrics["quality"] is None:
+        return metrics
+    done = done_jobs(run.store, [trait.name], judgement=run.judgement)
+    with sealing(run.store, folder):
+        if _is_answered(run, trait, done):
             evaluate(run, trait, metrics, filter_spec=filter_spec, folder=folder)
+        is_checked = run.plan.verify_job(trait.name).key in done
+        if is_checked:
+            _take_over_steering(run, trait, metrics, folder)
+        if metrics["quality"]["evaluation"] or metrics["quality"]["causal"]:
             _note_in_vectors(run, metrics, folder)
-            metrics = with_verdict({**metrics, "is_checked": True})
-            write_metrics(run.store, folder, metrics)
+        metrics = with_verdict({**metrics, "is_checked": is_checked})
+        write_metrics(run.store, folder, metrics)
     return metrics
 
 
@@ -78,8 +90,7 @@ def evaluate(
     metrics["quality"]["evaluation"] = evaluation(vectors, answered)
 
 
-def _is_answered(run: Run, trait: TraitRef) -> bool:
-    done = done_jobs(run.store, [trait.name], judgement=run.judgement)
+def _is_answered(run: Run, trait: TraitRef, done: set[str]) -> bool:
     jobs = run.plan.part_jobs(trait, "judge", EVALUATION)
     return bool(jobs) and all(job.key in done for job in jobs)
 
@@ -128,6 +139,24 @@ def _causal(run: Run, trait: TraitRef, folder: str) -> dict[str, Any] | None:
         step=directions.steps[row],
     )
     return {**found, **_search(run, trait), "n_confirmed": len(results)}
+
+
+def _take_over_steering(run: Run, trait: TraitRef, metrics: dict[str, Any], folder: str) -> None:
+    """Fill `quality.causal` with the run's dose-response where it is of these vectors, too."""
+    directions = load_directions(run, trait.name)
+    if directions is None or not run.plan.part_jobs(trait, "generate", CONFIRMATION):
+        return
+    layer = confirmed_best(recorded_cells(run, trait.name, CONFIRMATION)).layer
+    vector = _vectors(run, metrics, folder).get(directions.method)
+    is_same = vector is not None and _is_along(directions.unit(layer), vector.at(layer).numpy())
+    metrics["is_steered_with_others"] = not is_same
+    if is_same:
+        metrics["quality"]["causal"] = _causal(run, trait, folder)
+
+
+def _is_along(unit: Array, vector: Array) -> bool:
+    norm = np.linalg.norm(vector.astype(np.float64))
+    return bool(norm > 0 and unit.astype(np.float64) @ vector / norm > SAME_COSINE)
 
 
 def _search(run: Run, trait: TraitRef) -> dict[str, Any]:

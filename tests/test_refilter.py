@@ -16,7 +16,12 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from cli.main import main, orchestrate
 from orchestrator.run_spec import ChecksSpec
 from orchestrator.samples import Polarity
+from orchestrator.untested import untested
+from storage.metrics_file import read_metrics
+from storage.seal import broken
+from storage.store import open_store
 from tests.stored_run import stored_run
+from traitlens import load_vectors
 from workers.kept_rows import KeptRows
 from workers.vectors import build_vectors
 
@@ -27,7 +32,12 @@ CHECKS = ChecksSpec(evaluation=2, causal=6)
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     stored_run(folder / "tested", traits="evil", checks=CHECKS)
+    stored_run(folder / "idle", traits="evil", checks=CHECKS, effect=0.0)
     return folder
+
+
+def recorded(runs: Path, run: str) -> Any:
+    return read_metrics(open_store(str(runs / run)), "evil")
 
 
 def refiltered(runs: Path, *flags: str, run: str = "tested") -> Any:
@@ -82,6 +92,116 @@ def test_thresholds_that_keep_nothing_name_no_place_of_vectors(runs: Path) -> No
     assert f"Vectors: {runs}/tested/traits/<trait>/refiltered/t60-c50-unpaired-mean_diff" in some
     assert "Vectors:" not in none
     assert "No vectors: no trait kept responses on both sides" in none
+
+
+OTHERS = "steering was not tested with these vectors: the run steered with its own"
+
+
+def test_the_same_vectors_keep_the_verdict_that_steering_gave_them(runs: Path) -> None:
+    """A vector that steers nothing must not become usable by being assembled again."""
+    before = recorded(runs, "idle")
+
+    again = refiltered(runs, "--threshold", "51", run="idle")
+
+    assert (before["verdict"], again["verdict"]) == ("weak", "weak")
+    assert again["reasons"] == before["reasons"]
+    assert again["quality"]["causal"] == before["quality"]["causal"]
+    assert again["is_checked"] and again["untested"] == []
+    folder = runs / "idle/traits/evil/refiltered/t51-c50-unpaired-mean_diff"
+    assert (folder / "steering.parquet").is_file()
+    assert "steering" in load_vectors(folder).provenance.extra["tested"]
+    key = folder.relative_to(runs / "idle").as_posix()
+    assert broken(open_store(str(runs / "idle")), key) == []
+
+
+def test_other_vectors_than_those_steered_with_say_that_steering_was_not_tested(
+    runs: Path,
+) -> None:
+    found = refiltered(runs, "--threshold", "82", run="idle")
+    shown = invoke(runs, "--threshold", "82", run="idle").stdout
+
+    assert found["n_kept"]["positive"] < recorded(runs, "idle")["n_kept"]["positive"]
+    assert (found["verdict"], found["quality"]["causal"]) == ("usable", None)
+    assert OTHERS in found["notes"] and OTHERS in found["untested"]
+    assert f"evil, worth knowing: {OTHERS}" in shown
+
+
+def test_a_method_that_was_not_steered_with_is_named_beside_the_one_that_was(runs: Path) -> None:
+    found = refiltered(runs, "--methods", "probe", run="idle")
+
+    assert found["quality"]["causal"] is None
+    assert OTHERS in found["untested"]
+
+
+def test_a_run_that_is_not_tested_says_so_beside_its_verdict(tmp_path: Path) -> None:
+    stored_run(tmp_path / "plain", traits="evil")
+
+    own, again = recorded(tmp_path, "plain"), refiltered(tmp_path, run="plain")
+
+    assert own["verdict"] == "usable" and not own["is_checked"]
+    assert own["untested"] == [
+        "not tested on evaluation questions (--evaluation 0)",
+        "nothing was steered with these vectors (--causal 0)",
+    ]
+    assert again["untested"] == own["untested"]
+    status = CliRunner().invoke(orchestrate, ["status", "plain", "--runs-dir", str(tmp_path)])
+    assert "evil, worth knowing: not tested on evaluation questions" in status.stdout
+
+
+SEPARATED: dict[str, Any] = {"auroc": {"value": [0.9], "interval": [[0.8, 1.0]]}}
+TESTED: dict[str, Any] = {
+    "separation": SEPARATED,
+    "correlation": {"value": [0.9], "interval": [[0.8, 1.0]]},
+}
+CAUSAL: dict[str, Any] = {
+    "method": "mean_diff",
+    "vector": {"rise": {"value": 9.0, "interval": [5.0, 13.0]}, "rise_at": 1.0},
+    "rise_over_random": {"interval": [2.0, 9.0]},
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "tested", "causal", "says"),
+    [
+        ({}, TESTED, CAUSAL, ""),
+        ({"n_eval_questions": 0}, None, None, "no evaluation questions, so the vectors are tested"),
+        ({"checks": {"evaluation": 0, "causal": 1}}, None, CAUSAL, "(--evaluation 0)"),
+        ({"checks": {"evaluation": 1, "causal": 0}}, TESTED, None, "(--causal 0)"),
+        ({}, None, CAUSAL, "their answers are not judged yet"),
+        ({"is_checked": False}, TESTED, None, "nothing was steered with these vectors yet"),
+        ({}, TESTED, None, "those that the run made were not worth it"),
+        ({"is_steered_with_others": True}, TESTED, None, "the run steered with its own"),
+        ({}, TESTED, {**CAUSAL, "method": "ica"}, "with the ica vectors, not with the best, mean"),
+        ({}, {**TESTED, "correlation": None}, CAUSAL, "too few evaluation questions"),
+        (
+            {},
+            {**TESTED, "separation": {"auroc": {"value": [0.9], "interval": [[None, None]]}}},
+            CAUSAL,
+            "one evaluation question does not show",
+        ),
+        # the gate itself says that too few show the trait
+        ({}, {**TESTED, "separation": None}, CAUSAL, ""),
+    ],
+)
+def test_each_test_that_was_not_made_is_named(
+    changes: dict[str, object], tested: Any, causal: Any, says: str
+) -> None:
+    metrics: dict[str, Any] = {
+        "n_eval_questions": 6,
+        "checks": {"evaluation": 1, "causal": 1},
+        "is_checked": True,
+        "is_steered_with_others": False,
+        "quality": {
+            "best": {"method": "mean_diff", "layer": 0},
+            "evaluation": tested and {"methods": {"mean_diff": tested}},
+            "causal": causal,
+        },
+    }
+
+    found = untested({**metrics, **changes})
+
+    assert len(found) == bool(says)
+    assert says in " ".join(found)
 
 
 def test_vectors_are_fitted_on_one_thread_whatever_the_machine_has() -> None:

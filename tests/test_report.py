@@ -185,6 +185,23 @@ def test_every_number_that_a_browser_shows_is_the_stored_one(
     assert "<svg" in dom
 
 
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_the_page_claims_every_gate_only_where_every_test_was_made(
+    runs: Path, page: Path, tmp_path: Path
+) -> None:
+    ended = run_command("report", "two", "--runs-dir", str(runs), "--json")
+    untested = Path(json.loads(ended.stdout)["report"])
+
+    whole, _ = drawn(page, tmp_path / "one")
+    partly, _ = drawn(untested, tmp_path / "two")
+
+    assert metrics(runs, "one", "evil")["verdict"] == "usable"
+    assert "<p>Every gate passed.</p>" in whole
+    assert metrics(runs, "two", "evil")["verdict"] == "usable"
+    assert "<p>Every gate that could be measured passed.</p>" in partly
+    assert "<li>nothing was steered with these vectors (--causal 0)</li>" in partly
+
+
 SCROLLING = (
     "[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth)"
     ".map(e => e.firstChild.className)"
