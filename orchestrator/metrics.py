@@ -8,13 +8,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.check_gates import check_facts
-from orchestrator.run_spec import ChecksSpec
+from orchestrator.run_spec import DEFAULT_POSITION, ChecksSpec
 from orchestrator.samples import Polarity
 from orchestrator.scores import Score
 from orchestrator.threshold import Judged, Outcome, Status
 from orchestrator.untested import untested
 from orchestrator.vector_gates import left_out_notes, vector_facts, vector_notes
 from orchestrator.verdict import VerdictInputs, contrast, verdict
+
+MADE_FROM_PROMPTS = (
+    "made from prompts, where the sides differ by their instructions whatever is answered: that "
+    "they separate says little"
+)
 
 Outcomes = Sequence[tuple[Judged, Outcome]]
 
@@ -23,9 +28,9 @@ Outcomes = Sequence[tuple[Judged, Outcome]]
 class Measured:
     """What was measured on activations and scores; None and empty where there are no vectors.
 
-    `magnitude` is the mean L2 norm over layers of the response_avg vector, `contrast_interval`
-    the 95 % interval [low, high] of the contrast, `methods` what each method says of its fit,
-    `checks` what the run tests vectors with.
+    `magnitude` is the mean L2 norm over layers of the first method's vector,
+    `contrast_interval` the 95 % interval [low, high] of the contrast, `methods` what each method
+    says of its fit, `checks` what the run tests vectors with.
     """
 
     contrast_interval: list[float] | None = None
@@ -83,6 +88,8 @@ def with_verdict(body: Mapping[str, Any]) -> dict[str, Any]:
         )
     )
     notes = [] if quality is None or facts is None else vector_notes(quality, facts)
+    if quality is not None and quality["position"] != DEFAULT_POSITION:
+        notes = [MADE_FROM_PROMPTS, *notes]
     left_out = [] if facts is None else left_out_notes(facts)
     not_made = untested(body)
     return {

@@ -91,7 +91,7 @@ def vector_facts(quality: Mapping[str, Any], methods: Mapping[str, Any]) -> Vect
         instruction=_left_out(difference["leave_one_instruction_out_auroc"], layer),
         angle_upper=difference["angle_upper_degrees"][layer],
         shuffled=None if is_other else difference["shuffled_labels_auroc"][layer],
-        probe_accuracy=probe["response_avg"]["held_out_acc"][probe_layer] if probe else None,
+        probe_accuracy=probe[quality["position"]]["held_out_acc"][probe_layer] if probe else None,
     )
 
 

@@ -8,16 +8,18 @@ from typing import Any
 
 import numpy as np
 
+from orchestrator.errors import UsageError
 from orchestrator.metrics import with_verdict
 from orchestrator.plan import Job
-from orchestrator.run_spec import FilterSpec, TraitRef
+from orchestrator.run_spec import DEFAULT_POSITION, FilterSpec, TraitRef
 from orchestrator.samples import CONFIRMATION, EVALUATION, ROUNDS
 from orchestrator.steering_rounds import confirmed_best, mean_worth
 from storage.artifacts import Record, done_jobs, load_record, publish, read_file
 from storage.metrics_file import write_metrics
-from storage.responses import load_activations
+from storage.responses import load_activations, stored_positions
 from storage.run_record import Run
 from storage.seal import sealing
+from storage.training import training_jobs
 from storage.trait_results import SampleResult, write_tested
 from tasks.reduce import METRICS, assemble, sample_results
 from tasks.steering_cells import load_directions, recorded_cells, shown_in
@@ -50,12 +52,21 @@ def verify(run: Run, job: Job) -> Record:
 
 
 def assemble_and_test(
-    run: Run, trait: TraitRef, filter_spec: FilterSpec, *, methods: tuple[str, ...], folder: str
+    run: Run,
+    trait: TraitRef,
+    filter_spec: FilterSpec,
+    *,
+    methods: tuple[str, ...],
+    folder: str,
+    position: str = DEFAULT_POSITION,
 ) -> dict[str, Any]:
-    """New vectors below a folder, tested on what is stored: the answers to the evaluation
-    questions, and the dose-response where the run steered with the very same direction. Returns
-    the metrics."""
-    metrics = assemble(run, trait, filter_spec, methods=methods, folder=folder)
+    """New vectors below a folder, tested at one position on what is stored: the answers to the
+    evaluation questions, and the dose-response where the run steered with the very same direction.
+
+    Returns the metrics; raises UsageError for a position that the run did not store.
+    """
+    _check_stored(run, trait, position)
+    metrics = assemble(run, trait, filter_spec, methods=methods, folder=folder, position=position)
     if metrics["quality"] is None:
         return metrics
     done = done_jobs(run.store, [trait.name], judgement=run.judgement)
@@ -84,10 +95,19 @@ def evaluate(
     single = filter_spec.model_copy(update={"pairing": "unpaired"})
     results = sample_results(run, jobs, single)
     write_tested(run.store, f"{folder}/evaluation.parquet", results)
-    stored = [load_activations(run.store, job).response_avg for job in jobs]
+    position = metrics["quality"]["position"]
+    stored = [load_activations(run.store, job).at(position) for job in jobs]
     vectors = {name: v.tensor.numpy() for name, v in _vectors(run, metrics, folder).items()}
     answered = _answered(results, np.concatenate(stored))
     metrics["quality"]["evaluation"] = evaluation(vectors, answered)
+
+
+def _check_stored(run: Run, trait: TraitRef, position: str) -> None:
+    stored = stored_positions(run.store, training_jobs(run, trait, "generate")[0])
+    if position not in stored:
+        raise UsageError(
+            f"{run.name} stored no activations at {position}: choose from {', '.join(stored)}"
+        )
 
 
 def _is_answered(run: Run, trait: TraitRef, done: set[str]) -> bool:
@@ -173,8 +193,10 @@ def _search(run: Run, trait: TraitRef) -> dict[str, Any]:
 
 
 def _vectors(run: Run, metrics: dict[str, Any], folder: str) -> Vectors:
-    names = metrics["quality"]["methods"]
-    return {n: from_safetensors_bytes(run.store.read(_key(folder, n))) for n in names}
+    """The vectors below a folder, at the position that their quality is of."""
+    names, position = metrics["quality"]["methods"], metrics["quality"]["position"]
+    files = {name: run.store.read(_key(folder, name)) for name in names}
+    return {n: from_safetensors_bytes(data).at_position(position) for n, data in files.items()}
 
 
 def _note_in_vectors(run: Run, metrics: dict[str, Any], folder: str) -> None:
@@ -182,7 +204,8 @@ def _note_in_vectors(run: Run, metrics: dict[str, Any], folder: str) -> None:
     quality = metrics["quality"]
     for name, vector in _vectors(run, metrics, folder).items():
         layer = quality["best"]["by_method"][name]
-        noted = {"layer": layer, **_held_out(quality, name, layer)}
+        noted = {"position": quality["position"], "layer": layer}
+        noted |= _held_out(quality, name, layer)
         if quality["causal"] and quality["causal"]["method"] == name:
             causal = quality["causal"]
             curve = causal["vector"]

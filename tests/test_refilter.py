@@ -10,18 +10,26 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner, Result
+from safetensors.numpy import load as load_safetensors
+from safetensors.numpy import save as save_safetensors
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from cli.main import main, orchestrate
+from orchestrator.errors import UsageError
 from orchestrator.run_spec import ChecksSpec
 from orchestrator.samples import Polarity
 from orchestrator.untested import untested
+from orchestrator.vector_gates import vector_facts, vector_gates
+from storage.artifacts import load_record, publish, read_file, set_aside
 from storage.metrics_file import read_metrics
+from storage.responses import ACTIVATIONS, RESPONSES
 from storage.seal import broken
 from storage.store import open_store
-from tests.stored_run import stored_run
+from tests.stored_run import PLANTED_LAYER, PROMPT_LAYER, stored_run
 from traitlens import load_vectors
+from traitlens.intervals import percentile_interval
 from workers.kept_rows import KeptRows
 from workers.vectors import build_vectors
 
@@ -146,6 +154,101 @@ def test_a_run_that_is_not_tested_says_so_beside_its_verdict(tmp_path: Path) -> 
     assert again["untested"] == own["untested"]
     status = CliRunner().invoke(orchestrate, ["status", "plain", "--runs-dir", str(tmp_path)])
     assert "evil, worth knowing: not tested on evaluation questions" in status.stdout
+
+
+@pytest.fixture(scope="module")
+def prompted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose prompts differ too, from a later layer on than its responses."""
+    folder = tmp_path_factory.mktemp("prompted")
+    methods = ("mean_diff", "probe")
+    stored_run(folder / "run", traits="evil", methods=methods, checks=CHECKS, prompt_gap=6.0)
+    return folder
+
+
+@pytest.mark.parametrize("position", ["prompt_last", "prompt_avg"])
+def test_a_position_of_the_prompt_is_measured_and_tested_there(
+    prompted: Path, position: str
+) -> None:
+    own = recorded(prompted, "run")
+
+    found = refiltered(prompted, "--position", position, run="run")
+
+    quality = found["quality"]
+    assert quality["position"] == position
+    assert (own["quality"]["best"]["layer"], quality["best"]["layer"]) == (
+        PLANTED_LAYER,
+        PROMPT_LAYER,
+    )
+    aurocs = quality["evaluation"]["methods"]["mean_diff"]["separation"]["auroc"]["value"]
+    assert aurocs[PROMPT_LAYER] > 0.9 > aurocs[PLANTED_LAYER]
+    assert "prompt_difference" not in quality["confounds"]
+    assert "prompt_difference" in own["quality"]["confounds"]
+    assert quality["causal"] is None and OTHERS in found["untested"]
+    assert any(note.startswith("made from prompts") for note in found["notes"])
+
+
+def test_a_position_of_the_prompt_has_a_folder_whose_files_hold_every_position(
+    prompted: Path,
+) -> None:
+    invoke(prompted, "--position", "prompt_last", run="run")
+    invoke(prompted, "--position", "response_avg", run="run")
+
+    beside = prompted / "run/traits/evil/refiltered"
+    plain, named = (load_vectors(beside / f"t50-c50-unpaired-{name}") for name in (
+        "mean_diff+probe", "mean_diff+probe-prompt_last"
+    ))  # fmt: skip
+    own = load_vectors(prompted / "run/traits/evil")
+    assert named.position == plain.position == "response_avg"
+    assert set(named.vectors) == {"response_avg", "prompt_avg", "prompt_last"}
+    assert torch.equal(named.at_position("prompt_last").tensor, own.vectors["prompt_last"])
+    assert named.provenance.residual_norms == own.provenance.residual_norms
+    tested = [vector.provenance.extra["tested"] for vector in (plain, named)]
+    assert [one["position"] for one in tested] == ["response_avg", "prompt_last"]
+    assert recorded(prompted, "run")["quality"]["position"] == "response_avg"
+
+
+def test_the_probe_s_gate_reads_the_position_that_the_quality_is_of() -> None:
+    accuracy = {"response_avg": {"held_out_acc": [0.99]}, "prompt_last": {"held_out_acc": [0.6]}}
+    nothing = {"value": [None], "interval": [[None, None]]}
+    quality = {
+        "position": "prompt_last",
+        "best": {"method": "mean_diff", "layer": 0, "by_method": {"mean_diff": 0, "probe": 0}},
+        "methods": {"mean_diff": {"held_out_half": None}},
+        "mean_difference": {
+            "angle_upper_degrees": [20.0],
+            "shuffled_labels_auroc": [0.6],
+            "leave_one_question_out_auroc": nothing,
+            "leave_one_instruction_out_auroc": nothing,
+        },
+        "n_instructions": 3,
+    }
+
+    _, weak = vector_gates(vector_facts(quality, {"probe": accuracy}))
+
+    assert any("held-out accuracy 60%" in reason for reason in weak)
+
+
+def test_a_position_that_the_run_did_not_store_is_refused(tmp_path: Path) -> None:
+    run = stored_run(tmp_path / "run", traits="evil")
+    job = run.plan.shard_jobs(run.spec.trait("evil"), "generate")[0]
+    record = load_record(run.store, job)
+    files = {name: read_file(run.store, record, name) for name in (RESPONSES, ACTIVATIONS)}
+    arrays = load_safetensors(files[ACTIVATIONS])
+    del arrays["prompt_last"]
+    set_aside(run.store, job)
+    publish(run.store, job, files={**files, ACTIVATIONS: save_safetensors(arrays)}, info={})
+
+    with pytest.raises(UsageError, match="stored no activations at prompt_last: choose from resp"):
+        invoke(tmp_path, "--position", "prompt_last", run="run")
+
+    assert not (tmp_path / "run/traits/evil/refiltered").exists()
+
+
+def test_a_layer_where_all_prompts_are_alike_is_no_trouble() -> None:
+    """The embedding of a prompt's last token is the same whatever stands before it."""
+    alike = percentile_interval(np.array([np.nan]), np.full((9, 1), np.nan), n_clusters=5)
+
+    assert np.isnan([*alike.low, *alike.high]).all()
 
 
 SEPARATED: dict[str, Any] = {"auroc": {"value": [0.9], "interval": [[0.8, 1.0]]}}
