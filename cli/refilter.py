@@ -62,7 +62,8 @@ def refilter(
 ) -> None:
     """Assemble a run's vectors again with other thresholds, pairing, methods or position.
 
-    Takes seconds: no forward pass, no judge call. Writes beside the run's own vectors, into
+    No forward pass, no judge call: seconds a trait, but minutes for methods other than
+    mean_diff on models of thousands of dimensions. Writes beside the run's own vectors, into
     traits/<trait>/refiltered/, never over them.
 
     \b

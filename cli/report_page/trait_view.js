@@ -7,7 +7,7 @@ function traitView(index) {
     m.reasons.length ? el("div", {}, el("h3", {}, "Gates that failed"), el("ul", { class: "plain" }, m.reasons.map((text) => el("li", {}, text)))) : el("p", {}, passedWords(m)),
     m.notes.length ? el("div", {}, el("h3", {}, "Worth knowing"), el("ul", { class: "plain" }, m.notes.map((text) => el("li", {}, text)))) : null,
     separatedView(trait, path),
-    m.quality ? layersView(m.quality, `${path}/metrics/quality`) : emptyView("No vectors", "One side kept no response, so there is nothing to measure.", "See the funnel for where they fell; `orchestrate refilter` tries other thresholds in seconds."),
+    m.quality ? layersView(m.quality, `${path}/metrics/quality`) : emptyView("No vectors", "One side kept no response, so there is nothing to measure.", "See the funnel for where they fell; `orchestrate refilter` tries other thresholds without a forward pass."),
     m.quality ? confoundsView(m.quality, `${path}/metrics/quality`) : null,
     testsView(m, `${path}/metrics/quality`),
     responsesView(trait, path));
