@@ -100,7 +100,7 @@ def _changed(recorded: FilterSpec, given: Mapping[str, object]) -> FilterSpec:
 
 def _assemble(run: Run, trait: str, settings: Settings) -> dict[str, object]:
     # the methods need torch, which is not loaded for --help
-    from tasks.verify import assemble_and_test
+    from tasks.refilter import assemble_and_test
 
     return assemble_and_test(
         run,

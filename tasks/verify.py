@@ -8,29 +8,24 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.errors import UsageError
 from orchestrator.metrics import with_verdict
 from orchestrator.plan import Job
-from orchestrator.run_spec import DEFAULT_POSITION, FilterSpec, TraitRef
+from orchestrator.run_spec import FilterSpec, TraitRef
 from orchestrator.samples import CONFIRMATION, EVALUATION, ROUNDS
 from orchestrator.steering_rounds import confirmed_best, mean_worth
-from storage.artifacts import Record, done_jobs, load_record, publish, read_file
+from storage.artifacts import Record, load_record, publish, read_file
 from storage.metrics_file import write_metrics
-from storage.responses import load_activations, stored_positions
+from storage.responses import load_activations
 from storage.run_record import Run
 from storage.seal import sealing
-from storage.training import training_jobs
 from storage.trait_results import SampleResult, write_tested
-from tasks.reduce import METRICS, assemble, sample_results
+from tasks.reduce import METRICS, sample_results
 from tasks.steering_cells import load_directions, recorded_cells, shown_in
 from traitlens.vectors import TraitVector, from_safetensors_bytes, to_safetensors_bytes
 from workers.causal import causal
 from workers.evaluation import Answered, evaluation
-from workers.kept_rows import Array
 
 Vectors = dict[str, TraitVector]
-# No threshold moves a direction by less and matters: what was seen of one holds for the other.
-SAME_COSINE = 0.99999
 
 
 def verify(run: Run, job: Job) -> Record:
@@ -42,45 +37,13 @@ def verify(run: Run, job: Job) -> Record:
     with sealing(run.store, folder):
         if metrics["quality"] is not None:
             evaluate(run, trait, metrics, filter_spec=run.spec.filter, folder=folder)
-            metrics["quality"]["causal"] = _causal(run, trait, folder)
-            _note_in_vectors(run, metrics, folder)
+            metrics["quality"]["causal"] = dose_response(run, trait, folder)
+            note_in_vectors(run, metrics, folder)
         told = {"checks": run.spec.checks.model_dump(), "is_steered_with_others": False}
         metrics = with_verdict({**metrics, **told, "is_checked": True})
         write_metrics(run.store, folder, metrics)
     info = {"summary": metrics["verdict"], "verdict": metrics["verdict"]}
     return publish(run.store, job, files={}, info=info)
-
-
-def assemble_and_test(
-    run: Run,
-    trait: TraitRef,
-    filter_spec: FilterSpec,
-    *,
-    methods: tuple[str, ...],
-    folder: str,
-    position: str = DEFAULT_POSITION,
-) -> dict[str, Any]:
-    """New vectors below a folder, tested at one position on what is stored: the answers to the
-    evaluation questions, and the dose-response where the run steered with the very same direction.
-
-    Returns the metrics; raises UsageError for a position that the run did not store.
-    """
-    _check_stored(run, trait, position)
-    metrics = assemble(run, trait, filter_spec, methods=methods, folder=folder, position=position)
-    if metrics["quality"] is None:
-        return metrics
-    done = done_jobs(run.store, [trait.name], judgement=run.judgement)
-    with sealing(run.store, folder):
-        if _is_answered(run, trait, done):
-            evaluate(run, trait, metrics, filter_spec=filter_spec, folder=folder)
-        is_checked = run.plan.verify_job(trait.name).key in done
-        if is_checked:
-            _take_over_steering(run, trait, metrics, folder)
-        if metrics["quality"]["evaluation"] or metrics["quality"]["causal"]:
-            _note_in_vectors(run, metrics, folder)
-        metrics = with_verdict({**metrics, "is_checked": is_checked})
-        write_metrics(run.store, folder, metrics)
-    return metrics
 
 
 def evaluate(
@@ -97,22 +60,9 @@ def evaluate(
     write_tested(run.store, f"{folder}/evaluation.parquet", results)
     position = metrics["quality"]["position"]
     stored = [load_activations(run.store, job).at(position) for job in jobs]
-    vectors = {name: v.tensor.numpy() for name, v in _vectors(run, metrics, folder).items()}
+    vectors = {name: v.tensor.numpy() for name, v in stored_vectors(run, metrics, folder).items()}
     answered = _answered(results, np.concatenate(stored))
     metrics["quality"]["evaluation"] = evaluation(vectors, answered)
-
-
-def _check_stored(run: Run, trait: TraitRef, position: str) -> None:
-    stored = stored_positions(run.store, training_jobs(run, trait, "generate")[0])
-    if position not in stored:
-        raise UsageError(
-            f"{run.name} stored no activations at {position}: choose from {', '.join(stored)}"
-        )
-
-
-def _is_answered(run: Run, trait: TraitRef, done: set[str]) -> bool:
-    jobs = run.plan.part_jobs(trait, "judge", EVALUATION)
-    return bool(jobs) and all(job.key in done for job in jobs)
 
 
 def _answered(results: list[SampleResult], activations: np.ndarray) -> Answered:
@@ -137,7 +87,7 @@ def _is_readable(one: SampleResult) -> bool:
     return one.outcome.status == "kept" or fell_by_trait
 
 
-def _causal(run: Run, trait: TraitRef, folder: str) -> dict[str, Any] | None:
+def dose_response(run: Run, trait: TraitRef, folder: str) -> dict[str, Any] | None:
     """The dose-response with how it was found; None when nothing was steered."""
     directions = load_directions(run, trait.name)
     jobs = run.plan.part_jobs(trait, "generate", CONFIRMATION)
@@ -161,24 +111,6 @@ def _causal(run: Run, trait: TraitRef, folder: str) -> dict[str, Any] | None:
     return {**found, **_search(run, trait), "n_confirmed": len(results)}
 
 
-def _take_over_steering(run: Run, trait: TraitRef, metrics: dict[str, Any], folder: str) -> None:
-    """Fill `quality.causal` with the run's dose-response where it is of these vectors, too."""
-    directions = load_directions(run, trait.name)
-    if directions is None or not run.plan.part_jobs(trait, "generate", CONFIRMATION):
-        return
-    layer = confirmed_best(recorded_cells(run, trait.name, CONFIRMATION)).layer
-    vector = _vectors(run, metrics, folder).get(directions.method)
-    is_same = vector is not None and _is_along(directions.unit(layer), vector.at(layer).numpy())
-    metrics["is_steered_with_others"] = not is_same
-    if is_same:
-        metrics["quality"]["causal"] = _causal(run, trait, folder)
-
-
-def _is_along(unit: Array, vector: Array) -> bool:
-    norm = np.linalg.norm(vector.astype(np.float64))
-    return bool(norm > 0 and unit.astype(np.float64) @ vector / norm > SAME_COSINE)
-
-
 def _search(run: Run, trait: TraitRef) -> dict[str, Any]:
     shown = [one for part in ROUNDS for one in shown_in(run, trait.name, part)]
     worth = mean_worth(shown)
@@ -192,17 +124,17 @@ def _search(run: Run, trait: TraitRef) -> dict[str, Any]:
     }
 
 
-def _vectors(run: Run, metrics: dict[str, Any], folder: str) -> Vectors:
+def stored_vectors(run: Run, metrics: dict[str, Any], folder: str) -> Vectors:
     """The vectors below a folder, at the position that their quality is of."""
     names, position = metrics["quality"]["methods"], metrics["quality"]["position"]
     files = {name: run.store.read(_key(folder, name)) for name in names}
     return {n: from_safetensors_bytes(data).at_position(position) for n, data in files.items()}
 
 
-def _note_in_vectors(run: Run, metrics: dict[str, Any], folder: str) -> None:
+def note_in_vectors(run: Run, metrics: dict[str, Any], folder: str) -> None:
     """Have each vector's file say what it reached on responses of its own."""
     quality = metrics["quality"]
-    for name, vector in _vectors(run, metrics, folder).items():
+    for name, vector in stored_vectors(run, metrics, folder).items():
         layer = quality["best"]["by_method"][name]
         noted = {"position": quality["position"], "layer": layer}
         noted |= _held_out(quality, name, layer)
