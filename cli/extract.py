@@ -25,7 +25,7 @@ from cli.progress import Progress
 from cli.report import write_report
 from cli.run_options import options_from, run_options
 from cli.settings import broker_option, json_option, option, runs_dir_option
-from cli.verdict_table import print_verdicts, reasons
+from cli.verdict_table import print_verdicts, remarks, where_vectors_are
 from orchestrator.errors import BrokerError, OrchestrateError
 from orchestrator.estimate import estimate
 from orchestrator.run_spec import RunSpec
@@ -233,13 +233,13 @@ def _print_result(console: Console, run: Run, failures: list[Failure], *, as_jso
         with contextlib.suppress(KeyError):
             metrics.append(read_metrics(run.store, trait.name))
     print_verdicts(console, metrics)
-    for line in reasons(metrics):
-        console.print(line, highlight=False, soft_wrap=True)
+    for line in remarks(metrics):
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
     for failure in failures:
         console.print(f"{failure.job} failed: {failure.error}: {failure.message}", highlight=False)
-    console.print(
-        f"Vectors: {run.store.url}/traits/<trait>/vectors", highlight=False, soft_wrap=True
-    )
+    if metrics:
+        line = where_vectors_are(metrics, f"{run.store.url}/traits/<trait>/vectors")
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
     where = _write_report(console, run) if metrics else None
     usable = all(one["verdict"] == "usable" for one in metrics)
     code = 1 if failures or len(metrics) < len(run.spec.traits) else 0 if usable else NOT_USABLE

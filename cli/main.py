@@ -23,7 +23,7 @@ COMMANDS = {
     "status": ("cli.status", "Show where a run stands, from any shell."),
     "resume": ("cli.extract", "Continue a run with the settings it recorded."),
     "retry": ("cli.retry", "Try again what was given up, and continue the run."),
-    "refilter": ("cli.refilter", "Assemble vectors again from what is stored, in seconds."),
+    "refilter": ("cli.refilter", "Assemble vectors again from what is stored."),
     "rejudge": ("cli.rejudge", "Score again without generating; every judgement is kept."),
     "agreement": ("cli.agreement", "Compare two judgements, or a judgement with labels."),
     "report": ("cli.report", "Write a run's report.html, one file for any browser."),

@@ -3,17 +3,37 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import click
+from pydantic import ValidationError
 from rich.console import Console
 
 from cli.described_run import parse_methods, run_store
 from cli.settings import json_option, option, runs_dir_option
-from cli.verdict_table import print_verdicts, reasons
+from cli.verdict_table import print_verdicts, remarks, where_vectors_are
 from orchestrator.errors import UsageError
-from orchestrator.run_spec import FilterSpec
+from orchestrator.run_spec import DEFAULT_POSITION, POSITIONS, FilterSpec
 from storage.artifacts import done_jobs
 from storage.run_record import Run, open_run
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the vectors are made of, which names their folder."""
+
+    filter: FilterSpec
+    methods: tuple[str, ...]
+    position: str
+
+    def folder(self, trait: str) -> str:
+        """Where a trait's vectors go; the position is named where it is not the run's own."""
+        f = self.filter
+        name = f"t{f.threshold:g}-c{f.coherence:g}-{f.pairing}-{'+'.join(self.methods)}"
+        if self.position != DEFAULT_POSITION:
+            name += f"-{self.position}"
+        return f"traits/{trait}/refiltered/{name}"
 
 
 @click.command()
@@ -23,6 +43,12 @@ from storage.run_record import Run, open_run
 @option("--coherence", type=click.FloatRange(0, 100), help="As in extract; else the run's own.")
 @option("--filter", "pairing", type=click.Choice(["unpaired", "paired"]), help="As in extract.")
 @option("--methods", metavar="LIST", help="As in extract; else the run's own.")
+@option(
+    "--position",
+    default=DEFAULT_POSITION,
+    type=click.Choice(POSITIONS),
+    help="Where the vectors are measured and tested; their files hold every position.",
+)
 @json_option
 def refilter(
     run: str,
@@ -31,49 +57,59 @@ def refilter(
     coherence: float | None,
     pairing: str | None,
     methods: str | None,
+    position: str,
     as_json: bool,
 ) -> None:
-    """Assemble a run's vectors again with other thresholds, pairing or methods.
+    """Assemble a run's vectors again with other thresholds, pairing, methods or position.
 
-    Takes seconds: no forward pass, no judge call. Writes beside the run's own vectors, into
+    No forward pass, no judge call: seconds a trait, but minutes for methods other than
+    mean_diff on models of thousands of dimensions. Writes beside the run's own vectors, into
     traits/<trait>/refiltered/, never over them.
 
     \b
     orchestrate refilter demo --threshold 60
     orchestrate refilter demo --filter paired --methods mean_diff,probe
+    orchestrate refilter demo --position prompt_last
     """
     recorded = open_run(run_store(runs_dir, run))
     given = {"threshold": threshold, "coherence": coherence, "pairing": pairing}
-    changes = {name: value for name, value in given.items() if value is not None}
-    filter_spec = recorded.spec.filter.model_copy(update=changes)
+    filter_spec = _changed(recorded.spec.filter, given)
     chosen = parse_methods(methods) if methods else recorded.spec.methods
-    found = [_assemble(recorded, name, filter_spec, chosen) for name in _traits(recorded, run)]
+    settings = Settings(filter_spec, chosen, position)
+    found = [_assemble(recorded, name, settings) for name in _traits(recorded, run)]
     if as_json:
         click.echo(json.dumps({"run": run, "traits": found}, indent=2))
         return
     console = Console()
     print_verdicts(console, found)
-    for line in reasons(found):
-        console.print(line, highlight=False, soft_wrap=True)
-    where = f"{recorded.store.url}/{_folder('<trait>', filter_spec, chosen)}"
-    console.print(f"Vectors: {where}", highlight=False, soft_wrap=True, markup=False)
+    for line in remarks(found):
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+    where = f"{recorded.store.url}/{settings.folder('<trait>')}"
+    console.print(where_vectors_are(found, where), highlight=False, soft_wrap=True, markup=False)
 
 
-def _assemble(
-    run: Run, trait: str, filter_spec: FilterSpec, methods: tuple[str, ...]
-) -> dict[str, object]:
+def _changed(recorded: FilterSpec, given: Mapping[str, object]) -> FilterSpec:
+    """The run's thresholds with those that were given; raises UsageError for what is none."""
+    changes = {name: value for name, value in given.items() if value is not None}
+    try:
+        return FilterSpec.model_validate({**recorded.model_dump(), **changes})
+    except ValidationError as error:
+        wrong = str(error.errors()[0]["loc"][0])
+        raise UsageError(f"--{wrong} {given[wrong]} is not a number from 0 to 100") from error
+
+
+def _assemble(run: Run, trait: str, settings: Settings) -> dict[str, object]:
     # the methods need torch, which is not loaded for --help
-    from tasks.verify import assemble_and_evaluate
+    from tasks.refilter import assemble_and_test
 
-    folder = _folder(trait, filter_spec, methods)
-    ref = run.spec.trait(trait)
-    return assemble_and_evaluate(run, ref, filter_spec, methods=methods, folder=folder)
-
-
-def _folder(trait: str, filter_spec: FilterSpec, methods: tuple[str, ...]) -> str:
-    f = filter_spec
-    name = f"t{f.threshold:g}-c{f.coherence:g}-{f.pairing}-{'+'.join(methods)}"
-    return f"traits/{trait}/refiltered/{name}"
+    return assemble_and_test(
+        run,
+        run.spec.trait(trait),
+        settings.filter,
+        methods=settings.methods,
+        folder=settings.folder(trait),
+        position=settings.position,
+    )
 
 
 def _traits(run: Run, name: str) -> list[str]:

@@ -66,6 +66,8 @@ def _trait(run: Run, count: TraitCount) -> dict[str, Any]:
         "is_finished": count.is_finished,
         "verdict": metrics.get("verdict"),
         "contrast": metrics.get("contrast"),
+        "reasons": metrics.get("reasons", []),
+        "notes": metrics.get("notes", []),
     }
 
 

@@ -17,6 +17,7 @@ from cli.run_snapshot import run_snapshot
 from cli.runs_table import runs_rows, runs_screen
 from cli.settings import broker_option, json_option, required_broker, runs_dir_option
 from cli.status_screen import screen
+from cli.verdict_table import remarks
 from storage.broker_state import broker_state
 from storage.fleet import has_run, put_run
 from storage.run_record import open_run
@@ -53,7 +54,10 @@ def status(
         return
     console = Console()
     if not watch:
-        console.print(shown(found()))
+        standing = found()
+        console.print(shown(standing))
+        for line in remarks(standing["traits"]) if run else []:
+            console.print(line, highlight=False, soft_wrap=True, markup=False)
         return
     with Live(console=console, auto_refresh=False, screen=console.is_terminal) as live:
         while True:

@@ -69,9 +69,24 @@ def tested_texts(quality: dict[str, Any] | None) -> tuple[str, str]:
     )
 
 
-def reasons(metrics: list[dict[str, Any]]) -> list[str]:
-    """A line for each trait that failed a gate."""
-    return [f"{one['trait']}: {'; '.join(one['reasons'])}" for one in metrics if one["reasons"]]
+def remarks(metrics: list[dict[str, Any]]) -> list[str]:
+    """A line for each trait that failed a gate, then one for each of which something should be
+    known, such as a test that was not made."""
+    failed = [f"{one['trait']}: {'; '.join(one['reasons'])}" for one in metrics if one["reasons"]]
+    known = [
+        f"{one['trait']}, worth knowing: {'; '.join(one['notes'])}"
+        for one in metrics
+        if one.get("notes")
+    ]
+    return failed + known
+
+
+def where_vectors_are(metrics: list[dict[str, Any]], where: str) -> str:
+    """The line that names the vectors' place, and the traits that have none there."""
+    without = [one["trait"] for one in metrics if one["quality"] is None]
+    if len(without) == len(metrics):
+        return "No vectors: no trait kept responses on both sides"
+    return f"Vectors: {where}" + (f" (none of {', '.join(without)})" if without else "")
 
 
 def _number(value: float | None) -> str:

@@ -8,11 +8,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.check_gates import check_facts
+from orchestrator.run_spec import DEFAULT_POSITION, ChecksSpec
 from orchestrator.samples import Polarity
 from orchestrator.scores import Score
 from orchestrator.threshold import Judged, Outcome, Status
-from orchestrator.vector_gates import vector_facts, vector_notes
+from orchestrator.untested import untested
+from orchestrator.vector_gates import left_out_notes, vector_facts, vector_notes
 from orchestrator.verdict import VerdictInputs, contrast, verdict
+
+MADE_FROM_PROMPTS = (
+    "made from prompts, where the sides differ by their instructions whatever is answered: that "
+    "they separate says little"
+)
 
 Outcomes = Sequence[tuple[Judged, Outcome]]
 
@@ -21,8 +28,9 @@ Outcomes = Sequence[tuple[Judged, Outcome]]
 class Measured:
     """What was measured on activations and scores; None and empty where there are no vectors.
 
-    `magnitude` is the mean L2 norm over layers of the response_avg vector, `contrast_interval`
-    the 95 % interval [low, high] of the contrast, `methods` what each method says of its fit.
+    `magnitude` is the mean L2 norm over layers of the first method's vector,
+    `contrast_interval` the 95 % interval [low, high] of the contrast, `methods` what each method
+    says of its fit, `checks` what the run tests vectors with.
     """
 
     contrast_interval: list[float] | None = None
@@ -30,6 +38,7 @@ class Measured:
     quality: Mapping[str, Any] | None = None
     methods: Mapping[str, Any] = field(default_factory=dict)
     n_eval_questions: int = 0
+    checks: ChecksSpec = field(default_factory=ChecksSpec)
 
 
 def trait_metrics(trait: str, found: Outcomes, measured: Measured) -> dict[str, Any]:
@@ -51,12 +60,17 @@ def trait_metrics(trait: str, found: Outcomes, measured: Measured) -> dict[str, 
         "methods": measured.methods,
         "quality": measured.quality,
         "n_eval_questions": measured.n_eval_questions,
+        "checks": measured.checks.model_dump(),
+        # a verdict before anything was tested
+        "is_checked": False,
+        "is_steered_with_others": False,
     }
     return with_verdict(body)
 
 
 def with_verdict(body: Mapping[str, Any]) -> dict[str, Any]:
-    """The metrics with the verdict that follows from their numbers, its reasons and notes."""
+    """The metrics with the verdict that follows from their numbers, its reasons and notes; those
+    of the notes that name a test that was not made are `untested` as well."""
     quality = body["quality"]
     facts = None if quality is None else vector_facts(quality, body["methods"])
     interval = body["contrast_interval"]
@@ -75,13 +89,18 @@ def with_verdict(body: Mapping[str, Any]) -> dict[str, Any]:
     )
     notes = []
     if quality is not None and facts is not None:
+        if quality["position"] != DEFAULT_POSITION:
+            notes.append(MADE_FROM_PROMPTS)
         notes += vector_notes(quality, facts, trait=body["trait"])
-    if not body["n_eval_questions"]:
-        notes.append(
-            "the definition has no evaluation questions, so the vectors are tested on none and "
-            "nothing is steered with them"
-        )
-    return {**body, "verdict": name, "reasons": reasons, "notes": notes}
+    left_out = [] if facts is None else left_out_notes(facts)
+    not_made = untested(body)
+    return {
+        **body,
+        "verdict": name,
+        "reasons": reasons,
+        "notes": not_made + notes,
+        "untested": left_out + not_made,
+    }
 
 
 def n_with(found: Outcomes, polarity: str, status: Status) -> int:

@@ -97,7 +97,7 @@ def vector_facts(quality: Mapping[str, Any], methods: Mapping[str, Any]) -> Vect
         instruction=_left_out(difference["leave_one_instruction_out_auroc"], layer),
         angle_upper=difference["angle_upper_degrees"][layer],
         shuffled=None if is_other else difference["shuffled_labels_auroc"][layer],
-        probe_accuracy=probe["response_avg"]["held_out_acc"][probe_layer] if probe else None,
+        probe_accuracy=probe[quality["position"]]["held_out_acc"][probe_layer] if probe else None,
         has_converged=_has_converged(methods.get(method), quality["position"], layer),
     )
 
@@ -175,10 +175,7 @@ def _instruction_gate(
 
 def vector_notes(quality: Mapping[str, Any], facts: VectorFacts, *, trait: str) -> list[str]:
     """What fails no gate and should be known: confounds, and what could not be measured."""
-    notes = []
-    for name, words in LEFT_OUT_NAMES.items():
-        if getattr(facts, name) is None:
-            notes.append(f"leaving out {words} was not possible: too few were kept on one side")
+    notes = left_out_notes(facts)
     if facts.instruction is not None and facts.n_instructions < FEWEST_INSTRUCTIONS:
         notes.append(
             f"{facts.n_instructions} instruction pairs do not show whether the direction holds for "
@@ -200,6 +197,15 @@ def vector_notes(quality: Mapping[str, Any], facts: VectorFacts, *, trait: str) 
         if name in CONFOUND_WORDS and (name, trait) != ("refusal_words", "refusal"):
             notes += _confound_notes(name, found, facts.layer)
     return notes
+
+
+def left_out_notes(facts: VectorFacts) -> list[str]:
+    """A sentence for each kind of leaving out that was not measured, so that no gate saw it."""
+    return [
+        f"leaving out {words} was not possible: too few were kept on one side"
+        for name, words in LEFT_OUT_NAMES.items()
+        if getattr(facts, name) is None
+    ]
 
 
 def _confound_notes(name: str, found: Mapping[str, Any], layer: int) -> list[str]:

@@ -109,6 +109,12 @@ def load_activations(store: Store, job: Job) -> Activations:
     return Activations(**{name: arrays[name] for name in (*POSITIONS, "prompt_of")})
 
 
+def stored_positions(store: Store, job: Job) -> list[str]:
+    """The positions that a finished generate job captured activations at."""
+    arrays = load_safetensors(read_file(store, load_record(store, job), ACTIVATIONS))
+    return [position for position in POSITIONS if position in arrays]
+
+
 def encode_verdicts(verdicts: Iterable[tuple[str, str, Verdict]]) -> bytes:
     """Parquet bytes of (sample key, metric, verdict) rows with the judge's raw evidence."""
     rows = []

@@ -18,7 +18,7 @@ from orchestrator.metrics import (
 )
 from orchestrator.plan import Job
 from orchestrator.prompts import question_for
-from orchestrator.run_spec import POSITIONS, FilterSpec, TraitRef
+from orchestrator.run_spec import DEFAULT_POSITION, POSITIONS, FilterSpec, TraitRef
 from orchestrator.samples import Polarity
 from orchestrator.scores import METRICS as VERDICTS_OF
 from orchestrator.threshold import Judged, outcomes
@@ -60,17 +60,24 @@ def reduce(run: Run, job: Job) -> Record:
 
 
 def assemble(
-    run: Run, trait: TraitRef, filter_spec: FilterSpec, *, methods: tuple[str, ...], folder: str
+    run: Run,
+    trait: TraitRef,
+    filter_spec: FilterSpec,
+    *,
+    methods: tuple[str, ...],
+    folder: str,
+    position: str = DEFAULT_POSITION,
 ) -> dict[str, Any]:
     """Threshold, build the vectors, and write what people read of the trait below a folder.
 
-    Reads stored artifacts only: no forward pass, no judge call. Returns the metrics.
+    The vectors are made at every position and measured at one. Reads stored artifacts only: no
+    forward pass, no judge call. Returns the metrics.
     """
     results = sample_results(run, training_jobs(run, trait, "generate"), filter_spec)
     with sealing(run.store, folder):
         write_samples(run.store, folder, trait.name, results)
         facts = _generation_facts(run, trait)
-        vectors = _vectors(run, trait, results, methods)
+        vectors = _vectors(run, trait, results, methods, position)
         if vectors is not None:
             provenance = _provenance(run, trait, filter_spec, results, facts, vectors)
             for name, data in encode_vectors(vectors, provenance).items():
@@ -82,6 +89,7 @@ def assemble(
             quality=None if vectors is None else vectors.quality,
             methods={} if vectors is None else vectors.details,
             n_eval_questions=trait.n_eval_questions,
+            checks=run.spec.checks,
         )
         metrics = {
             **trait_metrics(trait.name, found, measured),
@@ -89,7 +97,6 @@ def assemble(
             "generation": facts,
             "judging": _judging_facts(run),
             "stopping": stopping(run, trait),
-            "is_checked": False,
         }
         write_metrics(run.store, folder, metrics)
     return metrics
@@ -123,7 +130,11 @@ def sample_results(run: Run, jobs: Sequence[Job], filter_spec: FilterSpec) -> li
 
 
 def _vectors(
-    run: Run, trait: TraitRef, results: list[SampleResult], methods: tuple[str, ...]
+    run: Run,
+    trait: TraitRef,
+    results: list[SampleResult],
+    methods: tuple[str, ...],
+    quality_at: str,
 ) -> TraitVectors | None:
     kept = [one for one in results if one.outcome.status == "kept"]
     rows = _kept_rows(kept, "positive"), _kept_rows(kept, "negative")
@@ -138,7 +149,9 @@ def _vectors(
                 if shard:
                     yield load_activations(run.store, job).at(position)[shard]
 
-    return build_vectors(read, methods=methods, positions=POSITIONS, rows=rows)
+    return build_vectors(
+        read, methods=methods, positions=POSITIONS, rows=rows, quality_at=quality_at
+    )
 
 
 def _kept_rows(kept: list[SampleResult], polarity: Polarity) -> KeptRows:
@@ -196,7 +209,7 @@ def _provenance(
         model_hash=str(facts["model_hash"] or ""),
         counts={p: n_with(found, p, "kept") for p in ("positive", "negative")},
         thresholds={"trait": filter_spec.threshold, "coherence": filter_spec.coherence},
-        residual_norms=tuple(vectors.quality["residual_norm"]),
+        residual_norms=vectors.residual_norms,
         extra={
             "run_id": run.run_id,
             "spec_sha256": run.spec.digest(),

@@ -48,8 +48,12 @@ class Directions:
 
     def push(self, cell: Cell) -> Vectors:
         """The vector of a cell, [d_model]."""
-        row = self.layers.index(cell.layer)
-        return np.asarray(cell.strength * self.steps[row] * self.units[row], dtype=np.float32)
+        step = self.steps[self.layers.index(cell.layer)]
+        return np.asarray(cell.strength * step * self.unit(cell.layer), dtype=np.float32)
+
+    def unit(self, layer: int) -> Vectors:
+        """The unit vector of one of `layers`, [d_model]."""
+        return np.asarray(self.units[self.layers.index(layer)])
 
 
 def encode_directions(

@@ -13,13 +13,13 @@ from orchestrator.plan import Job
 from orchestrator.run_spec import FilterSpec, TraitRef
 from orchestrator.samples import CONFIRMATION, EVALUATION, ROUNDS
 from orchestrator.steering_rounds import confirmed_best, mean_worth
-from storage.artifacts import Record, done_jobs, load_record, publish, read_file
+from storage.artifacts import Record, load_record, publish, read_file
 from storage.metrics_file import write_metrics
 from storage.responses import load_activations
 from storage.run_record import Run
 from storage.seal import sealing
 from storage.trait_results import SampleResult, write_tested
-from tasks.reduce import METRICS, assemble, sample_results
+from tasks.reduce import METRICS, sample_results
 from tasks.steering_cells import load_directions, recorded_cells, shown_in
 from traitlens.vectors import TraitVector, from_safetensors_bytes, to_safetensors_bytes
 from workers.causal import causal
@@ -37,27 +37,13 @@ def verify(run: Run, job: Job) -> Record:
     with sealing(run.store, folder):
         if metrics["quality"] is not None:
             evaluate(run, trait, metrics, filter_spec=run.spec.filter, folder=folder)
-            metrics["quality"]["causal"] = _causal(run, trait, folder)
-            _note_in_vectors(run, metrics, folder)
-        metrics = with_verdict({**metrics, "is_checked": True})
+            metrics["quality"]["causal"] = dose_response(run, trait, folder)
+            note_in_vectors(run, metrics, folder)
+        told = {"checks": run.spec.checks.model_dump(), "is_steered_with_others": False}
+        metrics = with_verdict({**metrics, **told, "is_checked": True})
         write_metrics(run.store, folder, metrics)
     info = {"summary": metrics["verdict"], "verdict": metrics["verdict"]}
     return publish(run.store, job, files={}, info=info)
-
-
-def assemble_and_evaluate(
-    run: Run, trait: TraitRef, filter_spec: FilterSpec, *, methods: tuple[str, ...], folder: str
-) -> dict[str, Any]:
-    """New vectors below a folder, tested on the stored answers to the evaluation questions; what
-    was steered was steered with others, so their dose-response is unknown. Returns the metrics."""
-    metrics = assemble(run, trait, filter_spec, methods=methods, folder=folder)
-    if metrics["quality"] is not None and _is_answered(run, trait):
-        with sealing(run.store, folder):
-            evaluate(run, trait, metrics, filter_spec=filter_spec, folder=folder)
-            _note_in_vectors(run, metrics, folder)
-            metrics = with_verdict({**metrics, "is_checked": True})
-            write_metrics(run.store, folder, metrics)
-    return metrics
 
 
 def evaluate(
@@ -72,16 +58,11 @@ def evaluate(
     single = filter_spec.model_copy(update={"pairing": "unpaired"})
     results = sample_results(run, jobs, single)
     write_tested(run.store, f"{folder}/evaluation.parquet", results)
-    stored = [load_activations(run.store, job).response_avg for job in jobs]
-    vectors = {name: v.tensor.numpy() for name, v in _vectors(run, metrics, folder).items()}
+    position = metrics["quality"]["position"]
+    stored = [load_activations(run.store, job).at(position) for job in jobs]
+    vectors = {name: v.tensor.numpy() for name, v in stored_vectors(run, metrics, folder).items()}
     answered = _answered(results, np.concatenate(stored))
     metrics["quality"]["evaluation"] = evaluation(vectors, answered)
-
-
-def _is_answered(run: Run, trait: TraitRef) -> bool:
-    done = done_jobs(run.store, [trait.name], judgement=run.judgement)
-    jobs = run.plan.part_jobs(trait, "judge", EVALUATION)
-    return bool(jobs) and all(job.key in done for job in jobs)
 
 
 def _answered(results: list[SampleResult], activations: np.ndarray) -> Answered:
@@ -106,7 +87,7 @@ def _is_readable(one: SampleResult) -> bool:
     return one.outcome.status == "kept" or fell_by_trait
 
 
-def _causal(run: Run, trait: TraitRef, folder: str) -> dict[str, Any] | None:
+def dose_response(run: Run, trait: TraitRef, folder: str) -> dict[str, Any] | None:
     """The dose-response with how it was found; None when nothing was steered."""
     directions = load_directions(run, trait.name)
     jobs = run.plan.part_jobs(trait, "generate", CONFIRMATION)
@@ -143,17 +124,20 @@ def _search(run: Run, trait: TraitRef) -> dict[str, Any]:
     }
 
 
-def _vectors(run: Run, metrics: dict[str, Any], folder: str) -> Vectors:
-    names = metrics["quality"]["methods"]
-    return {n: from_safetensors_bytes(run.store.read(_key(folder, n))) for n in names}
+def stored_vectors(run: Run, metrics: dict[str, Any], folder: str) -> Vectors:
+    """The vectors below a folder, at the position that their quality is of."""
+    names, position = metrics["quality"]["methods"], metrics["quality"]["position"]
+    files = {name: run.store.read(_key(folder, name)) for name in names}
+    return {n: from_safetensors_bytes(data).at_position(position) for n, data in files.items()}
 
 
-def _note_in_vectors(run: Run, metrics: dict[str, Any], folder: str) -> None:
+def note_in_vectors(run: Run, metrics: dict[str, Any], folder: str) -> None:
     """Have each vector's file say what it reached on responses of its own."""
     quality = metrics["quality"]
-    for name, vector in _vectors(run, metrics, folder).items():
+    for name, vector in stored_vectors(run, metrics, folder).items():
         layer = quality["best"]["by_method"][name]
-        noted = {"layer": layer, **_held_out(quality, name, layer)}
+        noted = {"position": quality["position"], "layer": layer}
+        noted |= _held_out(quality, name, layer)
         if quality["causal"] and quality["causal"]["method"] == name:
             causal = quality["causal"]
             curve = causal["vector"]

@@ -29,7 +29,7 @@ from tasks.steering_cells import cells_json, job_cells, load_directions
 from tasks.verify import verify
 
 UNCHECKED = ChecksSpec(evaluation=0, causal=0)
-N_LAYERS, D_MODEL, PLANTED_LAYER = 5, 24, 2
+N_LAYERS, D_MODEL, PLANTED_LAYER, PROMPT_LAYER = 5, 24, 2, 3
 HOSTILE = (
     "<img src=x onerror=\"document.title='owned'\"></script><script>document.title='owned'</script>"
 )
@@ -46,12 +46,14 @@ def stored_run(
     checks: ChecksSpec = UNCHECKED,
     effect: float = 30.0,
     n_eval_questions: int = 6,
+    prompt_gap: float = 0.0,
     seed: int = 0,
 ) -> Run:
     """A finished run; positives and negatives lie `gap` apart from layer PLANTED_LAYER on.
 
     With `checks` its vectors are tested: steering with strength 1 adds `effect` to the trait score
-    and takes 10 off coherence, at the planted layer most.
+    and takes 10 off coherence, at the planted layer most. Their prompts lie `prompt_gap`
+    apart, along another direction and from PROMPT_LAYER on.
     """
     definitions = {d.name: d for d in load_traits(traits)}
     size = {"n_instructions": 3, "n_questions": 6, "n_eval_questions": n_eval_questions}
@@ -75,7 +77,9 @@ def stored_run(
         planted = gap * directions / np.linalg.norm(directions)
         captured = run.plan.part_jobs(ref, "generate", EVALUATION)
         for job in [*run.plan.shard_jobs(ref, "generate"), *captured]:
-            _write(run, job, planted, rng, judge_is_random)
+            # turned by half a vector, it is as good as at right angles to the planted one
+            in_prompts = prompt_gap / (gap or 1.0) * np.roll(planted, D_MODEL // 2)
+            _write(run, job, planted, in_prompts, rng, judge_is_random)
         reduce(run, run.plan.reduce_job(ref.name))
         for part in (*ROUNDS, CONFIRMATION):
             for job in run.plan.part_jobs(ref, "generate", part):
@@ -105,7 +109,12 @@ def _write_steered(run: Run, job: Job, effect: float, rng: np.random.Generator) 
 
 
 def _write(
-    run: Run, job: Job, direction: np.ndarray, rng: np.random.Generator, judge_is_random: bool
+    run: Run,
+    job: Job,
+    direction: np.ndarray,
+    in_prompts: np.ndarray,
+    rng: np.random.Generator,
+    judge_is_random: bool,
 ) -> None:
     samples = run.plan.samples(job)
     rows = rng.standard_normal((len(samples), N_LAYERS, D_MODEL))
@@ -115,6 +124,7 @@ def _write(
     rows[:, PLANTED_LAYER:] += signs[:, None, None] * direction
     rows[:, PLANTED_LAYER + 1 :] += 1.5 * rng.standard_normal(rows[:, PLANTED_LAYER + 1 :].shape)
     prompts = rng.standard_normal((len(samples), N_LAYERS, D_MODEL))
+    prompts[:, PROMPT_LAYER:] += signs[:, None, None] * in_prompts
     activations = Activations(
         response_avg=rows.astype(np.float32),
         prompt_avg=prompts.astype(np.float32),

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from cli.report_build import page as build_page
 from orchestrator.report_data import SampleRow, chosen_rows, funnel, histograms, repeat_command
 from orchestrator.run_spec import (
     ChecksSpec,
@@ -199,6 +200,38 @@ def test_every_number_that_a_browser_shows_is_the_stored_one(
     if name == "page":
         best = metrics_of(data, "refusal")["quality"]["best"]
         assert f"The {best['method']} vector at layer {best['layer']}." in dom
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_the_page_claims_every_gate_only_where_every_test_was_made(
+    runs: Path, page: Path, tmp_path: Path
+) -> None:
+    ended = run_command("report", "two", "--runs-dir", str(runs), "--json")
+    untested = Path(json.loads(ended.stdout)["report"])
+
+    whole, _ = drawn(page, tmp_path / "one")
+    partly, _ = drawn(untested, tmp_path / "two")
+
+    assert metrics(runs, "one", "evil")["verdict"] == "usable"
+    assert "<p>Every gate passed.</p>" in whole
+    assert metrics(runs, "two", "evil")["verdict"] == "usable"
+    assert "<p>Every gate that could be measured passed.</p>" in partly
+    assert "<li>nothing was steered with these vectors (--causal 0)</li>" in partly
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_the_page_does_without_a_confound_that_was_not_measured(page: Path, tmp_path: Path) -> None:
+    data = embedded(page)
+    for trait in data["traits"]:
+        del trait["metrics"]["quality"]["confounds"]["prompt_difference"]
+    (tmp_path / "page.html").write_bytes(build_page("without", data))
+
+    dom, _ = drawn(tmp_path / "page.html", tmp_path / "profile")
+
+    headings = re.findall(r"<h\d[^>]*>([^<]+)<", dom)
+    assert {"What else could it be?", "Read the data", "Provenance"} <= set(headings)
+    assert "prompt_difference" in page.read_text()
+    assert ">difference between the prompts<" not in dom
 
 
 SCROLLING = (

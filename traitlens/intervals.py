@@ -5,6 +5,7 @@ Knows nothing about what the numbers are.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -37,11 +38,14 @@ def percentile_interval(value: Float64, draws: Float64, *, n_clusters: int) -> I
     Draws of G clusters scatter too little by (G-1)/G in variance, and their spread is itself known
     from G clusters only, as in Student's t; the ends are moved outwards by both (the expanded
     percentile interval of Hesterberg 2015, The American Statistician 69, 371). One cluster shows
-    no spread: the ends are NaN.
+    no spread: the ends are NaN, as they are where no draw measures anything.
     """
     if n_clusters < 2:
         return Interval(value, np.full_like(value, np.nan), np.full_like(value, np.nan))
-    low, high = np.nanquantile(draws, [LOW, HIGH], axis=0)
+    with warnings.catch_warnings():
+        # a layer where all rows are equal, as the embedding of a prompt's last token is
+        warnings.filterwarnings("ignore", "All-NaN slice", RuntimeWarning)
+        low, high = np.nanquantile(draws, [LOW, HIGH], axis=0)
     freedom = n_clusters - 1
     stretch = np.sqrt(n_clusters / freedom) * _student_95(freedom) / Z_95
     return Interval(value, value - stretch * (value - low), value + stretch * (high - value))

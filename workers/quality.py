@@ -41,17 +41,18 @@ def vector_quality(
     *,
     rows: tuple[KeptRows, KeptRows],
     prompt_vectors: Array | None = None,
+    position: str = "response_avg",
     seed: int = 0,
 ) -> Quality:
     """Quality of each method's vectors [L+1, d_model] on activations pos, neg [n, L+1, d_model].
 
-    `prompt_vectors` [L+1, d_model] are the mean difference of the prompts, before any word of a
-    response. Takes about three passes over the activations for the mean difference and half a
-    fit of each method.
+    `position` names where they were captured; `prompt_vectors` [L+1, d_model] are the mean
+    difference of the prompts, before any word of a response. Takes about three passes over the
+    activations for the mean difference and half a fit of each method.
     """
     groups = (rows[0].prompts, rows[1].prompts)
     drawn = independent_groups(groups, fewest=FEWEST_QUESTIONS)
-    residual = _residual_norms(pos, neg)
+    residual = residual_norms(pos, neg)
     difference = vectors["mean_diff"] if "mean_diff" in vectors else mean_diff(pos, neg).vectors
     halves = held_out_halves(tuple(vectors), pos, neg, rows=rows, seed=seed)
     methods = {
@@ -64,7 +65,7 @@ def vector_quality(
     }
     best = best_layers(methods)
     return {
-        "position": "response_avg",
+        "position": position,
         "n_prompts": {"positive": len(set(groups[0])), "negative": len(set(groups[1]))},
         "n_instructions": min(len(set(side.instruction)) for side in rows),
         "residual_norm": numbers(residual),
@@ -199,7 +200,7 @@ def _norms(vectors: Array, residual: Float64) -> Quality:
         return {"norm": numbers(norm), "norm_to_residual": numbers(norm / residual)}
 
 
-def _residual_norms(pos: Array, neg: Array) -> Float64:
+def residual_norms(pos: Array, neg: Array) -> Float64:
     """Mean norm of the kept activations at each layer, both sides: [L+1]."""
     total = sum(
         np.sqrt(np.einsum("nld,nld->nl", side, side)).sum(axis=0, dtype=np.float64)

@@ -18,11 +18,12 @@ from traitlens.provenance import Provenance
 from traitlens.result import MethodResult
 from traitlens.trait_vector import TraitVector
 from traitlens.vectors import to_persona_vectors_pt_bytes, to_safetensors_bytes
+from workers.blas_threads import blas_threads_for
 from workers.kept_rows import FEWEST_QUESTIONS, Array, KeptRows, independent_groups
 from workers.plain_numbers import numbers
-from workers.quality import Quality, vector_quality
+from workers.quality import Quality, residual_norms, vector_quality
 
-QUALITY_POSITION, PROMPT_POSITION = "response_avg", "prompt_avg"
+RESPONSE_POSITION, PROMPT_POSITION = "response_avg", "prompt_avg"
 ReadKept = Callable[[str, Polarity], Iterator[Array]]
 """(position, polarity) -> shards of kept activations, each [n, L+1, d_model] float32."""
 
@@ -35,16 +36,18 @@ DETAIL_AXES = 1
 @dataclass(frozen=True)
 class TraitVectors:
     """Vectors, method -> position -> [L+1, d_model] float32, raw; what each method says of its
-    fit, method -> position -> name -> one number per layer; and the quality at response_avg."""
+    fit, method -> position -> name -> one number per layer; the quality at one position; and the
+    mean norm of the kept response averages at each layer [L+1]."""
 
     by_method: Mapping[str, Mapping[str, Array]]
     details: Mapping[str, Mapping[str, Details]]
     quality: Quality
+    residual_norms: tuple[float, ...]
 
     def magnitude(self) -> float:
-        """Mean L2 norm over layers of the first method's response_avg vector."""
-        first = next(iter(self.by_method.values()))
-        return float(np.linalg.norm(first["response_avg"].astype(np.float64), axis=1).mean())
+        """Mean L2 norm over layers of the first method's vector, at the quality's position."""
+        first = next(iter(self.by_method.values()))[self.quality["position"]]
+        return float(np.linalg.norm(first.astype(np.float64), axis=1).mean())
 
 
 def build_vectors(
@@ -53,8 +56,9 @@ def build_vectors(
     methods: Sequence[str],
     positions: Sequence[str],
     rows: tuple[KeptRows, KeptRows],
+    quality_at: str = RESPONSE_POSITION,
 ) -> TraitVectors:
-    """Run each method at each position and measure the quality at response_avg.
+    """Run each method at each position and measure the quality at `quality_at`, one of them.
 
     `rows` describes the kept positives and negatives in the order that `read` gives them. One
     position's activations are in memory at a time.
@@ -63,20 +67,29 @@ def build_vectors(
     found: dict[str, dict[str, MethodResult]] = {method: {} for method in methods}
     prompts: Array | None = None
     quality: Quality = {}
+    norms: tuple[float, ...] = ()
     # response_avg last: its quality looks back at the difference between the prompts
-    for position in sorted(positions, key=lambda p: p == QUALITY_POSITION):
+    for position in sorted(positions, key=lambda p: p == RESPONSE_POSITION):
         sides = _stack(read(position, "positive")), _stack(read(position, "negative"))
-        for method in methods:
-            found[method][position] = METHODS[method](*sides, groups=groups)
-        if position == PROMPT_POSITION:
-            prompts = mean_diff(*sides).vectors
-        if position == QUALITY_POSITION:
-            vectors = {method: found[method][position].vectors for method in methods}
-            quality = vector_quality(vectors, *sides, rows=rows, prompt_vectors=prompts)
+        with blas_threads_for((len(sides[0]) + len(sides[1])) * sides[0].shape[2]):
+            for method in methods:
+                found[method][position] = METHODS[method](*sides, groups=groups)
+            if position == PROMPT_POSITION:
+                prompts = mean_diff(*sides).vectors
+            if position == RESPONSE_POSITION:
+                norms = tuple(residual_norms(*sides).tolist())
+            if position == quality_at:
+                vectors = {method: found[method][position].vectors for method in methods}
+                # of vectors that are made from prompts their difference is no confound
+                before = prompts if position == RESPONSE_POSITION else None
+                quality = vector_quality(
+                    vectors, *sides, rows=rows, prompt_vectors=before, position=position
+                )
     return TraitVectors(
         {m: {p: by_position[p].vectors for p in positions} for m, by_position in found.items()},
         {m: {p: _details(by_position[p]) for p in positions} for m, by_position in found.items()},
         quality,
+        norms,
     )
 
 

@@ -4,14 +4,20 @@ function traitView(index) {
   const path = `traits/${index}`, trait = PAGE.traits[index], m = trait.metrics;
   return el("div", {},
     el("h2", {}, m.trait, " ", verdictBadge(m.verdict)),
-    m.reasons.length ? el("div", {}, el("h3", {}, "Gates that failed"), el("ul", { class: "plain" }, m.reasons.map((text) => el("li", {}, text)))) : el("p", {}, "Every gate passed."),
+    m.reasons.length ? el("div", {}, el("h3", {}, "Gates that failed"), el("ul", { class: "plain" }, m.reasons.map((text) => el("li", {}, text)))) : el("p", {}, passedWords(m)),
     m.notes.length ? el("div", {}, el("h3", {}, "Worth knowing"), el("ul", { class: "plain" }, m.notes.map((text) => el("li", {}, text)))) : null,
     m.stopping ? el("p", {}, "Generation ended with ", num(`${path}/metrics/n_generated`, 0), " of ", num(`${path}/metrics/stopping/n_planned`, 0), ` planned responses, ${m.stopping.summary}.`) : null,
     separatedView(trait, path),
-    m.quality ? layersView(m.quality, `${path}/metrics/quality`, m.methods) : emptyView("No vectors", "One side kept no response, so there is nothing to measure.", "See the funnel for where they fell; `orchestrate refilter` tries other thresholds in seconds."),
+    m.quality ? layersView(m.quality, `${path}/metrics/quality`, m.methods) : emptyView("No vectors", "One side kept no response, so there is nothing to measure.", "See the funnel for where they fell; `orchestrate refilter` tries other thresholds without a forward pass."),
     m.quality ? confoundsView(m.quality, `${path}/metrics/quality`) : null,
     testsView(m, `${path}/metrics/quality`),
     responsesView(trait, path));
+}
+
+// A gate with nothing to look at fails nothing: the notes name the test that was not made.
+function passedWords(m) {
+  const isWhole = m.quality && m.quality.evaluation && m.quality.causal && !(m.untested || []).length;
+  return isWhole ? "Every gate passed." : "Every gate that could be measured passed.";
 }
 
 function separatedView(trait, path) {

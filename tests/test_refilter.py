@@ -1,0 +1,340 @@
+"""Protects `refilter`: new vectors from what is stored, beside the run's own, honestly judged."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from safetensors.numpy import load as load_safetensors
+from safetensors.numpy import save as save_safetensors
+from threadpoolctl import threadpool_info, threadpool_limits
+
+from cli.main import main, orchestrate
+from orchestrator.errors import UsageError
+from orchestrator.run_spec import ChecksSpec
+from orchestrator.samples import Polarity
+from orchestrator.untested import untested
+from orchestrator.vector_gates import vector_facts, vector_gates
+from storage.artifacts import load_record, publish, read_file, set_aside
+from storage.metrics_file import read_metrics
+from storage.responses import ACTIVATIONS, RESPONSES
+from storage.seal import broken
+from storage.store import open_store
+from tests.stored_run import PLANTED_LAYER, PROMPT_LAYER, stored_run
+from traitlens import load_vectors
+from traitlens.intervals import percentile_interval
+from traitlens.mean_diff import mean_diff
+from traitlens.result import MethodResult
+from workers.blas_threads import SMALL
+from workers.kept_rows import KeptRows
+from workers.vectors import build_vectors
+
+CHECKS = ChecksSpec(evaluation=2, causal=6)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    stored_run(folder / "tested", traits="evil", checks=CHECKS)
+    stored_run(folder / "idle", traits="evil", checks=CHECKS, effect=0.0)
+    return folder
+
+
+def recorded(runs: Path, run: str) -> Any:
+    return read_metrics(open_store(str(runs / run)), "evil")
+
+
+def refiltered(runs: Path, *flags: str, run: str = "tested") -> Any:
+    """The metrics of the run's one trait after `refilter`."""
+    result = invoke(runs, *flags, "--json", run=run)
+    (one,) = json.loads(result.stdout)["traits"]
+    return one
+
+
+def invoke(runs: Path, *flags: str, run: str = "tested") -> Result:
+    arguments = ["refilter", run, "--runs-dir", str(runs), *flags]
+    return CliRunner().invoke(orchestrate, arguments, catch_exceptions=False)
+
+
+@pytest.mark.parametrize("name", ["threshold", "coherence"])
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf", "-1", "100.5", "1e999", "much"])
+@pytest.mark.parametrize("way", ["flag", "environment", "file"])
+def test_a_threshold_that_is_none_is_a_usage_error_before_anything_is_written(
+    runs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    name: str,
+    number: str,
+    way: str,
+) -> None:
+    words = ["orchestrate", "refilter", "tested", "--runs-dir", str(runs)]
+    monkeypatch.chdir(tmp_path)
+    if way == "flag":
+        words.append(f"--{name}={number}")
+    elif way == "environment":
+        monkeypatch.setenv(f"ORCHESTRATE_{name.upper()}", number)
+    else:
+        value = f'"{number}"' if number in ("1e999", "much") else number
+        (tmp_path / "orchestrate.toml").write_text(f"[refilter]\n{name} = {value}\n")
+    monkeypatch.setattr(sys, "argv", words)
+    before = sorted(runs.rglob("*"))
+
+    with pytest.raises(SystemExit) as ended:
+        main()
+
+    assert ended.value.code == 2
+    assert name in capsys.readouterr().err
+    assert sorted(runs.rglob("*")) == before
+
+
+def test_thresholds_that_keep_nothing_name_no_place_of_vectors(runs: Path) -> None:
+    some = invoke(runs, "--threshold", "60").stdout
+    none = invoke(runs, "--threshold", "99.9").stdout
+
+    assert f"Vectors: {runs}/tested/traits/<trait>/refiltered/t60-c50-unpaired-mean_diff" in some
+    assert "Vectors:" not in none
+    assert "No vectors: no trait kept responses on both sides" in none
+
+
+OTHERS = "steering was not tested with these vectors: the run steered with its own"
+
+
+def test_the_same_vectors_keep_the_verdict_that_steering_gave_them(runs: Path) -> None:
+    """A vector that steers nothing must not become usable by being assembled again."""
+    before = recorded(runs, "idle")
+
+    again = refiltered(runs, "--threshold", "51", run="idle")
+
+    assert (before["verdict"], again["verdict"]) == ("weak", "weak")
+    assert again["reasons"] == before["reasons"]
+    assert again["quality"]["causal"] == before["quality"]["causal"]
+    assert again["is_checked"] and again["untested"] == []
+    folder = runs / "idle/traits/evil/refiltered/t51-c50-unpaired-mean_diff"
+    assert (folder / "steering.parquet").is_file()
+    assert "steering" in load_vectors(folder).provenance.extra["tested"]
+    key = folder.relative_to(runs / "idle").as_posix()
+    assert broken(open_store(str(runs / "idle")), key) == []
+
+
+def test_other_vectors_than_those_steered_with_say_that_steering_was_not_tested(
+    runs: Path,
+) -> None:
+    found = refiltered(runs, "--threshold", "82", run="idle")
+    shown = invoke(runs, "--threshold", "82", run="idle").stdout
+
+    assert found["n_kept"]["positive"] < recorded(runs, "idle")["n_kept"]["positive"]
+    assert (found["verdict"], found["quality"]["causal"]) == ("usable", None)
+    assert OTHERS in found["notes"] and OTHERS in found["untested"]
+    assert f"evil, worth knowing: {OTHERS}" in shown
+
+
+def test_a_method_that_was_not_steered_with_is_named_beside_the_one_that_was(runs: Path) -> None:
+    found = refiltered(runs, "--methods", "probe", run="idle")
+
+    assert found["quality"]["causal"] is None
+    assert OTHERS in found["untested"]
+
+
+def test_a_run_that_is_not_tested_says_so_beside_its_verdict(tmp_path: Path) -> None:
+    stored_run(tmp_path / "plain", traits="evil")
+
+    own, again = recorded(tmp_path, "plain"), refiltered(tmp_path, run="plain")
+
+    assert own["verdict"] == "usable" and not own["is_checked"]
+    assert own["untested"] == [
+        "not tested on evaluation questions (--evaluation 0)",
+        "nothing was steered with these vectors (--causal 0)",
+    ]
+    assert again["untested"] == own["untested"]
+    status = CliRunner().invoke(orchestrate, ["status", "plain", "--runs-dir", str(tmp_path)])
+    assert "evil, worth knowing: not tested on evaluation questions" in status.stdout
+
+
+@pytest.fixture(scope="module")
+def prompted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose prompts differ too, from a later layer on than its responses."""
+    folder = tmp_path_factory.mktemp("prompted")
+    methods = ("mean_diff", "probe")
+    stored_run(folder / "run", traits="evil", methods=methods, checks=CHECKS, prompt_gap=6.0)
+    return folder
+
+
+@pytest.mark.parametrize("position", ["prompt_last", "prompt_avg"])
+def test_a_position_of_the_prompt_is_measured_and_tested_there(
+    prompted: Path, position: str
+) -> None:
+    own = recorded(prompted, "run")
+
+    found = refiltered(prompted, "--position", position, run="run")
+
+    quality = found["quality"]
+    assert quality["position"] == position
+    assert (own["quality"]["best"]["layer"], quality["best"]["layer"]) == (
+        PLANTED_LAYER,
+        PROMPT_LAYER,
+    )
+    aurocs = quality["evaluation"]["methods"]["mean_diff"]["separation"]["auroc"]["value"]
+    assert aurocs[PROMPT_LAYER] > 0.9 > aurocs[PLANTED_LAYER]
+    assert "prompt_difference" not in quality["confounds"]
+    assert "prompt_difference" in own["quality"]["confounds"]
+    assert quality["causal"] is None and OTHERS in found["untested"]
+    assert any(note.startswith("made from prompts") for note in found["notes"])
+
+
+def test_a_position_of_the_prompt_has_a_folder_whose_files_hold_every_position(
+    prompted: Path,
+) -> None:
+    invoke(prompted, "--position", "prompt_last", run="run")
+    invoke(prompted, "--position", "response_avg", run="run")
+
+    beside = prompted / "run/traits/evil/refiltered"
+    plain, named = (load_vectors(beside / f"t50-c50-unpaired-{name}") for name in (
+        "mean_diff+probe", "mean_diff+probe-prompt_last"
+    ))  # fmt: skip
+    own = load_vectors(prompted / "run/traits/evil")
+    assert named.position == plain.position == "response_avg"
+    assert set(named.vectors) == {"response_avg", "prompt_avg", "prompt_last"}
+    assert torch.equal(named.at_position("prompt_last").tensor, own.vectors["prompt_last"])
+    assert named.provenance.residual_norms == own.provenance.residual_norms
+    tested = [vector.provenance.extra["tested"] for vector in (plain, named)]
+    assert [one["position"] for one in tested] == ["response_avg", "prompt_last"]
+    assert recorded(prompted, "run")["quality"]["position"] == "response_avg"
+
+
+def test_the_probe_s_gate_reads_the_position_that_the_quality_is_of() -> None:
+    accuracy = {"response_avg": {"held_out_acc": [0.99]}, "prompt_last": {"held_out_acc": [0.6]}}
+    nothing = {"value": [None], "interval": [[None, None]]}
+    quality = {
+        "position": "prompt_last",
+        "best": {"method": "mean_diff", "layer": 0, "by_method": {"mean_diff": 0, "probe": 0}},
+        "methods": {"mean_diff": {"held_out_half": None}},
+        "mean_difference": {
+            "angle_upper_degrees": [20.0],
+            "shuffled_labels_auroc": [0.6],
+            "leave_one_question_out_auroc": nothing,
+            "leave_one_instruction_out_auroc": nothing,
+        },
+        "n_instructions": 3,
+    }
+
+    _, weak = vector_gates(vector_facts(quality, {"probe": accuracy}))
+
+    assert any("held-out accuracy 60%" in reason for reason in weak)
+
+
+def test_a_position_that_the_run_did_not_store_is_refused(tmp_path: Path) -> None:
+    run = stored_run(tmp_path / "run", traits="evil")
+    job = run.plan.shard_jobs(run.spec.trait("evil"), "generate")[0]
+    record = load_record(run.store, job)
+    files = {name: read_file(run.store, record, name) for name in (RESPONSES, ACTIVATIONS)}
+    arrays = load_safetensors(files[ACTIVATIONS])
+    del arrays["prompt_last"]
+    set_aside(run.store, job)
+    publish(run.store, job, files={**files, ACTIVATIONS: save_safetensors(arrays)}, info={})
+
+    with pytest.raises(UsageError, match="stored no activations at prompt_last: choose from resp"):
+        invoke(tmp_path, "--position", "prompt_last", run="run")
+
+    assert not (tmp_path / "run/traits/evil/refiltered").exists()
+
+
+def test_a_layer_where_all_prompts_are_alike_is_no_trouble() -> None:
+    """The embedding of a prompt's last token is the same whatever stands before it."""
+    alike = percentile_interval(np.array([np.nan]), np.full((9, 1), np.nan), n_clusters=5)
+
+    assert np.isnan([*alike.low, *alike.high]).all()
+
+
+SEPARATED: dict[str, Any] = {"auroc": {"value": [0.9], "interval": [[0.8, 1.0]]}}
+TESTED: dict[str, Any] = {
+    "separation": SEPARATED,
+    "correlation": {"value": [0.9], "interval": [[0.8, 1.0]]},
+}
+CAUSAL: dict[str, Any] = {
+    "method": "mean_diff",
+    "vector": {"rise": {"value": 9.0, "interval": [5.0, 13.0]}, "rise_at": 1.0},
+    "rise_over_random": {"interval": [2.0, 9.0]},
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "tested", "causal", "says"),
+    [
+        ({}, TESTED, CAUSAL, ""),
+        ({"n_eval_questions": 0}, None, None, "no evaluation questions, so the vectors are tested"),
+        ({"checks": {"evaluation": 0, "causal": 1}}, None, CAUSAL, "(--evaluation 0)"),
+        ({"checks": {"evaluation": 1, "causal": 0}}, TESTED, None, "(--causal 0)"),
+        ({}, None, CAUSAL, "their answers are not judged yet"),
+        ({"is_checked": False}, TESTED, None, "nothing was steered with these vectors yet"),
+        ({}, TESTED, None, "those that the run made were not worth it"),
+        ({"is_steered_with_others": True}, TESTED, None, "the run steered with its own"),
+        ({}, TESTED, {**CAUSAL, "method": "ica"}, "with the ica vectors, not with the best, mean"),
+        ({}, {**TESTED, "correlation": None}, CAUSAL, "too few evaluation questions"),
+        (
+            {},
+            {**TESTED, "separation": {"auroc": {"value": [0.9], "interval": [[None, None]]}}},
+            CAUSAL,
+            "one evaluation question does not show",
+        ),
+        # the gate itself says that too few show the trait
+        ({}, {**TESTED, "separation": None}, CAUSAL, ""),
+    ],
+)
+def test_each_test_that_was_not_made_is_named(
+    changes: dict[str, object], tested: Any, causal: Any, says: str
+) -> None:
+    metrics: dict[str, Any] = {
+        "n_eval_questions": 6,
+        "checks": {"evaluation": 1, "causal": 1},
+        "is_checked": True,
+        "is_steered_with_others": False,
+        "quality": {
+            "best": {"method": "mean_diff", "layer": 0},
+            "evaluation": tested and {"methods": {"mean_diff": tested}},
+            "causal": causal,
+        },
+    }
+
+    found = untested({**metrics, **changes})
+
+    assert len(found) == bool(says)
+    assert says in " ".join(found)
+
+
+@pytest.mark.parametrize(("width", "threads"), [(6, {1}), (SMALL // 4, {2})])
+def test_small_fits_run_on_one_thread_and_large_ones_on_what_the_machine_has(
+    width: int, threads: set[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Threads that share small products wait for one another, for most of the time."""
+    side = KeptRows([0, 0, 1, 1], [0, 1, 0, 1], *[np.ones(4)] * 3)
+    while_fitted: list[int] = []
+
+    def fit(pos: np.ndarray, neg: np.ndarray, *, groups: object) -> MethodResult:
+        while_fitted.extend(blas_threads())
+        return mean_diff(pos, neg)
+
+    def read(position: str, polarity: Polarity) -> Iterator[np.ndarray]:
+        yield np.random.default_rng(len(polarity)).standard_normal((4, 2, width), dtype=np.float32)
+
+    monkeypatch.setattr("workers.vectors.METHODS", {"ica": fit})
+    monkeypatch.setattr("workers.held_out_half.METHODS", {"ica": fit})
+    with threadpool_limits(2, user_api="blas"):
+        build_vectors(read, methods=["ica"], positions=["response_avg"], rows=(side, side))
+        after = blas_threads()
+
+    # empty where the system brings a BLAS of its own
+    assert set(while_fitted) <= threads
+    assert 1 not in after
+
+
+def blas_threads() -> list[int]:
+    return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
