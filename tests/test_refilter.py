@@ -137,6 +137,13 @@ def test_other_vectors_than_those_steered_with_say_that_steering_was_not_tested(
     assert f"evil, worth knowing: {OTHERS}" in shown
 
 
+def test_one_response_fewer_is_another_vector(runs: Path) -> None:
+    own, found = recorded(runs, "tested"), refiltered(runs, "--threshold", "76")
+
+    assert sum(found["n_kept"].values()) == sum(own["n_kept"].values()) - 1
+    assert found["quality"]["causal"] is None and OTHERS in found["untested"]
+
+
 def test_a_method_that_was_not_steered_with_is_named_beside_the_one_that_was(runs: Path) -> None:
     found = refiltered(runs, "--methods", "probe", run="idle")
 
