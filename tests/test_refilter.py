@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner, Result
@@ -138,7 +139,13 @@ def test_other_vectors_than_those_steered_with_say_that_steering_was_not_tested(
 
 
 def test_one_response_fewer_is_another_vector(runs: Path) -> None:
-    own, found = recorded(runs, "tested"), refiltered(runs, "--threshold", "76")
+    table = pd.read_parquet(runs / "tested/traits/evil/responses.parquet")
+    kept = table[table["status"] == "kept"]
+    sides = kept["polarity"] == "positive"
+    nearest = sorted(kept["trait_score"].where(sides, 100 - kept["trait_score"]))[:2]
+    threshold = sum(nearest) / 2
+
+    own, found = recorded(runs, "tested"), refiltered(runs, "--threshold", str(threshold))
 
     assert sum(found["n_kept"].values()) == sum(own["n_kept"].values()) - 1
     assert found["quality"]["causal"] is None and OTHERS in found["untested"]
