@@ -179,6 +179,14 @@ def test_no_unit_runs_as_root_or_holds_its_settings() -> None:
         assert "\nNoNewPrivileges=yes\n" in text, unit.name
 
 
+def test_what_workers_make_is_for_the_group_of_those_who_start_runs() -> None:
+    writers = [unit for unit in UNITS if "ReadWritePaths=-/shared/runs" in unit.read_text()]
+
+    assert len(writers) == len(QUEUES)
+    # the units may not set setgid bits, so the rights have to come from the umask
+    assert all("\nUMask=0002\n" in unit.read_text() for unit in writers)
+
+
 # Slurm and shells
 
 
