@@ -6,7 +6,6 @@ Knows nothing of runs.
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -53,11 +52,12 @@ def is_missing(store: Store) -> bool:
 
 
 def _missing(given: str, url: str, *, is_shared: bool) -> Finding:
-    parent = Path(url).parent
-    if not is_shared and not Path(given).is_absolute() and os.access(parent, os.W_OK):
+    if not Path(given).is_absolute() and not is_shared:
         return Finding("storage", "ok", f"{url} is not there yet, the first run makes it")
     advice = f"mount it if it is a shared folder, or make it: mkdir -p {url}"
-    state: State = "warn" if not is_shared and parent.is_dir() else "fail"
+    # below the working folder no share was forgotten
+    harmless = not Path(given).is_absolute() or (not is_shared and Path(url).parent.is_dir())
+    state: State = "warn" if harmless else "fail"
     return Finding("storage", state, f"there is no folder {url} on this machine", advice)
 
 

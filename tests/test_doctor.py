@@ -77,14 +77,21 @@ def test_a_folder_that_is_not_mounted_is_missing_and_is_not_made(tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("is_shared", "state"), [(False, "ok"), (True, "fail")])
-def test_only_a_run_on_this_machine_may_make_its_folder_itself(
-    is_shared: bool, state: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("is_absolute", "is_shared", "state"),
+    [(False, False, "ok"), (False, True, "warn"), (True, False, "warn"), (True, True, "fail")],
+)
+def test_a_missing_folder_is_the_worse_the_more_it_looks_like_a_share(
+    is_absolute: bool,
+    is_shared: bool,
+    state: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    place = str(tmp_path / "runs") if is_absolute else "runs"
 
-    assert states(storage_findings("runs", is_shared=is_shared)) == {"storage": state}
-    assert states(storage_findings(str(tmp_path / "runs"), is_shared=False)) == {"storage": "warn"}
+    assert states(storage_findings(place, is_shared=is_shared)) == {"storage": state}
     assert list(tmp_path.iterdir()) == []
 
 
