@@ -72,6 +72,18 @@ def test_a_file_names_only_settings_that_something_reads(file: Path) -> None:
     assert used - twins - own - set(NAME.findall(code)) == set()
 
 
+@pytest.mark.parametrize(
+    "path",
+    [".env", "redis-password", "secret.env", "deploy/compose/.env"]
+    + [f"deploy/compose/secrets/{name}" for name in compose()["secrets"]],
+)
+def test_a_secret_that_a_page_has_people_make_gets_into_no_commit(path: str) -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("this is no clone")
+
+    assert run("git", "check-ignore", "--quiet", path).returncode == 0
+
+
 def command_lines() -> Iterator[str]:
     for service in compose()["services"].values():
         words = service.get("command", [])
