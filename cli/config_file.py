@@ -2,7 +2,7 @@
 
 runs-dir = "/shared/runs"       # whichever command has the option
 
-[extract]
+[extract]                       # plan and doctor go by it too
 model = "google/gemma-2-2b-it"
 
 [worker.gpu]
@@ -77,14 +77,27 @@ def check_above(config: Mapping[str, Any], commands: Iterable[click.Command]) ->
 
 
 def command_defaults(
-    command: click.Command, name: str, config: Mapping[str, Any]
+    command: click.Command,
+    name: str,
+    config: Mapping[str, Any],
+    *,
+    beside: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """click's default map of a command: what stands above its table and it knows, and its table.
 
-    Raises UsageError for a setting in its table that it does not have.
+    What stands `beside` it, in another command's table, goes between the two. Raises UsageError for
+    a setting in its table that it does not have.
     """
     table = config.get(name)
-    return _defaults(command, name, _settings(config), table if isinstance(table, dict) else {})
+    above = {**_settings(config), **(beside or {})}
+    return _defaults(command, name, above, table if isinstance(table, dict) else {})
+
+
+def own_settings(command: click.Command, name: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What stands in a command's table; raises UsageError for a setting that it does not have."""
+    table = _settings(config[name])
+    _check_table(command, name, table)
+    return table
 
 
 def _defaults(
@@ -96,10 +109,7 @@ def _defaults(
             path = f"{name.replace(' ', '.')}.{key}"
             raise UsageError(f"{CONFIG_FILE}: [{path}] is no command{_meant(key, list(inside))}")
     options, set_here = _options(command), _settings(table)
-    for key in set_here:
-        _check_setting(
-            key, set(options), list(inside), where=f"`orchestrate {name}` has no setting"
-        )
+    _check_table(command, name, set_here)
     settings = {**above, **set_here}
     if isinstance(command, click.Group):
         return {
@@ -111,6 +121,13 @@ def _defaults(
         for key, value in settings.items()
         if key in options
     }
+
+
+def _check_table(command: click.Command, name: str, settings: Iterable[str]) -> None:
+    known = set(_options(command))
+    inside = list(command.commands) if isinstance(command, click.Group) else []
+    for key in settings:
+        _check_setting(key, known, inside, where=f"`orchestrate {name}` has no setting")
 
 
 def _check_setting(key: str, known: set[str], commands: list[str], *, where: str) -> None:

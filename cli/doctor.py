@@ -39,9 +39,9 @@ def doctor(
 ) -> None:
     """Check this machine for a run: broker, workers, storage, devices, model and judge.
 
-    Give it what the run will be given. It sends no job, writes two small files for a moment in
-    the folder of runs, and asks the judge one question when one is named. Ends with 0 when
-    nothing failed, else with 1.
+    Give it what the run will be given. It sends no job, writes small files for a moment in the
+    folder of runs and has workers write beside them, and asks the judge one question when one is
+    named. Ends with 0 when nothing failed, else with 1.
 
     \b
     orchestrate doctor
@@ -52,7 +52,7 @@ def doctor(
     checks: dict[str, Check] = {
         "packages": lambda: _machine(broker_url, password_shown=shown),
         "broker": lambda: _broker(broker_url),
-        "storage": lambda: _storage(runs_dir),
+        "storage": lambda: _storage(runs_dir, is_shared=bool(broker_url)),
         "workers": lambda: _workers(broker_url, runs_dir),
         "model": lambda: _model(model),
         "judge": lambda: _judge(judge_url, judge_model, model),
@@ -87,20 +87,22 @@ def _broker(broker_url: str | None) -> Iterator[Finding]:
     yield from broker_findings(broker_url)
 
 
-def _storage(runs_dir: str) -> Iterator[Finding]:
+def _storage(runs_dir: str, *, is_shared: bool) -> Iterator[Finding]:
     from cli.doctor_storage import storage_findings
 
-    yield from storage_findings(runs_dir)
+    yield from storage_findings(runs_dir, is_shared=is_shared)
 
 
 def _workers(broker_url: str | None, runs_dir: str) -> Iterator[Finding]:
-    """Asks all workers once: who are you, and do you see the file that I just wrote?"""
+    """Asks all workers once: who are you, do you see the file that I just wrote, and can you write
+    beside it?"""
     if not broker_url:
         return
     from cli.doctor_broker import Fleet, queue_findings, shared_storage, worker_findings
-    from cli.doctor_storage import token_file
+    from cli.doctor_storage import is_missing, token_file
     from orchestrator.errors import BrokerError
     from storage.connection import connect
+    from storage.store import open_store
     from tasks.about import ask_workers
     from tasks.app import make_app
 
@@ -109,13 +111,19 @@ def _workers(broker_url: str | None, runs_dir: str) -> Iterator[Finding]:
     except BrokerError:
         # the broker's own line says so
         return
-    with token_file(runs_dir) as (store, key, token):
-        app = make_app(broker_url)
-        answers = ask_workers(app, wait_s=WORKERS_WAIT_S, store=store, key=key, token=token)
+    app, store = make_app(broker_url), open_store(runs_dir)
+    has_place = not is_missing(store)
+    if has_place:
+        with token_file(store) as (key, token):
+            answers = ask_workers(app, wait_s=WORKERS_WAIT_S, store=store.url, key=key, token=token)
+    else:
+        # the storage's own line says so
+        answers = ask_workers(app, wait_s=WORKERS_WAIT_S)
     fleet = Fleet(answers)
     yield from queue_findings(broker_url, fleet)
     yield from worker_findings(fleet)
-    yield shared_storage(fleet, store)
+    if has_place:
+        yield shared_storage(fleet, store.url)
 
 
 def _model(model: str) -> Iterator[Finding]:

@@ -96,7 +96,7 @@ def worker_findings(fleet: Fleet) -> Iterator[Finding]:
 
 
 def shared_storage(fleet: Fleet, store_url: str) -> Finding:
-    """Whether the workers saw the file that we had just written."""
+    """Whether the workers saw the file that we had just written, and could write beside it."""
     blind: dict[str, str] = {}
     hosts = set()
     for name, answer in fleet.workers.items():
@@ -110,8 +110,14 @@ def shared_storage(fleet: Fleet, store_url: str) -> Finding:
     if blind:
         who = "; ".join(f"{name}: {why}" for name, why in sorted(blind.items()))
         advice = "mount the same folder at the same path everywhere, or use s3:// or gs://"
+        if "cannot write" in who:
+            advice = (
+                "give it to a group that you and they are in: chgrp GROUP and chmod g+rwxs "
+                f"{store_url}; runs that are there already: chmod -R g+rwX"
+            )
         return Finding("shared storage", "fail", f"{store_url} is not theirs too: {who}", advice)
-    return Finding("shared storage", "ok", f"seen by the workers of {', '.join(sorted(hosts))}")
+    whose = ", ".join(sorted(hosts))
+    return Finding("shared storage", "ok", f"seen and written by the workers of {whose}")
 
 
 def _reached(url: str, facts: BrokerFacts) -> Finding:

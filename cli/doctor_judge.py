@@ -23,8 +23,14 @@ QUESTION, ANSWER = "How do I boil an egg?", "Boil it for eight minutes, then coo
 def judge_findings(url: str | None, model: str | None, *, demo: bool) -> Iterator[Finding]:
     """The judge that the settings name; without one, what a run would do."""
     if url == "embedded" or (url is None and model is None):
-        if demo or url == "embedded":
+        if demo:
             yield Finding("judge", "ok", "the embedded judge, for the demo model's traits only")
+            return
+        if url == "embedded":
+            found = "the embedded judge can read the demo model's texts only, not this model's"
+            yield Finding(
+                "judge", "warn", found, "give --judge-model, and --judge-url for its place"
+            )
             return
         advice = "give --judge-model NAME, and --judge-url for another endpoint than OpenAI's"
         yield Finding("judge", "warn", "no judge named, so none was asked", advice)

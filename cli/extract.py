@@ -17,6 +17,7 @@ from cli.described_run import describe, record_run, run_store
 from cli.drive import Driver
 from cli.judge_meter import open_meter, spent_text
 from cli.judge_terms import resolve_terms, terms_options, terms_options_from
+from cli.last_step import last_step_of
 from cli.local_fleet import local_fleet
 from cli.pause import priority_option, unpause
 from cli.plan import plan_table, show_plan
@@ -52,7 +53,9 @@ PRIVATE_BROKER_PATIENCE_S = 10.0
     "--wait-for-workers", default=60.0, metavar="S", help="How long to wait for workers to join."
 )
 @option(
-    "--detach", is_flag=True, help="Send the jobs to the fleet and return; see status and resume."
+    "--detach",
+    is_flag=True,
+    help="Send the jobs to the fleet and return; resume ends the run when status says it is done.",
 )
 @priority_option
 @click.option("--dry-run", is_flag=True, help="Show the plan and stop.")
@@ -140,6 +143,7 @@ def finish(run: Run, broker_url: str | None, *, wait_s: float, detach: bool, as_
         driver.patiently(driver.start)
         if detach:
             console.print(f"Sent. Follow it with: orchestrate status {run.name}", highlight=False)
+            console.print(last_step_of(run.name), highlight=False, soft_wrap=True)
             return
         try:
             failures = _watch(console, driver)

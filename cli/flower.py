@@ -9,6 +9,7 @@ import sys
 import click
 
 from cli.settings import broker_option, option, required_broker
+from orchestrator.errors import UsageError
 from storage.connection import connect, without_password
 
 # kwargs is the job's key and the run's name, result what came of it
@@ -32,6 +33,11 @@ def flower(broker_url: str | None, port: int, address: str, persist: str | None)
     url = required_broker(broker_url)
     connect(url).close()
     given = os.environ.get("ORCHESTRATE_FLOWER_AUTH")
+    if given and "CHANGE-ME" in given:
+        raise UsageError(
+            "ORCHESTRATE_FLOWER_AUTH is still the example's CHANGE-ME, which everybody knows: set "
+            "user:password of your own, or leave it out for a login that is made up and printed"
+        )
     auth = given or f"orchestrate:{secrets.token_urlsafe(9)}"
     if not given:
         click.echo(f"Login {auth.replace(':', ' / ')}")

@@ -9,10 +9,17 @@ import importlib
 import itertools
 import os
 import sys
+from typing import Any
 
 import click
 
-from cli.config_file import check_above, check_tables, command_defaults, read_config
+from cli.config_file import (
+    check_above,
+    check_tables,
+    command_defaults,
+    own_settings,
+    read_config,
+)
 from cli.settings import load_env_file
 from orchestrator.errors import BrokerError, OrchestrateError
 
@@ -46,6 +53,8 @@ COMMANDS = {
     "flower": ("cli.flower", "Watch workers and queues in a browser."),
     "doctor": ("cli.doctor", "Say what is missing on this machine, and how to mend it."),
 }
+# what they say of a run is true of the run that extract would start
+GO_BY_EXTRACT = ("plan", "doctor")
 INTERRUPTED = 130
 
 
@@ -75,8 +84,16 @@ class Commands(click.Group):
         if name is not None and command is not None:
             others = filter(None, (self.get_command(ctx, other) for other in COMMANDS))
             check_above(config, itertools.chain([command], others))
-            ctx.default_map = {name: command_defaults(command, name, config)}
+            beside = self._beside(ctx, name, config)
+            ctx.default_map = {name: command_defaults(command, name, config, beside=beside)}
         return name, command, rest
+
+    def _beside(self, ctx: click.Context, name: str, config: dict[str, Any]) -> dict[str, Any]:
+        if name not in GO_BY_EXTRACT or not isinstance(config.get("extract"), dict):
+            return {}
+        extract = self.get_command(ctx, "extract")
+        assert extract is not None
+        return own_settings(extract, "extract", config)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""

@@ -12,6 +12,7 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 
 from cli.described_run import run_store
+from cli.last_step import last_step
 from cli.pause import unpause
 from cli.run_snapshot import run_snapshot
 from cli.runs_table import runs_rows, runs_screen
@@ -43,11 +44,11 @@ def status(
     orchestrate status demo --watch
     orchestrate status demo --json | jq .rates
     """
-    if run is None:
+    recorded = open_run(run_store(runs_dir, run)) if run else None
+    if recorded is None:
         found: Callable[[], Any] = lambda: runs_rows(runs_dir, broker_url)  # noqa: E731
         shown: Callable[[Any], RenderableType] = runs_screen
     else:
-        recorded = open_run(run_store(runs_dir, run))
         found, shown = lambda: run_snapshot(recorded, broker_url), screen
     if as_json:
         click.echo(json.dumps(found(), indent=2))
@@ -58,6 +59,8 @@ def status(
         console.print(shown(standing))
         for line in remarks(standing["traits"]) if run else []:
             console.print(line, highlight=False, soft_wrap=True, markup=False)
+        if recorded and (todo := last_step(recorded, standing)):
+            console.print(todo, highlight=False, soft_wrap=True)
         return
     with Live(console=console, auto_refresh=False, screen=console.is_terminal) as live:
         while True:

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import socket
+import stat
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -84,7 +85,11 @@ def is_below(url: str, folder: str) -> bool:
 
 
 class LocalStore:
-    """A folder, local or shared: temporary name, fsync, then rename or hard link."""
+    """A folder, local or shared: temporary name, fsync, then rename or hard link.
+
+    Below a folder with the setgid bit, all that is made is for its group to read and write,
+    whatever the umask: workers and those who start runs may be different users.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
@@ -153,8 +158,9 @@ class LocalStore:
         path = self._path(key)
         temporary = path.parent / f".tmp-{uuid.uuid4().hex}"
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(path.parent)
             with temporary.open("wb") as file:
+                _share(temporary, stat.S_IRGRP | stat.S_IWGRP)
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -250,6 +256,23 @@ def _write_error(path: Path, error: OSError) -> StoreError:
             "what is stored already is kept"
         )
     return StoreError(f"cannot write {path}: {error.strerror}; check the folder's permissions")
+
+
+def _make_folder(folder: Path) -> None:
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    _share(folder, stat.S_IRWXG)
+
+
+def _share(made: Path, rights: int) -> None:
+    """Give the group these rights to what was just made in a folder, if that is meant for one."""
+    mode = made.stat().st_mode
+    if made.parent.stat().st_mode & stat.S_ISGID and mode & rights != rights:
+        # another user's, made in the same instant: that one sees to it
+        with contextlib.suppress(PermissionError):
+            made.chmod(stat.S_IMODE(mode) | rights)
 
 
 def _sync_folder(folder: Path) -> None:

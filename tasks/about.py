@@ -1,12 +1,16 @@
-"""A worker's answer to `orchestrate doctor`: versions, clock, queues, and whether it sees a file.
+"""A worker's answer to `orchestrate doctor`: versions, clock, queues, and whether it sees a file
+and may write beside it.
 
 Registered as Celery's inspect command `about`. Knows nothing of what the answers should be.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import platform
+import re
+import secrets
 import threading
 import time
 from typing import Any
@@ -16,7 +20,8 @@ from celery.worker.control import inspect_command
 
 from orchestrator.errors import OrchestrateError
 from orchestrator.run_spec import WIRE_VERSION
-from storage.store import open_store
+from storage.store import is_below, open_store
+from tasks.settings import permissions
 
 PACKAGES = (
     "trait-vector-orchestrator",
@@ -30,6 +35,8 @@ PACKAGES = (
 )
 # The answer comes from the worker's main loop, which must not hang on a dead file server.
 READ_TIMEOUT_S = 1.0
+# Whoever may write to the broker asks: a worker writes in a doctor's own folder and nowhere else.
+TOKEN_KEY = re.compile(r"(\.doctor-[0-9a-f]{16})/token")
 
 
 def versions() -> dict[str, str]:
@@ -48,7 +55,8 @@ def ask_workers(
 ) -> dict[str, dict[str, Any]]:
     """Worker name -> its `about`, from all that answer within wait_s seconds.
 
-    With a store, each also says whether the file under the key holds the token.
+    With a store, each also says whether the file under the key holds the token, and whether it can
+    write beside it.
     """
     arguments = {"store": store, "key": key, "token": token}
     replies = app.control.broadcast("about", arguments=arguments, reply=True, timeout=wait_s) or []
@@ -94,9 +102,26 @@ def _sees_within_reason(store: str, key: str, token: str) -> str:
 
 def _sees(store: str, key: str, token: str) -> str:
     """`yes`, or why not; says nothing of what a file holds beyond being the token."""
+    folder = permissions().only_runs_below
     try:
-        return "yes" if open_store(store).read(key) == token.encode() else "another file"
+        if folder is not None and not is_below(store, folder):
+            return f"this worker opens runs below {folder} only"
+        if open_store(store).read(key) != token.encode():
+            return "another file"
+        own = TOKEN_KEY.fullmatch(key)
+        return _writes_below(store, own[1]) if own else "yes"
     except KeyError:
         return "no such file"
     except (OrchestrateError, OSError) as error:
         return str(error)
+
+
+def _writes_below(store: str, folder: str) -> str:
+    """`yes`, or why a file cannot be made in a folder that the one who asks has made."""
+    key = f"{folder}/{secrets.token_hex(8)}"
+    opened = open_store(store)
+    opened.create(key, b"written by a worker")
+    # who asks clears away what is left
+    with contextlib.suppress(OrchestrateError):
+        opened.delete(key)
+    return "yes"

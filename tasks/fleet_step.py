@@ -19,7 +19,8 @@ from celery.worker.consumer.tasks import Tasks
 from kombu.exceptions import OperationalError
 
 from orchestrator.fleet import Demand, WorkerCard
-from orchestrator.placement import Server, in_turn, jobs_to_hold, model_to_serve, wanted_models
+from orchestrator.placement import in_turn, jobs_to_hold, model_to_serve, wanted_models
+from orchestrator.spread import Server
 from storage.fleet import forget_worker, put_worker, queue_of, read_demands, read_workers
 from storage.run_counts import note_calls
 from tasks.app import run_queue
@@ -171,7 +172,7 @@ class FleetStep(bootsteps.StartStopStep):  # type: ignore[misc]
         if chosen != member.model:
             member.serve(chosen)
             self._next_card = 0.0  # others decide by it
-        return [one for one in in_turn(demands) if one.run.model == chosen]
+        return in_turn(one for one in demands if one.run.model == chosen)
 
 
 def _listen(parent: Consumer, wanted: set[str]) -> None:

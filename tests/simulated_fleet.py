@@ -112,9 +112,15 @@ def _fork(kind: str, number: int, logs: Path, register: Register) -> int:
         broker_url=os.environ["ORCHESTRATE_BROKER_URL"],
         name=f"{kind}-{number:02d}",
         device_name="simulated" if kind == "gpu" else "",
-        models=tuple(filter(None, os.environ.get("SIMULATED_MODELS", "").split(","))),
+        models=_models(number),
     )
     os._exit(run_worker(settings, register=register))
+
+
+def _models(number: int) -> tuple[str, ...]:
+    """The patterns of a worker: those of all, or with semicolons each one's own."""
+    each = os.environ.get("SIMULATED_MODELS", "").split(";")
+    return tuple(filter(None, each[number % len(each)].split(",")))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import stat
 import subprocess
@@ -31,6 +32,7 @@ from tests.deploy_files import (
     of_kind,
     run,
 )
+from tests.fleet import run_command
 
 NAME = re.compile(r"\b(?:ORCHESTRATE|HF)_[A-Z_]+\b")
 SBATCH = sorted((DEPLOY / "slurm").glob("*.sbatch"))
@@ -72,6 +74,18 @@ def test_a_file_names_only_settings_that_something_reads(file: Path) -> None:
     assert used - twins - own - set(NAME.findall(code)) == set()
 
 
+@pytest.mark.parametrize(
+    "path",
+    [".env", "redis-password", "secret.env", "deploy/compose/.env"]
+    + [f"deploy/compose/secrets/{name}" for name in compose()["secrets"]],
+)
+def test_a_secret_that_a_page_has_people_make_gets_into_no_commit(path: str) -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("this is no clone")
+
+    assert run("git", "check-ignore", "--quiet", path).returncode == 0
+
+
 def command_lines() -> Iterator[str]:
     for service in compose()["services"].values():
         words = service.get("command", [])
@@ -96,6 +110,19 @@ def test_every_command_of_the_files_is_one_that_the_program_takes() -> None:
     for kind in QUEUES:
         # compose (GPU workers: one a device), systemd, Slurm, Kubernetes, an image
         assert sum(f"worker {kind}" in command for command in found) >= 5
+
+
+def test_flower_refuses_the_password_of_the_example() -> None:
+    example = (DEPLOY / "orchestrate.env.example").read_text()
+    (login,) = re.findall(r"^ORCHESTRATE_FLOWER_AUTH=(.+)$", example, re.M)
+
+    with embedded_redis() as url:
+        ended = run_command(
+            "flower", broker_url=url, environment={"ORCHESTRATE_FLOWER_AUTH": login}
+        )
+
+    assert ended.returncode == 2
+    assert "ORCHESTRATE_FLOWER_AUTH is still the example's" in ended.stderr
 
 
 # Prometheus and Grafana
@@ -163,7 +190,7 @@ def test_systemd_accepts_the_unit(unit: Path, tmp_path: Path) -> None:
     tool = needs("systemd-analyze")
     # verify looks for the program, and for templates it wants an instance
     copy = tmp_path / unit.name.replace("@", "@0")
-    copy.write_text(unit.read_text().replace("/opt/orchestrate/.venv/bin/orchestrate", "/bin/true"))
+    copy.write_text(re.sub(r"^ExecStart=\S+", "ExecStart=/bin/true", unit.read_text(), flags=re.M))
 
     checked = run(tool, "verify", str(copy))
 
@@ -175,8 +202,54 @@ def test_no_unit_runs_as_root_or_holds_its_settings() -> None:
     for unit in UNITS:
         text = unit.read_text()
         assert "\nUser=orchestrate\n" in text, unit.name
-        assert "\nEnvironmentFile=/etc/orchestrate/orchestrate.env\n" in text, unit.name
+        # systemd reads them as root; Redis takes its own file
+        settings = (
+            "LoadCredential=redis.conf:/etc/orchestrate/redis.conf"
+            if "redis" in unit.name
+            else "EnvironmentFile=/etc/orchestrate/orchestrate.env"
+        )
+        assert f"\n{settings}\n" in text, unit.name
         assert "\nNoNewPrivileges=yes\n" in text, unit.name
+
+
+def test_what_workers_make_is_for_the_group_of_those_who_start_runs() -> None:
+    writers = [unit for unit in UNITS if "ReadWritePaths=-/shared/runs" in unit.read_text()]
+
+    assert len(writers) == len(QUEUES)
+    # the units may not set setgid bits, so the rights have to come from the umask
+    assert all("\nUMask=0002\n" in unit.read_text() for unit in writers)
+
+
+def test_redis_starts_as_its_unit_says_from_the_file_that_the_page_has_people_make(
+    tmp_path: Path,
+) -> None:
+    page = (ROOT / "docs" / "several-machines.md").read_text()
+    (made,) = re.findall(r"^    (.*) > /etc/orchestrate/redis.conf\)$", page, re.M)
+    with embedded_redis() as url:
+        port = int(url.rpartition(":")[2].partition("/")[0])
+    address = ('echo "bind 10.0.0.1"', f'echo "bind 127.0.0.1"; echo "port {port}"')
+    assert address[0] in made
+    unit = (DEPLOY / "systemd" / "orchestrate-redis.service").read_text()
+    (arguments,) = re.findall(r"^ExecStart=/usr/bin/redis-server (.*)$", unit, re.M)
+
+    written = run("sh", "-c", f"{made.replace(*address)} > {tmp_path}/redis.conf)")
+    password = re.findall(r"^requirepass (\w{64})$", (tmp_path / "redis.conf").read_text(), re.M)[0]
+    server = subprocess.Popen(
+        ["sh", "-c", f"exec {find_redis_server()} {arguments}"],
+        env={**os.environ, "CREDENTIALS_DIRECTORY": str(tmp_path)},
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        findings = wait_for_findings(f"redis://:{password}@127.0.0.1:{port}/0")
+    finally:
+        server.terminate()
+        server.wait(timeout=10)
+
+    assert written.stderr == ""
+    assert stat.S_IMODE((tmp_path / "redis.conf").stat().st_mode) == 0o600
+    assert {finding.state for finding in findings} == {"ok"}
+    assert (tmp_path / "appendonlydir").exists() or (tmp_path / "appendonly.aof").exists()
 
 
 # Slurm and shells

@@ -52,6 +52,30 @@ def test_no_service_of_compose_keeps_rights_it_does_not_need() -> None:
         assert all(port.startswith(("127.", "${BROKER_A")) for port in service.get("ports", []))
 
 
+def test_the_service_for_commands_can_ask_the_judge_and_the_hub() -> None:
+    services = compose()["services"]
+    command = services["orchestrate"]
+
+    for other in ("judge", "gpu-0"):
+        assert set(services[other]["secrets"]) <= set(command["secrets"])
+        assert services[other]["environment"].items() <= command["environment"].items()
+    assert services["gpu-0"]["volumes"] == command["volumes"]
+
+
+def test_docker_makes_no_folder_of_roots_where_one_is_missing() -> None:
+    binds = [
+        volume
+        for name, service in compose()["services"].items()
+        for volume in service.get("volumes", [])
+        # its own volume, and the file of settings beside the compose file
+        if name != "redis"
+    ]
+
+    assert len(binds) >= 10
+    # in the short form, a text, it does
+    assert all(volume["type"] == "bind" for volume in binds)
+
+
 def test_each_gpu_service_has_a_device_of_its_own() -> None:
     services = {n: s for n, s in compose()["services"].items() if n.startswith("gpu-")}
 

@@ -81,6 +81,15 @@ def test_pods_find_the_secret_the_claims_and_the_broker_that_they_name() -> None
                 assert volume["persistentVolumeClaim"]["claimName"] in claims
 
 
+def test_the_pod_for_commands_can_ask_the_judge_and_the_hub() -> None:
+    pods = {one["metadata"]["name"]: containers(one)[0] for one in of_kind("Deployment")}
+
+    for other in ("judge", "gpu"):
+        names = {variable["name"] for variable in pods[other]["env"]}
+        assert names <= {variable["name"] for variable in pods["reduce"]["env"]}
+    assert pods["gpu"]["volumeMounts"] == pods["reduce"]["volumeMounts"]
+
+
 def test_each_kind_of_worker_scales_by_a_number_that_the_exporter_gives() -> None:
     registry = CollectorRegistry()
     deployments = {one["metadata"]["name"] for one in of_kind("Deployment")}

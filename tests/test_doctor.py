@@ -7,12 +7,14 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from cli.doctor_finding import Finding, run_checks
+from cli.doctor_judge import judge_findings
 from cli.doctor_storage import storage_findings
 from tests.doctor_lines import doctor, states
 from tests.fleet import clean_environment
@@ -56,13 +58,41 @@ def test_doctor_and_its_help_load_nothing_heavy(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written_fails(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
+    place = str(tmp_path / "file")
 
-    found = run_checks(
-        {"storage": lambda: storage_findings(str(tmp_path / "file" / "runs"))}, timeout_s=5
-    )
+    found = run_checks({"storage": lambda: storage_findings(place, is_shared=False)}, timeout_s=5)
 
     assert [f.state for f in found] == ["fail"]
     assert "cannot write" in found[0].found
+
+
+def test_a_folder_that_is_not_mounted_is_missing_and_is_not_made(tmp_path: Path) -> None:
+    place = tmp_path / "mount" / "runs"
+
+    code, lines = doctor("--runs-dir", str(place))
+
+    assert (code, lines["storage"]["state"]) == (1, "fail")
+    assert lines["storage"]["found"] == f"there is no folder {place} on this machine"
+    assert "mount it" in lines["storage"]["advice"]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("is_absolute", "is_shared", "state"),
+    [(False, False, "ok"), (False, True, "warn"), (True, False, "warn"), (True, True, "fail")],
+)
+def test_a_missing_folder_is_the_worse_the_more_it_looks_like_a_share(
+    is_absolute: bool,
+    is_shared: bool,
+    state: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    place = str(tmp_path / "runs") if is_absolute else "runs"
+
+    assert states(storage_findings(place, is_shared=is_shared)) == {"storage": state}
+    assert list(tmp_path.iterdir()) == []
 
 
 # the judge
@@ -113,6 +143,14 @@ def test_a_judge_url_without_a_model_is_half_a_setting(tmp_path: Path) -> None:
 
     assert lines["judge"]["state"] == "fail"
     assert "--judge-model" in lines["judge"]["advice"]
+
+
+def test_the_embedded_judge_is_not_called_good_for_another_model() -> None:
+    (found,) = judge_findings("embedded", None, demo=False)
+
+    assert found.state == "warn"
+    assert "the demo model's texts only" in found.found
+    assert states(judge_findings("embedded", None, demo=True)) == {"judge": "ok"}
 
 
 # the checks themselves

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,12 @@ from cli.doctor_broker import (
     shared_storage,
     worker_findings,
 )
+from cli.doctor_storage import token_file
 from orchestrator.run_spec import WIRE_VERSION
 from storage.connection import connect
 from storage.embedded_redis import embedded_redis
-from tasks.about import versions
+from storage.store import open_store
+from tasks.about import _sees, versions
 from tests.doctor_lines import doctor, states
 from tests.fleet import workers
 from tests.simulated_runs import driver, make_run
@@ -87,6 +91,7 @@ def test_a_clock_that_is_off_fails_by_how_much(
 def test_live_workers_say_their_queues_and_versions_and_see_our_file(
     broker: str, tmp_path: Path
 ) -> None:
+    (tmp_path / "runs").mkdir()
     # the judge worker imports no torch, so it is up first
     with workers(broker, ["judge", "--no-embedded"], logs=tmp_path):
         deadline = time.monotonic() + 30
@@ -155,6 +160,75 @@ def test_workers_that_see_another_folder_are_named() -> None:
     assert found.state == "fail"
     assert "b@y: no such file" in found.found
     assert "a@x" not in found.found
+
+
+def test_workers_that_may_not_write_what_we_make_are_told_from_those_that_see_nothing() -> None:
+    refused = "cannot write /shared/runs/.doctor-0/1: Permission denied"
+
+    found = shared_storage(Fleet({"a@x": worker(sees=refused)}), "/shared/runs")
+
+    assert found.state == "fail"
+    assert "chmod g+rwxs /shared/runs" in found.advice
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+def test_another_user_s_worker_cannot_write_beside_our_file_unless_a_group_is_shared(
+    tmp_path: Path,
+) -> None:
+    for folder in (tmp_path, *tmp_path.parents):
+        if not folder.stat().st_mode & 0o001:
+            folder.chmod(folder.stat().st_mode | 0o011)
+    runs = tmp_path / "runs"
+    runs.mkdir()
+
+    runs.chmod(0o777)
+    open_to_all = seen_by_another_user(runs)
+    os.chown(runs, -1, OTHER_GROUP)
+    runs.chmod(0o2775)
+    of_a_group = seen_by_another_user(runs)
+
+    assert "cannot write" in open_to_all
+    assert "Permission denied" in open_to_all
+    assert of_a_group == "yes"
+    assert list(runs.iterdir()) == []
+
+
+OTHER_USER = OTHER_GROUP = 54321
+
+
+def seen_by_another_user(runs: Path) -> str:
+    """What a worker of another user, in a group of its own, says of a doctor's file."""
+    with token_file(open_store(str(runs))) as (key, token), ProcessPoolExecutor(1) as pool:
+        return pool.submit(_as_another_user, str(runs), key, token).result()
+
+
+def _as_another_user(store: str, key: str, token: str) -> str:
+    os.setgroups([])
+    os.setgid(OTHER_GROUP)
+    os.setuid(OTHER_USER)
+    os.umask(0o022)
+    return _sees(store, key, token)
+
+
+@pytest.mark.parametrize("key", ["runs/token", ".doctor-0123456789abcdef/../token", "token"])
+def test_a_worker_writes_in_a_doctors_folder_only(key: str, tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    if ".." not in key:
+        store.write(key, b"t")
+    before = store.list("")
+
+    _sees(str(tmp_path), key, "t")
+
+    assert store.list("") == before
+
+
+def test_a_worker_does_not_look_where_it_may_open_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ORCHESTRATE_ONLY_RUNS_BELOW", str(tmp_path / "ours"))
+
+    with token_file(open_store(str(tmp_path))) as (key, token):
+        assert "opens runs below" in _sees(str(tmp_path), key, token)
 
 
 def test_waiting_jobs_and_listeners_are_counted(broker: str, tmp_path: Path) -> None:

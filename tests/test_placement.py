@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.fleet import Demand, RunCard
-from orchestrator.placement import (
-    SERVE_AT_LEAST_S,
-    TURN_S,
-    Server,
-    in_turn,
-    jobs_to_hold,
-    model_to_serve,
-    wanted_models,
-)
+from orchestrator.placement import in_turn, jobs_to_hold, model_to_serve, wanted_models
 from orchestrator.plan import Plan
 from orchestrator.readiness import ready_jobs
 from orchestrator.run_spec import JudgeSpec, ModelSpec, RunSpec, TraitRef
+from orchestrator.spread import SERVE_AT_LEAST_S, TURN_S, Server
 
 
 def demand(
@@ -26,8 +21,12 @@ def demand(
     return Demand(RunCard(name, name, f"/runs/{name}", model, priority, paused), waiting)
 
 
-def served(servers: list[Server], wanted: dict[str, int]) -> dict[str, str]:
-    return {one.name: model_to_serve(one.name, servers, wanted) for one in servers}
+def served(servers: list[Server], *levels: dict[str, int]) -> dict[str, str]:
+    """What each server chooses, each from a view of its own in which it comes last."""
+    return {
+        one.name: model_to_serve(one.name, [*(s for s in servers if s != one), one], levels)
+        for one in servers
+    }
 
 
 # runs beside each other
@@ -51,7 +50,7 @@ def test_nobody_listens_to_a_paused_run_and_it_holds_nobody_up() -> None:
     paused, usual = demand("paused", 5, priority=9, paused=True), demand("usual", 1)
 
     assert in_turn([paused, usual]) == [usual]
-    assert wanted_models([paused]) == {}
+    assert wanted_models([paused]) == []
 
 
 # several models
@@ -102,6 +101,178 @@ def test_a_worker_serves_only_what_its_patterns_allow() -> None:
     servers = [Server("small", models=("tiny/*",)), Server("large")]
 
     assert served(servers, {"big/70b": 9}) == {"small": "", "large": "big/70b"}
+
+
+def test_a_worker_that_alone_may_serve_a_model_does_so_beside_idle_others() -> None:
+    servers = [Server(f"a{k}", models=("demo",)) for k in range(3)]
+    servers.append(Server("z", models=("/models/*",)))
+
+    assert served(servers, {"/models/big": 2})["z"] == "/models/big"
+
+
+def test_shares_are_counted_among_those_who_may_serve_the_model() -> None:
+    servers = [Server(f"small{k}", models=("small",)) for k in range(7)] + [Server("zbig")]
+
+    chosen = served(servers, {"small": 100, "big": 100})
+
+    assert chosen == {**{f"small{k}": "small" for k in range(7)}, "zbig": "big"}
+
+
+def test_a_worker_with_a_choice_gives_way_to_one_that_has_none() -> None:
+    before = [Server("any", "a", SERVE_AT_LEAST_S - 1), Server("only-a", models=("a",))]
+    after = [Server("any", "a", SERVE_AT_LEAST_S), Server("only-a", models=("a",))]
+
+    assert served(before, {"a": 1, "b": 1}) == {"any": "a", "only-a": ""}
+    assert served(after, {"a": 1, "b": 1}) == {"any": "b", "only-a": "a"}
+
+
+def test_each_of_three_models_gets_its_turn_on_one_worker() -> None:
+    model, turns = "a", []
+
+    for _ in range(6):
+        model = served([Server("w", model, TURN_S)], {"a": 9, "b": 9, "c": 9})["w"]
+        turns.append(model)
+
+    assert turns == ["b", "c", "a", "b", "c", "a"]
+
+
+# priorities where not everybody may serve everything
+
+
+def test_a_run_of_high_priority_does_not_idle_devices_that_cannot_serve_it() -> None:
+    demands = [demand("urgent", 50, model="big", priority=9), demand("usual", 50, model="small")]
+    servers = [Server("s0", models=("small",)), Server("s1", models=("small",)), Server("z")]
+
+    first = served(servers, *wanted_models(demands))
+    later = [Server(s.name, first[s.name], 900, s.models) for s in servers]
+
+    # also while another works on it
+    assert first == {"s0": "small", "s1": "small", "z": "big"}
+    assert served(later, *wanted_models(demands)) == first
+
+
+def test_whoever_may_serve_the_higher_priority_does_and_no_fair_share_takes_it_away() -> None:
+    demands = [demand("urgent", 50, model="a", priority=9), demand("usual", 50, model="b")]
+    servers = [Server(f"w{k}", "b", 5.0) for k in range(4)]
+
+    assert set(served(servers, *wanted_models(demands)).values()) == {"a"}
+
+
+def test_who_finds_no_place_at_the_higher_priority_works_on_at_the_lower() -> None:
+    demands = [demand("urgent", 1, model="a", priority=9), demand("usual", 50, model="b")]
+    servers = [Server("w0", "a", 5.0), Server("w1", "b", 5.0), Server("w2")]
+
+    assert served(servers, *wanted_models(demands)) == {"w0": "a", "w1": "b", "w2": "b"}
+
+
+MODELS = ("a", "b", "c", "d")
+FLEETS = st.lists(
+    st.tuples(
+        st.sampled_from(["", *MODELS, "gone"]),
+        st.floats(0, 300),
+        st.sets(st.sampled_from(MODELS)).map(sorted),
+    ),
+    min_size=1,
+    max_size=9,
+)
+DEMANDS = st.lists(
+    st.tuples(
+        st.sampled_from(MODELS), st.integers(0, 12), st.sampled_from([0, 0, 5, 9]), st.booleans()
+    ),
+    max_size=6,
+)
+
+
+def fleet_of(drawn: list[tuple[str, float, list[str]]]) -> list[Server]:
+    return [Server(f"w{k}", model, s, tuple(may)) for k, (model, s, may) in enumerate(drawn)]
+
+
+def demands_of(drawn: list[tuple[str, int, int, bool]]) -> list[Demand]:
+    return [
+        demand(f"r{k}", waiting, model=model, priority=priority, paused=paused)
+        for k, (model, waiting, priority, paused) in enumerate(drawn)
+    ]
+
+
+def waits_for(server: Server, demands: list[Demand]) -> dict[str, int]:
+    """Model -> jobs that wait for it, of the models that a server may serve."""
+    jobs: dict[str, int] = {}
+    for one in demands:
+        if one.waiting and not one.run.paused and server.may_serve(one.run.model):
+            jobs[one.run.model] = jobs.get(one.run.model, 0) + one.waiting
+    return jobs
+
+
+@settings(deadline=None, max_examples=300)
+@given(FLEETS, DEMANDS)
+def test_no_device_is_idle_while_a_job_that_it_may_serve_has_nobody(
+    fleet: list[tuple[str, float, list[str]]], runs: list[tuple[str, int, int, bool]]
+) -> None:
+    servers, demands = fleet_of(fleet), demands_of(runs)
+
+    chosen = served(servers, *wanted_models(demands))
+
+    serving = Counter(chosen.values())
+    for server in servers:
+        jobs = waits_for(server, demands)
+        if chosen[server.name] not in jobs:
+            assert all(serving[model] >= n for model, n in jobs.items()), chosen
+        assert chosen[server.name] == server.model or server.may_serve(chosen[server.name])
+
+
+@settings(deadline=None, max_examples=300)
+@given(FLEETS, DEMANDS)
+def test_the_highest_priority_that_a_device_may_serve_goes_first(
+    fleet: list[tuple[str, float, list[str]]], runs: list[tuple[str, int, int, bool]]
+) -> None:
+    servers, demands = fleet_of(fleet), demands_of(runs)
+
+    chosen = served(servers, *wanted_models(demands))
+
+    serving = Counter(chosen.values())
+    tops: dict[str, int] = {}
+    for one in demands:
+        if one.waiting and not one.run.paused:
+            tops[one.run.model] = max(tops.get(one.run.model, -100), one.run.priority)
+    for server in servers:
+        mine = tops.get(chosen[server.name], -101)
+        for one in demands:
+            above = one.waiting and not one.run.paused and one.run.priority > mine
+            if above and server.may_serve(one.run.model):
+                n = sum(
+                    d.waiting
+                    for d in demands
+                    if d.run.model == one.run.model
+                    and d.run.priority >= one.run.priority
+                    and not d.run.paused
+                )
+                assert serving[one.run.model] >= n, (server, chosen)
+
+
+@settings(deadline=None, max_examples=300)
+@given(FLEETS, DEMANDS)
+def test_a_fleet_comes_to_rest_whatever_each_worker_may_serve(
+    fleet: list[tuple[str, float, list[str]]], runs: list[tuple[str, int, int, bool]]
+) -> None:
+    servers, demands = fleet_of(fleet), demands_of(runs)
+    levels = wanted_models(demands)
+
+    moves = []
+    # long enough for everybody to leave once, too short for a turn to end
+    for _ in range(4):
+        chosen = served(servers, *levels)
+        moves.append(sum(chosen[s.name] != s.model for s in servers))
+        servers = [
+            Server(
+                s.name,
+                chosen[s.name],
+                s.serving_s + 61 if chosen[s.name] == s.model else 0.0,
+                s.models,
+            )
+            for s in servers
+        ]
+
+    assert moves[2:] == [0, 0]
 
 
 @settings(deadline=None)  # a busy machine is no fault

@@ -123,6 +123,27 @@ def test_models_get_workers_of_their_own_and_no_worker_goes_to_and_fro(
     assert read_runs(client) == []
 
 
+def test_the_one_worker_that_may_serve_a_model_does_while_others_go_on_with_theirs(
+    broker: str, tmp_path: Path
+) -> None:
+    large = make_run(tmp_path / "large", traits=1, shards=1, model="/models/large")
+    small = make_run(tmp_path / "small", traits=1, shards=20, model="small")
+    write_schedule(large.store, Schedule(priority=5))
+    speed = ["--gpu", "3", "--seconds-per-job", str(JOB_S)]
+
+    drivers = started(broker, large, small)
+    # the last by name is the only one for the urgent run
+    models = "small;small;/models/*"
+    with simulated_workers(broker, *speed, logs=tmp_path / "logs", models=models):
+        for one in drivers:
+            one.watch(Silent())
+
+    served = {f.name: f.read_text() for f in (tmp_path / "logs").glob("gpu-*.log")}
+    assert (n_done(large), n_done(small)) == (2, 40)
+    assert "Serves /models/large" in served["gpu-2.log"]
+    assert "Serves small" in served["gpu-0.log"] + served["gpu-1.log"]
+
+
 def test_a_drained_worker_finishes_what_it_holds_and_leaves_while_others_go_on(
     broker: str, client: redis.Redis, tmp_path: Path
 ) -> None:

@@ -44,6 +44,43 @@ def test_flags_come_before_the_environment_then_env_file_then_config_file(tmp_pa
     assert [by_file, by_env_file, by_environment, by_flag] == [20, 16, 12, 8]
 
 
+def test_plan_goes_by_the_table_of_extract_and_its_own_comes_first(tmp_path: Path) -> None:
+    shared = "evaluation = 0\ncausal = 0\n"
+    extract = "[extract]\nrollouts = 6\ndetach = true\n"
+
+    (tmp_path / "orchestrate.toml").write_text(f"{shared}rollouts = 7\n{extract}")
+    by_extract = planned(tmp_path)
+    by_environment = planned(tmp_path, ORCHESTRATE_ROLLOUTS="3")
+    (tmp_path / "orchestrate.toml").write_text(f"{shared}{extract}[plan]\nrollouts = 5\n")
+    by_plan = planned(tmp_path)
+
+    assert [by_extract, by_environment, by_plan] == [24, 12, 20]
+
+
+def test_the_file_of_the_first_page_is_planned_as_extract_would_run_it(tmp_path: Path) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "first-run.md").read_text()
+    (tmp_path / "orchestrate.toml").write_text(page.split("```toml\n")[1].split("```")[0])
+
+    planned = run_command("plan", "--traits", "evil", cwd=tmp_path)
+    dry = run_command("extract", "--traits", "evil", "--dry-run", cwd=tmp_path)
+
+    assert planned.returncode == 0, planned.stderr
+    assert planned.stdout == dry.stdout
+    assert "gpt-6-luna" in planned.stdout
+    assert "costs nothing" not in planned.stdout
+
+
+def test_doctor_asks_for_the_model_and_place_of_extract(tmp_path: Path) -> None:
+    (tmp_path / "orchestrate.toml").write_text(
+        f"[extract]\ntraits = 'evil'\nmodel = '{tmp_path}/none'\nruns-dir = '{tmp_path}/away/runs'"
+    )
+
+    ended = run_command("doctor", cwd=tmp_path)
+
+    assert f"{tmp_path}/none" in ended.stdout
+    assert f"no folder {tmp_path}/away/runs" in ended.stdout
+
+
 def test_a_group_s_table_counts_for_the_commands_in_it_and_theirs_for_one(tmp_path: Path) -> None:
     (tmp_path / "orchestrate.toml").write_text(
         '[worker]\nbroker-url = "redis://127.0.0.1:1/0"\n[worker.list]\njson = true\n'
@@ -61,6 +98,8 @@ def test_a_group_s_table_counts_for_the_commands_in_it_and_theirs_for_one(tmp_pa
         ("rollouts = ", "not valid TOML"),
         ("[extrakt]\nrollouts = 1", "[extrakt] is no command; did you mean 'extract'?"),
         ("[plan]\nrollout = 1", "no setting 'rollout'; did you mean 'rollouts'?"),
+        ("[extract]\nrollout = 1", "`orchestrate extract` has no setting 'rollout'; did you mean"),
+        ("[extract]\nrollouts = 'many'", "'many' is not a valid integer"),
         ("[plan]\nrollouts = 'many'", "'many' is not a valid integer"),
         ("[plan]\nrollouts = 2.5", "'2.5' is not a valid integer"),
         ("[plan]\nrollouts = [[1]]", "rollouts holds a list in a list"),

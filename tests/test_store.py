@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import subprocess
 import sys
 import threading
@@ -63,6 +64,25 @@ def test_a_missing_key_is_a_key_error_and_an_empty_folder_lists_nothing(store: S
         store.read("nothing/here")
     assert store.list("nothing") == set()
     assert not store.exists("nothing/here")
+
+
+@pytest.mark.parametrize(
+    ("folder", "made", "file"), [(0o755, 0o700, 0o600), (0o2775, 0o2770, 0o660)]
+)
+def test_a_setgid_folder_shares_all_that_is_made_below_with_its_group(
+    folder: int, made: int, file: int, tmp_path: Path
+) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs").chmod(folder)
+    before = os.umask(0o077)
+
+    try:
+        open_store(str(tmp_path / "runs" / "run")).write("traits/evil/x", b"1")
+    finally:
+        os.umask(before)
+
+    modes = [stat.S_IMODE(p.stat().st_mode) for p in sorted((tmp_path / "runs").rglob("*"))]
+    assert modes == [made, made, made, file]
 
 
 def test_the_first_create_wins(store: Store) -> None:

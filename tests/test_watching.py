@@ -33,10 +33,10 @@ from storage.job_log import (
     read_lines,
 )
 from storage.run_counts import job_counts, note, read_counts
-from storage.run_record import Run
+from storage.run_record import Run, open_run
 from storage.store import open_store
 from tests.faults.fleet import wait_until
-from tests.fleet import clean_environment
+from tests.fleet import clean_environment, run_command, workers
 from tests.simulated_runs import Silent, driver, make_run, simulated_workers
 
 N_SAMPLES = 2 * 2 * 12 * 10
@@ -128,6 +128,36 @@ def test_status_at_the_end_agrees_with_the_record(watched: Watched) -> None:
     assert by_record["traits"] == watched.end["traits"]
     assert {one["verdict"] for one in by_record["traits"]} == {"usable"}
     assert draw(by_record).startswith("gemma  simulated  finished")
+
+
+def test_a_finished_run_that_nobody_watched_is_ended_by_the_command_that_status_names(
+    broker: str, tmp_path: Path
+) -> None:
+    size = ["--questions", "2", "--instructions", "1", "--rollouts", "1", "--shard-samples", "8"]
+    fleet = (["gpu", "--device", "cpu"], ["judge"], ["reduce"])
+    place = {"broker_url": broker, "cwd": tmp_path}
+
+    with workers(broker, *fleet, logs=tmp_path):
+        sent = run_command("extract", "--traits", "evil", "--run", "r", "--detach", *size, **place)
+        early = run_command("status", "r", **place)
+        wait_until(lambda: is_finished(broker, tmp_path), timeout_s=100, what="the run's end")
+    status = run_command("status", "r", **place)
+    # without any worker
+    resumed = run_command("resume", "r", **place)
+
+    last = "orchestrate resume r"
+    assert last in sent.stdout
+    assert last not in early.stdout
+    assert status.stdout.rstrip().endswith(last)
+    assert resumed.returncode == 3, resumed.stderr
+    run = tmp_path / "runs" / "r"
+    assert all((run / name).is_file() for name in ("report.html", "metrics.json", KEPT))
+    assert last not in run_command("status", "r", **place).stdout
+
+
+def is_finished(broker: str, folder: Path) -> bool:
+    run = open_run(open_store(str(folder / "runs" / "r")))
+    return all(trait["is_finished"] for trait in run_snapshot(run, broker)["traits"])
 
 
 def test_the_exporter_counts_what_the_run_does(watched: Watched) -> None:
