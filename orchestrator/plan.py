@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from orchestrator.run_spec import RunSpec, TraitRef
 from orchestrator.samples import (
@@ -23,6 +23,7 @@ from orchestrator.samples import (
 )
 
 Stage = Literal["probe", "generate", "judge", "converge", "reduce", "verify"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
 
 CHECKED = (EVALUATION, *ROUNDS, CONFIRMATION)
 """The parts beside those that vectors are made from."""

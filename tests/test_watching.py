@@ -132,14 +132,16 @@ def test_status_at_the_end_agrees_with_the_record(watched: Watched) -> None:
 
 def test_the_exporter_counts_what_the_run_does(watched: Watched) -> None:
     found = watched.metrics
-    samples = found["orchestrate_samples_total", "gemma", "generate"]
+    # a simulated run's id is its name
+    run = ("gemma", "gemma")
+    samples = found["orchestrate_samples_total", *run, "generate"]
 
     assert 40 <= samples < N_SAMPLES
-    assert found["orchestrate_response_tokens_total", "gemma"] == 200 * samples
-    assert found["orchestrate_run_samples", "simulated", "gemma"] == N_SAMPLES
-    assert found["orchestrate_queue_jobs", "gpu", "gemma"] > 0
-    assert found["orchestrate_queue_age_seconds", "gpu", "gemma"] > 0
-    assert found["orchestrate_job_seconds_count", "gemma", "generate"] == samples / 10
+    assert found["orchestrate_response_tokens_total", *run] == 200 * samples
+    assert found["orchestrate_run_samples", "simulated", *run] == N_SAMPLES
+    assert found["orchestrate_queue_jobs", "gpu", *run] > 0
+    assert found["orchestrate_queue_age_seconds", "gpu", *run] > 0
+    assert found["orchestrate_job_seconds_count", *run, "generate"] == samples / 10
     assert sum(v for k, v in found.items() if k[0] == "orchestrate_worker_up") == 4
     assert found["orchestrate_broker_up",] == 1
 
