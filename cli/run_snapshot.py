@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from cli.counts import StageCount, TraitCount, stages_of, total, trait_counts
+from cli.counts import TraitCount, stages_of, total, trait_counts
 from cli.fleet_table import fleet_rows
 from cli.judge_meter import judge_snapshot
 from orchestrator.errors import OrchestrateError
@@ -101,17 +101,3 @@ def _on_broker(run: Run, client: Client, state: BrokerState) -> dict[str, Any]:
             for line in last_lines(client, run.run_id, levels=("warning", "error"), n=LAST_ERRORS)
         ],
     }
-
-
-def seconds_left(snapshot: dict[str, Any]) -> float | None:
-    """How long the slowest stage still takes at the last minute's rate; None when unknown."""
-    rates = snapshot.get("rates", {})
-    waits = []
-    for stage, count in snapshot["stages"].items():
-        left = StageCount(**count).total - StageCount(**count).done
-        rate = rates.get(f"samples.{stage}", 0.0)
-        if left and not rate:
-            return None
-        if left:
-            waits.append(left / rate)
-    return max(waits, default=0.0)

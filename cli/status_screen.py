@@ -12,10 +12,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from cli.counts import StageCount
 from cli.fleet_table import fleet_table
 from cli.judge_meter import snapshot_text
 from cli.progress import styled_verdict
-from cli.run_snapshot import seconds_left
+from cli.time_left import seconds_left, stage_rates
 from orchestrator.fleet import WorkerCard
 from storage.fleet import worker_card
 
@@ -59,7 +60,8 @@ def _state(snapshot: dict[str, Any]) -> str:
         return "cancelled: orchestrate resume goes on"
     if not snapshot.get("on_broker"):
         return "not running"
-    left = seconds_left(snapshot)
+    stages = {stage: StageCount(**count) for stage, count in snapshot["stages"].items()}
+    left = seconds_left(stages, stage_rates(snapshot["rates"], stages))
     return "running" if left is None else f"running, about {duration(left)} left"
 
 
@@ -104,7 +106,8 @@ def _bars(found: dict[str, Any], stages: list[str]) -> Iterable[RenderableType]:
 
 def _lines(snapshot: dict[str, Any]) -> Iterable[Text]:
     rates, counts = snapshot["rates"], snapshot["counts"]
-    parts = [f"{stage} {rates.get(f'samples.{stage}', 0.0):.1f}/s" for stage in snapshot["stages"]]
+    by_stage = stage_rates(rates, snapshot["stages"])
+    parts = [f"{stage} {rate:.1f}/s" for stage, rate in by_stage.items()]
     parts.append(f"{rates.get('tokens.generate', 0.0):.0f} tokens/s")
     yield _line("rates", ", ".join(parts))
     yield _line("judge", snapshot_text(snapshot["judge"]).removeprefix("judge "))
