@@ -148,7 +148,9 @@ def _money(client: Client, runs: Iterable[RunCard]) -> Iterator[Metric]:
 
 def _runs(runs: Iterable[RunCard]) -> Iterator[Metric]:
     planned = GaugeMetricFamily(
-        "orchestrate_run_samples", "Samples in the run's plan", labels=[*RUN, "model"]
+        "orchestrate_run_samples",
+        "Samples in the run's plan, those of tests too; what orchestrate_samples_total grows to",
+        labels=[*RUN, "model"]
     )
     paused = GaugeMetricFamily("orchestrate_run_paused", "1 while the run waits", labels=RUN)
     for run in runs:

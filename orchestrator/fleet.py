@@ -21,7 +21,8 @@ LOWEST, HIGHEST = -100, 100
 class RunCard:
     """A run on the broker; `model` is what a GPU worker has to have loaded for it.
 
-    `since` is when it came, in seconds since 1970 by the broker's clock.
+    `samples` are all that go through its stages at most, those of tests too; `since` is when it
+    came, in seconds since 1970 by the broker's clock.
     """
 
     run_id: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,11 @@ import yaml
 
 from cli.fleet_metrics import FleetCollector
 from orchestrator.fleet import WorkerCard
+from orchestrator.run_spec import ChecksSpec
 from storage.connection import Client, connect
 from storage.embedded_redis import embedded_redis
 from storage.fleet import put_run, put_worker
-from storage.run_counts import note
+from storage.run_counts import job_counts, note
 from storage.run_record import Run, create_run
 from storage.spending import Terms, put_meter
 from storage.store import open_store
@@ -102,3 +104,29 @@ def test_the_tests_of_the_alarms_use_series_as_the_exporter_serves_them(
         used.add((line.partition("{")[0], labels - SCRAPED))
 
     assert used - served == set()
+
+
+@pytest.mark.parametrize("judgement", [None, "second"])
+def test_planned_samples_are_those_that_the_stages_get_done(
+    broker: tuple[str, Client], tmp_path: Path, judgement: str | None
+) -> None:
+    url, client = broker
+    run = replace(checked(named("demo", tmp_path, run_id="new")), judgement=judgement)
+    put_run(client, run)
+    jobs = [job for trait in run.spec.traits for job in run.plan.stage_jobs(trait, "judge")]
+    for job in jobs:
+        n = run.plan.n_samples_of(job)
+        note(client, "new", job_counts("judge", 1.0, samples=n, tokens=0))
+
+    found = scrape(url)
+
+    done = total(found, "orchestrate_samples_total", run="demo", stage="judge")
+    assert done > sum(run.plan.n_samples(trait) for trait in run.spec.traits)
+    assert total(found, "orchestrate_run_samples", run="demo") == done
+
+
+def checked(run: Run) -> Run:
+    """The run with evaluation and steering samples."""
+    traits = tuple(one.model_copy(update={"n_eval_questions": 4}) for one in run.spec.traits)
+    checks = ChecksSpec(evaluation=2, causal=3)
+    return replace(run, spec=run.spec.model_copy(update={"traits": traits, "checks": checks}))
