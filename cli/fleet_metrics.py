@@ -150,7 +150,7 @@ def _runs(runs: Iterable[RunCard]) -> Iterator[Metric]:
     planned = GaugeMetricFamily(
         "orchestrate_run_samples",
         "Samples in the run's plan, those of tests too; what orchestrate_samples_total grows to",
-        labels=[*RUN, "model"]
+        labels=[*RUN, "model"],
     )
     paused = GaugeMetricFamily("orchestrate_run_paused", "1 while the run waits", labels=RUN)
     for run in runs:
@@ -193,7 +193,7 @@ def _workers(cards: Iterable[WorkerCard]) -> Iterator[Metric]:
     holds = GaugeMetricFamily("orchestrate_worker_jobs", "Jobs in its hands", labels=labels)
     busy = GaugeMetricFamily(
         "orchestrate_worker_busy_share",
-        "Share of a GPU worker's time with work that went into forward passes, 0 to 1",
+        "Share of the last minute that a GPU worker's device computed, 0 to 1",
         labels=labels,
     )
     tokens = GaugeMetricFamily(

@@ -58,7 +58,7 @@ class WorkerCard:
 
     `model` is what it serves or means to, `serving_s` for how long; `models` are the patterns of
     those it may serve, none for any. `jobs` maps what it holds to how long, in seconds; `busy` is
-    the share of the time with work that went into forward passes.
+    the share of the last minute that its device computed, None for a worker without one.
     """
 
     name: str

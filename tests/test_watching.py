@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -118,7 +119,7 @@ def test_the_screen_shows_traits_rates_queues_and_workers(watched: Watched) -> N
     assert lines[0].startswith("gemma  simulated  running, about ")
     assert sum(line.startswith("trait") for line in lines) == 3  # the heading and two traits
     assert any(line.startswith("rates") and "tokens/s" in line for line in lines)
-    assert any("gpu-00@" in line and "trait" in line and "97%" in line for line in lines)
+    assert any("gpu-00@" in line and re.search(r"trait.* [1-9][0-9]*%", line) for line in lines)
     assert any(line.startswith("trouble  0 failed") for line in lines)
 
 
