@@ -16,6 +16,7 @@ from cli.counts import StageCount
 from cli.fleet_table import fleet_table
 from cli.judge_meter import snapshot_text
 from cli.progress import styled_verdict
+from cli.run_state import RUNNING, RunState
 from cli.time_left import seconds_left, stage_rates
 from orchestrator.fleet import WorkerCard
 from storage.fleet import worker_card
@@ -52,17 +53,11 @@ def _heading(snapshot: dict[str, Any]) -> Text:
 
 
 def _state(snapshot: dict[str, Any]) -> str:
-    if all(one["is_finished"] for one in snapshot["traits"]):
-        return "finished"
-    if snapshot["paused"]:
-        return "paused: orchestrate resume goes on"
-    if snapshot.get("cancelled"):
-        return "cancelled: orchestrate resume goes on"
-    if not snapshot.get("on_broker"):
-        return "not running"
+    if snapshot["state"] != RUNNING:
+        return str(RunState(snapshot["state"], snapshot["state_why"]))
     stages = {stage: StageCount(**count) for stage, count in snapshot["stages"].items()}
     left = seconds_left(stages, stage_rates(snapshot["rates"], stages))
-    return "running" if left is None else f"running, about {duration(left)} left"
+    return f"{RUNNING}, about {duration(left)} left" if left else RUNNING
 
 
 def _traits(snapshot: dict[str, Any]) -> Table:

@@ -14,11 +14,12 @@ from cli.progress import Progress
 from cli.run_snapshot import run_snapshot
 from cli.status_screen import screen
 from cli.time_left import seconds_left, stage_rates
+from orchestrator.fleet import WorkerCard
 from orchestrator.plan import Plan
 from orchestrator.run_spec import ChecksSpec
 from storage.connection import connect
 from storage.embedded_redis import embedded_redis
-from storage.fleet import put_run
+from storage.fleet import put_run, put_worker
 from storage.run_counts import job_counts, note
 from storage.run_record import Run, create_run
 from storage.store import open_store
@@ -74,7 +75,8 @@ def test_status_shows_a_time_left_before_any_vector_was_tested(checked: Run) -> 
         put_run(client, checked)
         one = driver(url, checked)
         one.state.mark_done(some_done(checked))
-        one.state.claim("trait0/generate/positive-001")
+        put_worker(client, WorkerCard("gpu-0@h", "gpu", "h"))
+        client.rpush("gpu.checked", "{}")
         for stage in STAGES:
             note(client, "checked", job_counts(stage, 1.0, samples=20, tokens=0))
         found = run_snapshot(checked, url)
