@@ -21,12 +21,11 @@ from cli.settings import broker_option, json_option, required_broker, runs_dir_o
 from cli.status_screen import screen
 from orchestrator.errors import BrokerError, UsageError
 from storage.broker_state import broker_state
-from storage.connection import BROKER_AWAY
+from storage.connection import BROKER_AWAY, TRYING
 from storage.fleet import has_run, put_run
 from storage.run_record import open_run
 
 REFRESH_S = 1.0
-TRYING = "The broker does not answer, trying again"
 
 Found = dict[str, Any]
 Look = Callable[[str | None], Found]

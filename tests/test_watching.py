@@ -21,13 +21,10 @@ from cli.fleet_metrics import FleetCollector
 from cli.processes import orchestrate
 from cli.run_snapshot import run_snapshot
 from cli.status_screen import duration, screen
-from orchestrator.errors import BrokerError
 from storage.connection import connect
 from storage.embedded_redis import embedded_redis
 from storage.job_log import (
     KEPT,
-    LogLine,
-    append_line,
     keep_lines,
     kept_lines,
     last_lines,
@@ -240,33 +237,6 @@ def test_a_log_that_cannot_be_kept_spoils_no_result(
     keep_log(Console(), driver(broker, run))
 
     assert "was not kept with the run" in capsys.readouterr().out
-
-
-def test_a_command_whose_broker_goes_away_says_so_with_the_brokers_exit_code(
-    tmp_path: Path,
-) -> None:
-    run = make_run(tmp_path / "runs" / "gone", traits=1, shards=1)
-    with embedded_redis() as url:
-        with connect(url) as client:
-            append_line(client, run.run_id, LogLine(1.0, "info", "w", "j", "e", "first"))
-        environment = {**clean_environment(), "PYTHONUNBUFFERED": "1"}
-        process = subprocess.Popen(
-            orchestrate(
-                *("logs", "gone", "--follow"),
-                *("--runs-dir", str(tmp_path / "runs"), "--broker-url", url),
-            ),
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stdout is not None
-        assert "first" in process.stdout.readline()
-    _, said = process.communicate(timeout=60)
-
-    assert process.returncode == BrokerError.exit_code
-    assert said.startswith("Error: the broker went away")
-    assert "fault of the program" not in said
 
 
 def test_counts_of_two_jobs_fall_into_the_buckets_of_their_durations(broker: str) -> None:
