@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from cli.fleet_table import fleet_rows, fleet_table
+from cli.fleet_table import FleetTable, fleet_rows
 from cli.run_state import FINISHED, by_record, read_on_broker, run_state, state_json
 from orchestrator.fleet import QUEUES, RunCard, WorkerCard
 from storage.artifacts import record_key
@@ -67,7 +67,7 @@ def runs_screen(found: dict[str, Any]) -> RenderableType:
     if not found["runs"]:
         parts = [Text(f"No runs in {found['place']}: start one with `orchestrate extract`.")]
     if "workers" in found:
-        parts += [Text(""), fleet_table([worker_card(row) for row in found["workers"]])]
+        parts += [Text(""), FleetTable([worker_card(row) for row in found["workers"]])]
     return Group(*parts)
 
 
