@@ -10,6 +10,9 @@ from orchestrator.plan import Plan
 from orchestrator.readiness import is_finished, is_needed
 from orchestrator.run_spec import TraitRef
 
+SAMPLED = ("generate", "judge")
+"""The stages that are counted in samples; the others in jobs."""
+
 
 @dataclass(frozen=True)
 class StageCount:
@@ -59,7 +62,7 @@ def _stages(plan: Plan, trait: TraitRef, done: AbstractSet[str]) -> dict[str, St
     found: dict[str, StageCount] = {}
     for job in plan.trait_jobs(trait):
         if job.stage != "reduce" and is_needed(plan, job, done):
-            n = plan.n_samples_of(job) if job.stage in ("generate", "judge") else 1
+            n = plan.n_samples_of(job) if job.stage in SAMPLED else 1
             counted = StageCount(n if job.key in done else 0, n)
             found[job.stage] = found.get(job.stage, StageCount()) + counted
     return found

@@ -132,6 +132,8 @@ def finish(run: Run, broker_url: str | None, *, wait_s: float, detach: bool, as_
         raise BrokerError("--detach needs a fleet that stays: give --broker-url")
     # a stop by the system ends as a stop by hand does: what was started is stopped too
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if broker_url and not detach:
+        _require_broker(broker_url)
     with _fleet(run, broker_url) as (url, tend):
         driver = Driver(make_app(url), url, run, broker_state(url, run.run_id), tend)
         if not broker_url:
@@ -150,6 +152,16 @@ def finish(run: Run, broker_url: str | None, *, wait_s: float, detach: bool, as_
         finally:
             keep_log(console, driver)
     _print_result(console, run, failures, as_json=as_json)
+
+
+def _require_broker(url: str) -> None:
+    """Raise BrokerError, with what else this command could do, when nobody answers."""
+    try:
+        connect(url).close()
+    except BrokerError as error:
+        raise BrokerError(
+            f"{error}; or leave it out to have a private broker started for the time of the command"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -19,6 +19,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from orchestrator.fleet import QUEUES, RunCard, WorkerCard
+from orchestrator.plan import STAGES
 from storage.connection import BROKER_AWAY, Client, connect
 from storage.fleet import read_runs, read_workers
 from storage.queues import QueueFacts, read_queues
@@ -28,8 +29,12 @@ from storage.spending import read_meter
 # A few scrapes: the last job of a run may be counted just before its card goes.
 REMEMBER_S = 300.0
 OUTCOMES = {"jobs": "done", "failed": "failed", "again": "begun_again", "dead": "given_up"}
+# A name alone is not enough: two people may both have a run called `demo`.
+RUN = ["run", "run_id"]
 
 Counts = Mapping[str, float]
+Counted = Sequence[tuple[RunCard, Counts]]
+"""Runs with what each came to."""
 
 
 class FleetCollector(Collector):
@@ -57,7 +62,7 @@ class FleetCollector(Collector):
 
     def _collect(self, client: Client) -> Iterator[Metric]:
         runs = self._recent(read_runs(client))
-        counts = {run.name: read_counts(client, run.run_id) for run in runs}
+        counts = [(run, read_counts(client, run.run_id)) for run in runs]
         yield from _work(counts)
         yield from _job_seconds(counts)
         yield from _calls(read_calls(client))
@@ -73,37 +78,43 @@ class FleetCollector(Collector):
         return [run for _, run in self._seen.values()]
 
 
-def _work(counts: Mapping[str, Counts]) -> Iterator[Metric]:
+def _who(run: RunCard) -> list[str]:
+    """The values of RUN's labels."""
+    return [run.name, run.run_id]
+
+
+def _work(counted: Counted) -> Iterator[Metric]:
     samples = CounterMetricFamily(
-        "orchestrate_samples", "Samples that a stage is done with", labels=["run", "stage"]
+        "orchestrate_samples", "Samples that a stage is done with", labels=[*RUN, "stage"]
     )
     tokens = CounterMetricFamily(
-        "orchestrate_response_tokens", "Tokens of generated responses", labels=["run"]
+        "orchestrate_response_tokens", "Tokens of generated responses", labels=RUN
     )
     jobs = CounterMetricFamily(
-        "orchestrate_jobs", "Jobs by how they ended", labels=["run", "stage", "outcome"]
+        "orchestrate_jobs", "Jobs by how they ended", labels=[*RUN, "stage", "outcome"]
     )
-    for run, found in counts.items():
-        tokens.add_metric([run], sum(v for k, v in found.items() if k.startswith("tokens.")))
-        for name, value in found.items():
-            what, _, stage = name.partition(".")
-            if what == "samples":
-                samples.add_metric([run, stage], value)
-            elif what in OUTCOMES:
-                jobs.add_metric([run, stage, OUTCOMES[what]], value)
+    for run, found in counted:
+        who = _who(run)
+        tokens.add_metric(who, sum(v for k, v in found.items() if k.startswith("tokens.")))
+        # also those that nobody counted yet: Prometheus sees no rise in a series that begins at 1
+        for stage in STAGES:
+            samples.add_metric([*who, stage], found.get(f"samples.{stage}", 0.0))
+            for name, outcome in OUTCOMES.items():
+                jobs.add_metric([*who, stage, outcome], found.get(f"{name}.{stage}", 0.0))
     yield from (samples, tokens, jobs)
 
 
-def _job_seconds(counts: Mapping[str, Counts]) -> Iterator[Metric]:
+def _job_seconds(counted: Counted) -> Iterator[Metric]:
     family = HistogramMetricFamily(
-        "orchestrate_job_seconds", "How long jobs took", labels=["run", "stage"]
+        "orchestrate_job_seconds", "How long jobs took", labels=[*RUN, "stage"]
     )
-    for run, found in counts.items():
+    for run, found in counted:
         for name in found:
             what, _, stage = name.partition(".")
             if what == "jobs":
                 buckets = _buckets(found, f"le.{stage}.", JOB_BOUNDS_S)
-                family.add_metric([run, stage], buckets, found.get(f"seconds.{stage}", 0.0))
+                seconds = found.get(f"seconds.{stage}", 0.0)
+                family.add_metric([*_who(run), stage], buckets, seconds)
     yield family
 
 
@@ -121,40 +132,42 @@ def _calls(found: Counts) -> Iterator[Metric]:
 
 def _money(client: Client, runs: Iterable[RunCard]) -> Iterator[Metric]:
     spent = CounterMetricFamily(
-        "orchestrate_judge_usd", "US dollars spent on the judge", labels=["run"]
+        "orchestrate_judge_usd", "US dollars spent on the judge", labels=RUN
     )
     budget = GaugeMetricFamily(
-        "orchestrate_judge_budget_usd", "The run's --budget in US dollars", labels=["run"]
+        "orchestrate_judge_budget_usd", "The run's --budget in US dollars", labels=RUN
     )
     for run in runs:
         meter = read_meter(client, run.run_id)
         if meter is not None:
-            spent.add_metric([run.name], meter.spent)
+            spent.add_metric(_who(run), meter.spent)
             if meter.cap is not None:
-                budget.add_metric([run.name], meter.cap)
+                budget.add_metric(_who(run), meter.cap)
     yield from (spent, budget)
 
 
 def _runs(runs: Iterable[RunCard]) -> Iterator[Metric]:
     planned = GaugeMetricFamily(
-        "orchestrate_run_samples", "Samples in the run's plan", labels=["run", "model"]
+        "orchestrate_run_samples",
+        "Samples in the run's plan, those of tests too; what orchestrate_samples_total grows to",
+        labels=[*RUN, "model"],
     )
-    paused = GaugeMetricFamily("orchestrate_run_paused", "1 while the run waits", labels=["run"])
+    paused = GaugeMetricFamily("orchestrate_run_paused", "1 while the run waits", labels=RUN)
     for run in runs:
-        planned.add_metric([run.name, run.model], run.samples)
-        paused.add_metric([run.name], float(run.paused))
+        planned.add_metric([*_who(run), run.model], run.samples)
+        paused.add_metric(_who(run), float(run.paused))
     yield from (planned, paused)
 
 
 def _queues(runs: Iterable[RunCard], queues: Iterable[QueueFacts]) -> Iterator[Metric]:
-    names = {run.run_id: (run.name, run.paused) for run in runs}
+    by_id = {run.run_id: run for run in runs}
     waiting = GaugeMetricFamily(
-        "orchestrate_queue_jobs", "Jobs that wait for a worker", labels=["run", "kind"]
+        "orchestrate_queue_jobs", "Jobs that wait for a worker", labels=[*RUN, "kind"]
     )
     age = GaugeMetricFamily(
         "orchestrate_queue_age_seconds",
         "How long the oldest waiting job has waited",
-        labels=["run", "kind"],
+        labels=[*RUN, "kind"],
     )
     open_jobs = GaugeMetricFamily(
         "orchestrate_open_jobs",
@@ -163,10 +176,10 @@ def _queues(runs: Iterable[RunCard], queues: Iterable[QueueFacts]) -> Iterator[M
     )
     totals = dict.fromkeys(QUEUES, 0)
     for queue in queues:
-        name, paused = names[queue.run_id]
-        waiting.add_metric([name, queue.kind], queue.waiting)
-        age.add_metric([name, queue.kind], queue.oldest_s)
-        totals[queue.kind] += queue.held + (0 if paused else queue.waiting)  # type: ignore[index]
+        run = by_id[queue.run_id]
+        waiting.add_metric([*_who(run), queue.kind], queue.waiting)
+        age.add_metric([*_who(run), queue.kind], queue.oldest_s)
+        totals[queue.kind] += queue.held + (0 if run.paused else queue.waiting)  # type: ignore[index]
     for kind, total in totals.items():
         open_jobs.add_metric([kind], total)
     yield from (waiting, age, open_jobs)
@@ -180,7 +193,7 @@ def _workers(cards: Iterable[WorkerCard]) -> Iterator[Metric]:
     holds = GaugeMetricFamily("orchestrate_worker_jobs", "Jobs in its hands", labels=labels)
     busy = GaugeMetricFamily(
         "orchestrate_worker_busy_share",
-        "Share of a GPU worker's time with work that went into forward passes, 0 to 1",
+        "Share of the last minute that a GPU worker's device computed, 0 to 1",
         labels=labels,
     )
     tokens = GaugeMetricFamily(

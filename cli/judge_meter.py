@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from storage.connection import connect
+from storage.connection import Client, connect
 from storage.judge_limits import GateKeys
 from storage.judgements import judge_of
 from storage.run_record import Run
@@ -23,13 +23,17 @@ def open_meter(run: Run, broker_url: str) -> None:
 
 def judge_snapshot(run: Run, broker_url: str) -> dict[str, Any]:
     """Money and endpoint, for `status`; money is None when no price is known."""
+    with connect(broker_url) as client:
+        meter, found = read_meter(client, run.run_id), endpoint(client, run)
+    is_priced = read_terms(run.store, judgement=run.judgement).price is not None
+    return {**found, "money": asdict(meter) if meter and is_priced else None}
+
+
+def endpoint(client: Client, run: Run) -> dict[str, Any]:
+    """The judge's model and endpoint, and since when it is down."""
     spec = judge_of(run, run.plan.probe)
     keys = GateKeys.of(run.run_id, url=spec.url, model=spec.model)
-    with connect(broker_url) as client:
-        meter, endpoint = read_meter(client, run.run_id), endpoint_state(client, keys)
-    is_priced = read_terms(run.store, judgement=run.judgement).price is not None
-    money = asdict(meter) if meter and is_priced else None
-    return {"model": spec.model, "url": spec.url, "money": money, **endpoint}
+    return {"model": spec.model, "url": spec.url, **endpoint_state(client, keys)}
 
 
 def snapshot_text(found: dict[str, Any]) -> str:

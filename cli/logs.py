@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import time
 from collections.abc import Iterator
@@ -16,8 +15,10 @@ from rich.text import Text
 from cli.described_run import run_store
 from cli.settings import broker_option, json_option, option, runs_dir_option
 from orchestrator.errors import UsageError
-from storage.connection import connect
+from orchestrator.plan import Plan
+from storage.connection import BROKER_AWAY, TRYING, connect
 from storage.job_log import LogLine, kept_lines, read_lines
+from storage.judgements import names
 from storage.run_record import Run, open_run
 
 POLL_S = 0.5
@@ -55,19 +56,23 @@ def logs(
     recorded = open_run(run_store(runs_dir, run))
     if follow and not broker_url:
         raise UsageError("--follow needs the fleet's broker: give --broker-url")
+    if job is not None and not _is_planned(recorded, job):
+        raise UsageError(
+            f"no job of {run} is like {job!r}: jobs are named as refusal/generate/positive-003, "
+            "or by a pattern as 'refusal/judge/*'"
+        )
     console = Console(soft_wrap=True, highlight=False)
     wanted = LEVELS[LEVELS.index(level) :]
-    lines = _lines(recorded, broker_url, follow=follow)
-    first = next(lines, None)
-    if first is None:
-        click.echo(f"Nobody said anything yet; see {recorded.store.url}/logs too.", err=True)
-        return
-    for line in itertools.chain([first], lines):
+    n_shown = 0
+    for line in _lines(recorded, broker_url, follow=follow):
         if line.level in wanted and (job is None or _fits(line.job, job)):
+            n_shown += 1
             if as_json:
                 click.echo(json.dumps(asdict(line)))
             else:
                 console.print(_shown(line))
+    if not n_shown:
+        click.echo(f"Nobody said that yet; see {recorded.store.url}/logs too.", err=True)
 
 
 def _lines(run: Run, broker_url: str | None, *, follow: bool) -> Iterator[LogLine]:
@@ -76,16 +81,39 @@ def _lines(run: Run, broker_url: str | None, *, follow: bool) -> Iterator[LogLin
     yield from kept
     if not broker_url:
         return
-    position, seen = "-", set(kept)
+    seen = set(kept)
+    lines = _followed(run, broker_url) if follow else _on_broker(run, broker_url)
+    yield from (line for line in lines if line not in seen)
+
+
+def _on_broker(run: Run, broker_url: str) -> Iterator[LogLine]:
     with connect(broker_url) as client:
-        while True:
-            for here, line in read_lines(client, run.run_id, after=position):
-                position = here
-                if line not in seen:
-                    yield line
-            if not follow:
-                return
-            time.sleep(POLL_S)
+        yield from (line for _, line in read_lines(client, run.run_id))
+
+
+def _followed(run: Run, broker_url: str) -> Iterator[LogLine]:
+    """The broker's lines as they come, also after it was away."""
+    position, is_away = "-", False
+    while True:
+        try:
+            with connect(broker_url) as client:
+                while True:
+                    for here, line in read_lines(client, run.run_id, after=position):
+                        position = here
+                        yield line
+                    is_away = False
+                    time.sleep(POLL_S)
+        except BROKER_AWAY as error:
+            if not is_away:
+                click.echo(f"{TRYING}: {error}", err=True)
+            is_away = True
+        time.sleep(POLL_S)
+
+
+def _is_planned(run: Run, asked: str) -> bool:
+    """Whether a job of the run, of any of its judgements, is so called."""
+    judgements = [None, *names(run)]
+    return any(_fits(job.key, asked) for name in judgements for job in Plan(run.spec, name).jobs())
 
 
 def _fits(job: str, asked: str) -> bool:

@@ -10,10 +10,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
+
+import click
 
 from orchestrator.errors import CannotWorkError
 from storage.child_process import die_with_parent
@@ -30,6 +32,21 @@ STOP_TIMEOUT_S = 20.0
 def orchestrate(*arguments: str) -> list[str]:
     """The command line of this program in a child; -P keeps the working folder off its path."""
     return [sys.executable, "-P", "-m", "cli.main", *arguments]
+
+
+def say(text: str) -> None:
+    """Tell the person at the terminal, or the launcher's log, with the time."""
+    click.echo(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}", err=True)
+
+
+def how_it_ended(code: int) -> str:
+    """A process's return code in words."""
+    if code >= 0:
+        return f"ended with code {code}"
+    try:
+        return f"was killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was killed by signal {-code}"
 
 
 @dataclass
@@ -70,8 +87,9 @@ class Child:
 class Processes:
     """Children that live and end together."""
 
-    def __init__(self, children: Sequence[Child]) -> None:
-        self.children = list(children)
+    def __init__(self, children: Sequence[Child], *, say: Callable[[str], None] = say) -> None:
+        """`say` tells people that a child died and was started again."""
+        self.children, self._say = list(children), say
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Processes]:
@@ -104,7 +122,9 @@ class Processes:
                     f"{child.name} died {MAX_DEATHS} times within {DEATH_WINDOW_S:.0f} s; its last "
                     f"words:\n{child.log_tail()}"
                 )
+            end = how_it_ended(child.process.returncode)
             child.start()
+            self._say(f"{child.name} {end}; started again")
 
     def all_left(self) -> bool:
         """Whether every child was told to leave and did."""

@@ -14,6 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from cli.counts import StageCount, TraitCount, stages_of, total, trait_counts
+from cli.time_left import seconds_left
 from orchestrator.plan import Plan
 from storage.broker_state import Failure
 
@@ -138,12 +139,10 @@ def _line(
 
 
 def _time_left(totals: dict[str, StageCount], rates: dict[str, float]) -> str:
-    waits = [
-        (one.total - one.done) / rates[stage]
-        for stage, one in totals.items()
-        if one.done < one.total and rates.get(stage, 0.0) > 0
-    ]
-    if not waits:
-        return "unknown" if any(c.done < c.total for c in totals.values()) else "seconds"
-    seconds = int(max(waits))
+    left = seconds_left(totals, rates)
+    if left is None:
+        return "unknown"
+    seconds = int(left)
+    if not seconds:
+        return "seconds"
     return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"

@@ -5,12 +5,14 @@ Knows nothing of how it is shown.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from cli.counts import StageCount, TraitCount, stages_of, total, trait_counts
+from cli.counts import TraitCount, stages_of, total, trait_counts
 from cli.fleet_table import fleet_rows
 from cli.judge_meter import judge_snapshot
+from cli.run_state import FINISHED, by_record, read_on_broker, run_state, state_json
 from orchestrator.errors import OrchestrateError
 from orchestrator.fleet import QUEUES
 from storage.artifacts import done_jobs
@@ -36,9 +38,10 @@ def run_snapshot(run: Run, broker_url: str | None) -> dict[str, Any]:
         # the broker's list is quick, and as good as the record's while the run is on it
         on_broker = has_run(client, run.run_id)
         done = state.done() if on_broker else _done_by_record(run)
+        standing = _standing(run, done)
         return {
-            **_standing(run, done),
-            **_on_broker(run, client, state),
+            **standing,
+            **_on_broker(run, client, standing),
             "on_broker": on_broker,
             "judge": judge_snapshot(run, broker_url),
         }
@@ -46,12 +49,15 @@ def run_snapshot(run: Run, broker_url: str | None) -> dict[str, Any]:
 
 def _standing(run: Run, done: set[str]) -> dict[str, Any]:
     counts = trait_counts(run.plan, done)
+    schedule = read_schedule(run.store)
+    finished = all(count.is_finished for count in counts)
     return {
         "run": run.store.url,
         "run_id": run.run_id,
         "name": run.name,
         "model": run.spec.model.model_id,
-        **read_schedule(run.store).model_dump(),
+        **schedule.model_dump(),
+        **state_json(by_record(finished=finished, paused=schedule.paused)),
         "stages": {stage: asdict(total(counts, stage)) for stage in stages_of(counts)},
         "traits": [_trait(run, count) for count in counts],
     }
@@ -85,35 +91,24 @@ def _done_by_record(run: Run) -> set[str]:
     return done_jobs(run.store, [trait.name for trait in run.spec.traits], judgement=run.judgement)
 
 
-def _on_broker(run: Run, client: Client, state: BrokerState) -> dict[str, Any]:
+def _on_broker(run: Run, client: Client, standing: Mapping[str, Any]) -> dict[str, Any]:
     card = read_run(client, run.run_id) or card_of(run, since=0.0)
-    queues = read_queues(client, [card], QUEUES)
+    queues, workers = read_queues(client, [card], QUEUES), read_workers(client)
+    facts = read_on_broker(client, run, queues=queues, workers=workers)
+    finished = standing["state"] == FINISHED
     return {
         "since": card.since,
-        "cancelled": state.is_cancelled(),
-        "failures": [asdict(failure) for failure in state.failures()],
+        **state_json(run_state(facts, finished=finished, paused=standing["paused"])),
+        "cancelled": facts.cancelled,
+        "failures": [asdict(failure) for failure in facts.failures],
         "queues": {queue.kind: queue.waiting for queue in queues},
         "held": {queue.kind: queue.held for queue in queues},
         "oldest_s": {queue.kind: queue.oldest_s for queue in queues},
         "counts": read_counts(client, run.run_id),
         "rates": read_rates(client, run.run_id),
-        "workers": fleet_rows(read_workers(client)),
+        "workers": fleet_rows(workers),
         "last_errors": [
             asdict(line)
             for line in last_lines(client, run.run_id, levels=("warning", "error"), n=LAST_ERRORS)
         ],
     }
-
-
-def seconds_left(snapshot: dict[str, Any]) -> float | None:
-    """How long the slowest stage still takes at the last minute's rate; None when unknown."""
-    rates = snapshot.get("rates", {})
-    waits = []
-    for stage, count in snapshot["stages"].items():
-        left = StageCount(**count).total - StageCount(**count).done
-        rate = rates.get(f"samples.{stage}", 0.0)
-        if left and not rate:
-            return None
-        if left:
-            waits.append(left / rate)
-    return max(waits, default=0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -9,64 +10,109 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from cli.counts import trait_counts
-from cli.fleet_table import fleet_rows, fleet_table
-from orchestrator.errors import UsageError
-from storage.artifacts import done_jobs
-from storage.connection import connect
+from cli.fleet_table import FleetTable, fleet_rows
+from cli.run_state import FINISHED, by_record, read_on_broker, run_state, state_json
+from orchestrator.fleet import QUEUES, RunCard, WorkerCard
+from storage.artifacts import record_key
+from storage.connection import Client, connect
 from storage.fleet import read_runs, read_workers, worker_card
-from storage.run_record import open_run
-from storage.store import Store, open_store
+from storage.queues import read_queues
+from storage.run_record import Run, open_run
+from storage.schedule import read_schedule
+from storage.store import open_store
+
+Row = dict[str, Any]
 
 
-def runs_rows(runs_dir: str, broker_url: str | None) -> dict[str, Any]:
-    """The runs of a folder by name, and with a broker its workers.
+class RunsOfFolder:
+    """The runs of a folder, looked at as often as wanted; no run's artifacts are listed."""
 
-    Raises UsageError when the folder holds no run.
-    """
-    store = open_store(runs_dir)
-    names = sorted({k.split("/")[0] for k in store.list("") if k.endswith("/run.json")})
-    if not names:
-        raise UsageError(f"no runs in {store.url}: start one with `orchestrate extract`")
-    found: dict[str, Any] = {"runs": names, "standing": [_row(store, name) for name in names]}
-    if broker_url:
+    def __init__(self, runs_dir: str) -> None:
+        self._store = open_store(runs_dir)
+        # a finished run stays so while nobody works on it: it is read once
+        self._finished: dict[str, tuple[Run, Row]] = {}
+
+    def look(self, broker_url: str | None) -> dict[str, Any]:
+        """The runs by name; with a broker what each is doing, and the workers."""
+        if not broker_url:
+            return self._found([row for _, row in self._rows({})])
         with connect(broker_url) as client:
-            found["workers"] = fleet_rows(read_workers(client))
             cards = {card.run_id: card for card in read_runs(client)}
-        for row in found["standing"]:
-            card = cards.get(row["run_id"])
-            row["state"] = "" if card is None else "paused" if card.paused else "running"
-            row["priority"] = None if card is None else card.priority
-    return found
+            rows, workers = self._rows(cards), read_workers(client)
+            _add_doings(client, rows, cards, workers)
+        return {**self._found([row for _, row in rows]), "workers": fleet_rows(workers)}
+
+    def _found(self, rows: list[Row]) -> dict[str, Any]:
+        names = [row["name"] for row in rows]
+        return {"place": self._store.url, "runs": names, "standing": rows}
+
+    def _rows(self, listed: Mapping[str, RunCard]) -> list[tuple[Run, Row]]:
+        found = []
+        for name in sorted(self._store.folders()):
+            known = self._finished.get(name)
+            if known is None or known[0].run_id in listed:
+                if not self._store.exists(f"{name}/run.json"):
+                    continue
+                run = open_run(self._store.at(name))
+                known = run, _row(run)
+            if known[1]["state"] == FINISHED:
+                self._finished[name] = known
+            found.append((known[0], dict(known[1])))
+        return found
 
 
 def runs_screen(found: dict[str, Any]) -> RenderableType:
     """The runs, and the workers below them."""
+    parts: list[RenderableType] = [_table(found["standing"])]
+    if not found["runs"]:
+        parts = [Text(f"No runs in {found['place']}: start one with `orchestrate extract`.")]
+    if "workers" in found:
+        parts += [Text(""), FleetTable([worker_card(row) for row in found["workers"]])]
+    return Group(*parts)
+
+
+def _table(rows: list[Row]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in ("run", "traits", "model", "state", "priority"):
-        table.add_column(heading, no_wrap=heading == "run")
-    for row in found["standing"]:
-        priority = row.get("priority")
-        table.add_row(
-            escape(row["name"]),
-            f"{row['finished']}/{row['traits']}",
-            escape(row["model"]),
-            row.get("state", ""),
-            "" if priority is None else str(priority),
-        )
-    if "workers" not in found:
-        return table
-    return Group(table, Text(""), fleet_table([worker_card(row) for row in found["workers"]]))
+    for heading in ("run", "traits", "model", "state"):
+        table.add_column(heading, no_wrap=heading == "traits", overflow="fold")
+    with_priority = any(row.get("priority") for row in rows)
+    if with_priority:
+        table.add_column("priority", justify="right", no_wrap=True)
+    for row in rows:
+        cells = [escape(row["name"]), f"{row['finished']}/{row['traits']}", escape(row["model"])]
+        priority = [str(row.get("priority") or "")] if with_priority else []
+        table.add_row(*cells, escape(row["state"]), *priority)
+    return table
 
 
-def _row(store: Store, name: str) -> dict[str, Any]:
-    run = open_run(store.at(name))
-    traits = [trait.name for trait in run.spec.traits]
-    counts = trait_counts(run.plan, done_jobs(run.store, traits))
+def _row(run: Run) -> Row:
+    plan, traits = run.plan, run.spec.traits
+    # the last job's record is what makes a trait finished
+    finished = sum(run.store.exists(record_key(plan.last_job(trait))) for trait in traits)
+    schedule = read_schedule(run.store)
+    state = by_record(finished=finished == len(traits), paused=schedule.paused)
     return {
-        "name": name,
+        "name": run.name,
         "run_id": run.run_id,
         "traits": len(traits),
-        "finished": sum(count.is_finished for count in counts),
+        "finished": finished,
         "model": run.spec.model.model_id,
+        **state_json(state),
+        "paused": schedule.paused,
     }
+
+
+def _add_doings(
+    client: Client,
+    rows: list[tuple[Run, Row]],
+    cards: Mapping[str, RunCard],
+    workers: Sequence[WorkerCard],
+) -> None:
+    """What each run is doing by the broker."""
+    queues = read_queues(client, cards.values(), QUEUES)
+    for run, row in rows:
+        card, finished = cards.get(run.run_id), row["state"] == FINISHED
+        row["priority"] = None if card is None else card.priority
+        if card is not None or not finished:
+            facts = read_on_broker(client, run, queues=queues, workers=workers)
+            row |= state_json(run_state(facts, finished=finished, paused=row["paused"]))

@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from collections.abc import Callable
 from typing import Any
 
 import click
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.text import Text
 
 from cli.described_run import run_store
 from cli.last_step import last_step
 from cli.pause import unpause
 from cli.run_snapshot import run_snapshot
-from cli.runs_table import runs_rows, runs_screen
+from cli.runs_table import RunsOfFolder, runs_screen
 from cli.settings import broker_option, json_option, required_broker, runs_dir_option
 from cli.status_screen import screen
 from cli.verdict_table import remarks
+from orchestrator.errors import BrokerError, UsageError
 from storage.broker_state import broker_state
+from storage.connection import BROKER_AWAY, TRYING
 from storage.fleet import has_run, put_run
 from storage.run_record import open_run
 
 REFRESH_S = 1.0
+
+Found = dict[str, Any]
+Look = Callable[[str | None], Found]
+"""What can be seen with a broker, or by the record alone."""
+Shown = Callable[[Found], RenderableType]
 
 
 @click.command()
@@ -37,7 +46,8 @@ def status(
 ) -> None:
     """Show where a run stands, or all runs and the fleet when none is named.
 
-    With a broker also rates, time left, spending, queues, workers and the latest errors.
+    With a broker also rates, time left, spending, queues, workers and the latest errors. While
+    it does not answer, what the run's record says is shown; the exit code is 5 then.
 
     \b
     orchestrate status
@@ -45,27 +55,46 @@ def status(
     orchestrate status demo --json | jq .rates
     """
     recorded = open_run(run_store(runs_dir, run)) if run else None
+    look: Look
+    shown: Shown
     if recorded is None:
-        found: Callable[[], Any] = lambda: runs_rows(runs_dir, broker_url)  # noqa: E731
-        shown: Callable[[Any], RenderableType] = runs_screen
+        look, shown = RunsOfFolder(runs_dir).look, runs_screen
     else:
-        found, shown = lambda: run_snapshot(recorded, broker_url), screen
+        look, shown = functools.partial(run_snapshot, recorded), screen
+    if watch and not as_json:
+        _watch(look, shown, broker_url)
+    found, away = _seen(look, broker_url)
+    if not broker_url and found.get("runs") == []:
+        raise UsageError(f"no runs in {found['place']}: start one with `orchestrate extract`")
     if as_json:
-        click.echo(json.dumps(found(), indent=2))
-        return
+        click.echo(json.dumps(found, indent=2))
+    else:
+        console = Console()
+        console.print(shown(found))
+        if recorded is not None:
+            for line in filter(None, [*remarks(found["traits"]), last_step(recorded, found)]):
+                console.print(line, highlight=False, soft_wrap=True, markup=False)
+    if away is not None:
+        raise BrokerError(f"only the record is shown: {away}") from away
+
+
+def _watch(look: Look, shown: Shown, broker_url: str | None) -> None:
+    """Show until interrupted, also while the broker is away."""
     console = Console()
-    if not watch:
-        standing = found()
-        console.print(shown(standing))
-        for line in remarks(standing["traits"]) if run else []:
-            console.print(line, highlight=False, soft_wrap=True, markup=False)
-        if recorded and (todo := last_step(recorded, standing)):
-            console.print(todo, highlight=False, soft_wrap=True)
-        return
     with Live(console=console, auto_refresh=False, screen=console.is_terminal) as live:
         while True:
-            live.update(shown(found()), refresh=True)
+            found, away = _seen(look, broker_url)
+            note = [Text(""), Text(f"{TRYING}: {away}", style="yellow")] if away else []
+            live.update(Group(shown(found), *note), refresh=True)
             time.sleep(REFRESH_S)
+
+
+def _seen(look: Look, broker_url: str | None) -> tuple[Found, Exception | None]:
+    """What is known now, and the broker's error when only the record could be asked."""
+    try:
+        return look(broker_url), None
+    except BROKER_AWAY as error:
+        return look(None), error
 
 
 @click.command()

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from cli.fleet_table import fleet_table
+from cli.counts import StageCount
+from cli.fleet_table import FleetTable
 from cli.judge_meter import snapshot_text
 from cli.progress import styled_verdict
-from cli.run_snapshot import seconds_left
-from orchestrator.fleet import WorkerCard
+from cli.run_state import RUNNING, RunState
+from cli.time_left import seconds_left, stage_rates
 from storage.fleet import worker_card
 
 BAR_WIDTH = 16
@@ -25,9 +28,10 @@ NARROW_BAR = 4
 
 def screen(snapshot: dict[str, Any]) -> RenderableType:
     """The whole screen; what a broker would know is left out without one."""
-    parts: list[RenderableType] = [_heading(snapshot), _traits(snapshot)]
+    parts: list[RenderableType] = [_heading(snapshot), TraitTable(snapshot)]
     if "queues" in snapshot:
-        parts += [Text(""), *_lines(snapshot), Text(""), _workers(snapshot)]
+        workers = [worker_card(row) for row in snapshot["workers"]]
+        parts += [Text(""), _lines(snapshot), Text(""), FleetTable(workers)]
         parts += _trouble(snapshot)
     return Group(*parts)
 
@@ -51,25 +55,38 @@ def _heading(snapshot: dict[str, Any]) -> Text:
 
 
 def _state(snapshot: dict[str, Any]) -> str:
-    if all(one["is_finished"] for one in snapshot["traits"]):
-        return "finished"
-    if snapshot["paused"]:
-        return "paused: orchestrate resume goes on"
-    if snapshot.get("cancelled"):
-        return "cancelled: orchestrate resume goes on"
-    if not snapshot.get("on_broker"):
-        return "not running"
-    left = seconds_left(snapshot)
-    return "running" if left is None else f"running, about {duration(left)} left"
+    if snapshot["state"] != RUNNING:
+        return str(RunState(snapshot["state"], snapshot["state_why"]))
+    stages = {stage: StageCount(**count) for stage, count in snapshot["stages"].items()}
+    left = seconds_left(stages, stage_rates(snapshot["rates"], stages))
+    return f"{RUNNING}, about {duration(left)} left" if left else RUNNING
 
 
-def _traits(snapshot: dict[str, Any]) -> Table:
+@dataclass(frozen=True)
+class TraitTable:
+    """One row a trait, with bars where there is room; names may be folded, numbers never."""
+
+    snapshot: dict[str, Any]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """See rich."""
+        table = _traits(self.snapshot, with_bars=False)
+        width = Measurement.get(console, options.update(max_width=1000), table).maximum
+        if width + len(self.snapshot["stages"]) * (NARROW_BAR + 1) <= options.max_width:
+            table = _traits(self.snapshot, with_bars=True)
+        yield table
+        if any(_is_unchecked(one) for one in self.snapshot["traits"]):
+            yield Text("* not yet checked", style="dim")
+
+
+def _traits(snapshot: dict[str, Any], *, with_bars: bool) -> Table:
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
     stages = list(snapshot["stages"])
-    table.add_column("trait", no_wrap=True)
+    # only what may be folded is made narrower: the bars, or the names where there are none
+    table.add_column("trait", overflow="fold", no_wrap=with_bars)
     for stage in stages:
-        # what may wrap is made narrow first: on a narrow terminal the bars, never a verdict
-        table.add_column("", min_width=NARROW_BAR, max_width=BAR_WIDTH)
+        if with_bars:
+            table.add_column("", min_width=NARROW_BAR, max_width=BAR_WIDTH)
         table.add_column(stage, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     table.add_column("contrast", justify="right", no_wrap=True)
@@ -77,44 +94,57 @@ def _traits(snapshot: dict[str, Any]) -> Table:
         contrast = one["contrast"]
         table.add_row(
             escape(one["trait"]),
-            *_bars(one, stages),
+            *_counts(one, stages, with_bars=with_bars),
             _verdict(one),
             "" if contrast is None else f"{contrast:.1f}",
         )
     if len(snapshot["traits"]) > 1:
-        table.add_row("all", *_bars(snapshot["stages"], stages), "", "", style="bold")
+        sums = _counts(snapshot["stages"], stages, with_bars=with_bars)
+        table.add_row("all", *sums, "", "", style="bold")
     return table
 
 
 def _verdict(one: dict[str, Any]) -> str:
     if one["verdict"] is None:
         return ""
-    return styled_verdict(one["verdict"]) + ("" if one["is_finished"] else " (not yet checked)")
+    return styled_verdict(one["verdict"]) + ("*" if _is_unchecked(one) else "")
 
 
-def _bars(found: dict[str, Any], stages: list[str]) -> Iterable[RenderableType]:
+def _is_unchecked(one: dict[str, Any]) -> bool:
+    return one["verdict"] is not None and not one["is_finished"]
+
+
+def _counts(
+    found: dict[str, Any], stages: list[str], *, with_bars: bool
+) -> Iterable[RenderableType]:
     for stage in stages:
-        if stage in found:
-            done, of = found[stage]["done"], found[stage]["total"]
-            yield ProgressBar(of, done)
-            yield f"{done}/{of}"
-        else:
-            yield from ("", "")
+        done, of = (found[stage]["done"], found[stage]["total"]) if stage in found else (0, 0)
+        if with_bars:
+            yield ProgressBar(of, done) if of else ""
+        yield f"{done}/{of}" if of else ""
 
 
-def _lines(snapshot: dict[str, Any]) -> Iterable[Text]:
+def _lines(snapshot: dict[str, Any]) -> Table:
     rates, counts = snapshot["rates"], snapshot["counts"]
-    parts = [f"{stage} {rates.get(f'samples.{stage}', 0.0):.1f}/s" for stage in snapshot["stages"]]
+    by_stage = stage_rates(rates, snapshot["stages"])
+    parts = [f"{stage} {rate:.1f}/s" for stage, rate in by_stage.items()]
     parts.append(f"{rates.get('tokens.generate', 0.0):.0f} tokens/s")
-    yield _line("rates", ", ".join(parts))
-    yield _line("judge", snapshot_text(snapshot["judge"]).removeprefix("judge "))
-    yield _line("jobs", ", ".join(_queue(snapshot, kind) for kind in snapshot["queues"]))
     sums = {
         word: int(sum(v for k, v in counts.items() if k.startswith(f"{name}.")))
         for name, word in (("again", "begun again"), ("dead", "given up"))
     }
     trouble = [f"{len(snapshot['failures'])} failed", *(f"{n} {word}" for word, n in sums.items())]
-    yield _line("trouble", ", ".join(trouble))
+    table = Table.grid(padding=(0, 1, 0, 0))
+    table.add_column(style="bold", min_width=8, no_wrap=True)
+    table.add_column()
+    for name, text in (
+        ("rates", ", ".join(parts)),
+        ("judge", snapshot_text(snapshot["judge"]).removeprefix("judge ")),
+        ("jobs", ", ".join(_queue(snapshot, kind) for kind in snapshot["queues"])),
+        ("trouble", ", ".join(trouble)),
+    ):
+        table.add_row(name, Text(text))
+    return table
 
 
 def _queue(snapshot: dict[str, Any], kind: str) -> str:
@@ -123,15 +153,6 @@ def _queue(snapshot: dict[str, Any], kind: str) -> str:
     if waiting:
         text += f", the oldest for {duration(snapshot['oldest_s'][kind])}"
     return text.replace(", ", " · ")
-
-
-def _line(name: str, text: str) -> Text:
-    return Text.assemble((f"{name:<9}", "bold"), text)
-
-
-def _workers(snapshot: dict[str, Any]) -> Table:
-    cards: list[WorkerCard] = [worker_card(row) for row in snapshot["workers"]]
-    return fleet_table(cards)
 
 
 def _trouble(snapshot: dict[str, Any]) -> list[RenderableType]:

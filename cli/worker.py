@@ -138,14 +138,14 @@ def reduce(broker_url: str | None, log_level: str, log_format: str) -> None:
 @json_option
 def list_workers(broker_url: str | None, as_json: bool) -> None:
     """Show the workers on the broker: what each serves, holds and gets done."""
-    from cli.fleet_table import fleet_rows, fleet_table
+    from cli.fleet_table import FleetTable, fleet_rows
 
     with connect(required_broker(broker_url)) as client:
         cards = read_workers(client)
     if as_json:
         click.echo(json.dumps({"workers": fleet_rows(cards)}, indent=2))
         return
-    Console().print(fleet_table(cards))
+    Console().print(FleetTable(cards))
 
 
 @worker.command()

@@ -21,7 +21,8 @@ LOWEST, HIGHEST = -100, 100
 class RunCard:
     """A run on the broker; `model` is what a GPU worker has to have loaded for it.
 
-    `since` is when it came, in seconds since 1970 by the broker's clock.
+    `samples` are all that go through its stages at most, those of tests too; `since` is when it
+    came, in seconds since 1970 by the broker's clock.
     """
 
     run_id: str
@@ -57,7 +58,7 @@ class WorkerCard:
 
     `model` is what it serves or means to, `serving_s` for how long; `models` are the patterns of
     those it may serve, none for any. `jobs` maps what it holds to how long, in seconds; `busy` is
-    the share of the time with work that went into forward passes.
+    the share of the last minute that its device computed, None for a worker without one.
     """
 
     name: str

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from orchestrator.run_spec import RunSpec, TraitRef
 from orchestrator.samples import (
@@ -23,6 +23,7 @@ from orchestrator.samples import (
 )
 
 Stage = Literal["probe", "generate", "judge", "converge", "reduce", "verify"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
 
 CHECKED = (EVALUATION, *ROUNDS, CONFIRMATION)
 """The parts beside those that vectors are made from."""
@@ -102,6 +103,11 @@ class Plan:
         """Samples that a trait's vectors are tested on."""
         return sum(self.size(trait, part) for part in CHECKED)
 
+    def n_worked_on(self, trait: TraitRef) -> int:
+        """Samples of a trait that go through the stages of this judgement, at most: those of its
+        vectors, of their tests and of the search for the best push."""
+        return self.n_samples(trait) + sum(self.size(trait, part) for part in self._checked_parts)
+
     def n_samples_of(self, job: Job) -> int:
         """Samples of one generate or judge job."""
         assert job.trait is not None and job.part is not None and job.shard is not None
@@ -130,10 +136,8 @@ class Plan:
         return [Job(stage, trait.name, part, shard, judgement) for shard in shards]
 
     def stage_jobs(self, trait: TraitRef, stage: Stage) -> list[Job]:
-        """The stage's jobs over every part. A later judgement scores what its results need: the
-        search for the best push was made by the scores of the first."""
-        scored_again = stage == "judge" and self.judgement is not None
-        parts = (EVALUATION, CONFIRMATION) if scored_again else CHECKED
+        """The stage's jobs over every part."""
+        parts = self._checked_parts if stage == "judge" else CHECKED
         checked = [job for part in parts for job in self.part_jobs(trait, stage, part)]
         return [*self.shard_jobs(trait, stage), *checked]
 
@@ -171,6 +175,12 @@ class Plan:
         if key == plan.probe.key:
             return plan.probe
         return _jobs_by_key(plan, key.partition("/")[0])[key]
+
+    @property
+    def _checked_parts(self) -> tuple[str, ...]:
+        """A later judgement scores what its results need: the search for the best push was made by
+        the scores of the first."""
+        return CHECKED if self.judgement is None else (EVALUATION, CONFIRMATION)
 
     def _shard_size(self, trait: TraitRef, part: str) -> int:
         if part == EVALUATION:

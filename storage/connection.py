@@ -17,6 +17,9 @@ _USER = re.compile(r"((?:rediss?|https?|s?ftp|ssh|smb)://)\S*@")
 BROKER_AWAY = (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError, BrokerError)
 """What is raised while the broker or the way to it is down; it may come back."""
 
+TRYING = "The broker does not answer, trying again"
+"""What whoever watches is told meanwhile."""
+
 
 def connect(url: str) -> redis.Redis:
     """A checked connection; raises BrokerError in words when nobody answers or we are refused."""
@@ -32,8 +35,8 @@ def connect(url: str) -> redis.Redis:
         ) from error
     except (redis.RedisError, OSError, ValueError) as error:
         raise BrokerError(
-            f"no broker answers at {without_password(url)} ({error}): start Redis there, or leave "
-            "--broker-url out to have a private one started for the time of the command"
+            f"no broker answers at {without_password(url)} ({error}): start Redis there, or mend "
+            "ORCHESTRATE_BROKER_URL or --broker-url"
         ) from error
     return client
 

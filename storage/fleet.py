@@ -42,7 +42,7 @@ def card_of(run: Run, *, since: float) -> RunCard:
         model=model,
         priority=schedule.priority,
         paused=schedule.paused,
-        samples=sum(run.plan.n_samples(trait) for trait in run.spec.traits),
+        samples=sum(run.plan.n_worked_on(trait) for trait in run.spec.traits),
         since=since,
     )
 

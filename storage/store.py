@@ -45,6 +45,9 @@ class Store(Protocol):
     def list(self, prefix: str) -> set[str]:
         """All keys directly or indirectly under a folder-like prefix."""
 
+    def folders(self) -> set[str]:
+        """The first parts of all keys that have several; what lies deeper is not looked at."""
+
     def delete(self, key: str) -> None:
         """Remove a key; nothing happens when it is absent."""
 
@@ -141,6 +144,14 @@ class LocalStore:
             found = (p for p in folder.rglob("*") if not p.name.startswith(".tmp-") and p.is_file())
             return {p.relative_to(self.root).as_posix() for p in found}
 
+    def folders(self) -> set[str]:
+        """See Store."""
+        with _in_words("list", self.url):
+            try:
+                return {entry.name for entry in os.scandir(self.root) if entry.is_dir()}
+            except FileNotFoundError:
+                return set()
+
     def delete(self, key: str) -> None:
         """See Store."""
         with _in_words("delete", str(self._path(key))):
@@ -211,6 +222,16 @@ class ObjectStore:
         with _in_words("list", f"{self.url}/{prefix}"):
             found = self._fs.find(self._path(prefix) if prefix else self._root)
             return {str(p)[len(self._root) :].lstrip("/") for p in found}
+
+    def folders(self) -> set[str]:
+        """See Store."""
+        with _in_words("list", self.url):
+            try:
+                found = self._fs.ls(self._root, detail=True)
+            except FileNotFoundError:
+                return set()
+        names = (str(one["name"]) for one in found if one["type"] == "directory")
+        return {name.rstrip("/").rpartition("/")[2] for name in names}
 
     def delete(self, key: str) -> None:
         """See Store."""

@@ -42,6 +42,12 @@ class DeviceStage:
         """One until the libraries are there; then what keeps the device full."""
         return self._most_jobs
 
+    def computed_s(self) -> float:
+        """Seconds that the device computed so far."""
+        if not self._residents.done() or self._residents.exception() is not None:
+            return 0.0
+        return self._residents.result().computed_s()
+
     def load(self) -> None:
         """Begin to import; returns at once. A worker that cannot import leaves with code 6."""
         threading.Thread(target=self._load, name="import", daemon=True).start()

@@ -137,6 +137,11 @@ class Edge:
             raise give_up(state, run, job, deaths=self.delivery.max_deaths)
         if n_begun:
             note(state.client, run.run_id, {f"again.{job.stage}": 1})
+            log.warning(
+                "%s begins again: the worker that had it died or was cut off.",
+                job.key,
+                extra={"event": "begun_again", "job": job.key},
+            )
         suspect = n_begun >= SUSPECT_FROM
         room = self.isolation.alone() if suspect else self.isolation.shared()
         with room:

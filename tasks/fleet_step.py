@@ -61,7 +61,7 @@ class Member:
             serving_s=self.serving_s,
             models=self.models,
             jobs=self.work.in_hand(),
-            busy=self.work.busy,
+            busy=self.work.busy(),
             per_minute=self.work.per_minute(),
             draining=self.draining,
             up_s=self.work.up_s(),

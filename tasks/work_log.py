@@ -9,9 +9,10 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from orchestrator.fleet import Rate
+from tasks.busy_share import BusyShare
 
 WINDOW_S = 60.0
 
@@ -24,7 +25,7 @@ class WorkLog:
         self._started = time.monotonic()
         self._doing: dict[tuple[str, str], float] = {}
         self._done: deque[tuple[float, Rate]] = deque()
-        self._busy: float | None = None
+        self._device: BusyShare | None = None
         self._calls: list[float] = []
         self._failed_calls = 0
 
@@ -41,10 +42,12 @@ class WorkLog:
 
     def note(self, info: Mapping[str, object]) -> None:
         """Take note of the record of a finished job."""
-        busy = info.get("busy_share")
         with self._lock:
             self._done.append((time.monotonic(), Rate(1.0, samples_in(info), tokens_in(info))))
-            self._busy = float(str(busy)) if busy is not None else self._busy
+
+    def watch_device(self, computed_s: Callable[[], float]) -> None:
+        """Say from now on how busy a device is, by the seconds that it has computed so far."""
+        self._device = BusyShare(computed_s)
 
     def call(self, seconds: float, *, answered: bool) -> None:
         """Take note of a call of the judge."""
@@ -82,10 +85,9 @@ class WorkLog:
             scale * sum(r.tokens for r in rates),
         )
 
-    @property
     def busy(self) -> float | None:
-        """The share of forward passes that the last generated shard reported."""
-        return self._busy
+        """The share of the last minute that the device computed; None for a worker without one."""
+        return None if self._device is None else self._device.share()
 
     def up_s(self) -> float:
         """Seconds since the process began."""

@@ -97,6 +97,7 @@ def _register(
     if settings.kind == "gpu":
         stage = DeviceStage(settings.device, limit=MOST_THREADS["gpu"])
         member.most_jobs = stage.most_jobs
+        member.work.watch_device(stage.computed_s)
         worker_ready.connect(lambda **_: stage.load(), weak=False)
         add_task(app, edge, "generate", stage.generate)
         return stage.close

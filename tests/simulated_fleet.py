@@ -34,6 +34,7 @@ TOKENS_PER_SAMPLE = 200
 def stages(seconds_per_job: float, verdicts_per_second: float, load_seconds: float) -> Register:
     """What a worker registers in place of the real stages."""
     device, judge_line, loaded = threading.Lock(), threading.Lock(), list[str]()
+    computed = list[float]()
 
     def generate(run: Run, job: Job) -> Record:
         # jobs of a device run one after another, as rows that fill it do
@@ -42,8 +43,9 @@ def stages(seconds_per_job: float, verdicts_per_second: float, load_seconds: flo
                 loaded[:] = [run.spec.model.model_id]
                 time.sleep(load_seconds)
             time.sleep(seconds_per_job)
+            computed.append(seconds_per_job)
         n = run.plan.n_samples_of(job)
-        facts = {"n_samples": n, "n_tokens": n * TOKENS_PER_SAMPLE, "busy_share": 0.97}
+        facts = {"n_samples": n, "n_tokens": n * TOKENS_PER_SAMPLE}
         return publish(run.store, job, files={"responses.parquet": job.key.encode()}, info=facts)
 
     def judge(run: Run, job: Job) -> Record:
@@ -71,6 +73,8 @@ def stages(seconds_per_job: float, verdicts_per_second: float, load_seconds: flo
             add_task(app, edge, name, stage)
         most = 3 if settings.kind == "gpu" else 4
         member.most_jobs = lambda: most
+        if settings.kind == "gpu":
+            member.work.watch_device(lambda: sum(computed))
         return lambda: None
 
     return register

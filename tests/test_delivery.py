@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import ssl
 import threading
 import time
@@ -140,6 +141,21 @@ def test_a_job_that_never_ends_is_given_up_and_can_be_revived(
     assert revive(run.store) == ["probe"]
     assert dead_letters(run.store) == []
     assert edge.carry(do_it, message_of(run)) == "probe: did it"
+
+
+def test_a_job_that_begins_again_after_its_worker_died_is_a_warning_under_its_name(
+    tmp_path: Path, broker_url: str, client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    run, edge = make_run(tmp_path / "run"), edge_for(broker_url)
+    BrokerState(client, run.run_id).begin("probe")  # and its worker died
+
+    with caplog.at_level(logging.WARNING):
+        edge.carry(do_it, message_of(run))
+
+    (warning,) = [one for one in caplog.records if one.__dict__.get("event") == "begun_again"]
+    assert warning.levelname == "WARNING"
+    assert warning.__dict__["job"] == "probe"
+    assert warning.getMessage().startswith("probe begins again")
 
 
 def test_a_job_handed_back_is_not_counted_as_a_death(

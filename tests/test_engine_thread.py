@@ -160,10 +160,13 @@ def test_an_engine_that_failed_is_not_lent_again(tmp_path: Path) -> None:
         made = second.engine.generate(work(prompts=1, longest=5))
     with residents.use(spec) as third:
         pass
+    computed = residents.computed_s()
     residents.close()
 
     assert len(made) == 5
     assert third is second
+    # what engines that are gone computed still counts
+    assert 0 < second.engine.forward_seconds() <= computed == residents.computed_s()
 
 
 def _busy(

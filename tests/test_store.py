@@ -85,6 +85,15 @@ def test_a_setgid_folder_shares_all_that_is_made_below_with_its_group(
     assert modes == [made, made, made, file]
 
 
+def test_folders_are_those_at_the_top_and_none_in_an_empty_store(store: Store) -> None:
+    before = store.folders()
+    for key in ("a/run.json", "b/c/d.txt", "top.txt"):
+        store.write(key, b"x")
+
+    assert (before, store.folders()) == (set(), {"a", "b"})
+    assert store.at("b").folders() == {"c"}
+
+
 def test_the_first_create_wins(store: Store) -> None:
     assert store.create("k", b"first")
     assert not store.create("k", b"second")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,13 +21,10 @@ from cli.fleet_metrics import FleetCollector
 from cli.processes import orchestrate
 from cli.run_snapshot import run_snapshot
 from cli.status_screen import duration, screen
-from orchestrator.errors import BrokerError
 from storage.connection import connect
 from storage.embedded_redis import embedded_redis
 from storage.job_log import (
     KEPT,
-    LogLine,
-    append_line,
     keep_lines,
     kept_lines,
     last_lines,
@@ -118,7 +116,7 @@ def test_the_screen_shows_traits_rates_queues_and_workers(watched: Watched) -> N
     assert lines[0].startswith("gemma  simulated  running, about ")
     assert sum(line.startswith("trait") for line in lines) == 3  # the heading and two traits
     assert any(line.startswith("rates") and "tokens/s" in line for line in lines)
-    assert any("gpu-00@" in line and "trait" in line and "97%" in line for line in lines)
+    assert any("gpu-00@" in line and re.search(r"trait.* [1-9][0-9]*%", line) for line in lines)
     assert any(line.startswith("trouble  0 failed") for line in lines)
 
 
@@ -162,14 +160,16 @@ def is_finished(broker: str, folder: Path) -> bool:
 
 def test_the_exporter_counts_what_the_run_does(watched: Watched) -> None:
     found = watched.metrics
-    samples = found["orchestrate_samples_total", "gemma", "generate"]
+    # a simulated run's id is its name
+    run = ("gemma", "gemma")
+    samples = found["orchestrate_samples_total", *run, "generate"]
 
     assert 40 <= samples < N_SAMPLES
-    assert found["orchestrate_response_tokens_total", "gemma"] == 200 * samples
-    assert found["orchestrate_run_samples", "simulated", "gemma"] == N_SAMPLES
-    assert found["orchestrate_queue_jobs", "gpu", "gemma"] > 0
-    assert found["orchestrate_queue_age_seconds", "gpu", "gemma"] > 0
-    assert found["orchestrate_job_seconds_count", "gemma", "generate"] == samples / 10
+    assert found["orchestrate_response_tokens_total", *run] == 200 * samples
+    assert found["orchestrate_run_samples", "simulated", *run] == N_SAMPLES
+    assert found["orchestrate_queue_jobs", "gpu", *run] > 0
+    assert found["orchestrate_queue_age_seconds", "gpu", *run] > 0
+    assert found["orchestrate_job_seconds_count", *run, "generate"] == samples / 10
     assert sum(v for k, v in found.items() if k[0] == "orchestrate_worker_up") == 4
     assert found["orchestrate_broker_up",] == 1
 
@@ -267,33 +267,6 @@ def test_a_log_that_cannot_be_kept_spoils_no_result(
     keep_log(Console(), driver(broker, run))
 
     assert "was not kept with the run" in capsys.readouterr().out
-
-
-def test_a_command_whose_broker_goes_away_says_so_with_the_brokers_exit_code(
-    tmp_path: Path,
-) -> None:
-    run = make_run(tmp_path / "runs" / "gone", traits=1, shards=1)
-    with embedded_redis() as url:
-        with connect(url) as client:
-            append_line(client, run.run_id, LogLine(1.0, "info", "w", "j", "e", "first"))
-        environment = {**clean_environment(), "PYTHONUNBUFFERED": "1"}
-        process = subprocess.Popen(
-            orchestrate(
-                *("logs", "gone", "--follow"),
-                *("--runs-dir", str(tmp_path / "runs"), "--broker-url", url),
-            ),
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stdout is not None
-        assert "first" in process.stdout.readline()
-    _, said = process.communicate(timeout=60)
-
-    assert process.returncode == BrokerError.exit_code
-    assert said.startswith("Error: the broker went away")
-    assert "fault of the program" not in said
 
 
 def test_counts_of_two_jobs_fall_into_the_buckets_of_their_durations(broker: str) -> None:

@@ -94,8 +94,11 @@ class EngineThread:
 
     def busy_share(self) -> float:
         """Share, 0 to 1, of the wall time with work queued that went into forward passes."""
-        forward = self._engine.stats.forward_seconds if self._engine else 0.0
-        return min(1.0, forward / self._busy_seconds) if self._busy_seconds else 0.0
+        return min(1.0, self.forward_seconds() / self._busy_seconds) if self._busy_seconds else 0.0
+
+    def forward_seconds(self) -> float:
+        """Seconds that went into forward passes so far."""
+        return self._engine.stats.forward_seconds if self._engine else 0.0
 
     def close(self, *, drain: bool) -> None:
         """Stop: after all that is queued when draining, else after the step in progress."""

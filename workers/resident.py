@@ -59,6 +59,8 @@ class Residents:
         self._resident: Resident | None = None
         self._users = 0
         self._free = threading.Condition()
+        # of the engines that are gone
+        self._computed_s = 0.0
 
     @contextlib.contextmanager
     def use(self, spec: ModelSpec) -> Iterator[Resident]:
@@ -81,7 +83,14 @@ class Residents:
         """Stop generating and let the model go."""
         if self._resident is not None:
             self._resident.engine.close(drain=False)
+            seconds = self._resident.engine.forward_seconds()
             self._resident = None
+            self._computed_s += seconds
+
+    def computed_s(self) -> float:
+        """Seconds that the device computed so far, whatever models it held; waits for nobody."""
+        held = self._resident
+        return self._computed_s + (held.engine.forward_seconds() if held else 0.0)
 
     def _holds(self, spec: ModelSpec) -> bool:
         held = self._resident

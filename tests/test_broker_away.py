@@ -1,0 +1,209 @@
+"""Protects whoever looks on while the broker restarts: the view goes on and says so."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from cli.main import _tell
+from cli.processes import orchestrate
+from orchestrator.errors import BrokerError
+from storage.child_process import die_with_parent
+from storage.connection import TRYING, connect
+from storage.embedded_redis import find_redis_server
+from storage.fleet import put_run
+from storage.job_log import LogLine, append_line
+from storage.run_record import Run
+from tests.faults.fleet import wait_until
+from tests.fleet import clean_environment, run_command
+from tests.simulated_runs import make_run
+
+PRIVATE = "to have a private broker started"
+
+
+class Broker:
+    """A Redis that can be stopped and started again in the same place."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self._port = free.getsockname()[1]
+        self._folder, self._process = folder, None
+        self.url = f"redis://127.0.0.1:{self._port}/0"
+
+    _process: subprocess.Popen[bytes] | None
+
+    def start(self) -> None:
+        binary = str(find_redis_server())
+        options = ["--bind", "127.0.0.1", "--port", str(self._port), "--save", ""]
+        self._process = subprocess.Popen(
+            [binary, *options, "--dir", str(self._folder)],
+            stdout=subprocess.DEVNULL,
+            preexec_fn=die_with_parent,
+        )
+        wait_until(self._answers, timeout_s=10, what="redis")
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def _answers(self) -> bool:
+        try:
+            connect(self.url).close()
+        except BrokerError:
+            return False
+        return True
+
+
+class Watcher:
+    """A command that goes on, and what it has said so far."""
+
+    def __init__(self, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            orchestrate(*arguments),
+            # rich draws as on a terminal
+            env={**clean_environment(), "FORCE_COLOR": "1", "COLUMNS": "200"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        self.said = ""
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        while piece := os.read(self.process.stdout.fileno(), 65536):
+            self.said += piece.decode(errors="replace")
+
+    def says(self, text: str) -> Callable[[], bool]:
+        return lambda: text in self.said
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    one = Broker(tmp_path)
+    one.start()
+    yield one
+    one.stop()
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return make_run(tmp_path / "runs" / "seen", traits=1, shards=1)
+
+
+@contextlib.contextmanager
+def watching(broker: Broker, run: Run, *arguments: str) -> Iterator[Watcher]:
+    runs_dir = str(Path(run.store.url).parent)
+    one = Watcher(*arguments, "--runs-dir", runs_dir, "--broker-url", broker.url)
+    try:
+        yield one
+    finally:
+        one.close()
+
+
+def say(broker: Broker, run: Run, text: str) -> None:
+    with connect(broker.url) as client:
+        line = LogLine(time.time(), "info", "w", "trait0/reduce", "e", text)
+        append_line(client, run.run_id, line)
+
+
+def test_logs_are_followed_over_a_restart_of_the_broker(broker: Broker, run: Run) -> None:
+    say(broker, run, "said before")
+    with watching(broker, run, "logs", "seen", "--follow") as one:
+        wait_until(one.says("said before"), timeout_s=30, what="the first line")
+
+        broker.stop()
+        wait_until(one.says(TRYING), timeout_s=30, what="the notice")
+        broker.start()
+        say(broker, run, "said after")
+        wait_until(one.says("said after"), timeout_s=30, what="the next line")
+
+        assert one.process.poll() is None
+        assert one.said.count(TRYING) == 1
+
+
+@pytest.mark.parametrize("named", [["seen"], []])
+def test_status_is_watched_over_a_restart_of_the_broker(
+    broker: Broker, run: Run, named: list[str]
+) -> None:
+    with watching(broker, run, "status", *named, "--watch") as one:
+        time.sleep(1.0)  # it has begun, or begins while the broker is away: both go on
+
+        broker.stop()
+        wait_until(one.says(TRYING), timeout_s=30, what="the notice")
+        broker.start()
+        with connect(broker.url) as client:
+            put_run(client, run)
+            client.rpush("gpu.seen", "{}")
+        wait_until(one.says("waiting for gpu workers"), timeout_s=30, what="the broker's word")
+
+        assert one.process.poll() is None
+
+
+@pytest.mark.parametrize("named", [["seen"], []])
+def test_status_shows_the_record_while_the_broker_is_away(
+    broker: Broker, run: Run, named: list[str]
+) -> None:
+    broker.stop()
+    where = ("--runs-dir", str(Path(run.store.url).parent))
+
+    shown = run_command("status", *named, *where, broker_url=broker.url)
+    as_json = run_command("status", *named, *where, "--json", broker_url=broker.url)
+
+    assert shown.returncode == as_json.returncode == BrokerError.exit_code
+    assert "seen" in shown.stdout
+    assert "only the record is shown: no broker answers at redis://" in shown.stderr
+    assert PRIVATE not in shown.stderr
+    assert "seen" in json.dumps(json.loads(as_json.stdout))
+
+
+def test_only_a_command_that_can_start_a_broker_offers_it(broker: Broker, run: Run) -> None:
+    broker.stop()
+    where = ("--runs-dir", str(Path(run.store.url).parent))
+
+    size = ("--questions", "1", "--instructions", "1", "--rollouts", "1")
+    extract = run_command("extract", "--traits", "evil", *size, *where, broker_url=broker.url)
+    worker = run_command("worker", "reduce", broker_url=broker.url)
+    logs = run_command("logs", "seen", *where, broker_url=broker.url)
+
+    codes = {one.returncode for one in (extract, worker, logs)}
+    assert codes == {BrokerError.exit_code}
+    assert [PRIVATE in one.stderr for one in (extract, worker, logs)] == [True, False, False]
+
+
+def test_a_broker_that_goes_away_is_no_fault_of_the_program(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code = _tell(redis.ConnectionError("Connection closed by server."))
+
+    said = capsys.readouterr().err
+    assert code == BrokerError.exit_code
+    assert said.startswith("Error: the broker went away")
+    assert "fault of the program" not in said
+
+
+def test_logs_of_a_job_that_is_not_planned_say_so(run: Run) -> None:
+    where = ("--runs-dir", str(Path(run.store.url).parent))
+
+    wrong = run_command("logs", "seen", "nonsense", *where)
+    right = run_command("logs", "seen", "trait0/judge/*", *where)
+
+    assert wrong.returncode == 2
+    assert "no job of seen is like 'nonsense'" in wrong.stderr
+    assert (right.returncode, right.stdout) == (0, "")
+    assert "Nobody said that yet" in right.stderr

@@ -1,0 +1,147 @@
+"""Protects the word that `status` says of a run: what it is doing, not that it was once begun."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.run_snapshot import run_snapshot
+from cli.run_state import OnBroker, RunState, by_record, run_state
+from cli.runs_table import RunsOfFolder
+from orchestrator.fleet import WorkerCard
+from storage.artifacts import publish
+from storage.broker_state import BrokerState, Failure
+from storage.connection import Client, connect
+from storage.embedded_redis import embedded_redis
+from storage.fleet import put_run, put_worker
+from storage.run_record import Run
+from tests.simulated_runs import make_run
+
+ALL = ("gpu", "judge", "reduce")
+PROBE = Failure("probe", "JudgeError", "nobody answers", fatal=True)
+ONE_JOB = Failure("evil/generate/positive-000", "ValueError", "odd", fatal=False)
+MONEY = Failure("evil/judge/positive-000", "BudgetError", "the cap is reached", fatal=True)
+
+
+def word(facts: OnBroker, *, finished: bool = False, paused: bool = False) -> str:
+    return run_state(facts, finished=finished, paused=paused).word
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        (OnBroker(True, waiting={"gpu": 3}, kinds=ALL), "running"),
+        (OnBroker(True, held={"reduce": 1}), "running"),
+        (OnBroker(True, failures=[PROBE]), "failed"),
+        (OnBroker(True, cancelled=True, failures=[PROBE], waiting={"gpu": 3}), "failed"),
+        (OnBroker(True, failures=[ONE_JOB], held={"gpu": 1}), "running"),
+        (OnBroker(False, failures=[ONE_JOB]), "failed"),
+        (OnBroker(True, cancelled=True, failures=[MONEY]), "budget reached"),
+        (OnBroker(True, cancelled=True, waiting={"gpu": 3}, kinds=ALL), "cancelled"),
+        (OnBroker(True, kinds=ALL), "not running"),
+        (OnBroker(False, kinds=ALL), "not running"),
+        (OnBroker(True, waiting={"gpu": 3}, kinds=["judge"]), "waiting for gpu workers"),
+        (OnBroker(True, waiting={"gpu": 3}, held={"judge": 1}), "running"),
+        (OnBroker(True, held={"judge": 2}, kinds=ALL, judge_down_s=9), "waiting for a judge"),
+        (OnBroker(True, held={"judge": 2, "gpu": 1}, kinds=ALL, judge_down_s=9), "running"),
+    ],
+)
+def test_a_run_is_what_record_and_broker_know(facts: OnBroker, expected: str) -> None:
+    assert word(facts) == expected
+
+
+def test_finished_and_paused_come_from_the_record() -> None:
+    out = OnBroker(True, waiting={"judge": 2}, kinds=ALL)
+
+    assert word(OnBroker(False, failures=[ONE_JOB]), finished=True) == "finished"
+    assert word(out, finished=True) == "running"  # it is judged again
+    assert word(out, paused=True) == "paused"
+    assert by_record(finished=False, paused=False).word == "not finished"
+
+
+def test_a_failure_is_said_with_its_reason() -> None:
+    state = run_state(OnBroker(True, failures=[ONE_JOB, PROBE]), finished=False, paused=False)
+
+    assert str(state) == "failed: probe and 1 more jobs, nobody answers"
+    assert str(RunState("running")) == "running"
+
+
+@pytest.fixture
+def client() -> Iterator[tuple[str, Client]]:
+    with embedded_redis() as url, connect(url) as client:
+        yield url, client
+
+
+def states(folder: Path, url: str | None) -> dict[str, str]:
+    return {row["name"]: row["state"] for row in RunsOfFolder(str(folder)).look(url)["standing"]}
+
+
+def finish(run: Run) -> None:
+    for trait in run.spec.traits:
+        publish(run.store, run.plan.last_job(trait), files={}, info={})
+
+
+def test_the_list_and_the_screen_agree_about_each_run(
+    client: tuple[str, Client], tmp_path: Path
+) -> None:
+    url, redis = client
+    runs = {
+        name: make_run(tmp_path / name, traits=1, shards=1)
+        for name in ("done", "cancelled", "failed", "works", "left")
+    }
+    finish(runs["done"])
+    put_worker(redis, WorkerCard("gpu-0@h", "gpu", "h"))
+    for name in ("cancelled", "failed", "works"):
+        put_run(redis, runs[name])
+    for name in ("cancelled", "works"):
+        redis.rpush(f"gpu.{name}", "{}")
+    BrokerState(redis, "cancelled").cancel()
+    BrokerState(redis, "failed").fail(PROBE)
+
+    listed = states(tmp_path, url)
+
+    assert listed == {
+        "cancelled": "cancelled",
+        "done": "finished",
+        "failed": "failed",
+        "left": "not running",
+        "works": "running",
+    }
+    assert {name: run_snapshot(run, url)["state"] for name, run in runs.items()} == listed
+    assert states(tmp_path, None) == {**dict.fromkeys(runs, "not finished"), "done": "finished"}
+
+
+def test_a_folder_without_runs_shows_the_fleet(client: tuple[str, Client], tmp_path: Path) -> None:
+    url, redis = client
+    put_worker(redis, WorkerCard("gpu-0@h", "gpu", "h"))
+
+    found: dict[str, Any] = RunsOfFolder(str(tmp_path / "nowhere")).look(url)
+
+    assert found["runs"] == []
+    assert [worker["name"] for worker in found["workers"]] == ["gpu-0@h"]
+
+
+def test_the_list_does_not_grow_with_the_files_of_its_runs(
+    client: tuple[str, Client], tmp_path: Path
+) -> None:
+    url, redis = client
+    for name in ("done", "works"):
+        run = make_run(tmp_path / name, traits=1, shards=2)
+        folder = tmp_path / name / "traits" / "trait0" / "generate"
+        folder.mkdir(parents=True)
+        for k in range(20_000):
+            (folder / f"positive-{k:05d}.json").touch()
+        put_run(redis, run)
+    finish(run)
+    table = RunsOfFolder(str(tmp_path))
+
+    started = time.perf_counter()
+    for _ in range(20):
+        table.look(url)
+
+    # 40 000 files took 0.8 s a look when they were listed
+    assert (time.perf_counter() - started) / 20 < 0.1

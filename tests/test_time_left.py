@@ -1,0 +1,102 @@
+"""Protects the time left that `extract` and `status` show: one estimate, from early in a run."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from cli.counts import StageCount
+from cli.progress import Progress
+from cli.run_snapshot import run_snapshot
+from cli.status_screen import screen
+from cli.time_left import seconds_left, stage_rates
+from orchestrator.fleet import WorkerCard
+from orchestrator.plan import Plan
+from orchestrator.run_spec import ChecksSpec
+from storage.connection import connect
+from storage.embedded_redis import embedded_redis
+from storage.fleet import put_run, put_worker
+from storage.run_counts import job_counts, note
+from storage.run_record import Run, create_run
+from storage.store import open_store
+from tests.simulated_runs import driver, make_run
+
+NOTHING_VERIFIED = {"generate": 10.0, "judge": 4.0, "verify": 0.0}
+
+
+@pytest.fixture
+def checked(tmp_path: Path) -> Run:
+    """A run whose traits end with a `verify`."""
+    spec = make_run(tmp_path / "like", traits=2, shards=4).spec
+    refs = tuple(trait.model_copy(update={"n_eval_questions": 4}) for trait in spec.traits)
+    with_checks = spec.model_copy(
+        update={"traits": refs, "checks": ChecksSpec(evaluation=2, causal=0)}
+    )
+    store = open_store(str(tmp_path / "checked"))
+    return create_run(store, with_checks, run_id="checked", definitions={}, provenance={})
+
+
+def some_done(run: Run) -> set[str]:
+    """The first jobs of each stage, one of a trait and none that ends it."""
+    plan: Plan = run.plan
+    ours = [plan.shard_jobs(trait, stage)[0] for trait in run.spec.traits for stage in STAGES]
+    return {plan.probe.key, *(job.key for job in ours)}
+
+
+STAGES = ("generate", "judge")
+
+
+def test_stages_that_come_last_do_not_hide_the_time_of_the_others() -> None:
+    totals = {
+        "generate": StageCount(500, 1000),
+        "judge": StageCount(400, 1000),
+        "verify": StageCount(0, 11),
+    }
+
+    assert seconds_left(totals, NOTHING_VERIFIED) == 600 / 4
+    # nor does the first one that ended within the minute
+    assert seconds_left(totals, {**NOTHING_VERIFIED, "verify": 1 / 60}) == 600 / 4
+    assert seconds_left(totals, {}) is None
+
+
+def test_the_end_is_counted_in_its_own_jobs() -> None:
+    totals = {"generate": StageCount(9, 9), "verify": StageCount(1, 11)}
+
+    assert seconds_left(totals, stage_rates({"jobs.verify": 0.5}, totals)) == 20
+    assert seconds_left({"verify": StageCount(11, 11)}, {}) == 0
+
+
+def test_status_shows_a_time_left_before_any_vector_was_tested(checked: Run) -> None:
+    with embedded_redis() as url, connect(url) as client:
+        put_run(client, checked)
+        one = driver(url, checked)
+        one.state.mark_done(some_done(checked))
+        put_worker(client, WorkerCard("gpu-0@h", "gpu", "h"))
+        client.rpush("gpu.checked", "{}")
+        for stage in STAGES:
+            note(client, "checked", job_counts(stage, 1.0, samples=20, tokens=0))
+        found = run_snapshot(checked, url)
+
+    assert found["stages"]["verify"] == {"done": 0, "total": 2}
+    console = Console(width=130, file=io.StringIO())
+    console.print(screen(found))
+    assert re.search(r"running, about [0-9:]+", console.file.getvalue())  # type: ignore[attr-defined]
+
+
+def test_extract_shows_a_time_left_before_any_vector_was_tested(
+    checked: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cli.progress.PLAIN_EVERY_S", 0.0)
+    console = Console(width=200, file=io.StringIO())
+    progress = Progress(console, checked.plan, read_metrics=lambda _: {})
+
+    progress.update(set(), [])
+    progress.update(some_done(checked), [])
+
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert lines[0].endswith("time left unknown")
+    assert re.fullmatch(r"(seconds|[0-9:]+)", lines[1].rpartition("time left ")[2])
