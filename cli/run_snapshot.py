@@ -11,6 +11,7 @@ from typing import Any
 from cli.counts import StageCount, TraitCount, stages_of, total, trait_counts
 from cli.fleet_table import fleet_rows
 from cli.judge_meter import judge_snapshot
+from cli.refusal_lines import refusal_rows
 from orchestrator.errors import OrchestrateError
 from orchestrator.fleet import QUEUES
 from storage.artifacts import done_jobs
@@ -86,6 +87,7 @@ def _done_by_record(run: Run) -> set[str]:
 def _on_broker(run: Run, client: Client, state: BrokerState) -> dict[str, Any]:
     card = read_run(client, run.run_id) or card_of(run, since=0.0)
     queues = read_queues(client, [card], QUEUES)
+    workers = read_workers(client)
     return {
         "since": card.since,
         "cancelled": state.is_cancelled(),
@@ -95,7 +97,8 @@ def _on_broker(run: Run, client: Client, state: BrokerState) -> dict[str, Any]:
         "oldest_s": {queue.kind: queue.oldest_s for queue in queues},
         "counts": read_counts(client, run.run_id),
         "rates": read_rates(client, run.run_id),
-        "workers": fleet_rows(read_workers(client)),
+        "workers": fleet_rows(workers),
+        "refusals": refusal_rows(client, [card], workers),
         "last_errors": [
             asdict(line)
             for line in last_lines(client, run.run_id, levels=("warning", "error"), n=LAST_ERRORS)

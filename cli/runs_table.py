@@ -11,6 +11,7 @@ from rich.text import Text
 
 from cli.counts import trait_counts
 from cli.fleet_table import fleet_rows, fleet_table
+from cli.refusal_lines import refusal_lines, refusal_rows
 from orchestrator.errors import UsageError
 from storage.artifacts import done_jobs
 from storage.connection import connect
@@ -31,8 +32,10 @@ def runs_rows(runs_dir: str, broker_url: str | None) -> dict[str, Any]:
     found: dict[str, Any] = {"runs": names, "standing": [_row(store, name) for name in names]}
     if broker_url:
         with connect(broker_url) as client:
-            found["workers"] = fleet_rows(read_workers(client))
-            cards = {card.run_id: card for card in read_runs(client)}
+            workers, runs = read_workers(client), read_runs(client)
+            found["workers"] = fleet_rows(workers)
+            found["refusals"] = refusal_rows(client, runs, workers)
+        cards = {card.run_id: card for card in runs}
         for row in found["standing"]:
             card = cards.get(row["run_id"])
             row["state"] = "" if card is None else "paused" if card.paused else "running"
@@ -56,7 +59,9 @@ def runs_screen(found: dict[str, Any]) -> RenderableType:
         )
     if "workers" not in found:
         return table
-    return Group(table, Text(""), fleet_table([worker_card(row) for row in found["workers"]]))
+    refused = refusal_lines(found["refusals"], run="")
+    fleet = fleet_table([worker_card(row) for row in found["workers"]])
+    return Group(table, *refused, Text(""), fleet)
 
 
 def _row(store: Store, name: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from rich.text import Text
 from cli.fleet_table import fleet_table
 from cli.judge_meter import snapshot_text
 from cli.progress import styled_verdict
+from cli.refusal_lines import refusal_lines
 from cli.run_snapshot import seconds_left
 from orchestrator.fleet import WorkerCard
 from storage.fleet import worker_card
@@ -28,6 +29,7 @@ def screen(snapshot: dict[str, Any]) -> RenderableType:
     parts: list[RenderableType] = [_heading(snapshot), _traits(snapshot)]
     if "queues" in snapshot:
         parts += [Text(""), *_lines(snapshot), Text(""), _workers(snapshot)]
+        parts += refusal_lines(snapshot["refusals"])
         parts += _trouble(snapshot)
     return Group(*parts)
 

@@ -27,7 +27,7 @@ from transformers.models.auto.modeling_auto import (
 from transformers.utils.logging import disable_progress_bar
 
 import demo
-from orchestrator.errors import ModelError
+from orchestrator.errors import ModelError, ModelNotHereError
 from workers.device_errors import is_out_of_memory
 from workers.template_facts import SystemMode, Thinking, stop_ids, system_mode, thinking_mode
 
@@ -101,11 +101,11 @@ def load_model(
         tokenizer = source.load(AutoTokenizer)
         model = _weights(source, config, number, place)
     except (OSError, ValueError, ImportError, KeyError) as error:
-        raise ModelError(_what_went_wrong(model_id, error)) from error
+        raise ModelNotHereError(_what_went_wrong(model_id, error)) from error
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
-        raise ModelError(
+        raise ModelNotHereError(
             f"Model {model_id!r} does not fit in the memory of {place}: free some, or use a "
             "smaller model."
         ) from error
