@@ -105,7 +105,8 @@ def _register(
     """Register the tasks of the worker's kind; returns what to call when it leaves."""
     member.most_jobs = lambda: MOST_THREADS[settings.kind]
     if settings.kind == "gpu":
-        stage = DeviceStage(settings.device, limit=MOST_THREADS["gpu"])
+        shown = settings.device_name
+        stage = DeviceStage(settings.device, limit=MOST_THREADS["gpu"], shown=shown)
         member.most_jobs = stage.most_jobs
         worker_ready.connect(lambda **_: stage.load(), weak=False)
         add_task(app, edge, "generate", stage.generate)

@@ -56,6 +56,26 @@ def test_a_worker_process_whose_libraries_are_broken_ends_as_one_that_was_not_to
     assert "the driver is too old" in ended.stderr
 
 
+@pytest.mark.parametrize("device", ["gpu0", "cuda:99", "meta"])
+def test_a_worker_whose_device_computes_nothing_hands_its_job_back_and_leaves_saying_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, device: str
+) -> None:
+    nothing: Any = None
+    monkeypatch.setattr(worker_state, "should_stop", None)
+    stage = DeviceStage(device, limit=16, shown=f"the {device}")
+
+    with caplog.at_level(logging.CRITICAL):
+        stage.load()
+        with pytest.raises(Reject) as given_back:
+            stage.generate(nothing, nothing)
+
+    assert given_back.value.requeue
+    assert f"nothing can be computed on the device the {device} here" in caplog.text
+    assert "--device cpu" in caplog.text
+    assert "Traceback" not in caplog.text
+    assert worker_state.should_stop == CannotWorkError.exit_code
+
+
 def test_a_run_whose_own_worker_cannot_work_ends_with_its_last_words(tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text('raise RuntimeError("the driver is too old")\n')
     path = os.pathsep.join([str(tmp_path), clean_environment()["PYTHONPATH"]])
@@ -115,6 +135,10 @@ def test_a_worker_that_lost_its_device_leaves_to_be_started_again(
     ("error", "is_lost"),
     [
         (RuntimeError("CUDA error: device-side assert triggered"), True),
+        (RuntimeError("No CUDA GPUs are available"), True),
+        (RuntimeError("Found no NVIDIA driver on your system."), True),
+        (RuntimeError("Unexpected error from cudaGetDeviceCount(). Did you run"), True),
+        (RuntimeError("CUDA driver initialization failed, you might not have"), True),
         (RuntimeError("CUDA error: out of memory"), False),
         (RuntimeError("shape '[2]' is invalid for input of size 3"), False),
         (ValueError("CUDA error"), False),

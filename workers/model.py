@@ -94,7 +94,7 @@ def load_model(
     disable_progress_bar()  # in logs and between a person and the text it is only noise
     path = str(Path(demo.__file__).parent / "model") if model_id == DEMO_MODEL else model_id
     source = _Source(path, revision, trust_remote_code)
-    place = _device(device)
+    place = chosen_device(device)
     try:
         config = source.load(AutoConfig)
         number = _dtype(dtype, config, place)
@@ -125,7 +125,8 @@ def load_model(
     )
 
 
-def _device(name: str) -> torch.device:
+def chosen_device(name: str) -> torch.device:
+    """The device of that name; "auto" is the current CUDA device, else MPS, else the CPU."""
     if name != "auto":
         return torch.device(name)
     if torch.cuda.is_available():

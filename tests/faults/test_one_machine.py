@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.errors import CannotWorkError
 from tests.faults.conftest import Note
 from tests.faults.disturbed_run import FINISHED, PATIENCE_S, Scene
 from tests.faults.fleet import Fleet, wait_until
@@ -70,15 +71,15 @@ def on(machine: Path) -> list[str]:
     return ["env", "-C", str(machine)]
 
 
-def refusals(scene: Scene, machine: Path, run: str) -> dict[str, str]:
-    """Which kind of worker says what of a run, as `status` shows it."""
+def refusals(scene: Scene, machine: Path, run: str) -> str:
+    """What `status` shows of the workers that refuse a run."""
     shown = run_command(
         *("status", run, "--runs-dir", str(HERE / "runs"), "--json"),
         broker_url=scene.fleet.broker_url,
         cwd=machine,
     )
     found: dict[str, Any] = json.loads(shown.stdout)
-    return {row["worker"].partition("-")[0]: row["reason"] for row in found["refusals"]}
+    return "\n".join(f"{row['worker']}: {row['reason']}" for row in found["refusals"])
 
 
 def test_a_run_goes_on_beside_machines_without_its_folder_or_its_model(
@@ -111,13 +112,13 @@ def test_a_run_goes_on_beside_machines_without_its_folder_or_its_model(
         # the folder is mounted after all
         (tmp_path / "no-runs" / "runs").symlink_to(tmp_path / "shared" / "runs")
         said_by(fleet, "gpu-no-model", REFUSED)
-        shown |= refusals(scene, good, "beside")
+        shown += refusals(scene, good, "beside")
         assert run.finish(process) == FINISHED
     finally:
         process.kill()
 
-    assert "there is no run at" in shown["judge"]
-    assert "No model '/proc/self/cwd/model'" in shown["gpu"]
+    assert "there is no run at" in shown
+    assert "No model '/proc/self/cwd/model'" in shown
     assert "Finished " in fleet.workers["gpu-no-runs"].log()
     log = run_command(*LOGS, "beside", "--level", "warning", cwd=good).stdout
     assert log.count(REFUSED) == 3
@@ -146,6 +147,38 @@ def test_a_run_that_no_machine_can_serve_ends_with_the_names_of_all(
     assert code == 1
     assert f"on {socket.gethostname()}: there is no run at" in said
     note("seen", "exit code 1 and the host's name")
+
+
+def test_a_worker_on_a_device_that_is_not_there_leaves_and_the_run_goes_on(
+    scene: Scene, tmp_path: Path, note: Note
+) -> None:
+    """A GPU worker whose device computes nothing ends by itself with the device's name.
+
+    `worker gpu` for a device that the machine has not, and one with a misspelled name, start
+    before a healthy one.
+    """
+    fleet, good = scene.fleet, tmp_path / "good"
+    for name, device in (("gpu-none", "cuda:99"), ("gpu-typo", "gpu0")):
+        fleet.add(name, "gpu", "--device", device, prefix=on(good))
+        said_by(fleet, name, "ready.")
+    fleet.add("gpu-good", *GPU, prefix=on(good))
+    fleet.add("judge-good", *JUDGE, prefix=on(good))
+    fleet.add("reduce-good", "reduce", prefix=on(good))
+
+    run = scene.run("device")
+    process = run.start()
+    try:
+        assert run.finish(process) == FINISHED
+        for name, device in (("gpu-none", "cuda:99"), ("gpu-typo", "gpu0")):
+            launcher = fleet.workers[name].process
+            assert launcher is not None
+            assert launcher.wait(timeout=PATIENCE_S) == CannotWorkError.exit_code
+            said = f"nothing can be computed on the device {device} here"
+            assert said in fleet.workers[name].log()
+            assert f"gpu worker on {device} cannot work" in fleet.workers[name].log()
+    finally:
+        process.kill()
+    note("seen", "finished; both launchers ended with exit code 6")
 
 
 def said_by(fleet: Fleet, name: str, words: str) -> None:
