@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,7 @@ from tasks.edge import Edge
 from tasks.message import JobMessage
 from tasks.refusals import SETTLES_S, Refusals
 from tasks.settings import DeliverySettings
+from tests.fleet import run_command
 from tests.test_delivery import do_it, make_run, message_of
 
 GOOD, BAD = "gpu-0@good", "gpu-0@bad"
@@ -45,7 +47,9 @@ def client(broker_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[redis.R
         yield found
 
 
-def card(name: str, kind: str = "gpu", *, models: tuple[str, ...] = (), leaves: bool = False):  # type: ignore[no-untyped-def]
+def card(
+    name: str, kind: str = "gpu", *, models: tuple[str, ...] = (), leaves: bool = False
+) -> WorkerCard:
     host = name.partition("@")[2]
     return WorkerCard(name=name, kind=kind, host=host, models=models, draining=leaves)
 
@@ -233,3 +237,23 @@ def test_a_worker_that_leaves_takes_its_refusals_along_and_so_does_its_successor
 
     assert after_leaving == []
     assert read_refusals(client, run.run_id) == []
+
+
+def test_status_and_the_list_of_workers_show_who_refuses_which_run_and_why(
+    tmp_path: Path, broker_url: str, client: redis.Redis
+) -> None:
+    run = make_run(tmp_path / "runs" / "gemma")
+    state = fleet_of(client, run, card(GOOD), card(BAD))
+    Refusals("gpu", "gpu-9@dead").refuse(state, StoreNotHereError("gone with its worker"))
+    Refusals("gpu", BAD).refuse(state, StoreNotHereError("[no] folder"))
+    where = ["--runs-dir", str(tmp_path / "runs")]
+
+    one = run_command("status", "gemma", *where, broker_url=broker_url).stdout
+    every = run_command("status", *where, broker_url=broker_url).stdout
+    workers = run_command("worker", "list", broker_url=broker_url)
+    rows = json.loads(run_command("worker", "list", "--json", broker_url=broker_url).stdout)
+
+    assert "bad gpu-0: cannot serve this run: [no] folder" in one
+    assert "bad gpu-0: cannot serve gemma: [no] folder" in every
+    assert "bad gpu-0: cannot serve gemma: [no] folder" in workers.stdout
+    assert [row["worker"] for row in rows["refusals"]] == [BAD]

@@ -10,6 +10,7 @@ import json
 import signal
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import pytest
 
 from orchestrator.errors import CannotWorkError
 from tests.faults.conftest import Note
-from tests.faults.disturbed_run import FINISHED, PATIENCE_S, Scene
+from tests.faults.disturbed_run import FINISHED, PATIENCE_S, SHAPE, Scene
 from tests.faults.fleet import Fleet, wait_until
 from tests.faults.redis_process import RedisProcess
 from tests.fleet import by_text, run_command
@@ -147,6 +148,28 @@ def test_a_run_that_no_machine_can_serve_ends_with_the_names_of_all(
     assert code == 1
     assert f"on {socket.gethostname()}: there is no run at" in said
     note("seen", "exit code 1 and the host's name")
+
+
+def test_a_model_that_is_nowhere_ends_the_embedded_default_within_a_minute(
+    scene: Scene, tmp_path: Path, note: Note
+) -> None:
+    """A misspelled model ends a run without a fleet with one sentence.
+
+    `extract` without a broker, with the one GPU worker that it starts.
+    """
+    judge = ["--judge-url", scene.judge.url, "--judge-model", "test"]
+    began = time.monotonic()
+    ended = run_command(
+        *("extract", *SHAPE, "--model", str(tmp_path / "modle"), *judge),
+        *("--runs-dir", str(tmp_path / "runs")),
+    )
+    took = time.monotonic() - began
+
+    assert ended.returncode == 1
+    assert ended.stderr.count("Error: ") == 1
+    assert "modle' on the Hub or in a folder of that name: check its spelling" in ended.stderr
+    assert took < 60
+    note("seen", f"exit code 1 after {took:.0f} s")
 
 
 def test_a_worker_on_a_device_that_is_not_there_leaves_and_the_run_goes_on(
