@@ -84,7 +84,8 @@ def gpu(
         environment["ORCHESTRATE_MODELS"] = models or ""
         command = orchestrate("worker", "gpu", "--device", name, "--pinned", inside)
         command += ["--log-level", log_level, "--log-format", log_format]
-        children.append(Child(f"gpu worker on {name}", command, environment))
+        # a device that is broken, or that somebody else fills, does not stop those beside it
+        children.append(Child(f"gpu worker on {name}", command, environment, may_fail=True))
     _tend_until_stopped(Processes(children))
 
 

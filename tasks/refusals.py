@@ -86,9 +86,10 @@ class Refusals:
             if is_lost or now - since >= self.retry_s:
                 self._since.pop(run_id, None)
                 noted.add(run_id)
-        for run_id in noted - self._since.keys():
-            # also of a worker of the same name that died
-            forget_refusal(client, run_id, self.worker)
+        for run_id in noted:
+            # also what a worker of the same name left that died
+            if not self.holds(run_id):
+                forget_refusal(client, run_id, self.worker)
         return [one for one in demands if not self.holds(one.run.run_id)]
 
     def forget(self, client: redis.Redis) -> None:

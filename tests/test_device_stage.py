@@ -107,6 +107,38 @@ def test_a_child_that_can_do_nothing_is_tried_again_and_then_given_up_with_its_l
     assert log.read_text() == "no driver\n" * MAX_TRIES
 
 
+def test_a_device_that_can_do_nothing_is_given_up_while_another_goes_on_and_then_leaves(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    leave, log = tmp_path / "leave", tmp_path / "broken.log"
+    works = (
+        "import pathlib, sys, time\nwhile not pathlib.Path(sys.argv[1]).exists(): time.sleep(0.01)"
+    )
+    broken = f"print('it is full'); raise SystemExit({CannotWorkError.exit_code})"
+    children = [
+        Child("cuda:0", [sys.executable, "-c", broken], dict(os.environ), log, may_fail=True),
+        Child(
+            "cuda:1",
+            [sys.executable, "-c", works, str(leave)],
+            dict(os.environ),
+            tmp_path / "works.log",
+            may_fail=True,
+        ),
+    ]
+
+    with Processes(children).running() as processes:
+        while "cuda:0 cannot work" not in caplog.text:
+            processes.tend()
+            time.sleep(0.01)
+        leave.touch()
+        while not processes.all_left():
+            processes.tend()
+            time.sleep(0.01)
+
+    assert log.read_text() == "it is full\n" * MAX_TRIES
+    assert "it is full" in caplog.text
+
+
 def test_a_worker_that_lost_its_device_leaves_to_be_started_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -22,6 +22,7 @@ from storage.embedded_redis import embedded_redis
 from storage.fleet import put_run, put_worker, read_demands
 from storage.refusals import forget_refusals, read_refusals
 from storage.run_record import Run
+from storage.store import open_store
 from tasks.app import make_app
 from tasks.edge import Edge
 from tasks.message import JobMessage
@@ -257,3 +258,11 @@ def test_status_and_the_list_of_workers_show_who_refuses_which_run_and_why(
     assert "bad gpu-0: cannot serve gemma: [no] folder" in every
     assert "bad gpu-0: cannot serve gemma: [no] folder" in workers.stdout
     assert [row["worker"] for row in rows["refusals"]] == [BAD]
+
+
+def test_a_place_that_this_machine_cannot_write_is_its_own_fault(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    store = open_store(str(tmp_path / "file" / "run"))
+
+    with pytest.raises(StoreNotHereError, match="cannot write"):
+        store.write("run.json", b"{}")

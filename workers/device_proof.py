@@ -28,6 +28,7 @@ def prove(device: str, *, shown: str = "") -> None:
 
 def _advice(device: str, words: str) -> str:
     return (
-        f"nothing can be computed on the device {device} here ({words}): check its name, the "
-        "driver, and that torch is built for it, or start with --device cpu"
+        f"nothing can be computed on the device {device} here ({words}): check its name, its "
+        "driver, that torch is built for it and that nothing else fills it, or start with "
+        "--device cpu"
     )
