@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 
 
 def visible_devices() -> list[str]:
@@ -25,12 +26,14 @@ def pin(device: str, environment: dict[str, str], *, n_here: int) -> tuple[str, 
     if device == "cpu":
         threads = max(1, ((os.cpu_count() or 2) - 1) // n_here)
         return device, {"OMP_NUM_THREADS": str(threads), **environment}
-    if not device.startswith("cuda"):
+    if not re.fullmatch(r"cuda(:\d+)?", device):
+        # what it may be is for torch to say, in the worker
         return device, environment
     index = int(device.partition(":")[2] or 0)
     shown = environment.get("CUDA_VISIBLE_DEVICES", "")
     ids = [part.strip() for part in shown.split(",") if part.strip()]
-    chosen = ids[index] if ids else str(index)
+    # one that is not among the visible ones is none: the worker says so
+    chosen = (ids[index] if index < len(ids) else "") if ids else str(index)
     return "cuda:0", {**environment, "CUDA_VISIBLE_DEVICES": chosen}
 
 

@@ -17,9 +17,12 @@ from orchestrator.errors import (
     BrokerError,
     BudgetError,
     JudgeError,
+    JudgeNotHereError,
     ModelError,
+    ModelNotHereError,
     OrchestrateError,
     StoreError,
+    StoreNotHereError,
 )
 from orchestrator.fleet import QUEUES
 from orchestrator.readiness import is_finished, ready_jobs
@@ -28,6 +31,7 @@ from storage.broker_state import BrokerState, Failure, jobs_on_queues
 from storage.connection import BROKER_AWAY, connect
 from storage.dead_letters import dead_letters
 from storage.fleet import forget_run, put_run, queue_of
+from storage.refusals import forget_refusals
 from storage.run_record import Run
 from storage.seal import broken
 from storage.spending import read_meter
@@ -78,6 +82,7 @@ class Driver:
         """
         self.state.uncancel()
         self.state.clear_failures()
+        forget_refusals(self.state.client, self.run.run_id)
         for failure in dead_letters(self.run.store):
             self.state.fail(failure)
         self._set_broken_results_aside()
@@ -208,5 +213,8 @@ class Driver:
 
 _ERRORS: dict[str, type[OrchestrateError]] = {
     error.__name__: error
-    for error in (ModelError, JudgeError, BudgetError, StoreError, BrokerError)
+    for error in (
+        *(ModelError, JudgeError, BudgetError, StoreError, BrokerError),
+        *(ModelNotHereError, JudgeNotHereError, StoreNotHereError),
+    )
 }

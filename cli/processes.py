@@ -6,6 +6,7 @@ Knows nothing of what they run.
 from __future__ import annotations
 
 import contextlib
+import logging
 import signal
 import subprocess
 import sys
@@ -19,6 +20,8 @@ import click
 
 from orchestrator.errors import CannotWorkError
 from storage.child_process import die_with_parent
+
+log = logging.getLogger(__name__)
 
 # A process that dies this often within the window will not get well by itself; a job that kills
 # its worker is given up earlier (tasks/settings.py).
@@ -51,13 +54,17 @@ def how_it_ended(code: int) -> str:
 
 @dataclass
 class Child:
-    """One process to keep alive; `tries` is how often it may say that it can do nothing here."""
+    """One process to keep alive; `tries` is how often it may say that it can do nothing here.
+
+    One that `may_fail` is given up then, as long as another of the set runs.
+    """
 
     name: str
     command: Sequence[str]
     environment: Mapping[str, str]
     log: Path | None = None
     tries: int = MAX_TRIES
+    may_fail: bool = False
     process: subprocess.Popen[bytes] | None = None
     deaths: list[float] = field(default_factory=list)
 
@@ -104,19 +111,23 @@ class Processes:
     def tend(self) -> None:
         """Restart what died; raises CannotWorkError when a child keeps dying.
 
-        What ended with code 0 was told to leave, and stays away.
+        What ended with code 0 was told to leave, and stays away, as does what was given up.
         """
         for child in self.children:
-            if child.process is None or child.process.poll() in (None, 0):
+            if child.process is None or child.process.poll() in (None, 0) or child.tries <= 0:
                 continue
             now = time.monotonic()
             child.deaths = [t for t in child.deaths if now - t < DEATH_WINDOW_S] + [now]
             child.tries -= child.process.poll() == CannotWorkError.exit_code
             if child.tries <= 0:
-                raise CannotWorkError(
+                said = (
                     f"{child.name} cannot work on this machine: mend what its last words name, "
                     f"then run the same command again\n{child.log_tail()}"
                 )
+                if not (child.may_fail and self._any_runs()):
+                    raise CannotWorkError(said)
+                log.error("%s\nThe others go on.", said)
+                continue
             if len(child.deaths) >= MAX_DEATHS:
                 raise CannotWorkError(
                     f"{child.name} died {MAX_DEATHS} times within {DEATH_WINDOW_S:.0f} s; its last "
@@ -127,8 +138,11 @@ class Processes:
             self._say(f"{child.name} {end}; started again")
 
     def all_left(self) -> bool:
-        """Whether every child was told to leave and did."""
-        return all(child.process and child.process.poll() == 0 for child in self.children)
+        """Whether every child that was not given up was told to leave and did."""
+        return all(c.tries <= 0 or (c.process and c.process.poll() == 0) for c in self.children)
+
+    def _any_runs(self) -> bool:
+        return any(c.process and c.process.poll() is None for c in self.children)
 
     def stop(self) -> None:
         """Ask all to end, then insist."""

@@ -12,6 +12,7 @@ from typing import Any
 from cli.counts import TraitCount, stages_of, total, trait_counts
 from cli.fleet_table import fleet_rows
 from cli.judge_meter import judge_snapshot
+from cli.refusal_lines import refusal_rows
 from cli.run_state import FINISHED, by_record, read_on_broker, run_state, state_json
 from orchestrator.errors import OrchestrateError
 from orchestrator.fleet import QUEUES
@@ -107,6 +108,7 @@ def _on_broker(run: Run, client: Client, standing: Mapping[str, Any]) -> dict[st
         "counts": read_counts(client, run.run_id),
         "rates": read_rates(client, run.run_id),
         "workers": fleet_rows(workers),
+        "refusals": refusal_rows(client, [card], workers),
         "last_errors": [
             asdict(line)
             for line in last_lines(client, run.run_id, levels=("warning", "error"), n=LAST_ERRORS)

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.fleet_table import FleetTable, fleet_rows
+from cli.refusal_lines import refusal_lines, refusal_rows
 from cli.run_state import FINISHED, by_record, read_on_broker, run_state, state_json
 from orchestrator.fleet import QUEUES, RunCard, WorkerCard
 from storage.artifacts import record_key
@@ -40,7 +41,9 @@ class RunsOfFolder:
             cards = {card.run_id: card for card in read_runs(client)}
             rows, workers = self._rows(cards), read_workers(client)
             _add_doings(client, rows, cards, workers)
-        return {**self._found([row for _, row in rows]), "workers": fleet_rows(workers)}
+            refusals = refusal_rows(client, cards.values(), workers)
+        found = self._found([row for _, row in rows])
+        return {**found, "workers": fleet_rows(workers), "refusals": refusals}
 
     def _found(self, rows: list[Row]) -> dict[str, Any]:
         names = [row["name"] for row in rows]
@@ -67,6 +70,7 @@ def runs_screen(found: dict[str, Any]) -> RenderableType:
     if not found["runs"]:
         parts = [Text(f"No runs in {found['place']}: start one with `orchestrate extract`.")]
     if "workers" in found:
+        parts += refusal_lines(found["refusals"], run="")
         parts += [Text(""), FleetTable([worker_card(row) for row in found["workers"]])]
     return Group(*parts)
 

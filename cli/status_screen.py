@@ -18,6 +18,7 @@ from cli.counts import StageCount
 from cli.fleet_table import FleetTable
 from cli.judge_meter import snapshot_text
 from cli.progress import styled_verdict
+from cli.refusal_lines import refusal_lines
 from cli.run_state import RUNNING, RunState
 from cli.time_left import seconds_left, stage_rates
 from storage.fleet import worker_card
@@ -32,6 +33,7 @@ def screen(snapshot: dict[str, Any]) -> RenderableType:
     if "queues" in snapshot:
         workers = [worker_card(row) for row in snapshot["workers"]]
         parts += [Text(""), _lines(snapshot), Text(""), FleetTable(workers)]
+        parts += refusal_lines(snapshot["refusals"])
         parts += _trouble(snapshot)
     return Group(*parts)
 

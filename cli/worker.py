@@ -17,7 +17,7 @@ from cli.devices import pin, visible_devices
 from cli.processes import Child, Processes, orchestrate
 from cli.settings import broker_option, json_option, option, required_broker
 from storage.connection import connect
-from storage.fleet import read_workers
+from storage.fleet import read_runs, read_workers
 
 
 def _log_options(command: Any) -> Any:
@@ -84,7 +84,8 @@ def gpu(
         environment["ORCHESTRATE_MODELS"] = models or ""
         command = orchestrate("worker", "gpu", "--device", name, "--pinned", inside)
         command += ["--log-level", log_level, "--log-format", log_format]
-        children.append(Child(f"gpu worker on {name}", command, environment))
+        # a device that is broken, or that somebody else fills, does not stop those beside it
+        children.append(Child(f"gpu worker on {name}", command, environment, may_fail=True))
     _tend_until_stopped(Processes(children))
 
 
@@ -139,13 +140,15 @@ def reduce(broker_url: str | None, log_level: str, log_format: str) -> None:
 def list_workers(broker_url: str | None, as_json: bool) -> None:
     """Show the workers on the broker: what each serves, holds and gets done."""
     from cli.fleet_table import FleetTable, fleet_rows
+    from cli.refusal_lines import refusal_lines, refusal_rows
 
     with connect(required_broker(broker_url)) as client:
         cards = read_workers(client)
+        refusals = refusal_rows(client, read_runs(client), cards)
     if as_json:
-        click.echo(json.dumps({"workers": fleet_rows(cards)}, indent=2))
+        click.echo(json.dumps({"workers": fleet_rows(cards), "refusals": refusals}, indent=2))
         return
-    Console().print(FleetTable(cards))
+    Console().print(FleetTable(cards), *refusal_lines(refusals, run=""), sep="\n")
 
 
 @worker.command()

@@ -52,5 +52,21 @@ class CannotWorkError(OrchestrateError):
     exit_code = 6
 
 
+class LocalError(OrchestrateError):
+    """What may fail on this machine alone: a worker leaves such a run to the others."""
+
+
+class ModelNotHereError(ModelError, LocalError):
+    """The model cannot be loaded on this machine, or does not fit it."""
+
+
+class StoreNotHereError(StoreError, LocalError):
+    """This machine cannot read or write the run's record."""
+
+
+class JudgeNotHereError(JudgeError, LocalError):
+    """This worker has no judge, or no key for it."""
+
+
 class StoppedError(OrchestrateError):
     """Work was asked to end before it was done; it can be taken up again."""

@@ -37,10 +37,11 @@ class RunCard:
 
 @dataclass(frozen=True)
 class Demand:
-    """A run and how many of its jobs wait for one kind of worker."""
+    """A run, how many of its jobs wait for one kind of worker, and the workers that refused it."""
 
     run: RunCard
     waiting: int
+    refused_by: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ class BrokerState:
 
     def __init__(self, client: redis.Redis, run_id: str) -> None:
         self._redis, self._prefix = client, f"orchestrate:{run_id}"
+        self.run_id = run_id
 
     @property
     def client(self) -> redis.Redis:

@@ -14,6 +14,7 @@ import redis
 
 from orchestrator.fleet import Demand, Rate, RunCard, WorkerCard, model_label
 from storage.connection import server_time
+from storage.refusals import refusals_key
 from storage.run_record import Run
 from storage.schedule import read_schedule
 
@@ -82,17 +83,18 @@ def read_runs(client: redis.Redis) -> list[RunCard]:
 
 
 def read_demands(client: redis.Redis, kind: str) -> list[Demand]:
-    """The runs that have jobs out, and how many of these wait for a kind of worker."""
+    """The runs that have jobs out, how many of these wait for a kind of worker, and who refused."""
     cards = read_runs(client)
     pipe = client.pipeline(transaction=False)
     for card in cards:
         pipe.exists(f"orchestrate:{card.run_id}:outstanding")
         pipe.llen(queue_of(kind, card.run_id))
-    answers = pipe.execute() if cards else []
+        pipe.hkeys(refusals_key(card.run_id))
+    answers = iter(pipe.execute() if cards else [])
     return [
-        Demand(card, int(answers[2 * k + 1]))
-        for k, card in enumerate(cards)
-        if answers[2 * k] or answers[2 * k + 1]
+        Demand(card, int(waiting), frozenset(name.decode(errors="replace") for name in refused))
+        for card, is_out, waiting, refused in zip(cards, answers, answers, answers, strict=False)
+        if is_out or waiting
     ]
 
 

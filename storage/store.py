@@ -19,7 +19,7 @@ from typing import Protocol
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from orchestrator.errors import StoreError
+from orchestrator.errors import StoreError, StoreNotHereError
 from storage.connection import without_password
 
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
@@ -71,7 +71,7 @@ def open_store(url: str) -> Store:
             # other hosts write here too: what was listed a while ago is no answer
             fs, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
         except (ImportError, ValueError) as error:
-            raise StoreError(f"cannot open {url!r} as a place for runs: {error}") from error
+            raise StoreNotHereError(f"cannot open {url!r} as a place for runs: {error}") from error
     if isinstance(fs, LocalFileSystem):
         return LocalStore(Path(root))
     return ObjectStore(fs, root, url.rstrip("/"))
@@ -105,7 +105,7 @@ class LocalStore:
         except (FileNotFoundError, NotADirectoryError) as error:
             raise KeyError(key) from error
         except OSError as error:
-            raise StoreError(f"cannot read {self._path(key)}: {error.strerror}") from error
+            raise StoreNotHereError(f"cannot read {self._path(key)}: {error.strerror}") from error
 
     def write(self, key: str, data: bytes) -> None:
         """See Store."""
@@ -263,7 +263,7 @@ def _in_words(action: str, place: str) -> Iterator[None]:
         raise
     # each library has a family of errors of its own: no credentials, refused, not reached
     except Exception as error:
-        raise StoreError(
+        raise StoreNotHereError(
             f"cannot {action} {place} from {socket.gethostname()} "
             f"({type(error).__name__}: {error}): check the place, this machine's credentials "
             "for it and the way there, then run the same command again"
@@ -276,7 +276,9 @@ def _write_error(path: Path, error: OSError) -> StoreError:
             f"no space left to write {path}: free some and run the same command again, "
             "what is stored already is kept"
         )
-    return StoreError(f"cannot write {path}: {error.strerror}; check the folder's permissions")
+    return StoreNotHereError(
+        f"cannot write {path}: {error.strerror}; check the folder's permissions"
+    )
 
 
 def _make_folder(folder: Path) -> None:

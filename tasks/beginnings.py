@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from celery.exceptions import Reject
 
+from orchestrator.errors import LocalError
 from storage.broker_state import BrokerState
 from storage.connection import BROKER_AWAY
 
@@ -35,7 +36,7 @@ class Beginnings:
             yield
         except DyingReject:
             raise
-        except Reject:
+        except (Reject, LocalError):
             state.hand_back(job)
             raise
         except BROKER_AWAY:

@@ -32,8 +32,9 @@ DEVICE_LOST = 1
 class DeviceStage:
     """Does generate jobs on one device; `most_jobs` of them side by side."""
 
-    def __init__(self, device: str, *, limit: int) -> None:
-        self._device, self._limit = device, limit
+    def __init__(self, device: str, *, limit: int, shown: str = "") -> None:
+        """`shown` is what people call the device, outside a process that is pinned to it."""
+        self._device, self._limit, self._shown = device, limit, shown or device
         self._residents: Future[Residents] = Future()
         self._most_jobs = 1
         self._is_closing = False
@@ -49,15 +50,16 @@ class DeviceStage:
         return self._residents.result().computed_s()
 
     def load(self) -> None:
-        """Begin to import; returns at once. A worker that cannot import leaves with code 6."""
+        """Begin to import; returns at once. A worker that cannot, or whose device computes
+        nothing, leaves with code 6."""
         threading.Thread(target=self._load, name="import", daemon=True).start()
 
     def generate(self, run: Run, job: Job) -> Record:
-        """See tasks.generate; hands the job back where the libraries are missing, or the device
+        """See tasks.generate; hands the job back where the worker cannot work, or the device
         has failed: then the worker leaves, and a fresh process takes its place."""
         try:
             residents = self._residents.result()
-        except ImportError as error:
+        except CannotWorkError as error:
             raise Reject(str(error), requeue=True) from error
         if self._is_closing:
             raise Reject("the worker is leaving", requeue=True)
@@ -88,13 +90,20 @@ class DeviceStage:
     def _load(self) -> None:
         try:
             import tasks.generate  # noqa: F401
+            from workers.device_proof import prove
             from workers.resident import Residents, jobs_in_flight
 
+            prove(self._device, shown=self._shown)
             self._most_jobs = min(jobs_in_flight(self._device), self._limit)
             self._residents.set_result(Residents(device=self._device))
+        except CannotWorkError as error:
+            self._give_up(error)
+        # whatever a broken installation raises: this worker can do nothing, and says why
         except Exception as error:
-            # whatever a broken installation raises: this worker can do nothing, and says why
-            log.critical("Cannot generate: %s.", error, exc_info=True, extra={"event": "broken"})
-            # not should_terminate: Celery ends that with code 0, as one that was told to leave
-            worker_state.should_stop = CannotWorkError.exit_code
-            self._residents.set_exception(ImportError(f"{type(error).__name__}: {error}"))
+            self._give_up(error, trace=error)
+
+    def _give_up(self, error: Exception, *, trace: Exception | None = None) -> None:
+        log.critical("Cannot generate: %s.", error, exc_info=trace, extra={"event": "broken"})
+        # not should_terminate: Celery ends that with code 0, as one that was told to leave
+        worker_state.should_stop = CannotWorkError.exit_code
+        self._residents.set_exception(CannotWorkError(f"{type(error).__name__}: {error}"))

@@ -15,7 +15,7 @@ import redis
 from celery import Celery
 from celery.exceptions import Reject
 
-from orchestrator.errors import UsageError
+from orchestrator.errors import LocalError, UsageError
 from orchestrator.plan import Job
 from orchestrator.readiness import is_needed
 from storage.artifacts import DamagedArtifactError, Record, load_record, set_aside
@@ -30,6 +30,7 @@ from tasks.isolation import Isolation
 from tasks.job_logging import about
 from tasks.message import JobMessage, MessageError, read_message
 from tasks.open_job import UnknownJobError, open_job
+from tasks.refusals import Refusals
 from tasks.settings import DeliverySettings, Permissions
 from tasks.work_log import WorkLog, samples_in, tokens_in
 
@@ -39,8 +40,10 @@ Stage = Callable[[Run, Job], Record]
 
 # Begun this often and never ended, a job may be what kills its workers: it runs alone from here.
 SUSPECT_FROM = 2
-# A job handed back because the broker was away is not taken again in the same instant.
+# A job handed back because the broker was away is not taken again in the same instant; nor is one
+# of a run that this worker refuses, whose queue it still listens to for half a second.
 BROKER_PAUSE_S = 1.0
+REFUSED_PAUSE_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class Edge:
     isolation: Isolation = field(default_factory=Isolation)
     work: WorkLog = field(default_factory=WorkLog)
     beginnings: Beginnings = field(default_factory=Beginnings)
+    refusals: Refusals = field(default_factory=Refusals)
 
     def carry(self, stage: Stage, fields: Mapping[str, object]) -> str:
         """Run one job's stage unless its artifact exists; returns a line for Flower.
@@ -83,9 +87,15 @@ class Edge:
         state = BrokerState(self._redis, message.run_id)
         if state.is_cancelled():
             return f"{message.job}: the run was cancelled"
+        if self.refusals.holds(message.run_id):
+            raise _back_to_others("this worker refuses the run")
         try:
             message.check_wire()
             run, job = open_job(message, self.permissions)
+        except LocalError as error:
+            with about(message.run_id, "", message.job[:80]):
+                self._refuse(state, message.job[:80], error)
+            raise Reject(f"refused: {error}", requeue=False) from error
         # whatever it is: a job that nobody opens and nobody reports would be waited for forever
         except Exception as error:
             record_failure(state, message.job[:80], error)
@@ -119,6 +129,10 @@ class Edge:
             raise
         except PoisonJobError as error:
             return f"{job.key}: given up, {error}"
+        except LocalError as error:
+            self._refuse(state, job.key, error)
+            note(state.client, run.run_id, {f"failed.{job.stage}": 1})
+            raise
         # the other broad catch of the task edge: whatever went wrong is recorded under the job
         except Exception as error:
             record_failure(state, job.key, error)
@@ -130,6 +144,13 @@ class Edge:
             "Finished %s in %.1f s: %s.", job.key, seconds, outcome, extra={"event": "job_done"}
         )
         return f"{job.key}: {outcome}"
+
+    def _refuse(self, state: BrokerState, job: str, error: LocalError) -> None:
+        """Hand a job back that may only fail on this machine; returns once it failed on all."""
+        failed_where = self.refusals.refuse(state, error)
+        if not failed_where:
+            raise _back_to_others(str(error)) from error
+        record_failure(state, job, error, message=failed_where)
 
     def _run_stage(self, stage: Stage, run: Run, job: Job, state: BrokerState) -> Record:
         n_begun = state.n_begun(job.key)
@@ -169,6 +190,12 @@ class Edge:
     @functools.cached_property
     def _redis(self) -> redis.Redis:
         return connect(self.broker_url)
+
+
+def _back_to_others(why: str) -> Reject:
+    """What gives a job of a refused run back, when this worker no longer listens for it."""
+    time.sleep(REFUSED_PAUSE_S)
+    return Reject(why, requeue=True)
 
 
 def _check_still_there(run: Run, job: Job) -> None:

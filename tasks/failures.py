@@ -22,9 +22,12 @@ class PoisonJobError(OrchestrateError):
     """A job's workers died while they ran it, more often than chance: look into its prompts."""
 
 
-def record_failure(state: BrokerState, job: str, error: Exception) -> None:
-    """Note an error; one of ours would meet every other job too and is fatal."""
-    message = str(error) or repr(error)
+def record_failure(state: BrokerState, job: str, error: Exception, *, message: str = "") -> None:
+    """Note an error; one of ours would meet every other job too and is fatal.
+
+    `message` says it in other words than its own.
+    """
+    message = message or str(error) or repr(error)
     fatal = isinstance(error, OrchestrateError)
     # what we did not foresee is found by where it happened
     trace = None if fatal else error

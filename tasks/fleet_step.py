@@ -20,10 +20,12 @@ from kombu.exceptions import OperationalError
 
 from orchestrator.fleet import Demand, WorkerCard
 from orchestrator.placement import in_turn, jobs_to_hold, model_to_serve, wanted_models
+from orchestrator.refusals import models_left
 from orchestrator.spread import Server
 from storage.fleet import forget_worker, put_worker, queue_of, read_demands, read_workers
 from storage.run_counts import note_calls
 from tasks.app import run_queue
+from tasks.refusals import Refusals
 from tasks.work_log import WorkLog
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ class Member:
     models: tuple[str, ...] = ()
     most_jobs: Callable[[], int] = lambda: 2
     work: WorkLog = field(default_factory=WorkLog)
+    refusals: Refusals = field(default_factory=Refusals)
     model: str = ""
     since: float = field(default_factory=time.monotonic)
     draining: bool = False
@@ -105,6 +108,7 @@ class FleetStep(bootsteps.StartStopStep):  # type: ignore[misc]
         try:
             with parent.task_consumer.channel.conn_or_acquire() as client:
                 forget_worker(client, parent.hostname)
+                self.member.refusals.forget(client)
         except (redis.RedisError, OperationalError, OSError, AttributeError):
             # gone with the connection; others take the card away when it is silent
             return
@@ -129,6 +133,7 @@ class FleetStep(bootsteps.StartStopStep):  # type: ignore[misc]
         else:
             demands = read_demands(client, member.kind)
             peers = self._peers(client)
+            demands = member.refusals.without_refused(client, demands)
             mine = self._mine(parent.hostname, demands, peers)
             base = {member.kind}
             _listen(parent, base | {queue_of(member.kind, d.run.run_id) for d in mine})
@@ -163,9 +168,9 @@ class FleetStep(bootsteps.StartStopStep):  # type: ignore[misc]
         if member.kind != "gpu":
             return in_turn(demands)
         others = [
-            Server(c.name, c.model, c.serving_s, c.models)
+            Server(c.name, c.model, c.serving_s, models)
             for c in peers
-            if c.name != name and not c.draining
+            if c.name != name and not c.draining and (models := models_left(c, demands)) is not None
         ]
         me = Server(name, member.model, member.serving_s, member.models)
         chosen = model_to_serve(name, [*others, me], wanted_models(demands))

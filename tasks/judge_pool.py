@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from redis.asyncio import BlockingConnectionPool
 from redis.asyncio import Redis as AsyncRedis
 
-from orchestrator.errors import JudgeError
+from orchestrator.errors import JudgeNotHereError
 from orchestrator.prices import FREE
 from orchestrator.run_spec import JudgeSpec
 from orchestrator.scores import Evidence
@@ -26,7 +26,7 @@ from storage.run_record import Run
 from storage.spending import Terms, note_stated_limits, put_meter, read_terms, recorded_usd
 from workers.event_loop import EventLoopThread
 from workers.judge import Judge, Judged, Slots
-from workers.judge_call import CALL_TIMEOUT_S, JudgeClient, OnCall
+from workers.judge_call import CALL_TIMEOUT_S, NO_KEY, JudgeClient, OnCall
 from workers.judge_gate import NoCache
 from workers.judge_probe import Probe, probe
 from workers.judge_profile import JudgeProfile
@@ -103,10 +103,10 @@ class JudgePool:
         return terms
 
     def url_of(self, spec: JudgeSpec) -> str:
-        """The endpoint's URL; raises JudgeError when it is one that nobody started."""
+        """The endpoint's URL; raises JudgeNotHereError when it is one that nobody started."""
         url = self.embedded_url if spec.url == "embedded" else spec.url
         if url is None:
-            raise JudgeError(
+            raise JudgeNotHereError(
                 "the run uses the embedded judge and this worker has none: start it with "
                 "`orchestrate worker judge`, or give the run a --judge-url"
             )
@@ -191,4 +191,4 @@ def _key_from_environment() -> str:
     for name in ("ORCHESTRATE_JUDGE_API_KEY", "OPENAI_API_KEY"):
         if os.environ.get(name):
             return os.environ[name]
-    return "no-key"
+    return NO_KEY

@@ -5,9 +5,7 @@ Knows nothing of what the job does.
 
 from __future__ import annotations
 
-import socket
-
-from orchestrator.errors import OrchestrateError
+from orchestrator.errors import LocalError, OrchestrateError
 from orchestrator.plan import Job
 from storage.judgements import judge_of
 from storage.run_record import Run, open_run
@@ -16,7 +14,7 @@ from tasks.message import JobMessage
 from tasks.settings import Permissions
 
 
-class PermissionRefusedError(OrchestrateError):
+class PermissionRefusedError(LocalError):
     """A run asks for what this worker was not started to do."""
 
 
@@ -24,10 +22,15 @@ class UnknownJobError(OrchestrateError):
     """A message names a run or a job that is not there: nothing was done."""
 
 
+class RunNotHereError(UnknownJobError, LocalError):
+    """The run cannot be opened on this machine, or another one lies in its place."""
+
+
 def open_job(message: JobMessage, permissions: Permissions) -> tuple[Run, Job]:
     """The run and job that a message names.
 
-    Raises UnknownJobError for what is not there, PermissionRefusedError for what may not be opened.
+    Raises RunNotHereError for a run that is not there, UnknownJobError for a job that it does not
+    have, PermissionRefusedError for what may not be opened.
     """
     folder = permissions.only_runs_below
     if folder is not None and not is_below(message.run_url, folder):
@@ -37,15 +40,16 @@ def open_job(message: JobMessage, permissions: Permissions) -> tuple[Run, Job]:
         )
     try:
         run = open_run(open_store(message.run_url))
-        job = run.plan.parse_job(message.job)
     except OrchestrateError as error:
-        raise UnknownJobError(f"on {socket.gethostname()}: {error}") from error
-    except KeyError as error:
+        raise RunNotHereError(str(error)) from error
+    if run.run_id != message.run_id:
+        raise RunNotHereError(f"{message.run_url[:200]} holds run {run.run_id}, not this one")
+    try:
+        job = run.plan.parse_job(message.job)
+    except (KeyError, OrchestrateError) as error:
         raise UnknownJobError(
             f"job {message.job[:80]} is not in the plan of {message.run_url[:200]}"
         ) from error
-    if run.run_id != message.run_id:
-        raise UnknownJobError(f"{message.run_url[:200]} holds run {run.run_id}, not this one")
     if run.spec.model.trust_remote_code and not permissions.allow_remote_code:
         raise PermissionRefusedError(
             f"the run trusts the code of {run.spec.model.model_id}, this worker does not: "

@@ -22,6 +22,8 @@ class DeliverySettings:
     visibility_timeout_s: float = 30.0
     # A job that was begun this often and never ended kills its workers: it is given up.
     max_deaths: int = 5
+    # How long a worker leaves a run to others that it could not serve.
+    retry_refused_s: float = 300.0
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ def delivery_settings(environment: Mapping[str, str] | None = None) -> DeliveryS
     return DeliverySettings(
         _number(found, "VISIBILITY_TIMEOUT", float, default.visibility_timeout_s),
         int(_number(found, "MAX_DEATHS", int, default.max_deaths)),
+        _number(found, "RETRY_REFUSED", float, default.retry_refused_s),
     )
 
 

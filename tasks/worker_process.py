@@ -24,6 +24,7 @@ from tasks.edge import Edge, Stage
 from tasks.fleet_step import FleetStep, Member
 from tasks.job_logging import ToBroker, set_up
 from tasks.lease import LeaseStep
+from tasks.refusals import Refusals
 from tasks.settings import delivery_settings, permissions
 
 # Threads that can carry a job; how many do is decided by the device (see _register).
@@ -58,13 +59,22 @@ def run_worker(settings: WorkerSettings, *, register: Register | None = None) ->
     # the HTTP clients' debug lines would hold prompts and headers
     for chatty in ("httpx2", "httpcore2", "openai", "fsspec", "celery.worker.strategy"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    member = Member(settings.kind, settings.device_name, settings.models)
+    delivery = delivery_settings()
+    refusals = Refusals(settings.kind, name, delivery.retry_refused_s)
+    member = Member(settings.kind, settings.device_name, settings.models, refusals=refusals)
     FleetStep.member = member
     about.register()
     drain.register(member)
     app = make_app(settings.broker_url)
     app.steps["consumer"].update((LeaseStep, FleetStep))
-    edge = Edge(app, settings.broker_url, delivery_settings(), permissions(), work=member.work)
+    edge = Edge(
+        app,
+        settings.broker_url,
+        delivery,
+        permissions(),
+        work=member.work,
+        refusals=refusals,
+    )
     close = (register or _register)(app, edge, settings, member)
     # a leaving GPU worker hands its jobs back instead of finishing them first
     worker_shutting_down.connect(lambda **_: close(), weak=False)
@@ -95,7 +105,8 @@ def _register(
     """Register the tasks of the worker's kind; returns what to call when it leaves."""
     member.most_jobs = lambda: MOST_THREADS[settings.kind]
     if settings.kind == "gpu":
-        stage = DeviceStage(settings.device, limit=MOST_THREADS["gpu"])
+        shown = settings.device_name
+        stage = DeviceStage(settings.device, limit=MOST_THREADS["gpu"], shown=shown)
         member.most_jobs = stage.most_jobs
         member.work.watch_device(stage.computed_s)
         worker_ready.connect(lambda **_: stage.load(), weak=False)

@@ -56,6 +56,26 @@ def test_a_worker_process_whose_libraries_are_broken_ends_as_one_that_was_not_to
     assert "the driver is too old" in ended.stderr
 
 
+@pytest.mark.parametrize("device", ["gpu0", "cuda:99", "meta"])
+def test_a_worker_whose_device_computes_nothing_hands_its_job_back_and_leaves_saying_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, device: str
+) -> None:
+    nothing: Any = None
+    monkeypatch.setattr(worker_state, "should_stop", None)
+    stage = DeviceStage(device, limit=16, shown=f"the {device}")
+
+    with caplog.at_level(logging.CRITICAL):
+        stage.load()
+        with pytest.raises(Reject) as given_back:
+            stage.generate(nothing, nothing)
+
+    assert given_back.value.requeue
+    assert f"nothing can be computed on the device the {device} here" in caplog.text
+    assert "--device cpu" in caplog.text
+    assert "Traceback" not in caplog.text
+    assert worker_state.should_stop == CannotWorkError.exit_code
+
+
 def test_a_run_whose_own_worker_cannot_work_ends_with_its_last_words(tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text('raise RuntimeError("the driver is too old")\n')
     path = os.pathsep.join([str(tmp_path), clean_environment()["PYTHONPATH"]])
@@ -87,6 +107,38 @@ def test_a_child_that_can_do_nothing_is_tried_again_and_then_given_up_with_its_l
     assert log.read_text() == "no driver\n" * MAX_TRIES
 
 
+def test_a_device_that_can_do_nothing_is_given_up_while_another_goes_on_and_then_leaves(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    leave, log = tmp_path / "leave", tmp_path / "broken.log"
+    works = (
+        "import pathlib, sys, time\nwhile not pathlib.Path(sys.argv[1]).exists(): time.sleep(0.01)"
+    )
+    broken = f"print('it is full'); raise SystemExit({CannotWorkError.exit_code})"
+    children = [
+        Child("cuda:0", [sys.executable, "-c", broken], dict(os.environ), log, may_fail=True),
+        Child(
+            "cuda:1",
+            [sys.executable, "-c", works, str(leave)],
+            dict(os.environ),
+            tmp_path / "works.log",
+            may_fail=True,
+        ),
+    ]
+
+    with Processes(children).running() as processes:
+        while "cuda:0 cannot work" not in caplog.text:
+            processes.tend()
+            time.sleep(0.01)
+        leave.touch()
+        while not processes.all_left():
+            processes.tend()
+            time.sleep(0.01)
+
+    assert log.read_text() == "it is full\n" * MAX_TRIES
+    assert "it is full" in caplog.text
+
+
 def test_a_worker_that_lost_its_device_leaves_to_be_started_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -115,6 +167,10 @@ def test_a_worker_that_lost_its_device_leaves_to_be_started_again(
     ("error", "is_lost"),
     [
         (RuntimeError("CUDA error: device-side assert triggered"), True),
+        (RuntimeError("No CUDA GPUs are available"), True),
+        (RuntimeError("Found no NVIDIA driver on your system."), True),
+        (RuntimeError("Unexpected error from cudaGetDeviceCount(). Did you run"), True),
+        (RuntimeError("CUDA driver initialization failed, you might not have"), True),
         (RuntimeError("CUDA error: out of memory"), False),
         (RuntimeError("shape '[2]' is invalid for input of size 3"), False),
         (ValueError("CUDA error"), False),

@@ -20,6 +20,13 @@ def test_pinning_counts_within_the_devices_that_were_visible_before() -> None:
     assert environment["CUDA_VISIBLE_DEVICES"] == "GPU-7f"
 
 
+def test_a_device_that_is_not_visible_is_none_and_an_unknown_name_is_left_to_torch() -> None:
+    _, environment = pin("cuda:2", {"CUDA_VISIBLE_DEVICES": "4,6"}, n_here=1)
+
+    assert environment["CUDA_VISIBLE_DEVICES"] == ""
+    assert pin("cuda:x", {"PATH": "x"}, n_here=1) == ("cuda:x", {"PATH": "x"})
+
+
 @pytest.mark.parametrize(
     ("shown", "devices"), [("0,1", ["cuda:0", "cuda:1"]), ("", None), ("-1", None)]
 )

@@ -6,13 +6,13 @@ import asyncio
 
 import pytest
 
-from orchestrator.errors import JudgeError
+from orchestrator.errors import JudgeError, JudgeNotHereError
 from orchestrator.scores import Scale, Score
 from tests.http_judge import error, http_judge, verdict
 from tests.judge_kinds import KINDS, Action, Call, splitting_digits
 from tests.lean_judge import completion, lean_judge
 from workers.judge import Judge, Slots
-from workers.judge_call import JudgeClient
+from workers.judge_call import NO_KEY, JudgeClient
 from workers.judge_probe import Probe, probe
 
 PROMPTS = {"coherence": "rate this", "refusal": "and this"}
@@ -33,9 +33,9 @@ EXPECTED = {
 }
 
 
-def found_by(url: str, *, scale: Scale = "0_100") -> Probe:
+def found_by(url: str, *, scale: Scale = "0_100", api_key: str = "k") -> Probe:
     async def run() -> Probe:
-        client = JudgeClient(url, api_key="k")
+        client = JudgeClient(url, api_key=api_key)
         try:
             return await probe(client, "test", PROMPTS, scale=scale)
         finally:
@@ -108,6 +108,14 @@ def test_a_wrong_key_ends_the_probe_at_once() -> None:
             found_by(server.url)
 
         assert len(server.asked) == 1
+
+
+def test_a_missing_key_is_a_fault_of_the_worker_that_has_none() -> None:
+    with (
+        http_judge(lambda body, call: error(401, "who are you?")) as server,
+        pytest.raises(JudgeNotHereError, match="asks for a key and none is set here"),
+    ):
+        found_by(server.url, api_key=NO_KEY)
 
 
 def test_nobody_at_the_url_is_one_clear_sentence() -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
-from orchestrator.errors import ModelError
+from orchestrator.errors import ModelNotHereError
 from workers.device_errors import is_out_of_memory
 from workers.generation import (
     EngineStats,
@@ -157,7 +157,7 @@ class GenerateCore:
 
     def _halve(self, size: int) -> None:
         if size <= 1:
-            raise ModelError(
+            raise ModelNotHereError(
                 "One response alone does not fit in the device's memory: lower the limit on "
                 "tokens, or use a smaller dtype or model."
             )

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from orchestrator.errors import ModelError
+from orchestrator.errors import ModelNotHereError
 from workers.device_errors import is_out_of_memory
 from workers.generation import (
     EngineStats,
@@ -207,7 +207,7 @@ class RefillCore:
     def _halve(self) -> None:
         live = len(self._rows)
         if live <= 1 and self._shelf.batch_tokens == 1:
-            raise ModelError(
+            raise ModelNotHereError(
                 "One response alone does not fit in the device's memory: use a shorter limit on "
                 "tokens, a smaller dtype or a smaller model."
             )

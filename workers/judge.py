@@ -207,7 +207,7 @@ class Judge:
             try:
                 return await self._call(body, n_characters, tries, asking)
             except RefusedError as error:
-                asking.stopped = asking.stopped or stop_at_once(self._client.url, error)
+                asking.stopped = asking.stopped or stop_at_once(self._client, error)
                 raise asking.stopped from None
             except OrchestrateError as error:
                 asking.stopped = asking.stopped or error

@@ -16,10 +16,12 @@ import httpx2
 import openai
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
-from orchestrator.errors import JudgeError
+from orchestrator.errors import JudgeError, JudgeNotHereError
 from orchestrator.number_tokens import integer
 from orchestrator.scores import Candidate, Position, Reply, candidates_from_logprobs
 
+# What is sent for a key where there is none: servers of one's own ask for nothing.
+NO_KEY = "no-key"
 CALL_TIMEOUT_S = 60.0
 CONNECT_TIMEOUT_S = 10.0
 # measured: one pool of 512 connections costs 5.7 ms of CPU a call, pools of 16 cost 1.3
@@ -85,6 +87,7 @@ class JudgeClient:
     ) -> None:
         """`on_call` is told of every completed or failed call, for counting."""
         self.url, self._key, self._on_call = url.rstrip("/"), api_key, on_call
+        self.has_key = api_key != NO_KEY
         n_pools = -(-max_in_flight // CALLS_PER_POOL)
         self._pools = [_open(url, api_key, timeout_s) for _ in range(n_pools)]
         self._busy = [0] * n_pools
@@ -135,8 +138,15 @@ class JudgeClient:
             await pool.close()
 
 
-def stop_at_once(url: str, error: RefusedError) -> JudgeError:
-    """The error that ends a run, with the server's words."""
+def stop_at_once(client: JudgeClient, error: RefusedError) -> JudgeError:
+    """The error that ends a run, with the server's words; without a key of our own it is a
+    JudgeNotHereError, for other judge workers may have one."""
+    url = client.url
+    if error.status in (401, 403) and not client.has_key:
+        return JudgeNotHereError(
+            f"the judge at {url} asks for a key and none is set here ({error}): set "
+            "ORCHESTRATE_JUDGE_API_KEY (or OPENAI_API_KEY) where the judge workers start"
+        )
     if error.status in (401, 403):
         return JudgeError(
             f"the judge at {url} refuses our key ({error}): set ORCHESTRATE_JUDGE_API_KEY (or "

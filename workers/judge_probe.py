@@ -109,7 +109,7 @@ class _Finder:
                 reply, self.limits = await _patiently(self.client, body)
             except RefusedError as error:
                 if error.status in (401, 429):
-                    raise stop_at_once(self.client.url, error) from None
+                    raise stop_at_once(self.client, error) from None
                 self.refusals.append(str(error))
                 profile = amended(profile, error, tried) or profile
                 continue

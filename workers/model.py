@@ -27,7 +27,7 @@ from transformers.models.auto.modeling_auto import (
 from transformers.utils.logging import disable_progress_bar
 
 import demo
-from orchestrator.errors import ModelError
+from orchestrator.errors import ModelError, ModelNotHereError
 from workers.device_errors import is_out_of_memory
 from workers.template_facts import SystemMode, Thinking, stop_ids, system_mode, thinking_mode
 
@@ -94,18 +94,18 @@ def load_model(
     disable_progress_bar()  # in logs and between a person and the text it is only noise
     path = str(Path(demo.__file__).parent / "model") if model_id == DEMO_MODEL else model_id
     source = _Source(path, revision, trust_remote_code)
-    place = _device(device)
+    place = chosen_device(device)
     try:
         config = source.load(AutoConfig)
         number = _dtype(dtype, config, place)
         tokenizer = source.load(AutoTokenizer)
         model = _weights(source, config, number, place)
     except (OSError, ValueError, ImportError, KeyError) as error:
-        raise ModelError(_what_went_wrong(model_id, error)) from error
+        raise ModelNotHereError(_what_went_wrong(model_id, error)) from error
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
-        raise ModelError(
+        raise ModelNotHereError(
             f"Model {model_id!r} does not fit in the memory of {place}: free some, or use a "
             "smaller model."
         ) from error
@@ -125,7 +125,8 @@ def load_model(
     )
 
 
-def _device(name: str) -> torch.device:
+def chosen_device(name: str) -> torch.device:
+    """The device of that name; "auto" is the current CUDA device, else MPS, else the CPU."""
     if name != "auto":
         return torch.device(name)
     if torch.cuda.is_available():

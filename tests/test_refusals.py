@@ -1,0 +1,268 @@
+"""Protects a run from one machine's faults: a worker that cannot serve it leaves it to others."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from celery.exceptions import Reject
+
+import tasks.edge
+from orchestrator.errors import ModelError, ModelNotHereError, StoreNotHereError
+from orchestrator.fleet import Demand, RunCard, WorkerCard
+from orchestrator.plan import Job
+from orchestrator.refusals import Refusal, models_left, others_left, reasons
+from storage.artifacts import Record
+from storage.broker_state import BrokerState
+from storage.embedded_redis import embedded_redis
+from storage.fleet import put_run, put_worker, read_demands
+from storage.refusals import forget_refusals, read_refusals
+from storage.run_record import Run
+from storage.store import open_store
+from tasks.app import make_app
+from tasks.edge import Edge
+from tasks.message import JobMessage
+from tasks.refusals import SETTLES_S, Refusals
+from tasks.settings import DeliverySettings
+from tests.fleet import run_command
+from tests.test_delivery import do_it, make_run, message_of
+
+GOOD, BAD = "gpu-0@good", "gpu-0@bad"
+
+
+@pytest.fixture(scope="module")
+def broker_url() -> Iterator[str]:
+    with embedded_redis() as url:
+        yield url
+
+
+@pytest.fixture
+def client(broker_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[redis.Redis]:
+    monkeypatch.setattr(tasks.edge, "REFUSED_PAUSE_S", 0.0)
+    with redis.Redis.from_url(broker_url) as found:
+        found.flushdb()
+        yield found
+
+
+def card(
+    name: str, kind: str = "gpu", *, models: tuple[str, ...] = (), leaves: bool = False
+) -> WorkerCard:
+    host = name.partition("@")[2]
+    return WorkerCard(name=name, kind=kind, host=host, models=models, draining=leaves)
+
+
+def edge_of(broker_url: str, worker: str, retry_s: float = 300.0) -> Edge:
+    refusals = Refusals("gpu", worker, retry_s)
+    return Edge(make_app(broker_url), broker_url, DeliverySettings(), refusals=refusals)
+
+
+def fleet_of(client: redis.Redis, run: Run, *workers: WorkerCard) -> BrokerState:
+    put_run(client, run)
+    for one in workers:
+        put_worker(client, one)
+    state = BrokerState(client, run.run_id)
+    state.claim("probe")
+    return state
+
+
+def no_model(_run: Run, _job: Job) -> Record:
+    raise ModelNotHereError("No model 'x' in a folder of that name")
+
+
+def test_a_run_is_left_to_those_of_the_kind_that_may_serve_its_model_and_have_not_refused() -> None:
+    workers = [
+        card("gpu-1@a"),
+        card("gpu-2@b", models=("google/*",)),
+        card("gpu-3@c", models=("Qwen/*",)),
+        card("gpu-4@d", leaves=True),
+        card("judge-1@e", "judge"),
+    ]
+
+    assert others_left("gpu", "Qwen/7B", workers=workers, refused={"gpu-1@a"}) == ["gpu-3@c"]
+    assert others_left("gpu", "demo", workers=workers, refused={"gpu-1@a"}) == []
+    assert others_left("judge", "demo", workers=workers, refused=set()) == ["judge-1@e"]
+    assert "gpu-2@b" in others_left("gpu", "", workers=workers, refused=set())
+
+
+def test_what_nobody_serves_is_said_with_every_host_and_each_reason_once() -> None:
+    said = [
+        Refusal("gpu-1@b", "no model"),
+        Refusal("gpu-2@b", "no model"),
+        Refusal("gpu-1@a", "no model"),
+        Refusal("gpu-1@c", "no folder"),
+    ]
+
+    assert reasons(said) == "on a, b: no model; on c: no folder"
+
+
+def test_a_worker_counts_for_the_models_of_which_it_did_not_refuse_every_run() -> None:
+    def demand(name: str, model: str, *refused_by: str) -> Demand:
+        return Demand(RunCard(name, name, "/runs", model), 1, frozenset(refused_by))
+
+    one, other = card(GOOD), card(BAD, models=("a*", "b"))
+    demands = [demand("1", "a[1]", BAD), demand("2", "b", BAD), demand("3", "b")]
+
+    assert models_left(one, demands) == ()
+    assert models_left(other, demands) == ("b",)
+    assert models_left(other, demands[:2]) is None
+    assert models_left(other, []) == ("a*", "b")
+
+
+def test_a_job_goes_back_uncounted_and_its_run_is_refused_once_with_one_warning(
+    tmp_path: Path, broker_url: str, client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    run, edge = make_run(tmp_path / "run"), edge_of(broker_url, BAD)
+    state = fleet_of(client, run, card(GOOD), card(BAD))
+
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            with pytest.raises(Reject) as given_back:
+                edge.carry(no_model, message_of(run))
+            assert given_back.value.requeue
+
+    assert state.failures() == []
+    assert state.outstanding() == {"probe"}
+    assert state.n_begun("probe") == 0
+    assert [one.worker for one in read_refusals(client, run.run_id)] == [BAD]
+    (warning,) = [r for r in caplog.records if getattr(r, "event", "") == "run_refused"]
+    assert "bad cannot serve this run: No model 'x'" in warning.getMessage()
+
+
+def test_a_run_fails_with_every_host_when_the_last_of_the_kind_refuses(
+    tmp_path: Path, broker_url: str, client: redis.Redis
+) -> None:
+    run = make_run(tmp_path / "run")
+    state = fleet_of(client, run, card(GOOD), card(BAD), card("judge-0@other", "judge"))
+
+    with pytest.raises(Reject):
+        edge_of(broker_url, BAD).carry(no_model, message_of(run))
+    with pytest.raises(ModelError):
+        edge_of(broker_url, GOOD).carry(no_model, message_of(run))
+
+    (failure,) = state.failures()
+    assert failure.fatal
+    assert failure.message == "on bad, good: No model 'x' in a folder of that name"
+    # the last one takes what comes next, so that a resumed run is tried at once
+    assert [one.worker for one in read_refusals(client, run.run_id)] == [BAD]
+
+
+def test_a_worker_alone_fails_at_once_and_refuses_nothing(
+    tmp_path: Path, broker_url: str, client: redis.Redis
+) -> None:
+    run, edge = make_run(tmp_path / "run"), edge_of(broker_url, BAD)
+    state = fleet_of(client, run, card(BAD), card("gpu-9@leaving", leaves=True))
+
+    with pytest.raises(ModelNotHereError):
+        edge.carry(no_model, message_of(run))
+
+    assert [failure.fatal for failure in state.failures()] == [True]
+    assert edge.carry(do_it, message_of(run)) == "probe: did it"
+
+
+def test_what_is_wrong_with_the_run_itself_fails_it_beside_any_number_of_workers(
+    tmp_path: Path, broker_url: str, client: redis.Redis
+) -> None:
+    def encoder(_run: Run, _job: Job) -> Record:
+        raise ModelError("A bert model is not a causal language model: choose one that writes.")
+
+    run, edge = make_run(tmp_path / "run"), edge_of(broker_url, BAD)
+    state = fleet_of(client, run, card(GOOD), card(BAD))
+
+    with pytest.raises(ModelError):
+        edge.carry(encoder, message_of(run))
+    with pytest.raises(Reject) as refused:
+        edge.carry(do_it, {**message_of(run), "job": "refusal/generate/positive-999"})
+
+    assert refused.value.requeue is False
+    assert [failure.fatal for failure in state.failures()] == [True, True]
+    assert read_refusals(client, run.run_id) == []
+
+
+def test_a_run_that_is_not_on_this_machine_is_left_to_others(
+    tmp_path: Path, broker_url: str, client: redis.Redis
+) -> None:
+    run, edge = make_run(tmp_path / "run"), edge_of(broker_url, BAD)
+    state = fleet_of(client, run, card(GOOD), card(BAD))
+    elsewhere = JobMessage(run.run_id, str(tmp_path / "not mounted"), "probe").to_fields()
+
+    with pytest.raises(Reject) as given_back:
+        edge.carry(do_it, elsewhere)
+
+    assert given_back.value.requeue
+    assert state.failures() == []
+    assert "there is no run at" in read_refusals(client, run.run_id)[0].reason
+
+
+def test_a_refused_run_is_tried_again_after_a_while_or_when_it_is_started_again(
+    tmp_path: Path, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, refusals = make_run(tmp_path / "run"), Refusals("gpu", BAD, retry_s=300.0)
+    state = fleet_of(client, run, card(GOOD), card(BAD))
+    now = 1000.0
+    monkeypatch.setattr("tasks.refusals.time.monotonic", lambda: now)
+
+    def open_runs() -> list[str]:
+        demands = read_demands(client, "gpu")
+        return [d.run.run_id for d in refusals.without_refused(client, demands)]
+
+    assert refusals.refuse(state, StoreNotHereError("not mounted")) == ""
+    assert open_runs() == []
+    now += 299
+    assert open_runs() == []
+    now += 1
+    assert open_runs() == [run.run_id]
+    assert read_refusals(client, run.run_id) == []
+
+    refusals.refuse(state, StoreNotHereError("not mounted"))
+    now += SETTLES_S
+    assert open_runs() == []
+    forget_refusals(client, run.run_id)
+    assert open_runs() == [run.run_id]
+
+
+def test_a_worker_that_leaves_takes_its_refusals_along_and_so_does_its_successor_of_the_same_name(
+    tmp_path: Path, client: redis.Redis
+) -> None:
+    run, refusals = make_run(tmp_path / "run"), Refusals("gpu", BAD)
+    state = fleet_of(client, run, card(GOOD), card(BAD))
+
+    refusals.refuse(state, StoreNotHereError("not mounted"))
+    refusals.forget(client)
+    after_leaving = read_refusals(client, run.run_id)
+    refusals.refuse(state, StoreNotHereError("not mounted"))
+    Refusals("gpu", BAD).without_refused(client, read_demands(client, "gpu"))
+
+    assert after_leaving == []
+    assert read_refusals(client, run.run_id) == []
+
+
+def test_status_and_the_list_of_workers_show_who_refuses_which_run_and_why(
+    tmp_path: Path, broker_url: str, client: redis.Redis
+) -> None:
+    run = make_run(tmp_path / "runs" / "gemma")
+    state = fleet_of(client, run, card(GOOD), card(BAD))
+    Refusals("gpu", "gpu-9@dead").refuse(state, StoreNotHereError("gone with its worker"))
+    Refusals("gpu", BAD).refuse(state, StoreNotHereError("[no] folder"))
+    where = ["--runs-dir", str(tmp_path / "runs")]
+
+    one = run_command("status", "gemma", *where, broker_url=broker_url).stdout
+    every = run_command("status", *where, broker_url=broker_url).stdout
+    workers = run_command("worker", "list", broker_url=broker_url)
+    rows = json.loads(run_command("worker", "list", "--json", broker_url=broker_url).stdout)
+
+    assert "bad gpu-0: cannot serve this run: [no] folder" in one
+    assert "bad gpu-0: cannot serve gemma: [no] folder" in every
+    assert "bad gpu-0: cannot serve gemma: [no] folder" in workers.stdout
+    assert [row["worker"] for row in rows["refusals"]] == [BAD]
+
+
+def test_a_place_that_this_machine_cannot_write_is_its_own_fault(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    store = open_store(str(tmp_path / "file" / "run"))
+
+    with pytest.raises(StoreNotHereError, match="cannot write"):
+        store.write("run.json", b"{}")
