@@ -106,6 +106,20 @@ def test_the_tests_of_the_alarms_use_series_as_the_exporter_serves_them(
     assert used - served == set()
 
 
+@pytest.mark.parametrize("file", ["prometheus/rules.yml", "grafana/orchestrate.json"])
+def test_alarms_and_dashboard_ask_for_what_is_served(
+    broker: tuple[str, Client], tmp_path: Path, file: str
+) -> None:
+    url, client = broker
+    put_run(client, named("demo", tmp_path, run_id="new"))
+    put_meter(client, "new", terms=Terms(cap_usd=1.0), spent=0.0)
+    put_worker(client, WorkerCard("gpu-0@h", "gpu", "h", busy=0.5))
+    note(client, "new", job_counts("judge", 1.0, samples=1, tokens=0))
+    asked = set(re.findall(r"\borchestrate_\w+", (DEPLOY / file).read_text()))
+
+    assert asked - {name for name, _ in scrape(url)} == set()
+
+
 @pytest.mark.parametrize("judgement", [None, "second"])
 def test_planned_samples_are_those_that_the_stages_get_done(
     broker: tuple[str, Client], tmp_path: Path, judgement: str | None
