@@ -49,9 +49,7 @@ def warn_of_unread(environment: Mapping[str, str], commands: Iterable[click.Comm
     """Say on stderr, in one line, which variables nothing reads."""
     found = unread(environment, commands)
     if found:
-        each = (
-            f"{name}{f' (did you mean {meant}?)' if meant else ''}" for name, meant in found.items()
-        )
+        each = [f"{n} (did you mean {meant}?)" if meant else n for n, meant in found.items()]
         click.echo(f"Warning: nothing reads {', '.join(each)}", err=True)
 
 
