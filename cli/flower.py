@@ -18,8 +18,8 @@ TASK_COLUMNS = "name,kwargs,state,result,received,runtime,worker"
 
 @click.command()
 @broker_option
-@option("--port", default=5555, type=click.IntRange(1, 65535))
-@option("--address", default="127.0.0.1", help="Address to listen on.")
+@option("--port", of="flower", default=5555, type=click.IntRange(1, 65535))
+@option("--address", of="flower", default="127.0.0.1", help="Address to listen on.")
 @option("--persist", metavar="FILE", help="Keep Flower's history in this file over restarts.")
 def flower(broker_url: str | None, port: int, address: str, persist: str | None) -> None:
     """Watch workers, queues and tasks in a browser.

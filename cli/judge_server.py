@@ -22,14 +22,19 @@ from storage.child_process import die_with_parent
 @option(
     "--model",
     "model",
+    # what is set for extract is the model that is judged
+    of="judge-server",
     metavar="ID",
     help="A chat model (hub id or folder) to judge with; "
     "without it the small built-in scorer of the demo traits serves.",
 )
 @option(
-    "--host", default="127.0.0.1", help="Address to listen on; anything but loopback needs a key."
+    "--host",
+    of="judge-server",
+    default="127.0.0.1",
+    help="Address to listen on; anything but loopback needs a key.",
 )
-@option("--port", default=8011, type=click.IntRange(0, 65535))
+@option("--port", of="judge-server", default=8011, type=click.IntRange(0, 65535))
 @option("--device", default="auto", help="Where the chat model runs: auto, cuda:0, cpu, mps.")
 def judge_server(model: str | None, host: str, port: int, device: str) -> None:
     """Serve /v1/models and /v1/chat/completions with logprobs on this machine.
@@ -70,8 +75,8 @@ def embedded_judge() -> Iterator[str]:
     """Run the built-in judge in a process of its own; yields its URL."""
     process = subprocess.Popen(
         orchestrate("judge-server", "--host", "127.0.0.1", "--port", "0"),
-        # the model of a run is not the judge's
-        env={**without_config(os.environ), "ORCHESTRATE_MODEL": ""},
+        # another judge on this machine may be set up by its environment
+        env={**without_config(os.environ), "ORCHESTRATE_JUDGE_SERVER_MODEL": ""},
         stdout=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
         preexec_fn=die_with_parent,

@@ -21,6 +21,7 @@ from cli.config_file import (
     read_config,
 )
 from cli.settings import load_env_file
+from cli.variables import warn_of_unread
 from orchestrator.errors import BrokerError, OrchestrateError
 
 COMMANDS = {
@@ -84,6 +85,10 @@ class Commands(click.Group):
         if name is not None and command is not None:
             others = filter(None, (self.get_command(ctx, other) for other in COMMANDS))
             check_above(config, itertools.chain([command], others))
+            if os.environ.get("ORCHESTRATE_CONFIG") != "":
+                # not in the processes that a command starts, or each would say it again
+                others = filter(None, (self.get_command(ctx, other) for other in COMMANDS))
+                warn_of_unread(os.environ, itertools.chain([command], others))
             beside = self._beside(ctx, name, config)
             ctx.default_map = {name: command_defaults(command, name, config, beside=beside)}
         return name, command, rest

@@ -10,8 +10,8 @@ from storage.connection import connect, without_password
 
 @click.command()
 @broker_option
-@option("--port", default=9808, type=click.IntRange(0, 65535))
-@option("--address", default="127.0.0.1", help="Address to listen on.")
+@option("--port", of="metrics", default=9808, type=click.IntRange(0, 65535))
+@option("--address", of="metrics", default="127.0.0.1", help="Address to listen on.")
 @click.option("--once", is_flag=True, help="Print the metrics and stop.")
 def metrics(broker_url: str | None, port: int, address: str, once: bool) -> None:
     """Serve the fleet's metrics to Prometheus; one of these is enough for all machines.

@@ -35,9 +35,13 @@ def load_env_file() -> None:
                 os.environ.setdefault(name, value)
 
 
-def option(name: str, *declarations: str, **attributes: Any) -> Callable[[Any], Any]:
-    """A click option `--name` that also reads ORCHESTRATE_NAME."""
-    twin = "ORCHESTRATE_" + name.removeprefix("--").replace("-", "_").upper()
+def option(name: str, *declarations: str, of: str = "", **attributes: Any) -> Callable[[Any], Any]:
+    """A click option `--name` that also reads ORCHESTRATE_NAME.
+
+    Where the name means another thing for each command, `of` is the command: ORCHESTRATE_OF_NAME.
+    """
+    words = f"{of}-{name.removeprefix('--')}" if of else name.removeprefix("--")
+    twin = "ORCHESTRATE_" + words.replace("-", "_").upper()
     attributes.setdefault("show_default", True)
     return click.option(name, *declarations, envvar=twin, show_envvar=True, **attributes)
 

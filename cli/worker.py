@@ -213,3 +213,6 @@ def _tend_until_stopped(processes: Processes) -> None:
         while not stopped and not processes.all_left():
             processes.tend()
             time.sleep(0.2)
+    # Python gives signals back while it ends: a stop that comes then is no failure
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signal_number, signal.SIG_IGN)

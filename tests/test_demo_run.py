@@ -29,6 +29,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "model = 'demo'\n[worker.gpu]\nmodels = 'another/*'\n[judge-server]\nmodel = 'another'\n"
     )
     elsewhere = {"ORCHESTRATE_MODELS": "another/*", "ORCHESTRATE_MODEL": "demo"}
+    elsewhere["ORCHESTRATE_JUDGE_SERVER_MODEL"] = "another"
     size = ["--questions", "8", "--rollouts", "1", "--shard-samples", "16"]
     size += ["--evaluation", "1", "--causal", "6"]
     where = ["--runs-dir", str(folder), "--run", "demo"]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from cli.devices import pin, visible_devices
@@ -47,3 +50,17 @@ def test_cpu_workers_share_the_cores_and_a_set_number_of_threads_stays(
 
     assert pin("cpu", {}, n_here=2)[1]["OMP_NUM_THREADS"] == "4"
     assert pin("cpu", {"OMP_NUM_THREADS": "1"}, n_here=2)[1]["OMP_NUM_THREADS"] == "1"
+
+
+def test_a_stop_that_comes_while_a_launcher_ends_by_itself_is_no_failure() -> None:
+    # Python gives back what it handles before it is gone, and not what it ignores
+    code = (
+        "import signal; from cli.processes import Processes\n"
+        "from cli.worker import _tend_until_stopped\n"
+        "_tend_until_stopped(Processes([]))\n"
+        "print(signal.getsignal(signal.SIGTERM) is signal.SIG_IGN)"
+    )
+
+    ended = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
+
+    assert ended.stdout == "True\n", ended.stderr
