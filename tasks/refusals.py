@@ -52,28 +52,17 @@ class Refusals:
         # noted before it is looked who is left: of two that refuse at once, one sees both
         put_refusal(client, run_id, mine)
         card, workers = read_run(client, run_id), read_workers(client)
-        alive = {one.name for one in workers} | {self.worker}
-        said = [one for one in read_refusals(client, run_id) if one.worker in alive]
-        left = others_left(
-            self.kind,
-            card.model if card else "",
-            workers=workers,
-            refused={one.worker for one in said},
-        )
+        of_kind = {one.name for one in workers if one.kind == self.kind} | {self.worker}
+        said = [one for one in read_refusals(client, run_id) if one.worker in of_kind]
+        refused = {one.worker for one in said}
+        model = card.model if card else ""
+        left = others_left(self.kind, model, workers=workers, refused=refused)
         if not left:
             self._since.pop(run_id, None)
             forget_refusal(client, run_id, self.worker)
-            kind = {one.name for one in workers if one.kind == self.kind} | {self.worker}
-            return reasons(one for one in said if one.worker in kind)
+            return reasons(said)
         if is_new:
-            log.warning(
-                "%s cannot serve this run: %s. %d others may; it tries again in %.0f s.",
-                mine.host,
-                mine.reason.rstrip("."),
-                len(left),
-                self.retry_s,
-                extra={"event": "run_refused"},
-            )
+            self._warn(mine, n_left=len(left))
         return ""
 
     def without_refused(self, client: redis.Redis, demands: Sequence[Demand]) -> list[Demand]:
@@ -97,3 +86,13 @@ class Refusals:
         for run_id in list(self._since):
             self._since.pop(run_id, None)
             forget_refusal(client, run_id, self.worker)
+
+    def _warn(self, refusal: Refusal, *, n_left: int) -> None:
+        log.warning(
+            "%s cannot serve this run: %s. It is left to others (%d), and tried again in %.0f s.",
+            refusal.host,
+            refusal.reason.rstrip("."),
+            n_left,
+            self.retry_s,
+            extra={"event": "run_refused"},
+        )
