@@ -16,7 +16,7 @@ PREFIX = "ORCHESTRATE_"
 SETTINGS = {
     *("CONFIG", "DEBUG", "JUDGE_API_KEY", "JUDGE_SERVER_KEY", "FLOWER_AUTH"),
     *("ONLY_RUNS_BELOW", "ONLY_JUDGES_AT", "ALLOW_REMOTE_CODE"),
-    *("VISIBILITY_TIMEOUT", "MAX_DEATHS"),
+    *("VISIBILITY_TIMEOUT", "MAX_DEATHS", "RETRY_REFUSED"),
 }
 # Read by what starts the program: the images' entrypoint, compose, the scripts for Slurm.
 STARTERS = {

@@ -95,3 +95,13 @@ def test_a_misspelt_variable_costs_one_line_on_stderr_and_nothing_else(tmp_path:
     said = "Warning: nothing reads ORCHESTRATE_ROLLOTS (did you mean ORCHESTRATE_ROLLOUTS?)\n"
     assert (ended.returncode, ended.stderr) == (0, said)
     assert (quiet.stdout, quiet.stderr) == (ended.stdout, "")
+
+
+def test_no_variable_that_the_code_reads_is_called_unread() -> None:
+    files = [f for p in ("cli", "tasks", "workers", "storage") for f in ROOT.glob(f"{p}/*.py")]
+    code = "".join(f.read_text() for f in files if f.name != "variables.py")
+
+    names = re.findall(rf'(?:"{PREFIX}|PREFIX \+ "|_number\(found, ")([A-Z_]+)"', code)
+
+    assert "RETRY_REFUSED" in names
+    assert unread({PREFIX + name: "1" for name in names}, commands()) == {}
