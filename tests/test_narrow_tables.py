@@ -53,6 +53,7 @@ def snapshot(cards: Sequence[WorkerCard] = CARDS) -> dict[str, Any]:
         "counts": {},
         "rates": {},
         "workers": [asdict(card) for card in cards],
+        "refusals": [],
         "failures": [],
         "judge": {"model": "m", "url": "u", "money": None, "down_for_s": None, "rejected": 0},
         "last_errors": [],
