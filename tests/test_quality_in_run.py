@@ -443,9 +443,8 @@ def test_a_vector_of_another_method_is_judged_by_itself() -> None:
     assert "hardly better than chance (AUROC 0.55" in fatal[0]
 
 
-@pytest.mark.parametrize("effect", [0.0, 0.6])
-def test_intervals_cover_the_truth_where_questions_have_effects_of_their_own(effect: float) -> None:
-    n_instructions, n_questions, n_rollouts, gap = 4, 20, 2, 1.5
+def test_intervals_cover_the_truth_where_questions_have_effects_of_their_own() -> None:
+    n_instructions, n_questions, n_rollouts, gap, effect = 4, 20, 2, 1.5, 0.6
     labels = np.indices((n_instructions, n_questions)).reshape(2, -1).repeat(n_rollouts, axis=1)
     instruction, question = labels.tolist()
     apart = gap / math.hypot(1, effect)

@@ -105,7 +105,7 @@ def test_a_run_of_higher_priority_goes_first_and_a_paused_one_waits(
 def test_models_get_workers_of_their_own_and_no_worker_goes_to_and_fro(
     broker: str, client: redis.Redis, tmp_path: Path
 ) -> None:
-    runs = [make_run(tmp_path / m, traits=1, shards=60, model=m) for m in ("one", "other")]
+    runs = [make_run(tmp_path / m, traits=1, shards=40, model=m) for m in ("one", "other")]
     speed = ["--gpu", "3", "--seconds-per-job", str(JOB_S), "--load-seconds", "0.3"]
 
     # both wait before anybody chooses
