@@ -128,6 +128,7 @@ def test_status_at_the_end_agrees_with_the_record(watched: Watched) -> None:
     assert draw(by_record).startswith("gemma  simulated  finished")
 
 
+@pytest.mark.slow
 def test_a_finished_run_that_nobody_watched_is_ended_by_the_command_that_status_names(
     broker: str, tmp_path: Path
 ) -> None:

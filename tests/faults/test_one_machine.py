@@ -112,15 +112,18 @@ def test_a_run_goes_on_beside_machines_without_its_folder_or_its_model(
         said_by(fleet, "gpu-no-runs", REFUSED)
         # the folder is mounted after all
         (tmp_path / "no-runs" / "runs").symlink_to(tmp_path / "shared" / "runs")
+        # the healthy one leaves it jobs
+        fleet.kill("gpu-good", signal.SIGSTOP)
         said_by(fleet, "gpu-no-model", REFUSED)
         shown += refusals(scene, good, "beside")
+        said_by(fleet, "gpu-no-runs", "Finished ")
+        fleet.kill("gpu-good", signal.SIGCONT)
         assert run.finish(process) == FINISHED
     finally:
         process.kill()
 
     assert "there is no run at" in shown
     assert "No model '/proc/self/cwd/model'" in shown
-    assert "Finished " in fleet.workers["gpu-no-runs"].log()
     log = run_command(*LOGS, "beside", "--level", "warning", cwd=good).stdout
     assert log.count(REFUSED) == 3
     note("seen", "finished; three workers refused it, one of them until it was mended")
