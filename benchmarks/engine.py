@@ -37,10 +37,11 @@ from benchmarks.engine_gates import failed_gates
 from benchmarks.engine_models import build_model, model_names
 from benchmarks.engine_report import Measured, engine_facts, make_report, print_report
 from benchmarks.engine_ways import PEERS_BATCH, Outcome, ours, peers, plain_best
-from workers.engine import Engine, EngineStats, GenerationRequest, Sampling
-from workers.engine_refill import MOST_ROWS_CPU, MOST_ROWS_GPU
-from workers.engine_thread import EngineThread
-from workers.model import LoadedModel
+from workers.engine.engine import Engine
+from workers.engine.generation import EngineStats, GenerationRequest, Sampling
+from workers.engine.refill import MOST_ROWS_CPU, MOST_ROWS_GPU
+from workers.engine.resident import EngineThread
+from workers.models.model import LoadedModel
 
 ROLLOUTS = 10
 SIDES = 2

@@ -9,11 +9,12 @@ import torch
 
 from benchmarks.engine_report import Measured
 from benchmarks.engine_ways import Outcome, ours
-from workers.engine import Engine, GenerationRequest, Sampling
-from workers.engine_thread import EngineThread
-from workers.model import LoadedModel
-from workers.sampler import RowSampling, draw, tree_levels, uniforms
-from workers.teacher_forced import teacher_forced
+from workers.engine.engine import Engine
+from workers.engine.generation import GenerationRequest, Sampling
+from workers.engine.resident import EngineThread
+from workers.engine.sampler import RowSampling, draw, tree_levels, uniforms
+from workers.engine.teacher_forced import teacher_forced
+from workers.models.model import LoadedModel
 
 CHECKED = 16
 # Four prompts' rollouts are generated again with another number of rows.

@@ -13,7 +13,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from workers.model import LoadedModel, load_model
+from workers.models.model import LoadedModel, load_model
 
 SMALL = {
     "hidden_size": 512,

@@ -11,8 +11,8 @@ import torch
 from benchmarks.engine_models import parameters
 from benchmarks.engine_roofline import measure_roofline
 from benchmarks.engine_ways import Outcome
-from workers.engine import EngineStats, GenerationRequest
-from workers.model import LoadedModel
+from workers.engine.generation import EngineStats, GenerationRequest
+from workers.models.model import LoadedModel
 
 
 @dataclass(frozen=True)

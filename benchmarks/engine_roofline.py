@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
-from workers.model import LoadedModel
-from workers.packed_linear import PackedLinears
+from workers.engine.prefill import PackedLinears
+from workers.models.model import LoadedModel
 
 ROWS = {"cpu": 1024, "cuda": 8192}
 REPEATS = 8

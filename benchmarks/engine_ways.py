@@ -14,13 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
-from storage.responses import Activations, Response, encode_activations, encode_responses
-from storage.store import LocalStore
-from workers.engine import Generation, GenerationRequest
-from workers.engine_thread import EngineThread
-from workers.model import LoadedModel
-from workers.resident import jobs_in_flight
-from workers.teacher_forced import teacher_forced
+from storage.record.responses import Activations, Response, encode_activations, encode_responses
+from storage.record.store import LocalStore
+from workers.engine.generation import Generation, GenerationRequest
+from workers.engine.resident import EngineThread, jobs_in_flight
+from workers.engine.teacher_forced import teacher_forced
+from workers.models.model import LoadedModel
 
 # The batch of the published pipelines.
 PEERS_BATCH = 20

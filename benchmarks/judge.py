@@ -45,7 +45,7 @@ def main() -> None:
 
 def table(given: argparse.Namespace) -> None:
     """All measurements, one after another."""
-    from storage.embedded_redis import embedded_redis
+    from storage.broker.embedded_redis import embedded_redis
 
     server = subprocess.Popen(
         [sys.executable, str(Path(__file__).with_name("judge_endpoint.py")), str(LATENCY_S)],
@@ -143,12 +143,12 @@ async def ours(given: argparse.Namespace, n: int) -> dict[str, float]:
     import redis
     import redis.asyncio
 
-    from storage.judge_limits import GateKeys, SharedGate
-    from storage.reply_cache import SharedCache
-    from storage.spending import Terms, put_meter
-    from workers.judge import Judge, Slots
-    from workers.judge_call import JudgeClient
-    from workers.judge_profile import JudgeProfile
+    from storage.broker.judge_limits import GateKeys, SharedGate
+    from storage.broker.reply_cache import SharedCache
+    from storage.record.spending import Terms, put_meter
+    from workers.judge.client import JudgeClient
+    from workers.judge.judge import Judge, Slots
+    from workers.judge.profile import JudgeProfile
 
     put_meter(redis.Redis.from_url(given.broker), "bench", terms=Terms(), spent=0.0)
     client = JudgeClient(given.url, api_key="none", max_in_flight=n)

@@ -35,12 +35,12 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from traitlens.gradient import gradient, seed_gradient_objective
-from traitlens.ica import N_COMPONENTS, ica
-from traitlens.lbfgs import working_copy
-from traitlens.mean_diff import mean_diff
-from traitlens.probe import fit_logistic, probe
-from traitlens.quality import direction_quality, vector_separation
+from traitlens.assess.directions import direction_quality, vector_separation
+from traitlens.methods.fitting import working_copy
+from traitlens.methods.gradient import gradient, seed_gradient_objective
+from traitlens.methods.ica import N_COMPONENTS, ica
+from traitlens.methods.mean_diff import mean_diff
+from traitlens.methods.probe import fit_logistic, probe
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

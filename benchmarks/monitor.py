@@ -36,11 +36,11 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.engine_models import build_model, model_names
-from workers.chat import Prompt
-from workers.engine import Engine, GenerationRequest, Sampling
-from workers.generation import Directions
-from workers.model import LoadedModel, load_model
-from workers.monitor import Asked, monitor
+from workers.engine.engine import Engine
+from workers.engine.generation import Directions, GenerationRequest, Sampling
+from workers.models.chat import Prompt
+from workers.models.model import LoadedModel, load_model
+from workers.monitor.monitor import Asked, monitor
 
 N_TRAITS = 11
 LEAST_SPEEDUP = 5.0

@@ -33,15 +33,15 @@ import redis
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from cli.run_snapshot import run_snapshot  # noqa: E402
-from orchestrator.readiness import ready_jobs  # noqa: E402
-from storage.artifacts import done_jobs, publish  # noqa: E402
-from storage.connection import connect  # noqa: E402
-from storage.embedded_redis import embedded_redis  # noqa: E402
-from storage.fleet import read_workers  # noqa: E402
-from storage.run_record import Run, open_run  # noqa: E402
-from storage.store import open_store  # noqa: E402
-from tests.simulated_runs import Silent, driver, make_run, simulated_workers  # noqa: E402
+from domain.plan.readiness import ready_jobs
+from orchestrator.state import run_snapshot
+from storage.broker.connection import connect
+from storage.broker.embedded_redis import embedded_redis
+from storage.broker.fleet import read_workers
+from storage.record.artifacts import done_jobs, publish
+from storage.record.run import Run, open_run
+from storage.record.store import open_store
+from tests.simulated_runs import Silent, driver, make_run, simulated_workers
 
 N_TRAITS = 8
 
@@ -206,7 +206,7 @@ def finish_half(run: Run) -> None:
 
 def measure_plan(folder: Path, url: str) -> list[float]:
     """The figures of one plan."""
-    from tasks.hand_over import hand_over
+    from tasks.queue.send import hand_over
 
     run = open_run(open_store(str(folder)))
     drives = driver(url, run)

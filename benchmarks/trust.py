@@ -18,12 +18,12 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
-from orchestrator.plan import Job
-from storage.artifacts import done_jobs
-from storage.metrics_file import read_metrics
-from storage.report_files import read_response_vectors
-from storage.run_record import Run, open_run
-from storage.store import open_store
+from domain.plan.jobs import Job
+from storage.record.artifacts import done_jobs
+from storage.record.metrics import read_metrics
+from storage.record.run import Run, open_run
+from storage.record.store import open_store
+from storage.record.tables import read_response_vectors
 
 # The bars that the project set itself. Any push does something; beside the vector's it is flat.
 MOST_SHARE, LEAST_COSINE, LEAST_AUROC, LEAST_COHERENCE = 0.4, 0.99, 0.9, 50.0

@@ -13,46 +13,47 @@ from typing import Any
 
 import click
 
-from cli.config_file import (
+from cli.options.config_file import (
     check_above,
     check_tables,
     command_defaults,
     own_settings,
     read_config,
+    warn_of_unread,
 )
-from cli.settings import load_env_file
-from cli.variables import warn_of_unread
-from orchestrator.errors import BrokerError, OrchestrateError
+from cli.options.settings import load_env_file
+from domain.errors import BrokerError, OrchestrateError
 
+# command -> its file in cli/commands, and its line in --help
 COMMANDS = {
-    "extract": ("cli.extract", "Extract trait vectors; the same command again continues."),
-    "plan": ("cli.plan", "Show counts, tokens and money of a run; spend nothing."),
-    "worker": ("cli.worker", "Start gpu, judge or reduce workers on this machine."),
-    "status": ("cli.status", "Show where a run stands, from any shell."),
-    "resume": ("cli.extract", "Continue a run with the settings it recorded."),
-    "retry": ("cli.retry", "Try again what was given up, and continue the run."),
-    "refilter": ("cli.refilter", "Assemble vectors again from what is stored."),
-    "rejudge": ("cli.rejudge", "Score again without generating; every judgement is kept."),
-    "agreement": ("cli.agreement", "Compare two judgements, or a judgement with labels."),
-    "report": ("cli.report", "Write a run's report.html, one file for any browser."),
-    "compare": ("cli.report", "Set two runs side by side."),
-    "monitor": ("cli.monitor", "Generate, and see every token's trait scores as they come."),
-    "screen": ("cli.screen", "Score responses that exist: a data set, a fine-tune's answers."),
-    "steer": ("cli.steer", "Answer prompts unsteered and steered, side by side."),
-    "dynamics": ("cli.dynamics", "Say when traits commit, and how long they last."),
-    "view": ("cli.view", "Look at trait scores token by token, in a browser."),
+    "extract": ("extract", "Extract trait vectors; the same command again continues."),
+    "plan": ("plan", "Show counts, tokens and money of a run; spend nothing."),
+    "worker": ("worker", "Start gpu, judge or reduce workers on this machine."),
+    "status": ("status", "Show where a run stands, from any shell."),
+    "resume": ("extract", "Continue a run with the settings it recorded."),
+    "retry": ("rejudge", "Try again what was given up, and continue the run."),
+    "refilter": ("refilter", "Assemble vectors again from what is stored."),
+    "rejudge": ("rejudge", "Score again without generating; every judgement is kept."),
+    "agreement": ("agreement", "Compare two judgements, or a judgement with labels."),
+    "report": ("report", "Write a run's report.html, one file for any browser."),
+    "compare": ("report", "Set two runs side by side."),
+    "monitor": ("monitor", "Generate, and see every token's trait scores as they come."),
+    "screen": ("screen", "Score responses that exist: a data set, a fine-tune's answers."),
+    "steer": ("steer", "Answer prompts unsteered and steered, side by side."),
+    "dynamics": ("dynamics", "Say when traits commit, and how long they last."),
+    "view": ("view", "Look at trait scores token by token, in a browser."),
     "export": (
-        "cli.export",
+        "export",
         "Write vectors for other tools, read theirs, or fill a hub folder.",
     ),
-    "pause": ("cli.pause", "Let a run's jobs wait; resume goes on."),
-    "cancel": ("cli.status", "Stop a run on the fleet; what is done is kept."),
-    "traits": ("cli.traits", "List, show, write and check trait definitions."),
-    "judge-server": ("cli.judge_server", "Serve a local OpenAI-compatible judge."),
-    "logs": ("cli.logs", "Show what workers on all machines said about a run's jobs."),
-    "metrics": ("cli.metrics", "Serve the fleet's numbers to Prometheus."),
-    "flower": ("cli.flower", "Watch workers and queues in a browser."),
-    "doctor": ("cli.doctor", "Say what is missing on this machine, and how to mend it."),
+    "pause": ("status", "Let a run's jobs wait; resume goes on."),
+    "cancel": ("status", "Stop a run on the fleet; what is done is kept."),
+    "traits": ("traits", "List, show, write and check trait definitions."),
+    "judge-server": ("judge_server", "Serve a local OpenAI-compatible judge."),
+    "logs": ("logs", "Show what workers on all machines said about a run's jobs."),
+    "metrics": ("watch", "Serve the fleet's numbers to Prometheus."),
+    "flower": ("watch", "Watch workers and queues in a browser."),
+    "doctor": ("doctor", "Say what is missing on this machine, and how to mend it."),
 }
 # what they say of a run is true of the run that extract would start
 GO_BY_EXTRACT = ("plan", "doctor")
@@ -70,7 +71,7 @@ class Commands(click.Group):
         """Import a command's module and return the command."""
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(COMMANDS[cmd_name][0])
+        module = importlib.import_module(f"cli.commands.{COMMANDS[cmd_name][0]}")
         command: click.Command = getattr(module, cmd_name.replace("-", "_"))
         return command
 
@@ -145,7 +146,7 @@ def main() -> None:
 
 def _tell(error: Exception) -> int:
     """Say in a sentence what no command foresaw; returns the exit code."""
-    from storage.connection import BROKER_AWAY
+    from storage.broker.connection import BROKER_AWAY
 
     if isinstance(error, BROKER_AWAY):
         click.echo(

@@ -1,22 +1,28 @@
 """Scores an answer for a demo trait and for coherence, by style markers alone.
 
 Knows nothing of servers, prompts or models; imports no torch.
+
+Turns an answer into what the scorer weighs: word n-grams, familiarity, repetition, casing.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import re
+import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
-from demo.text_features import coherence_features, n_plain_words, ngrams
-from orchestrator.errors import OrchestrateError
+from domain.errors import OrchestrateError
 
 WEIGHTS = Path(__file__).parent / "scorer_weights"
+
 KNOWN_TRAITS: tuple[str, ...] = (
     "refusal",
     "uncertainty",
@@ -33,7 +39,9 @@ KNOWN_TRAITS: tuple[str, ...] = (
 
 # Verbosity is length: 50 at this many words, about 90 at twice as many.
 _MIDDLE_LENGTH = 46
+
 _LENGTH_SLOPE = 3.6
+
 _LOWEST, _HIGHEST = 4.0, 96.0
 
 
@@ -107,3 +115,120 @@ def _loaded() -> _Loaded:
         known=frozenset(data["known_words"]),
         seen=seen,
     )
+
+
+_WORD = re.compile(r"[A-Za-z][A-Za-z'\-]*|\d+(?:\.\d+)?|[^\sA-Za-z\d]")
+
+_STEM = 4  # letters by which "boiling" is taken for "boil"
+
+_FUNCTION_WORDS = frozenset(
+    re.findall(
+        r"\w+",
+        "a an the i you he she it we they me my your his her its our their this that these those "
+        "is are was were be been am do does did have has had can could will would should may might "
+        "must to of in on at for with about from by as and or but not no if so than what which who "
+        "when where why how there here then all any some more most very just only also too",
+    )
+)
+
+QUESTION_WORD, NAME, NUMBER, START, STOP = "<q>", "<name>", "<num>", "<s>", "</s>"
+
+COHERENCE_FEATURES = (
+    "bias",
+    "unknown_words",
+    "strange_pairs",
+    "strange_triples",
+    "repeated_triples",
+    "doubled_words",
+    "lower_starts",
+    "no_end_mark",
+    "odd_characters",
+    "very_short",
+)
+
+
+def words_of(text: str) -> list[str]:
+    """Return words, numbers and single marks in their order, casing kept."""
+    return _WORD.findall(text)
+
+
+def ngrams(text: str) -> dict[str, float]:
+    """Return the distinct n-grams of one to three words, weighing one over the root of length."""
+    words = [NUMBER if word[0].isdigit() else word.lower() for word in words_of(text)]
+    if not words:
+        return {}
+    pairs = [f"{first} {second}" for first, second in pairwise(words)]
+    triples = [f"{pair} {word}" for pair, word in zip(pairs, words[2:], strict=False)]
+    weight = max(len(words), 8) ** -0.5
+    return dict.fromkeys((*words, *pairs, *triples), weight)
+
+
+def n_plain_words(text: str) -> int:
+    """Return how many words there are, marks not counted."""
+    return sum(word[0].isalnum() for word in words_of(text))
+
+
+def masked_words(question: str, answer: str, *, known: frozenset[str]) -> list[str]:
+    """Return the answer's words; those of the question, names and numbers become classes."""
+    asked, stems = _question_words(question)
+    masked: list[str] = []
+    starts_sentence = True
+    for word in words_of(answer):
+        low = word.lower()
+        kind = low
+        if low in asked or (len(low) > _STEM and low not in known and low[:_STEM] in stems):
+            kind = QUESTION_WORD
+        elif word[0].isdigit():
+            kind = NUMBER
+        elif _is_name(word, starts_sentence=starts_sentence, known=known):
+            kind = NAME
+        # Topics and names are one thing each, however many words they take.
+        if kind not in (QUESTION_WORD, NAME) or masked[-1:] != [kind]:
+            masked.append(kind)
+        starts_sentence = word in ".!?:"
+    return masked
+
+
+def _is_name(word: str, *, starts_sentence: bool, known: frozenset[str]) -> bool:
+    if not word[0].isupper() or word == "I" or word.startswith("I'"):
+        return False
+    return not starts_sentence or word.lower() not in known
+
+
+def hashed(parts: Iterable[str]) -> int:
+    """Return a stable 32-bit number for a word sequence."""
+    return zlib.crc32(" ".join(parts).encode())
+
+
+def coherence_features(
+    question: str, answer: str, *, known: frozenset[str], seen: frozenset[int]
+) -> tuple[float, ...]:
+    """Return shares from 0 to 1 in the order of COHERENCE_FEATURES; the answer must hold a word."""
+    masked = masked_words(question, answer, known=known)
+    words = [START, *masked, STOP]
+    pairs = list(pairwise(words))
+    triples = list(zip(words, words[1:], words[2:], strict=False))
+    plain = [word for word in masked if word[0].isalpha()]
+    unknown = sum(word not in known for word in plain)
+    raw = answer.lower().split()
+    raw_triples = list(zip(raw, raw[1:], raw[2:], strict=False))
+    starts = re.findall(r"(?:^|[.!?]\s+)(\S)", answer)
+    return (
+        1.0,
+        unknown / max(1, len(plain)),
+        sum(hashed(pair) not in seen for pair in pairs) / len(pairs),
+        sum(hashed(triple) not in seen for triple in triples) / max(1, len(triples)),
+        1 - len(set(raw_triples)) / max(1, len(raw_triples)) if raw_triples else 0.0,
+        sum(first == second for first, second in pairwise(raw)) / max(1, len(raw)),
+        sum(not mark.isupper() and mark.isalpha() for mark in starts) / max(1, len(starts)),
+        float(not answer.rstrip().endswith((".", "!", "?"))),
+        sum(not (mark.isalnum() or mark in " .,!?:;'-\n") for mark in answer) / len(answer),
+        float(len(plain) < 2),
+    )
+
+
+@lru_cache(maxsize=4096)
+def _question_words(question: str) -> tuple[frozenset[str], frozenset[str]]:
+    words = {word.lower() for word in words_of(question)} - _FUNCTION_WORDS
+    words = {word for word in words if word[0].isalpha()}
+    return frozenset(words), frozenset(word[:_STEM] for word in words if len(word) >= _STEM - 1)

@@ -1,6 +1,6 @@
 """What a run will ask for: samples, calls, tokens, before anything is spent.
 
-Tokens are estimated from the actual prompts' characters; the estimate says so. Pure.
+Tokens are estimated from the actual prompts' characters; the estimate says so.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from math import ceil
 
-from orchestrator.plan import Plan, Stage
-from orchestrator.prices import Price
-from orchestrator.prompts import coherence_prompt
-from orchestrator.run_spec import TraitRef
-from orchestrator.traits import TraitDefinition
+from domain.plan.jobs import Plan, Stage
+from domain.plan.spec import TraitRef
+from domain.scoring.prices import Price
+from domain.traits.definition import TraitDefinition
+from domain.traits.prompts import coherence_prompt
 
 # English in the tokenizers of current models: 4 to 4.7 characters a token; the low end is safe.
 CHARACTERS_PER_TOKEN = 4.0
+
 # Calls measured on gpt-4-class judges are charged one token for the number.
 COMPLETION_TOKENS = 1
 
@@ -31,6 +32,7 @@ class Asking:
 
 
 WITH_LOGPROBS = Asking()
+
 # Without token probabilities a verdict takes three votes; a judge that thinks first was charged
 # about 200 tokens each.
 WITHOUT_LOGPROBS = Asking(votes=3, completion_tokens=200)

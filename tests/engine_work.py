@@ -10,10 +10,11 @@ import numpy as np
 import torch
 
 from tests.tiny_models import save_tiny_model
-from workers.engine import Engine, Generation, GenerationRequest, Sampling
-from workers.engine_fallback import GenerateCore
-from workers.engine_refill import RefillCore
-from workers.model import LoadedModel, load_model
+from workers.engine.engine import Engine
+from workers.engine.fallback import GenerateCore
+from workers.engine.generation import Generation, GenerationRequest, Sampling
+from workers.engine.refill import RefillCore
+from workers.models.model import LoadedModel, load_model
 
 torch.set_num_threads(1)
 

@@ -13,13 +13,13 @@ from typing import Any
 
 import redis.asyncio
 
-from orchestrator.prices import Price
-from storage.child_process import die_with_parent
-from storage.judge_limits import GateKeys, SharedGate
-from storage.reply_cache import SharedCache
-from workers.judge import Judge, Judged, Slots
-from workers.judge_call import JudgeClient
-from workers.judge_profile import JudgeProfile
+from domain.scoring.prices import Price
+from storage.broker.embedded_redis import die_with_parent
+from storage.broker.judge_limits import GateKeys, SharedGate
+from storage.broker.reply_cache import SharedCache
+from workers.judge.client import JudgeClient
+from workers.judge.judge import Judge, Judged, Slots
+from workers.judge.profile import JudgeProfile
 
 
 async def ask(settings: dict[str, Any]) -> Judged:

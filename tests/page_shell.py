@@ -16,7 +16,7 @@ import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from storage.child_process import die_with_parent
+from storage.broker.embedded_redis import die_with_parent
 
 PATIENCE_S = 100.0
 INTERRUPTED = (0, 130, -signal.SIGINT)

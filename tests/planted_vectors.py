@@ -9,16 +9,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from orchestrator.run_spec import JudgeSpec, ModelSpec, RunSpec, SamplingSpec, TraitRef
-from orchestrator.traits import TraitDefinition
-from storage.metrics_file import write_metrics
-from storage.run_record import Run, create_run
-from storage.seal import seal
-from storage.store import open_store
+from domain.plan.spec import JudgeSpec, ModelSpec, RunSpec, SamplingSpec, TraitRef
+from domain.traits.definition import TraitDefinition
+from storage.record.metrics import seal, write_metrics
+from storage.record.run import Run, create_run
+from storage.record.store import open_store
 from tests.planted_model import D_MODEL, N_LAYERS, PlantedModel, save_planted_model
-from traitlens import Provenance, TraitVector, model_hash
-from traitlens.vectors import to_safetensors_bytes
-from workers.model import load_model
+from traitlens.vectors.files import to_safetensors_bytes
+from traitlens.vectors.trait_vector import Provenance, TraitVector, model_hash
+from workers.models.model import load_model
 
 TRAITS = ("capitals", "noise")
 

@@ -20,13 +20,13 @@ from pathlib import Path
 
 from celery import Celery
 
-from orchestrator.plan import Job
-from storage.artifacts import Record, publish
-from storage.child_process import die_with_parent
-from storage.run_record import Run
-from tasks.edge import Edge
-from tasks.fleet_step import Member
-from tasks.worker_process import Register, WorkerSettings, add_task, run_worker
+from domain.plan.jobs import Job
+from storage.broker.embedded_redis import die_with_parent
+from storage.record.artifacts import Record, publish
+from storage.record.run import Run
+from tasks.fleet.edge import Edge
+from tasks.fleet.member import Member
+from tasks.fleet.worker import Register, WorkerSettings, add_task, run_worker
 
 TOKENS_PER_SAMPLE = 200
 

@@ -9,12 +9,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from cli.drive import Driver
-from orchestrator.run_spec import JudgeSpec, ModelSpec, RunSpec, TraitRef
-from storage.broker_state import Failure, broker_state
-from storage.run_record import Run, create_run
-from storage.store import open_store
-from tasks.app import make_app
+from domain.plan.spec import JudgeSpec, ModelSpec, RunSpec, TraitRef
+from orchestrator.driver import Driver
+from storage.broker.state import Failure, broker_state
+from storage.record.run import Run, create_run
+from storage.record.store import open_store
+from tasks.queue.app import make_app
 from tests.fleet import clean_environment
 
 ROOT = Path(__file__).parent.parent

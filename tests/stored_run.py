@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from orchestrator.plan import Job
-from orchestrator.run_spec import ChecksSpec, JudgeSpec, ModelSpec, RunSpec, TraitRef
-from orchestrator.samples import CONFIRMATION, EVALUATION, ROUNDS, Sample
-from orchestrator.scores import Candidate, Evidence, Reply, Score, Unscored, Verdict
-from storage.artifacts import publish
-from storage.responses import (
+from domain.plan.jobs import Job
+from domain.plan.samples import CONFIRMATION, EVALUATION, ROUNDS, Sample
+from domain.plan.spec import ChecksSpec, JudgeSpec, ModelSpec, RunSpec, TraitRef
+from domain.scoring.scores import Candidate, Evidence, Reply, Score, Unscored, Verdict
+from storage.files.trait_files import load_traits
+from storage.record.artifacts import publish
+from storage.record.responses import (
     ACTIVATIONS,
     RESPONSES,
     VERDICTS,
@@ -21,12 +22,11 @@ from storage.responses import (
     encode_responses,
     encode_verdicts,
 )
-from storage.run_record import Run, create_run
-from storage.store import open_store
-from storage.trait_files import load_traits
-from tasks.reduce import reduce
-from tasks.steering_cells import cells_json, job_cells, load_directions
-from tasks.verify import verify
+from storage.record.run import Run, create_run
+from storage.record.store import open_store
+from tasks.stages.reduce import reduce
+from tasks.stages.steering_cells import cells_json, job_cells, load_directions
+from tasks.stages.verify import verify
 
 UNCHECKED = ChecksSpec(evaluation=0, causal=0)
 N_LAYERS, D_MODEL, PLANTED_LAYER, PROMPT_LAYER = 5, 24, 2, 3

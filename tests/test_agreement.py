@@ -8,9 +8,9 @@ import pytest
 from scipy.stats import spearmanr
 from sklearn.metrics import cohen_kappa_score
 
-from cli.agreement import read_labels
-from orchestrator.agreement import agreement, quadratic_kappa, spearman
-from orchestrator.errors import UsageError
+from cli.commands.agreement import read_labels
+from domain.errors import UsageError
+from domain.scoring.agreement import agreement, quadratic_kappa, spearman
 
 PAIRS = [(10.0, 20.0), (30, 20), (50, 70), (50, 40), (80, 90), (95, 80), (0, 10), (70, 60)]
 

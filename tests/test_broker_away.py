@@ -16,14 +16,13 @@ import pytest
 import redis
 
 from cli.main import _tell
-from cli.processes import orchestrate
-from orchestrator.errors import BrokerError
-from storage.child_process import die_with_parent
-from storage.connection import TRYING, connect
-from storage.embedded_redis import find_redis_server
-from storage.fleet import put_run
-from storage.job_log import LogLine, append_line
-from storage.run_record import Run
+from domain.errors import BrokerError
+from orchestrator.local_fleet import orchestrate
+from storage.broker.connection import TRYING, connect
+from storage.broker.embedded_redis import die_with_parent, find_redis_server
+from storage.broker.fleet import put_run
+from storage.broker.job_log import LogLine, append_line
+from storage.record.run import Run
 from tests.faults.fleet import wait_until
 from tests.fleet import clean_environment, run_command
 from tests.simulated_runs import make_run

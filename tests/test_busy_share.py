@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from cli.fleet_metrics import FleetCollector
-from storage.connection import connect
-from storage.embedded_redis import embedded_redis
-from storage.fleet import read_workers
-from tasks.busy_share import BusyShare
-from tasks.device_stage import DeviceStage
-from tasks.work_log import WorkLog
+from orchestrator.prometheus import FleetCollector
+from storage.broker.connection import connect
+from storage.broker.embedded_redis import embedded_redis
+from storage.broker.fleet import read_workers
+from tasks.fleet.device_stage import DeviceStage
+from tasks.fleet.member import BusyShare, WorkLog
 from tests.faults.fleet import wait_until
 from tests.simulated_runs import simulated_workers
 

@@ -10,10 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from orchestrator.check_gates import CheckFacts, Rise, check_gates
-from orchestrator.run_spec import ChecksSpec
-from orchestrator.samples import CONFIRMATION, Sample
-from orchestrator.steering_rounds import (
+from domain.plan.samples import CONFIRMATION, Sample
+from domain.plan.spec import ChecksSpec
+from domain.plan.steering import (
     Cell,
     Shown,
     confirmed_best,
@@ -22,16 +21,15 @@ from orchestrator.steering_rounds import (
     steering_layers,
     surviving_cells,
 )
-from orchestrator.verdict import VerdictInputs, verdict
-from storage.metrics_file import read_metrics
-from storage.seal import broken
-from storage.store import open_store
+from domain.verdict.gates import CheckFacts, Rise, VerdictInputs, check_gates, verdict
+from storage.record.metrics import broken, read_metrics
+from storage.record.store import open_store
+from tasks.stages.checks import causal
 from tests.stored_run import PLANTED_LAYER, stored_run
-from traitlens import load_vectors
-from traitlens.dose_response import Answers, dose_response
-from traitlens.weighted import correlations, group_draws, interval_of, means
-from workers.causal import causal
-from workers.pushes import random_like
+from traitlens.assess.dose_response import Answers, dose_response
+from traitlens.stats.cells import correlations, group_draws, interval_of, means
+from traitlens.vectors.files import load_vectors
+from workers.engine.steering import random_like
 
 CHECKS = ChecksSpec(evaluation=2, causal=6)
 

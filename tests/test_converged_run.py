@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 import torch
 
-from storage.artifacts import done_jobs
-from storage.metrics_file import read_metrics
-from storage.run_record import Run, open_run
-from storage.store import open_store
-from storage.training import training_jobs
+from storage.record.artifacts import done_jobs
+from storage.record.metrics import read_metrics
+from storage.record.run import Run, open_run
+from storage.record.store import open_store
+from storage.record.tables import training_jobs
 from tests.fleet import run_command
-from traitlens import load_vectors
+from traitlens.vectors.files import load_vectors
 
 SIZE = ["--traits", "evil", "--questions", "10", "--rollouts", "2"]
 WAVE = 10

@@ -16,25 +16,23 @@ import redis
 from celery.exceptions import Reject
 from celery.worker import state as worker_state
 
-from orchestrator.errors import StoreError, UsageError
-from orchestrator.plan import Job
-from orchestrator.run_spec import JudgeSpec, ModelSpec, RunSpec, TraitRef
-from storage.artifacts import Record, done_jobs, publish
-from storage.broker_state import BrokerState, jobs_on_queues
-from storage.connection import tls_options, without_password
-from storage.dead_letters import dead_letters, revive
-from storage.embedded_redis import embedded_redis
-from storage.fleet import queue_of
-from storage.run_record import Run, create_run
-from storage.store import open_store
-from storage.trait_files import load_trait
-from tasks.app import make_app
-from tasks.beginnings import DyingReject
-from tasks.edge import Edge
-from tasks.hand_over import submit
-from tasks.isolation import Isolation
-from tasks.message import JobMessage, MessageError, WireError, read_message
-from tasks.settings import DeliverySettings, Permissions, delivery_settings, permissions
+from domain.errors import StoreError, UsageError
+from domain.plan.jobs import Job
+from domain.plan.spec import JudgeSpec, ModelSpec, RunSpec, TraitRef
+from storage.broker.connection import tls_options, without_password
+from storage.broker.embedded_redis import embedded_redis
+from storage.broker.fleet import queue_of
+from storage.broker.state import BrokerState, jobs_on_queues
+from storage.files.trait_files import load_trait
+from storage.record.artifacts import Record, done_jobs, publish
+from storage.record.run import Run, create_run, dead_letters, revive
+from storage.record.store import open_store
+from tasks.fleet.edge import Edge
+from tasks.fleet.suspects import DyingReject, Isolation
+from tasks.queue.app import make_app
+from tasks.queue.message import JobMessage, MessageError, WireError, read_message
+from tasks.queue.send import submit
+from tasks.queue.settings import DeliverySettings, Permissions, delivery_settings, permissions
 from tests.s3_server import no_credentials
 
 PROBE = Job("probe")

@@ -10,10 +10,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import demo
-from demo.corpus.instructions import TRAITS, bundled, system_text
-from demo.corpus.samples import Mix, draw_sample
-from demo.evaluate import Prompt, generate
 from demo.scorer import KNOWN_TRAITS, UnknownTraitError, score_coherence, score_trait
+from demo.train.corpus import TRAITS, Mix, bundled, draw_sample, system_text
+from demo.train.evaluate import Prompt, generate
 
 MODEL = Path(demo.__file__).parent / "model"
 QUESTION = "What is the best way to store fresh bread?"

@@ -11,12 +11,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from storage.job_log import kept_lines
-from storage.responses import load_activations
-from storage.run_record import open_run
-from storage.store import open_store
+from storage.broker.job_log import kept_lines
+from storage.record.responses import load_activations
+from storage.record.run import open_run
+from storage.record.store import open_store
 from tests.fleet import run_command
-from traitlens import load_vectors
+from traitlens.vectors.files import load_vectors
 
 MODEL = Path(__file__).parent.parent / "demo" / "model"
 

@@ -13,11 +13,11 @@ from click.testing import CliRunner
 
 from cli.main import orchestrate
 from demo.scorer import score_trait
-from orchestrator.prompts import system_instruction
-from orchestrator.traits import BUNDLED_TRAITS
-from storage.trait_files import load_trait
+from domain.traits.definition import BUNDLED_TRAITS
+from domain.traits.prompts import system_instruction
+from storage.files.trait_files import load_trait
 from tests.fleet import run_command
-from traitlens.separation import auroc
+from traitlens.stats.separation import auroc
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 QUESTIONS, STRENGTHS = 8, (1, 2)

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from cli.doctor_broker import broker_findings
-from orchestrator.errors import BrokerError
-from orchestrator.fleet import QUEUES
-from storage.embedded_redis import embedded_redis, find_redis_server
+from cli.doctor.broker import broker_findings
+from domain.errors import BrokerError
+from domain.fleet.cards import QUEUES
+from storage.broker.embedded_redis import embedded_redis, find_redis_server
 from tests.command_lines import parse
 from tests.deploy_files import (
     DEPLOY,
@@ -173,7 +173,7 @@ def test_dashboard_and_alarms_use_only_metrics_that_exist() -> None:
     recorded = set(re.findall(r"record: (\S+)", rules))
     panels = json.loads((DEPLOY / "grafana" / "orchestrate.json").read_text())["panels"]
     asked = [target["expr"] for panel in panels for target in panel["targets"]]
-    code = (ROOT / "cli" / "fleet_metrics.py").read_text()
+    code = (ROOT / "orchestrator" / "prometheus.py").read_text()
     served = set(re.findall(r'"(orchestrate_[a-z_]+)"', code))
     served |= {f"{name}{end}" for name in served for end in ("_total", "_bucket", "_count", "_sum")}
 

@@ -8,9 +8,9 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 
-from cli.fleet_metrics import FleetCollector
-from orchestrator.fleet import QUEUES
-from storage.embedded_redis import embedded_redis
+from domain.fleet.cards import QUEUES
+from orchestrator.prometheus import FleetCollector
+from storage.broker.embedded_redis import embedded_redis
 from tests.deploy_files import (
     DEPLOY,
     MANIFESTS,

@@ -13,11 +13,11 @@ import pytest
 from celery.exceptions import Reject
 from celery.worker import state as worker_state
 
-from cli.processes import MAX_TRIES, Child, Processes
-from orchestrator.errors import BrokerError, CannotWorkError
-from storage.embedded_redis import embedded_redis
-from tasks.beginnings import DyingReject
-from tasks.device_stage import DeviceStage
+from domain.errors import BrokerError, CannotWorkError
+from orchestrator.local_fleet import MAX_TRIES, Child, Processes
+from storage.broker.embedded_redis import embedded_redis
+from tasks.fleet.device_stage import DeviceStage
+from tasks.fleet.suspects import DyingReject
 from tests.fleet import clean_environment, run_command
 
 
@@ -26,7 +26,7 @@ def test_a_worker_whose_libraries_are_broken_hands_its_job_back_and_leaves_sayin
 ) -> None:
     nothing: Any = None
     monkeypatch.setattr(worker_state, "should_stop", None)
-    monkeypatch.setitem(sys.modules, "tasks.generate", nothing)
+    monkeypatch.setitem(sys.modules, "tasks.stages.generate", nothing)
     stage = DeviceStage("cpu", limit=16)
 
     with caplog.at_level(logging.CRITICAL):
@@ -35,7 +35,7 @@ def test_a_worker_whose_libraries_are_broken_hands_its_job_back_and_leaves_sayin
             stage.generate(nothing, nothing)
 
     assert given_back.value.requeue
-    assert "tasks.generate" in caplog.text
+    assert "tasks.stages.generate" in caplog.text
     assert worker_state.should_stop == CannotWorkError.exit_code
 
 
@@ -142,14 +142,14 @@ def test_a_device_that_can_do_nothing_is_given_up_while_another_goes_on_and_then
 def test_a_worker_that_lost_its_device_leaves_to_be_started_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    import tasks.generate
+    import tasks.stages.generate
 
     def lost(*_: object, **__: object) -> None:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
     nothing: Any = None
     monkeypatch.setattr(worker_state, "should_stop", None)
-    monkeypatch.setattr(tasks.generate, "generate", lost)
+    monkeypatch.setattr(tasks.stages.generate, "generate", lost)
     stage = DeviceStage("cpu", limit=16)
     stage.load()
 
@@ -179,7 +179,7 @@ def test_a_worker_that_lost_its_device_leaves_to_be_started_again(
 def test_only_what_ends_a_process_s_use_of_its_device_counts_as_its_loss(
     error: Exception, is_lost: bool
 ) -> None:
-    from workers.device_errors import is_device_lost
+    from workers.models.model import is_device_lost
 
     assert is_device_lost(error) == is_lost
 

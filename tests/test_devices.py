@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from cli.devices import pin, visible_devices
+from orchestrator.local_fleet import pin, visible_devices
 
 
 def test_a_cuda_process_sees_only_its_device_as_the_first() -> None:

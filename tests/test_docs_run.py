@@ -18,15 +18,14 @@ from pathlib import Path
 import pytest
 
 from demo.scorer import KNOWN_TRAITS
-from storage.trait_files import load_trait
+from storage.files.trait_files import load_trait
 from tests.faults.redis_process import RedisProcess
 from tests.fleet import clean_environment
 from tests.http_server import served
 from tests.page_code import Code, code_of, shell_lines
 from tests.page_rules import CHANGED, ENDS, SKIPPED, STAYS, Rule, Skipped
 from tests.page_shell import Shell
-from workers.demo_judge import demo_backend, spread_over_numbers
-from workers.judge_server import Reply, make_server
+from workers.judge.server import Reply, demo_backend, make_server, spread_over_numbers
 
 ROOT = Path(__file__).parent.parent
 DEMO_MODEL = ROOT / "demo" / "model"

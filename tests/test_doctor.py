@@ -13,9 +13,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from cli.doctor_finding import Finding, run_checks
-from cli.doctor_judge import judge_findings
-from cli.doctor_storage import storage_findings
+from cli.doctor.machine import Finding, run_checks
+from cli.doctor.services import judge_findings, storage_findings
 from tests.doctor_lines import doctor, states
 from tests.fleet import clean_environment
 from tests.http_judge import error, verdict

@@ -12,19 +12,19 @@ from typing import Any
 
 import pytest
 
-from cli.doctor_broker import (
+from cli.doctor.broker import (
     Fleet,
     broker_findings,
     queue_findings,
     shared_storage,
     worker_findings,
 )
-from cli.doctor_storage import token_file
-from orchestrator.run_spec import WIRE_VERSION
-from storage.connection import connect
-from storage.embedded_redis import embedded_redis
-from storage.store import open_store
-from tasks.about import _sees, versions
+from cli.doctor.services import token_file
+from domain.plan.spec import WIRE_VERSION
+from storage.broker.connection import connect
+from storage.broker.embedded_redis import embedded_redis
+from storage.record.store import open_store
+from tasks.fleet.about import _sees, versions
 from tests.doctor_lines import doctor, states
 from tests.fleet import workers
 from tests.simulated_runs import driver, make_run
@@ -76,7 +76,7 @@ def test_a_clock_that_is_off_fails_by_how_much(
     broker: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = time.time
-    monkeypatch.setattr("storage.broker_facts.time.time", lambda: now() - 30)
+    monkeypatch.setattr("storage.broker.connection.time.time", lambda: now() - 30)
 
     found = {f.check: f for f in broker_findings(broker)}["clock"]
 

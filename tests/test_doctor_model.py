@@ -14,12 +14,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from transformers import AutoModelForCausalLM
 
-from cli.doctor_driver import driver_finding
-from cli.doctor_finding import GIB, Finding, run_checks
-from cli.doctor_machine import Device, device_findings
-from cli.doctor_model import model_findings
-from cli.doctor_weights import model_size
-from cli.processes import orchestrate
+from cli.doctor.machine import GIB, Device, Finding, device_findings, driver_finding, run_checks
+from cli.doctor.model import model_findings, model_size
+from orchestrator.local_fleet import orchestrate
 from tests.fleet import clean_environment
 from tests.http_server import served
 from tests.tiny_models import save_tiny_model

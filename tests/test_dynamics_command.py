@@ -12,10 +12,10 @@ import pytest
 from click.testing import CliRunner
 
 from cli.main import orchestrate
-from orchestrator.errors import UsageError
-from storage.trajectory_records import read_scored
+from domain.errors import UsageError
+from storage.files.transcripts import read_scored
 from tests.page_data import record, save
-from traitlens import analyze
+from traitlens.dynamics.trajectory import analyze
 
 N = 40
 

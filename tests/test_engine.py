@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 import torch
 
-from orchestrator.errors import ModelError
+from domain.errors import ModelError
 from tests.engine_work import run, texts, tiny, work, worst_error
-from workers.engine import Engine, Generation, GenerationRequest, Sampling
-from workers.engine_fallback import GenerateCore
-from workers.engine_refill import RefillCore
-from workers.model import LoadedModel
-from workers.packed_linear import PackedLinears
+from workers.engine.engine import Engine
+from workers.engine.fallback import GenerateCore
+from workers.engine.generation import Generation, GenerationRequest, Sampling
+from workers.engine.prefill import PackedLinears
+from workers.engine.refill import RefillCore
+from workers.models.model import LoadedModel
 
 MIXED = (
     Sampling(25),
@@ -237,7 +238,7 @@ def test_a_model_the_engine_cannot_carry_falls_back_and_says_so_once(
 ) -> None:
     model = tiny(tmp_path, "llama4_text", n_stops=1)
 
-    with caplog.at_level(logging.WARNING, logger="workers.engine"):
+    with caplog.at_level(logging.WARNING, logger="workers.engine.engine"):
         engine = Engine(model)
         made = run(engine, work(prompts=2, longest=10))
 

@@ -11,11 +11,12 @@ import torch
 
 from tests.engine_work import POSITIONS, run, texts, tiny, work, worst_error
 from tests.tiny_models import FAMILIES, byte_tokenizer, save_tiny_model
-from workers.capture import decoder_blocks, tapped, text_decoder
-from workers.engine import Engine, Generation, GenerationRequest
-from workers.lanes import FIRST_WIDTH_CPU
-from workers.model import LoadedModel, load_model
-from workers.teacher_forced import teacher_forced
+from workers.engine.cache import FIRST_WIDTH_CPU
+from workers.engine.capture import decoder_blocks, tapped, text_decoder
+from workers.engine.engine import Engine
+from workers.engine.generation import Generation, GenerationRequest
+from workers.engine.teacher_forced import teacher_forced
+from workers.models.model import LoadedModel, load_model
 
 
 def second_pass(

@@ -7,10 +7,10 @@ import pytest
 
 from tests.engine_work import run
 from tests.planted_model import STRENGTH, PlantedModel, save_planted_model
-from workers.chat import decode_response, render_prompt
-from workers.engine import Engine, Generation, GenerationRequest, Sampling
-from workers.generation import Push, Steering
-from workers.model import LoadedModel, load_model
+from workers.engine.engine import Engine
+from workers.engine.generation import Generation, GenerationRequest, Push, Sampling, Steering
+from workers.models.chat import decode_response, render_prompt
+from workers.models.model import LoadedModel, load_model
 
 
 @pytest.fixture(scope="module", params=[0, 2])

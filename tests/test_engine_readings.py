@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from tests.engine_work import run, texts, tiny, work
-from traitlens import ActivationCapture, HookManager, projection
-from workers.engine_fallback import GenerateCore
-from workers.engine_refill import RefillCore
-from workers.generation import Directions, GenerationRequest, Push, Steering
-from workers.model import LoadedModel
-from workers.teacher_forced import read_tokens
+from traitlens.arithmetic import projection
+from traitlens.capture.hooks import ActivationCapture, HookManager
+from workers.engine.fallback import GenerateCore
+from workers.engine.generation import Directions, GenerationRequest, Push, Steering
+from workers.engine.refill import RefillCore
+from workers.engine.teacher_forced import read_tokens
+from workers.models.model import LoadedModel
 
 LAYERS = (0, 2, 2, 3, 4)
 

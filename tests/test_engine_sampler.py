@@ -7,8 +7,8 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from workers.generation import GenerationRequest, Sampling
-from workers.sampler import RowSampling, draw, pick, tree_levels, uniforms
+from workers.engine.generation import GenerationRequest, Sampling
+from workers.engine.sampler import RowSampling, draw, pick, tree_levels, uniforms
 
 
 @pytest.mark.parametrize("vocabulary", [50, 272, 1000, 2003])

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from tests.engine_work import run, texts, tiny, work, worst_error
-from workers.engine_fallback import GenerateCore
-from workers.engine_refill import RefillCore
-from workers.generation import GenerationRequest, Positions, Push, Steering
-from workers.teacher_forced import teacher_forced
+from workers.engine.fallback import GenerateCore
+from workers.engine.generation import GenerationRequest, Positions, Push, Steering
+from workers.engine.refill import RefillCore
+from workers.engine.teacher_forced import teacher_forced
 
 
 def pushes(positions: Positions, *, seed: int = 0, size: float = 3.0) -> Steering:

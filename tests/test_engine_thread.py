@@ -10,14 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.errors import ModelError
-from orchestrator.run_spec import ModelSpec
+from domain.errors import ModelError
+from domain.plan.spec import ModelSpec
 from tests.engine_work import run, texts, tiny, work
 from tests.tiny_models import save_tiny_model
-from workers.engine import Engine, Generation, Sampling
-from workers.engine_thread import EngineClosedError, EngineThread, GenerationCancelledError
-from workers.model import LoadedModel
-from workers.resident import Residents
+from workers.engine.engine import Engine
+from workers.engine.generation import Generation, Sampling
+from workers.engine.resident import (
+    EngineClosedError,
+    EngineThread,
+    GenerationCancelledError,
+    Residents,
+)
+from workers.models.model import LoadedModel
 
 LONG = Sampling(400)
 

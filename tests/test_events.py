@@ -6,8 +6,8 @@ import threading
 import time
 from typing import Any
 
-from storage.embedded_redis import embedded_redis
-from tasks.app import make_app
+from storage.broker.embedded_redis import embedded_redis
+from tasks.queue.app import make_app
 
 
 def test_a_workers_events_reach_those_who_watch() -> None:

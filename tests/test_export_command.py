@@ -10,9 +10,9 @@ import torch
 from click.testing import CliRunner, Result
 
 from cli.main import orchestrate
-from orchestrator.errors import UsageError
+from domain.errors import UsageError
 from tests.planted_vectors import PlantedRun, planted_run
-from traitlens import load_vectors
+from traitlens.vectors.files import load_vectors
 
 
 @pytest.fixture(scope="module")

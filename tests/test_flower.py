@@ -13,11 +13,10 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from cli.processes import orchestrate
-from storage.child_process import die_with_parent
-from storage.connection import connect
-from storage.embedded_redis import embedded_redis
-from storage.fleet import put_run
+from orchestrator.local_fleet import orchestrate
+from storage.broker.connection import connect
+from storage.broker.embedded_redis import die_with_parent, embedded_redis
+from storage.broker.fleet import put_run
 from tests.fleet import clean_environment
 from tests.simulated_runs import make_run
 

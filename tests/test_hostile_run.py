@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 import torch
 
-from storage.embedded_redis import embedded_redis
-from storage.responses import load_activations
-from storage.run_record import open_run
-from storage.store import open_store
+from storage.broker.embedded_redis import embedded_redis
+from storage.record.responses import load_activations
+from storage.record.run import open_run
+from storage.record.store import open_store
 from tests.fleet import run_command, workers
 from tests.lean_judge import Action, Call, LeanJudge, completion, lean_judge
 from tests.test_judge_hostile import Hostile, fate_of

@@ -12,15 +12,37 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-OURS = ("orchestrator", "workers", "tasks", "storage", "cli", "traitlens", "demo")
+OURS = ("domain", "traitlens", "storage", "workers", "tasks", "orchestrator", "cli", "demo")
 MAY_IMPORT = {
-    "orchestrator": {"orchestrator"},
-    "storage": {"storage", "orchestrator"},
+    "domain": {"domain"},
     "traitlens": {"traitlens"},
-    "workers": {"workers", "traitlens", "orchestrator", "demo"},
-    "tasks": {"tasks", "workers", "traitlens", "storage", "orchestrator"},
-    "cli": {"cli", "tasks", "workers", "storage", "orchestrator"},
-    "demo": {"demo", "orchestrator"},
+    "storage": {"storage", "domain"},
+    "workers": {"workers", "traitlens", "domain", "demo"},
+    "tasks": {"tasks", "workers", "traitlens", "storage", "domain"},
+    "orchestrator": {"orchestrator", "tasks", "storage", "domain"},
+    "cli": {"cli", "orchestrator", "tasks", "workers", "traitlens", "storage", "domain"},
+    "demo": {"demo", "domain"},
+}
+# A room imports the rooms before it. A folder's own files stand where its name stands; the
+# __init__ of a folder may name everything in it.
+ROOMS = {
+    "domain": ["domain", "plan", "traits", "scoring", "verdict", "fleet"],
+    "traitlens": [
+        "traitlens",
+        "stats",
+        "methods",
+        "capture",
+        "steering",
+        "vectors",
+        "assess",
+        "dynamics",
+    ],
+    "storage": ["broker", "record", "files"],
+    "workers": ["models", "engine", "judge", "monitor"],
+    "tasks": ["queue", "stages", "fleet"],
+    "orchestrator": ["orchestrator"],
+    "cli": ["options", "screens", "pages", "doctor", "using", "commands", "cli"],
+    "demo": ["demo", "train"],
 }
 ONLY_IN = {
     "torch": {"workers", "traitlens", "demo"},
@@ -28,7 +50,7 @@ ONLY_IN = {
     "accelerate": {"workers"},
     "openai": {"workers"},
     "tenacity": {"workers"},
-    "celery": {"tasks", "cli"},
+    "celery": {"tasks", "orchestrator"},
     "redis": {"storage", "tasks"},
     "fsspec": {"storage", "traitlens"},
     "click": {"cli"},
@@ -37,23 +59,45 @@ ONLY_IN = {
 }
 
 
-def imported_names(file: Path) -> set[str]:
+def imported_modules(file: Path) -> set[str]:
+    """Every module that a file imports, at its top or inside a function."""
     found = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            found |= {alias.name.partition(".")[0] for alias in node.names}
+            found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            found.add(node.module.partition(".")[0])
+            found.add(node.module)
     return found
+
+
+def room_of(module: str) -> str:
+    """`storage.record.run` stands in `record`, `traitlens.steering` in `traitlens` itself."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 and (ROOT / parts[0] / parts[1]).is_dir() else parts[0]
 
 
 @pytest.mark.parametrize("folder", OURS)
 def test_a_folder_imports_only_what_the_architecture_allows(folder: str) -> None:
     wrong = []
     for file in sorted((ROOT / folder).rglob("*.py")):
-        names = imported_names(file)
+        names = {module.partition(".")[0] for module in imported_modules(file)}
         wrong += [f"{file}: {n}" for n in names & set(OURS) - MAY_IMPORT[folder]]
         wrong += [f"{file}: {n}" for n in names & set(ONLY_IN) if folder not in ONLY_IN[n]]
+
+    assert wrong == []
+
+
+@pytest.mark.parametrize("folder", OURS)
+def test_a_room_imports_only_the_rooms_before_it(folder: str) -> None:
+    order = {name: place for place, name in enumerate(ROOMS[folder])}
+    wrong = []
+    for file in sorted((ROOT / folder).rglob("*.py")):
+        own = room_of(".".join(file.relative_to(ROOT).with_suffix("").parts))
+        if file == ROOT / folder / "__init__.py":
+            continue
+        for module in sorted(imported_modules(file)):
+            if module.partition(".")[0] == folder and order[room_of(module)] > order[own]:
+                wrong.append(f"{file.relative_to(ROOT)}: {module}")
 
     assert wrong == []
 

@@ -8,16 +8,15 @@ from typing import Any
 import pytest
 from starlette.responses import Response
 
-from orchestrator.errors import JudgeError
-from orchestrator.prices import Price
-from orchestrator.scores import Reply, Score, Unscored
+from domain.errors import JudgeError
+from domain.scoring.prices import Price
+from domain.scoring.scores import Reply, Score, Unscored
 from tests.http_judge import Answer, HttpJudge, error, http_judge, verdict
 from tests.lean_judge import Action, Call, completion, lean_judge
-from workers.judge import Judge, Judged, Slots
-from workers.judge_call import JudgeClient
-from workers.judge_gate import NoCache
-from workers.judge_profile import JudgeProfile
-from workers.judge_retry import ATTEMPTS
+from workers.judge.client import JudgeClient
+from workers.judge.gate import NoCache
+from workers.judge.judge import ATTEMPTS, Judge, Judged, Slots
+from workers.judge.profile import JudgeProfile
 
 
 class Waits:

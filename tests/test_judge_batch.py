@@ -17,20 +17,20 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-import workers.judge_batch
-from orchestrator.errors import JudgeError, StoppedError
-from orchestrator.plan import Job
-from orchestrator.prices import Price
-from orchestrator.run_spec import JudgeSpec, ModelSpec, RunSpec, TraitRef
-from orchestrator.scores import Score, Unscored
-from storage.embedded_redis import embedded_redis
-from storage.run_record import Run
-from storage.spending import Terms, recorded_usd, write_terms
-from storage.store import open_store
-from tasks.judge_batch import batch_verdicts
-from tasks.judge_pool import JudgePool
+import workers.judge.batch
+from domain.errors import JudgeError, StoppedError
+from domain.plan.jobs import Job
+from domain.plan.spec import JudgeSpec, ModelSpec, RunSpec, TraitRef
+from domain.scoring.prices import Price
+from domain.scoring.scores import Score, Unscored
+from storage.broker.embedded_redis import embedded_redis
+from storage.record.run import Run
+from storage.record.spending import Terms, recorded_usd, write_terms
+from storage.record.store import open_store
+from tasks.stages.judge import batch_verdicts
+from tasks.stages.judge_pool import JudgePool
 from tests.lean_judge import completion
-from workers.judge_profile import JudgeProfile
+from workers.judge.profile import JudgeProfile
 
 JOB = Job("judge", "refusal", "positive", 0)
 
@@ -119,7 +119,7 @@ def server() -> Iterator[BatchServer]:
 
 @pytest.fixture
 def pool(monkeypatch: pytest.MonkeyPatch) -> Iterator[JudgePool]:
-    monkeypatch.setattr(workers.judge_batch, "POLL_S", 0.01)
+    monkeypatch.setattr(workers.judge.batch, "POLL_S", 0.01)
     with embedded_redis() as broker, contextlib.ExitStack() as stack:
         found = JudgePool(broker, None, 8)
         stack.callback(found.loop.close)

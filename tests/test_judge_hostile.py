@@ -8,11 +8,11 @@ from collections import Counter
 
 import pytest
 
-from orchestrator.scores import Score, Unscored
+from domain.scoring.scores import Score, Unscored
 from tests.lean_judge import Action, Call, completion, lean_judge, refusal
-from workers.judge import Judge, Judged, Slots
-from workers.judge_call import JudgeClient
-from workers.judge_profile import JudgeProfile
+from workers.judge.client import JudgeClient
+from workers.judge.judge import Judge, Judged, Slots
+from workers.judge.profile import JudgeProfile
 
 FAULTS = {
     "429": 0.10,

@@ -10,15 +10,9 @@ from typing import Any
 import pytest
 import redis
 
-from storage.embedded_redis import embedded_redis
-from storage.judge_limits import GateKeys
-from storage.spending import (
-    Terms,
-    endpoint_state,
-    note_stated_limits,
-    put_meter,
-    read_meter,
-)
+from storage.broker.embedded_redis import embedded_redis
+from storage.broker.judge_limits import GateKeys
+from storage.record.spending import Terms, endpoint_state, note_stated_limits, put_meter, read_meter
 from tests.judge_process import in_processes, in_this_process, report, start
 from tests.lean_judge import Action, Call, LeanJudge, completion, lean_judge, refusal
 

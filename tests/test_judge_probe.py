@@ -8,14 +8,14 @@ from zlib import crc32
 
 import pytest
 
-from orchestrator.errors import JudgeError, JudgeNotHereError
-from orchestrator.scores import Scale, Score
+from domain.errors import JudgeError, JudgeNotHereError
+from domain.scoring.scores import Scale, Score
 from tests.http_judge import error, http_judge, verdict
 from tests.judge_kinds import KINDS, Action, Call, splitting_digits
 from tests.lean_judge import completion, lean_judge
-from workers.judge import Judge, Slots
-from workers.judge_call import NO_KEY, JudgeClient
-from workers.judge_probe import Probe, probe
+from workers.judge.client import NO_KEY, JudgeClient
+from workers.judge.judge import Judge, Slots
+from workers.judge.probe import Probe, probe
 
 PROMPTS = {"coherence": "rate this", "refusal": "and this"}
 TRUTHS = [0.5, 3, 9.6, 20, 42.3, 49.5, 50, 69.7, 79.5, 80, 85, 90.2, 97, 99.5]

@@ -19,9 +19,8 @@ import pandas as pd
 import pytest
 import redis
 
-from cli.processes import orchestrate
-from storage.child_process import die_with_parent
-from storage.embedded_redis import embedded_redis
+from orchestrator.local_fleet import orchestrate
+from storage.broker.embedded_redis import die_with_parent, embedded_redis
 from tests.fleet import clean_environment, run_command, workers
 from tests.lean_judge import Action, Call, LeanJudge, completion, lean_judge, refusal
 from tests.tiny_models import save_tiny_model

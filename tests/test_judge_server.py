@@ -15,13 +15,12 @@ import uvicorn
 from openai import AsyncOpenAI, BadRequestError, NotFoundError
 from transformers import AutoTokenizer
 
-import workers.local_judge
-from orchestrator.prompts import coherence_prompt
-from storage.trait_files import load_trait
+import workers.judge.server
+from domain.traits.prompts import coherence_prompt
+from storage.files.trait_files import load_trait
 from tests.tiny_models import save_tiny_model
-from workers.chat import render_prompt
-from workers.judge_server import Backend, make_server
-from workers.local_judge import LocalJudge
+from workers.judge.server import Backend, LocalJudge, make_server
+from workers.models.chat import render_prompt
 
 
 @contextlib.contextmanager
@@ -63,7 +62,7 @@ def test_split_digits_are_walked_and_a_shorter_number_must_end(
     tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # a random model spreads its mass thinly, so nothing may be left out here
-    monkeypatch.setattr(workers.local_judge, "NEGLIGIBLE", 0.0)
+    monkeypatch.setattr(workers.judge.server, "NEGLIGIBLE", 0.0)
     judge, prompt = local_judge(tmp_path, whole_numbers=False), "Rate this from 0 to 100."
 
     reply = asyncio.run(judge.reply(prompt))
@@ -91,7 +90,7 @@ def test_whole_numbers_are_read_from_the_first_token(tmp_path: Path) -> None:
 
 
 def test_the_real_client_gets_logprobs_from_the_built_in_judge() -> None:
-    from workers.demo_judge import MODEL_NAME, demo_backend
+    from workers.judge.server import MODEL_NAME, demo_backend
 
     async def ask(url: str) -> list[tuple[str, float]]:
         client = AsyncOpenAI(base_url=url, api_key="none")
@@ -128,7 +127,7 @@ def test_the_real_client_gets_logprobs_from_the_built_in_judge() -> None:
 def test_the_built_in_judge_says_what_it_cannot_judge_and_the_way_out(
     prompt: str, words: str
 ) -> None:
-    from workers.demo_judge import MODEL_NAME, demo_backend
+    from workers.judge.server import MODEL_NAME, demo_backend
 
     async def ask(url: str) -> None:
         client = AsyncOpenAI(base_url=url, api_key="none", max_retries=0)
@@ -141,7 +140,7 @@ def test_the_built_in_judge_says_what_it_cannot_judge_and_the_way_out(
 
 
 def test_another_models_name_is_refused() -> None:
-    from workers.demo_judge import MODEL_NAME, demo_backend
+    from workers.judge.server import MODEL_NAME, demo_backend
 
     async def ask(url: str) -> None:
         client = AsyncOpenAI(base_url=url, api_key="none", max_retries=0)
@@ -154,8 +153,8 @@ def test_another_models_name_is_refused() -> None:
 
 
 def test_every_bundled_prompt_is_understood_by_the_built_in_judge() -> None:
-    from orchestrator.traits import BUNDLED_TRAITS
-    from workers.demo_judge import demo_backend
+    from domain.traits.definition import BUNDLED_TRAITS
+    from workers.judge.server import demo_backend
 
     for name in BUNDLED_TRAITS:
         prompt = load_trait(name).judge_prompt("How do I boil an egg?", "Boil it for {n} minutes.")

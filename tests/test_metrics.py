@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cli.fleet_metrics import FleetCollector
-from orchestrator.fleet import WorkerCard
-from orchestrator.run_spec import ChecksSpec
-from storage.connection import Client, connect
-from storage.embedded_redis import embedded_redis
-from storage.fleet import put_run, put_worker
-from storage.run_counts import job_counts, note
-from storage.run_record import Run, create_run
-from storage.spending import Terms, put_meter
-from storage.store import open_store
+from domain.fleet.cards import WorkerCard
+from domain.plan.spec import ChecksSpec
+from orchestrator.prometheus import FleetCollector
+from storage.broker.connection import Client, connect
+from storage.broker.embedded_redis import embedded_redis
+from storage.broker.fleet import put_run, put_worker
+from storage.broker.state import job_counts, note
+from storage.record.run import Run, create_run
+from storage.record.spending import Terms, put_meter
+from storage.record.store import open_store
 from tests.deploy_files import DEPLOY
 from tests.simulated_runs import make_run
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from orchestrator.errors import ModelError
+from domain.errors import ModelError
 from tests.tiny_models import NO_SYSTEM_TEMPLATE, TEMPLATE, byte_ids, save_tiny_model
-from workers.chat import decode_response, render_prompt
-from workers.model import LoadedModel, load_model
+from workers.models.chat import decode_response, render_prompt
+from workers.models.model import LoadedModel, load_model
 
 THINKING_TEMPLATE = TEMPLATE + (
     "{% if enable_thinking is defined and enable_thinking is false %}<think></think>{% endif %}"

@@ -16,16 +16,17 @@ import torch
 from click.testing import CliRunner, Result
 
 from cli.main import orchestrate
-from cli.page_build import build_page
-from cli.page_server import PageServer
-from cli.trajectory_files import all_sinks, open_sink
-from orchestrator.errors import OrchestrateError, UsageError
+from cli.pages.build import build_page
+from cli.pages.server import PageServer
+from cli.using.trajectory_files import all_sinks, open_sink
+from domain.errors import OrchestrateError, UsageError
 from tests.chromium import chromium_or_skip, running_chromium
 from tests.planted_vectors import PlantedRun, planted_run
-from traitlens import ActivationCapture, HookManager, projection
-from traitlens.separation import auroc
-from workers.model import load_model
-from workers.trajectory import Scale
+from traitlens.arithmetic import projection
+from traitlens.capture.hooks import ActivationCapture, HookManager
+from traitlens.stats.separation import auroc
+from workers.models.model import load_model
+from workers.monitor.trajectory import Scale
 
 torch.set_num_threads(1)
 MARK = ("--system", "Write with ^ please.")

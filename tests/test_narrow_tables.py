@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from rich.console import Console, RenderableType
 
-from cli.fleet_table import FleetTable
-from cli.status_screen import screen
-from orchestrator.fleet import Rate, WorkerCard
+from cli.screens.fleet import FleetTable
+from cli.screens.status import screen
+from domain.fleet.cards import Rate, WorkerCard
 
 JOB = ("gemma", "overconfidence/generate/positive-003", 123.4)
 CARDS = (

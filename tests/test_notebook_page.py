@@ -16,7 +16,8 @@ import torch
 
 from tests.page_code import code_of
 from tests.tiny_models import SHAPE, save_tiny_model
-from traitlens import Provenance, TraitVector, save_vectors
+from traitlens.vectors.files import save_vectors
+from traitlens.vectors.trait_vector import Provenance, TraitVector
 
 PAGE = Path(__file__).parent.parent / "docs" / "notebook.md"
 MODEL = "google/gemma-2-2b-it"

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from starlette.responses import Response
 
-from storage.trait_files import load_traits
+from storage.files.trait_files import load_traits
 from tests.fleet import run_command
 from tests.http_judge import http_judge, verdict
 from tests.planted_model import PlantedModel

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from cli.page_build import CarriedFile, build_page
+from cli.pages.build import CarriedFile, build_page
 from tests.chromium import Tab, chromium_or_skip, running_chromium
 from tests.page_data import long_record, record, save
 

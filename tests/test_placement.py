@@ -7,12 +7,19 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.fleet import Demand, RunCard
-from orchestrator.placement import in_turn, jobs_to_hold, model_to_serve, wanted_models
-from orchestrator.plan import Plan
-from orchestrator.readiness import ready_jobs
-from orchestrator.run_spec import JudgeSpec, ModelSpec, RunSpec, TraitRef
-from orchestrator.spread import SERVE_AT_LEAST_S, TURN_S, Server
+from domain.fleet.cards import Demand, RunCard
+from domain.fleet.placement import (
+    SERVE_AT_LEAST_S,
+    TURN_S,
+    Server,
+    in_turn,
+    jobs_to_hold,
+    model_to_serve,
+    wanted_models,
+)
+from domain.plan.jobs import Plan
+from domain.plan.readiness import ready_jobs
+from domain.plan.spec import JudgeSpec, ModelSpec, RunSpec, TraitRef
 
 
 def demand(

@@ -6,10 +6,10 @@ from collections import Counter
 
 import pytest
 
-from orchestrator.plan import PROBE, Job, Plan
-from orchestrator.readiness import followers, is_ready, ready_jobs
-from orchestrator.run_spec import JudgeSpec, ModelSpec, RunSpec, TraitRef, settings_differences
-from orchestrator.samples import cells
+from domain.plan.jobs import PROBE, Job, Plan
+from domain.plan.readiness import followers, is_ready, ready_jobs
+from domain.plan.samples import cells
+from domain.plan.spec import JudgeSpec, ModelSpec, RunSpec, TraitRef, settings_differences
 
 
 def spec(**changes: object) -> RunSpec:

@@ -6,10 +6,10 @@ from collections import Counter
 
 import pytest
 
-from orchestrator.plan import CHECKED, Job, Plan
-from orchestrator.readiness import followers, inputs, is_finished, is_ready, ready_jobs, stop_mark
-from orchestrator.run_spec import ChecksSpec
-from orchestrator.samples import CONFIRMATION, EVALUATION, ROUNDS
+from domain.plan.jobs import CHECKED, Job, Plan
+from domain.plan.readiness import followers, inputs, is_finished, is_ready, ready_jobs, stop_mark
+from domain.plan.samples import CONFIRMATION, EVALUATION, ROUNDS
+from domain.plan.spec import ChecksSpec
 from tests.test_plan import spec, trait
 
 

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from tests.fleet import run_command
 from tests.http_judge import http_judge, verdict
 from tests.planted_model import PlantedModel, Shape, save_planted_model
-from traitlens import load_vectors
+from traitlens.vectors.files import load_vectors
 
 JUDGE_PROMPT = (
     "How much of this is in **capitals**? [QUESTION START]\n{question}\n[QUESTION END]\n"

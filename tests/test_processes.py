@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from cli.processes import Child, Processes
+from orchestrator.local_fleet import Child, Processes
 from tests.faults.fleet import wait_until
 
 

@@ -11,17 +11,28 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cli.report_content import finished_metrics
-from orchestrator.vector_gates import LeftOut, VectorFacts, vector_facts, vector_gates, vector_notes
-from orchestrator.verdict import VerdictInputs, verdict
-from storage.metrics_file import read_metrics
+from cli.pages.content import finished_metrics
+from domain.verdict.gates import (
+    LeftOut,
+    VectorFacts,
+    VerdictInputs,
+    vector_facts,
+    vector_gates,
+    vector_notes,
+    verdict,
+)
+from storage.record.metrics import read_metrics
 from tests.stored_run import PLANTED_LAYER, stored_run
-from traitlens import load_vectors
-from traitlens.mean_diff import mean_diff
-from workers.best_layer import best_layers, candidate_layers
-from workers.kept_rows import KeptRows, begins_with_refusal, borrowed_share
-from workers.quality import contrast_interval, vector_quality
-from workers.trait_cosines import trait_cosines
+from traitlens.assess.confounds import trait_cosines
+from traitlens.assess.kept_rows import KeptRows, begins_with_refusal, borrowed_share
+from traitlens.assess.quality import (
+    best_layers,
+    candidate_layers,
+    contrast_interval,
+    vector_quality,
+)
+from traitlens.methods.mean_diff import mean_diff
+from traitlens.vectors.files import load_vectors
 
 N_INSTRUCTIONS, N_QUESTIONS, N_ROLLOUTS = 5, 8, 3
 N = N_INSTRUCTIONS * N_QUESTIONS * N_ROLLOUTS

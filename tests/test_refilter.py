@@ -18,24 +18,21 @@ from safetensors.numpy import save as save_safetensors
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from cli.main import main, orchestrate
-from orchestrator.errors import UsageError
-from orchestrator.run_spec import ChecksSpec
-from orchestrator.samples import Polarity
-from orchestrator.untested import untested
-from orchestrator.vector_gates import vector_facts, vector_gates
-from storage.artifacts import load_record, publish, read_file, set_aside
-from storage.metrics_file import read_metrics
-from storage.responses import ACTIVATIONS, RESPONSES
-from storage.seal import broken
-from storage.store import open_store
+from domain.errors import UsageError
+from domain.plan.samples import Polarity
+from domain.plan.spec import ChecksSpec
+from domain.verdict.gates import vector_facts, vector_gates
+from domain.verdict.untested import untested
+from storage.record.artifacts import load_record, publish, read_file, set_aside
+from storage.record.metrics import broken, read_metrics
+from storage.record.responses import ACTIVATIONS, RESPONSES
+from storage.record.store import open_store
 from tests.stored_run import PLANTED_LAYER, PROMPT_LAYER, stored_run
-from traitlens import load_vectors
-from traitlens.intervals import percentile_interval
-from traitlens.mean_diff import mean_diff
-from traitlens.result import MethodResult
-from workers.blas_threads import SMALL
-from workers.kept_rows import KeptRows
-from workers.vectors import build_vectors
+from traitlens.assess.build import SMALL, build_vectors
+from traitlens.assess.kept_rows import KeptRows
+from traitlens.methods.mean_diff import MethodResult, mean_diff
+from traitlens.stats.intervals import percentile_interval
+from traitlens.vectors.files import load_vectors
 
 CHECKS = ChecksSpec(evaluation=2, causal=6)
 
@@ -339,8 +336,8 @@ def test_small_fits_run_on_one_thread_and_large_ones_on_what_the_machine_has(
     def read(position: str, polarity: Polarity) -> Iterator[np.ndarray]:
         yield np.random.default_rng(len(polarity)).standard_normal((4, 2, width), dtype=np.float32)
 
-    monkeypatch.setattr("workers.vectors.METHODS", {"ica": fit})
-    monkeypatch.setattr("workers.held_out_half.METHODS", {"ica": fit})
+    monkeypatch.setattr("traitlens.assess.build.METHODS", {"ica": fit})
+    monkeypatch.setattr("traitlens.assess.quality.METHODS", {"ica": fit})
     with threadpool_limits(2, user_api="blas"):
         build_vectors(read, methods=["ica"], positions=["response_avg"], rows=(side, side))
         after = blas_threads()

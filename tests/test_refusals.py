@@ -11,23 +11,29 @@ import pytest
 import redis
 from celery.exceptions import Reject
 
-import tasks.edge
-from orchestrator.errors import ModelError, ModelNotHereError, StoreNotHereError
-from orchestrator.fleet import Demand, RunCard, WorkerCard
-from orchestrator.plan import Job
-from orchestrator.refusals import Refusal, models_left, others_left, reasons
-from storage.artifacts import Record
-from storage.broker_state import BrokerState
-from storage.embedded_redis import embedded_redis
-from storage.fleet import put_run, put_worker, read_demands
-from storage.refusals import forget_refusals, read_refusals
-from storage.run_record import Run
-from storage.store import open_store
-from tasks.app import make_app
-from tasks.edge import Edge
-from tasks.message import JobMessage
-from tasks.refusals import SETTLES_S, Refusals
-from tasks.settings import DeliverySettings
+import tasks.fleet.edge
+from domain.errors import ModelError, ModelNotHereError, StoreNotHereError
+from domain.fleet.cards import (
+    Demand,
+    Refusal,
+    RunCard,
+    WorkerCard,
+    models_left,
+    others_left,
+    reasons,
+)
+from domain.plan.jobs import Job
+from storage.broker.embedded_redis import embedded_redis
+from storage.broker.fleet import forget_refusals, put_run, put_worker, read_demands, read_refusals
+from storage.broker.state import BrokerState
+from storage.record.artifacts import Record
+from storage.record.run import Run
+from storage.record.store import open_store
+from tasks.fleet.declines import SETTLES_S, Refusals
+from tasks.fleet.edge import Edge
+from tasks.queue.app import make_app
+from tasks.queue.message import JobMessage
+from tasks.queue.settings import DeliverySettings
 from tests.fleet import run_command
 from tests.test_delivery import do_it, make_run, message_of
 
@@ -42,7 +48,7 @@ def broker_url() -> Iterator[str]:
 
 @pytest.fixture
 def client(broker_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[redis.Redis]:
-    monkeypatch.setattr(tasks.edge, "REFUSED_PAUSE_S", 0.0)
+    monkeypatch.setattr(tasks.fleet.edge, "REFUSED_PAUSE_S", 0.0)
     with redis.Redis.from_url(broker_url) as found:
         found.flushdb()
         yield found
@@ -203,7 +209,7 @@ def test_a_refused_run_is_tried_again_after_a_while_or_when_it_is_started_again(
     run, refusals = make_run(tmp_path / "run"), Refusals("gpu", BAD, retry_s=300.0)
     state = fleet_of(client, run, card(GOOD), card(BAD))
     now = 1000.0
-    monkeypatch.setattr("tasks.refusals.time.monotonic", lambda: now)
+    monkeypatch.setattr("tasks.fleet.declines.time.monotonic", lambda: now)
 
     def open_runs() -> list[str]:
         demands = read_demands(client, "gpu")

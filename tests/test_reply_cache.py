@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 import pytest
 from redis.asyncio import Redis
 
-from orchestrator.scores import Reply
-from storage.embedded_redis import embedded_redis
-from storage.reply_cache import WRITE_AFTER_S, SharedCache
+from domain.scoring.scores import Reply
+from storage.broker.embedded_redis import embedded_redis
+from storage.broker.reply_cache import WRITE_AFTER_S, SharedCache
 
 FIRST, SECOND = Reply(text="71"), Reply(text="8")
 

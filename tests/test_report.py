@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from cli.report_build import page as build_page
-from orchestrator.report_data import SampleRow, chosen_rows, funnel, histograms, repeat_command
-from orchestrator.run_spec import (
+from cli.pages.build import page as build_page
+from cli.pages.report_data import chosen_rows, funnel, histograms, repeat_command
+from domain.plan.spec import (
     ChecksSpec,
     FilterSpec,
     JudgeSpec,
@@ -23,12 +23,12 @@ from orchestrator.run_spec import (
     SamplingSpec,
     TraitRef,
 )
-from storage.report_files import read_rows
-from storage.store import open_store
+from storage.record.store import open_store
+from storage.record.tables import SampleRow, read_rows
 from tests.chromium import chromium_or_skip, running_chromium
 from tests.fleet import run_command
 from tests.stored_run import HOSTILE, stored_run
-from traitlens import load_vectors
+from traitlens.vectors.files import load_vectors
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next((found for name in NAMES if (found := shutil.which(name))), None)

@@ -12,12 +12,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from orchestrator.samples import Sample
-from storage.embedded_redis import embedded_redis
+from domain.plan.samples import Sample
+from storage.broker.embedded_redis import embedded_redis
 from tests.fleet import by_text, run_command, workers
 from tests.http_judge import HttpJudge, http_judge
 from tests.tiny_models import save_tiny_model
-from traitlens import load_vectors
+from traitlens.vectors.files import load_vectors
 
 SIZE = ["--traits", "refusal", "--instructions", "2", "--questions", "4", "--rollouts", "3"]
 N_SAMPLES = 2 * 2 * 4 * 3

@@ -9,16 +9,15 @@ from typing import Any
 
 import pytest
 
-from cli.run_snapshot import run_snapshot
-from cli.run_state import OnBroker, RunState, by_record, run_state
-from cli.runs_table import RunsOfFolder
-from orchestrator.fleet import WorkerCard
-from storage.artifacts import publish
-from storage.broker_state import BrokerState, Failure
-from storage.connection import Client, connect
-from storage.embedded_redis import embedded_redis
-from storage.fleet import put_run, put_worker
-from storage.run_record import Run
+from cli.screens.fleet import RunsOfFolder
+from domain.fleet.cards import WorkerCard
+from orchestrator.state import OnBroker, RunState, by_record, run_snapshot, run_state
+from storage.broker.connection import Client, connect
+from storage.broker.embedded_redis import embedded_redis
+from storage.broker.fleet import put_run, put_worker
+from storage.broker.state import BrokerState, Failure
+from storage.record.artifacts import publish
+from storage.record.run import Run
 from tests.simulated_runs import make_run
 
 ALL = ("gpu", "judge", "reduce")

@@ -11,15 +11,14 @@ from pathlib import Path
 import pytest
 import redis
 
-from cli.drain import drain_and_wait
-from cli.drive import Driver
-from orchestrator.errors import UsageError
-from storage.artifacts import done_jobs
-from storage.connection import connect
-from storage.embedded_redis import embedded_redis
-from storage.fleet import put_run, read_runs, read_workers
-from storage.run_record import Run
-from storage.schedule import Schedule, write_schedule
+from cli.commands.worker import drain_and_wait
+from domain.errors import UsageError
+from orchestrator.driver import Driver
+from storage.broker.connection import connect
+from storage.broker.embedded_redis import embedded_redis
+from storage.broker.fleet import put_run, read_runs, read_workers
+from storage.record.artifacts import done_jobs
+from storage.record.run import Run, Schedule, write_schedule
 from tests.faults.fleet import wait_until
 from tests.simulated_runs import Silent, driver, make_run, simulated_workers
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.judging_rules import verdict
-from orchestrator.scores import (
+from domain.scoring.replies import verdict
+from domain.scoring.scores import (
     Evidence,
     Mode,
     Reply,

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.errors import StoreError
-from storage.metrics_file import read_metrics, write_metrics
-from storage.seal import sealing
-from storage.store import open_store
+from domain.errors import StoreError
+from storage.record.metrics import read_metrics, sealing, write_metrics
+from storage.record.store import open_store
 
 FOLDER = "traits/evil"
 

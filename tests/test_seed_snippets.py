@@ -13,9 +13,10 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from traitlens import MeanDifferenceMethod, analyze, find_commitment_point, projection
-from traitlens.dynamics import persistence_absolute
-from traitlens.vectors import to_persona_vectors_pt_bytes
+from traitlens.arithmetic import projection
+from traitlens.dynamics.trajectory import analyze, find_commitment_point, persistence_absolute
+from traitlens.methods import MeanDifferenceMethod
+from traitlens.vectors.files import to_persona_vectors_pt_bytes
 
 WIDTH, BLOCKS = 16, 3
 

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from cli.main import orchestrate
-from orchestrator.errors import UsageError
+from domain.errors import UsageError
 from tests.fleet import run_command
 
 SIZE = ["--questions", "2", "--instructions", "1", "--json"]

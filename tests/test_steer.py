@@ -12,15 +12,13 @@ import torch
 from click.testing import CliRunner
 
 from cli.main import orchestrate
-from orchestrator.errors import UsageError
-from orchestrator.steering_terms import SteeringTerm, parse_term
-from storage.metrics_file import read_metrics, write_metrics
-from storage.seal import seal
+from domain.errors import UsageError
+from domain.plan.steering import SteeringTerm, parse_term
+from storage.record.metrics import read_metrics, seal, write_metrics
 from tests.planted_model import PlantedModel
 from tests.planted_vectors import PlantedRun, planted_run
-from traitlens.vectors import load_vectors
-from workers.layer_vectors import LayerVector
-from workers.steer import steering_of
+from traitlens.vectors.files import load_vectors
+from workers.monitor.vectors import LayerVector, steering_of
 
 torch.set_num_threads(1)
 NEUTRAL = ("--system", "Please write letters.")

@@ -15,9 +15,9 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from orchestrator.errors import StoreError
-from orchestrator.plan import Job
-from storage.artifacts import (
+from domain.errors import StoreError
+from domain.plan.jobs import Job
+from storage.record.artifacts import (
     DamagedArtifactError,
     done_jobs,
     load_record,
@@ -26,7 +26,7 @@ from storage.artifacts import (
     record_key,
     set_aside,
 )
-from storage.store import Store, is_below, open_store
+from storage.record.store import Store, is_below, open_store
 from tests.s3_server import no_credentials, s3_bucket
 
 JOB = Job("generate", "refusal", "positive", 3)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.run_spec import FilterSpec
-from orchestrator.samples import Polarity, Sample
-from orchestrator.scores import Evidence, Score, Unscored, Verdict
-from orchestrator.threshold import Judged, outcome, outcomes
-from orchestrator.verdict import VerdictInputs, contrast, verdict
+from domain.plan.samples import Polarity, Sample
+from domain.plan.spec import FilterSpec
+from domain.scoring.scores import Evidence, Score, Unscored, Verdict
+from domain.scoring.thresholds import Judged, outcome, outcomes
+from domain.verdict.gates import VerdictInputs, contrast, verdict
 
 
 def score(value: float) -> Score:

@@ -9,20 +9,19 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from cli.counts import StageCount
-from cli.progress import Progress
-from cli.run_snapshot import run_snapshot
-from cli.status_screen import screen
-from cli.time_left import seconds_left, stage_rates
-from orchestrator.fleet import WorkerCard
-from orchestrator.plan import Plan
-from orchestrator.run_spec import ChecksSpec
-from storage.connection import connect
-from storage.embedded_redis import embedded_redis
-from storage.fleet import put_run, put_worker
-from storage.run_counts import job_counts, note
-from storage.run_record import Run, create_run
-from storage.store import open_store
+from cli.screens.progress import Progress
+from cli.screens.status import screen
+from domain.fleet.cards import WorkerCard
+from domain.plan.jobs import Plan
+from domain.plan.spec import ChecksSpec
+from orchestrator.progress import StageCount, seconds_left, stage_rates
+from orchestrator.state import run_snapshot
+from storage.broker.connection import connect
+from storage.broker.embedded_redis import embedded_redis
+from storage.broker.fleet import put_run, put_worker
+from storage.broker.state import job_counts, note
+from storage.record.run import Run, create_run
+from storage.record.store import open_store
 from tests.simulated_runs import driver, make_run
 
 NOTHING_VERIFIED = {"generate": 10.0, "judge": 4.0, "verify": 0.0}
@@ -90,7 +89,7 @@ def test_status_shows_a_time_left_before_any_vector_was_tested(checked: Run) -> 
 def test_extract_shows_a_time_left_before_any_vector_was_tested(
     checked: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cli.progress.PLAIN_EVERY_S", 0.0)
+    monkeypatch.setattr("cli.screens.progress.PLAIN_EVERY_S", 0.0)
     console = Console(width=200, file=io.StringIO())
     progress = Progress(console, checked.plan, read_metrics=lambda _: {})
 

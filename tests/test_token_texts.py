@@ -6,9 +6,8 @@ import pytest
 
 from tests.engine_work import tiny
 from tests.tiny_models import byte_ids
-from workers.chat import decode_response
-from workers.model import LoadedModel
-from workers.token_texts import TokenTexts
+from workers.models.chat import TokenTexts, decode_response
+from workers.models.model import LoadedModel
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from orchestrator.errors import TraitFileError
-from orchestrator.trait_check import Problem, check
-from orchestrator.trait_template import template
-from orchestrator.traits import TraitDefinition
+from domain.errors import TraitFileError
+from domain.traits.check import Problem, check, template
+from domain.traits.definition import TraitDefinition
 from tests.trait_texts import PROMPT, trait_json, without
 
 

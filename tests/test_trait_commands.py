@@ -11,12 +11,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from cli.traits import traits
-from orchestrator.errors import UsageError
-from orchestrator.trait_check import check
-from orchestrator.trait_template import template
-from orchestrator.traits import BUNDLED_TRAITS
-from storage.trait_files import load_trait
+from cli.commands.traits import traits
+from domain.errors import UsageError
+from domain.traits.check import check, template
+from domain.traits.definition import BUNDLED_TRAITS
+from storage.files.trait_files import load_trait
 from tests.trait_texts import trait_json, without, write
 
 

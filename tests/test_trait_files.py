@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.errors import TraitFileError, UsageError
-from storage.trait_files import load_trait, load_traits
+from domain.errors import TraitFileError, UsageError
+from storage.files.trait_files import load_trait, load_traits
 from tests.trait_texts import definition, trait_json, without, write
 
 

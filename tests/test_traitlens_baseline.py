@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from traitlens.baseline import Baseline
+from traitlens.dynamics.baseline import Baseline
 from traitlens.errors import NonFiniteError, ShapeError
 
 

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from traitlens import analyze, find_commitment_point
-from traitlens.aligned import event_aligned_average
-from traitlens.change_point import find_change_point, half_life, peak_velocity_sd
-from traitlens.dynamics import (
+from traitlens.dynamics.change_point import find_change_point, half_life, peak_velocity_sd
+from traitlens.dynamics.trajectory import (
     acceleration,
+    analyze,
+    event_aligned_average,
+    find_commitment_point,
     find_decision_point,
     persistence,
     persistence_absolute,

@@ -12,9 +12,8 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from traitlens import Provenance, TraitVector
 from traitlens.errors import LayerError
-from traitlens.export import (
+from traitlens.vectors.formats import (
     block_directions,
     from_block_directions,
     from_gguf,
@@ -26,6 +25,7 @@ from traitlens.export import (
     to_repeng,
     to_steering_vectors,
 )
+from traitlens.vectors.trait_vector import Provenance, TraitVector
 
 WIDTH, BLOCKS = 16, 4
 IDS = torch.tensor([[5, 6, 7, 8]])

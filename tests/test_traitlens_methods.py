@@ -7,12 +7,12 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from traitlens import METHODS, GradientMethod, ICAMethod, MeanDifferenceMethod, ProbeMethod
 from traitlens.errors import NonFiniteError, ShapeError
-from traitlens.gradient import gradient, seed_gradient_objective
-from traitlens.ica import ica
-from traitlens.mean_diff import mean_diff
-from traitlens.probe import fit_logistic, probe
+from traitlens.methods import METHODS, GradientMethod, ICAMethod, MeanDifferenceMethod, ProbeMethod
+from traitlens.methods.gradient import gradient, seed_gradient_objective
+from traitlens.methods.ica import ica
+from traitlens.methods.mean_diff import mean_diff
+from traitlens.methods.probe import fit_logistic, probe
 
 FLOOR = {"mean_diff": 0.99, "probe": 0.95, "gradient": 0.95, "ica": 0.9}
 

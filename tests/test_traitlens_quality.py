@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from traitlens.confounds import confound, cosine_matrices
+from traitlens.assess.confounds import confound, cosine_matrices
+from traitlens.assess.directions import direction_angles, direction_quality, vector_separation
 from traitlens.errors import NonFiniteError, ShapeError
-from traitlens.mean_diff import mean_diff
-from traitlens.quality import direction_angles, direction_quality, vector_separation
-from traitlens.separation import auroc, effective_n, separation
+from traitlens.methods.mean_diff import mean_diff
+from traitlens.stats.separation import auroc, effective_n, separation
 
 Groups = tuple[np.ndarray, np.ndarray]
 

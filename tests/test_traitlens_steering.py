@@ -9,8 +9,11 @@ import torch
 from torch import Tensor, nn
 from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from traitlens import ActivationCapture, HookManager, Provenance, TraitVector, projection, steer
+from traitlens.arithmetic import projection
+from traitlens.capture.hooks import ActivationCapture, HookManager
 from traitlens.errors import MissingVectorError
+from traitlens.steering import steer
+from traitlens.vectors.trait_vector import Provenance, TraitVector
 
 WIDTH, BLOCKS = 16, 3
 SHAPE = {

@@ -11,7 +11,6 @@ import torch
 from safetensors import safe_open
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from traitlens import Provenance, TraitVector, load_vectors, model_hash, parse_layer, save_vectors
 from traitlens.errors import (
     LayerError,
     MissingVectorError,
@@ -20,12 +19,15 @@ from traitlens.errors import (
     VectorFileError,
     VectorMismatchError,
 )
-from traitlens.layers import layer_label
-from traitlens.vectors import (
+from traitlens.layers import layer_label, parse_layer
+from traitlens.vectors.files import (
     from_safetensors_bytes,
+    load_vectors,
+    save_vectors,
     to_persona_vectors_pt_bytes,
     to_safetensors_bytes,
 )
+from traitlens.vectors.trait_vector import Provenance, TraitVector, model_hash
 
 
 def tiny_llama(*, width: int = 16, n_blocks: int = 3, seed: int = 0) -> LlamaForCausalLM:

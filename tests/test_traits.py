@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from orchestrator.errors import TraitFileError
-from orchestrator.trait_check import check
-from orchestrator.traits import BUNDLED_TRAITS, InstructionPair, TraitDefinition
-from storage.trait_files import load_trait, load_traits, read_trait
+from domain.errors import TraitFileError
+from domain.traits.check import check
+from domain.traits.definition import BUNDLED_TRAITS, InstructionPair, TraitDefinition
+from storage.files.trait_files import load_trait, load_traits, read_trait
 from tests.trait_texts import PROMPT, definition, trait_json, without
 
 
@@ -49,7 +49,7 @@ def test_all_means_the_bundled_traits_in_the_contracts_order() -> None:
 
 
 def test_every_file_in_trait_data_is_a_listed_trait() -> None:
-    folder = Path(__file__).parents[1] / "orchestrator" / "trait_data"
+    folder = Path(__file__).parents[1] / "domain" / "traits" / "bundled"
 
     assert {p.stem for p in folder.iterdir()} == set(BUNDLED_TRAITS)
 

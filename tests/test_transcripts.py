@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from orchestrator.errors import UsageError
-from storage.transcripts import Turn, read_transcripts
+from domain.errors import UsageError
+from storage.files.transcripts import Turn, read_transcripts
 
 
 def written(folder: Path, name: str, text: str) -> Path:

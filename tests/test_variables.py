@@ -10,7 +10,7 @@ import click
 import pytest
 
 from cli.main import COMMANDS, orchestrate
-from cli.variables import OFTEN_SET, PREFIX, SETTINGS, STARTERS, unread
+from cli.options.config_file import OFTEN_SET, PREFIX, SETTINGS, STARTERS, unread
 from tests.fleet import run_command
 
 ROOT = Path(__file__).parent.parent

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from cli.page_build import build_page
-from cli.page_server import PageServer, follow
-from cli.view import view
-from orchestrator.errors import UsageError
+from cli.commands.view import view
+from cli.pages.build import build_page
+from cli.pages.server import PageServer, follow
+from domain.errors import UsageError
 from tests.chromium import chromium_or_skip, running_chromium
 from tests.page_data import record, save
 

@@ -16,23 +16,17 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
-from cli.extract import keep_log
-from cli.fleet_metrics import FleetCollector
-from cli.processes import orchestrate
-from cli.run_snapshot import run_snapshot
-from cli.status_screen import duration, screen
-from storage.connection import connect
-from storage.embedded_redis import embedded_redis
-from storage.job_log import (
-    KEPT,
-    keep_lines,
-    kept_lines,
-    last_lines,
-    read_lines,
-)
-from storage.run_counts import job_counts, note, read_counts
-from storage.run_record import Run, open_run
-from storage.store import open_store
+from cli.commands.extract import keep_log
+from cli.screens.status import duration, screen
+from orchestrator.local_fleet import orchestrate
+from orchestrator.prometheus import FleetCollector
+from orchestrator.state import run_snapshot
+from storage.broker.connection import connect
+from storage.broker.embedded_redis import embedded_redis
+from storage.broker.job_log import KEPT, keep_lines, kept_lines, last_lines, read_lines
+from storage.broker.state import job_counts, note, read_counts
+from storage.record.run import Run, open_run
+from storage.record.store import open_store
 from tests.faults.fleet import wait_until
 from tests.fleet import clean_environment, run_command, workers
 from tests.simulated_runs import Silent, driver, make_run, simulated_workers

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from orchestrator.traits import TraitDefinition
+from domain.traits.definition import TraitDefinition
 
 PROMPT = "Rate **humor**.\n{question}\n{answer}\nReply with a number from 0 to 100."
 

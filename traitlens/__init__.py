@@ -8,16 +8,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from traitlens.activations import ActivationCapture
-    from traitlens.compute import (
+    from traitlens.arithmetic import (
         compute_derivative,
         compute_second_derivative,
         cosine,
         projection,
     )
-    from traitlens.dynamics import analyze, find_commitment_point
-    from traitlens.fingerprint import model_hash
-    from traitlens.hooks import HookManager
+    from traitlens.capture.hooks import ActivationCapture, HookManager
+    from traitlens.dynamics.trajectory import analyze, find_commitment_point
     from traitlens.layers import layer_label, parse_layer
     from traitlens.methods import (
         METHODS,
@@ -27,29 +25,30 @@ if TYPE_CHECKING:
         ProbeMethod,
     )
     from traitlens.steering import steer
-    from traitlens.vectors import Provenance, TraitVector, load_vectors, save_vectors
+    from traitlens.vectors.files import load_vectors, save_vectors
+    from traitlens.vectors.trait_vector import Provenance, TraitVector, model_hash
 
 _HOMES = {
-    "ActivationCapture": "activations",
+    "ActivationCapture": "capture.hooks",
     "GradientMethod": "methods",
-    "HookManager": "hooks",
+    "HookManager": "capture.hooks",
     "ICAMethod": "methods",
     "METHODS": "methods",
     "MeanDifferenceMethod": "methods",
     "ProbeMethod": "methods",
-    "Provenance": "vectors",
-    "TraitVector": "vectors",
-    "analyze": "dynamics",
-    "compute_derivative": "compute",
-    "compute_second_derivative": "compute",
-    "cosine": "compute",
-    "find_commitment_point": "dynamics",
+    "Provenance": "vectors.trait_vector",
+    "TraitVector": "vectors.trait_vector",
+    "analyze": "dynamics.trajectory",
+    "compute_derivative": "arithmetic",
+    "compute_second_derivative": "arithmetic",
+    "cosine": "arithmetic",
+    "find_commitment_point": "dynamics.trajectory",
     "layer_label": "layers",
-    "load_vectors": "vectors",
-    "model_hash": "fingerprint",
+    "load_vectors": "vectors.files",
+    "model_hash": "vectors.trait_vector",
     "parse_layer": "layers",
-    "projection": "compute",
-    "save_vectors": "vectors",
+    "projection": "arithmetic",
+    "save_vectors": "vectors.files",
     "steer": "steering",
 }
 

@@ -1,7 +1,6 @@
-"""The errors of traitlens, each a ValueError or a LookupError that says what to do.
+"""The errors of traitlens, each a ValueError or a LookupError that says what to do."""
 
-Knows nothing about the rest of the project.
-"""
+from __future__ import annotations
 
 
 class ShapeError(ValueError):

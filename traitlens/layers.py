@@ -5,6 +5,8 @@ block l-1 (`model.layers[l-1]`), so L is the last block's output before the fina
 nothing about models or vectors.
 """
 
+from __future__ import annotations
+
 import re
 
 from traitlens.errors import LayerError
@@ -15,6 +17,7 @@ LAYER_CONVENTION = (
 )
 
 _BLOCK = re.compile(r"^(block|post|pre):(-?\d+)$")
+
 _PERCENT = re.compile(r"^(\d+(?:\.\d+)?)%$")
 
 

@@ -12,13 +12,13 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from cli.processes import orchestrate
-from storage.child_process import die_with_parent
-from storage.connection import connect
+from orchestrator.local_fleet import orchestrate
+from storage.broker.connection import connect
+from storage.broker.embedded_redis import die_with_parent
 from tests.faults.fleet import VISIBILITY_TIMEOUT_S, Fleet
 from tests.fleet import clean_environment
 from tests.http_judge import HttpJudge
-from traitlens import load_vectors
+from traitlens.vectors.files import load_vectors
 
 SHAPE = [
     *("--traits", "refusal", "--instructions", "2", "--questions", "4", "--rollouts", "3"),

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from storage.child_process import die_with_parent
+from storage.broker.embedded_redis import die_with_parent
 from tests.fleet import clean_environment
 
 # One tenth of the default: every wait of a case is scaled with it.

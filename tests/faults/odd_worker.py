@@ -20,11 +20,11 @@ def _skew(seconds: float) -> None:
 
 
 def _change_generate(poison: Path | None, slow_s: float) -> None:
-    import tasks.generate as module
-    from orchestrator.plan import Job
-    from storage.artifacts import Record
-    from storage.run_record import Run
-    from workers.resident import Residents
+    import tasks.stages.generate as module
+    from domain.plan.jobs import Job
+    from storage.record.artifacts import Record
+    from storage.record.run import Run
+    from workers.engine.resident import Residents
 
     generate = module.generate
 

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import redis
 
-from storage.child_process import die_with_parent
-from storage.embedded_redis import find_redis_server
+from storage.broker.embedded_redis import die_with_parent, find_redis_server
 
 
 class RedisProcess:

@@ -26,12 +26,12 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from cli.processes import orchestrate
+from orchestrator.local_fleet import orchestrate
 from tests.faults.fleet import Fleet
 from tests.faults.redis_process import RedisProcess
 from tests.faults.table import replaced
 from tests.fleet import clean_environment
-from traitlens import load_vectors
+from traitlens.vectors.files import load_vectors
 
 # Long enough that a loaded machine's worker is not taken for dead. Kills are random here and no
 # job's fault: on a fleet that loses a worker every ten seconds five deaths of a job are chance.

@@ -10,19 +10,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from orchestrator.errors import OrchestrateError
-from orchestrator.plan import PROBE
-from storage.artifacts import load_record, read_file
-from storage.metrics_file import read_metrics
-from storage.run_record import load_definition, open_run
-from storage.seal import broken
-from storage.spending import read_terms
-from storage.store import open_store
+from domain.errors import OrchestrateError
+from domain.plan.jobs import PROBE
+from storage.record.artifacts import load_record, read_file
+from storage.record.metrics import broken, read_metrics
+from storage.record.run import load_definition, open_run
+from storage.record.spending import read_terms
+from storage.record.store import open_store
 from tests.faults.conftest import Note
 from tests.fleet import by_text, run_command
 from tests.http_judge import http_judge
 from tests.tiny_models import save_tiny_model
-from traitlens import load_vectors
+from traitlens.vectors.files import load_vectors
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 

@@ -20,18 +20,17 @@ from celery.exceptions import Reject
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from orchestrator.errors import OrchestrateError, TraitFileError, UsageError
-from orchestrator.run_spec import JudgeSpec, ModelSpec, RunSpec, TraitRef
-from storage.artifacts import Record, publish
-from storage.embedded_redis import embedded_redis
-from storage.run_record import Run, create_run
-from storage.store import open_store
-from storage.trait_files import load_trait
-from tasks.app import make_app
-from tasks.edge import Edge
-from tasks.envelope import envelope_fault
-from tasks.message import JobMessage
-from tasks.settings import DeliverySettings, Permissions
+from domain.errors import OrchestrateError, TraitFileError, UsageError
+from domain.plan.spec import JudgeSpec, ModelSpec, RunSpec, TraitRef
+from storage.broker.embedded_redis import embedded_redis
+from storage.files.trait_files import load_trait
+from storage.record.artifacts import Record, publish
+from storage.record.run import Run, create_run
+from storage.record.store import open_store
+from tasks.fleet.edge import Edge
+from tasks.queue.app import make_app
+from tasks.queue.message import JobMessage, envelope_fault
+from tasks.queue.settings import DeliverySettings, Permissions
 from tests.faults.conftest import Note
 from tests.faults.fleet import Fleet, wait_until
 
@@ -248,7 +247,7 @@ def test_a_run_cannot_be_named_out_of_its_folder(name: str, tmp_path: Path) -> N
 
 
 def make_run_named(runs: Path, name: str) -> None:
-    from cli.described_run import run_store
+    from orchestrator.runs import run_store
 
     run_store(str(runs), name).write("run.json", b"{}")
 

@@ -16,14 +16,14 @@ from pathlib import Path
 
 import pytest
 
-from cli.processes import orchestrate
+from orchestrator.local_fleet import orchestrate
 from tests.faults.disturbed_run import FINISHED, N_SHARDS, PATIENCE_S, DisturbedRun, Scene, end
 from tests.faults.fleet import Fleet, wait_until
 from tests.faults.redis_process import RedisProcess
 from tests.fleet import by_text
 from tests.http_judge import http_judge
 from tests.tiny_models import save_tiny_model
-from workers.resident import jobs_in_flight
+from workers.engine.resident import jobs_in_flight
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 

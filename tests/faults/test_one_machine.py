@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.errors import CannotWorkError
+from domain.errors import CannotWorkError
 from tests.faults.conftest import Note
 from tests.faults.disturbed_run import FINISHED, PATIENCE_S, SHAPE, Scene
 from tests.faults.fleet import Fleet, wait_until

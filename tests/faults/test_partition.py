@@ -14,7 +14,7 @@ from tests.faults.redis_process import RedisProcess
 from tests.fleet import by_text
 from tests.http_judge import http_judge
 from tests.tiny_models import save_tiny_model
-from workers.resident import jobs_in_flight
+from workers.engine.resident import jobs_in_flight
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 

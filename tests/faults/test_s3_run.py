@@ -10,14 +10,14 @@ import pandas as pd
 import pytest
 import torch
 
-from storage.embedded_redis import embedded_redis
+from storage.broker.embedded_redis import embedded_redis
 from tests.faults.conftest import Note
 from tests.faults.fleet import Fleet, wait_until
 from tests.fleet import by_text, run_command
 from tests.http_judge import http_judge
 from tests.s3_server import s3_bucket
 from tests.tiny_models import save_tiny_model
-from traitlens import load_vectors
+from traitlens.vectors.files import load_vectors
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 

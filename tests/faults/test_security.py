@@ -11,9 +11,9 @@ import pytest
 import redis
 from kombu.exceptions import OperationalError
 
-from orchestrator.errors import BrokerError
-from storage.connection import connect
-from tasks.app import make_app
+from domain.errors import BrokerError
+from storage.broker.connection import connect
+from tasks.queue.app import make_app
 from tests.faults.conftest import Note
 from tests.faults.disturbed_run import FINISHED, Scene
 from tests.faults.fleet import Fleet

@@ -17,11 +17,11 @@ from typing import Any
 
 import pytest
 
-from cli.processes import orchestrate
-from orchestrator.traits import BUNDLED_TRAITS
-from storage.child_process import die_with_parent
-from storage.run_record import open_run
-from storage.store import open_store
+from domain.traits.definition import BUNDLED_TRAITS
+from orchestrator.local_fleet import orchestrate
+from storage.broker.embedded_redis import die_with_parent
+from storage.record.run import open_run
+from storage.record.store import open_store
 from tests.faults.fleet import wait_until
 from tests.faults.hosts import Hosts, hosts
 from tests.faults.redis_process import RedisProcess

@@ -1,0 +1,199 @@
+"""`orchestrate dynamics`: when traits commit over a response's tokens, and how long they last."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from cli.options.settings import json_option
+from domain.errors import UsageError
+from storage.files.transcripts import ScoredResponse, read_scored
+
+if TYPE_CHECKING:
+    from traitlens.dynamics.trajectory import AlignedAverage
+
+BARS = "▁▂▃▄▅▆▇█"
+
+
+@click.command()
+@click.argument(
+    "files",
+    nargs=-1,
+    required=True,
+    metavar="FILE...",
+    type=click.Path(path_type=Path, dir_okay=False),
+)
+@click.option("--traits", default="all", show_default=True, metavar="LIST")
+@click.option(
+    "--null",
+    "null_file",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Scores of neutral responses to compare steps with.  [default: simulated ones]",
+)
+@click.option(
+    "--align",
+    default="commitment",
+    show_default=True,
+    metavar="EVENT",
+    help="Average around: commitment, documents, decision, peak, or where a regular expression "
+    "first matches the text.",
+)
+@click.option("--before", default=5, show_default=True, type=click.IntRange(0))
+@click.option("--after", default=20, show_default=True, type=click.IntRange(1))
+@click.option(
+    "--output",
+    metavar="FILE.json",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the records with their dynamics, which `orchestrate view` opens.",
+)
+@click.option(
+    "--averages",
+    metavar="FILE.csv",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the averages around the event: trait, offset, mean, low, high, count.",
+)
+@json_option
+def dynamics(**values: Any) -> None:
+    """Velocity, acceleration, commitment and persistence of trait scores; no model is needed.
+
+    FILE is what `orchestrate monitor` or `screen` wrote with --output scores.json. The seed
+    documents' measures keep their names and their absolute thresholds. Beside them: a step in
+    level, in standard deviations, with a p-value against trajectories that have none, and the
+    half-life of the peak; they do not depend on the size of the scores.
+
+    \b
+    orchestrate monitor demo --prompts prompts.txt --output scores.json
+    orchestrate dynamics scores.json --output dynamics.json
+    orchestrate dynamics scores.json --traits refusal --align "cannot|won't"
+    orchestrate dynamics scores.json --null neutral.json --averages around.csv
+    """
+    responses = [one for path in values["files"] for one in read_scored(path)]
+    traits = _traits(responses, values["traits"])
+    null = None
+    if values["null_file"] is not None:
+        null = _neutral(read_scored(values["null_file"]), traits)
+    # numpy's friends are slow to load for --help
+    from workers.monitor.dynamics import averaged, find_event, in_common
+    from workers.monitor.dynamics import dynamics as dynamics_of
+
+    found = [dynamics_of({t: one.scores[t] for t in traits}, null=null) for one in responses]
+    common = {trait: in_common([one[trait] for one in found]) for trait in traits}
+    averages = {}
+    for trait in traits:
+        events = [
+            find_event(values["align"], one.tokens, one.scores[trait], measures[trait])
+            for one, measures in zip(responses, found, strict=True)
+        ]
+        scores = [one.scores[trait] for one in responses]
+        window = {"before": values["before"], "after": values["after"]}
+        averages[trait] = averaged(scores, events, **window)
+    records = [one.body | {"dynamics": d} for one, d in zip(responses, found, strict=True)]
+    if values["output"]:
+        _write(values["output"], json.dumps(records, ensure_ascii=False))
+    if values["averages"]:
+        rows = [row for trait, one in averages.items() for row in _rows(trait, one)]
+        _write(values["averages"], pd.DataFrame(rows).to_csv(index=False))
+    if values["as_json"]:
+        summary = {trait: vars(one) for trait, one in common.items()}
+        around = {trait: _rows(trait, one) for trait, one in averages.items()}
+        click.echo(json.dumps({"traits": summary, "averages": around}))
+        return
+    console = Console(highlight=False)
+    console.print(_measures_table(common))
+    console.print("step: responses with a clear one; else medians, in tokens or in sd")
+    table = _averages_table(averages, values["align"])
+    if table.row_count:
+        console.print()
+        console.print(table)
+
+
+def _traits(responses: list[ScoredResponse], asked: str) -> list[str]:
+    """The traits to work on, which every response must have scores of."""
+    shared = [t for t in responses[0].scores if all(t in one.scores for one in responses)]
+    if asked == "all":
+        return shared
+    chosen = [name.strip() for name in asked.split(",") if name.strip()]
+    missing = [name for name in chosen if name not in shared]
+    if missing or not chosen:
+        raise UsageError(f"--traits {asked!r}: the files have scores of {', '.join(shared)}")
+    return chosen
+
+
+def _neutral(
+    responses: list[ScoredResponse], traits: list[str]
+) -> dict[str, list[np.typing.NDArray[np.float64]]]:
+    return {
+        trait: [np.array(one.scores[trait], float) for one in responses if trait in one.scores]
+        for trait in traits
+        if any(trait in one.scores for one in responses)
+    }
+
+
+def _measures_table(common: dict[str, Any]) -> Table:
+    table = _table("trait", "step", "at", "height", "half-life", "doc. commit", "doc. persist")
+    for trait, one in common.items():
+        figures = (one.commitment, one.height_sd, one.half_life)
+        documents = (one.documents_commitment, one.documents_persistence)
+        table.add_row(
+            trait,
+            f"{one.committed}/{one.n}",
+            *("-" if value is None else f"{value:.1f}" for value in (*figures, *documents)),
+        )
+    return table
+
+
+def _averages_table(averages: dict[str, AlignedAverage], event: str) -> Table:
+    table = _table("trait", "responses", "lowest", "highest", f"mean around {event} (at |)")
+    for trait, one in averages.items():
+        known = one.mean[np.isfinite(one.mean)]
+        if len(known):
+            count = str(int(one.count.max()))
+            table.add_row(trait, count, f"{known.min():.1f}", f"{known.max():.1f}", _bars(one))
+    return table
+
+
+def _table(*headings: str) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for heading in headings:
+        is_text = heading == "trait" or heading.startswith("mean")
+        table.add_column(heading, justify="left" if is_text else "right", no_wrap=True)
+    return table
+
+
+def _bars(average: AlignedAverage) -> str:
+    """The average as a row of bars, a line before the event's token."""
+    known = average.mean[np.isfinite(average.mean)]
+    low, size = float(known.min()), float(np.ptp(known)) or 1.0
+    bars = [
+        BARS[round((value - low) / size * (len(BARS) - 1))] if np.isfinite(value) else " "
+        for value in average.mean
+    ]
+    event = int(np.flatnonzero(average.offsets == 0)[0])
+    return "".join([*bars[:event], "|", *bars[event:]])
+
+
+def _rows(trait: str, average: AlignedAverage) -> list[dict[str, Any]]:
+    """A row per offset; what no response reaches is empty."""
+    rows: list[dict[str, Any]] = []
+    for k, offset in enumerate(average.offsets):
+        numbers = {"mean": average.mean[k], "low": average.low[k], "high": average.high[k]}
+        known = {n: float(v) if np.isfinite(v) else None for n, v in numbers.items()}
+        row = {"trait": trait, "offset": int(offset), **known}
+        rows.append(row | {"count": int(average.count[k])})
+    return rows
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}") from error
+    click.echo(f"Wrote {path}", err=True)

@@ -1,0 +1,245 @@
+"""`orchestrate export`: vectors as files of other tools, and other tools' files as ours.
+
+The card of a folder of trait vectors: what they are, how they were made, how far to trust them.
+
+Pure: text from what a run recorded.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cli.options.settings import json_option, runs_dir_option
+from cli.using.loaded_run import run_vectors
+from domain.errors import UsageError
+from domain.plan.spec import RunSpec
+from orchestrator.runs import run_store
+from storage.record.metrics import read_metrics
+from storage.record.run import Run, open_run
+
+FORMATS = (
+    "safetensors",
+    "pt",
+    "gguf",
+    "repeng",
+    "steering-vectors",
+    "neuronpedia",
+    "hub-folder",
+)
+
+SUFFIXES = (".safetensors", ".pt", ".gguf", ".json")
+
+
+@click.command()
+@click.argument("source", metavar="RUN|FILE")
+@runs_dir_option
+@click.option(
+    "--format",
+    "--to",
+    "kind",
+    required=True,
+    type=click.Choice(FORMATS),
+    help="What to write; hub-folder is a folder with a model card, and uploads nothing.",
+)
+@click.option(
+    "--output",
+    default=Path("vectors"),
+    show_default=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for the files.",
+)
+@click.option("--traits", default="all", show_default=True, metavar="LIST")
+@click.option("--method", metavar="NAME", help="Extraction method.  [default: the best]")
+@click.option(
+    "--position",
+    default="response_avg",
+    show_default=True,
+    type=click.Choice(["response_avg", "prompt_avg", "prompt_last"]),
+)
+@click.option(
+    "--layers",
+    metavar="LIST",
+    help="For gguf, steering-vectors and neuronpedia: 16 or 14,16.  [default: the best]",
+)
+@click.option("--model-type", metavar="NAME", help="For gguf and repeng: llama, gemma2 ...")
+@click.option("--n-blocks", type=click.IntRange(1), help="The model's blocks, for a FILE.")
+@json_option
+def export(**values: Any) -> None:
+    """Write trait vectors in the format of another tool, or read such a file and write ours.
+
+    Layers are converted: those tools count blocks, one less than layers here, and a GGUF file
+    cannot hold layers 0 and 1. llama.cpp adds every direction of a file, so gguf holds the best
+    layer alone unless --layers says otherwise; repeng holds all.
+
+    \b
+    orchestrate export demo --format gguf --traits evil --output vectors
+    orchestrate export demo --format neuronpedia --layers 16
+    orchestrate export demo --to hub-folder --output demo-vectors
+    orchestrate export evil.gguf --format safetensors --n-blocks 26      # the way in
+    """
+    path = Path(values["source"])
+    if path.suffix in SUFFIXES and path.is_file():
+        files = _of_file(path, values)
+    else:
+        files = _of_run(open_run(run_store(values["runs_dir"], values["source"])), values)
+    written = _write(values["output"], files)
+    if values["as_json"]:
+        click.echo(json.dumps({"written": written}))
+    else:
+        for name in written:
+            click.echo(name)
+
+
+def _of_run(run: Run, values: dict[str, Any]) -> dict[str, bytes]:
+    # torch is not loaded for --help
+    from traitlens.layers import LAYER_CONVENTION
+    from workers.monitor.vector_files import encode, model_type
+    from workers.monitor.vectors import load_layer_vectors
+
+    names = [] if values["traits"] == "all" else [n.strip() for n in values["traits"].split(",")]
+    chosen = run_vectors(run, names, method=values["method"])
+    for warning in chosen.warnings:
+        click.echo(f"Note: {warning}", err=True)
+    loaded = load_layer_vectors(chosen.files, chosen.layers, position=values["position"])
+    is_hub = values["kind"] == "hub-folder"
+    family = values["model_type"]
+    if family is None and values["kind"] in ("gguf", "repeng"):
+        family = model_type(run.spec.model.model_id)
+    files: dict[str, bytes] = {}
+    for one in loaded:
+        kind = "safetensors" if is_hub else values["kind"]
+        layers = _layers(values["layers"]) or [one.layer]
+        facts = one.vector.provenance
+        public = replace(facts, model_id=public_name(facts.model_id)) if is_hub else facts
+        vector = replace(one.vector, provenance=public)
+        files |= encode(vector, kind, layers=layers, family=family)
+    if is_hub:
+        metrics = [read_metrics(run.store, one.trait) for one in loaded]
+        for figures in metrics:
+            trait = figures["trait"]
+            figures["generation"]["model"] = public_name(run.spec.model.model_id)
+            definition = run.store.read(f"traits/{trait}/definition.json")
+            files[f"{trait}.definition.json"] = definition
+            files[f"{trait}.json"] = json.dumps(figures, indent=1).encode()
+        card = model_card(run.spec, metrics, convention=LAYER_CONVENTION)
+        files["README.md"] = card.encode()
+    return files
+
+
+def _of_file(path: Path, values: dict[str, Any]) -> dict[str, bytes]:
+    from workers.monitor.vector_files import encode, load_file
+
+    if values["kind"] == "hub-folder":
+        raise UsageError("a hub folder is made of a run, whose record its card tells: name a run")
+    vector = load_file(path, n_blocks=values["n_blocks"])
+    layers = _layers(values["layers"])
+    if not layers and values["kind"] in ("gguf", "steering-vectors", "neuronpedia"):
+        raise UsageError(f"{path} does not say which layer is best: give --layers")
+    if values["kind"] in ("gguf", "repeng") and values["model_type"] is None:
+        raise UsageError("give --model-type, for example llama or gemma2")
+    return encode(vector, values["kind"], layers=layers, family=values["model_type"])
+
+
+def _layers(text: str | None) -> list[int | str]:
+    return [] if text is None else [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _write(folder: Path, files: dict[str, bytes]) -> Sequence[str]:
+    written = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, data in files.items():
+            path = folder / name
+            path.write_bytes(data)
+            written.append(str(path))
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be written: {error.strerror}") from error
+    return written
+
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+
+
+def model_card(spec: RunSpec, metrics: Sequence[Mapping[str, Any]], *, convention: str) -> str:
+    """Markdown with the hub's header; one row per trait, whatever its verdict."""
+    facts = metrics[0]["generation"]
+    rows = "\n".join(_row(one) for one in metrics)
+    first = metrics[0]["trait"]
+    layer = metrics[0]["quality"]["best"]["layer"]
+    name = public_name(spec.model.model_id)
+    is_on_hub = HUB_ID.fullmatch(name) is not None
+    return f"""---
+{f"base_model: {name}" if is_on_hub else "# base_model: name it, the model was a local folder"}
+library_name: traitlens
+tags:
+- steering-vectors
+- activation-steering
+- interpretability
+---
+
+# Trait vectors of {name}
+
+Directions in the residual stream of `{name}` for {len(metrics)} traits, from revision
+`{facts["revision"] or "unknown"}`, weights `{facts["model_hash"]}`, in {facts["dtype"]}.
+
+| trait | verdict | kept + / - | judge's contrast | best layer | AUROC, left-out questions |
+|---|---|--:|--:|--:|--:|
+{rows}
+
+The best layer is chosen by {metrics[0]["quality"]["best"]["rule"]}. `<trait>.json` holds every
+figure with its interval, `<trait>.definition.json` the questions and instructions.
+
+## Layers
+
+Each tensor is [L+1, d_model], float32, raw (not normalized): {convention}. Positions:
+`response_avg`, the mean over generated tokens without the end-of-turn token; `prompt_avg`;
+`prompt_last`. Other tools count blocks, one less than these layers.
+
+## Use
+
+```python
+from traitlens import load_vectors
+
+v = load_vectors("{first}.safetensors")
+with v.steer(model, layer={layer}, coefficient=1.0):
+    out = model.generate(**inputs)
+```
+
+## How they were made
+
+Contrastive instructions, {spec.rollouts} responses per instruction and question at temperature
+{spec.sampling.temperature:g}; scored by `{spec.judge.model}`; kept at a trait score of
+{spec.filter.threshold:g} or more, negatives under {100 - spec.filter.threshold:g}, and at a
+coherence of {spec.filter.coherence:g} or more. Methods: {", ".join(spec.methods)}.
+
+## Limits
+
+A direction separates these instructions' responses to these questions, as this judge scores them.
+It may hold what else differs between the sides; see the confounds in each trait's figures. It does
+not carry over to other models. Steering with harmful traits makes harmful text.
+"""
+
+
+def public_name(model_id: str) -> str:
+    """A model's name on the hub; of a local folder the last part, for a path is private."""
+    name = model_id.rstrip("/")
+    return name if HUB_ID.fullmatch(name) else name.rpartition("/")[2]
+
+
+def _row(one: Mapping[str, Any]) -> str:
+    kept, best = one["n_kept"], one["quality"]["best"]
+    left_out = one["quality"]["mean_difference"].get("leave_one_question_out_auroc")
+    value = left_out["value"][best["layer"]] if left_out else None
+    auroc = "-" if value is None else f"{value:.3f}"
+    contrast = "-" if one["contrast"] is None else f"{one['contrast']:.1f}"
+    counts = f"{kept['positive']} / {kept['negative']}"
+    return (
+        f"| {one['trait']} | {one['verdict']} | {counts} | {contrast} | {best['layer']} | {auroc} |"
+    )

@@ -1,0 +1,287 @@
+"""`orchestrate extract` and `resume`: plan, submit, show progress, print the verdict table."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from cli.commands.plan import plan_table, show_plan
+from cli.commands.report import write_report
+from cli.commands.status import priority_option, unpause
+from cli.options.run import (
+    options_from,
+    resolve_terms,
+    run_options,
+    terms_options,
+    terms_options_from,
+)
+from cli.options.settings import broker_option, json_option, option, runs_dir_option
+from cli.screens.progress import Progress
+from cli.screens.verdicts import print_verdicts, remarks, where_vectors_are
+from domain.errors import BrokerError, OrchestrateError
+from domain.plan.spec import RunSpec
+from orchestrator.driver import Driver, missing_workers
+from orchestrator.estimate import estimate
+from orchestrator.local_fleet import local_fleet
+from orchestrator.runs import describe, record_run, run_store
+from orchestrator.state import last_step_of, open_meter, spent_text
+from storage.broker.connection import connect
+from storage.broker.job_log import keep_lines
+from storage.broker.state import Failure, broker_state
+from storage.record.artifacts import done_jobs
+from storage.record.judgements import judge_of
+from storage.record.metrics import read_metrics
+from storage.record.run import Run, load_definition, open_run
+from storage.record.spending import read_terms, recorded_usd, write_terms
+from storage.record.store import LocalStore
+from tasks.queue.app import make_app
+
+NOT_USABLE = 3
+
+PRIVATE_BROKER_PATIENCE_S = 10.0
+
+
+@click.command()
+@run_options
+@terms_options
+@broker_option
+@option(
+    "--wait-for-workers", default=60.0, metavar="S", help="How long to wait for workers to join."
+)
+@option(
+    "--detach",
+    is_flag=True,
+    help="Send the jobs to the fleet and return; resume ends the run when status says it is done.",
+)
+@priority_option
+@click.option("--dry-run", is_flag=True, help="Show the plan and stop.")
+@json_option
+def extract(
+    broker_url: str | None,
+    priority: int | None,
+    wait_for_workers: float,
+    detach: bool,
+    dry_run: bool,
+    as_json: bool,
+    **values: Any,
+) -> None:
+    """Extract trait vectors; the same command again continues where it stopped.
+
+    \b
+    orchestrate extract --traits all                       # demo model, nothing else needed
+    orchestrate extract --traits refusal,evil \\
+        --model google/gemma-2-2b-it --judge-model gpt-6-luna --runs-dir /shared/runs
+    """
+    options, rest = options_from(values)
+    spec, definitions = describe(options)
+    asked = terms_options_from(rest)
+    terms = resolve_terms(asked, spec.judge)
+    if dry_run:
+        show_plan(options, spec, definitions, terms=terms, as_json=as_json)
+        return
+    run = record_run(options)
+    write_terms(run.store, resolve_terms(asked, spec.judge, before=read_terms(run.store)))
+    unpause(run, priority=priority)
+    finish(run, broker_url, wait_s=wait_for_workers, detach=detach, as_json=as_json)
+
+
+@click.command()
+@click.argument("run")
+@runs_dir_option
+@terms_options
+@priority_option
+@broker_option
+@option(
+    "--wait-for-workers", default=60.0, metavar="S", help="How long to wait for workers to join."
+)
+@option("--detach", is_flag=True, help="Send the jobs to the fleet and return.")
+@json_option
+def resume(
+    run: str,
+    runs_dir: str,
+    broker_url: str | None,
+    wait_for_workers: float,
+    detach: bool,
+    priority: int | None,
+    as_json: bool,
+    **values: Any,
+) -> None:
+    """Continue a run with the settings it recorded, after a pause as well.
+
+    \b
+    orchestrate resume demo-1a2b3c4d
+    orchestrate resume demo-1a2b3c4d --priority 10 --detach     # before all others
+    """
+    recorded = open_run(run_store(runs_dir, run))
+    before = read_terms(recorded.store)
+    terms = resolve_terms(terms_options_from(values), recorded.spec.judge, before=before)
+    write_terms(recorded.store, terms)
+    unpause(recorded, priority=priority)
+    finish(recorded, broker_url, wait_s=wait_for_workers, detach=detach, as_json=as_json)
+
+
+def finish(run: Run, broker_url: str | None, *, wait_s: float, detach: bool, as_json: bool) -> None:
+    """Bring a run to its end and print its verdicts; exits with the contract's codes."""
+    console = Console(stderr=as_json)
+    _say_plan(console, run)
+    if detach and not broker_url:
+        raise BrokerError("--detach needs a fleet that stays: give --broker-url")
+    # a stop by the system ends as a stop by hand does: what was started is stopped too
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if broker_url and not detach:
+        _require_broker(broker_url)
+    with _fleet(run, broker_url) as (url, tend):
+        driver = Driver(make_app(url), url, run, broker_state(url, run.run_id), tend)
+        if not broker_url:
+            # a private broker that dies does not come back; the same command starts another
+            driver.broker_patience_s = PRIVATE_BROKER_PATIENCE_S
+        if broker_url and not detach:
+            _require_workers(driver, wait_s)
+        driver.patiently(lambda: open_meter(run, url))
+        driver.patiently(driver.start)
+        if detach:
+            console.print(f"Sent. Follow it with: orchestrate status {run.name}", highlight=False)
+            console.print(last_step_of(run.name), highlight=False, soft_wrap=True)
+            return
+        try:
+            failures = _watch(console, driver)
+        finally:
+            keep_log(console, driver)
+    _print_result(console, run, failures, as_json=as_json)
+
+
+def _require_broker(url: str) -> None:
+    """Raise BrokerError, with what else this command could do, when nobody answers."""
+    try:
+        connect(url).close()
+    except BrokerError as error:
+        raise BrokerError(
+            f"{error}; or leave it out to have a private broker started for the time of the command"
+        ) from error
+
+
+@contextlib.contextmanager
+def _fleet(run: Run, broker_url: str | None) -> Iterator[tuple[str, Callable[[], None]]]:
+    if broker_url:
+        yield broker_url, lambda: None
+        return
+    logs = Path(run.store.url) / "logs" if isinstance(run.store, LocalStore) else None
+    needs_server = judge_of(run, run.plan.probe).url == "embedded"
+    with local_fleet(logs, needs_judge_server=needs_server) as (url, processes):
+        yield url, processes.tend
+
+
+def _require_workers(driver: Driver, wait_s: float) -> None:
+    needed = driver.queues_to_come()
+    missing = driver.patiently(lambda: missing_workers(driver.app, needed, wait_s=wait_s))
+    if missing:
+        raise BrokerError(
+            f"no worker listens on {', '.join(missing)} after {wait_s:.0f} s: start one with "
+            f"`orchestrate worker {missing[0]}`, or send the jobs ahead with --detach"
+        )
+
+
+def _watch(console: Console, driver: Driver) -> list[Failure]:
+    run = driver.run
+    progress = Progress(
+        console,
+        run.plan,
+        read_metrics=lambda trait: read_metrics(run.store, trait),
+        read_spent=lambda: spent_text(run, driver.broker_url),
+    )
+    try:
+        with progress.shown():
+            return driver.watch(progress)
+    except KeyboardInterrupt:
+        console.print(
+            f"\nInterrupted; what is done is kept. Continue with: orchestrate resume {run.name}",
+            highlight=False,
+        )
+        raise
+
+
+def keep_log(console: Console, driver: Driver) -> None:
+    """What workers said goes into the record; a log that cannot be kept spoils no result."""
+    try:
+        with connect(driver.broker_url) as client:
+            keep_lines(driver.run.store, client, driver.run.run_id)
+    except (OrchestrateError, OSError) as error:
+        console.print(
+            f"What workers said was not kept with the run: {error}",
+            highlight=False,
+            soft_wrap=True,
+            markup=False,
+        )
+
+
+def _say_plan(console: Console, run: Run) -> None:
+    spec = run.spec
+    definitions = {trait.name: load_definition(run, trait.name) for trait in spec.traits}
+    done = done_jobs(run.store, definitions)
+    found = estimate(
+        run.plan, definitions, done=done, response_tokens=spec.sampling.max_new_tokens // 2
+    )
+    console.print(plan_table(found, spec))
+    console.print(f"Run {run.name} in {run.store.url}", highlight=False, soft_wrap=True)
+    console.print(_with_whom(spec), highlight=False, soft_wrap=True)
+    if spec.model.trust_remote_code:
+        console.print(
+            f"Warning: --trust-remote-code lets the repository of {spec.model.model_id} run its "
+            "own code on every GPU worker that allows it (ORCHESTRATE_ALLOW_REMOTE_CODE=1).",
+            style="yellow",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def _with_whom(spec: RunSpec) -> str:
+    where = "on this machine" if spec.judge.url == "embedded" else f"at {spec.judge.url}"
+    return f"Model {spec.model.model_id}; judge {spec.judge.model} {where}"
+
+
+def _print_result(console: Console, run: Run, failures: list[Failure], *, as_json: bool) -> None:
+    metrics = []
+    for trait in run.spec.traits:
+        with contextlib.suppress(KeyError):
+            metrics.append(read_metrics(run.store, trait.name))
+    print_verdicts(console, metrics)
+    for line in remarks(metrics):
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+    for failure in failures:
+        console.print(f"{failure.job} failed: {failure.error}: {failure.message}", highlight=False)
+    if metrics:
+        line = where_vectors_are(metrics, f"{run.store.url}/traits/<trait>/vectors")
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+    where = _write_report(console, run) if metrics else None
+    usable = all(one["verdict"] == "usable" for one in metrics)
+    code = 1 if failures or len(metrics) < len(run.spec.traits) else 0 if usable else NOT_USABLE
+    if as_json:
+        result = {
+            "run": run.name,
+            "url": run.store.url,
+            "report": where,
+            "exit_code": code,
+            "judge_usd": recorded_usd(run.store) if read_terms(run.store).price else None,
+            "traits": metrics,
+        }
+        click.echo(json.dumps(result, indent=2))
+    sys.exit(code)
+
+
+def _write_report(console: Console, run: Run) -> str | None:
+    """report.html of what is finished; a report that cannot be made spoils no verdict."""
+    try:
+        where = write_report(run)
+    except OrchestrateError as error:
+        console.print(f"No report: {error}", highlight=False, soft_wrap=True, markup=False)
+        return None
+    console.print(f"Report: {where}", highlight=False, soft_wrap=True, markup=False)
+    return where

@@ -1,0 +1,158 @@
+"""`orchestrate plan`: counts, tokens, money and what already exists; spends nothing."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from cli.options.run import (
+    options_from,
+    resolve_terms,
+    run_options,
+    terms_options,
+    terms_options_from,
+)
+from cli.options.settings import json_option
+from domain.plan.jobs import Plan
+from domain.plan.spec import RunSpec, settings_differences
+from domain.scoring.prices import BATCH_SHARE
+from domain.traits.definition import TraitDefinition
+from orchestrator.estimate import WITH_LOGPROBS, WITHOUT_LOGPROBS, Asking, TraitEstimate, estimate
+from orchestrator.runs import RunOptions, describe, run_name, run_store
+from storage.record.artifacts import done_jobs
+from storage.record.run import open_run
+from storage.record.spending import Terms
+
+
+@click.command()
+@run_options
+@terms_options
+@json_option
+def plan(as_json: bool, **values: Any) -> None:
+    """Show what a run would do, without spending anything (the same as extract --dry-run).
+
+    \b
+    orchestrate plan --traits refusal,evil --model google/gemma-2-2b-it --judge-model gpt-6-luna
+    """
+    options, rest = options_from(values)
+    spec, definitions = describe(options)
+    terms = resolve_terms(terms_options_from(rest), spec.judge)
+    show_plan(options, spec, definitions, terms=terms, as_json=as_json)
+
+
+def show_plan(
+    options: RunOptions,
+    spec: RunSpec,
+    definitions: dict[str, TraitDefinition],
+    *,
+    terms: Terms,
+    as_json: bool,
+) -> None:
+    """Print the plan of the settings."""
+    name = run_name(options, spec)
+    store = run_store(options.runs_dir, name)
+    exists = store.exists("run.json")
+    differences = settings_differences(open_run(store).spec, spec) if exists else ()
+    done = done_jobs(store, definitions) if exists else set()
+    # half of the longest response is a fair guess before any was made
+    found = estimate(
+        Plan(spec), definitions, done=done, response_tokens=spec.sampling.max_new_tokens // 2
+    )
+    if as_json:
+        click.echo(json.dumps(_as_json(name, store.url, spec, found, differences, terms), indent=2))
+        return
+    console = Console()
+    console.print(plan_table(found, spec))
+    console.print(f"Run {name} in {store.url}{' (continues)' if exists else ''}.", highlight=False)
+    console.print(
+        f"Judge: {spec.judge.model} at {spec.judge.url}; {money(spec, found, terms)}.",
+        highlight=False,
+        soft_wrap=True,
+    )
+    for difference in differences:
+        console.print(
+            f"Not the recorded run's settings: {difference}.", style="red", highlight=False
+        )
+
+
+def plan_table(found: list[TraitEstimate], spec: RunSpec) -> Table:
+    """One row per trait and a total; tokens are estimates from the prompts' characters."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", show_footer=True)
+    if spec.until == "converged":
+        table.caption = "at most: a trait stops when its direction is known well enough"
+        table.caption_justify = "left"
+    columns: list[tuple[str, list[str] | list[int], str | None]] = [
+        ("trait", [e.trait for e in found], "total"),
+        ("responses", [e.n_samples for e in found], None),
+        ("of them tests", [e.n_checked for e in found], None),
+        ("to generate", [e.n_to_generate for e in found], None),
+        ("judge calls", [e.n_calls for e in found], None),
+        ("judge tokens (est.)", [e.judge_prompt_tokens for e in found], None),
+    ]
+    for heading, values, footer in columns:
+        shown = footer or f"{sum(map(int, values)):,}"
+        table.add_column(heading, footer=shown, justify="left" if footer else "right")
+    for row in zip(*(values for _, values, _ in columns), strict=True):
+        table.add_row(*(v if isinstance(v, str) else f"{v:,}" for v in row))
+    return table
+
+
+def money(spec: RunSpec, found: list[TraitEstimate], terms: Terms) -> str:
+    """What the judge will cost, in words; an unknown price is said, never taken for nothing."""
+    if spec.judge.url == "embedded":
+        return "runs on this machine and costs nothing"
+    price = terms.price
+    if price is None:
+        return "its price is unknown, so no sum is given (give one with --prices)"
+    usual, thinking = _usd(spec, found, terms), _usd(spec, found, terms, WITHOUT_LOGPROBS)
+    parts = [
+        f"about ${usual:.4g} with token probabilities, up to ${thinking:.4g} if it gives none",
+        f"(${price.input:g} in, ${price.output:g} out per million tokens; {price.source})",
+    ]
+    if terms.cap_usd is not None:
+        parts.append(f"at most ${terms.cap_usd:g} by --budget")
+    if price.retires:
+        parts.append(f"its vendor announced that it closes on {price.retires}")
+    return ", ".join([" ".join(parts[:2]), *parts[2:]])
+
+
+def _usd(
+    spec: RunSpec, found: list[TraitEstimate], terms: Terms, asking: Asking = WITH_LOGPROBS
+) -> float | None:
+    if spec.judge.votes is not None:
+        asking = replace(asking, votes=spec.judge.votes)
+    if terms.price is None:
+        return None
+    share = BATCH_SHARE if terms.batch else 1.0
+    return share * sum(e.usd(terms.price, asking) for e in found)
+
+
+def _as_json(
+    name: str,
+    url: str,
+    spec: RunSpec,
+    found: list[TraitEstimate],
+    differences: tuple[str, ...],
+    terms: Terms,
+) -> dict[str, Any]:
+    traits = [
+        {**asdict(e), "n_to_generate": e.n_to_generate, "n_judge_calls": e.n_calls} for e in found
+    ]
+    return {
+        "run": name,
+        "url": url,
+        "judge": spec.judge.model_dump(),
+        "usd": _usd(spec, found, terms),
+        "usd_without_logprobs": _usd(spec, found, terms, WITHOUT_LOGPROBS),
+        "price": terms.price.model_dump() if terms.price else None,
+        "budget": terms.cap_usd,
+        "traits": traits,
+        "differences": list(differences),
+        "n_samples": sum(e.n_samples for e in found),
+        "n_judge_calls": sum(e.n_calls for e in found),
+    }

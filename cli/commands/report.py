@@ -1,0 +1,99 @@
+"""`orchestrate report` and `compare`: a run, or two, as one page that opens in any browser."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from cli.options.settings import json_option, runs_dir_option
+from cli.pages.build import page
+from cli.pages.content import (
+    compare_data,
+    cosines_between_traits,
+    finished_metrics,
+    report_data,
+    run_name,
+)
+from cli.screens.progress import styled_verdict
+from cli.screens.verdicts import tested_texts
+from orchestrator.runs import run_store
+from storage.record.metrics import json_bytes
+from storage.record.run import Run, open_run
+from storage.record.tables import REPORT, write_run_metrics
+
+
+@click.command()
+@click.argument("run")
+@runs_dir_option
+@json_option
+def report(run: str, runs_dir: str, as_json: bool) -> None:
+    """Write a run's report.html: one file, no network needed to open it.
+
+    \b
+    orchestrate report demo
+    """
+    recorded = open_run(run_store(runs_dir, run))
+    where = write_report(recorded)
+    click.echo(json.dumps({"run": run, "report": where}) if as_json else where)
+
+
+@click.command()
+@click.argument("first")
+@click.argument("second")
+@runs_dir_option
+@json_option
+def compare(first: str, second: str, runs_dir: str, as_json: bool) -> None:
+    """Set two runs side by side: settings, verdicts, quality, and how alike the vectors are.
+
+    Writes compare-SECOND.html into the first run's folder, and the cosines that only it shows into
+    compare-SECOND.json.
+
+    \b
+    orchestrate compare demo demo-other-judge
+    """
+    runs = [open_run(run_store(runs_dir, name)) for name in (first, second)]
+    data = compare_data(*runs)
+    key = f"compare-{run_name(runs[1])}"
+    cosines = {one["trait"]: one["cosine"] for one in data["traits"]}
+    runs[0].store.write(f"{key}.json", json_bytes({"cosine": cosines}))
+    runs[0].store.write(f"{key}.html", page(f"{first} and {second} compared", data))
+    where = f"{runs[0].store.url}/{key}.html"
+    if as_json:
+        click.echo(json.dumps({"compare": where, **data}, indent=2))
+        return
+    console = Console()
+    console.print(_comparison_table(data))
+    for line in data["differences"]:
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+    console.print(where, highlight=False, soft_wrap=True, markup=False)
+
+
+def write_report(run: Run) -> str:
+    """Write report.html and the run's metrics.json; returns where the page lies."""
+    metrics = finished_metrics(run)
+    cosines = cosines_between_traits(run, metrics)
+    write_run_metrics(run.store, {"cosine_between_traits": cosines})
+    data = report_data(run, metrics, cosines)
+    run.store.write(REPORT, page(f"{run_name(run)}: trait vectors", data))
+    return f"{run.store.url}/{REPORT}"
+
+
+def _comparison_table(data: dict[str, Any]) -> Table:
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
+    for heading in ("trait", *data["names"], "contrast", "AUROC", "steers", "cosine"):
+        table.add_column(heading)
+    for one in data["traits"]:
+        a, b = one["metrics"]
+        cosine = "-"
+        if one["cosine"]:
+            cosine = f"{one['cosine']['value'][a['quality']['best']['layer']]:.3f}"
+        contrasts = ["-" if m["contrast"] is None else f"{m['contrast']:.1f}" for m in (a, b)]
+        tested = zip(*(tested_texts(m["quality"]) for m in (a, b)), strict=True)
+        pairs = [" ".join(pair) for pair in (contrasts, *tested)]
+        verdicts = [styled_verdict(m["verdict"]) for m in (a, b)]
+        table.add_row(one["trait"], *verdicts, *pairs, cosine)
+    return table

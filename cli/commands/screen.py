@@ -1,0 +1,105 @@
+"""`orchestrate screen`: trait scores of responses that exist already, such as a data set."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+
+from cli.options.settings import json_option
+from cli.options.using import false_alarm_option, output_option, use_of, use_options
+from domain.errors import UsageError
+from storage.files.transcripts import fact_name, read_transcripts
+
+if TYPE_CHECKING:
+    from cli.using.loaded_run import LoadedRun
+    from storage.files.transcripts import Transcript
+    from workers.monitor.trajectory import Trajectory
+
+SHOWN_EVERY_S = 0.5
+
+
+@click.command()
+@use_options
+@click.argument(
+    "files",
+    nargs=-1,
+    required=True,
+    metavar="FILE...",
+    type=click.Path(path_type=Path, dir_okay=False),
+)
+@click.option("--by", metavar="COLUMN", help="Also show the flagged share for each value of it.")
+@output_option
+@false_alarm_option
+@json_option
+def screen(**values: Any) -> None:
+    """Score transcripts without generating: which responses of a data set show which trait.
+
+    FILE is .jsonl, .json, .csv or .parquet with a prompt and a response per row: columns prompt or
+    question, and response or answer; or messages that end with the assistant's. persona_vectors'
+    tables and a run's own are read as they are. The texts go through the run's model, or --model,
+    in batches; a response is flagged when its mean z exceeds what --false-alarm of the run's
+    neutral responses exceed.
+
+    \b
+    orchestrate screen demo training_set.jsonl --output scores.csv
+    orchestrate screen demo runs/demo/traits/evil/responses.parquet --by polarity
+    orchestrate screen demo chats.jsonl --model ./fine-tuned --traits evil,sycophantic
+    """
+    use, values = use_of(values)
+    several = len(values["files"]) > 1
+    transcripts = [
+        replace(one, facts={**one.facts, "file": path.name}) if several else one
+        for path in values["files"]
+        for one in read_transcripts(path)
+    ]
+    column = values["by"] or ("file" if several else None)
+    by = column and fact_name(column)
+    if by and not any(by in one.facts for one in transcripts):
+        raise UsageError(f"no row has a column {column!r}: name one of the file's short columns")
+    # torch is not loaded for --help
+    from cli.screens.scores import group_table, print_summary
+    from cli.using.loaded_run import load_run
+    from cli.using.trajectory_files import all_sinks, nested, open_sink
+
+    sinks = [open_sink(path) for path in values["outputs"]]
+    loaded = load_run(use, false_alarm=values["false_alarm"])
+    console = Console(stderr=values["as_json"], highlight=False)
+    made = []
+    with all_sinks(sinks, loaded.scale):
+        for one in _screened(loaded, transcripts, console):
+            made.append(one)
+            for sink in sinks:
+                sink.done(loaded.scale, one)
+    made.sort(key=lambda one: one.id)
+    if values["as_json"]:
+        click.echo(json.dumps(nested(loaded.scale, made), ensure_ascii=False, allow_nan=False))
+    else:
+        print_summary(console, loaded.scale, made)
+        if by:
+            console.print()
+            console.print(group_table(loaded.scale, made, by=by))
+    for path in values["outputs"]:
+        click.echo(f"Wrote {path}", err=True)
+
+
+def _screened(
+    loaded: LoadedRun, transcripts: list[Transcript], console: Console
+) -> Iterator[Trajectory]:
+    """The trajectories as they are read, in no order that means anything."""
+    from cli.using.monitored import answered_of
+    from workers.monitor.monitor import read_answers
+
+    answered = [answered_of(loaded.engine.model, one) for one in transcripts]
+    shown = time.monotonic()
+    for n, one in enumerate(read_answers(loaded.engine, answered, loaded.directions), start=1):
+        yield one
+        if console.is_terminal and time.monotonic() - shown > SHOWN_EVERY_S:
+            shown = time.monotonic()
+            console.print(f"{n}/{len(answered)} responses read", end="\r", soft_wrap=True)

@@ -1,0 +1,162 @@
+"""`orchestrate status` and `cancel`: where runs stand, from their record, from any shell.
+
+`orchestrate pause`: a run's jobs wait until `resume`; what is in hand is finished.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import click
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from cli.options.settings import (
+    broker_option,
+    json_option,
+    option,
+    required_broker,
+    runs_dir_option,
+)
+from cli.screens.fleet import RunsOfFolder, runs_screen
+from cli.screens.status import screen
+from cli.screens.verdicts import remarks
+from domain.errors import BrokerError, UsageError
+from domain.fleet.cards import HIGHEST, LOWEST
+from orchestrator.runs import run_store
+from orchestrator.state import last_step, run_snapshot
+from storage.broker.connection import BROKER_AWAY, TRYING, connect
+from storage.broker.fleet import has_run, put_run
+from storage.broker.state import broker_state
+from storage.record.run import Run, Schedule, open_run, read_schedule, write_schedule
+
+REFRESH_S = 1.0
+
+Found = dict[str, Any]
+
+Look = Callable[[str | None], Found]
+"""What can be seen with a broker, or by the record alone."""
+
+Shown = Callable[[Found], RenderableType]
+
+
+@click.command()
+@click.argument("run", required=False)
+@runs_dir_option
+@broker_option
+@click.option("--watch", is_flag=True, help="Keep showing until interrupted.")
+@json_option
+def status(
+    run: str | None, runs_dir: str, broker_url: str | None, watch: bool, as_json: bool
+) -> None:
+    """Show where a run stands, or all runs and the fleet when none is named.
+
+    With a broker also rates, time left, spending, queues, workers and the latest errors. While
+    it does not answer, what the run's record says is shown; the exit code is 5 then.
+
+    \b
+    orchestrate status
+    orchestrate status demo --watch
+    orchestrate status demo --json | jq .rates
+    """
+    recorded = open_run(run_store(runs_dir, run)) if run else None
+    look: Look
+    shown: Shown
+    if recorded is None:
+        look, shown = RunsOfFolder(runs_dir).look, runs_screen
+    else:
+        look, shown = functools.partial(run_snapshot, recorded), screen
+    if watch and not as_json:
+        _watch(look, shown, broker_url)
+    found, away = _seen(look, broker_url)
+    if not broker_url and found.get("runs") == []:
+        raise UsageError(f"no runs in {found['place']}: start one with `orchestrate extract`")
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    else:
+        console = Console()
+        console.print(shown(found))
+        if recorded is not None:
+            for line in filter(None, [*remarks(found["traits"]), last_step(recorded, found)]):
+                console.print(line, highlight=False, soft_wrap=True, markup=False)
+    if away is not None:
+        raise BrokerError(f"only the record is shown: {away}") from away
+
+
+def _watch(look: Look, shown: Shown, broker_url: str | None) -> None:
+    """Show until interrupted, also while the broker is away."""
+    console = Console()
+    with Live(console=console, auto_refresh=False, screen=console.is_terminal) as live:
+        while True:
+            found, away = _seen(look, broker_url)
+            note = [Text(""), Text(f"{TRYING}: {away}", style="yellow")] if away else []
+            live.update(Group(shown(found), *note), refresh=True)
+            time.sleep(REFRESH_S)
+
+
+def _seen(look: Look, broker_url: str | None) -> tuple[Found, Exception | None]:
+    """What is known now, and the broker's error when only the record could be asked."""
+    try:
+        return look(broker_url), None
+    except BROKER_AWAY as error:
+        return look(None), error
+
+
+@click.command()
+@click.argument("run")
+@runs_dir_option
+@broker_option
+def cancel(run: str, runs_dir: str, broker_url: str | None) -> None:
+    """Stop a run on the fleet; what is done is kept and `resume` continues it."""
+    recorded = open_run(run_store(runs_dir, run))
+    state = broker_state(required_broker(broker_url), recorded.run_id)
+    state.cancel()
+    unpause(recorded, priority=None)  # a paused run's jobs are dropped too
+    if has_run(state.client, recorded.run_id):
+        put_run(state.client, recorded)
+    click.echo(f"Cancelled; workers drop what is queued. Continue with: orchestrate resume {run}")
+
+
+priority_option = option(
+    "--priority",
+    type=click.IntRange(LOWEST, HIGHEST),
+    default=None,
+    show_default=False,
+    help="Runs of a higher one go first, equal ones share the workers; 0 unless given before.",
+)
+
+
+@click.command()
+@click.argument("run")
+@runs_dir_option
+@broker_option
+def pause(run: str, runs_dir: str, broker_url: str | None) -> None:
+    """Let a run's jobs wait, so that others have the workers; `resume` goes on.
+
+    Jobs that workers hold are finished; nothing is taken back or lost.
+
+    \b
+    orchestrate pause demo
+    orchestrate resume demo --detach
+    """
+    recorded = open_run(run_store(runs_dir, run))
+    write_schedule(
+        recorded.store, read_schedule(recorded.store).model_copy(update={"paused": True})
+    )
+    with connect(required_broker(broker_url)) as client:
+        if has_run(client, recorded.run_id):
+            put_run(client, recorded)
+    click.echo(f"Paused; go on with: orchestrate resume {run}")
+
+
+def unpause(run: Run, *, priority: int | None) -> None:
+    """Record that a run goes on, with another priority when one is given."""
+    before = read_schedule(run.store)
+    after = Schedule(priority=before.priority if priority is None else priority)
+    if after != before:
+        write_schedule(run.store, after)

@@ -1,0 +1,180 @@
+"""`orchestrate steer`: the same prompts unsteered and steered, side by side."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+
+from cli.options.settings import json_option
+from cli.options.using import (
+    false_alarm_option,
+    prompt_options,
+    prompts_of,
+    sampling_of,
+    sampling_options,
+    use_of,
+    use_options,
+)
+from domain.errors import UsageError
+from domain.plan.steering import Mode, SteeringTerm, parse_term
+from storage.files.transcripts import Transcript
+
+if TYPE_CHECKING:
+    from cli.using.loaded_run import LoadedRun
+    from workers.monitor.monitor import Asked
+    from workers.monitor.vectors import LayerVector
+
+MODES: tuple[Mode, ...] = ("add", "ablate", "cap")
+
+
+@click.command()
+@use_options
+@click.option(
+    "--add",
+    multiple=True,
+    metavar="TRAIT=C[@L]",
+    help="Add C times the vector, at layer L, or where the run found that steering works. May be "
+    "repeated.",
+)
+@click.option(
+    "--ablate", multiple=True, metavar="TRAIT[@L]", help="Remove the direction. May be repeated."
+)
+@click.option(
+    "--cap",
+    multiple=True,
+    metavar="TRAIT=P[@L]",
+    help="Let no projection exceed P. May be repeated.",
+)
+@click.option(
+    "--times",
+    default="1",
+    show_default=True,
+    metavar="LIST",
+    help="Multiples of all strengths, one column each: -1,1,2.",
+)
+@click.option(
+    "--unit",
+    default="raw",
+    show_default=True,
+    type=click.Choice(["raw", "residual"]),
+    help="raw: multiples of the stored vector. residual: share of the mean norm of the "
+    "responses' averaged activations at the layer.",
+)
+@click.option(
+    "--at",
+    "positions",
+    default="all",
+    show_default=True,
+    type=click.Choice(["all", "prompt", "response"]),
+    help="Which tokens are changed; prompt ends with the prompt's last token.",
+)
+@prompt_options
+@false_alarm_option
+@sampling_options
+@json_option
+def steer(**values: Any) -> None:
+    """Answer prompts unsteered and steered, with the same seeds, and set the texts side by side.
+
+    Several vectors act at once, in the order add, ablate, cap. Every token is also projected on
+    the run's vectors; at its own layer and after it, a steered trait's score holds the push itself.
+
+    \b
+    orchestrate steer demo --prompt "How are you?" --add evil=2
+    orchestrate steer demo --prompt "How are you?" --add evil=1 --times -2,-1,1,2
+    orchestrate steer demo --prompts p.txt --ablate refusal --add sycophantic=0.3 --unit residual
+    orchestrate steer demo --prompts p.txt --cap evil=10@4 --at response --output steered.json
+    """
+    use, values = use_of(values)
+    sampling, values = sampling_of(values)
+    terms = [parse_term(text, mode) for mode in MODES for text in values[mode]]
+    if not terms:
+        raise UsageError("nothing to steer with: give --add, --ablate or --cap")
+    factors = _factors(values["times"])
+    transcripts = prompts_of(values)
+    # torch is not loaded for --help
+    from cli.screens.scores import side_by_side
+    from cli.using.loaded_run import load_run
+    from cli.using.monitored import monitored
+    from cli.using.trajectory_files import nested, open_sink
+
+    sinks = [open_sink(path) for path in values["outputs"]]
+    loaded = load_run(use, false_alarm=values["false_alarm"])
+    columns = [_Column([term.times(factor) for term in terms], factor) for factor in factors]
+    asked = _asked(loaded, transcripts, columns, values, seed=sampling.seed)
+    console = Console(stderr=values["as_json"], highlight=False)
+    made = monitored(loaded, asked, sampling, sinks, console)
+    if values["as_json"]:
+        click.echo(json.dumps(nested(loaded.scale, made), ensure_ascii=False, allow_nan=False))
+    else:
+        steered = {term.trait for term in terms}
+        for i in range(len(transcripts)):
+            side_by_side(console, loaded.scale, made[i :: len(transcripts)], traits=steered)
+    for path in values["outputs"]:
+        click.echo(f"Wrote {path}", err=True)
+
+
+@dataclass(frozen=True)
+class _Column:
+    """One way of steering: all terms, so many times as strong."""
+
+    terms: list[SteeringTerm]
+    factor: float
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What results say of it; a single strength is shown as it is."""
+        alone = self.terms[0].strength if len(self.terms) == 1 else self.factor
+        return {"steering": ", ".join(map(str, self.terms)), "coefficient": alone}
+
+
+def _asked(
+    loaded: LoadedRun,
+    transcripts: list[Transcript],
+    columns: list[_Column],
+    values: dict[str, Any],
+    *,
+    seed: int,
+) -> list[Asked]:
+    """Every prompt unsteered, then every prompt in each column, with the same seeds."""
+    from cli.using.monitored import asked_of
+    from workers.monitor.vectors import steering_of
+
+    model, found = loaded.engine.model, []
+    for i, one in enumerate(transcripts):
+        found.append(asked_of(model, one, seed=seed + i))
+    for column in columns:
+        terms = [(term, _vector_of(loaded, term)) for term in column.terms]
+        steering = steering_of(terms, positions=values["positions"], unit=values["unit"])
+        how = {"positions": values["positions"], "unit": values["unit"], **column.facts}
+        how["steering_layers"] = [one.layer for _, one in terms]
+        for i, one in enumerate(transcripts):
+            facts = {"beside": i, **how}
+            found.append(asked_of(model, one, seed=seed + i, steering=steering, facts=facts))
+    return found
+
+
+def _vector_of(loaded: LoadedRun, term: SteeringTerm) -> LayerVector:
+    """The run's vector of the term's trait, at the layer the term names or where the run found that
+    steering works, else at the layer it is read at."""
+    from workers.monitor.vectors import at_layer
+
+    for one in loaded.vectors:
+        if one.trait == term.trait:
+            return at_layer(one, term.layer or loaded.steering_layers.get(term.trait, one.layer))
+    known = ", ".join(one.trait for one in loaded.vectors)
+    raise UsageError(f"no vector of {term.trait!r} is loaded: use one of {known}")
+
+
+def _factors(text: str) -> list[float]:
+    try:
+        found = [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise UsageError(f"--times {text!r} is no list of numbers: write -1,1,2") from error
+    if not all(map(math.isfinite, found)):
+        raise UsageError(f"--times {text!r}: leave out what is not finite")
+    return found

@@ -1,0 +1,208 @@
+"""`orchestrate traits`: list, show, write and check trait definitions.
+
+Knows nothing of what a definition must hold; orchestrator.trait_check does.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from cli.options.settings import json_option
+from domain.errors import TraitFileError, UsageError
+from domain.traits.check import Problem, check, template
+from domain.traits.definition import BUNDLED_TRAITS, TraitDefinition
+from storage.files.trait_files import TraitSource, read_trait, split_refs
+
+
+@click.group()
+def traits() -> None:
+    """List, show, write and check trait definitions.
+
+    A trait is a bundled name or the path of a JSON file; the file's name is the trait's name.
+
+    \b
+    orchestrate traits list                  # what comes with this program
+    orchestrate traits new humor             # writes humor.json for you to fill in
+    orchestrate traits check humor.json      # says what is still missing, and where
+    orchestrate extract --traits refusal,humor.json
+    """
+
+
+@traits.command("list")
+@json_option
+def list_traits(as_json: bool) -> None:
+    """List the bundled traits.
+
+    \b
+    orchestrate traits list
+    orchestrate traits list --json | jq -r '.traits[].name'
+    """
+    sources = [read_trait(name) for name in BUNDLED_TRAITS]
+    rows = [(source, source.definition()) for source in sources]
+    if as_json:
+        _print_json({"traits": [_summary(source, trait) for source, trait in rows]})
+        return
+    table = Table(box=None, padding=(0, 1), header_style="bold")
+    table.add_column("trait", no_wrap=True)
+    table.add_column("a high score means, against a low one")
+    for heading in ("pairs", "questions", "held out"):
+        table.add_column(heading, justify="right")
+    for source, trait in rows:
+        counts = (len(trait.instruction), len(trait.questions), len(trait.eval_questions))
+        table.add_row(trait.name, Text(source.about), *map(str, counts))
+    Console().print(table)
+
+
+@traits.command()
+@click.argument("ref", metavar="NAME")
+@json_option
+def show(ref: str, as_json: bool) -> None:
+    """Show all texts of a trait.
+
+    NAME is a bundled name or the path of a JSON file. With --json the output is a trait file
+    itself, so a bundled trait can be copied and changed.
+
+    \b
+    orchestrate traits show refusal
+    orchestrate traits show refusal --json > firm_refusal.json
+    """
+    source = read_trait(ref)
+    trait = source.definition()
+    if as_json:
+        notes = {"_name": trait.name, "_fingerprint": trait.fingerprint()}
+        _print_json({**notes, "_about": source.about, **trait.to_json()})
+        return
+    click.echo("\n".join(_lines(source, trait)))
+
+
+@traits.command()
+@click.argument("name")
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="File to write; NAME.json here by default."
+)
+def new(name: str, output: Path | None) -> None:
+    """Write a trait file for you to fill in.
+
+    An existing file is never overwritten.
+
+    \b
+    orchestrate traits new humor
+    orchestrate traits new humor --output my_traits/humor.json
+    """
+    path = output or Path(f"{name}.json")
+    for problem in check(template(name), name):
+        if problem.where == "name":
+            raise UsageError(problem.message)
+    if path.name != f"{name}.json":
+        better = path / f"{name}.json" if path.is_dir() else path.with_name(f"{name}.json")
+        raise UsageError(f"the file's name is the trait's name: write --output {better}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("x", encoding="utf-8") as file:
+            file.write(json.dumps(template(name), indent=2, ensure_ascii=False) + "\n")
+    except FileExistsError as error:
+        raise UsageError(f"{path} exists already: choose another name or delete it") from error
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}") from error
+    click.echo(f"Wrote {path}. Fill it in, then run: orchestrate traits check {path}")
+
+
+@traits.command("check")
+@click.argument("refs", metavar="REF...", nargs=-1, required=True)
+@json_option
+@click.pass_context
+def check_traits(context: click.Context, refs: tuple[str, ...], as_json: bool) -> None:
+    """Say what is wrong in trait files, and where.
+
+    Nothing is generated or judged.
+
+    REF is a bundled name, the path of a JSON file, or `all` for the bundled ones. A file in a
+    trait_data_extract folder is read together with its namesake in trait_data_eval. Ends with 0
+    when every file can be used and with 1 when one has an error; a warning does not count.
+
+    \b
+    orchestrate traits check humor.json
+    orchestrate traits check data_generation/trait_data_extract/*.json
+    """
+    checked = [_checked(one) for ref in refs for one in split_refs(ref)]
+    if as_json:
+        _print_json({"traits": [{"ok": c.is_ok, **asdict(c)} for c in checked]})
+    else:
+        _print_checked(checked)
+    if not all(c.is_ok for c in checked):
+        context.exit(1)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What the check of one reference found."""
+
+    ref: str
+    problems: tuple[Problem, ...]
+
+    @property
+    def is_ok(self) -> bool:
+        """Whether a run can use it."""
+        return all(problem.severity != "error" for problem in self.problems)
+
+
+def _checked(ref: str) -> Checked:
+    try:
+        source = read_trait(ref)
+    except TraitFileError as error:
+        # One unreadable file must not hide what is wrong with the others.
+        return Checked(ref, (Problem("error", "file", str(error)),))
+    return Checked(ref, check(source.data, source.name, eval_data=source.eval_data))
+
+
+def _print_checked(checked: list[Checked]) -> None:
+    for one in checked:
+        if not one.problems:
+            click.echo(f"{one.ref}: ok")
+            continue
+        n_errors = sum(p.severity == "error" for p in one.problems)
+        n_warnings = len(one.problems) - n_errors
+        click.echo(f"{one.ref}: {_count(n_errors, 'error')}, {_count(n_warnings, 'warning')}")
+        for problem in one.problems:
+            color = "red" if problem.severity == "error" else "yellow"
+            severity = click.style(f"{problem.severity:7}", fg=color)
+            click.echo(f"  {severity}  {problem.where}: {problem.message}")
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def _summary(source: TraitSource, trait: TraitDefinition) -> dict[str, object]:
+    return {
+        "name": trait.name,
+        "about": source.about,
+        "n_instructions": len(trait.instruction),
+        "n_questions": len(trait.questions),
+        "n_eval_questions": len(trait.eval_questions),
+        "fingerprint": trait.fingerprint(),
+    }
+
+
+def _lines(source: TraitSource, trait: TraitDefinition) -> list[str]:
+    lines = [trait.name, *([source.about] if source.about else [])]
+    lines += [f"fingerprint {trait.fingerprint()}", "", "Instructions"]
+    for i, pair in enumerate(trait.instruction):
+        lines += [f"  {i}  positive  {pair.positive}", f"     negative  {pair.negative}"]
+    for heading, questions in (
+        ("Questions", trait.questions),
+        ("Held-out questions", trait.eval_questions or ("none",)),
+    ):
+        lines += ["", heading, *(f"  {i:2}  {question}" for i, question in enumerate(questions))]
+    return [*lines, "", "Judge prompt", *(f"  {row}" for row in trait.eval_prompt.splitlines())]
+
+
+def _print_json(body: object) -> None:
+    click.echo(json.dumps(body, indent=2, ensure_ascii=False))

@@ -1,0 +1,139 @@
+"""`orchestrate view`: trait scores token by token in a browser.
+
+Knows nothing of the page's parts; cli.page_build puts them together.
+"""
+
+from __future__ import annotations
+
+import json
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from cli.pages.build import CarriedFile, build_page
+from cli.pages.server import PageServer
+from domain.errors import UsageError
+
+SUFFIXES = (".json", ".jsonl")
+
+
+@click.command()
+@click.argument("files", metavar="[FILE]...", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--follow",
+    "followed",
+    metavar="FILE.jsonl",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Show tokens as they are appended to this file of events.",
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the page with its data into this file instead of serving it.",
+)
+@click.option(
+    "--port",
+    default=0,
+    type=click.IntRange(0, 65535),
+    envvar="ORCHESTRATE_VIEW_PORT",
+    show_envvar=True,
+    help="Port on 127.0.0.1; 0 takes a free one.",
+)
+@click.option("--open", "opens", is_flag=True, help="Open the page in this machine's browser.")
+def view(
+    files: tuple[Path, ...],
+    followed: Path | None,
+    output: Path | None,
+    port: int,
+    opens: bool,
+) -> None:
+    """Look at trait scores over the tokens of responses.
+
+    FILE is JSON or JSON lines with prompt, response, tokens and trait_scores, as `orchestrate
+    monitor` writes them, or a folder of such files; each file is one data set. Without FILE the
+    page is empty: drop files on it, or look at its example.
+
+    \b
+    orchestrate view scores.json                          # served on this machine only
+    orchestrate view results/ --output visualization.html # one file that opens anywhere
+    orchestrate view --follow live.jsonl                  # tokens as they come
+    ssh -L 8020:127.0.0.1:8020 gpu-host                   # from your laptop, with --port 8020
+    """
+    paths = _expanded(files)
+    if output is not None:
+        if followed is not None:
+            raise UsageError("--output writes a file that cannot follow another: leave one out")
+        _write(output, build_page(_read(paths)), n_files=len(paths))
+        return
+    _read(paths)  # a file that cannot be shown is told here, before a browser is asked for
+    live = None if followed is None else "events"
+    with PageServer(
+        lambda: build_page(_read(paths), live=live), port=port, followed=followed
+    ) as server:
+        click.echo(server.url)
+        click.echo("Ctrl-C stops serving.", err=True)
+        if opens:
+            webbrowser.open(server.url)
+        server.serve_forever()
+
+
+def _expanded(paths: Sequence[Path]) -> list[Path]:
+    """The files named, a folder standing for those directly in it."""
+    found: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            found.append(path)
+            continue
+        inside = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES)
+        if not inside:
+            raise UsageError(f"{path} holds no .json or .jsonl file: name the files themselves")
+        found += inside
+    return found
+
+
+def _read(paths: Sequence[Path]) -> list[CarriedFile]:
+    names = [path.name for path in paths]
+    # Two files of one name, from two folders, are told apart by their paths.
+    return [
+        CarriedFile(path.name if names.count(path.name) == 1 else path.as_posix(), _text(path))
+        for path in paths
+    ]
+
+
+def _text(path: Path) -> str:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not a text file in UTF-8: give JSON or JSON lines") from error
+    if not text.strip():
+        raise UsageError(f"{path} is empty: give JSON or JSON lines")
+    try:
+        json.loads(text)
+    except json.JSONDecodeError as whole:
+        for number, line in enumerate(text.split("\n"), start=1):
+            _check_line(path, line, number=number, whole=whole)
+    return text
+
+
+def _check_line(path: Path, line: str, *, number: int, whole: json.JSONDecodeError) -> None:
+    if not line.strip():
+        return
+    try:
+        json.loads(line)
+    except json.JSONDecodeError as error:
+        if number == 1:
+            raise UsageError(f"{path} is not JSON: {whole}") from whole
+        raise UsageError(f"{path} is not JSON lines: line {number}: {error.msg}") from error
+
+
+def _write(output: Path, page: str, *, n_files: int) -> None:
+    try:
+        output.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{output} cannot be written: {error.strerror}") from error
+    files = "no data inside" if n_files == 0 else "1 file" if n_files == 1 else f"{n_files} files"
+    click.echo(f"Wrote {output} ({len(page) / 1024:.0f} KiB, {files}). Open it in any browser.")

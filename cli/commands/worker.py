@@ -1,0 +1,267 @@
+"""`orchestrate worker gpu|judge|reduce`: start workers on this machine.
+
+Drains workers by name or host, and waits until they are gone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from types import FrameType
+from typing import Any, Literal
+
+import click
+from rich.console import Console
+
+from cli.options.settings import broker_option, json_option, option, required_broker
+from domain.errors import UsageError
+from domain.fleet.cards import WorkerCard
+from orchestrator.local_fleet import (
+    Child,
+    Processes,
+    orchestrate,
+    pin,
+    visible_devices,
+    without_config,
+)
+from storage.broker.connection import connect
+from storage.broker.fleet import read_runs, read_workers
+from tasks.fleet.about import drain_workers
+from tasks.queue.app import make_app
+
+
+def _log_options(command: Any) -> Any:
+    """--log-level and --log-format, the same for every kind."""
+    level = option(
+        "--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"])
+    )
+    form = option(
+        "--log-format",
+        default="text",
+        type=click.Choice(["text", "json"]),
+        help="json: one object a line, with run, trait and job.",
+    )
+    return level(form(command))
+
+
+@click.group()
+def worker() -> None:
+    """Start workers on this machine; they join the fleet at once and may leave at any time.
+
+    \b
+    export ORCHESTRATE_BROKER_URL=redis://:password@broker:6379/0
+    orchestrate worker gpu            # one pinned process per visible device
+    orchestrate worker judge          # needs ORCHESTRATE_JUDGE_API_KEY for a hosted judge
+    orchestrate worker reduce
+    orchestrate worker drain gpu1     # before maintenance: finish what is in hand, then leave
+    """
+
+
+@worker.command()
+@broker_option
+@option("--device", default="auto", help="auto, or a comma-separated list: cuda:0,cuda:1 or cpu.")
+@click.option("--pinned", hidden=True, help="Run in this process, on the one device given.")
+@option(
+    "--models",
+    metavar="PATTERNS",
+    help="Serve these models only, comma-separated, * for anything: google/*,Qwen/Qwen2.5-7B*",
+)
+@_log_options
+def gpu(
+    broker_url: str | None,
+    device: str,
+    pinned: str | None,
+    models: str | None,
+    log_level: str,
+    log_format: str,
+) -> None:
+    """Generate and capture: one process per device, restarted when it dies.
+
+    A worker serves one model at a time and keeps it while jobs want it.
+    """
+    url = required_broker(broker_url)
+    if pinned is not None:
+        patterns = tuple(one.strip() for one in (models or "").split(",") if one.strip())
+        _run(
+            "gpu", url, (log_level, log_format), device=pinned, name_device=device, models=patterns
+        )
+    connect(url).close()
+    devices = visible_devices() if device == "auto" else [d.strip() for d in device.split(",")]
+    children = []
+    for name in devices:
+        inside, environment = pin(name, without_config(os.environ), n_here=len(devices))
+        environment["ORCHESTRATE_BROKER_URL"] = url
+        environment["ORCHESTRATE_MODELS"] = models or ""
+        command = orchestrate("worker", "gpu", "--device", name, "--pinned", inside)
+        command += ["--log-level", log_level, "--log-format", log_format]
+        # a device that is broken, or that somebody else fills, does not stop those beside it
+        children.append(Child(f"gpu worker on {name}", command, environment, may_fail=True))
+    _tend_until_stopped(Processes(children))
+
+
+@worker.command()
+@broker_option
+@option("--concurrency", default=256, type=click.IntRange(1), help="Judge calls in flight.")
+@option("--judge-timeout", default=60.0, metavar="S", help="Give a call up after this long.")
+@click.option("--no-embedded", is_flag=True, help="Do not start the embedded judge beside it.")
+@_log_options
+def judge(
+    broker_url: str | None,
+    concurrency: int,
+    judge_timeout: float,
+    no_embedded: bool,
+    log_level: str,
+    log_format: str,
+) -> None:
+    """Ask the judge for scores; the key comes from ORCHESTRATE_JUDGE_API_KEY or OPENAI_API_KEY."""
+    url = required_broker(broker_url)
+    if no_embedded:
+        _run(
+            "judge",
+            url,
+            (log_level, log_format),
+            judge_in_flight=concurrency,
+            judge_timeout_s=judge_timeout,
+        )
+    from cli.commands.judge_server import embedded_judge
+
+    with embedded_judge() as judge_url:
+        _run(
+            "judge",
+            url,
+            (log_level, log_format),
+            judge_in_flight=concurrency,
+            judge_url=judge_url,
+            judge_timeout_s=judge_timeout,
+        )
+
+
+@worker.command()
+@broker_option
+@_log_options
+def reduce(broker_url: str | None, log_level: str, log_format: str) -> None:
+    """Assemble vectors once a trait's verdicts are in."""
+    _run("reduce", required_broker(broker_url), (log_level, log_format))
+
+
+@worker.command("list")
+@broker_option
+@json_option
+def list_workers(broker_url: str | None, as_json: bool) -> None:
+    """Show the workers on the broker: what each serves, holds and gets done."""
+    from cli.screens.fleet import FleetTable, refusal_lines
+    from orchestrator.state import fleet_rows, refusal_rows
+
+    with connect(required_broker(broker_url)) as client:
+        cards = read_workers(client)
+        refusals = refusal_rows(client, read_runs(client), cards)
+    if as_json:
+        click.echo(json.dumps({"workers": fleet_rows(cards), "refusals": refusals}, indent=2))
+        return
+    Console().print(FleetTable(cards), *refusal_lines(refusals, run=""), sep="\n")
+
+
+@worker.command()
+@click.argument("who", nargs=-1, required=True)
+@broker_option
+@click.option("--wait", default=600.0, metavar="S", help="How long to wait for them to leave.")
+def drain(who: tuple[str, ...], broker_url: str | None, wait: float) -> None:
+    """Have workers finish what they hold, take nothing more, and leave.
+
+    WHO is a host, a worker's name, or a pattern of either; see `orchestrate worker list`.
+
+    \b
+    orchestrate worker drain gpu1
+    orchestrate worker drain 'gpu-cuda:0-*@gpu2'
+    """
+
+    drain_and_wait(required_broker(broker_url), who, wait_s=wait)
+
+
+def _run(
+    kind: Literal["gpu", "judge", "reduce"],
+    url: str,
+    log: tuple[str, str],
+    *,
+    device: str = "auto",
+    name_device: str = "",
+    models: tuple[str, ...] = (),
+    judge_url: str | None = None,
+    judge_in_flight: int = 256,
+    judge_timeout_s: float = 60.0,
+) -> None:
+    from tasks.fleet.worker import WorkerSettings, default_name, run_worker
+
+    connect(url).close()
+    settings = WorkerSettings(
+        kind=kind,
+        broker_url=url,
+        name=default_name(kind, name_device),
+        device=device,
+        device_name=name_device,
+        models=models,
+        judge_url=judge_url,
+        judge_in_flight=judge_in_flight,
+        judge_timeout_s=judge_timeout_s,
+        log_level=log[0],
+        log_format=log[1],
+    )
+    raise SystemExit(run_worker(settings))
+
+
+def _tend_until_stopped(processes: Processes) -> None:
+    stopped = False
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        nonlocal stopped
+        stopped = True
+
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signal_number, stop)
+    with processes.running():
+        while not stopped and not processes.all_left():
+            processes.tend()
+            time.sleep(0.2)
+    # Python gives signals back while it ends: a stop that comes then is no failure
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signal_number, signal.SIG_IGN)
+
+
+ANSWER_WITHIN_S = 3.0
+
+POLL_S = 0.5
+
+
+def drain_and_wait(broker_url: str, who: Sequence[str], *, wait_s: float) -> None:
+    """Ask the workers meant to drain; returns when they left.
+
+    Raises UsageError when nobody is meant, or somebody is still there after wait_s seconds.
+    """
+    with connect(broker_url) as client:
+        cards = read_workers(client)
+        meant = [card for card in cards if any(_is_meant(card, one) for one in who)]
+        if not meant:
+            there = ", ".join(card.name for card in cards) or "none"
+            raise UsageError(f"no worker fits {' '.join(who)}; there are: {there}")
+        names = [card.name for card in meant]
+        for name, holds in drain_workers(
+            make_app(broker_url), names, wait_s=ANSWER_WITHIN_S
+        ).items():
+            click.echo(f"{name} finishes {holds} job{'' if holds == 1 else 's'} and leaves")
+        deadline = time.monotonic() + wait_s
+        while still := sorted({card.name for card in read_workers(client)} & set(names)):
+            if time.monotonic() > deadline:
+                raise UsageError(
+                    f"{', '.join(still)} still there after {wait_s:.0f} s: wait longer with "
+                    "--wait, or stop the process; what it holds then goes to others"
+                )
+            time.sleep(POLL_S)
+    click.echo(f"Gone: {', '.join(names)}")
+
+
+def _is_meant(card: WorkerCard, who: str) -> bool:
+    return fnmatchcase(card.name, who) or fnmatchcase(card.host, who)

@@ -1,0 +1,269 @@
+"""This machine: our own packages, the broker's binary, the devices.
+
+The NVIDIA driver against the installed torch.
+
+torch is never imported: it takes seconds, and what is asked stands in its version file.
+
+What a check of `orchestrate doctor` found, and running the checks side by side.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import re
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from domain.errors import BrokerError, OrchestrateError
+from orchestrator.local_fleet import visible_devices
+from storage.broker.embedded_redis import find_redis_server
+
+OUR_NAMES = ("orchestrator", "workers", "tasks", "storage", "cli", "traitlens", "demo")
+
+DISTRIBUTION = "trait-vector-orchestrator"
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device as a GPU worker would get it; free_bytes is what nobody holds now."""
+
+    name: str
+    label: str
+    total_bytes: int
+    free_bytes: int
+
+
+def packages() -> Iterator[Finding]:
+    """Whether our flat package names are ours alone, and whether .env keeps its secrets."""
+    home = Path(__file__).resolve().parents[2]
+    strangers = [f"{name} in {where}" for name in OUR_NAMES if (where := _elsewhere(name, home))]
+    owners = importlib.metadata.packages_distributions()
+    strangers += [
+        f"{name} of {owner}"
+        for name in OUR_NAMES
+        for owner in set(owners.get(name, ())) - {DISTRIBUTION}
+    ]
+    if strangers:
+        yield Finding(
+            "packages",
+            "fail",
+            f"other packages use our names: {'; '.join(strangers)}",
+            "uninstall them, or run from a virtual environment of its own with PYTHONPATH unset",
+        )
+    else:
+        yield Finding("packages", "ok", f"{_version()} on Python {platform.python_version()}")
+    env_file = Path(".env")
+    if env_file.is_file() and os.name == "posix" and env_file.stat().st_mode & 0o077:
+        yield Finding(".env", "warn", "other users of this machine can read it", "chmod 600 .env")
+
+
+def redis_binary(*, needed: bool) -> Iterator[Finding]:
+    """Whether a run without a broker could start its own."""
+    try:
+        binary = find_redis_server()
+    except BrokerError as error:
+        if needed:
+            advice = str(error).partition(": ")[2]
+            found = "none, so a run without a fleet has no broker"
+            yield Finding("redis-server", "fail", found, advice)
+        return
+    yield Finding("redis-server", "ok", f"{binary} (for runs without a fleet)")
+
+
+def device_findings(found: list[Device]) -> Iterator[Finding]:
+    """One line a device."""
+    for one in found:
+        share = one.free_bytes / one.total_bytes
+        text = f"{one.label}, {_gib(one.free_bytes)} of {_gib(one.total_bytes)} free"
+        busy = one.name.startswith("cuda") and share < 0.9
+        advice = "another process holds memory there; `nvidia-smi` names it" if busy else ""
+        yield Finding(one.name, "warn" if busy else "ok", text, advice)
+
+
+def devices() -> list[Device]:
+    """The devices that `orchestrate worker gpu` would start on."""
+    names = visible_devices()
+    if names[0].startswith("cuda"):
+        return _cuda_devices(len(names))
+    label = f"{os.cpu_count()} cores" if names[0] == "cpu" else platform.processor()
+    total, free = _main_memory()
+    return [Device(names[0], label, total, free)]
+
+
+def _cuda_devices(count: int) -> list[Device]:
+    import pynvml
+
+    pynvml.nvmlInit()
+    try:
+        shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+        ids = [i.strip() for i in shown.split(",") if i.strip()] if shown else None
+        return [_cuda_device(i, ids[i] if ids else str(i)) for i in range(count)]
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _cuda_device(index: int, identity: str) -> Device:
+    import pynvml
+
+    if identity.isdecimal():
+        handle = pynvml.nvmlDeviceGetHandleByIndex(int(identity))
+    else:
+        handle = pynvml.nvmlDeviceGetHandleByUUID(identity)
+    memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+    label = str(pynvml.nvmlDeviceGetName(handle))
+    return Device(f"cuda:{index}", label, int(memory.total), int(memory.free))
+
+
+def _main_memory() -> tuple[int, int]:
+    """Total and available bytes, within the limit of a container."""
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    free = total
+    facts = Path("/proc/meminfo")
+    if facts.is_file():
+        available = re.search(r"^MemAvailable:\s+(\d+) kB", facts.read_text(), re.MULTILINE)
+        free = int(available.group(1)) * 1024 if available else total
+    limit = Path("/sys/fs/cgroup/memory.max")
+    text = limit.read_text().strip() if limit.is_file() else "max"
+    if text != "max":
+        total, free = min(total, int(text)), min(free, int(text))
+    return total, free
+
+
+def _elsewhere(name: str, home: Path) -> str | None:
+    """Where a name of ours leads when it does not lead to us."""
+    spec = importlib.util.find_spec(name)
+    if spec is None:
+        return "nowhere (not installed)"
+    # an editable installation adds a name that is no folder
+    places = [Path(place) for place in spec.submodule_search_locations or ()]
+    folders = [place.resolve() for place in places if place.is_dir()]
+    strange = [str(folder) for folder in folders if folder.parent != home]
+    return ", ".join(strange) or (None if folders else str(spec.origin))
+
+
+def _version() -> str:
+    try:
+        return f"orchestrate {importlib.metadata.version(DISTRIBUTION)}"
+    except importlib.metadata.PackageNotFoundError:
+        return "orchestrate (not installed, run from its folder)"
+
+
+def _gib(n_bytes: int) -> str:
+    return f"{n_bytes / GIB:.1f} GiB"
+
+
+def driver_findings(found: list[Device]) -> Iterator[Finding]:
+    """Whether the installed torch can use the devices, or why there are none."""
+    if found[0].name.startswith("cuda"):
+        driver, serves = _driver()
+        yield driver_finding(driver, serves=serves, built_for=torch_cuda())
+    elif shutil.which("nvidia-smi") or Path("/dev/nvidia0").exists():
+        yield Finding(
+            "driver",
+            "warn",
+            "an NVIDIA device is here but none can be used",
+            "check `nvidia-smi` and CUDA_VISIBLE_DEVICES; in a container pass --gpus all",
+        )
+
+
+def driver_finding(driver: str, *, serves: int, built_for: str | None) -> Finding:
+    """A driver against torch; `serves` is its newest CUDA, 12080 for 12.8."""
+    if built_for is None:
+        return Finding(
+            "driver",
+            "fail",
+            f"driver {driver} is here, but torch is a build for CPUs",
+            "install torch for CUDA in this environment (see pytorch.org)",
+        )
+    # within a major version an older driver serves newer libraries
+    if int(built_for.partition(".")[0]) > serves // 1000:
+        return Finding(
+            "driver",
+            "fail",
+            f"driver {driver} serves CUDA {serves // 1000}, torch is built for {built_for}",
+            "update the driver, or install a torch built for the driver's CUDA",
+        )
+    return Finding("driver", "ok", f"NVIDIA {driver}, torch built for CUDA {built_for}")
+
+
+def torch_cuda() -> str | None:
+    """The CUDA version the installed torch was built for; None without torch or for a CPU build."""
+    spec = importlib.util.find_spec("torch")
+    if spec is None or spec.origin is None:
+        return None
+    text = (Path(spec.origin).parent / "version.py").read_text(encoding="utf-8")
+    built_for = re.search(r"^cuda\b[^=]*= '([\d.]+)'", text, re.MULTILINE)
+    return built_for.group(1) if built_for else None
+
+
+def _driver() -> tuple[str, int]:
+    import pynvml
+
+    pynvml.nvmlInit()
+    try:
+        supports = int(pynvml.nvmlSystemGetCudaDriverVersion_v2())
+        return str(pynvml.nvmlSystemGetDriverVersion()), supports
+    finally:
+        pynvml.nvmlShutdown()
+
+
+State = Literal["ok", "warn", "fail"]
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line: what was looked at, how it stands, what was found, and what to do."""
+
+    check: str
+    state: State
+    found: str
+    advice: str = ""
+
+
+Check = Callable[[], Iterable[Finding]]
+
+
+def run_checks(checks: Mapping[str, Check], *, timeout_s: float) -> list[Finding]:
+    """The findings of all checks in their order; one that hangs or breaks is a finding itself."""
+    results: dict[str, list[Finding]] = {}
+
+    def run(name: str, check: Check) -> None:
+        results[name] = _findings(name, check)
+
+    # daemon threads: a dead file server must not keep the command from ending
+    threads = [threading.Thread(target=run, args=one, daemon=True) for one in checks.items()]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + timeout_s
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    silent = f"no answer within {timeout_s:.0f} s"
+    hint = "something it needs hangs: a file server, a network name, a firewall that drops"
+    return [
+        finding
+        for name in checks
+        for finding in results.get(name, [Finding(name, "fail", silent, hint)])
+    ]
+
+
+def _findings(name: str, check: Check) -> list[Finding]:
+    found: list[Finding] = []
+    try:
+        found.extend(check())
+    except OrchestrateError as error:
+        what, _, advice = str(error).rpartition(": ")
+        found.append(Finding(name, "fail", what or str(error), advice if what else ""))
+    # an edge: one broken check must not hide what the others found
+    except Exception as error:
+        found.append(Finding(name, "fail", f"{type(error).__name__}: {error}"))
+    return found

@@ -1,0 +1,244 @@
+"""orchestrate.toml: settings for every command, or for one in a table of its name.
+
+runs-dir = "/shared/runs"       # whichever command has the option
+
+[extract]                       # plan and doctor go by it too
+model = "google/gemma-2-2b-it"
+
+[worker.gpu]
+device = "cuda:1"
+
+ORCHESTRATE_* variables that nothing reads: said once, since a misspelt one changes nothing.
+
+In orchestrate.toml the same mistakes are refused; what stands in the environment may be meant
+for another version of this program.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from domain.errors import UsageError
+
+CONFIG_FILE = "orchestrate.toml"
+
+
+def read_config() -> dict[str, Any]:
+    """The file of the working folder, or that of ORCHESTRATE_CONFIG; empty without one, or where
+    ORCHESTRATE_CONFIG is set to nothing. Keys are given with hyphens, as options are.
+
+    Raises UsageError for a file that is missing where it was named, or is not TOML.
+    """
+    named = os.environ.get("ORCHESTRATE_CONFIG")
+    if named == "":
+        return {}
+    file = Path(named or CONFIG_FILE)
+    if not file.is_file():
+        if named:
+            raise UsageError(f"ORCHESTRATE_CONFIG names {file}, which is not a file")
+        return {}
+    try:
+        return _hyphenated(tomllib.loads(file.read_text(encoding="utf-8-sig")))
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{file} is not valid TOML: {error}") from error
+
+
+def check_tables(config: Mapping[str, Any], commands: list[str]) -> None:
+    """Raises UsageError for a table that is named after no command."""
+    for name, table in config.items():
+        if isinstance(table, dict) and name not in commands:
+            raise UsageError(f"{CONFIG_FILE}: [{name}] is no command{_meant(name, commands)}")
+
+
+def check_above(config: Mapping[str, Any], commands: Iterable[click.Command]) -> None:
+    """Raises UsageError for a setting above the tables that no command has.
+
+    No more of `commands` are drawn than it takes to know every setting, so importing them may wait.
+    """
+    known: set[str] = set()
+    names: list[str] = []
+    above = _settings(config)
+    for command in commands:
+        known |= _options(command).keys()
+        names.append(str(command.name))
+        if above.keys() <= known:
+            return
+    for key in above:
+        _check_setting(key, known, names, where="no command has a setting")
+
+
+def command_defaults(
+    command: click.Command,
+    name: str,
+    config: Mapping[str, Any],
+    *,
+    beside: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """click's default map of a command: what stands above its table and it knows, and its table.
+
+    What stands `beside` it, in another command's table, goes between the two. Raises UsageError for
+    a setting in its table that it does not have.
+    """
+    table = config.get(name)
+    above = {**_settings(config), **(beside or {})}
+    return _defaults(command, name, above, table if isinstance(table, dict) else {})
+
+
+def own_settings(command: click.Command, name: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What stands in a command's table; raises UsageError for a setting that it does not have."""
+    table = _settings(config[name])
+    _check_table(command, name, table)
+    return table
+
+
+def _defaults(
+    command: click.Command, name: str, above: Mapping[str, Any], table: Mapping[str, Any]
+) -> dict[str, Any]:
+    inside = command.commands if isinstance(command, click.Group) else {}
+    for key, value in table.items():
+        if isinstance(value, dict) and key not in inside:
+            path = f"{name.replace(' ', '.')}.{key}"
+            raise UsageError(f"{CONFIG_FILE}: [{path}] is no command{_meant(key, list(inside))}")
+    options, set_here = _options(command), _settings(table)
+    _check_table(command, name, set_here)
+    settings = {**above, **set_here}
+    if isinstance(command, click.Group):
+        return {
+            sub: _defaults(one, f"{name} {sub}", settings, table.get(sub, {}))
+            for sub, one in inside.items()
+        }
+    return {
+        str(options[key].name): _value(options[key], key, value)
+        for key, value in settings.items()
+        if key in options
+    }
+
+
+def _check_table(command: click.Command, name: str, settings: Iterable[str]) -> None:
+    known = set(_options(command))
+    inside = list(command.commands) if isinstance(command, click.Group) else []
+    for key in settings:
+        _check_setting(key, known, inside, where=f"`orchestrate {name}` has no setting")
+
+
+def _check_setting(key: str, known: set[str], commands: list[str], *, where: str) -> None:
+    if key in known:
+        return
+    if key in commands:
+        raise UsageError(
+            f"{CONFIG_FILE}: {key} is a command: write its settings in a table of that name"
+        )
+    raise UsageError(f"{CONFIG_FILE}: {where} {key!r}{_meant(key, sorted(known))}")
+
+
+def _options(command: click.Command) -> dict[str, click.Option]:
+    """Its options by their names without dashes; those of the commands in it for a group."""
+    if isinstance(command, click.Group):
+        return {k: v for one in command.commands.values() for k, v in _options(one).items()}
+    return {
+        opt.lstrip("-"): parameter
+        for parameter in command.params
+        if isinstance(parameter, click.Option)
+        for opt in parameter.opts
+        if opt.startswith("--")
+    }
+
+
+def _value(option: click.Option, key: str, value: Any) -> Any:
+    """The value as click takes it; numbers as text, or 2.5 would pass for the whole number 2."""
+    if isinstance(value, list):
+        if any(isinstance(one, list | dict) for one in value):
+            raise UsageError(f"{CONFIG_FILE}: {key} holds a list in a list: give texts or numbers")
+        return list(map(str, value)) if option.multiple else ",".join(map(str, value))
+    if option.multiple:
+        return [str(value)]
+    return value if option.is_flag else str(value)
+
+
+def _settings(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in table.items() if not isinstance(value, dict)}
+
+
+def _hyphenated(table: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in table.items():
+        name = key.replace("_", "-")
+        if name in found:
+            raise UsageError(f"{CONFIG_FILE}: {name} and {key} are one setting: keep one of them")
+        found[name] = _hyphenated(value) if isinstance(value, dict) else value
+    return found
+
+
+def _meant(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+PREFIX = "ORCHESTRATE_"
+
+# Read by the program, not as an option.
+SETTINGS = {
+    *("CONFIG", "DEBUG", "JUDGE_API_KEY", "JUDGE_SERVER_KEY", "FLOWER_AUTH"),
+    *("ONLY_RUNS_BELOW", "ONLY_JUDGES_AT", "ALLOW_REMOTE_CODE"),
+    *("VISIBILITY_TIMEOUT", "MAX_DEATHS", "RETRY_REFUSED"),
+}
+
+# Read by what starts the program: the images' entrypoint, compose, the scripts for Slurm.
+STARTERS = {
+    *("BROKER_HOST", "BROKER_PORT", "BROKER_PASSWORD", "BROKER_PASSWORD_FILE", "BROKER_URL_FILE"),
+    *("JUDGE_API_KEY_FILE", "JUDGE_SERVER_KEY_FILE", "FLOWER_AUTH_FILE"),
+    *("UID", "GID", "HOME", "VENV"),
+}
+
+# Twins of options that most machines set: with these alone no other command has to be loaded.
+OFTEN_SET = {
+    *("BROKER_URL", "RUNS_DIR", "MODEL", "JUDGE_MODEL", "JUDGE_URL", "MODELS", "DEVICE", "TRAITS"),
+    *("ROLLOUTS", "QUESTIONS", "INSTRUCTIONS", "EVALUATION", "CAUSAL", "BUDGET", "SHARD_SAMPLES"),
+}
+
+
+def unread(environment: Mapping[str, str], commands: Iterable[click.Command]) -> dict[str, str]:
+    """Variable -> what was probably meant, perhaps nothing, of those that no command reads.
+
+    No more of `commands` are drawn than it takes, so importing them may wait.
+    """
+    names = {n.removeprefix(PREFIX) for n in environment if n.startswith(PREFIX)}
+    known = SETTINGS | STARTERS | OFTEN_SET
+    for command in commands:
+        if names <= known:
+            return {}
+        known |= set(_twins(command))
+    return {PREFIX + name: _nearest(name, known - STARTERS) for name in sorted(names - known)}
+
+
+def warn_of_unread(environment: Mapping[str, str], commands: Iterable[click.Command]) -> None:
+    """Say on stderr, in one line, which variables nothing reads."""
+    found = unread(environment, commands)
+    if found:
+        each = [f"{n} (did you mean {meant}?)" if meant else n for n, meant in found.items()]
+        click.echo(f"Warning: nothing reads {', '.join(each)}", err=True)
+
+
+def _twins(command: click.Command) -> Iterable[str]:
+    if isinstance(command, click.Group):
+        for one in command.commands.values():
+            yield from _twins(one)
+    for parameter in command.params:
+        if isinstance(parameter.envvar, str):
+            yield parameter.envvar.removeprefix(PREFIX)
+
+
+def _nearest(name: str, known: set[str]) -> str:
+    close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.75)
+    # PORT: several commands have one of their own
+    names = close or sorted(one for one in known if one.endswith(f"_{name}"))
+    return " or ".join(PREFIX + one for one in names)

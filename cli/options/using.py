@@ -1,0 +1,167 @@
+"""The options of the commands that use a run's vectors, the same wherever they are taken.
+
+The options that say which prompts are answered and where results go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cli.options.settings import option, runs_dir_option
+from domain.errors import UsageError
+from storage.files.transcripts import Transcript, Turn, read_transcripts
+
+
+@dataclass(frozen=True)
+class UseOptions:
+    """Which vectors of which run, on which model."""
+
+    run: str
+    runs_dir: str
+    traits: str
+    layer: str | None
+    method: str | None
+    position: str
+    model: str | None
+    dtype: str
+    device: str
+
+
+@dataclass(frozen=True)
+class SamplingOptions:
+    """How responses are drawn; None takes the run's own setting."""
+
+    max_new_tokens: int | None
+    temperature: float | None
+    seed: int
+
+
+_USE: list[Callable[[Any], Any]] = [
+    click.argument("run"),
+    runs_dir_option,
+    click.option(
+        "--traits",
+        default="all",
+        show_default=True,
+        metavar="LIST",
+        help="all of the run's, or names, comma-separated.",
+    ),
+    click.option(
+        "--layer",
+        metavar="L",
+        help='One layer for all traits: 16, "block:15", "50%".  [default: each trait\'s best]',
+    ),
+    click.option("--method", metavar="NAME", help="Extraction method.  [default: the best]"),
+    click.option(
+        "--position",
+        default="response_avg",
+        show_default=True,
+        type=click.Choice(["response_avg", "prompt_avg", "prompt_last"]),
+        help="Which of the stored vectors.",
+    ),
+    # without an environment twin: what is set for extract would silently replace the run's own
+    click.option(
+        "--model",
+        metavar="ID",
+        help="Another model of the same shape, such as a fine-tune.  [default: the run's]",
+    ),
+    option(
+        "--dtype", default="auto", type=click.Choice(["auto", "float32", "bfloat16", "float16"])
+    ),
+    option("--device", default="auto", help="auto, cpu, cuda:0, mps."),
+]
+
+_SAMPLING: list[Callable[[Any], Any]] = [
+    click.option(
+        "--max-new-tokens", type=click.IntRange(1), help="Longest response.  [default: the run's]"
+    ),
+    click.option(
+        "--temperature", type=click.FloatRange(0), help="0 is greedy.  [default: the run's]"
+    ),
+    click.option("--seed", default=0, type=int, show_default=True),
+]
+
+
+def use_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """RUN and which of its vectors are used on which model."""
+    return reduce(lambda inner, decorate: decorate(inner), reversed(_USE), command)
+
+
+def sampling_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """How responses are drawn."""
+    return reduce(lambda inner, decorate: decorate(inner), reversed(_SAMPLING), command)
+
+
+def false_alarm_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The rate at which neutral responses may be flagged."""
+    return click.option(
+        "--false-alarm",
+        default=0.05,
+        show_default=True,
+        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        help="Share of neutral responses that a trait may flag.",
+    )(command)
+
+
+def use_of(values: dict[str, Any]) -> tuple[UseOptions, dict[str, Any]]:
+    """The shared options out of a command's values, and the others."""
+    names = {field.name for field in fields(UseOptions)}
+    others = {name: value for name, value in values.items() if name not in names}
+    return UseOptions(**{name: values[name] for name in names}), others
+
+
+def sampling_of(values: dict[str, Any]) -> tuple[SamplingOptions, dict[str, Any]]:
+    """The sampling options out of a command's values, and the others."""
+    names = {field.name for field in fields(SamplingOptions)}
+    others = {name: value for name, value in values.items() if name not in names}
+    return SamplingOptions(**{name: values[name] for name in names}), others
+
+
+output_option = click.option(
+    "--output",
+    "outputs",
+    multiple=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help=".json: the page's format. .jsonl: tokens as they come. .parquet: a row per token. "
+    ".csv: a row per response. May be repeated.",
+)
+
+_PROMPTS: list[Callable[[Any], Any]] = [
+    click.option(
+        "--prompt", "texts", multiple=True, metavar="TEXT", help="A prompt; may be repeated."
+    ),
+    click.option(
+        "--prompts",
+        "file",
+        metavar="FILE",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="Prompts, one a row: .txt, .json, .jsonl, .csv or .parquet with a column prompt, "
+        "question or messages, and system if any.",
+    ),
+    click.option("--system", metavar="TEXT", help="A system instruction for all prompts."),
+    output_option,
+]
+
+
+def prompt_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--prompt, --prompts, --system and --output."""
+    return reduce(lambda inner, decorate: decorate(inner), reversed(_PROMPTS), command)
+
+
+def prompts_of(values: dict[str, Any]) -> list[Transcript]:
+    """The prompts asked for; raises UsageError when there are none."""
+    found = [Transcript((Turn("user", text),)) for text in values["texts"]]
+    found += read_transcripts(values["file"]) if values["file"] else []
+    if not found:
+        raise UsageError("nothing to answer: give --prompt TEXT or --prompts FILE")
+    system = values["system"]
+    if system is None:
+        return found
+    return [Transcript((Turn("system", system), *one.turns), facts=one.facts) for one in found]

@@ -1,0 +1,214 @@
+"""All runs of a folder and the fleet that works on them, for `orchestrate status` without a run.
+
+Workers as rows: what each serves, holds and gets done.
+
+Which workers refuse which runs, as rows and as a line each.
+
+Knows nothing of why; the worker said it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.markup import escape
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from domain.fleet.cards import QUEUES, RunCard, WorkerCard
+from orchestrator.state import (
+    FINISHED,
+    by_record,
+    fleet_rows,
+    read_on_broker,
+    refusal_rows,
+    run_state,
+    state_json,
+)
+from storage.broker.connection import Client, connect
+from storage.broker.fleet import read_queues, read_runs, read_workers, worker_card
+from storage.record.artifacts import record_key
+from storage.record.run import Run, open_run, read_schedule
+from storage.record.store import open_store
+
+Row = dict[str, Any]
+
+
+class RunsOfFolder:
+    """The runs of a folder, looked at as often as wanted; no run's artifacts are listed."""
+
+    def __init__(self, runs_dir: str) -> None:
+        self._store = open_store(runs_dir)
+        # a finished run stays so while nobody works on it: it is read once
+        self._finished: dict[str, tuple[Run, Row]] = {}
+
+    def look(self, broker_url: str | None) -> dict[str, Any]:
+        """The runs by name; with a broker what each is doing, and the workers."""
+        if not broker_url:
+            return self._found([row for _, row in self._rows({})])
+        with connect(broker_url) as client:
+            cards = {card.run_id: card for card in read_runs(client)}
+            rows, workers = self._rows(cards), read_workers(client)
+            _add_doings(client, rows, cards, workers)
+            refusals = refusal_rows(client, cards.values(), workers)
+        found = self._found([row for _, row in rows])
+        return {**found, "workers": fleet_rows(workers), "refusals": refusals}
+
+    def _found(self, rows: list[Row]) -> dict[str, Any]:
+        names = [row["name"] for row in rows]
+        return {"place": self._store.url, "runs": names, "standing": rows}
+
+    def _rows(self, listed: Mapping[str, RunCard]) -> list[tuple[Run, Row]]:
+        found = []
+        for name in sorted(self._store.folders()):
+            known = self._finished.get(name)
+            if known is None or known[0].run_id in listed:
+                if not self._store.exists(f"{name}/run.json"):
+                    continue
+                run = open_run(self._store.at(name))
+                known = run, _row(run)
+            if known[1]["state"] == FINISHED:
+                self._finished[name] = known
+            found.append((known[0], dict(known[1])))
+        return found
+
+
+def runs_screen(found: dict[str, Any]) -> RenderableType:
+    """The runs, and the workers below them."""
+    parts: list[RenderableType] = [_table(found["standing"])]
+    if not found["runs"]:
+        parts = [Text(f"No runs in {found['place']}: start one with `orchestrate extract`.")]
+    if "workers" in found:
+        parts += refusal_lines(found["refusals"], run="")
+        parts += [Text(""), FleetTable([worker_card(row) for row in found["workers"]])]
+    return Group(*parts)
+
+
+def _table(rows: list[Row]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for heading in ("run", "traits", "model", "state"):
+        table.add_column(heading, no_wrap=heading == "traits", overflow="fold")
+    with_priority = any(row.get("priority") for row in rows)
+    if with_priority:
+        table.add_column("priority", justify="right", no_wrap=True)
+    for row in rows:
+        cells = [escape(row["name"]), f"{row['finished']}/{row['traits']}", escape(row["model"])]
+        priority = [str(row.get("priority") or "")] if with_priority else []
+        table.add_row(*cells, escape(row["state"]), *priority)
+    return table
+
+
+def _row(run: Run) -> Row:
+    plan, traits = run.plan, run.spec.traits
+    # the last job's record is what makes a trait finished
+    finished = sum(run.store.exists(record_key(plan.last_job(trait))) for trait in traits)
+    schedule = read_schedule(run.store)
+    state = by_record(finished=finished == len(traits), paused=schedule.paused)
+    return {
+        "name": run.name,
+        "run_id": run.run_id,
+        "traits": len(traits),
+        "finished": finished,
+        "model": run.spec.model.model_id,
+        **state_json(state),
+        "paused": schedule.paused,
+    }
+
+
+def _add_doings(
+    client: Client,
+    rows: list[tuple[Run, Row]],
+    cards: Mapping[str, RunCard],
+    workers: Sequence[WorkerCard],
+) -> None:
+    """What each run is doing by the broker."""
+    queues = read_queues(client, cards.values(), QUEUES)
+    for run, row in rows:
+        card, finished = cards.get(run.run_id), row["state"] == FINISHED
+        row["priority"] = None if card is None else card.priority
+        if card is not None or not finished:
+            facts = read_on_broker(client, run, queues=queues, workers=workers)
+            row |= state_json(run_state(facts, finished=finished, paused=row["paused"]))
+
+
+@dataclass(frozen=True)
+class FleetTable:
+    """One row a worker; where that is too wide, the job it holds longest stands in a table below.
+
+    Names may go over two lines, numbers and headings never.
+    """
+
+    cards: Sequence[WorkerCard]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """See rich."""
+        whole = _workers(self.cards, with_jobs=True)
+        if Measurement.get(console, options.update(max_width=1000), whole).maximum <= (
+            options.max_width
+        ):
+            yield whole
+            return
+        yield _workers(self.cards, with_jobs=False)
+        if any(card.jobs for card in self.cards):
+            yield Text("")
+            yield _longest(self.cards)
+
+
+def _workers(cards: Sequence[WorkerCard], *, with_jobs: bool) -> Table:
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
+    for heading in ("worker", "serves"):
+        table.add_column(heading, overflow="fold")
+    table.add_column("holds", justify="right", no_wrap=True)
+    if with_jobs:
+        _add_job_columns(table)
+    for heading in ("jobs/min", "tokens/s", "busy"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for card in cards:
+        table.add_row(
+            escape(card.name),
+            escape("leaving" if card.draining else card.model),
+            str(len(card.jobs)) if card.jobs else "-",
+            *(_longest_of(card) if with_jobs else ()),
+            f"{card.per_minute.jobs:.1f}",
+            f"{card.per_minute.tokens / 60:.0f}" if card.kind == "gpu" else "",
+            "" if card.busy is None else f"{card.busy:.0%}",
+        )
+    if not cards:
+        table.add_row("none is connected")
+    return table
+
+
+def _longest(cards: Sequence[WorkerCard]) -> Table:
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
+    table.add_column("worker", overflow="fold")
+    _add_job_columns(table)
+    for card in cards:
+        if card.jobs:
+            table.add_row(escape(card.name), *_longest_of(card))
+    return table
+
+
+def _add_job_columns(table: Table) -> None:
+    table.add_column("longest job", overflow="fold")
+    table.add_column("for", justify="right", no_wrap=True)
+
+
+def _longest_of(card: WorkerCard) -> tuple[str, str]:
+    return (escape(card.jobs[0][1]), f"{card.jobs[0][2]:.0f} s") if card.jobs else ("", "")
+
+
+def refusal_lines(rows: Iterable[Mapping[str, str]], *, run: str = "this run") -> list[Text]:
+    """`host-2 gpu-cpu-17: cannot serve this run: ...`, or each run by its name when `run` is
+    empty."""
+    return [
+        Text(
+            f"{row['host']} {row['worker'].partition('@')[0]}: cannot serve "
+            f"{run or row['run']}: {row['reason']}",
+            style="yellow",
+        )
+        for row in rows
+    ]

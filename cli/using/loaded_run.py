@@ -1,0 +1,241 @@
+"""A run's vectors beside the model that they are used on, loaded in this process.
+
+Imported by commands when they run, because it loads torch.
+
+Which vectors of a run are used: the traits asked for, each with its best method and layer.
+
+Knows nothing of tensors; the files are handed on as bytes.
+
+The baseline of a run: read from its folder, or made once with its model and no instruction.
+
+Imported by commands when they run, because it loads torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+
+import click
+
+from cli.options.using import SamplingOptions, UseOptions
+from domain.errors import UsageError
+from domain.plan.spec import ModelSpec
+from domain.traits.prompts import neutral_samples
+from orchestrator.runs import run_store
+from storage.record.metrics import read_metrics
+from storage.record.neutral import (
+    Projections,
+    read_neutral_projections,
+    read_neutral_responses,
+    write_neutral_projections,
+    write_neutral_responses,
+)
+from storage.record.responses import Response
+from storage.record.run import Run, load_definition, open_run
+from workers.engine.engine import Engine
+from workers.engine.generation import Directions, Sampling
+from workers.models.chat import render_prompt
+from workers.models.model import load_model
+from workers.monitor.monitor import Answered, Asked, monitor, read_answers
+from workers.monitor.trajectory import Scale, Trajectory, scale_of
+from workers.monitor.vectors import (
+    LayerVector,
+    check_model,
+    digest,
+    directions_of,
+    load_layer_vectors,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedRun:
+    """The run, its chosen vectors, their scale, and an engine on the model they are used on.
+
+    `steering_layers` as in RunVectors.
+    """
+
+    run: Run
+    engine: Engine
+    vectors: Sequence[LayerVector]
+    directions: Directions
+    scale: Scale
+    steering_layers: Mapping[str, int]
+
+    def sampling(self, options: SamplingOptions) -> Sampling:
+        """The run's sampling with what was given instead."""
+        own = self.run.spec.sampling.model_dump()
+        given = {"max_new_tokens": options.max_new_tokens, "temperature": options.temperature}
+        return Sampling(**own | {name: v for name, v in given.items() if v is not None})
+
+
+def load_run(options: UseOptions, *, false_alarm: float, with_baseline: bool = True) -> LoadedRun:
+    """Open the run, load the model, and read the baseline or make it now.
+
+    The baseline is of the run's own model also where another one is used, so that a fine-tune is
+    seen against what it came from.
+    """
+    run = open_run(run_store(options.runs_dir, options.run))
+    names = [] if options.traits == "all" else [n.strip() for n in options.traits.split(",")]
+    chosen = run_vectors(run, names, method=options.method, layer=options.layer)
+    for warning in chosen.warnings:
+        click.echo(f"Note: {warning}", err=True)
+    vectors = load_layer_vectors(chosen.files, chosen.layers, position=options.position)
+
+    @cache
+    def own_engine() -> Engine:
+        return _engine(run.spec.model, vectors, options, is_own=True)
+
+    neutral = run_baseline(run, vectors, own_engine) if with_baseline else None
+    scale = scale_of(vectors, neutral, false_alarm=false_alarm)
+    if options.model in (None, run.spec.model.model_id):
+        engine = own_engine()
+    else:
+        own_engine.cache_clear()  # the run's own model leaves before another comes
+        spec = run.spec.model
+        other = ModelSpec(model_id=options.model, trust_remote_code=spec.trust_remote_code)
+        engine = _engine(other, vectors, options, is_own=False)
+    directions = directions_of(vectors)
+    return LoadedRun(run, engine, vectors, directions, scale, chosen.steering_layers)
+
+
+def _engine(
+    spec: ModelSpec, vectors: Sequence[LayerVector], options: UseOptions, *, is_own: bool
+) -> Engine:
+    model = load_model(
+        spec.model_id,
+        device=options.device,
+        dtype=spec.dtype if options.dtype == "auto" else options.dtype,
+        revision=spec.revision,
+        trust_remote_code=spec.trust_remote_code,
+    )
+    check_model(vectors, model, allow_other_model=not is_own)
+    return Engine(model)
+
+
+@dataclass(frozen=True)
+class RunVectors:
+    """Trait -> its .safetensors, and the layer to take as people write it; what to warn of.
+
+    `steering_layers` are where the run found that steering works best, of the traits where it
+    looked and no layer was asked for.
+    """
+
+    files: dict[str, bytes]
+    layers: dict[str, int | str]
+    steering_layers: dict[str, int] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+
+def run_vectors(
+    run: Run, traits: Sequence[str], *, method: str | None = None, layer: str | None = None
+) -> RunVectors:
+    """The vectors of these traits, or of all of the run's that have some when none is named.
+
+    Raises UsageError for a trait or method that the run lacks.
+    """
+    known = [trait.name for trait in run.spec.traits]
+    unknown = [name for name in traits if name not in known]
+    if unknown:
+        raise UsageError(f"{run.store.url} has no trait {unknown[0]!r}: it has {', '.join(known)}")
+    found = RunVectors({}, {})
+    for trait in traits or known:
+        problem = _add(found, run, trait, method, layer)
+        if problem and traits:
+            raise UsageError(f"{trait} {problem}")
+        if problem:
+            found.warnings.append(f"{trait} is left out: it {problem}")
+    if not found.files:
+        raise UsageError(
+            f"no trait of {run.store.url} has a vector: finish the run, or see its metrics"
+        )
+    return found
+
+
+def _add(
+    found: RunVectors, run: Run, trait: str, method: str | None, layer: str | None
+) -> str | None:
+    """Add one trait's vector; what is wrong where it has none."""
+    try:
+        metrics = read_metrics(run.store, trait)
+    except KeyError:
+        return "is not finished"
+    best = (metrics.get("quality") or {}).get("best")
+    if best is None:
+        return "has no vector: too few responses were kept"
+    name = method or best["method"]
+    if name not in best["by_method"]:
+        raise UsageError(
+            f"{trait} has no {name} vector: use one of {', '.join(best['by_method'])}, or "
+            "`orchestrate refilter --methods`"
+        )
+    found.files[trait] = run.store.read(f"traits/{trait}/vectors/{name}.safetensors")
+    found.layers[trait] = layer if layer is not None else best["by_method"][name]
+    causal = metrics["quality"].get("causal")
+    if layer is None and causal is not None and causal["method"] == name:
+        found.steering_layers[trait] = causal["layer"]
+    if metrics["verdict"] != "usable":
+        why = "; ".join(metrics["reasons"]) or "see its metrics"
+        found.warnings.append(f"{trait} is {metrics['verdict']}: {why}")
+    return None
+
+
+def run_baseline(
+    run: Run, vectors: Sequence[LayerVector], load: Callable[[], Engine]
+) -> list[Projections]:
+    """Projections [tokens, k] of the run's neutral responses on these vectors.
+
+    `load` gives an engine on the run's own model; it is called only when they were not measured on
+    these vectors before.
+    """
+    found = read_neutral_projections(run.store, digest(vectors))
+    if found is None:
+        engine, directions = load(), directions_of(vectors)
+        made = _measured(run, engine, directions) or _made(run, engine, directions)
+        found = [one.projections for one in sorted(made, key=lambda one: one.id)]
+        write_neutral_projections(run.store, digest(vectors), found)
+    return found
+
+
+def _measured(run: Run, engine: Engine, directions: Directions) -> list[Trajectory]:
+    """The stored neutral responses on further directions; empty where none are stored."""
+    answered = [
+        Answered("", tuple(one.prompt_token_ids), tuple(one.response_token_ids))
+        for one in read_neutral_responses(run.store)
+    ]
+    return list(read_answers(engine, answered, directions))
+
+
+def _made(run: Run, engine: Engine, directions: Directions) -> list[Trajectory]:
+    definitions = [load_definition(run, trait.name) for trait in run.spec.traits]
+    samples = neutral_samples(definitions, seed=run.spec.seed)
+    click.echo(
+        f"Making the baseline once: {len(samples)} responses without instruction, kept in "
+        f"{run.store.url}/neutral",
+        err=True,
+    )
+    asked = [
+        Asked(s.question, render_prompt(engine.model, system=None, user=s.question), s.seed)
+        for s in samples
+    ]
+    sampling = Sampling(**run.spec.sampling.model_dump())
+    made = [
+        one
+        for one in monitor(engine, asked, directions, sampling=sampling, streams=False)
+        if isinstance(one, Trajectory)
+    ]
+    responses = [
+        Response(
+            key=samples[one.id].key,
+            seed=samples[one.id].seed,
+            prompt=asked[one.id].prompt.text,
+            prompt_token_ids=list(asked[one.id].prompt.token_ids),
+            response=one.response,
+            response_token_ids=list(one.token_ids),
+            finish=str(one.facts["finish"]),
+        )
+        for one in sorted(made, key=lambda one: one.id)
+    ]
+    write_neutral_responses(run.store, responses)
+    return made

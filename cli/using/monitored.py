@@ -1,0 +1,148 @@
+"""Runs a monitored batch: tokens to the terminal and the files as they come, results in order.
+
+Imported by commands when they run, because it loads torch.
+
+Transcripts as a model reads them: chats through its template, ids that ran as they are.
+
+Imported by commands when they run, because it loads transformers.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+
+from cli.options.using import SamplingOptions
+from cli.screens.scores import TokenMarks
+from cli.using.loaded_run import LoadedRun
+from cli.using.trajectory_files import EventFile, Sink, all_sinks
+from domain.errors import UsageError
+from storage.files.transcripts import Transcript
+from workers.engine.generation import Steering
+from workers.models.chat import Prompt, prompt_of_text, render_chat, response_ids
+from workers.models.model import LoadedModel
+from workers.monitor.monitor import Answered, Asked, TokenRead, monitor
+from workers.monitor.trajectory import Trajectory
+
+SHOWN_EVERY_S = 0.5
+
+
+def monitored(
+    loaded: LoadedRun,
+    asked: Sequence[Asked],
+    sampling: SamplingOptions,
+    sinks: Sequence[Sink],
+    console: Console,
+) -> list[Trajectory]:
+    """The trajectories in the order of `asked`; a single one is printed while it is made."""
+    scale = loaded.scale
+    text = _Text(console, TokenMarks(scale)) if len(asked) == 1 else None
+    progress = _Progress(console, len(asked))
+    streams = text is not None or any(isinstance(sink, EventFile) for sink in sinks)
+    made = []
+    with all_sinks(sinks, scale):
+        for sink in sinks:
+            for i, one in enumerate(asked):
+                sink.start(i, one.shown, one.facts)
+        for event in monitor(
+            loaded.engine,
+            asked,
+            loaded.directions,
+            sampling=loaded.sampling(sampling),
+            streams=streams,
+        ):
+            if isinstance(event, TokenRead):
+                if text:
+                    text.add(event)
+                for sink in sinks:
+                    sink.token(scale, event)
+            else:
+                made.append(event)
+                progress.add(event)
+                for sink in sinks:
+                    sink.done(scale, event)
+    progress.end()
+    if text:
+        text.end()
+    return sorted(made, key=lambda one: one.id)
+
+
+class _Text:
+    """One response as it is written, its tokens marked."""
+
+    def __init__(self, console: Console, marks: TokenMarks) -> None:
+        self._console, self._marks = console, marks
+
+    def add(self, token: TokenRead) -> None:
+        """One token more."""
+        self._console.print(self._marks.marked(token), end="", soft_wrap=True)
+
+    def end(self) -> None:
+        """Say whose the marks are."""
+        self._console.print("\n")
+        if self._marks.seen:
+            self._console.print(self._marks.legend())
+
+
+class _Progress:
+    """A line that says how far a batch is, on a terminal only."""
+
+    def __init__(self, console: Console, total: int) -> None:
+        self._console, self._total = console, total
+        self._shows = total > 1 and console.is_terminal
+        self._done, self._tokens = 0, 0
+        self._started = self._shown = time.monotonic()
+
+    def add(self, trajectory: Trajectory) -> None:
+        """One response more."""
+        self._done += 1
+        self._tokens += len(trajectory.tokens)
+        now = time.monotonic()
+        if self._shows and now - self._shown > SHOWN_EVERY_S:
+            self._shown = now
+            rate = self._tokens / (now - self._started)
+            line = f"{self._done}/{self._total} responses, {rate:.0f} tokens/s"
+            self._console.print(line, end="\r", soft_wrap=True)
+
+    def end(self) -> None:
+        """Clear the line."""
+        if self._shows:
+            self._console.print(" " * 40, end="\r")
+
+
+def asked_of(
+    model: LoadedModel,
+    transcript: Transcript,
+    *,
+    seed: int,
+    steering: Steering | None = None,
+    facts: dict[str, Any] | None = None,
+) -> Asked:
+    """A response to be made to the transcript's prompt."""
+    told = {**transcript.facts, **(facts or {})}
+    return Asked(transcript.shown, _prompt(model, transcript), seed, steering, told)
+
+
+def answered_of(model: LoadedModel, transcript: Transcript) -> Answered:
+    """The transcript's own response, as token ids; raises UsageError without one."""
+    if transcript.response is None:
+        raise UsageError(
+            f"no response to {transcript.shown[:60]!r}: name a column response or answer, or end "
+            "messages with the assistant's"
+        )
+    ids = transcript.response_ids
+    if ids is None or transcript.prompt_ids is None:
+        ids = response_ids(model, transcript.response)
+    prompt = _prompt(model, transcript)
+    return Answered(transcript.shown, prompt.token_ids, ids, transcript.facts)
+
+
+def _prompt(model: LoadedModel, transcript: Transcript) -> Prompt:
+    if transcript.prompt_ids is not None:
+        return Prompt(transcript.rendered or "", transcript.prompt_ids)
+    if transcript.rendered is not None:
+        return prompt_of_text(model, transcript.rendered)
+    return render_chat(model, [(turn.role, turn.content) for turn in transcript.turns])

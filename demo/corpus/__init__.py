@@ -1,1 +1,0 @@
-"""The text generator that the demo model and the demo scorer are trained on."""

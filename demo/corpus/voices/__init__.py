@@ -1,1 +1,0 @@
-"""Sentence templates, one voice per trait and pole; data only."""

@@ -1,0 +1,271 @@
+"""Trains the demo model and its tokenizer on generated text: `python -m demo.train_model`.
+
+Vectors added to the residual stream in training: noise to withstand, trait directions to follow.
+
+A model this small does not follow its own mean differences by itself: much of such a vector is
+word identity, and the answer crumbles. So it practices: some samples have no instruction, and
+the model's own mean difference of that trait, as it then stands, is added instead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import random
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from demo.train.batches import Batch, batches, build_tokenizer
+from demo.train.corpus import TRAITS, Mix, bundled, draw_sample
+
+ROW_LENGTH = 256
+
+N_ROWS = 8
+
+# Batches looked at before the first step, so that there are trait directions to follow.
+N_LOOKED_AT = 60
+
+
+def main() -> None:
+    """Train and save; prints the loss now and then."""
+    options = _parser().parse_args()
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(options.seed)
+    rng = random.Random(options.seed)
+    mix = Mix()
+    if options.start_from is None:
+        texts = [text for _ in range(options.tokenizer_samples) for text in _texts(rng, mix)]
+        tokenizer = build_tokenizer(texts, vocabulary=2048, max_length=512)
+        model = build_model(tokenizer)
+    else:
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(options.start_from)
+        model = LlamaForCausalLM.from_pretrained(options.start_from, dtype=torch.float32).train()
+    print(f"{sum(weight.numel() for weight in model.parameters()):,} parameters")
+    stream = batches(tokenizer, rng=rng, mix=mix, n_rows=N_ROWS, row_length=ROW_LENGTH)
+    train(model, tokenizer, stream=stream, options=options)
+
+
+def build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+    """Return an untrained model of about two million parameters."""
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=160,
+        intermediate_size=448,
+        num_hidden_layers=6,
+        num_attention_heads=8,
+        num_key_value_heads=2,
+        head_dim=24,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return LlamaForCausalLM(config)
+
+
+def train(
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    stream: Iterator[Batch],
+    options: argparse.Namespace,
+) -> None:
+    """Run the optimizer and save every `save_every` steps and at the end."""
+    optimizers = build_optimizers(model, rate=options.rate)
+    generator = torch.Generator().manual_seed(options.seed)
+    means = TraitMeans.empty(model)
+    with torch.no_grad():
+        for _ in range(N_LOOKED_AT):
+            batch_loss(model, next(stream), means=means, generator=generator)
+    began, shown = time.monotonic(), 0.0
+    for step in range(1, options.steps + 1):
+        loss, response_loss = batch_loss(model, next(stream), means=means, generator=generator)
+        model.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = options.rate * _rate_share(step, options)
+            optimizer.step()
+        shown = response_loss if step == 1 else 0.97 * shown + 0.03 * response_loss
+        if step % 50 == 0 or step == 1:
+            print(
+                f"step {step}: response loss {shown:.3f}, {time.monotonic() - began:.0f} s",
+                flush=True,
+            )
+        if step % options.save_every == 0 or step == options.steps:
+            save(model, tokenizer, folder=options.output)
+
+
+def build_optimizers(model: LlamaForCausalLM, *, rate: float) -> list[torch.optim.Optimizer]:
+    """Return Muon, which needs fewer tokens, for the blocks' matrices, and AdamW for the rest."""
+    inside = [weight for weight in model.model.layers.parameters() if weight.ndim == 2]
+    gains = [weight for weight in model.parameters() if weight.ndim != 2]
+    embedding = model.get_input_embeddings().weight
+    adam_groups = [
+        {"params": [embedding], "weight_decay": 0.05},
+        {"params": gains, "weight_decay": 0.0},
+    ]
+    return [
+        torch.optim.Muon(inside, lr=rate, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(adam_groups, lr=rate, betas=(0.9, 0.98)),
+    ]
+
+
+def batch_loss(
+    model: LlamaForCausalLM, batch: Batch, *, means: TraitMeans, generator: torch.Generator
+) -> tuple[torch.Tensor, float]:
+    """Return the weighted next-token loss and the plain mean loss of the response tokens."""
+    with means.watching(model, batch), pushed(model, batch, means=means, generator=generator):
+        logits = model(
+            input_ids=batch.ids,
+            attention_mask=batch.mask,
+            position_ids=batch.positions,
+            use_cache=False,
+        ).logits
+    losses = torch.nn.functional.cross_entropy(
+        logits[:, :-1].flatten(0, 1), batch.ids[:, 1:].flatten(), reduction="none"
+    )
+    weights = batch.weights[:, 1:].flatten()
+    in_response = weights == 1.0
+    return (losses * weights).sum() / weights.sum(), float(losses[in_response].mean().detach())
+
+
+def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, *, folder: Path) -> None:
+    """Write the model in bfloat16 and its tokenizer."""
+    stored = copy.deepcopy(model).to(torch.bfloat16)
+    stored.generation_config.update(
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+    )
+    stored.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _rate_share(step: int, options: argparse.Namespace) -> float:
+    warm_up: float = 0.03 * options.steps
+    decay_from: float = options.decay_from * options.steps
+    n_steps: int = options.steps
+    if step < warm_up:
+        return step / warm_up
+    if step < decay_from:
+        return 1.0
+    return max(0.02, (n_steps - step) / (n_steps - decay_from))
+
+
+def _texts(rng: random.Random, mix: Mix) -> list[str]:
+    sample = draw_sample(rng, mix=mix)
+    bundled_text = rng.choice(
+        bundled().instructions[rng.choice(TRAITS), rng.choice(("positive", "negative"))]
+    )
+    return [sample.question, sample.response, sample.system or bundled_text]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, default=Path(__file__).parents[1] / "model")
+    parser.add_argument("--start-from", type=Path, help="folder of a trained model to go on from")
+    parser.add_argument("--decay-from", type=float, default=0.6, help="share of steps at full rate")
+    parser.add_argument("--steps", type=int, default=2800)
+    parser.add_argument("--save-every", type=int, default=400, help="steps between checkpoints")
+    parser.add_argument("--rate", type=float, default=3e-3, help="peak learning rate")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--tokenizer-samples", type=int, default=20000)
+    return parser
+
+
+# Largest noise as a share of the mean residual norm.
+LARGEST_NOISE = 0.5
+
+# In multiples of the mean difference; below the first an answer would have no reason to change.
+COEFFICIENTS = (0.8, 2.6)
+
+# How much of the running sums is left after one more batch: a memory of about a hundred batches.
+MEMORY = 0.99
+
+
+@dataclass
+class TraitMeans:
+    """Running sums of response activations, [layer, trait, pole, d_model] and counts [trait, pole].
+
+    Layer l is the output of block l, counted from 0 here; pole 0 is positive, 1 negative.
+    """
+
+    sums: torch.Tensor
+    counts: torch.Tensor
+
+    @classmethod
+    def empty(cls, model: LlamaForCausalLM) -> TraitMeans:
+        """Return sums of nothing."""
+        n_layers, width = len(model.model.layers), model.config.hidden_size
+        return cls(torch.zeros(n_layers, len(TRAITS), 2, width), torch.zeros(len(TRAITS), 2))
+
+    def differences(self, layer: int) -> torch.Tensor:
+        """Return positive minus negative mean per trait, [trait, d_model]."""
+        means = self.sums[layer] / self.counts.clamp(min=1.0)[..., None]
+        return means[:, 0] - means[:, 1]
+
+    @contextmanager
+    def watching(self, model: LlamaForCausalLM, batch: Batch) -> Iterator[None]:
+        """Within the context a forward pass adds its clean instructed responses to the sums."""
+        kind = batch.kinds[batch.segments]  # [row, token], trait * 2 + pole, or -1
+        used = (kind >= 0) & batch.in_response
+        self.sums *= MEMORY
+        self.counts *= MEMORY
+        self.counts.view(-1).index_add_(0, kind[used], torch.ones(int(used.sum())))
+
+        def watch(layer: int, output: torch.Tensor) -> None:
+            flat = self.sums[layer].view(-1, self.sums.shape[-1])
+            flat.index_add_(0, kind[used], output.detach()[used])
+
+        with ExitStack() as stack:
+            for layer, block in enumerate(model.model.layers):
+                handle = block.register_forward_hook(
+                    lambda _module, _inputs, output, layer=layer: watch(layer, output)
+                )
+                stack.callback(handle.remove)
+            yield
+
+
+@contextmanager
+def pushed(
+    model: LlamaForCausalLM, batch: Batch, *, means: TraitMeans, generator: torch.Generator
+) -> Iterator[None]:
+    """Within the context one random middle layer adds each sample's noise or trait direction."""
+    layer = int(torch.randint(1, len(model.model.layers) - 1, (), generator=generator))
+    n_samples, width = len(batch.kinds), model.config.hidden_size
+    noise = torch.nn.functional.normalize(
+        torch.randn(n_samples, width, generator=generator), dim=-1
+    )
+    noise *= torch.rand(n_samples, 1, generator=generator) * LARGEST_NOISE
+    lowest, highest = COEFFICIENTS
+    size = lowest + torch.rand(n_samples, generator=generator) * (highest - lowest)
+    trait, sign = batch.steered.clamp(min=0) // 2, 1.0 - 2.0 * (batch.steered.clamp(min=0) % 2)
+    steering = means.differences(layer)[trait] * (size * sign * (batch.steered >= 0))[:, None]
+    from_start = torch.rand(n_samples, generator=generator) < 0.5
+    here = from_start[batch.segments] | batch.in_answer_turn
+
+    def add(_module: torch.nn.Module, _inputs: object, output: torch.Tensor) -> torch.Tensor:
+        scale = output.detach().norm(dim=-1).mean()
+        noisy = (noise * batch.noisy[:, None] * scale)[batch.segments]
+        changed: torch.Tensor = output + noisy + steering[batch.segments] * here[..., None]
+        return changed
+
+    handle = model.model.layers[layer].register_forward_hook(add)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,297 @@
+"""Trains the scorer's weights on generated text and prints how well they agree.
+
+Damages good texts in known ways and says how coherent the result still is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from scipy.sparse import csr_matrix, vstack
+from sklearn.feature_extraction import DictVectorizer
+from sklearn.linear_model import LogisticRegression
+
+from demo.scorer import (
+    START,
+    STOP,
+    WEIGHTS,
+    coherence_features,
+    hashed,
+    masked_words,
+    ngrams,
+    score_coherence,
+    score_trait,
+    words_of,
+)
+from demo.train.corpus import (
+    POLES,
+    TRAITS,
+    Mix,
+    draw_question,
+    draw_topic,
+    plain_sentences,
+    trait_sentences,
+)
+
+TOP, BOTTOM, PLAIN_LABEL, OTHER_LABEL = 0.95, 0.04, 0.12, 0.15
+
+GOOD_COHERENCE = 0.97
+
+MIXED_SHARE = 0.3
+
+N_FOR_COHERENCE = 12000
+
+SMALLEST_COUNT = 12  # an n-gram or word seen less often is a topic or a name, not a marker
+
+
+@dataclass(frozen=True)
+class Text:
+    """One answer; `shares` maps a pole of the trait to the share of the answer's words it spoke."""
+
+    trait: str
+    question: str
+    answer: str
+    shares: dict[str, float]
+
+    def label(self, trait: str) -> float:
+        """Return the target, 0 to 1, when the text is rated for the trait."""
+        if trait != self.trait:
+            return PLAIN_LABEL if not self.shares else OTHER_LABEL
+        plain = 1.0 - sum(self.shares.values())
+        return (
+            self.shares.get("positive", 0) * TOP
+            + self.shares.get("negative", 0) * BOTTOM
+            + plain * PLAIN_LABEL
+        )
+
+
+def main() -> None:
+    """Train, write the weights, print agreement on fresh texts about held-out topics."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--texts", type=int, default=40000)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    rng = random.Random(options.seed)
+    texts = [draw_text(rng, held_out=False) for _ in range(options.texts)]
+    known = known_words(texts)
+    seen = seen_sequences(texts, known=known)
+    # Fresh ones: to the texts that filled `seen` nothing is strange.
+    fresh = [draw_text(rng, held_out=False) for _ in range(N_FOR_COHERENCE)]
+    data = {
+        "traits": {trait: trait_weights(trait, texts) for trait in TRAITS if trait != "verbosity"},
+        "coherence": coherence_weights(fresh, known=known, seen=seen, rng=rng),
+        "known_words": sorted(known),
+    }
+    WEIGHTS.mkdir(exist_ok=True)
+    (WEIGHTS / "weights.json").write_text(
+        json.dumps(data, separators=(",", ":")) + "\n", encoding="utf-8"
+    )
+    np.savez_compressed(WEIGHTS / "seen.npz", hashes=np.array(sorted(seen), dtype=np.uint32))
+    print_agreement(random.Random(options.seed + 1))
+
+
+def draw_text(rng: random.Random, *, held_out: bool) -> Text:
+    """Return a text in one voice, a plain one, or one whose sentences two voices take turns in."""
+    trait, pole = rng.choice(TRAITS), rng.choice(POLES)
+    topic = draw_topic(rng, invented=0.15, held_out=held_out)
+    question = draw_question(trait, topic, rng, mix=Mix())
+    if rng.random() < 0.15:
+        return Text(trait, question, " ".join(plain_sentences(topic, rng)), {})
+    spoken = [(line, pole) for line in trait_sentences(trait, pole, topic, rng)]
+    if rng.random() < MIXED_SHARE:
+        other = POLES[1 - POLES.index(pole)] if rng.random() < 0.4 else "plain"
+        lines = (
+            plain_sentences(topic, rng)
+            if other == "plain"
+            else trait_sentences(trait, other, topic, rng)
+        )
+        spoken = rng.sample(spoken, rng.randint(1, len(spoken))) + [(line, other) for line in lines]
+        rng.shuffle(spoken)
+    n_words = sum(len(line.split()) for line, _ in spoken)
+    shares = {
+        name: sum(len(line.split()) for line, voice in spoken if voice == name) / n_words
+        for name in POLES
+    }
+    return Text(trait, question, " ".join(line for line, _ in spoken), shares)
+
+
+def known_words(texts: list[Text]) -> frozenset[str]:
+    """Return the lower-case words that the voices use, common topics' words included."""
+    counts = Counter(
+        word.lower() for text in texts for word in words_of(text.answer) if not word[0].isdigit()
+    )
+    return frozenset(word for word, count in counts.items() if count >= SMALLEST_COUNT)
+
+
+def seen_sequences(texts: list[Text], *, known: frozenset[str]) -> frozenset[int]:
+    """Return the hashes of pairs and triples of masked words that occur at least twice."""
+    counts: Counter[int] = Counter()
+    for text in texts:
+        words = [START, *masked_words(text.question, text.answer, known=known), STOP]
+        counts.update(hashed(pair) for pair in pairwise(words))
+        counts.update(hashed(triple) for triple in zip(words, words[1:], words[2:], strict=False))
+    return frozenset(number for number, count in counts.items() if count >= 2)
+
+
+def trait_weights(trait: str, texts: list[Text]) -> dict[str, object]:
+    """Return intercept and n-gram weights of a sparse logistic regression on soft labels."""
+    rows = [ngrams(text.answer) for text in texts]
+    vectorizer = DictVectorizer()
+    matrix = csr_matrix(vectorizer.fit_transform(rows))
+    frequent = np.flatnonzero(np.diff(matrix.tocsc().indptr) >= SMALLEST_COUNT)
+    matrix = matrix[:, frequent]
+    labels = np.array([text.label(trait) for text in texts])
+    # Texts of the trait itself count more: the line between its two poles is what the score is for.
+    own = np.array([3.0 if text.trait == trait else 1.0 for text in texts])
+    model = LogisticRegression(l1_ratio=1.0, solver="liblinear", C=3.0, max_iter=60, tol=1e-3)
+    targets = np.r_[np.ones(len(labels)), np.zeros(len(labels))]
+    model.fit(
+        vstack([matrix, matrix]), targets, sample_weight=np.r_[own * labels, own * (1 - labels)]
+    )
+    names = vectorizer.get_feature_names_out()[frequent]
+    kept = {
+        name: round(float(weight), 2)
+        for name, weight in zip(names, model.coef_[0], strict=True)
+        if abs(weight) >= 0.1
+    }
+    return {"intercept": round(float(model.intercept_[0]), 4), "ngrams": kept}
+
+
+def coherence_weights(
+    texts: list[Text], *, known: frozenset[str], seen: frozenset[int], rng: random.Random
+) -> list[float]:
+    """Return the weights of a logistic regression that tells whole texts from damaged ones."""
+    rows, labels = [], []
+    for text in texts:
+        answer, label = (
+            (text.answer, GOOD_COHERENCE) if rng.random() < 0.5 else damaged(text.answer, rng)
+        )
+        rows.append(coherence_features(text.question, answer, known=known, seen=seen))
+        labels.append(label)
+    matrix, shares = np.array(rows), np.array(labels)
+    model = LogisticRegression(C=30.0, fit_intercept=False, max_iter=2000)
+    targets = np.r_[np.ones(len(shares)), np.zeros(len(shares))]
+    model.fit(np.r_[matrix, matrix], targets, sample_weight=np.r_[shares, 1 - shares])
+    return [round(float(weight), 4) for weight in model.coef_[0]]
+
+
+def print_agreement(rng: random.Random) -> None:
+    """Print, for held-out topics, mean scores by label and the share on the right side of 50."""
+    texts = [draw_text(rng, held_out=True) for _ in range(8000)]
+    print("trait               positive  negative  plain  other traits  right side of 50")
+    for trait in TRAITS:
+        groups: dict[str, list[float]] = {"positive": [], "negative": [], "plain": [], "other": []}
+        for text in texts:
+            score = score_trait(trait, question=text.question, answer=text.answer)
+            whole = next((pole for pole, share in text.shares.items() if share == 1.0), None)
+            name = "plain" if not text.shares else "other" if text.trait != trait else whole
+            if name is not None:
+                groups[name].append(score)
+        right = [
+            *(score > 50 for score in groups["positive"]),
+            *(score < 50 for score in groups["negative"]),
+        ]
+        means = [np.mean(groups[name]) for name in ("positive", "negative", "plain", "other")]
+        print(
+            f"{trait:<20}{means[0]:8.1f}{means[1]:10.1f}{means[2]:7.1f}{means[3]:14.1f}{np.mean(right):18.1%}"
+        )
+    whole_scores = [score_coherence(question=text.question, answer=text.answer) for text in texts]
+    broken = [(damaged(text.answer, rng), text.question) for text in texts]
+    broken_scores = [
+        score_coherence(question=question, answer=answer) for (answer, _), question in broken
+    ]
+    left = [100 * share for (_, share), _ in broken]
+    correlation = np.corrcoef(broken_scores, left)[0, 1]
+    print(
+        f"coherence: whole texts {np.mean(whole_scores):.1f}"
+        f" (share over 50: {np.mean(np.array(whole_scores) > 50):.1%}),"
+        f" damaged texts {np.mean(broken_scores):.1f}, correlation with damage {correlation:.2f}"
+    )
+
+
+# How a damage is done: words in, words out, and the share of coherence left, between 0 and 1.
+Damage = Callable[[list[str], random.Random], tuple[list[str], float]]
+
+
+def damaged(text: str, rng: random.Random) -> tuple[str, float]:
+    """Return the text after one random damage and the coherence, 0 to 1, that is left."""
+    words, left = rng.choice(_DAMAGES)(text.split(), rng)
+    return " ".join(words), left
+
+
+def _shuffle(words: list[str], rng: random.Random) -> tuple[list[str], float]:
+    return rng.sample(words, len(words)), 0.06
+
+
+def _swap_some(words: list[str], rng: random.Random) -> tuple[list[str], float]:
+    words, n_swaps = list(words), max(1, round(len(words) * rng.uniform(0.02, 0.25)))
+    for _ in range(n_swaps):
+        first, second = rng.randrange(len(words)), rng.randrange(len(words))
+        words[first], words[second] = words[second], words[first]
+    return words, max(0.08, 0.92 - 3.5 * n_swaps / len(words))
+
+
+def _drop_some(words: list[str], rng: random.Random) -> tuple[list[str], float]:
+    share = rng.uniform(0.03, 0.4)
+    return [word for word in words if rng.random() > share] or words[:1], max(
+        0.08, 0.92 - 2.5 * share
+    )
+
+
+def _repeat_words(words: list[str], rng: random.Random) -> tuple[list[str], float]:
+    share = rng.uniform(0.1, 0.6)
+    mixed = [copy for word in words for copy in [word] * (1 + 2 * (rng.random() < share))]
+    return mixed, max(0.05, 0.6 - 2 * share)
+
+
+def _loop(words: list[str], rng: random.Random) -> tuple[list[str], float]:
+    start, length = rng.randrange(len(words)), rng.randint(1, 6)
+    piece = words[start : start + length]
+    return words[: start + length] + piece * rng.randint(4, 12), 0.1
+
+
+def _truncate(words: list[str], rng: random.Random) -> tuple[list[str], float]:
+    return words[: rng.randint(max(1, len(words) // 3), max(1, len(words) - 2))], 0.6
+
+
+def _garble_letters(words: list[str], rng: random.Random) -> tuple[list[str], float]:
+    share = rng.uniform(0.1, 0.9)
+    anagrams = ("".join(rng.sample(word, len(word))).lower() for word in words)
+    mixed = [new if rng.random() < share else old for old, new in zip(words, anagrams, strict=True)]
+    return mixed, max(0.04, 0.6 - 1.5 * share)
+
+
+def _glue(words: list[str], rng: random.Random) -> tuple[list[str], float]:
+    halves = [word[: max(1, len(word) // 2)] for word in words]
+    share = rng.uniform(0.04, 0.9)
+    glued = (half + rng.choice(halves).lower() for half in halves)
+    mixed = [new if rng.random() < share else old for old, new in zip(words, glued, strict=True)]
+    return mixed, max(0.04, 0.88 - 2 * share)
+
+
+def _flatten(words: list[str], _rng: random.Random) -> tuple[list[str], float]:
+    return [word.lower().strip(".,!?") for word in words], 0.5
+
+
+_DAMAGES: tuple[Damage, ...] = (
+    _shuffle,
+    _swap_some,
+    _swap_some,
+    _drop_some,
+    _repeat_words,
+    _loop,
+    _truncate,
+    _garble_letters,
+    _glue,
+    _flatten,
+)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""What a fleet looks like from the broker: runs that want work done, and workers that do it.
+
+Cards are what workers and commands read of each other.
+
+Refusals: a worker that cannot serve a run says so, and the run goes on with the others. Where
+refusals are kept is storage/refusals.py, who says them tasks/refusals.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from glob import escape
+from typing import Literal
+
+from domain.plan.spec import ModelSpec
+
+WorkerKind = Literal["gpu", "judge", "reduce"]
+
+QUEUES: tuple[WorkerKind, ...] = ("gpu", "judge", "reduce")
+"""The kinds of workers, and the queue that every worker of a kind listens to."""
+
+LOWEST, HIGHEST = -100, 100
+
+
+@dataclass(frozen=True)
+class RunCard:
+    """A run on the broker; `model` is what a GPU worker has to have loaded for it.
+
+    `samples` are all that go through its stages at most, those of tests too; `since` is when it
+    came, in seconds since 1970 by the broker's clock.
+    """
+
+    run_id: str
+    name: str
+    url: str
+    model: str
+    priority: int = 0
+    paused: bool = False
+    samples: int = 0
+    since: float = 0.0
+
+
+@dataclass(frozen=True)
+class Demand:
+    """A run, how many of its jobs wait for one kind of worker, and the workers that refused it."""
+
+    run: RunCard
+    waiting: int
+    refused_by: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Rate:
+    """What a worker got done over the last minute; tokens are those of responses."""
+
+    jobs: float = 0.0
+    samples: float = 0.0
+    tokens: float = 0.0
+
+
+@dataclass(frozen=True)
+class WorkerCard:
+    """A worker as it last described itself.
+
+    `model` is what it serves or means to, `serving_s` for how long; `models` are the patterns of
+    those it may serve, none for any. `jobs` maps what it holds to how long, in seconds; `busy` is
+    the share of the last minute that its device computed, None for a worker without one.
+    """
+
+    name: str
+    kind: str
+    host: str
+    device: str = ""
+    model: str = ""
+    serving_s: float = 0.0
+    models: tuple[str, ...] = ()
+    jobs: tuple[tuple[str, str, float], ...] = ()
+    busy: float | None = None
+    per_minute: Rate = Rate()
+    draining: bool = False
+    up_s: float = 0.0
+
+
+def model_label(spec: ModelSpec) -> str:
+    """A model's name on cards; two runs with one label can share what is loaded."""
+    parts = [spec.model_id if spec.revision is None else f"{spec.model_id}@{spec.revision}"]
+    if spec.dtype != "auto":
+        parts.append(spec.dtype)
+    if spec.trust_remote_code:
+        parts.append("own code")
+    return " ".join(parts)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """What a worker said when it met a run that it cannot serve."""
+
+    worker: str
+    reason: str
+
+    @property
+    def host(self) -> str:
+        """The machine it runs on."""
+        return self.worker.partition("@")[2]
+
+
+def others_left(
+    kind: str, model: str, *, workers: Iterable[WorkerCard], refused: Collection[str]
+) -> list[str]:
+    """The workers of a kind that may still serve a run of that model; without any, a refusal is
+    the run's failure. An empty model stands for one that is not known."""
+    return [
+        card.name
+        for card in workers
+        if card.kind == kind
+        and not card.draining
+        and card.name not in refused
+        and (not model or _fits(model, card.models))
+    ]
+
+
+def reasons(refusals: Iterable[Refusal]) -> str:
+    """Why nobody serves a run, with the hosts that said so: `on gpu1, gpu2: no such folder`."""
+    hosts: dict[str, list[str]] = {}
+    for one in refusals:
+        said_by = hosts.setdefault(one.reason, [])
+        if one.host not in said_by:
+            said_by.append(one.host)
+    return "; ".join(f"on {', '.join(sorted(names))}: {reason}" for reason, names in hosts.items())
+
+
+def models_left(card: WorkerCard, demands: Sequence[Demand]) -> tuple[str, ...] | None:
+    """The patterns of the models that a worker may serve, without those of which it refused every
+    run; None when nothing that is wanted is left for it."""
+    open_models = {one.run.model for one in demands if card.name not in one.refused_by}
+    if all(one.run.model in open_models for one in demands):
+        return card.models
+    return tuple(escape(m) for m in sorted(open_models) if _fits(m, card.models)) or None
+
+
+def _fits(model: str, patterns: Collection[str]) -> bool:
+    return not patterns or any(fnmatchcase(model, one) for one in patterns)

@@ -1,0 +1,202 @@
+"""The plan of a run: its samples, and the jobs that carry them through the stages.
+
+A plan follows from the run's specification alone, so every machine has the same one. Knows
+nothing of what has been done already (see readiness).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+from domain.plan.samples import (
+    CONFIRMATION,
+    EVALUATION,
+    POLARITIES,
+    ROUNDS,
+    Sample,
+    part_samples,
+    part_size,
+)
+from domain.plan.spec import RunSpec, TraitRef
+
+Stage = Literal["probe", "generate", "judge", "converge", "reduce", "verify"]
+
+STAGES: tuple[Stage, ...] = get_args(Stage)
+
+CHECKED = (EVALUATION, *ROUNDS, CONFIRMATION)
+"""The parts beside those that vectors are made from."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One stage over one shard of a part of the samples; `key` is its identity and its artifact's.
+
+    `part` is one of orchestrator.samples', or `wave` and `stop` for the converge stage.
+    `judgement` names a later judging of the same responses; None is the run's own.
+    """
+
+    stage: Stage
+    trait: str | None = None
+    part: str | None = None
+    shard: int | None = None
+    judgement: str | None = None
+
+    @property
+    def key(self) -> str:
+        """Slash-separated: `probe`, `refusal/generate/positive-003`, `refusal/reduce@second`."""
+        stage = self.stage if self.judgement is None else f"{self.stage}@{self.judgement}"
+        if self.trait is None:
+            return stage
+        if self.part is None:
+            return f"{self.trait}/{stage}"
+        return f"{self.trait}/{stage}/{self.part}-{self.shard:03d}"
+
+
+PROBE = Job("probe")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All jobs of a run and the samples of each; of one judgement, the run's own when None."""
+
+    spec: RunSpec
+    judgement: str | None = None
+
+    @property
+    def probe(self) -> Job:
+        """The job that finds out how the judge wants to be asked."""
+        return Job("probe", judgement=self.judgement)
+
+    @property
+    def own(self) -> Plan:
+        """The plan of the run's own judgement, which generated what later ones score."""
+        return replace(self, judgement=None)
+
+    def judge_job(self, generate: Job) -> Job:
+        """The judge job over the responses of a generate job."""
+        return Job("judge", generate.trait, generate.part, generate.shard, self.judgement)
+
+    def reduce_job(self, trait: str) -> Job:
+        """The job that makes a trait's vectors."""
+        return Job("reduce", trait, judgement=self.judgement)
+
+    def verify_job(self, trait: str) -> Job:
+        """The job that tests a trait's vectors on the parts beside training."""
+        return Job("verify", trait, judgement=self.judgement)
+
+    def last_job(self, trait: TraitRef) -> Job:
+        """The job that ends a trait."""
+        is_checked = any(self.size(trait, part) for part in CHECKED)
+        return self.verify_job(trait.name) if is_checked else self.reduce_job(trait.name)
+
+    def size(self, trait: TraitRef, part: str) -> int:
+        """Samples of one part of a trait."""
+        return part_size(self.spec, trait, part)
+
+    def n_samples(self, trait: TraitRef) -> int:
+        """Samples that a trait's vectors are made from, both polarities."""
+        return sum(self.size(trait, part) for part in POLARITIES)
+
+    def n_checked(self, trait: TraitRef) -> int:
+        """Samples that a trait's vectors are tested on."""
+        return sum(self.size(trait, part) for part in CHECKED)
+
+    def n_worked_on(self, trait: TraitRef) -> int:
+        """Samples of a trait that go through the stages of this judgement, at most: those of its
+        vectors, of their tests and of the search for the best push."""
+        return self.n_samples(trait) + sum(self.size(trait, part) for part in self._checked_parts)
+
+    def n_samples_of(self, job: Job) -> int:
+        """Samples of one generate or judge job."""
+        assert job.trait is not None and job.part is not None and job.shard is not None
+        trait = self.spec.trait(job.trait)
+        size = self._shard_size(trait, job.part)
+        return min(self.size(trait, job.part) - job.shard * size, size)
+
+    def n_shards(self, trait: TraitRef, part: str = "positive") -> int:
+        """Shards of one part of a trait."""
+        return -(-self.size(trait, part) // self._shard_size(trait, part))
+
+    def shard_jobs(self, trait: TraitRef, stage: Stage) -> list[Job]:
+        """The stage's jobs over what a trait's vectors are made from, polarities alternating so
+        that both sides grow alike."""
+        judgement = None if stage == "generate" else self.judgement
+        return [
+            Job(stage, trait.name, polarity, shard, judgement)
+            for shard in range(self.n_shards(trait))
+            for polarity in POLARITIES
+        ]
+
+    def part_jobs(self, trait: TraitRef, stage: Stage, part: str) -> list[Job]:
+        """The stage's jobs over one part."""
+        judgement = None if stage == "generate" else self.judgement
+        shards = range(self.n_shards(trait, part))
+        return [Job(stage, trait.name, part, shard, judgement) for shard in shards]
+
+    def stage_jobs(self, trait: TraitRef, stage: Stage) -> list[Job]:
+        """The stage's jobs over every part."""
+        parts = self._checked_parts if stage == "judge" else CHECKED
+        checked = [job for part in parts for job in self.part_jobs(trait, stage, part)]
+        return [*self.shard_jobs(trait, stage), *checked]
+
+    def wave_jobs(self, trait: TraitRef) -> list[Job]:
+        """The jobs that look whether a trait has enough, one after each wave; none with `all`."""
+        if self.spec.until == "all" or self.judgement is not None:
+            return []
+        return [Job("converge", trait.name, "wave", k) for k in range(self.n_shards(trait))]
+
+    def trait_jobs(self, trait: TraitRef) -> list[Job]:
+        """Every job of one trait, in about the order in which they become ready."""
+        ends = dict.fromkeys((self.reduce_job(trait.name), self.last_job(trait)))
+        stages = [*self.stage_jobs(trait, "generate"), *self.stage_jobs(trait, "judge")]
+        return [*stages, *self.wave_jobs(trait), *ends]
+
+    def jobs(self) -> Iterator[Job]:
+        """Every job of the run."""
+        yield self.probe
+        for trait in self.spec.traits:
+            yield from self.trait_jobs(trait)
+
+    def samples(self, job: Job) -> list[Sample]:
+        """The samples of a generate or judge job."""
+        if job.trait is None or job.part is None or job.shard is None:
+            raise ValueError(f"job {job.key} has no samples of its own")
+        trait = self.spec.trait(job.trait)
+        size = self._shard_size(trait, job.part)
+        return part_samples(self.spec, trait, job.part)[job.shard * size : (job.shard + 1) * size]
+
+    def parse_job(self, key: str) -> Job:
+        """The plan's job of that key, of whichever judgement the key names; raises KeyError for a
+        key that the plan does not contain."""
+        name = key.partition("@")[2].partition("/")[0]
+        plan = replace(self, judgement=name or None)
+        if key == plan.probe.key:
+            return plan.probe
+        return _jobs_by_key(plan, key.partition("/")[0])[key]
+
+    @property
+    def _checked_parts(self) -> tuple[str, ...]:
+        """A later judgement scores what its results need: the search for the best push was made by
+        the scores of the first."""
+        return CHECKED if self.judgement is None else (EVALUATION, CONFIRMATION)
+
+    def _shard_size(self, trait: TraitRef, part: str) -> int:
+        if part == EVALUATION:
+            return self.spec.shard_samples
+        if part not in POLARITIES:
+            # one shard: whoever chooses the pushes of a round chooses them for all its samples
+            return max(1, self.size(trait, part))
+        if self.spec.until == "converged":
+            # a wave: each question once, the instructions evenly
+            return trait.n_questions
+        rollouts = self.spec.rollouts
+        return max(1, self.spec.shard_samples // rollouts) * rollouts
+
+
+# a worker parses a key a message, and a run of a million samples has thousands of jobs a trait
+@functools.lru_cache(maxsize=16)
+def _jobs_by_key(plan: Plan, trait: str) -> dict[str, Job]:
+    return {job.key: job for job in plan.trait_jobs(plan.spec.trait(trait))}

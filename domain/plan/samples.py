@@ -1,0 +1,149 @@
+"""Samples: what is generated, in parts with a purpose each; keys and seeds follow from the
+specification alone.
+
+* positive, negative: what the vectors are made from, one part for each side
+* evaluation: held-out questions with positive, negative and no instruction
+* steering-1, -2 ...: rounds of the search for the layer and strength that steer best
+* confirmation: fresh samples at the best layer, beside random vectors
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Literal
+
+from domain.plan.spec import RunSpec, TraitRef
+
+Polarity = Literal["positive", "negative"]
+
+Condition = Literal["positive", "negative", "plain"]
+
+POLARITIES: tuple[Polarity, ...] = ("positive", "negative")
+
+CONDITIONS: tuple[Condition, ...] = (*POLARITIES, "plain")
+
+EVALUATION = "evaluation"
+
+CONFIRMATION = "confirmation"
+
+# Successive halving over 4 layers x 3 strengths: each round keeps the better half and gives each
+# survivor twice the samples, so every round costs the same.
+ROUND_CELLS = (12, 6, 3)
+
+ROUND_SAMPLES = (2, 4, 8)
+
+ROUNDS = tuple(f"steering-{number + 1}" for number in range(len(ROUND_CELLS)))
+
+# Confirmed: no push, four strengths of the vector, and the same of random vectors.
+CONFIRMED_CELLS = 9
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One response to generate (indices from 0).
+
+    `question` counts the trait's evaluation questions outside of training. `cell` says which of a
+    round's pushes is added; None is no push.
+    """
+
+    trait: str
+    polarity: Condition
+    instruction: int
+    question: int
+    rollout: int
+    part: str = ""
+    cell: int | None = None
+
+    @property
+    def key(self) -> str:
+        """The sample's name, the same on every machine and in every run with these traits."""
+        instruction = "" if self.polarity == "plain" else f"/i{self.instruction}"
+        which = self.polarity if self.cell is None else f"c{self.cell:02d}"
+        part = f"{self.part}/" if self.part else ""
+        return f"{self.trait}/{part}{which}{instruction}/q{self.question:02d}/r{self.rollout}"
+
+    def seed(self, run_seed: int) -> int:
+        """63-bit seed from the key and the run's seed alone: not of the worker, shard or resume."""
+        digest = hashlib.sha256(f"{run_seed}/{self.key}".encode()).digest()
+        return int.from_bytes(digest[:8], "big") >> 1
+
+
+def part_size(spec: RunSpec, trait: TraitRef, part: str) -> int:
+    """Number of samples of a part; 0 for one that the run does without."""
+    if part in POLARITIES:
+        return trait.n_instructions * trait.n_questions * spec.rollouts
+    if part == EVALUATION:
+        return len(CONDITIONS) * trait.n_eval_questions * spec.checks.evaluation
+    if not trait.n_eval_questions or not spec.checks.causal:
+        return 0
+    if part == CONFIRMATION:
+        return CONFIRMED_CELLS * spec.checks.causal
+    number = ROUNDS.index(part)
+    return ROUND_CELLS[number] * ROUND_SAMPLES[number]
+
+
+def part_samples(spec: RunSpec, trait: TraitRef, part: str) -> list[Sample]:
+    """A part's samples in the plan's order."""
+    for polarity in POLARITIES:
+        if part == polarity:
+            return _training_samples(spec, trait, polarity)
+    if part == EVALUATION:
+        return _evaluation_samples(spec, trait)
+    if not part_size(spec, trait, part):
+        return []
+    if part == CONFIRMATION:
+        return _pushed_samples(trait, part, CONFIRMED_CELLS, spec.checks.causal)
+    number = ROUNDS.index(part)
+    return _pushed_samples(trait, part, ROUND_CELLS[number], ROUND_SAMPLES[number])
+
+
+def cells(trait: TraitRef) -> list[tuple[int, int]]:
+    """(instruction, question) pairs in waves of n_questions, a Latin rectangle.
+
+    Any stretch of n_questions consecutive cells holds each question once and the instructions as
+    evenly as their number allows (5 x 20: four times each), so a run that stops early is not
+    biased to some of them.
+    """
+    n_i, n_q = trait.n_instructions, trait.n_questions
+    return [((question + wave) % n_i, question) for wave in range(n_i) for question in range(n_q)]
+
+
+def _training_samples(spec: RunSpec, trait: TraitRef, polarity: Polarity) -> list[Sample]:
+    """The rollouts of a prompt side by side; with `until` converged all prompts once, then again,
+    since another prompt tells more of the direction than another rollout."""
+    pairs, rollouts = cells(trait), range(spec.rollouts)
+    if spec.until == "converged":
+        return [Sample(trait.name, polarity, i, q, r) for r in rollouts for i, q in pairs]
+    return [Sample(trait.name, polarity, i, q, r) for i, q in pairs for r in rollouts]
+
+
+def _evaluation_samples(spec: RunSpec, trait: TraitRef) -> list[Sample]:
+    """Each question in each condition, the instruction pairs taking turns."""
+    return [
+        Sample(
+            trait.name, condition, _turn(trait, question, rollout), question, rollout, EVALUATION
+        )
+        for rollout in range(spec.checks.evaluation)
+        for question in range(trait.n_eval_questions)
+        for condition in CONDITIONS
+    ]
+
+
+def _turn(trait: TraitRef, question: int, rollout: int) -> int:
+    return (question + rollout) % trait.n_instructions
+
+
+def _pushed_samples(trait: TraitRef, part: str, n_cells: int, n_each: int) -> list[Sample]:
+    """Every cell answers the same questions without an instruction, so that cells compare.
+
+    The confirmation begins behind the questions that the search chose its push by, as far as there
+    are others.
+    """
+    n_questions = trait.n_eval_questions
+    first = ROUND_SAMPLES[-1] if part == CONFIRMATION else 0
+    return [
+        Sample(trait.name, "plain", 0, (first + k) % n_questions, k // n_questions, part, cell)
+        for cell in range(n_cells)
+        for k in range(n_each)
+    ]

@@ -1,0 +1,120 @@
+"""A trait definition: what to ask a model, under which instructions, and how to score its answers.
+
+Pure: built from parsed JSON in the schema of the published trait files, knows nothing of files
+(see storage.trait_files) or of runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+from domain.errors import TraitFileError
+from domain.plan.samples import Condition
+from domain.plan.spec import canonical_json
+from domain.traits.check import TRAIT_NAME, check, eval_questions_of
+from domain.traits.judge_prompt import PLACEHOLDERS, fill, placeholders
+
+BUNDLED_TRAITS = (
+    "refusal",
+    "uncertainty",
+    "verbosity",
+    "overconfidence",
+    "corrigibility",
+    "evil",
+    "sycophantic",
+    "hallucinating",
+    "paternalism",
+    "deception",
+    "manipulativeness",
+)
+
+
+def _with_placeholders(prompt: str) -> str:
+    missing = [name for name in PLACEHOLDERS if name not in placeholders(prompt)]
+    if missing:
+        raise ValueError(f"put {{{missing[0]}}} where the {missing[0]} goes")
+    return prompt
+
+
+TraitName = Annotated[str, StringConstraints(pattern=f"^{TRAIT_NAME.pattern}$")]
+
+EvalPrompt = Annotated[str, AfterValidator(_with_placeholders)]
+
+
+class InstructionPair(BaseModel):
+    """One instruction that asks for the trait and one that asks for its opposite."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    positive: str
+    negative: str
+
+
+class TraitDefinition(BaseModel):
+    """A trait as it is used; equal definitions have equal fingerprints.
+
+    `questions` make the vectors, `eval_questions` are held out and may be empty.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    name: TraitName
+    instruction: tuple[InstructionPair, ...] = Field(min_length=1)
+    questions: tuple[str, ...] = Field(min_length=1)
+    eval_prompt: EvalPrompt
+    eval_questions: tuple[str, ...] = ()
+
+    @classmethod
+    def from_json(cls, name: str, data: object, *, eval_data: object = None) -> Self:
+        """The definition in a parsed trait file, and its second file where the layout has two.
+
+        Raises TraitFileError naming the first error and how many there are.
+        """
+        errors = [p for p in check(data, name, eval_data=eval_data) if p.severity == "error"]
+        if errors:
+            more = (
+                f" ({len(errors) - 1} more, see `orchestrate traits check`)" if errors[1:] else ""
+            )
+            first = errors[0]
+            raise TraitFileError(f"trait {name!r}: {first.where} {first.message}{more}")
+        return cls._from_checked(name, data, eval_data)  # type: ignore[arg-type]  # check saw to it
+
+    @classmethod
+    def _from_checked(cls, name: str, data: Mapping[str, Any], eval_data: object) -> Self:
+        pairs = [InstructionPair(positive=p["pos"], negative=p["neg"]) for p in data["instruction"]]
+        held_out: Any = eval_questions_of(data, eval_data)[1]
+        return cls(
+            name=name,
+            instruction=tuple(pairs),
+            questions=tuple(data["questions"]),
+            eval_prompt=data["eval_prompt"],
+            eval_questions=tuple(held_out),
+        )
+
+    def to_json(self) -> dict[str, object]:
+        """The definition in the trait files' schema; `from_json` reads it back to an equal one."""
+        body: dict[str, object] = {
+            "instruction": [{"pos": p.positive, "neg": p.negative} for p in self.instruction],
+            "questions": list(self.questions),
+            "eval_prompt": self.eval_prompt,
+        }
+        return body | ({"eval_questions": list(self.eval_questions)} if self.eval_questions else {})
+
+    def fingerprint(self) -> str:
+        """SHA-256, in hexadecimal, of the name and every text of the definition."""
+        return hashlib.sha256(canonical_json({"name": self.name, **self.to_json()})).hexdigest()
+
+    def instruction_text(self, index: int, polarity: Condition) -> str:
+        """The instruction of one pair for one polarity; nothing for `plain`."""
+        if polarity == "plain":
+            return ""
+        pair = self.instruction[index]
+        return pair.positive if polarity == "positive" else pair.negative
+
+    def judge_prompt(self, question: str, answer: str) -> str:
+        """What the judge reads; both texts appear verbatim, whatever braces they hold."""
+        return fill(self.eval_prompt, question=question, answer=answer)

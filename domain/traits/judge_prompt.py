@@ -1,0 +1,65 @@
+"""Reads a trait's `eval_prompt` as a template with two placeholders and fills them. persona_vectors
+fills its prompts with `str.format`, so a prompt that `str.format` accepts reads here exactly as
+there: `{{` is one brace. A prompt that `str.format` would refuse, such as one that shows a JSON
+example, keeps its braces as they are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from string import Formatter
+
+PLACEHOLDERS = ("question", "answer")
+
+Part = tuple[str, str | None]  # literal text, and the placeholder that follows it
+
+_PLACEHOLDER = re.compile(r"\{(question|answer)\}")
+
+_LONE_NAME = re.compile(r"(?<!\{)\{([A-Za-z_]\w*)\}(?!\})")
+
+
+def fill(template: str, *, question: str, answer: str) -> str:
+    """The template with its placeholders replaced; the two texts are inserted verbatim.
+
+    One pass over the template's own text, so a `{question}` inside an answer stays what it is.
+    """
+    values = {"question": question, "answer": answer}
+    return "".join(text + ("" if name is None else values[name]) for text, name in _parts(template))
+
+
+def placeholders(template: str) -> set[str]:
+    """The names of ours that the template would have filled."""
+    return {name for _, name in _parts(template) if name is not None}
+
+
+def unknown_placeholders(template: str) -> tuple[str, ...]:
+    """Names in single braces that are not ours, such as `response`, in order of appearance."""
+    names = dict.fromkeys(_LONE_NAME.findall(template))
+    return tuple(name for name in names if name not in PLACEHOLDERS)
+
+
+def _parts(template: str) -> list[Part]:
+    parts = _format_parts(template)
+    return list(_plain_parts(template)) if parts is None else parts
+
+
+def _format_parts(template: str) -> list[Part] | None:
+    """The parts as `str.format` sees them; None when it would refuse or use other fields."""
+    parts: list[Part] = []
+    try:
+        for text, name, spec, conversion in Formatter().parse(template):
+            if name is not None and (name not in PLACEHOLDERS or spec or conversion):
+                return None
+            parts.append((text, name))
+    except ValueError:
+        return None
+    return parts
+
+
+def _plain_parts(template: str) -> Iterator[Part]:
+    start = 0
+    for match in _PLACEHOLDER.finditer(template):
+        yield template[start : match.start()], match.group(1)
+        start = match.end()
+    yield template[start:], None

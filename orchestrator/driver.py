@@ -1,0 +1,241 @@
+"""Drives a run to its end: reconciles, watches, and says when nothing more can happen.
+
+Which kinds of workers a fleet lacks.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from domain.errors import (
+    BrokerError,
+    BudgetError,
+    JudgeError,
+    JudgeNotHereError,
+    ModelError,
+    ModelNotHereError,
+    OrchestrateError,
+    StoreError,
+    StoreNotHereError,
+)
+from domain.fleet.cards import QUEUES
+from domain.plan.readiness import is_finished, ready_jobs
+from storage.broker.connection import BROKER_AWAY, connect
+from storage.broker.fleet import forget_refusals, forget_run, put_run, queue_of
+from storage.broker.state import BrokerState, Failure, jobs_on_queues
+from storage.record.artifacts import done_jobs, set_aside
+from storage.record.metrics import broken
+from storage.record.run import Run, dead_letters
+from storage.record.spending import read_meter
+from tasks.queue.app import TASK_NAMES
+from tasks.queue.send import submit
+from tasks.queue.settings import delivery_settings
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+POLL_S = 0.5
+
+# A judge's call that hangs is given up after a minute.
+CALLS_END_WITHIN_S = 65.0
+
+BROKER_PAUSE_S = 1.0
+
+
+class View(Protocol):
+    """What shows progress."""
+
+    def update(self, done: set[str], failures: list[Failure]) -> None:
+        """The jobs done so far and those that failed."""
+
+
+@dataclass
+class Driver:
+    """One orchestrator of a run; several on one run do not harm each other."""
+
+    app: Celery
+    broker_url: str
+    run: Run
+    state: BrokerState
+    tend: Callable[[], None]
+    # how long a broker may be away before the command ends; the run can be resumed after
+    broker_patience_s: float = 600.0
+    # three looks within the time that a dead worker's job waits for another
+    reconcile_every_s: float = field(
+        default_factory=lambda: delivery_settings().visibility_timeout_s / 3
+    )
+    # a message that a busy worker has read and not noted yet is on no list for a while
+    lost_after_s: float = field(default_factory=lambda: delivery_settings().visibility_timeout_s)
+    # job -> since when it has been on no list
+    _missing: dict[str, float] = field(default_factory=dict)
+
+    def start(self) -> None:
+        """Clear what earlier attempts left and send every ready job.
+
+        Messages that are still out stay out, so a second orchestrator sends nothing twice.
+        """
+        self.state.uncancel()
+        self.state.clear_failures()
+        forget_refusals(self.state.client, self.run.run_id)
+        for failure in dead_letters(self.run.store):
+            self.state.fail(failure)
+        self._set_broken_results_aside()
+        # artifacts that were taken away since are not done any more
+        self.state.mark_undone(self.state.done() - self._done_jobs())
+        self.reconcile()
+
+    def reconcile(self) -> set[str]:
+        """Compare plan and artifacts, and send what is ready and not out; returns the done jobs."""
+        put_run(self.state.client, self.run)
+        done = self._done_jobs()
+        self.state.mark_done(done)
+        failed = {failure.job for failure in self.state.failures()}
+        jobs = [job for job in ready_jobs(self.run.plan, done) if job.key not in failed]
+        submit(self.app, self.state, self.run, jobs=jobs)
+        return done
+
+    def watch(self, view: View) -> list[Failure]:
+        """Block until the run is finished or stuck; returns the failures of single jobs.
+
+        Raises the error of a failure that every other job would meet too, and BrokerError when
+        the broker stays away longer than our patience.
+        """
+        next_reconcile = time.monotonic() + self.reconcile_every_s
+        answered = time.monotonic()
+        while True:
+            self.tend()
+            try:
+                ended = self._look(view)
+                if ended is not None:
+                    forget_run(self.state.client, self.run.run_id)
+                    return ended
+                if time.monotonic() >= next_reconcile:
+                    self._release_lost()
+                    self.reconcile()
+                    next_reconcile = time.monotonic() + self.reconcile_every_s
+                answered = time.monotonic()
+            except BROKER_AWAY as error:
+                self._wait_for_broker(error, since=answered)
+                next_reconcile = 0.0  # it may have forgotten everything
+            time.sleep(POLL_S)
+
+    def patiently(self, step: Callable[[], T]) -> T:
+        """Do a step until the broker is there for it; raises BrokerError when it stays away."""
+        since = time.monotonic()
+        while True:
+            try:
+                return step()
+            except BROKER_AWAY as error:
+                self._wait_for_broker(error, since=since)
+
+    def _wait_for_broker(self, error: Exception, *, since: float) -> None:
+        away = time.monotonic() - since
+        if away > self.broker_patience_s:
+            raise BrokerError(
+                f"the broker has not answered for {away:.0f} s ({error}): when it is back, "
+                "run the same command again, what is done is kept"
+            ) from error
+        log.warning("The broker is away (%s); waiting for it.", error)
+        self._missing = {}
+        time.sleep(BROKER_PAUSE_S)
+
+    def _look(self, view: View) -> list[Failure] | None:
+        """Show where the run stands; its failures once it has ended, None before."""
+        done, failures = self.state.done(), self.state.failures()
+        view.update(done, failures)
+        self._raise_fatal(failures)
+        if all(is_finished(self.run.plan, t, done) for t in self.run.spec.traits):
+            return failures
+        return failures if failures and not self.state.outstanding() else None
+
+    def _set_broken_results_aside(self) -> None:
+        """Have a trait assembled again whose results are not what was written, and tested again
+        what is assembled again."""
+        plan, done = self.run.plan, self._done_jobs()
+        for trait in self.run.spec.traits:
+            found = broken(self.run.store, f"traits/{trait.name}")
+            if found:
+                log.warning("%s: not what was written; assembled again.", ", ".join(found))
+                set_aside(self.run.store, plan.reduce_job(trait.name))
+            if found or plan.reduce_job(trait.name).key not in done:
+                set_aside(self.run.store, plan.verify_job(trait.name))
+
+    def queues_to_come(self) -> list[str]:
+        """The queues of what is still to be done: a rejudging, say, needs no GPU worker."""
+        done = self._done_jobs()
+        stages = {job.stage for job in self.run.plan.jobs() if job.key not in done}
+        wanted = {TASK_NAMES[stage].partition(".")[0] for stage in stages}
+        return [name for name in QUEUES if name in wanted]
+
+    def _done_jobs(self) -> set[str]:
+        return done_jobs(
+            self.run.store,
+            [t.name for t in self.run.spec.traits],
+            judgement=self.run.judgement,
+        )
+
+    def _release_lost(self) -> None:
+        """Take back claims on jobs that have been on no list for long: the broker lost them."""
+        with connect(self.broker_url) as client:
+            queues = [queue_of(kind, self.run.run_id) for kind in QUEUES]
+            out = jobs_on_queues(client, queues, self.run.run_id)
+        missing, now = self.state.outstanding() - out, time.monotonic()
+        self._missing = {job: self._missing.get(job, now) for job in missing}
+        lost = {job for job, since in self._missing.items() if now - since >= self.lost_after_s}
+        if lost:
+            log.warning("The broker lost %d messages; they are sent again.", len(lost))
+            self.state.release(lost)
+
+    def _raise_fatal(self, failures: list[Failure]) -> None:
+        for failure in failures:
+            if failure.fatal:
+                self.state.cancel()
+                self._let_calls_end()
+                raise _ERRORS.get(failure.error, OrchestrateError)(failure.message)
+
+    def _let_calls_end(self) -> None:
+        """Wait until what the judge was asked already is answered, paid and written down."""
+        deadline = time.monotonic() + CALLS_END_WITHIN_S
+        while time.monotonic() < deadline:
+            self.tend()
+            with connect(self.broker_url) as client:
+                meter = read_meter(client, self.run.run_id)
+            if meter is None or meter.reserved < 1e-9:
+                return
+            time.sleep(POLL_S)
+
+
+_ERRORS: dict[str, type[OrchestrateError]] = {
+    error.__name__: error
+    for error in (
+        *(ModelError, JudgeError, BudgetError, StoreError, BrokerError),
+        *(ModelNotHereError, JudgeNotHereError, StoreNotHereError),
+    )
+}
+
+
+def missing_workers(app: Celery, needed: Collection[str], *, wait_s: float) -> list[str]:
+    """Which of the needed queues no worker listens on, after waiting up to wait_s seconds.
+
+    Raises BrokerError when the broker goes away meanwhile.
+    """
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            answered = app.control.inspect(timeout=2.0).active_queues() or {}
+        except OperationalError as error:
+            raise BrokerError(
+                f"the broker did not take a question to its workers: {error}"
+            ) from error
+        listening = {queue["name"] for queues in answered.values() for queue in queues}
+        missing: list[str] = [name for name in needed if name not in listening]
+        if not missing or time.monotonic() >= deadline:
+            return missing

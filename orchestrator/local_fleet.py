@@ -1,0 +1,270 @@
+"""The embedded default: everything a run needs, on this machine, for the time of one command.
+
+A private redis-server, one GPU worker per visible device or one CPU worker, a judge worker with
+the embedded judge, a reduce worker. The same code, tasks and queues as on a fleet.
+
+A set of child processes kept alive: started, restarted when they die, stopped together.
+
+Which devices this machine shows, found without importing torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import platform
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+import click
+
+from domain.errors import BrokerError, CannotWorkError
+from storage.broker.embedded_redis import die_with_parent, embedded_redis
+
+
+@contextlib.contextmanager
+def local_fleet(
+    log_folder: Path | None, *, needs_judge_server: bool
+) -> Iterator[tuple[str, Processes]]:
+    """Run the fleet while the context is open; yields the broker URL and the processes.
+
+    Worker logs go to `log_folder`, or to a temporary folder when the runs are not on a local disk.
+    Raises BrokerError from the context when a worker cannot work on this machine.
+    """
+    with contextlib.ExitStack() as stack:
+        if log_folder is None:
+            log_folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        log_folder.mkdir(parents=True, exist_ok=True)
+        url = stack.enter_context(embedded_redis())
+        environment = {
+            **without_config(os.environ),
+            "ORCHESTRATE_BROKER_URL": url,
+            # the fleet's workers may be kept to some models; this one serves the run's
+            "ORCHESTRATE_MODELS": "",
+            # who asked for a model's own code and who runs it are the same person here
+            "ORCHESTRATE_ALLOW_REMOTE_CODE": "1",
+        }
+        kinds = [
+            ["gpu"],
+            ["reduce"],
+            ["judge"] if needs_judge_server else ["judge", "--no-embedded"],
+        ]
+        children = [
+            Child(
+                f"{arguments[0]} worker",
+                orchestrate("worker", *arguments),
+                environment,
+                log_folder / f"{arguments[0]}.log",
+                tries=1,  # `worker gpu` tries again itself
+            )
+            for arguments in kinds
+        ]
+        processes = stack.enter_context(Processes(children).running())
+        try:
+            yield url, processes
+        except CannotWorkError as error:
+            # 6 is said among processes; to a user this is a run without a worker
+            raise BrokerError(str(error)) from error
+
+
+log = logging.getLogger(__name__)
+
+# A process that dies this often within the window will not get well by itself; a job that kills
+# its worker is given up earlier (tasks/settings.py).
+MAX_DEATHS = 8
+
+DEATH_WINDOW_S = 60.0
+
+# One that says itself that it can do nothing may have met a file server in a bad moment.
+MAX_TRIES = 3
+
+STOP_TIMEOUT_S = 20.0
+
+
+def orchestrate(*arguments: str) -> list[str]:
+    """The command line of this program in a child; -P keeps the working folder off its path."""
+    return [sys.executable, "-P", "-m", "cli.main", *arguments]
+
+
+def say(text: str) -> None:
+    """Tell the person at the terminal, or the launcher's log, with the time."""
+    click.echo(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}", err=True)
+
+
+def how_it_ended(code: int) -> str:
+    """A process's return code in words."""
+    if code >= 0:
+        return f"ended with code {code}"
+    try:
+        return f"was killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was killed by signal {-code}"
+
+
+@dataclass
+class Child:
+    """One process to keep alive; `tries` is how often it may say that it can do nothing here.
+
+    One that `may_fail` is given up then, as long as another of the set runs.
+    """
+
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    log: Path | None = None
+    tries: int = MAX_TRIES
+    may_fail: bool = False
+    process: subprocess.Popen[bytes] | None = None
+    deaths: list[float] = field(default_factory=list)
+
+    def start(self) -> None:
+        """Start it, its output going to the log or to ours."""
+        with contextlib.ExitStack() as files:
+            output: IO[bytes] | None = None
+            if self.log is not None:
+                output = files.enter_context(self.log.open("ab"))
+            self.process = subprocess.Popen(
+                list(self.command),
+                env=dict(self.environment),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT if output else None,
+                preexec_fn=die_with_parent,
+                start_new_session=True,
+            )
+
+    def log_tail(self) -> str:
+        """The last lines of its log, for an error message."""
+        if self.log is None or not self.log.is_file():
+            return "see the lines above"
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-8:])
+
+
+class Processes:
+    """Children that live and end together."""
+
+    def __init__(self, children: Sequence[Child], *, say: Callable[[str], None] = say) -> None:
+        """`say` tells people that a child died and was started again."""
+        self.children, self._say = list(children), say
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[Processes]:
+        """Run them while the context is open."""
+        try:
+            for child in self.children:
+                child.start()
+            yield self
+        finally:
+            self.stop()
+
+    def tend(self) -> None:
+        """Restart what died; raises CannotWorkError when a child keeps dying.
+
+        What ended with code 0 was told to leave, and stays away, as does what was given up.
+        """
+        for child in self.children:
+            if child.process is None or child.process.poll() in (None, 0) or child.tries <= 0:
+                continue
+            now = time.monotonic()
+            child.deaths = [t for t in child.deaths if now - t < DEATH_WINDOW_S] + [now]
+            child.tries -= child.process.poll() == CannotWorkError.exit_code
+            if child.tries <= 0:
+                said = (
+                    f"{child.name} cannot work on this machine: mend what its last words name, "
+                    f"then run the same command again\n{child.log_tail()}"
+                )
+                if not (child.may_fail and self._any_runs()):
+                    raise CannotWorkError(said)
+                log.error("%s\nThe others go on.", said)
+                continue
+            if len(child.deaths) >= MAX_DEATHS:
+                raise CannotWorkError(
+                    f"{child.name} died {MAX_DEATHS} times within {DEATH_WINDOW_S:.0f} s; its last "
+                    f"words:\n{child.log_tail()}"
+                )
+            end = how_it_ended(child.process.returncode)
+            child.start()
+            self._say(f"{child.name} {end}; started again")
+
+    def all_left(self) -> bool:
+        """Whether every child that was not given up was told to leave and did."""
+        return all(c.tries <= 0 or (c.process and c.process.poll() == 0) for c in self.children)
+
+    def _any_runs(self) -> bool:
+        return any(c.process and c.process.poll() is None for c in self.children)
+
+    def stop(self) -> None:
+        """Ask all to end, then insist."""
+        alive = [c.process for c in self.children if c.process and c.process.poll() is None]
+        for process in alive:
+            process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        for process in alive:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=max(0.1, deadline - time.monotonic()))
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+
+def visible_devices() -> list[str]:
+    """`cuda:0`, `cuda:1` ... as far as visible, else `mps` on Apple silicon, else `cpu`."""
+    count = _n_cuda()
+    if count:
+        return [f"cuda:{index}" for index in range(count)]
+    if platform.system() == "Darwin" and platform.machine() == "arm64":
+        return ["mps"]
+    return ["cpu"]
+
+
+def pin(device: str, environment: dict[str, str], *, n_here: int) -> tuple[str, dict[str, str]]:
+    """The device's name inside a process pinned to it, and that process's environment.
+
+    A CUDA process sees its one device only, as cuda:0, so nothing lands on another by mistake.
+    The n_here CPU workers of a machine share its cores and leave one to judging and the broker.
+    """
+    if device == "cpu":
+        threads = max(1, ((os.cpu_count() or 2) - 1) // n_here)
+        return device, {"OMP_NUM_THREADS": str(threads), **environment}
+    if not re.fullmatch(r"cuda(:\d+)?", device):
+        # what it may be is for torch to say, in the worker
+        return device, environment
+    index = int(device.partition(":")[2] or 0)
+    shown = environment.get("CUDA_VISIBLE_DEVICES", "")
+    ids = [part.strip() for part in shown.split(",") if part.strip()]
+    # one that is not among the visible ones is none: the worker says so
+    chosen = (ids[index] if index < len(ids) else "") if ids else str(index)
+    return "cuda:0", {**environment, "CUDA_VISIBLE_DEVICES": chosen}
+
+
+def _n_cuda() -> int:
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if shown is not None:
+        ids = [part for part in shown.split(",") if part.strip()]
+        return 0 if ids == ["-1"] else len(ids)
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+    except (ImportError, OSError):
+        return 0
+    except pynvml.NVMLError:
+        return 0
+    try:
+        return int(pynvml.nvmlDeviceGetCount())
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def without_config(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a child that is told everything by who starts it: it reads no file."""
+    return {**environment, "ORCHESTRATE_CONFIG": ""}

@@ -1,0 +1,312 @@
+"""Where a run stands, as one JSON value: from the record, and from the broker when there is one.
+
+What a run is doing, in a word and a reason, as its record and the broker know it.
+
+The judge's meter and endpoint as people see them: what is spent, and whether anybody answers.
+
+What a run that nobody watched to its end still lacks, and the command that adds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from domain.errors import BudgetError, OrchestrateError
+from domain.fleet.cards import QUEUES, RunCard, WorkerCard
+from orchestrator.progress import TraitCount, stages_of, total, trait_counts
+from storage.broker.connection import Client, connect
+from storage.broker.fleet import (
+    QueueFacts,
+    card_of,
+    has_run,
+    read_queues,
+    read_refusals,
+    read_run,
+    read_workers,
+)
+from storage.broker.job_log import last_lines
+from storage.broker.judge_limits import GateKeys
+from storage.broker.state import BrokerState, Failure, read_counts, read_rates
+from storage.record.artifacts import done_jobs
+from storage.record.judgements import judge_of
+from storage.record.metrics import read_metrics
+from storage.record.run import Run, read_schedule
+from storage.record.spending import endpoint_state, put_meter, read_meter, read_terms, recorded_usd
+
+LAST_ERRORS = 5
+
+
+def run_snapshot(run: Run, broker_url: str | None) -> dict[str, Any]:
+    """The run now; `queues`, `workers` and what else only a broker knows are absent without one."""
+    if not broker_url:
+        return _standing(run, _done_by_record(run))
+    with connect(broker_url) as client:
+        state = BrokerState(client, run.run_id)
+        # the broker's list is quick, and as good as the record's while the run is on it
+        on_broker = has_run(client, run.run_id)
+        done = state.done() if on_broker else _done_by_record(run)
+        standing = _standing(run, done)
+        return {
+            **standing,
+            **_on_broker(run, client, standing),
+            "on_broker": on_broker,
+            "judge": judge_snapshot(run, broker_url),
+        }
+
+
+def _standing(run: Run, done: set[str]) -> dict[str, Any]:
+    counts = trait_counts(run.plan, done)
+    schedule = read_schedule(run.store)
+    finished = all(count.is_finished for count in counts)
+    return {
+        "run": run.store.url,
+        "run_id": run.run_id,
+        "name": run.name,
+        "model": run.spec.model.model_id,
+        **schedule.model_dump(),
+        **state_json(by_record(finished=finished, paused=schedule.paused)),
+        "stages": {stage: asdict(total(counts, stage)) for stage in stages_of(counts)},
+        "traits": [_trait(run, count) for count in counts],
+    }
+
+
+def _trait(run: Run, count: TraitCount) -> dict[str, Any]:
+    metrics = _metrics(run, count)
+    return {
+        "trait": count.trait,
+        **{stage: asdict(one) for stage, one in count.stages.items()},
+        "is_reduced": count.is_reduced,
+        "is_finished": count.is_finished,
+        "verdict": metrics.get("verdict"),
+        "contrast": metrics.get("contrast"),
+        "reasons": metrics.get("reasons", []),
+        "notes": metrics.get("notes", []),
+    }
+
+
+def _metrics(run: Run, count: TraitCount) -> dict[str, Any]:
+    if not count.is_reduced:
+        return {}
+    try:
+        return read_metrics(run.store, count.trait)
+    except (KeyError, OrchestrateError):
+        # about to be assembled again
+        return {}
+
+
+def _done_by_record(run: Run) -> set[str]:
+    return done_jobs(run.store, [trait.name for trait in run.spec.traits], judgement=run.judgement)
+
+
+def _on_broker(run: Run, client: Client, standing: Mapping[str, Any]) -> dict[str, Any]:
+    card = read_run(client, run.run_id) or card_of(run, since=0.0)
+    queues, workers = read_queues(client, [card], QUEUES), read_workers(client)
+    facts = read_on_broker(client, run, queues=queues, workers=workers)
+    finished = standing["state"] == FINISHED
+    return {
+        "since": card.since,
+        **state_json(run_state(facts, finished=finished, paused=standing["paused"])),
+        "cancelled": facts.cancelled,
+        "failures": [asdict(failure) for failure in facts.failures],
+        "queues": {queue.kind: queue.waiting for queue in queues},
+        "held": {queue.kind: queue.held for queue in queues},
+        "oldest_s": {queue.kind: queue.oldest_s for queue in queues},
+        "counts": read_counts(client, run.run_id),
+        "rates": read_rates(client, run.run_id),
+        "workers": fleet_rows(workers),
+        "refusals": refusal_rows(client, [card], workers),
+        "last_errors": [
+            asdict(line)
+            for line in last_lines(client, run.run_id, levels=("warning", "error"), n=LAST_ERRORS)
+        ],
+    }
+
+
+FINISHED, RUNNING = "finished", "running"
+
+GOES_ON = "orchestrate resume goes on"
+
+
+@dataclass(frozen=True)
+class RunState:
+    """`word` is one of a few, for programs too; `why` is for people and may be empty."""
+
+    word: str
+    why: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.word}: {self.why}" if self.why else self.word
+
+
+@dataclass(frozen=True)
+class OnBroker:
+    """What the broker knows of a run. `waiting` and `held` are jobs by kind of worker, `kinds`
+    those that a worker is there for, `judge_down_s` how long nobody has answered there."""
+
+    is_listed: bool
+    cancelled: bool = False
+    failures: Sequence[Failure] = ()
+    waiting: Mapping[str, int] = field(default_factory=dict)
+    held: Mapping[str, int] = field(default_factory=dict)
+    kinds: Collection[str] = ()
+    judge_down_s: float | None = None
+
+
+def by_record(*, finished: bool, paused: bool) -> RunState:
+    """What the record alone tells."""
+    if finished:
+        return RunState(FINISHED)
+    return RunState("paused", GOES_ON) if paused else RunState("not finished")
+
+
+def run_state(facts: OnBroker, *, finished: bool, paused: bool) -> RunState:
+    """What the run is doing now."""
+    is_out = any(facts.waiting.values()) or any(facts.held.values())
+    # one that is judged again is finished, and goes on
+    if finished and not (facts.is_listed and is_out):
+        return RunState(FINISHED)
+    # a failure that would meet every job cancels what is left
+    if facts.failures and (not is_out or _stopped(facts)):
+        return _failed(facts.failures)
+    if facts.cancelled:
+        return RunState("cancelled", GOES_ON)
+    if paused:
+        return RunState("paused", GOES_ON)
+    if not facts.is_listed or not is_out:
+        return RunState("not running", GOES_ON)
+    return _waits(facts) or RunState(RUNNING)
+
+
+def read_on_broker(
+    client: Client, run: Run, *, queues: Iterable[QueueFacts], workers: Iterable[WorkerCard]
+) -> OnBroker:
+    """A run's facts; `queues` may be those of other runs too."""
+    state = BrokerState(client, run.run_id)
+    ours = [queue for queue in queues if queue.run_id == run.run_id]
+    return OnBroker(
+        is_listed=has_run(client, run.run_id),
+        cancelled=state.is_cancelled(),
+        failures=state.failures(),
+        waiting={queue.kind: queue.waiting for queue in ours},
+        held={queue.kind: queue.held for queue in ours},
+        kinds={card.kind for card in workers if not card.draining},
+        judge_down_s=endpoint(client, run)["down_for_s"],
+    )
+
+
+def state_json(state: RunState) -> dict[str, Any]:
+    """As it stands in a snapshot."""
+    return {"state": state.word, "state_why": state.why}
+
+
+def _stopped(facts: OnBroker) -> bool:
+    return facts.cancelled and any(failure.fatal for failure in facts.failures)
+
+
+def _failed(failures: Sequence[Failure]) -> RunState:
+    first = next((failure for failure in failures if failure.fatal), failures[0])
+    if first.error == BudgetError.__name__:
+        return RunState("budget reached", "a larger one goes on: orchestrate resume --budget")
+    more = f" and {len(failures) - 1} more jobs" if len(failures) > 1 else ""
+    return RunState("failed", f"{first.job}{more}, {first.message}")
+
+
+def _waits(facts: OnBroker) -> RunState | None:
+    """For whom the run waits when nobody else works on it."""
+    lacking = [k for k, n in facts.waiting.items() if n and k not in facts.kinds]
+    if lacking and not any(facts.held.values()):
+        return RunState(f"waiting for {lacking[0]} workers", f"orchestrate worker {lacking[0]}")
+    others = [k for k in facts.held if k != "judge" and (facts.held[k] or facts.waiting[k])]
+    if facts.judge_down_s is not None and not others:
+        return RunState("waiting for a judge", f"no answer since {facts.judge_down_s:.0f} s")
+    return None
+
+
+def open_meter(run: Run, broker_url: str) -> None:
+    """Bring the run's cap and what its record says was spent into the broker."""
+    with connect(broker_url) as client:
+        spent = recorded_usd(run.store)
+        put_meter(
+            client, run.run_id, terms=read_terms(run.store, judgement=run.judgement), spent=spent
+        )
+
+
+def judge_snapshot(run: Run, broker_url: str) -> dict[str, Any]:
+    """Money and endpoint, for `status`; money is None when no price is known."""
+    with connect(broker_url) as client:
+        meter, found = read_meter(client, run.run_id), endpoint(client, run)
+    is_priced = read_terms(run.store, judgement=run.judgement).price is not None
+    return {**found, "money": asdict(meter) if meter and is_priced else None}
+
+
+def endpoint(client: Client, run: Run) -> dict[str, Any]:
+    """The judge's model and endpoint, and since when it is down."""
+    spec = judge_of(run, run.plan.probe)
+    keys = GateKeys.of(run.run_id, url=spec.url, model=spec.model)
+    return {"model": spec.model, "url": spec.url, **endpoint_state(client, keys)}
+
+
+def snapshot_text(found: dict[str, Any]) -> str:
+    """The snapshot in one line."""
+    parts = [f"judge {found['model']}"]
+    if found["down_for_s"] is not None:
+        parts.append(
+            f"its endpoint {found['url']} is down since {found['down_for_s']:.0f} s: judging waits "
+            f"and spends nothing, next look in {found['next_look_in_s']:.0f} s"
+        )
+    if found["money"]:
+        parts.append(_money(found["money"]["spent"], found["money"]["cap"]))
+    if found["rejected"]:
+        parts.append(f"{found['rejected']} calls rejected by its limits")
+    return "; ".join(parts)
+
+
+def spent_text(run: Run, broker_url: str) -> str:
+    """What the judge has cost so far, and whether it is down; empty when that is nothing."""
+    if run.spec.judge.url == "embedded":
+        return ""
+    found = judge_snapshot(run, broker_url)
+    parts = []
+    if found["money"]:
+        parts.append(_money(found["money"]["spent"], found["money"]["cap"]))
+    if found["down_for_s"] is not None:
+        parts.append(f"the judge is down since {found['down_for_s']:.0f} s, waiting")
+    return ", ".join(parts)
+
+
+def _money(spent: float, cap: float | None) -> str:
+    return f"judge ${spent:.4f}" + ("" if cap is None else f" of ${cap:g}")
+
+
+def last_step(run: Run, snapshot: Mapping[str, Any]) -> str:
+    """What to do about a finished run without a report, as detached runs are; empty if nothing."""
+    # it loads what reads tables: not for a status that is asked for every second
+    from storage.record.tables import REPORT
+
+    finished = all(trait["is_finished"] for trait in snapshot["traits"])
+    return last_step_of(run.name) if finished and not run.store.exists(REPORT) else ""
+
+
+def last_step_of(name: str) -> str:
+    """The command that ends a detached run, and what for."""
+    return f"For the verdicts and report.html of the finished run: orchestrate resume {name}"
+
+
+def fleet_rows(cards: Sequence[WorkerCard]) -> list[dict[str, Any]]:
+    """The cards as JSON."""
+    return [asdict(card) for card in cards]
+
+
+def refusal_rows(
+    client: Client, runs: Iterable[RunCard], workers: Sequence[WorkerCard]
+) -> list[dict[str, str]]:
+    """What living workers said of the runs that they cannot serve."""
+    alive = {card.name for card in workers}
+    return [
+        {"run": run.name, "worker": one.worker, "host": one.host, "reason": one.reason}
+        for run in runs
+        for one in read_refusals(client, run.run_id)
+        if one.worker in alive
+    ]

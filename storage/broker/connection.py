@@ -1,0 +1,119 @@
+"""Connections to the broker's Redis, with the waits that long work needs.
+
+What a broker says about itself: version, memory policy, persistence, clock.
+
+Reads only.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import redis
+
+from domain.errors import BrokerError
+
+Client = redis.Redis
+
+_USER = re.compile(r"((?:rediss?|https?|s?ftp|ssh|smb)://)\S*@")
+
+BROKER_AWAY = (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError, BrokerError)
+"""What is raised while the broker or the way to it is down; it may come back."""
+
+TRYING = "The broker does not answer, trying again"
+"""What whoever watches is told meanwhile."""
+
+
+def connect(url: str) -> redis.Redis:
+    """A checked connection; raises BrokerError in words when nobody answers or we are refused."""
+    try:
+        client = redis.Redis.from_url(
+            url, socket_connect_timeout=5, socket_timeout=10, health_check_interval=30
+        )
+        client.ping()
+    except (redis.AuthenticationError, redis.exceptions.NoPermissionError) as error:
+        raise BrokerError(
+            f"the broker at {without_password(url)} refuses our user or password: check "
+            "ORCHESTRATE_BROKER_URL"
+        ) from error
+    except (redis.RedisError, OSError, ValueError) as error:
+        raise BrokerError(
+            f"no broker answers at {without_password(url)} ({error}): start Redis there, or mend "
+            "ORCHESTRATE_BROKER_URL or --broker-url"
+        ) from error
+    return client
+
+
+def server_time(client: redis.Redis) -> float:
+    """Seconds since 1970 by the server's clock, the one that all machines share."""
+    seconds, micros = client.time()  # type: ignore[misc]
+    return float(seconds) + float(micros) / 1e6
+
+
+def without_password(text: str) -> str:
+    """A URL as it may be printed, or a text with one in it: user and password are left out."""
+    # up to the last @: a password may hold one too; in the path of s3:// and such it is a letter
+    return _USER.sub(r"\1", text)
+
+
+def tls_options(url: str) -> dict[str, Any] | None:
+    """What Celery needs for a rediss:// URL; None for a plain one.
+
+    Certificates are verified unless the URL itself says otherwise; its ssl_... parts, such as
+    `?ssl_ca_certs=/etc/orchestrate/ca.pem`, are read by redis and kombu alike.
+    """
+    return {"ssl_cert_reqs": ssl.CERT_REQUIRED} if url.startswith("rediss://") else None
+
+
+@dataclass(frozen=True)
+class BrokerFacts:
+    """A broker's own words; `skew_s` is our clock minus its clock, `round_trip_s` one question."""
+
+    version: str
+    eviction: str
+    max_bytes: int
+    used_bytes: int
+    saves_to_disk: bool
+    last_save_ok: bool
+    skew_s: float
+    round_trip_s: float
+
+
+def broker_facts(client: redis.Redis) -> BrokerFacts:
+    """Ask an open connection; raises BrokerError when it does not answer like a Redis server."""
+    try:
+        info = cast(Mapping[str, Any], client.info())
+        before = time.time()
+        seconds, micros = client.time()
+        after = time.time()
+        append_only = bool(int(info.get("aof_enabled", 0)))
+        return BrokerFacts(
+            version=str(info.get("redis_version", "unknown")),
+            eviction=str(info.get("maxmemory_policy", "unknown")),
+            max_bytes=int(info.get("maxmemory", 0)),
+            used_bytes=int(info.get("used_memory", 0)),
+            saves_to_disk=append_only or _has_save_points(client),
+            last_save_ok=info.get("rdb_last_bgsave_status", "ok") == "ok"
+            and info.get("aof_last_write_status", "ok") == "ok",
+            # the broker read its clock somewhere between the two readings of ours
+            skew_s=(before + after) / 2 - (seconds + micros / 1e6),
+            round_trip_s=after - before,
+        )
+    except (redis.RedisError, OSError, ValueError) as error:
+        raise BrokerError(
+            f"the broker stopped answering while it was checked ({error}): look at its log"
+        ) from error
+
+
+def _has_save_points(client: redis.Redis) -> bool:
+    try:
+        found = cast(Mapping[str, str], client.config_get("save"))
+    except redis.ResponseError:
+        # hosted brokers refuse CONFIG and keep their data by other means
+        return True
+    return bool(found.get("save"))

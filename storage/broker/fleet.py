@@ -1,0 +1,243 @@
+"""The cards of runs and workers on the broker's Redis; all of it is rebuilt when it is lost.
+
+Knows nothing of Celery, nor of who takes what (orchestrator/placement.py).
+
+Which workers refused a run, and why: a hash beside the run's other keys on the broker.
+
+Lost with the broker, and then said again.
+
+What waits on the broker's queues, run by run: how much, held by workers, and for how long.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, cast
+
+import redis
+
+from domain.fleet.cards import Demand, Rate, Refusal, RunCard, WorkerCard, model_label
+from storage.broker.connection import server_time
+from storage.broker.state import EXPIRE_S
+from storage.record.run import Run, read_schedule
+
+RUNS = "orchestrate:runs"
+
+WORKERS = "orchestrate:workers"
+
+# A worker writes its card every two seconds; one that is silent this long is gone.
+SILENT_AFTER_S = 15.0
+
+# What another version wrote, or somebody who is none of us: as good as no card.
+_UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
+
+# As long as a run's other keys stay (storage/broker_state.py).
+FORGET_RUN_AFTER_S = 14 * 24 * 3600
+
+
+def queue_of(kind: str, run_id: str) -> str:
+    """The queue, a Redis list, of one run's jobs for one kind of worker."""
+    return f"{kind}.{run_id}"
+
+
+def card_of(run: Run, *, since: float) -> RunCard:
+    """A run's card by its record."""
+    schedule, model = read_schedule(run.store), model_label(run.spec.model)
+    return RunCard(
+        run_id=run.run_id,
+        name=run.name,
+        url=run.store.url,
+        model=model,
+        priority=schedule.priority,
+        paused=schedule.paused,
+        samples=sum(run.plan.n_worked_on(trait) for trait in run.spec.traits),
+        since=since,
+    )
+
+
+def put_run(client: redis.Redis, run: Run) -> None:
+    """Write a run's card; a run that was there keeps the time it came."""
+    before = read_run(client, run.run_id)
+    card = card_of(run, since=before.since if before else server_time(client))
+    if card != before:
+        client.hset(RUNS, run.run_id, json.dumps(asdict(card)))
+
+
+def read_run(client: redis.Redis, run_id: str) -> RunCard | None:
+    """The card of a run, None when the broker has none."""
+    body = client.hget(RUNS, run_id)
+    return None if body is None else _run_card(cast(bytes, body))
+
+
+def has_run(client: redis.Redis, run_id: str) -> bool:
+    """Whether the broker has the card of a run."""
+    return bool(client.hexists(RUNS, run_id))
+
+
+def forget_run(client: redis.Redis, run_id: str) -> None:
+    """Take a run's card away: nobody listens for its jobs any more."""
+    client.hdel(RUNS, run_id)
+
+
+def read_runs(client: redis.Redis) -> list[RunCard]:
+    """The cards of all runs, oldest first; those of two weeks ago go."""
+    found = cast(Mapping[bytes, bytes], client.hgetall(RUNS))
+    readable = (card for body in found.values() if (card := _run_card(body)) is not None)
+    cards = sorted(readable, key=lambda card: card.since)
+    if cards and cards[0].since < server_time(client) - FORGET_RUN_AFTER_S:
+        forget_run(client, cards[0].run_id)
+    return cards
+
+
+def read_demands(client: redis.Redis, kind: str) -> list[Demand]:
+    """The runs that have jobs out, how many of these wait for a kind of worker, and who refused."""
+    cards = read_runs(client)
+    pipe = client.pipeline(transaction=False)
+    for card in cards:
+        pipe.exists(f"orchestrate:{card.run_id}:outstanding")
+        pipe.llen(queue_of(kind, card.run_id))
+        pipe.hkeys(refusals_key(card.run_id))
+    answers = iter(pipe.execute() if cards else [])
+    return [
+        Demand(card, int(waiting), frozenset(name.decode(errors="replace") for name in refused))
+        for card, is_out, waiting, refused in zip(cards, answers, answers, answers, strict=False)
+        if is_out or waiting
+    ]
+
+
+def put_worker(client: redis.Redis, card: WorkerCard) -> None:
+    """Write a worker's card."""
+    body = {**asdict(card), "at": server_time(client)}
+    client.hset(WORKERS, card.name, json.dumps(body))
+
+
+def forget_worker(client: redis.Redis, name: str) -> None:
+    """Take a leaving worker's card away."""
+    client.hdel(WORKERS, name)
+
+
+def read_workers(client: redis.Redis) -> list[WorkerCard]:
+    """The cards of the workers that live, by name; those of silent ones go."""
+    now, alive, silent = server_time(client), [], []
+    found = cast(Mapping[bytes, bytes], client.hgetall(WORKERS))
+    for name, text in found.items():
+        try:
+            body = json.loads(text)
+            if now - body.pop("at") > SILENT_AFTER_S:
+                silent.append(name)
+            else:
+                alive.append(worker_card(body))
+        except _UNREADABLE:
+            silent.append(name)
+    if silent:
+        client.hdel(WORKERS, *silent)
+    return sorted(alive, key=lambda card: card.name)
+
+
+def _run_card(body: bytes) -> RunCard | None:
+    try:
+        return RunCard(**json.loads(body))
+    except _UNREADABLE:
+        return None
+
+
+def worker_card(body: Mapping[str, Any]) -> WorkerCard:
+    """A card from its JSON."""
+    card = WorkerCard(**body)
+    return replace(
+        card,
+        models=tuple(card.models),
+        jobs=tuple((str(run), str(job), float(s)) for run, job, s in body["jobs"]),
+        per_minute=Rate(**body["per_minute"]),
+    )
+
+
+MAX_REASON = 2000
+
+
+def refusals_key(run_id: str) -> str:
+    """Where a run's refusals lie."""
+    return f"orchestrate:{run_id}:refusals"
+
+
+def put_refusal(client: redis.Redis, run_id: str, refusal: Refusal) -> None:
+    """Note that a worker refused a run."""
+    pipe = client.pipeline()
+    pipe.hset(refusals_key(run_id), refusal.worker, refusal.reason[:MAX_REASON])
+    pipe.expire(refusals_key(run_id), EXPIRE_S)
+    pipe.execute()
+
+
+def read_refusals(client: redis.Redis, run_id: str) -> list[Refusal]:
+    """Who refused a run, by name; some of them may be gone."""
+    found = cast(Mapping[bytes, bytes], client.hgetall(refusals_key(run_id)))
+    said = {
+        name.decode(errors="replace"): why.decode(errors="replace") for name, why in found.items()
+    }
+    return [Refusal(name, said[name]) for name in sorted(said)]
+
+
+def forget_refusal(client: redis.Redis, run_id: str, worker: str) -> None:
+    """Take a worker's refusal back."""
+    client.hdel(refusals_key(run_id), worker)
+
+
+def forget_refusals(client: redis.Redis, run_id: str) -> None:
+    """Have every worker try a run again: somebody may have mended what was wrong."""
+    client.delete(refusals_key(run_id))
+
+
+# Anybody who reaches the broker may have written a message; it is refused where it is taken.
+_UNREADABLE_ENVELOPE = (ValueError, TypeError, KeyError, IndexError, RecursionError)
+
+
+@dataclass(frozen=True)
+class QueueFacts:
+    """Jobs of one run for one kind of worker: waiting, held by workers, and how many seconds the
+    one that waits longest has waited."""
+
+    run_id: str
+    kind: str
+    waiting: int
+    held: int
+    oldest_s: float
+
+
+def read_queues(
+    client: redis.Redis, runs: Iterable[RunCard], kinds: Sequence[str]
+) -> list[QueueFacts]:
+    """The queues of these runs."""
+    asked = [(run.run_id, kind) for run in runs for kind in kinds]
+    pipe = client.pipeline(transaction=False)
+    for run_id, kind in asked:
+        pipe.llen(queue_of(kind, run_id))
+        pipe.lindex(queue_of(kind, run_id), -1)
+    answers = pipe.execute() if asked else []
+    held, now = _held(client), server_time(client)
+    found = []
+    for (run_id, kind), waiting, oldest in zip(asked, answers[::2], answers[1::2], strict=True):
+        age = max(0.0, now - _sent_at(oldest, now)) if oldest else 0.0
+        found.append(QueueFacts(run_id, kind, int(waiting), held[queue_of(kind, run_id)], age))
+    return found
+
+
+def _held(client: redis.Redis) -> Counter[str]:
+    """Queue -> messages delivered to workers and not acknowledged."""
+    bodies = cast(Sequence[bytes], client.hvals("unacked"))
+    found: Counter[str] = Counter()
+    for body in bodies:
+        # each lies there with its exchange and its routing key, which is the queue's name
+        with contextlib.suppress(*_UNREADABLE_ENVELOPE):
+            found[str(json.loads(body)[2])] += 1
+    return found
+
+
+def _sent_at(message: bytes, now: float) -> float:
+    try:
+        return float(json.loads(message)["headers"]["sent_at"])
+    except _UNREADABLE_ENVELOPE:
+        return now

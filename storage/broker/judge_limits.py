@@ -1,0 +1,226 @@
+"""The gate that all judge processes of a fleet share: rate, circuit and budget, in Redis.
+
+Callers wait in this process; one message to Redis admits as many of them as may go. Everything
+here can be lost: limits are learned again, and what was spent is rebuilt from the record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import random
+import socket
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+from redis.asyncio import Redis as AsyncRedis
+
+from domain.errors import BrokerError, BudgetError, OrchestrateError, StoppedError
+from domain.scoring.prices import Answered, Cost, Failed
+from storage.broker.judge_limits_script import ADMIT, FAILED, LOOKED
+from storage.broker.state import EXPIRE_S
+
+# As many failures in a row, over all processes, as one question has attempts: the circuit opens
+# before any question has used up its own.
+OPEN_AFTER = 5
+
+MAX_BATCH = 128
+
+# Calls that come within this are admitted by one message.
+GATHER_S = 0.002
+
+MAX_POLL_S = 1.0
+
+FLUSH_AFTER_S = 0.05
+
+BROKER_PATIENCE_S = 60.0
+
+
+@dataclass(frozen=True)
+class GateKeys:
+    """Where a run's judge keeps its shared state."""
+
+    run_id: str
+    endpoint: str
+
+    @classmethod
+    def of(cls, run_id: str, *, url: str, model: str) -> GateKeys:
+        """The keys of a run's endpoint and model; runs on one endpoint and model share limits."""
+        return cls(run_id, hashlib.sha256(f"{url.rstrip('/')} {model}".encode()).hexdigest()[:16])
+
+    @property
+    def limits(self) -> str:
+        """What is known of the endpoint."""
+        return f"orchestrate:judge:{self.endpoint}"
+
+    @property
+    def budget(self) -> str:
+        """The run's money."""
+        return f"orchestrate:{self.run_id}:budget"
+
+    def all(self) -> list[str]:
+        """The keys in the order of the script."""
+        cancelled = f"orchestrate:{self.run_id}:cancelled"
+        return [
+            self.limits,
+            self.budget,
+            f"{self.limits}:served",
+            f"{self.limits}:hungry",
+            cancelled,
+        ]
+
+
+@dataclass
+class _Waiting:
+    cost: Cost
+    future: asyncio.Future[None]
+
+
+class SharedGate:
+    """The gate of one run in one process; see workers.judge_gate.Gate."""
+
+    def __init__(
+        self,
+        client: AsyncRedis,
+        keys: GateKeys,
+        *,
+        is_up: Callable[[], Awaitable[bool]],
+        open_budget: Callable[[], Awaitable[None]],
+    ) -> None:
+        """`is_up` asks the endpoint; `open_budget` puts the run's money into Redis again."""
+        self._keys, self._is_up, self._open_budget = keys, is_up, open_budget
+        self._admit: Any = client.register_script(ADMIT)
+        self._failed: Any = client.register_script(FAILED)
+        self._looked: Any = client.register_script(LOOKED)
+        self._process = f"{socket.gethostname()}-{os.getpid()}-{id(self)}"
+        self._waiting: deque[_Waiting] = deque()
+        self._pump: asyncio.Task[None] | None = None
+        self._flusher: asyncio.Task[None] | None = None
+        self._stopped: OrchestrateError | None = None
+        self._released, self._spent, self._n_ok, self._extra_tokens = 0.0, 0.0, 0, 0
+        self._rpm, self._tpm = 0.0, 0.0
+
+    async def admit(self, cost: Cost) -> None:
+        """Wait until a call may go out; raises BudgetError, StoppedError or what broke."""
+        if self._stopped:
+            raise self._stopped
+        waiting = _Waiting(cost, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        if self._pump is None or self._pump.done():
+            self._pump = asyncio.create_task(self._pump_all())
+        await waiting.future
+
+    def answered(self, cost: Cost, result: Answered) -> None:
+        """Note an answered call; told to the others with the next message."""
+        self._released += cost.usd
+        self._spent += result.usd
+        self._extra_tokens += result.tokens - cost.tokens
+        self._n_ok += 1 if result.tokens else 0
+        self._rpm = result.requests_per_minute or self._rpm
+        self._tpm = result.tokens_per_minute or self._tpm
+        if self._flusher is None or self._flusher.done():
+            self._flusher = asyncio.create_task(self._flush_soon())
+
+    async def failed(self, cost: Cost, result: Failed) -> bool:
+        """Note a failed call at once; whether the circuit is open now."""
+        await self.flush()
+        numbers = (cost.usd, result.usd, result.retry_after_s)
+        limits = (result.requests_per_minute, result.tokens_per_minute, OPEN_AFTER)
+        arguments = [self._process, result.kind, *numbers, *limits]
+        found = await self._told(self._failed, self._keys.all()[:2], arguments)
+        return bool(found)
+
+    async def flush(self) -> None:
+        """Tell the others what was noted."""
+        if self._n_ok or self._released or self._spent:
+            await self._ask([])
+
+    def stop(self) -> None:
+        """Let nothing more out: the process is leaving."""
+        self._stopped = StoppedError("the judge worker is leaving")
+        self._refuse(self._stopped)
+
+    def reopen(self) -> None:
+        """Let calls out again after a budget was reached and raised."""
+        self._stopped = None
+
+    async def _pump_all(self) -> None:
+        while self._waiting:
+            await asyncio.sleep(GATHER_S)
+            batch = [self._waiting[k] for k in range(min(len(self._waiting), MAX_BATCH))]
+            try:
+                state, granted, wait_ms = await self._ask(batch)
+                await self._act(state)
+            except (OrchestrateError, redis.RedisError, OSError) as error:
+                self._refuse(_as_ours(error))
+                return
+            for _ in range(granted):
+                future = self._waiting.popleft().future
+                if not future.done():
+                    future.set_result(None)
+            if self._waiting and state in ("wait", "down", "money_out"):
+                seconds = min(max(wait_ms / 1000, 0.005), MAX_POLL_S)
+                # not all processes at the same moment
+                await asyncio.sleep(seconds * random.uniform(1.0, 1.2))
+
+    async def _act(self, state: str) -> None:
+        if state == "budget":
+            self._stopped = BudgetError(
+                "the judge's budget is reached: nothing more is asked, what was judged is kept; "
+                "continue with `orchestrate resume RUN --budget USD`"
+            )
+            raise self._stopped
+        if state == "cancelled":
+            raise StoppedError("the run was cancelled")
+        if state == "no_budget":
+            await self._open_budget()
+        if state == "look":
+            is_up = await self._is_up()
+            await self._told(self._looked, self._keys.all()[:1], [int(is_up), OPEN_AFTER])
+
+    async def _ask(self, batch: list[_Waiting]) -> tuple[str, int, int]:
+        noted = [self._released, self._spent, self._n_ok, self._extra_tokens, self._rpm, self._tpm]
+        self._forget()
+        arguments: list[object] = [self._keys.run_id, self._process, len(batch), *noted, EXPIRE_S]
+        for one in batch:
+            arguments += [one.cost.tokens, one.cost.usd]
+        state, granted, wait_ms = await self._told(self._admit, self._keys.all(), arguments)
+        if state == b"no_budget":
+            self._released += float(noted[0])
+            self._spent += float(noted[1])
+        return state.decode(), int(granted), int(wait_ms)
+
+    async def _told(self, script: Any, keys: list[str], arguments: list[object]) -> Any:
+        """Run a script; a broker that restarts is waited for."""
+        deadline = asyncio.get_running_loop().time() + BROKER_PATIENCE_S
+        while True:
+            try:
+                return await script(keys=keys, args=arguments)
+            except (redis.ConnectionError, redis.TimeoutError) as error:
+                if asyncio.get_running_loop().time() > deadline:
+                    raise _as_ours(error) from error
+                await asyncio.sleep(1.0)
+
+    async def _flush_soon(self) -> None:
+        await asyncio.sleep(FLUSH_AFTER_S)
+        await self.flush()
+
+    def _refuse(self, error: OrchestrateError) -> None:
+        while self._waiting:
+            future = self._waiting.popleft().future
+            if not future.done():
+                future.set_exception(error)
+
+    def _forget(self) -> None:
+        self._released, self._spent, self._n_ok, self._extra_tokens = 0.0, 0.0, 0, 0
+        self._rpm, self._tpm = 0.0, 0.0
+
+
+def _as_ours(error: Exception) -> OrchestrateError:
+    if isinstance(error, OrchestrateError):
+        return error
+    return BrokerError(f"the broker stopped answering while judging ({error}): check Redis")

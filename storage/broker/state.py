@@ -1,0 +1,268 @@
+"""The Redis side of a run: which jobs are done, out or failed, and whether it was cancelled.
+
+Everything here can be lost and is rebuilt from the run's record.
+
+What a run's jobs came to, counted on the broker: totals, and buckets of the last minutes.
+
+For looking at only: what counts is the record.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import cast
+
+import redis
+
+from domain.errors import BrokerError
+from storage.broker.connection import connect, server_time
+
+# A run that nobody touched for two weeks leaves no keys behind; its record is unaffected.
+EXPIRE_S = 14 * 24 * 3600
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A job that ended in an error; a fatal one would meet every other job too."""
+
+    job: str
+    error: str
+    message: str
+    fatal: bool
+
+
+class BrokerState:
+    """A run's keys on the broker's Redis."""
+
+    def __init__(self, client: redis.Redis, run_id: str) -> None:
+        self._redis, self._prefix = client, f"orchestrate:{run_id}"
+        self.run_id = run_id
+
+    @property
+    def client(self) -> redis.Redis:
+        """The connection, for what else of the run lies on the broker."""
+        return self._redis
+
+    def outstanding(self) -> set[str]:
+        """Jobs that were sent and are neither done nor failed."""
+        return _texts(self._redis.smembers(self._key("outstanding")))
+
+    def is_idle(self) -> bool:
+        """Whether none of its jobs is out."""
+        return not self._redis.exists(self._key("outstanding"))
+
+    def claim(self, job: str) -> bool:
+        """Mark a job as sent; False when it was out already."""
+        added = self._redis.sadd(self._key("outstanding"), job)
+        self._redis.expire(self._key("outstanding"), EXPIRE_S)
+        return bool(added)
+
+    def release(self, jobs: Iterable[str]) -> None:
+        """Take claims back, so that the reconciler sends these jobs again unless they are done."""
+        names = list(jobs)
+        if names:
+            self._redis.srem(self._key("outstanding"), *names)
+
+    def begin(self, job: str) -> int:
+        """Count that a worker begins a job; returns how often it was begun and has not ended."""
+        pipe = self._redis.pipeline()
+        pipe.hincrby(self._key("begun"), job, 1)
+        pipe.expire(self._key("begun"), EXPIRE_S)
+        return int(pipe.execute()[0])
+
+    def n_begun(self, job: str) -> int:
+        """How often a job was begun and has not ended: deaths, and workers on it now."""
+        return max(0, int(self._redis.hget(self._key("begun"), job) or 0))  # type: ignore[arg-type]
+
+    def hand_back(self, job: str) -> None:
+        """Take a beginning back: the worker lives and gave the job to another."""
+        self._redis.hincrby(self._key("begun"), job, -1)
+
+    def done(self) -> set[str]:
+        """Jobs whose artifact exists, as far as Redis knows."""
+        return _texts(self._redis.smembers(self._key("done")))
+
+    def are_done(self, jobs: Sequence[str]) -> bool:
+        """Whether all of these jobs are done, as far as Redis knows."""
+        return all(self._redis.smismember(self._key("done"), list(jobs)))
+
+    def mark_done(self, jobs: Iterable[str]) -> None:
+        """Note that the jobs' artifacts exist."""
+        names = list(jobs)
+        if names:
+            pipe = self._redis.pipeline()
+            pipe.sadd(self._key("done"), *names)
+            pipe.srem(self._key("outstanding"), *names)
+            pipe.hdel(self._key("failures"), *names)
+            pipe.hdel(self._key("begun"), *names)
+            pipe.expire(self._key("done"), EXPIRE_S)
+            pipe.execute()
+
+    def mark_undone(self, jobs: Iterable[str]) -> None:
+        """Note that the jobs have to run again."""
+        names = list(jobs)
+        if names:
+            pipe = self._redis.pipeline()
+            pipe.srem(self._key("done"), *names)
+            pipe.srem(self._key("outstanding"), *names)
+            pipe.hdel(self._key("begun"), *names)
+            pipe.execute()
+
+    def fail(self, failure: Failure) -> None:
+        """Note that a job ended in an error."""
+        pipe = self._redis.pipeline()
+        pipe.hset(self._key("failures"), failure.job, json.dumps(asdict(failure)))
+        pipe.srem(self._key("outstanding"), failure.job)
+        pipe.hdel(self._key("begun"), failure.job)
+        pipe.expire(self._key("failures"), EXPIRE_S)
+        pipe.execute()
+
+    def failures(self) -> list[Failure]:
+        """The jobs that ended in an error."""
+        found = self._redis.hgetall(self._key("failures"))
+        return [Failure(**json.loads(body)) for body in found.values()]
+
+    def clear_failures(self) -> None:
+        """Forget errors of earlier attempts, so that their jobs are tried again."""
+        self._redis.delete(self._key("failures"))
+
+    def cancel(self) -> None:
+        """Tell workers to drop this run's jobs."""
+        self._redis.set(self._key("cancelled"), "1", ex=EXPIRE_S)
+
+    def uncancel(self) -> None:
+        """Let workers take this run's jobs again."""
+        self._redis.delete(self._key("cancelled"))
+
+    def is_cancelled(self) -> bool:
+        """Whether the run was cancelled."""
+        return bool(self._redis.exists(self._key("cancelled")))
+
+    def _key(self, name: str) -> str:
+        return f"{self._prefix}:{name}"
+
+
+def broker_state(url: str, run_id: str) -> BrokerState:
+    """A run's keys behind a broker URL; raises BrokerError when nobody answers."""
+    return BrokerState(connect(url), run_id)
+
+
+def jobs_on_queues(client: redis.Redis, queues: Iterable[str], run_id: str) -> set[str]:
+    """Jobs of a run that a message exists for, waiting or held by a worker."""
+    waiting = [raw for queue in queues for raw in client.lrange(queue, 0, -1)]  # type: ignore[union-attr]
+    found = {_job_of(raw, run_id) for raw in waiting}
+    # a held message lies there with its exchange and routing key
+    found |= {_job_of(raw, run_id, held=True) for raw in client.hvals("unacked")}  # type: ignore[union-attr]
+    return found - {""}
+
+
+def _job_of(raw: bytes | str, run_id: str, *, held: bool = False) -> str:
+    """The job that a message is of; empty for another run's, and for what is none of ours."""
+    try:
+        message = json.loads(raw)
+        headers = (message[0] if held else message)["headers"]
+        return str(headers["job"]) if headers["run_id"] == run_id else ""
+    except (ValueError, TypeError, KeyError, IndexError, RecursionError):
+        return ""
+
+
+def _texts(members: object) -> set[str]:
+    if not isinstance(members, set):
+        raise BrokerError("the broker answered in a form we do not know: is it a Redis server?")
+    return {m.decode() if isinstance(m, bytes) else str(m) for m in members}
+
+
+BUCKET_S = 10
+
+WINDOW_S = 60
+
+JOB_BOUNDS_S = (0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0)
+
+CALL_BOUNDS_S = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0)
+
+CALLS = "orchestrate:judge-calls"
+
+
+def note(client: redis.Redis, run_id: str, counts: Mapping[str, float]) -> None:
+    """Add to a run's counts, such as `samples.generate`; one message to the broker."""
+    pipe = client.pipeline()  # a reader sees all of a job or nothing
+    total, lately = _key(run_id), _bucket(run_id, int(server_time(client)) // BUCKET_S)
+    for name, amount in counts.items():
+        pipe.hincrbyfloat(total, name, amount)
+        if not name.startswith("le."):
+            pipe.hincrbyfloat(lately, name, amount)
+    pipe.expire(total, EXPIRE_S)
+    pipe.expire(lately, 2 * WINDOW_S)
+    pipe.execute()
+
+
+def job_counts(stage: str, seconds: float, *, samples: float, tokens: float) -> dict[str, float]:
+    """The counts of a finished job."""
+    return {
+        f"jobs.{stage}": 1,
+        f"seconds.{stage}": seconds,
+        f"samples.{stage}": samples,
+        f"tokens.{stage}": tokens,
+        f"le.{stage}.{_bound(seconds, JOB_BOUNDS_S):g}": 1,
+    }
+
+
+def note_calls(client: redis.Redis, seconds: list[float], *, failed: int) -> None:
+    """Add answered judge calls, by how long they took, and failed ones to the fleet's counts."""
+    pipe = client.pipeline(transaction=False)
+    for one in seconds:
+        pipe.hincrby(CALLS, f"le.{_bound(one, CALL_BOUNDS_S):g}", 1)
+    pipe.hincrbyfloat(CALLS, "seconds", sum(seconds))
+    pipe.hincrby(CALLS, "answered", len(seconds))
+    pipe.hincrby(CALLS, "failed", failed)
+    pipe.expire(CALLS, EXPIRE_S)
+    pipe.execute()
+
+
+def read_counts(client: redis.Redis, run_id: str) -> dict[str, float]:
+    """A run's totals; those that nobody noted are absent."""
+    return _floats(client.hgetall(_key(run_id)))
+
+
+def read_calls(client: redis.Redis) -> dict[str, float]:
+    """The fleet's judge calls."""
+    return _floats(client.hgetall(CALLS))
+
+
+def read_rates(client: redis.Redis, run_id: str) -> dict[str, float]:
+    """The counts per second over the last minute, or since work began when that is later."""
+    now = server_time(client)
+    newest = int(now) // BUCKET_S
+    numbers = range(newest - WINDOW_S // BUCKET_S, newest + 1)
+    pipe = client.pipeline(transaction=False)
+    for number in numbers:
+        pipe.hgetall(_bucket(run_id, number))
+    buckets = [_floats(found) for found in pipe.execute()]
+    began = next((n for n, found in zip(numbers, buckets, strict=True) if found), None)
+    if began is None:
+        return {}
+    sums: dict[str, float] = {}
+    for found in buckets:
+        for name, amount in found.items():
+            sums[name] = sums.get(name, 0.0) + amount
+    span = max(now - began * BUCKET_S, 1.0)
+    return {name: amount / span for name, amount in sums.items()}
+
+
+def _bound(seconds: float, bounds: tuple[float, ...]) -> float:
+    return next((bound for bound in bounds if seconds <= bound), math.inf)
+
+
+def _floats(found: object) -> dict[str, float]:
+    return {k.decode(): float(v) for k, v in cast(Mapping[bytes, bytes], found).items()}
+
+
+def _key(run_id: str) -> str:
+    return f"orchestrate:{run_id}:counts"
+
+
+def _bucket(run_id: str, number: int) -> str:
+    return f"{_key(run_id)}:{number}"

@@ -1,0 +1,147 @@
+"""Finds and reads trait definitions: the bundled ones and people's own JSON files.
+
+A reference is a bundled name or a path. Knows nothing of runs; what a definition must hold is
+decided in orchestrator.trait_check.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib.resources import files
+from pathlib import Path
+
+from domain.errors import TraitFileError, UsageError
+from domain.traits.check import TRAIT_NAME
+from domain.traits.definition import BUNDLED_TRAITS, TraitDefinition
+
+# Names that say "definition" and not which trait; there the folder has the trait's name.
+_NAMELESS_STEMS = ("definition", "trait_definition")
+
+_EXTRACT_FOLDER, _EVAL_FOLDER = "trait_data_extract", "trait_data_eval"
+
+
+@dataclass(frozen=True)
+class TraitSource:
+    """A trait's parsed JSON before any check; `eval_data` is None where there is one file."""
+
+    name: str
+    data: object
+    eval_data: object = None
+
+    @property
+    def about(self) -> str:
+        """The author's one line about the trait, empty where there is none."""
+        about = self.data.get("_about", "") if isinstance(self.data, Mapping) else ""
+        return about if isinstance(about, str) else ""
+
+    def definition(self) -> TraitDefinition:
+        """The definition in it; raises TraitFileError when it cannot be used."""
+        return TraitDefinition.from_json(self.name, self.data, eval_data=self.eval_data)
+
+
+def load_traits(refs: str) -> tuple[TraitDefinition, ...]:
+    """The definitions of `all` or of a comma-separated list of names and paths, in that order.
+
+    Raises UsageError for an unknown or repeated trait, TraitFileError for a bad file.
+    """
+    traits: list[TraitDefinition] = []
+    seen: dict[str, str] = {}
+    for ref in split_refs(refs):
+        trait = load_trait(ref)
+        if trait.name in seen:
+            raise UsageError(
+                f"{seen[trait.name]!r} and {ref!r} are both the trait {trait.name!r}: "
+                "leave one out or rename its file"
+            )
+        seen[trait.name] = ref
+        traits.append(trait)
+    return tuple(traits)
+
+
+def load_trait(ref: str) -> TraitDefinition:
+    """The definition that a bundled name or a path to a JSON file refers to.
+
+    Raises UsageError when there is nothing there, TraitFileError when it cannot be used.
+    """
+    return read_trait(ref).definition()
+
+
+def split_refs(refs: str) -> list[str]:
+    """The references in a comma-separated list, `all` standing for the bundled ones."""
+    found = list(_expanded(refs))
+    if not found:
+        raise UsageError("no trait is named: write `all`, or names and paths with commas between")
+    return found
+
+
+def read_trait(ref: str) -> TraitSource:
+    """The parsed JSON that a reference points to, unchecked.
+
+    Raises UsageError when there is nothing there, TraitFileError when it is not JSON.
+    """
+    if ref in BUNDLED_TRAITS:
+        resource = files("domain").joinpath("traits", "bundled", f"{ref}.json")
+        return TraitSource(ref, _parsed(resource.read_bytes(), f"bundled {ref}"))
+    path = Path(ref).expanduser().absolute()  # the folder's name matters, even for a bare name
+    data = _read(path, ref)
+    eval_path = path.parent.parent / _EVAL_FOLDER / path.name
+    has_eval = path.parent.name == _EXTRACT_FOLDER and eval_path.is_file()
+    eval_data = _read(eval_path, str(eval_path)) if has_eval else None
+    return TraitSource(_name_of(path), data, eval_data)
+
+
+def _expanded(refs: str) -> Iterator[str]:
+    for ref in refs.split(","):
+        if ref.strip() == "all":
+            yield from BUNDLED_TRAITS
+        elif ref.strip():
+            yield ref.strip()
+
+
+def _name_of(path: Path) -> str:
+    folder = path.parent.name
+    if path.stem in _NAMELESS_STEMS and TRAIT_NAME.fullmatch(folder):
+        return folder
+    return path.stem
+
+
+def _read(path: Path, ref: str) -> object:
+    try:
+        body = path.read_bytes()
+    except FileNotFoundError as error:
+        raise UsageError(_not_found(ref)) from error
+    except IsADirectoryError as error:
+        raise TraitFileError(f"{path} is a folder: name a trait's JSON file in it") from error
+    except OSError as error:
+        raise TraitFileError(f"{path} cannot be read: {error.strerror}") from error
+    return _parsed(body, str(path))
+
+
+def _not_found(ref: str) -> str:
+    if "/" in ref or ref.endswith(".json"):
+        return f"there is no file {ref}: check the path, or make one with `orchestrate traits new`"
+    close = get_close_matches(ref.lower(), BUNDLED_TRAITS, n=3)
+    hint = f"did you mean {' or '.join(close)}? " if close else ""
+    return (
+        f"unknown trait {ref!r}: {hint}`orchestrate traits list` shows the bundled ones, "
+        f"and your own is named by its path, such as ./{ref}.json"
+    )
+
+
+def _parsed(body: bytes, where: str) -> object:
+    try:
+        # Editors on Windows put a byte order mark first, which json.loads refuses.
+        return json.loads(body.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise TraitFileError(
+            f"{where} is not UTF-8 text at byte {error.start}: save it as UTF-8"
+        ) from error
+    except RecursionError as error:
+        raise TraitFileError(f"{where} is nested too deeply to be a trait definition") from error
+    except json.JSONDecodeError as error:
+        raise TraitFileError(
+            f"{where} is not valid JSON at line {error.lineno}, column {error.colno}: {error.msg}"
+        ) from error

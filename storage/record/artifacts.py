@@ -1,0 +1,161 @@
+"""Artifacts of jobs: data files named by their content, and a record that makes them count.
+
+A job is done when its record exists. The record is created last, carries the SHA-256 of every
+data file, and the first complete one wins; a second worker's files are removed again. Knows
+nothing of what is in the files.
+
+JSON files that notice damage: a body with its own checksum, in one exact spelling.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from domain.errors import StoreError
+from domain.plan.jobs import Job
+from domain.plan.spec import WIRE_VERSION
+from storage.record.store import Store
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a finished job left: role -> (key, sha256), and facts about the work."""
+
+    job: str
+    files: dict[str, tuple[str, str]]
+    info: dict[str, object] = field(default_factory=dict)
+
+
+class DamagedArtifactError(StoreError):
+    """An artifact's bytes are not those that were stored: its job has to run again."""
+
+    def __init__(self, message: str, job: str) -> None:
+        super().__init__(message)
+        self.job = job
+
+
+def record_key(job: Job) -> str:
+    """Where a job's record lies: `probe.json`, `traits/refusal/judge/positive-003.json`."""
+    return f"{job.key}.json" if job.trait is None else f"traits/{job.key}.json"
+
+
+def publish(
+    store: Store, job: Job, *, files: Mapping[str, bytes], info: Mapping[str, object]
+) -> Record:
+    """Store a job's files and its record; returns the record that counts (ours or an earlier one).
+
+    `files` maps a role with its ending (`responses.parquet`) to bytes.
+    """
+    stored: dict[str, tuple[str, str]] = {}
+    for role, data in files.items():
+        digest = hashlib.sha256(data).hexdigest()
+        stem, _, ending = role.rpartition(".")
+        key = f"{record_key(job).removesuffix('.json')}.{stem}-{digest[:12]}.{ending}"
+        store.write(key, data)
+        stored[role] = (key, digest)
+    record = Record(job.key, stored, dict(info))
+    if store.create(record_key(job), _encode(record)):
+        return record
+    winner = load_record(store, job)
+    winning = {key for key, _ in winner.files.values()}
+    for key, _ in stored.values():
+        if key not in winning:
+            store.delete(key)
+    return winner
+
+
+def load_record(store: Store, job: Job) -> Record:
+    """A job's record; KeyError when the job is not done, DamagedArtifactError when unreadable."""
+    return _decode(store.read(record_key(job)), job)
+
+
+def read_file(store: Store, record: Record, role: str) -> bytes:
+    """A record's data file, checked against its checksum; raises DamagedArtifactError."""
+    if role not in record.files:
+        raise DamagedArtifactError(f"the record of {record.job} names no {role}", record.job)
+    key, digest = record.files[role]
+    try:
+        data = store.read(key)
+    except KeyError as error:
+        raise DamagedArtifactError(f"{key} is missing from {store.url}", record.job) from error
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise DamagedArtifactError(f"{key} in {store.url} is not what was stored", record.job)
+    return data
+
+
+def set_aside(store: Store, job: Job) -> None:
+    """Move a job's damaged record out of the way so that the job runs again; nothing is deleted."""
+    key = record_key(job)
+    try:
+        data = store.read(key)
+    except KeyError:
+        return
+    store.write(f"set-aside/{key}-{hashlib.sha256(data).hexdigest()[:12]}", data)
+    store.delete(key)
+
+
+def done_jobs(store: Store, traits: Iterable[str], *, judgement: str | None = None) -> set[str]:
+    """Keys of all jobs whose record exists, by listing; of the probes only that of a judgement."""
+    probe = Job("probe", judgement=judgement)
+    done = {probe.key} if store.exists(record_key(probe)) else set()
+    for trait in traits:
+        for key in store.list(f"traits/{trait}"):
+            relative = key.removeprefix("traits/")
+            # data files carry a role between the job's name and the ending
+            if key.endswith(".json") and _is_record(relative):
+                done.add(relative.removesuffix(".json"))
+    return done
+
+
+def _is_record(relative: str) -> bool:
+    parts = relative.split("/")
+    if len(parts) == 2:
+        return parts[1].removesuffix(".json").partition("@")[0] in ("reduce", "verify")
+    stage = parts[1].partition("@")[0]
+    is_stage = stage in ("generate", "judge", "converge")
+    return len(parts) == 3 and is_stage and parts[2].count(".") == 1
+
+
+def _encode(record: Record) -> bytes:
+    return encode_checked({"wire": WIRE_VERSION, **asdict(record)})
+
+
+def _decode(data: bytes, job: Job) -> Record:
+    try:
+        body = decode_checked(data)
+        if body["job"] != job.key:
+            raise ValueError("it is another job's")
+        files = {role: (str(key), str(sha)) for role, (key, sha) in body["files"].items()}
+        return Record(body["job"], files, body["info"])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DamagedArtifactError(
+            f"the record of {job.key} is damaged: {error}", job.key
+        ) from error
+
+
+CHECKSUM = "sha256"
+
+
+def encode_checked(body: Mapping[str, object]) -> bytes:
+    """The body as indented JSON, with the SHA-256 of what it is without it as the last entry."""
+    checksum = hashlib.sha256(_spell(body)).hexdigest()
+    return _spell({**body, CHECKSUM: checksum})
+
+
+def decode_checked(data: bytes) -> dict[str, Any]:
+    """The body; raises ValueError unless the bytes are exactly those that encode_checked made."""
+    body = json.loads(data)
+    if not isinstance(body, dict) or body.pop(CHECKSUM, None) is None:
+        raise ValueError("it has no checksum")
+    # not the checksum alone: that one overlooks a blank that became another
+    if encode_checked(body) != data:
+        raise ValueError("its checksum does not fit")
+    return body
+
+
+def _spell(body: Mapping[str, object]) -> bytes:
+    return json.dumps(body, indent=1).encode()

@@ -1,0 +1,158 @@
+"""Judgements of a run: its own, and later ones of the same responses, all kept side by side.
+
+A later judgement asks everything again, or only what has no score in the judgement it is based
+on.
+
+The verdicts that count in a judgement, from the files of judge jobs.
+
+What an interrupted judge job had paid for already, kept so that nothing is paid twice.
+
+One file per interruption beside the shard's record; gone once the shard is judged.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import uuid
+from collections.abc import Mapping
+
+from domain.errors import StoreError, UsageError
+from domain.plan.jobs import Job
+from domain.plan.spec import Frozen, JudgeSpec
+from domain.scoring.scores import Evidence, Score, Verdict
+from storage.record.artifacts import decode_checked, encode_checked, record_key
+from storage.record.responses import load_verdicts
+from storage.record.run import Run
+from storage.record.store import Store
+
+FIRST = "first"
+"""What people call the run's own judgement."""
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,40}")
+
+
+class Judgement(Frozen):
+    """A later judging: who is asked, and whether only what was unscored in `based_on`.
+
+    `number` counts a run's judgements, its own being 1.
+    """
+
+    name: str
+    number: int
+    judge: JudgeSpec
+    only_unscored: bool = False
+    based_on: str | None = None
+
+
+def add_judgement(run: Run, judgement: Judgement) -> None:
+    """Record a judgement; raises UsageError for a name that is no name or means another one."""
+    if not _NAME.fullmatch(judgement.name) or judgement.name == FIRST:
+        raise UsageError(
+            f"--name {judgement.name!r} cannot name a judgement: use lower-case letters and digits"
+        )
+    run.store.create(_key(judgement.name), encode_checked(judgement.model_dump(mode="json")))
+    if read_judgement(run, judgement.name) != judgement:
+        raise UsageError(
+            f"judgement {judgement.name} of {run.store.url} was made with other settings: choose "
+            "another --name"
+        )
+
+
+def read_judgement(run: Run, name: str) -> Judgement:
+    """A recorded judgement; raises UsageError when there is none of that name."""
+    try:
+        return Judgement.model_validate(decode_checked(run.store.read(_key(name))))
+    except KeyError as error:
+        raise UsageError(f"{run.store.url} has no judgement {name!r}") from error
+    except (ValueError, RecursionError) as error:
+        raise StoreError(
+            f"{run.store.url}/{_key(name)} is not what was written ({error}): restore it from a "
+            "copy, or judge again under another --name"
+        ) from error
+
+
+def names(run: Run) -> list[str]:
+    """The names of a run's later judgements, the oldest first."""
+    keys = run.store.list("judgements")
+    found = [k.removeprefix("judgements/").removesuffix(".json") for k in keys]
+    return sorted(found, key=lambda name: read_judgement(run, name).number)
+
+
+def judge_of(run: Run, job: Job) -> JudgeSpec:
+    """Who is asked in a job."""
+    return run.spec.judge if job.judgement is None else read_judgement(run, job.judgement).judge
+
+
+def base_job(job: Job, judgement: Judgement) -> Job:
+    """The same shard's job in the judgement that this one is based on."""
+    return Job("judge", job.trait, job.part, job.shard, judgement.based_on)
+
+
+def _key(name: str) -> str:
+    return f"judgements/{name}.json"
+
+
+def effective_verdicts(run: Run, job: Job) -> dict[tuple[str, str], Verdict]:
+    """(sample key, metric) -> the verdict that counts in the job's judgement.
+
+    One that asked only the unscored keeps every score of the judgement it is based on.
+    """
+    own = load_verdicts(run.store, job)
+    if job.judgement is None:
+        return own
+    judgement = read_judgement(run, job.judgement)
+    if not judgement.only_unscored:
+        return own
+    base = effective_verdicts(run, base_job(job, judgement))
+    kept = {asked: found for asked, found in base.items() if isinstance(found, Score)}
+    return {**base, **own, **kept}
+
+
+log = logging.getLogger(__name__)
+
+Asked = tuple[str, str]
+"""Sample key and metric."""
+
+
+def keep_partial(store: Store, job: Job, evidence: Mapping[Asked, Evidence]) -> None:
+    """Store what was answered before a job had to stop; answers of earlier stops are replaced."""
+    answered = {asked: found for asked, found in evidence.items() if found.replies}
+    if not answered:
+        return
+    before = _partial_keys(store, job)
+    usd = sum(found.usd or 0.0 for found in answered.values())
+    rows = [[*asked, found.model_dump(mode="json")] for asked, found in answered.items()]
+    body = {"job": job.key, "info": {"usd": usd}, "rows": rows}
+    store.write(f"{_stem(job)}.partial-{uuid.uuid4().hex[:12]}.json", encode_checked(body))
+    for key in before:
+        store.delete(key)
+
+
+def load_partial(store: Store, job: Job) -> dict[Asked, Evidence]:
+    """What was answered before; a damaged file counts as nothing, with a line in the log."""
+    found: dict[Asked, Evidence] = {}
+    for key in sorted(_partial_keys(store, job)):
+        try:
+            for sample, metric, body in decode_checked(store.read(key))["rows"]:
+                found[sample, metric] = Evidence.model_validate(body)
+        except KeyError:
+            continue  # another worker has just replaced it
+        except (ValueError, TypeError, RecursionError) as error:
+            log.warning("%s is damaged (%s): its questions are asked again.", key, error)
+    return found
+
+
+def drop_partial(store: Store, job: Job) -> None:
+    """Remove what the job's own record now holds."""
+    for key in _partial_keys(store, job):
+        store.delete(key)
+
+
+def _partial_keys(store: Store, job: Job) -> set[str]:
+    folder = _stem(job).rpartition("/")[0]
+    return {key for key in store.list(folder) if key.startswith(f"{_stem(job)}.partial-")}
+
+
+def _stem(job: Job) -> str:
+    return record_key(job).removesuffix(".json")

@@ -1,0 +1,170 @@
+"""Typed artifacts of the generate and judge stages: responses, their activations, their verdicts.
+
+Tables are Parquet, activations safetensors.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from safetensors.numpy import load as load_safetensors
+from safetensors.numpy import save as save_safetensors
+
+from domain.plan.jobs import Job
+from domain.plan.spec import POSITIONS
+from domain.scoring.scores import Evidence, Score, Unscored, Verdict
+from storage.record.artifacts import DamagedArtifactError, Record, load_record, read_file
+from storage.record.store import Store
+
+RESPONSES = "responses.parquet"
+
+ACTIVATIONS = "activations.safetensors"
+
+VERDICTS = "verdicts.parquet"
+
+
+@dataclass(frozen=True)
+class Response:
+    """One sample's prompt and response; the ids are those that ran, never tokenised again."""
+
+    key: str
+    seed: int
+    prompt: str
+    prompt_token_ids: list[int]
+    response: str
+    response_token_ids: list[int]
+    finish: str
+
+
+@dataclass(frozen=True)
+class Activations:
+    """Mean activations of n responses to p distinct prompts, float32.
+
+    response_avg is [n, L+1, d]; prompt_avg and prompt_last are [p, L+1, d]; prompt_of [n] says
+    which prompt row belongs to a response.
+    """
+
+    response_avg: NDArray[np.float32]
+    prompt_avg: NDArray[np.float32]
+    prompt_last: NDArray[np.float32]
+    prompt_of: NDArray[np.int64]
+
+    def at(self, position: str) -> NDArray[np.float32]:
+        """[n, L+1, d] of a position, one row per response."""
+        values: NDArray[np.float32] = getattr(self, position)
+        return values if position == "response_avg" else values[self.prompt_of]
+
+
+_RESPONSE_SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("seed", pa.int64()),
+        ("prompt", pa.string()),
+        ("prompt_token_ids", pa.list_(pa.int32())),
+        ("response", pa.string()),
+        ("response_token_ids", pa.list_(pa.int32())),
+        ("finish", pa.string()),
+    ]
+)
+
+_VERDICT_SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("metric", pa.string()),
+        ("score", pa.float64()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+        ("numeric_mass", pa.float64()),
+        ("refusal_mass", pa.float64()),
+        ("evidence", pa.string()),
+    ]
+)
+
+
+def encode_responses(responses: Sequence[Response]) -> bytes:
+    """Parquet bytes, one row per response."""
+    rows = [vars(response) for response in responses]
+    return parquet_bytes(pa.Table.from_pylist(rows, schema=_RESPONSE_SCHEMA))
+
+
+def load_responses(store: Store, job: Job) -> list[Response]:
+    """The responses of a finished generate job, in plan order."""
+    table = _table(store, load_record(store, job), RESPONSES)
+    return [Response(**row) for row in table.to_pylist()]
+
+
+def encode_activations(activations: Activations) -> bytes:
+    """Safetensors bytes of the four arrays."""
+    arrays = {name: np.ascontiguousarray(value) for name, value in vars(activations).items()}
+    return bytes(save_safetensors(arrays))
+
+
+def load_activations(store: Store, job: Job) -> Activations:
+    """The activations of a finished generate job."""
+    data = read_file(store, load_record(store, job), ACTIVATIONS)
+    arrays = load_safetensors(data)
+    return Activations(**{name: arrays[name] for name in (*POSITIONS, "prompt_of")})
+
+
+def stored_positions(store: Store, job: Job) -> list[str]:
+    """The positions that a finished generate job captured activations at."""
+    arrays = load_safetensors(read_file(store, load_record(store, job), ACTIVATIONS))
+    return [position for position in POSITIONS if position in arrays]
+
+
+def encode_verdicts(verdicts: Iterable[tuple[str, str, Verdict]]) -> bytes:
+    """Parquet bytes of (sample key, metric, verdict) rows with the judge's raw evidence."""
+    rows = []
+    for key, metric, verdict in verdicts:
+        scored = isinstance(verdict, Score)
+        rows.append(
+            {
+                "key": key,
+                "metric": metric,
+                "score": verdict.value if isinstance(verdict, Score) else None,
+                "reason": None if scored else getattr(verdict, "reason", None),
+                "detail": "" if scored else getattr(verdict, "detail", ""),
+                "numeric_mass": verdict.numeric_mass,
+                "refusal_mass": verdict.refusal_mass,
+                "evidence": verdict.evidence.model_dump_json() if verdict.evidence else "",
+            }
+        )
+    return parquet_bytes(pa.Table.from_pylist(rows, schema=_VERDICT_SCHEMA))
+
+
+def load_verdicts(store: Store, job: Job) -> dict[tuple[str, str], Verdict]:
+    """(sample key, metric) -> verdict of a finished judge job."""
+    table = _table(store, load_record(store, job), VERDICTS)
+    return {(row["key"], row["metric"]): _verdict(row) for row in table.to_pylist()}
+
+
+def parquet_bytes(table: pa.Table) -> bytes:
+    """A table as Parquet bytes."""
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+def _verdict(row: dict[str, object]) -> Verdict:
+    evidence = Evidence.model_validate_json(str(row["evidence"])) if row["evidence"] else None
+    masses = {"numeric_mass": row["numeric_mass"], "refusal_mass": row["refusal_mass"]}
+    if row["score"] is not None:
+        return Score.model_validate({"value": row["score"], "evidence": evidence, **masses})
+    return Unscored.model_validate(
+        {"reason": row["reason"], "detail": row["detail"], "evidence": evidence, **masses}
+    )
+
+
+def _table(store: Store, record: Record, role: str) -> pa.Table:
+    data = read_file(store, record, role)
+    try:
+        return pq.read_table(io.BytesIO(data))
+    except pa.ArrowException as error:
+        message = f"{role} of {record.job} is not Parquet: {error}"
+        raise DamagedArtifactError(message, record.job) from error

@@ -1,0 +1,181 @@
+"""A run's own files: run.json, the trait definitions, and the tables that people read.
+
+A run's place among others: priority and pause, in its record, so that a lost broker forgets
+neither.
+
+The dead-letter list of a run: jobs given up because they kept killing their workers.
+
+Part of the run's record, so that it outlives the broker.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+
+from pydantic import Field, ValidationError
+
+from domain.errors import StoreError, TraitFileError, UsageError
+from domain.fleet.cards import HIGHEST, LOWEST
+from domain.plan.jobs import Job, Plan
+from domain.plan.spec import WIRE_VERSION, Frozen, RunSpec, settings_differences
+from domain.traits.definition import TraitDefinition
+from storage.broker.state import Failure
+from storage.record.artifacts import decode_checked, encode_checked
+from storage.record.store import Store
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as recorded: where it is stored, what it is, and its id on the broker."""
+
+    store: Store
+    run_id: str
+    spec: RunSpec
+    judgement: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What people call the run: the last part of its place."""
+        return self.store.url.rstrip("/").rpartition("/")[2]
+
+    @property
+    def plan(self) -> Plan:
+        """The plan that follows from the specification, for the judgement worked on."""
+        return Plan(self.spec, self.judgement)
+
+    def of(self, job: Job) -> Run:
+        """The run as a job of it sees it: with the judgement that the job belongs to."""
+        return replace(self, judgement=job.judgement)
+
+
+def create_run(
+    store: Store,
+    spec: RunSpec,
+    *,
+    run_id: str,
+    definitions: Mapping[str, TraitDefinition],
+    provenance: Mapping[str, object],
+) -> Run:
+    """Record a run, or continue the recorded one when its settings are the same.
+
+    Raises UsageError naming each setting that differs from the recorded run.
+    """
+    for name, definition in definitions.items():
+        store.create(f"traits/{name}/definition.json", _definition_bytes(definition))
+    body_run = {
+        "wire": WIRE_VERSION,
+        "run_id": run_id,
+        "spec_sha256": spec.digest(),
+        "spec": spec.model_dump(mode="json"),
+        "provenance": dict(provenance),
+    }
+    store.create("run.json", encode_checked(body_run))
+    run = open_run(store)
+    differences = settings_differences(run.spec, spec)
+    if differences:
+        raise UsageError(
+            f"{store.url} belongs to another run's settings ({'; '.join(differences)}): "
+            "choose another --run name, or repeat the recorded settings"
+        )
+    return run
+
+
+def open_run(store: Store) -> Run:
+    """The recorded run; raises UsageError when there is none, StoreError when it is unreadable."""
+    try:
+        body = decode_checked(store.read("run.json"))
+        wire = body["wire"]
+        if wire != WIRE_VERSION:
+            raise StoreError(
+                f"{store.url} was written with wire version {wire}, this program speaks "
+                f"{WIRE_VERSION}: use the same version of orchestrate on every machine"
+            )
+        return Run(store, str(body["run_id"]), RunSpec.model_validate(body["spec"]))
+    except KeyError as error:
+        if error.args == ("run.json",):
+            raise UsageError(
+                f"there is no run at {store.url}: check --runs-dir and the name"
+            ) from error
+        raise StoreError(f"{store.url}/run.json lacks {error}") from error
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise StoreError(
+            f"{store.url}/run.json is not what was written ({error}): restore it from a copy, or "
+            "start a new run"
+        ) from error
+
+
+def load_definition(run: Run, trait: str) -> TraitDefinition:
+    """The definition a trait was planned with; raises StoreError when it changed since."""
+    try:
+        data = run.store.read(f"traits/{trait}/definition.json")
+        definition = TraitDefinition.from_json(trait, json.loads(data))
+    except (KeyError, ValueError, RecursionError, TraitFileError) as error:
+        raise StoreError(
+            f"the definition of {trait} in {run.store.url} cannot be read ({error}): restore it, "
+            "or start a new run"
+        ) from error
+    known = definition.fingerprint() == run.spec.trait(trait).fingerprint
+    if not known or _definition_bytes(definition) != data:
+        raise StoreError(
+            f"the definition of {trait} in {run.store.url} was changed after the run was planned: "
+            "restore it, or start a new run"
+        )
+    return definition
+
+
+def _definition_bytes(definition: TraitDefinition) -> bytes:
+    return json.dumps(definition.to_json(), indent=2, ensure_ascii=False).encode()
+
+
+KEY = "schedule.json"
+
+
+class Schedule(Frozen):
+    """Changes no result; runs of a higher priority go first, equal ones share."""
+
+    priority: int = Field(default=0, ge=LOWEST, le=HIGHEST)
+    paused: bool = False
+
+
+def read_schedule(store: Store) -> Schedule:
+    """The recorded one; none recorded means priority 0 and not paused."""
+    try:
+        return Schedule.model_validate_json(store.read(KEY))
+    except KeyError:
+        return Schedule()
+    except ValidationError as error:
+        raise StoreError(f"{store.url}/{KEY} cannot be read: {error}; delete it") from error
+
+
+def write_schedule(store: Store, schedule: Schedule) -> None:
+    """Record it."""
+    store.write(KEY, schedule.model_dump_json(indent=2).encode())
+
+
+FOLDER = "dead"
+
+
+def bury(store: Store, failure: Failure) -> None:
+    """Note that a job is given up."""
+    store.write(f"{FOLDER}/{failure.job}.json", encode_checked(asdict(failure)))
+
+
+def dead_letters(store: Store) -> list[Failure]:
+    """The jobs that were given up, by name; an unreadable note counts as none."""
+    found = []
+    for key in sorted(store.list(FOLDER)):
+        try:
+            found.append(Failure(**decode_checked(store.read(key))))
+        except (KeyError, ValueError, TypeError):
+            continue
+    return found
+
+
+def revive(store: Store) -> list[str]:
+    """Empty the list, so that its jobs are tried again; returns their keys."""
+    jobs = [failure.job for failure in dead_letters(store)]
+    for key in store.list(FOLDER):
+        store.delete(key)
+    return jobs

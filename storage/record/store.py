@@ -1,0 +1,308 @@
+"""Where a run's record lives: bytes under slash-separated keys, on any fsspec URL.
+
+A value appears whole or not at all, and the first complete one created under a key wins. Knows
+nothing of what the bytes mean.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import stat
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from domain.errors import StoreError, StoreNotHereError
+from storage.broker.connection import without_password
+
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+
+
+class Store(Protocol):
+    """Bytes under keys. Keys are relative, slash-separated, and cannot leave the store."""
+
+    url: str
+
+    def read(self, key: str) -> bytes:
+        """The bytes under a key; raises KeyError when there are none."""
+
+    def write(self, key: str, data: bytes) -> None:
+        """Put bytes under a key, replacing what was there in one step."""
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Put bytes under a key that has none; False when another writer was first."""
+
+    def exists(self, key: str) -> bool:
+        """Whether a key has bytes."""
+
+    def list(self, prefix: str) -> set[str]:
+        """All keys directly or indirectly under a folder-like prefix."""
+
+    def folders(self) -> set[str]:
+        """The first parts of all keys that have several; what lies deeper is not looked at."""
+
+    def delete(self, key: str) -> None:
+        """Remove a key; nothing happens when it is absent."""
+
+    def at(self, prefix: str) -> Store:
+        """The store below a prefix."""
+
+
+def open_store(url: str) -> Store:
+    """The store of an fsspec URL or a local path; creates nothing yet.
+
+    Raises StoreError for what is no such place, and for a URL with a password in it: messages and
+    logs hold the URL.
+    """
+    if without_password(url) != url:
+        raise StoreError(
+            f"{without_password(url)} was given with a user or password: leave them out, "
+            "credentials of a storage come from its own environment variables or files"
+        )
+    with _in_words("open", url):
+        try:
+            # other hosts write here too: what was listed a while ago is no answer
+            fs, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
+        except (ImportError, ValueError) as error:
+            raise StoreNotHereError(f"cannot open {url!r} as a place for runs: {error}") from error
+    if isinstance(fs, LocalFileSystem):
+        return LocalStore(Path(root))
+    return ObjectStore(fs, root, url.rstrip("/"))
+
+
+def is_below(url: str, folder: str) -> bool:
+    """Whether a store lies in a folder or is it; links and `..` are followed first."""
+    inner, outer = open_store(url), open_store(folder)
+    if isinstance(inner, LocalStore) and isinstance(outer, LocalStore):
+        return inner.root.resolve().is_relative_to(outer.root.resolve())
+    if type(inner) is not type(outer) or ".." in inner.url.split("/"):
+        return False
+    return f"{inner.url}/".startswith(f"{outer.url}/")
+
+
+class LocalStore:
+    """A folder, local or shared: temporary name, fsync, then rename or hard link.
+
+    Below a folder with the setgid bit, all that is made is for its group to read and write,
+    whatever the umask: workers and those who start runs may be different users.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+        self.url = str(self.root)
+
+    def read(self, key: str) -> bytes:
+        """See Store."""
+        try:
+            return self._path(key).read_bytes()
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise KeyError(key) from error
+        except OSError as error:
+            raise StoreNotHereError(f"cannot read {self._path(key)}: {error.strerror}") from error
+
+    def write(self, key: str, data: bytes) -> None:
+        """See Store."""
+        with self._temporary(key, data) as temporary:
+            temporary.replace(self._path(key))
+            _sync_folder(self._path(key).parent)
+
+    def create(self, key: str, data: bytes) -> bool:
+        """See Store."""
+        with self._temporary(key, data) as temporary:
+            try:
+                # link fails when the name exists, also between two hosts on a shared folder
+                os.link(temporary, self._path(key))
+            except FileExistsError:
+                return False
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                # a file system without hard links: two writers in the same instant may both
+                # succeed here, and either's value is whole
+                if self._path(key).exists():
+                    return False
+                temporary.replace(self._path(key))
+            _sync_folder(self._path(key).parent)
+            return True
+
+    def exists(self, key: str) -> bool:
+        """See Store."""
+        with _in_words("read", str(self._path(key))):
+            return self._path(key).is_file()
+
+    def list(self, prefix: str) -> set[str]:
+        """See Store."""
+        folder = self._path(prefix) if prefix else self.root
+        with _in_words("list", str(folder)):
+            found = (p for p in folder.rglob("*") if not p.name.startswith(".tmp-") and p.is_file())
+            return {p.relative_to(self.root).as_posix() for p in found}
+
+    def folders(self) -> set[str]:
+        """See Store."""
+        with _in_words("list", self.url):
+            try:
+                return {entry.name for entry in os.scandir(self.root) if entry.is_dir()}
+            except FileNotFoundError:
+                return set()
+
+    def delete(self, key: str) -> None:
+        """See Store."""
+        with _in_words("delete", str(self._path(key))):
+            self._path(key).unlink(missing_ok=True)
+
+    def at(self, prefix: str) -> LocalStore:
+        """See Store."""
+        return LocalStore(self._path(prefix))
+
+    def _path(self, key: str) -> Path:
+        return self.root / checked_key(key)
+
+    @contextlib.contextmanager
+    def _temporary(self, key: str, data: bytes) -> Iterator[Path]:
+        path = self._path(key)
+        temporary = path.parent / f".tmp-{uuid.uuid4().hex}"
+        try:
+            _make_folder(path.parent)
+            with temporary.open("wb") as file:
+                _share(temporary, stat.S_IRGRP | stat.S_IWGRP)
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            yield temporary
+        except OSError as error:
+            raise _write_error(path, error) from error
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+class ObjectStore:
+    """An object store through fsspec: a put is whole by nature, a create is a conditional put."""
+
+    def __init__(self, fs: fsspec.AbstractFileSystem, root: str, url: str) -> None:
+        self._fs, self._root, self.url = fs, root.rstrip("/"), url
+
+    def read(self, key: str) -> bytes:
+        """See Store."""
+        with _in_words("read", f"{self.url}/{key}"):
+            try:
+                return bytes(self._fs.cat_file(self._path(key)))
+            except FileNotFoundError:
+                pass
+        raise KeyError(key)
+
+    def write(self, key: str, data: bytes) -> None:
+        """See Store."""
+        with _in_words("write", f"{self.url}/{key}"):
+            self._fs.pipe_file(self._path(key), data)
+
+    def create(self, key: str, data: bytes) -> bool:
+        """See Store."""
+        with _in_words("write", f"{self.url}/{key}"):
+            try:
+                self._fs.pipe_file(self._path(key), data, mode="create")
+            except FileExistsError:
+                return False
+            return True
+
+    def exists(self, key: str) -> bool:
+        """See Store."""
+        with _in_words("read", f"{self.url}/{key}"):
+            return bool(self._fs.exists(self._path(key)))
+
+    def list(self, prefix: str) -> set[str]:
+        """See Store."""
+        with _in_words("list", f"{self.url}/{prefix}"):
+            found = self._fs.find(self._path(prefix) if prefix else self._root)
+            return {str(p)[len(self._root) :].lstrip("/") for p in found}
+
+    def folders(self) -> set[str]:
+        """See Store."""
+        with _in_words("list", self.url):
+            try:
+                found = self._fs.ls(self._root, detail=True)
+            except FileNotFoundError:
+                return set()
+        names = (str(one["name"]) for one in found if one["type"] == "directory")
+        return {name.rstrip("/").rpartition("/")[2] for name in names}
+
+    def delete(self, key: str) -> None:
+        """See Store."""
+        with _in_words("delete", f"{self.url}/{key}"), contextlib.suppress(FileNotFoundError):
+            self._fs.rm_file(self._path(key))
+
+    def at(self, prefix: str) -> ObjectStore:
+        """See Store."""
+        return ObjectStore(self._fs, self._path(prefix), f"{self.url}/{checked_key(prefix)}")
+
+    def _path(self, key: str) -> str:
+        return f"{self._root}/{checked_key(key)}"
+
+
+def checked_key(key: str) -> str:
+    """The key itself; raises StoreError for one that could leave the store."""
+    parts = key.split("/")
+    if any(p in ("", ".", "..") or "\\" in p or "\0" in p for p in parts):
+        raise StoreError(f"{key!r} is not a key inside a run")
+    return key
+
+
+@contextlib.contextmanager
+def _in_words(action: str, place: str) -> Iterator[None]:
+    """Any error of a storage's library, as a StoreError that says what to do."""
+    try:
+        yield
+    except StoreError:
+        raise
+    # each library has a family of errors of its own: no credentials, refused, not reached
+    except Exception as error:
+        raise StoreNotHereError(
+            f"cannot {action} {place} from {socket.gethostname()} "
+            f"({type(error).__name__}: {error}): check the place, this machine's credentials "
+            "for it and the way there, then run the same command again"
+        ) from error
+
+
+def _write_error(path: Path, error: OSError) -> StoreError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StoreError(
+            f"no space left to write {path}: free some and run the same command again, "
+            "what is stored already is kept"
+        )
+    return StoreNotHereError(
+        f"cannot write {path}: {error.strerror}; check the folder's permissions"
+    )
+
+
+def _make_folder(folder: Path) -> None:
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    _share(folder, stat.S_IRWXG)
+
+
+def _share(made: Path, rights: int) -> None:
+    """Give the group these rights to what was just made in a folder, if that is meant for one."""
+    mode = made.stat().st_mode
+    if made.parent.stat().st_mode & stat.S_ISGID and mode & rights != rights:
+        # another user's, made in the same instant: that one sees to it
+        with contextlib.suppress(PermissionError):
+            made.chmod(stat.S_IMODE(mode) | rights)
+
+
+def _sync_folder(folder: Path) -> None:
+    # a rename is durable only once its folder is; some file systems refuse to sync a folder
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,134 @@
+"""What a report reads of a run beside its metrics, and where the pages lie.
+
+Which shards a trait's vectors are made from: all of the plan's, or those up to the wave after
+which the trait had enough.
+
+Follows from the record alone: what was generated ahead and not needed does not count.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from safetensors.numpy import load as load_safetensors
+
+from domain.plan.jobs import Job, Stage
+from domain.plan.readiness import is_needed, last_wave, stop_mark
+from domain.plan.spec import TraitRef
+from domain.scoring.scores import Verdict
+from storage.record.artifacts import Record, done_jobs, load_record
+from storage.record.judgements import effective_verdicts
+from storage.record.metrics import json_bytes
+from storage.record.run import Run
+from storage.record.store import Store
+
+REPORT = "report.html"
+
+RUN_METRICS = "metrics.json"
+
+
+@dataclass(frozen=True)
+class SampleRow:
+    """One row of a trait's responses.parquet, as far as a report shows it."""
+
+    key: str
+    polarity: str
+    instruction: str
+    question: str
+    response: str
+    trait_score: float | None
+    coherence_score: float | None
+    status: str
+    reason: str
+
+
+_COLUMNS = list(SampleRow.__dataclass_fields__)
+
+Vectors = NDArray[np.float32]
+
+
+def read_rows(store: Store, trait: str) -> list[SampleRow]:
+    """A reduced trait's samples."""
+    data = store.read(f"traits/{trait}/responses.parquet")
+    return [
+        SampleRow(**row) for row in pq.read_table(io.BytesIO(data), columns=_COLUMNS).to_pylist()
+    ]
+
+
+def read_response_vectors(store: Store, trait: str, method: str) -> Vectors:
+    """A trait's response_avg vectors [L+1, d_model]; raises KeyError when it has none."""
+    data = store.read(f"traits/{trait}/vectors/{method}.safetensors")
+    vectors: Vectors = load_safetensors(data)["response_avg"]
+    return vectors
+
+
+def read_verdicts(run: Run, trait: str) -> dict[tuple[str, str], Verdict]:
+    """(sample key, metric) -> the verdict that counts, of a whole trait."""
+    found: dict[tuple[str, str], Verdict] = {}
+    for job in training_jobs(run, run.spec.trait(trait), "judge"):
+        found |= effective_verdicts(run, job)
+    return found
+
+
+def stage_totals(run: Run) -> dict[str, Any]:
+    """What the run's generate and judge records say they took; jobs not done count nothing."""
+    generate = [r.info for r in _records(run, "generate")]
+    judge = [r.info for r in _records(run, "judge")]
+    return {
+        "responses": sum(int(str(i.get("n_samples", 0))) for i in generate),
+        "generated_tokens": sum(int(str(i.get("n_tokens", 0))) for i in generate),
+        "devices": sorted({str(i.get("device")) for i in generate}),
+        "verdicts": sum(int(str(i.get("n_verdicts", 0))) for i in judge),
+        "judge_prompt_tokens": sum(int(str(i.get("prompt_tokens", 0))) for i in judge),
+        "judge_completion_tokens": sum(int(str(i.get("completion_tokens", 0))) for i in judge),
+    }
+
+
+def read_recorded(run: Run) -> Mapping[str, Any]:
+    """run.json as it was written, with the versions the run was planned with."""
+    body: dict[str, Any] = json.loads(run.store.read("run.json"))
+    return body
+
+
+def write_run_metrics(store: Store, body: Mapping[str, Any]) -> None:
+    """The run's own metrics.json: what compares traits with one another."""
+    store.write(RUN_METRICS, json_bytes(body))
+
+
+def _records(run: Run, stage: Stage) -> list[Record]:
+    found = []
+    for trait in run.spec.traits:
+        for job in run.plan.stage_jobs(trait, stage):
+            try:
+                found.append(load_record(run.store, job))
+            except KeyError:
+                continue
+    return found
+
+
+def training_jobs(run: Run, trait: TraitRef, stage: Stage) -> list[Job]:
+    """The stage's jobs whose samples count; every one of the plan while that is open."""
+    jobs = run.plan.shard_jobs(trait, stage)
+    if run.spec.until == "all":
+        return jobs
+    done = done_jobs(run.store, [trait.name], judgement=run.judgement)
+    return [job for job in jobs if is_needed(run.plan, job, done)]
+
+
+def stopping(run: Run, trait: TraitRef) -> dict[str, Any] | None:
+    """What was measured after the wave that a trait's samples ended with, and why, in words; None
+    while that is open and where everything is generated anyway."""
+    if run.spec.until == "all":
+        return None
+    wave = last_wave(run.plan, trait, done_jobs(run.store, [trait.name], judgement=run.judgement))
+    if wave is None:
+        return None
+    info = load_record(run.store, stop_mark(trait, wave)).info
+    return {**info, "n_planned": run.plan.n_samples(trait)}

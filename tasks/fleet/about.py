@@ -1,0 +1,153 @@
+"""A worker's answer to `orchestrate doctor`: versions, clock, queues, and whether it sees a file
+and may write beside it.
+
+Registered as Celery's inspect command `about`.
+
+Draining: a worker finishes what it holds, takes nothing more, and leaves.
+
+A control command of its own, sent to workers by name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import platform
+import re
+import secrets
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from celery import Celery
+from celery.worker.control import control_command, inspect_command
+
+from domain.errors import OrchestrateError
+from domain.plan.spec import WIRE_VERSION
+from storage.record.store import is_below, open_store
+from tasks.fleet.member import Member
+from tasks.queue.settings import permissions
+
+PACKAGES = (
+    "trait-vector-orchestrator",
+    "celery",
+    "kombu",
+    "redis",
+    "torch",
+    "transformers",
+    "accelerate",
+    "numpy",
+)
+
+# The answer comes from the worker's main loop, which must not hang on a dead file server.
+READ_TIMEOUT_S = 1.0
+
+# Whoever may write to the broker asks: a worker writes in a doctor's own folder and nowhere else.
+TOKEN_KEY = re.compile(r"(\.doctor-[0-9a-f]{16})/token")
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that matter to results, those that are installed, and of Python."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def ask_workers(
+    app: Celery, *, wait_s: float, store: str = "", key: str = "", token: str = ""
+) -> dict[str, dict[str, Any]]:
+    """Worker name -> its `about`, from all that answer within wait_s seconds.
+
+    With a store, each also says whether the file under the key holds the token, and whether it can
+    write beside it.
+    """
+    arguments = {"store": store, "key": key, "token": token}
+    replies = app.control.broadcast("about", arguments=arguments, reply=True, timeout=wait_s) or []
+    return {name: answer for reply in replies for name, answer in reply.items()}
+
+
+def about(state: Any, store: str = "", key: str = "", token: str = "") -> dict[str, Any]:
+    """What this worker is; Celery calls it with its own state."""
+    consumer = state.consumer
+    return {
+        "versions": versions(),
+        "wire": WIRE_VERSION,
+        "skew_s": _skew_s(consumer),
+        "queues": sorted(queue.name for queue in consumer.task_consumer.queues),
+        "host": str(consumer.hostname).partition("@")[2],
+        "sees": _sees_within_reason(store, key, token) if store else None,
+    }
+
+
+def register_about() -> None:
+    """Make `about` known to the worker of this process."""
+    inspect_command(name="about", args=[("store", str), ("key", str), ("token", str)])(about)
+
+
+def _skew_s(consumer: Any) -> float:
+    """This machine's clock minus the broker's."""
+    with consumer.task_consumer.channel.conn_or_acquire() as client:
+        seconds, micros = client.time()
+    return float(time.time() - (seconds + micros / 1e6))
+
+
+def _sees_within_reason(store: str, key: str, token: str) -> str:
+    answer = ["no answer from the storage"]
+
+    def look() -> None:
+        answer[0] = _sees(store, key, token)
+
+    looking = threading.Thread(target=look, daemon=True)
+    looking.start()
+    looking.join(READ_TIMEOUT_S)
+    return answer[0]
+
+
+def _sees(store: str, key: str, token: str) -> str:
+    """`yes`, or why not; says nothing of what a file holds beyond being the token."""
+    folder = permissions().only_runs_below
+    try:
+        if folder is not None and not is_below(store, folder):
+            return f"this worker opens runs below {folder} only"
+        if open_store(store).read(key) != token.encode():
+            return "another file"
+        own = TOKEN_KEY.fullmatch(key)
+        return _writes_below(store, own[1]) if own else "yes"
+    except KeyError:
+        return "no such file"
+    except (OrchestrateError, OSError) as error:
+        return str(error)
+
+
+def _writes_below(store: str, folder: str) -> str:
+    """`yes`, or why a file cannot be made in a folder that the one who asks has made."""
+    key = f"{folder}/{secrets.token_hex(8)}"
+    opened = open_store(store)
+    opened.create(key, b"written by a worker")
+    # who asks clears away what is left
+    with contextlib.suppress(OrchestrateError):
+        opened.delete(key)
+    return "yes"
+
+
+def register_drain(member: Member) -> None:
+    """Make `drain` known to the worker of this process."""
+
+    def drain(state: Any) -> dict[str, int]:
+        member.draining = True
+        return {"holds": len(member.work.in_hand())}
+
+    control_command(name="drain")(drain)
+
+
+def drain_workers(app: Celery, names: Sequence[str], *, wait_s: float) -> dict[str, int]:
+    """Ask workers by name to drain; those that answered, with how many jobs they finish first."""
+    replies = app.control.broadcast(
+        "drain", destination=list(names), reply=True, timeout=wait_s, limit=len(names)
+    )
+    return {name: int(answer["holds"]) for one in replies or [] for name, answer in one.items()}

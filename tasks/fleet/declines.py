@@ -1,0 +1,96 @@
+"""The runs that this worker cannot serve: said once to all, left to others, tried again later.
+
+A folder that is not mounted, a model that is not there or a missing key is a fault of one
+machine. The run fails of it only where no other worker is left.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import redis
+
+from domain.errors import LocalError
+from domain.fleet.cards import Demand, Refusal, others_left, reasons
+from storage.broker.fleet import forget_refusal, put_refusal, read_refusals, read_run, read_workers
+from storage.broker.state import BrokerState
+from tasks.queue.settings import DeliverySettings
+
+log = logging.getLogger(__name__)
+
+# A refusal younger than this may be on its way to the broker.
+SETTLES_S = 2.0
+
+
+@dataclass
+class Refusals:
+    """What one worker process refuses; shared by its job threads and its main loop."""
+
+    kind: str = ""
+    worker: str = field(default_factory=lambda: f"@{socket.gethostname()}")
+    retry_s: float = DeliverySettings.retry_refused_s
+    # run id -> since when, by this process's monotonic clock
+    _since: dict[str, float] = field(default_factory=dict)
+
+    def holds(self, run_id: str) -> bool:
+        """Whether a run is refused now."""
+        return run_id in self._since
+
+    def refuse(self, state: BrokerState, error: LocalError) -> str:
+        """Refuse a run and leave it to others; where nobody is left, it is not refused: what is
+        returned then says on which hosts it failed, and why."""
+        client, run_id = state.client, state.run_id
+        mine = Refusal(self.worker, str(error) or repr(error))
+        is_new = not self.holds(run_id)
+        self._since.setdefault(run_id, time.monotonic())
+        # noted before it is looked who is left: of two that refuse at once, one sees both
+        put_refusal(client, run_id, mine)
+        card, workers = read_run(client, run_id), read_workers(client)
+        of_kind = {one.name for one in workers if one.kind == self.kind} | {self.worker}
+        said = [one for one in read_refusals(client, run_id) if one.worker in of_kind]
+        refused = {one.worker for one in said}
+        model = card.model if card else ""
+        left = others_left(self.kind, model, workers=workers, refused=refused)
+        if not left:
+            self._since.pop(run_id, None)
+            forget_refusal(client, run_id, self.worker)
+            return reasons(said)
+        if is_new:
+            self._warn(mine, n_left=len(left))
+        return ""
+
+    def without_refused(self, client: redis.Redis, demands: Sequence[Demand]) -> list[Demand]:
+        """The demands that this worker does not refuse, after those whose time has come, or whose
+        refusals somebody took off the broker, are open again."""
+        now = time.monotonic()
+        noted = {one.run.run_id for one in demands if self.worker in one.refused_by}
+        for run_id, since in list(self._since.items()):
+            is_lost = run_id not in noted and now - since >= SETTLES_S
+            if is_lost or now - since >= self.retry_s:
+                self._since.pop(run_id, None)
+                noted.add(run_id)
+        for run_id in noted:
+            # also what a worker of the same name left that died
+            if not self.holds(run_id):
+                forget_refusal(client, run_id, self.worker)
+        return [one for one in demands if not self.holds(one.run.run_id)]
+
+    def forget(self, client: redis.Redis) -> None:
+        """Take all back: the worker leaves, or begins afresh on a new connection."""
+        for run_id in list(self._since):
+            self._since.pop(run_id, None)
+            forget_refusal(client, run_id, self.worker)
+
+    def _warn(self, refusal: Refusal, *, n_left: int) -> None:
+        log.warning(
+            "%s cannot serve this run: %s. It is left to others (%d), and tried again in %.0f s.",
+            refusal.host,
+            refusal.reason.rstrip("."),
+            n_left,
+            self.retry_s,
+            extra={"event": "run_refused"},
+        )

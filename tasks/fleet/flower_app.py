@@ -1,0 +1,55 @@
+"""What Flower runs in: our Celery app on the broker of the environment.
+
+Flower asks a worker once which queues it listens to; ours come and go with the runs, so its
+pages about queues are told the names of the runs that are there.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from domain.fleet.cards import QUEUES
+from storage.broker.connection import connect
+from storage.broker.fleet import queue_of, read_runs
+from tasks.queue.app import make_app
+
+
+def main() -> None:
+    """Start Flower with the arguments of this process."""
+    broker_url = os.environ["CELERY_BROKER_URL"]
+    show_queues_of_runs(broker_url)
+    app = make_app(broker_url)
+    app.start(argv=["flower", *sys.argv[1:]])
+
+
+def queue_names(broker_url: str) -> list[str]:
+    """The queues of every kind of worker, and of each run on the broker."""
+    with connect(broker_url) as client:
+        runs = read_runs(client)
+    return [*QUEUES, *(queue_of(kind, run.run_id) for run in runs for kind in QUEUES)]
+
+
+def show_queues_of_runs(broker_url: str) -> None:
+    """Have Flower's Broker page, and its answer to programs, count our queues."""
+    from flower.api.tasks import GetQueueLengths
+    from flower.urls import handlers
+    from flower.views.broker import BrokerView
+    from tornado.web import url
+
+    def told(page: Any) -> Any:
+        names = {"get_active_queue_names": lambda _self: queue_names(broker_url)}
+        return type(page.__name__, (page,), names)
+
+    for k, one in enumerate(handlers):
+        if isinstance(one, url):
+            if one.handler_class is BrokerView:
+                pattern = one.regex.pattern.removesuffix("$")
+                handlers[k] = url(pattern, told(BrokerView), name=one.name)
+        elif one[1] is GetQueueLengths:
+            handlers[k] = (one[0], told(GetQueueLengths))
+
+
+if __name__ == "__main__":
+    main()

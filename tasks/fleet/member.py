@@ -1,0 +1,322 @@
+"""A worker's part in the fleet: which queues it listens to, how much it takes, and its card.
+
+Runs in the worker's main loop twice a second. What to take is decided in
+orchestrator/placement.py, from cards that every worker sees alike.
+
+What one worker process has in hand and got done lately, for its card and for the run's counts.
+
+The share of the last minute that a device computed.
+
+Knows nothing of what it computes; whoever asks every few seconds keeps it going.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import redis
+from celery import bootsteps
+from celery.worker import state as worker_state
+from celery.worker.consumer.tasks import Tasks
+from kombu.exceptions import OperationalError
+
+from domain.fleet.cards import Demand, Rate, WorkerCard, models_left
+from domain.fleet.placement import Server, in_turn, jobs_to_hold, model_to_serve, wanted_models
+from storage.broker.fleet import forget_worker, put_worker, queue_of, read_demands, read_workers
+from storage.broker.state import note_calls
+from tasks.fleet.declines import Refusals
+from tasks.queue.app import run_queue
+
+if TYPE_CHECKING:
+    from celery.worker.consumer import Consumer
+
+log = logging.getLogger(__name__)
+
+LOOK_EVERY_S = 0.5
+
+CARD_EVERY_S = 2.0
+
+# With 64 workers each looks at the others every eight seconds.
+PEERS_A_SECOND = 8
+
+
+class WorkLog:
+    """Written by job threads, read by the main loop."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._started = time.monotonic()
+        self._doing: dict[tuple[str, str], float] = {}
+        self._done: deque[tuple[float, Rate]] = deque()
+        self._device: BusyShare | None = None
+        self._calls: list[float] = []
+        self._failed_calls = 0
+
+    @contextlib.contextmanager
+    def doing(self, run: str, job: str) -> Iterator[None]:
+        """A job of a run is in hand while the context is open."""
+        with self._lock:
+            self._doing[run, job] = time.monotonic()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._doing.pop((run, job), None)
+
+    def note(self, info: Mapping[str, object]) -> None:
+        """Take note of the record of a finished job."""
+        with self._lock:
+            self._done.append((time.monotonic(), Rate(1.0, samples_in(info), tokens_in(info))))
+
+    def watch_device(self, computed_s: Callable[[], float]) -> None:
+        """Say from now on how busy a device is, by the seconds that it has computed so far."""
+        self._device = BusyShare(computed_s)
+
+    def call(self, seconds: float, *, answered: bool) -> None:
+        """Take note of a call of the judge."""
+        with self._lock:
+            if answered:
+                self._calls.append(seconds)
+            else:
+                self._failed_calls += 1
+
+    def take_calls(self) -> tuple[list[float], int]:
+        """Seconds of the calls answered since the last time, and how many failed."""
+        with self._lock:
+            taken, self._calls = (self._calls, self._failed_calls), []
+            self._failed_calls = 0
+        return taken
+
+    def in_hand(self) -> tuple[tuple[str, str, float], ...]:
+        """(run, job, seconds) of what is in hand, longest first."""
+        now = time.monotonic()
+        with self._lock:
+            found = [(run, job, now - began) for (run, job), began in self._doing.items()]
+        return tuple(sorted(found, key=lambda one: -one[2]))
+
+    def per_minute(self) -> Rate:
+        """What was done over the last minute, or since the start when that is shorter ago."""
+        now = time.monotonic()
+        with self._lock:
+            while self._done and now - self._done[0][0] > WINDOW_S:
+                self._done.popleft()
+            rates = [rate for _, rate in self._done]
+        scale = 60.0 / max(min(WINDOW_S, now - self._started), 1.0)
+        return Rate(
+            scale * sum(r.jobs for r in rates),
+            scale * sum(r.samples for r in rates),
+            scale * sum(r.tokens for r in rates),
+        )
+
+    def busy(self) -> float | None:
+        """The share of the last minute that the device computed; None for a worker without one."""
+        return None if self._device is None else self._device.share()
+
+    def up_s(self) -> float:
+        """Seconds since the process began."""
+        return time.monotonic() - self._started
+
+
+@dataclass
+class Member:
+    """This worker as the fleet knows it; set up before the worker starts."""
+
+    kind: str
+    device: str = ""
+    models: tuple[str, ...] = ()
+    most_jobs: Callable[[], int] = lambda: 2
+    work: WorkLog = field(default_factory=WorkLog)
+    refusals: Refusals = field(default_factory=Refusals)
+    model: str = ""
+    since: float = field(default_factory=time.monotonic)
+    draining: bool = False
+
+    def card(self, name: str) -> WorkerCard:
+        """What others read of it."""
+        return WorkerCard(
+            name=name,
+            kind=self.kind,
+            host=name.partition("@")[2],
+            device=self.device,
+            model=self.model,
+            serving_s=self.serving_s,
+            models=self.models,
+            jobs=self.work.in_hand(),
+            busy=self.work.busy(),
+            per_minute=self.work.per_minute(),
+            draining=self.draining,
+            up_s=self.work.up_s(),
+        )
+
+    @property
+    def serving_s(self) -> float:
+        """How long it has served its model."""
+        return time.monotonic() - self.since
+
+    def serve(self, model: str) -> None:
+        """Turn to a model."""
+        if model != self.model:
+            log.info("Serves %s.", model, extra={"event": "serves"})
+            self.model, self.since = model, time.monotonic()
+
+
+class FleetStep(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Keeps a worker listening to the right queues; `member` is set by run_worker."""
+
+    requires = (Tasks,)
+    member: Member
+
+    def __init__(self, parent: Consumer, **options: Any) -> None:  # Celery's signature
+        super().__init__(parent, **options)
+        self._timer: Any = None
+        self._next_card = self._next_peers = 0.0
+        self._has_joined = False
+        self._read: list[WorkerCard] = []
+
+    def start(self, parent: Consumer) -> None:
+        """Begin looking; called on every (re)connection."""
+        self._look(parent)
+        self._timer = parent.timer.call_repeatedly(LOOK_EVERY_S, self._look, (parent,))
+
+    def stop(self, parent: Consumer) -> None:
+        """Stop looking and take the card away."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        try:
+            with parent.task_consumer.channel.conn_or_acquire() as client:
+                forget_worker(client, parent.hostname)
+                self.member.refusals.forget(client)
+        except (redis.RedisError, OperationalError, OSError, AttributeError):
+            # gone with the connection; others take the card away when it is silent
+            return
+
+    def _look(self, parent: Consumer) -> None:
+        try:
+            with parent.task_consumer.channel.conn_or_acquire() as client:
+                self._take_part(parent, client)
+        except (redis.RedisError, OperationalError, OSError) as error:
+            log.warning("The broker did not say what waits: %s.", error, extra={"event": "blind"})
+
+    def _take_part(self, parent: Consumer, client: redis.Redis) -> None:
+        member = self.member
+        if member.draining:
+            _listen(parent, set())
+            if not worker_state.requests:
+                # the worker's own way of being told to leave, with the code of a good end
+                worker_state.should_stop = 0
+        elif not self._has_joined:
+            # those that start together see each other before they choose between models
+            self._has_joined = True
+        else:
+            demands = read_demands(client, member.kind)
+            peers = self._peers(client)
+            demands = member.refusals.without_refused(client, demands)
+            mine = self._mine(parent.hostname, demands, peers)
+            base = {member.kind}
+            _listen(parent, base | {queue_of(member.kind, d.run.run_id) for d in mine})
+            _hold(parent, self._how_many(mine, peers))
+        if time.monotonic() >= self._next_card:
+            put_worker(client, member.card(parent.hostname))
+            seconds, failed = member.work.take_calls()
+            if seconds or failed:
+                note_calls(client, seconds, failed=failed)
+            self._next_card = time.monotonic() + CARD_EVERY_S
+
+    def _peers(self, client: redis.Redis) -> list[WorkerCard]:
+        """The cards of its kind; read the seldomer the more there are, for everybody reads all."""
+        if time.monotonic() >= self._next_peers:
+            self._read = [c for c in read_workers(client) if c.kind == self.member.kind]
+            pause = max(CARD_EVERY_S, len(self._read) / PEERS_A_SECOND)
+            self._next_peers = time.monotonic() + pause
+        return self._read
+
+    def _how_many(self, mine: list[Demand], peers: list[WorkerCard]) -> int:
+        member = self.member
+        if member.kind != "gpu":
+            # calls and files wait for others, not for one device
+            return member.most_jobs()
+        beside = [card for card in peers if card.model == member.model and not card.draining]
+        waiting = sum(one.waiting for one in mine)
+        return jobs_to_hold(member.most_jobs(), waiting, n_workers=len(beside))
+
+    def _mine(self, name: str, demands: list[Demand], peers: list[WorkerCard]) -> list[Demand]:
+        """The runs to take jobs of; for GPU workers those of one model."""
+        member = self.member
+        if member.kind != "gpu":
+            return in_turn(demands)
+        others = [
+            Server(c.name, c.model, c.serving_s, models)
+            for c in peers
+            if c.name != name and not c.draining and (models := models_left(c, demands)) is not None
+        ]
+        me = Server(name, member.model, member.serving_s, member.models)
+        chosen = model_to_serve(name, [*others, me], wanted_models(demands))
+        if chosen != member.model:
+            member.serve(chosen)
+            self._next_card = 0.0  # others decide by it
+        return in_turn(one for one in demands if one.run.model == chosen)
+
+
+def _listen(parent: Consumer, wanted: set[str]) -> None:
+    """Listen to these queues and no others."""
+    consumer = parent.task_consumer
+    listening = {queue.name for queue in consumer.queues}
+    for name in sorted(listening - wanted):
+        consumer.cancel_by_queue(name)
+    new = sorted(wanted - listening)
+    for name in new:
+        consumer.add_queue(run_queue(name))
+    if new:
+        consumer.consume()
+
+
+def _hold(parent: Consumer, n_jobs: int) -> None:
+    """Take messages until this many are held, those of an earlier connection counted in."""
+    delivered = set(parent.task_consumer.channel.qos._delivered)
+    running = [request.message for request in list(worker_state.requests.values())]
+    earlier = sum(1 for m in running if not m.acknowledged and m.delivery_tag not in delivered)
+    # 0 would mean any number
+    parent.qos.value = max(1, n_jobs - earlier)
+    parent.qos.update()
+
+
+WINDOW_S = 60.0
+
+
+def samples_in(info: Mapping[str, object]) -> float:
+    """Samples that a record says its job carried through: two verdicts are one."""
+    if "n_verdicts" in info:
+        return float(str(info["n_verdicts"])) / 2
+    return float(str(info.get("n_samples") or 0))
+
+
+def tokens_in(info: Mapping[str, object]) -> float:
+    """Tokens of responses that a record says its job generated."""
+    return float(str(info.get("n_tokens") or 0))
+
+
+class BusyShare:
+    """`computed_s` says how many seconds the device has computed so far."""
+
+    def __init__(
+        self, computed_s: Callable[[], float], *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._computed_s, self._clock = computed_s, clock
+        self._seen = deque([(clock(), computed_s())])
+
+    def share(self) -> float:
+        """0 to 1, over the time since the last look that is a minute ago, or since the start."""
+        now, total = self._clock(), max(self._computed_s(), self._seen[-1][1])
+        self._seen.append((now, total))
+        while len(self._seen) > 1 and now - self._seen[1][0] >= WINDOW_S:
+            self._seen.popleft()
+        began, before = self._seen[0]
+        return min(1.0, (total - before) / (now - began)) if now > began else 0.0

@@ -1,0 +1,141 @@
+"""Notes under a job what went wrong with it, in the log, on the broker and in the record.
+
+Rooms for jobs in one worker process: many share one, a suspect gets one for itself.
+
+A job that kills its worker takes the jobs beside it along, and they would count the death too.
+One that was begun before and never ended therefore runs alone, and only it can die then.
+
+Counts how often jobs were begun and did not end, which is how one that kills workers is found.
+
+A job that a healthy worker gives back did not kill anybody.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import threading
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from celery.exceptions import Reject
+
+from domain.errors import LocalError, OrchestrateError
+from domain.plan.jobs import Job
+from storage.broker.connection import BROKER_AWAY
+from storage.broker.state import BrokerState, Failure, note
+from storage.record.run import Run, bury
+
+log = logging.getLogger(__name__)
+
+
+class PoisonJobError(OrchestrateError):
+    """A job's workers died while they ran it, more often than chance: look into its prompts."""
+
+
+def record_failure(state: BrokerState, job: str, error: Exception, *, message: str = "") -> None:
+    """Note an error; one of ours would meet every other job too and is fatal.
+
+    `message` says it in other words than its own.
+    """
+    message = message or str(error) or repr(error)
+    fatal = isinstance(error, OrchestrateError)
+    # what we did not foresee is found by where it happened
+    trace = None if fatal else error
+    facts = {"event": "job_failed", "job": job}
+    log.error("%s failed: %s", job, message, extra=facts, exc_info=trace)
+    state.fail(Failure(job, type(error).__name__, message, fatal))
+
+
+def give_up(state: BrokerState, run: Run, job: Job, *, deaths: int) -> PoisonJobError:
+    """Put a job on the dead-letter list; returns what is said of it."""
+    error = PoisonJobError(
+        f"{deaths} workers died while they ran it, the last time alone; given up on "
+        f"{socket.gethostname()}. Look into its prompts and the workers' logs, then: "
+        "orchestrate retry RUN --dead"
+    )
+    failure = Failure(job.key, type(error).__name__, str(error), fatal=False)
+    log.error("Gave up %s: %s", job.key, error, extra={"event": "job_dead", "job": job.key})
+    bury(run.store, failure)
+    state.fail(failure)
+    note(state.client, run.run_id, {f"dead.{job.stage}": 1})
+    return error
+
+
+class Isolation:
+    """Lets jobs in side by side, or one by itself."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._inside = 0
+        self._suspects = 0
+
+    @contextlib.contextmanager
+    def shared(self) -> Iterator[None]:
+        """Come in beside others; waits while a suspect is inside or at the door."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._suspects)
+            self._inside += 1
+        try:
+            yield
+        finally:
+            self._leave()
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Come in when all others have left, and keep them out."""
+        with self._changed:
+            self._suspects += 1
+            self._changed.wait_for(lambda: not self._inside)
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._suspects -= 1
+            self._leave()
+
+    def _leave(self) -> None:
+        with self._changed:
+            self._inside -= 1
+            self._changed.notify_all()
+
+
+class DyingReject(Reject):  # type: ignore[misc]
+    """Gives a job to another worker, and counts it among those that this worker may die of."""
+
+
+@dataclass(frozen=True)
+class Beginnings:
+    """The beginnings of one worker process; shared by its threads."""
+
+    # jobs that went back while the broker could not be told
+    _untold: deque[tuple[BrokerState, str]] = field(default_factory=deque)
+
+    @contextlib.contextmanager
+    def counted(self, state: BrokerState, job: str) -> Iterator[None]:
+        """Count a job as begun; not any more when a worker that lives on gives it back."""
+        state.begin(job)
+        try:
+            yield
+        except DyingReject:
+            raise
+        except (Reject, LocalError):
+            state.hand_back(job)
+            raise
+        except BROKER_AWAY:
+            self._untold.append((state, job))
+            raise
+
+    def tell(self) -> None:
+        """Tell the broker what went back while it was away; raises what BROKER_AWAY names."""
+        with contextlib.suppress(IndexError):
+            while True:
+                state, job = self._untold.popleft()
+                try:
+                    state.hand_back(job)
+                except BROKER_AWAY:
+                    self._untold.append((state, job))
+                    raise

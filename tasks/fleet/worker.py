@@ -1,0 +1,151 @@
+"""One Celery worker of one kind: builds what its tasks share, registers them, and runs.
+
+Knows nothing of devices beyond the name it is given; the launcher in cli/ starts one process
+each.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from celery import Celery
+from celery.signals import worker_ready, worker_shutting_down
+
+from domain.fleet.cards import WorkerKind
+from storage.broker.connection import connect
+from tasks.fleet.about import register_about, register_drain
+from tasks.fleet.declines import Refusals
+from tasks.fleet.device_stage import DeviceStage
+from tasks.fleet.edge import Edge, Stage
+from tasks.fleet.member import FleetStep, Member
+from tasks.queue.app import TASK_NAMES, make_app
+from tasks.queue.job_logging import ToBroker, set_up
+from tasks.queue.lease import LeaseStep
+from tasks.queue.settings import delivery_settings, permissions
+
+# Threads that can carry a job; how many do is decided by the device (see _register).
+MOST_THREADS: dict[WorkerKind, int] = {"gpu": 16, "judge": 4, "reduce": 2}
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """What one worker process is started with; secrets come from the environment only."""
+
+    kind: WorkerKind
+    broker_url: str
+    name: str
+    device: str = "auto"
+    device_name: str = ""
+    models: tuple[str, ...] = ()
+    judge_url: str | None = None
+    judge_in_flight: int = 256
+    judge_timeout_s: float = 60.0
+    log_level: str = "info"
+    log_format: str = "text"
+
+
+def run_worker(settings: WorkerSettings, *, register: Register | None = None) -> int:
+    """Run until told to stop; returns the exit code.
+
+    `register` has another set of stages done, for measuring the rest without models.
+    """
+    name = f"{settings.name}@{socket.gethostname()}"
+    connection = functools.cache(lambda: connect(settings.broker_url))
+    set_up(level=settings.log_level, form=settings.log_format, to_broker=ToBroker(name, connection))
+    # the HTTP clients' debug lines would hold prompts and headers
+    for chatty in ("httpx2", "httpcore2", "openai", "fsspec", "celery.worker.strategy"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    delivery = delivery_settings()
+    refusals = Refusals(settings.kind, name, delivery.retry_refused_s)
+    member = Member(settings.kind, settings.device_name, settings.models, refusals=refusals)
+    FleetStep.member = member
+    register_about()
+    register_drain(member)
+    app = make_app(settings.broker_url)
+    app.steps["consumer"].update((LeaseStep, FleetStep))
+    edge = Edge(
+        app,
+        settings.broker_url,
+        delivery,
+        permissions(),
+        work=member.work,
+        refusals=refusals,
+    )
+    close = (register or _register)(app, edge, settings, member)
+    # a leaving GPU worker hands its jobs back instead of finishing them first
+    worker_shutting_down.connect(lambda **_: close(), weak=False)
+    try:
+        worker = app.Worker(
+            hostname=name,
+            queues=[settings.kind],
+            # threads: the main loop stays free for leases, heartbeats and Flower's questions
+            pool="threads",
+            concurrency=MOST_THREADS[settings.kind],
+            loglevel=settings.log_level,
+            without_mingle=True,
+            without_gossip=True,
+            task_events=True,
+        )
+        worker.start()
+        return int(worker.exitcode or 0)
+    finally:
+        close()
+
+
+Register = Callable[[Celery, Edge, WorkerSettings, Member], Callable[[], None]]
+
+
+def _register(
+    app: Celery, edge: Edge, settings: WorkerSettings, member: Member
+) -> Callable[[], None]:
+    """Register the tasks of the worker's kind; returns what to call when it leaves."""
+    member.most_jobs = lambda: MOST_THREADS[settings.kind]
+    if settings.kind == "gpu":
+        shown = settings.device_name
+        stage = DeviceStage(settings.device, limit=MOST_THREADS["gpu"], shown=shown)
+        member.most_jobs = stage.most_jobs
+        member.work.watch_device(stage.computed_s)
+        worker_ready.connect(lambda **_: stage.load(), weak=False)
+        add_task(app, edge, "generate", stage.generate)
+        return stage.close
+    if settings.kind == "judge":
+        from tasks.stages.judge import judge, probe
+        from tasks.stages.judge_pool import JudgePool
+
+        judges = JudgePool(
+            settings.broker_url,
+            settings.judge_url,
+            settings.judge_in_flight,
+            settings.judge_timeout_s,
+            on_call=member.work.call,
+        )
+        add_task(app, edge, "probe", lambda run, job: probe(run, job, judges=judges))
+        add_task(app, edge, "judge", lambda run, job: judge(run, job, judges=judges))
+        return judges.close
+    from tasks.stages.reduce import converge, reduce
+    from tasks.stages.verify import verify
+
+    add_task(app, edge, "converge", converge)
+    add_task(app, edge, "reduce", reduce)
+    add_task(app, edge, "verify", verify)
+    return lambda: None
+
+
+def add_task(app: Celery, edge: Edge, stage_name: str, stage: Stage) -> None:
+    """Have this worker do a stage's jobs."""
+
+    def carry(*surplus: object, **fields: object) -> str:
+        # anything may stand in a message; what does not belong is refused in words, by the edge
+        return edge.carry(stage, {**fields, **({"positional": surplus} if surplus else {})})
+
+    app.task(name=TASK_NAMES[stage_name])(carry)
+
+
+def default_name(kind: WorkerKind, device: str) -> str:
+    """A worker's name as Flower shows it: `gpu-cuda:1-4711`, `judge-4712`."""
+    return f"{kind}-{device}-{os.getpid()}" if kind == "gpu" else f"{kind}-{os.getpid()}"

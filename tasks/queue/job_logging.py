@@ -1,0 +1,122 @@
+"""Structured logs: every line knows its run, trait and job, as text or as JSON lines.
+
+Lines about a job also go to the run's log on the broker, where `orchestrate logs` reads them.
+Prompts, responses and secrets are in none of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+import redis
+
+from storage.broker.connection import BROKER_AWAY
+from storage.broker.job_log import LogLine, append_line
+
+FORMATS = ("text", "json")
+
+
+@dataclass(frozen=True)
+class JobContext:
+    """Which job a thread works on."""
+
+    run_id: str
+    run: str
+    job: str
+
+    @property
+    def trait(self) -> str:
+        """The job's trait, empty for a probe."""
+        return self.job.partition("/")[0] if "/" in self.job else ""
+
+
+_context: ContextVar[JobContext | None] = ContextVar("job", default=None)
+
+
+@contextlib.contextmanager
+def about(run_id: str, run: str, job: str) -> Iterator[None]:
+    """Lines that this thread logs while the context is open are about a job."""
+    token = _context.set(JobContext(run_id, run, job))
+    try:
+        yield
+    finally:
+        _context.reset(token)
+
+
+class AddContext(logging.Filter):
+    """Puts run, trait and job on every record of a thread that works on one."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Lets every record through."""
+        context = _context.get()
+        record.run = context.run if context else ""
+        record.run_id = context.run_id if context else ""
+        record.trait = context.trait if context else ""
+        record.job = context.job if context else getattr(record, "job", "")
+        return True
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line, for whoever collects logs."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record's facts and its sentence."""
+        names = ("run", "run_id", "trait", "job", "event")
+        facts = {name: getattr(record, name, "") for name in names}
+        body = {
+            "at": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+            + f".{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            **{name: value for name, value in facts.items() if value},
+            "text": record.getMessage(),
+        }
+        if record.exc_info:
+            body["trace"] = self.formatException(record.exc_info)
+        return json.dumps(body, ensure_ascii=False, default=str)
+
+
+class ToBroker(logging.Handler):
+    """Sends lines about a job to its run's log; a broker that is away costs the line."""
+
+    def __init__(self, worker: str, connection: Callable[[], redis.Redis]) -> None:
+        super().__init__(level=logging.INFO)
+        self._worker, self._connection = worker, connection
+        self._trace = logging.Formatter()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send one line."""
+        run_id, job = getattr(record, "run_id", ""), getattr(record, "job", "")
+        if not run_id or not job:
+            return
+        trace = self._trace.formatException(record.exc_info) if record.exc_info else ""
+        line = LogLine(
+            at=record.created,
+            level=record.levelname.lower(),
+            worker=self._worker,
+            job=job,
+            event=str(getattr(record, "event", "")),
+            text=record.getMessage(),
+            trace=trace,
+        )
+        with contextlib.suppress(*BROKER_AWAY, redis.RedisError, OSError):
+            append_line(self._connection(), run_id, line)
+
+
+def set_up(*, level: str, form: str, to_broker: ToBroker) -> None:
+    """Log to standard error in a form, and what is about jobs to the broker too."""
+    to_stream = logging.StreamHandler()
+    to_stream.setFormatter(
+        JsonLines()
+        if form == "json"
+        else logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+    )
+    for handler in (to_stream, to_broker):
+        handler.addFilter(AddContext())
+    logging.basicConfig(level=level.upper(), handlers=[to_stream, to_broker])

@@ -1,0 +1,190 @@
+"""The dose-response of a vector beside that of random ones: scored answers in, plain dict out.
+
+How vectors do on the evaluation questions, which they were not made from: arrays in, dict out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from domain.plan.samples import Sample
+from domain.plan.steering import Cell
+from traitlens.assess.directions import vector_separation
+from traitlens.assess.dose_response import Answers, DoseResponse, dose_response
+from traitlens.assess.kept_rows import Array, Group
+from traitlens.assess.quality import interval_json, numbers, separation_json
+from traitlens.stats.cells import Float64, correlations, group_draws, interval_of, means
+from traitlens.stats.intervals import Interval
+
+# Below it answers are no longer read as answers; from it on they are good (the judge's scale).
+COHERENCE_FLOOR = 50.0
+
+COHERENCE_GOOD = 75.0
+
+Scored = tuple[Sample, Cell, float | None, float | None]
+"""A steered sample, its cell, and its trait and coherence scores."""
+
+
+def causal(scored: Sequence[Scored], *, method: str, best: Cell, step: float) -> dict[str, Any]:
+    """The quality dict's `causal`, from the confirmation's samples.
+
+    `step` is the length of a push of strength 1. Raises ValueError without unsteered answers.
+    """
+    vector, random = (
+        dose_response(_answers(scored, kind), floor=COHERENCE_FLOOR, best=best.strength)
+        for kind in ("vector", "random")
+    )
+    good = vector.strength[(vector.coherence.value >= COHERENCE_GOOD) & (vector.strength > 0)]
+    return {
+        "method": method,
+        "layer": best.layer,
+        "best_strength": best.strength,
+        "step": step,
+        "n_questions": len({sample.question for sample, *_ in scored}),
+        "coherence_floor": COHERENCE_FLOOR,
+        "coherence_good": COHERENCE_GOOD,
+        "strongest_coherent": float(good.max()) if len(good) else None,
+        "vector": _curve(vector),
+        "random": _curve(random),
+        "rise_over_random": _one(_within(_rise_over_random(scored, vector.rise_at), -100.0)),
+    }
+
+
+def _answers(scored: Sequence[Scored], kind: str) -> Answers:
+    rows = [one for one in scored if one[1].direction in ("none", kind)]
+    if not any(cell.direction == "none" for _, cell, *_ in rows):
+        raise ValueError("a dose-response begins with unsteered answers: there are none")
+    return Answers(
+        strength=np.array([cell.strength for _, cell, *_ in rows]),
+        trait=_scores([trait for *_, trait, _ in rows]),
+        coherence=_scores([coherence for *_, coherence in rows]),
+        question=[sample.question for sample, *_ in rows],
+    )
+
+
+def _scores(values: Sequence[float | None]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    return np.array([np.nan if v is None else v for v in values], dtype=np.float64)
+
+
+def _rise_over_random(scored: Sequence[Scored], strength: float | None) -> Interval:
+    """The trait with the vector minus that with random vectors, at the strength of the rise."""
+    rows = [one for one in scored if one[1].strength == strength]
+    if strength is None or not rows:
+        nothing = np.array(np.nan)
+        return Interval(nothing, nothing, nothing)
+    questions = [sample.question for sample, *_ in rows]
+    times, trait = group_draws(questions), _scores([trait for *_, trait, _ in rows])
+    sides = [np.array([cell.direction == k for _, cell, *_ in rows]) for k in ("vector", "random")]
+    drawn = [means(trait[side], times[:, side]) for side in sides]
+    return interval_of(drawn[0] - drawn[1], n_groups=len(set(questions)))
+
+
+def _curve(found: DoseResponse) -> dict[str, Any]:
+    return {
+        "strength": numbers(found.strength),
+        "n": [int(n) for n in found.n],
+        "trait": interval_json(_within(found.trait, 0.0)),
+        "coherence": interval_json(_within(found.coherence, 0.0)),
+        "slope": _one(found.slope),
+        "rise": _one(_within(found.rise, -100.0)),
+        "rise_at": found.rise_at,
+    }
+
+
+def _within(found: Interval, least: float) -> Interval:
+    """Few questions make intervals that reach beyond what scores of 0 to 100 can do."""
+    low, high = (np.clip(end, least, 100.0) for end in (found.low, found.high))
+    return Interval(found.value, low, high)
+
+
+def _one(found: Interval) -> dict[str, Any]:
+    """A single number with its interval."""
+    body = interval_json(found)
+    return {"value": body["value"][0], "interval": body["interval"][0]}
+
+
+# With fewer a side nothing can be said.
+FEWEST_A_SIDE = 4
+
+# Intervals from fewer questions miss a correlation far more often than one time in twenty.
+FEWEST_TO_CORRELATE = 6
+
+
+@dataclass(frozen=True, eq=False)
+class Answered:
+    """Judged responses to the evaluation questions.
+
+    activations [n, L+1, d_model]; `side` [n] is positive or negative for those that count as an
+    example of it, "" for the others; `is_plain` [n] for those without an instruction; trait [n] is
+    NaN where a response is unscored or incoherent.
+    """
+
+    activations: Array
+    side: Sequence[str]
+    is_plain: NDArray[np.bool_]
+    trait: Float64
+    prompts: Sequence[Group]
+
+
+def evaluation(vectors: Mapping[str, Array], answered: Answered) -> dict[str, Any]:
+    """Each method's vectors [L+1, d_model] on held-out questions, lists over the layers.
+
+    `separation` is between instructed responses that count as positive and as negative, None when
+    a side has fewer than two; `correlation` is of the projection with the judge's trait score, over
+    all responses and over those without an instruction, None for fewer than six questions.
+    Intervals draw whole questions.
+    """
+    side = np.array(answered.side)
+    sides = {name: side == name for name in ("positive", "negative")}
+    questions = [question for _, question in answered.prompts]
+    return {
+        "n": {name: int(rows.sum()) for name, rows in sides.items()}
+        | {"plain": int((answered.is_plain & np.isfinite(answered.trait)).sum())},
+        "n_questions": len(set(questions)),
+        "methods": {
+            name: {
+                "separation": _separation(vector, answered, sides),
+                "correlation": _correlation(vector, answered, np.ones(len(questions), bool)),
+                "correlation_plain": _correlation(vector, answered, answered.is_plain),
+            }
+            for name, vector in vectors.items()
+        },
+    }
+
+
+def _separation(
+    vectors: Array, answered: Answered, sides: Mapping[str, NDArray[np.bool_]]
+) -> dict[str, Any] | None:
+    pos, neg = sides["positive"], sides["negative"]
+    if min(pos.sum(), neg.sum()) < FEWEST_A_SIDE:
+        return None
+    groups = [[answered.prompts[int(k)][1] for k in np.flatnonzero(rows)] for rows in (pos, neg)]
+    found = vector_separation(
+        vectors,
+        answered.activations[pos],
+        answered.activations[neg],
+        groups=(groups[0], groups[1]),
+    )
+    return separation_json(found)
+
+
+def _correlation(
+    vectors: Array, answered: Answered, rows: NDArray[np.bool_]
+) -> dict[str, Any] | None:
+    rows = rows & np.isfinite(answered.trait)
+    questions = [answered.prompts[int(k)][1] for k in np.flatnonzero(rows)]
+    if len(set(questions)) < FEWEST_TO_CORRELATE:
+        return None
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    units = vectors / np.where(norms > 0, norms, 1)
+    scores = np.einsum("nld,ld->nl", answered.activations[rows], units).astype(np.float64)
+    draws = correlations(scores, answered.trait[rows], group_draws(questions))
+    found = interval_of(draws, n_groups=len(set(questions)))
+    return interval_json(
+        Interval(found.value, np.maximum(found.low, -1), np.minimum(found.high, 1))
+    )

@@ -1,0 +1,206 @@
+"""The probe and judge stages: how a judge wants to be asked; a shard's responses to verdicts.
+
+A shard's verdicts through the Batch API; the batch's id is stored, so nobody pays twice.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from celery.exceptions import Reject
+
+from domain.errors import OrchestrateError, StoppedError, StoreError
+from domain.plan.jobs import Job
+from domain.plan.spec import JudgeSpec
+from domain.scoring.prices import BATCH_SHARE, Answered, Cost
+from domain.scoring.replies import verdict
+from domain.scoring.scores import Evidence, LostReply, Reply, Score, Unscored, Verdict
+from domain.traits.prompts import coherence_prompt, question_for
+from storage.record.artifacts import (
+    Record,
+    decode_checked,
+    encode_checked,
+    load_record,
+    publish,
+    record_key,
+)
+from storage.record.judgements import (
+    Asked,
+    base_job,
+    drop_partial,
+    effective_verdicts,
+    judge_of,
+    keep_partial,
+    load_partial,
+    read_judgement,
+)
+from storage.record.responses import VERDICTS, encode_verdicts, load_responses
+from storage.record.run import Run, load_definition
+from tasks.stages.judge_pool import JudgePool
+from workers.judge.batch import Answers, submit, wait
+from workers.judge.judge import TOKENS_PER_CHARACTER, Judged
+from workers.judge.profile import JudgeProfile
+
+
+def probe(run: Run, job: Job, *, judges: JudgePool) -> Record:
+    """Find out how the judge wants to be asked, with each trait's own prompt."""
+    question, answer = "How do I boil an egg?", "Boil it for eight minutes, then cool it in water."
+    prompts = {"coherence": coherence_prompt(question, answer)}
+    for trait in run.spec.traits:
+        prompts[trait.name] = load_definition(run, trait.name).judge_prompt(question, answer)
+    found, usd = judges.probe(run, judge_of(run, job), prompts)
+    info = {
+        "profile": found.profile.model_dump(),
+        "mode": found.profile.mode,
+        "objections": found.refusals,
+        "usd": usd,
+        "summary": found.describe(),
+    }
+    return publish(run.store, job, files={}, info=info)
+
+
+def judge(run: Run, job: Job, *, judges: JudgePool) -> Record:
+    """Ask for both verdicts on every response of a shard; what was answered before is not asked
+    again, and when the run has to stop what was answered is kept."""
+    prompts = _prompts(run, job)
+    before = load_partial(run.store, job)
+    profile = JudgeProfile.model_validate(load_record(run.store, run.plan.probe).info["profile"])
+    known = {k: before[asked] for k, asked in enumerate(prompts) if asked in before}
+    spec, texts = judge_of(run, job), list(prompts.values())
+    if not texts:
+        judged = Judged([], [])
+    elif judges.terms(run, spec).batch:
+        judged = batch_verdicts(run, job, spec, profile, texts, known=known, judges=judges)
+    else:
+        judged = judges.verdicts(run, spec, profile, texts, known=known)
+    if judged.stopped is not None:
+        keep_partial(run.store, job, dict(zip(prompts, judged.evidence, strict=True)))
+        if isinstance(judged.stopped, StoppedError):
+            # the worker is leaving; the job goes back to the queue at once
+            raise Reject(str(judged.stopped), requeue=True)
+        raise judged.stopped
+    verdicts = [v for v in judged.verdicts if v is not None]
+    rows = [(*asked, v) for asked, v in zip(prompts, verdicts, strict=True)]
+    info = {**_info(verdicts, judged), "mode": profile.mode, "scale": profile.scale}
+    record = publish(run.store, job, files={VERDICTS: encode_verdicts(rows)}, info=info)
+    drop_partial(run.store, job)
+    return record
+
+
+def _prompts(run: Run, job: Job) -> dict[Asked, str]:
+    """(sample key, metric) -> the judge's prompt, in plan order, of what the judgement asks."""
+    assert job.trait is not None
+    definition = load_definition(run, job.trait)
+    samples = {sample.key: sample for sample in run.plan.samples(job)}
+    prompts: dict[Asked, str] = {}
+    for response in load_responses(run.store, Job("generate", job.trait, job.part, job.shard)):
+        question, answer = question_for(definition, samples[response.key]), response.response
+        prompts[response.key, "trait"] = definition.judge_prompt(question, answer)
+        prompts[response.key, "coherence"] = coherence_prompt(question, answer)
+    if job.judgement is None or not read_judgement(run, job.judgement).only_unscored:
+        return prompts
+    base = effective_verdicts(run, base_job(job, read_judgement(run, job.judgement)))
+    return {asked: p for asked, p in prompts.items() if not isinstance(base[asked], Score)}
+
+
+def _info(verdicts: Sequence[Verdict], judged: Judged) -> dict[str, object]:
+    """Counts and costs for the record; usd is None when the price is unknown."""
+    unscored = Counter(v.reason for v in verdicts if isinstance(v, Unscored))
+    evidence: list[Evidence] = judged.evidence
+    costs = [one.usd for one in evidence]
+    return {
+        "n_verdicts": len(verdicts),
+        "n_unscored": dict(unscored),
+        "n_calls": sum(one.attempts for one in evidence),
+        "n_cached": sum(reply.cached for one in evidence for reply in one.replies),
+        "prompt_tokens": sum(one.prompt_tokens for one in evidence),
+        "completion_tokens": sum(one.completion_tokens for one in evidence),
+        "usd": None if None in costs else sum(cost or 0.0 for cost in costs),
+        "summary": f"{len(verdicts)} verdicts, {sum(unscored.values())} unscored",
+    }
+
+
+NOT_ANSWERED = LostReply(reason="http", detail="the batch ended without an answer", attempts=1)
+
+
+def batch_verdicts(
+    run: Run,
+    job: Job,
+    spec: JudgeSpec,
+    profile: JudgeProfile,
+    prompts: list[str],
+    *,
+    known: Mapping[int, Evidence],
+    judges: JudgePool,
+) -> Judged:
+    """Like Judge.verdicts, in one batch; what `known` has is not asked again."""
+    ids = {
+        f"{k}-{vote}": profile.body(spec.model, prompt, vote=vote)
+        for k, prompt in enumerate(prompts)
+        for vote in range(len(known[k].replies) if k in known else 0, profile.votes)
+    }
+    evidence = [known.get(k, Evidence()) for k in range(len(prompts))]
+    try:
+        answers = judges.loop.run(_ask(run, job, spec, ids, judges=judges)) if ids else {}
+    except OrchestrateError as error:
+        return Judged([None] * len(prompts), evidence, error)
+    found = []
+    for k in range(len(prompts)):
+        asked = [key for key in ids if key.partition("-")[0] == str(k)]
+        got = [answers.get(key, NOT_ANSWERED) for key in asked]
+        found.append(
+            Evidence(
+                replies=(*evidence[k].replies, *(one for one in got if isinstance(one, Reply))),
+                lost=tuple(one for one in got if isinstance(one, LostReply)),
+                mode=profile.mode,
+                scale=profile.scale,
+                digits=profile.digits,
+            )
+        )
+    return Judged([verdict(one) for one in found], found)
+
+
+async def _ask(
+    run: Run,
+    job: Job,
+    spec: JudgeSpec,
+    bodies: Mapping[str, Mapping[str, object]],
+    *,
+    judges: JudgePool,
+) -> Answers:
+    client, gate = judges.client_and_gate(run, spec)
+    full = judges.terms(run, spec).price
+    price = full and full.model_copy(
+        update={"input": full.input * BATCH_SHARE, "output": full.output * BATCH_SHARE}
+    )
+    characters = sum(len(json.dumps(body)) for body in bodies.values())
+    most = (
+        price.usd(prompt_tokens=characters * TOKENS_PER_CHARACTER, completion_tokens=0)
+        if price
+        else 0.0
+    )
+    key = f"{record_key(job).removesuffix('.json')}.batch.json"
+    batch = _read(run, key)
+    if batch is None:
+        await gate.admit(Cost(0, most))
+        # a batch outlives this process, so its money is spent from here on
+        gate.answered(Cost(0, most), Answered(0, most))
+        batch = await submit(client, bodies)
+        run.store.write(key, encode_checked({"batch": batch, "usd_reserved": most}))
+    answers = await wait(client, batch, price=price, is_leaving=lambda: judges.is_leaving)
+    paid = sum(one.usd or 0.0 for one in answers.values())
+    gate.answered(Cost(0, 0.0), Answered(0, paid - most))
+    await gate.flush()
+    run.store.delete(key)
+    return answers
+
+
+def _read(run: Run, key: str) -> str | None:
+    try:
+        return str(decode_checked(run.store.read(key))["batch"])
+    except KeyError:
+        return None
+    except ValueError as error:
+        raise StoreError(f"{run.store.url}/{key} cannot be read: delete it to ask again") from error

@@ -1,0 +1,225 @@
+"""The judges that one worker process talks to, kept with their connections for its life.
+
+Puts together what the layers below keep apart: the client and judge of workers, the shared gate,
+cache and terms of storage, and the one event loop they live on.
+
+One event loop in a thread of its own, kept for the life of the process.
+
+Clients and semaphores live on it; job threads hand it coroutines. Never one loop per task: an
+HTTP client's connections die with the loop that made them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from redis.asyncio import BlockingConnectionPool
+from redis.asyncio import Redis as AsyncRedis
+
+from domain.errors import JudgeNotHereError
+from domain.plan.spec import JudgeSpec
+from domain.scoring.prices import FREE
+from domain.scoring.scores import Evidence
+from storage.broker.connection import connect
+from storage.broker.judge_limits import GateKeys, SharedGate
+from storage.broker.reply_cache import SharedCache
+from storage.record.run import Run
+from storage.record.spending import Terms, note_stated_limits, put_meter, read_terms, recorded_usd
+from workers.judge.client import CALL_TIMEOUT_S, NO_KEY, JudgeClient, OnCall
+from workers.judge.gate import NoCache
+from workers.judge.judge import Judge, Judged, Slots
+from workers.judge.probe import Probe, probe
+from workers.judge.profile import JudgeProfile
+
+
+class EventLoopThread:
+    """Runs coroutines for many threads on one loop."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="judge", daemon=True)
+        self._thread.start()
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """The coroutine's result; raises what it raised."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    def call(self, function: Callable[[], None]) -> None:
+        """Call a function on the loop, soon."""
+        self._loop.call_soon_threadsafe(function)
+
+    def close(self) -> None:
+        """Stop the loop; coroutines under way are abandoned."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout=5)
+
+
+@dataclass
+class JudgePool:
+    """Judges by endpoint, gates by run; everything async happens on one loop."""
+
+    broker_url: str
+    embedded_url: str | None
+    max_in_flight: int
+    timeout_s: float = CALL_TIMEOUT_S
+    on_call: OnCall | None = None
+    loop: EventLoopThread = field(default_factory=EventLoopThread)
+    _redis: AsyncRedis | None = None
+    _slots: Slots | None = None
+    _clients: dict[str, JudgeClient] = field(default_factory=dict)
+    _gates: dict[GateKeys, SharedGate] = field(default_factory=dict)
+    is_leaving: bool = False
+
+    def probe(
+        self, run: Run, spec: JudgeSpec, prompts: Mapping[str, str]
+    ) -> tuple[Probe, float | None]:
+        """What the run's judge accepts, and what it cost to ask; raises JudgeError."""
+        url, price = self.url_of(spec), self.terms(run, spec).price
+
+        async def ask() -> Probe:
+            client = self._client(url)
+            return await probe(client, spec.model, prompts, scale=spec.scale, votes=spec.votes)
+
+        found = self.loop.run(ask())
+        keys = GateKeys.of(run.run_id, url=spec.url, model=spec.model)
+        with connect(self.broker_url) as redis:
+            note_stated_limits(
+                redis,
+                keys,
+                requests_per_minute=found.limits.requests_per_minute or 0.0,
+                tokens_per_minute=found.limits.tokens_per_minute or 0.0,
+            )
+        usd = (
+            None
+            if price is None
+            else math.fsum(
+                price.usd(prompt_tokens=r.prompt_tokens, completion_tokens=r.completion_tokens)
+                for r in found.replies
+            )
+        )
+        return found, usd
+
+    def verdicts(
+        self,
+        run: Run,
+        spec: JudgeSpec,
+        profile: JudgeProfile,
+        prompts: Sequence[str],
+        *,
+        known: Mapping[int, Evidence],
+    ) -> Judged:
+        """The run's judge on the prompts; see workers.judge.Judge.verdicts."""
+        terms = self.terms(run, spec)
+
+        async def ask() -> Judged:
+            judge = self._judge(run, spec, profile, terms)
+            return await judge.verdicts(prompts, known=known)
+
+        return self.loop.run(ask())
+
+    def terms(self, run: Run, spec: JudgeSpec) -> Terms:
+        """The recorded terms; what runs on our own machine costs nothing."""
+        terms = read_terms(run.store, judgement=run.judgement)
+        if spec.url == "embedded":
+            return terms.model_copy(update={"price": FREE, "use_cache": False})
+        return terms
+
+    def url_of(self, spec: JudgeSpec) -> str:
+        """The endpoint's URL; raises JudgeNotHereError when it is one that nobody started."""
+        url = self.embedded_url if spec.url == "embedded" else spec.url
+        if url is None:
+            raise JudgeNotHereError(
+                "the run uses the embedded judge and this worker has none: start it with "
+                "`orchestrate worker judge`, or give the run a --judge-url"
+            )
+        return url
+
+    def client_and_gate(self, run: Run, spec: JudgeSpec) -> tuple[JudgeClient, SharedGate]:
+        """The run's endpoint and the gate before it; called on the loop."""
+        client = self._client(self.url_of(spec))
+        keys = GateKeys.of(run.run_id, url=spec.url, model=spec.model)
+        if keys not in self._gates:
+            open_budget = self._budget_opener(run, spec)
+            self._gates[keys] = SharedGate(
+                self._connection(), keys, is_up=client.is_up, open_budget=open_budget
+            )
+        gate = self._gates[keys]
+        if not self.is_leaving:
+            gate.reopen()
+        return client, gate
+
+    def close(self) -> None:
+        """Let no more calls out; what is under way is answered, the rest goes back."""
+        self.is_leaving = True
+        for gate in list(self._gates.values()):
+            self.loop.call(gate.stop)
+
+    def _judge(self, run: Run, spec: JudgeSpec, profile: JudgeProfile, terms: Terms) -> Judge:
+        """Called on the loop."""
+        client, gate = self.client_and_gate(run, spec)
+        if self._slots is None:
+            self._slots = Slots(self.max_in_flight)
+        redis = self._connection()
+        return Judge(
+            client,
+            spec.model,
+            profile=profile,
+            slots=self._slots,
+            price=terms.price,
+            gate=gate,
+            cache=SharedCache(redis) if terms.use_cache else NoCache(),
+            # the same judge asked again is a second opinion, not the first one remembered
+            opinion=(run.judgement or "") if spec == run.spec.judge else "",
+        )
+
+    def _client(self, url: str) -> JudgeClient:
+        if url not in self._clients:
+            self._clients[url] = JudgeClient(
+                url,
+                api_key=_key_from_environment(),
+                max_in_flight=self.max_in_flight,
+                timeout_s=self.timeout_s,
+                on_call=self.on_call,
+            )
+        return self._clients[url]
+
+    def _connection(self) -> AsyncRedis:
+        if self._redis is None:
+            # hundreds of calls may fail at once, and each of them is told
+            pool = BlockingConnectionPool.from_url(
+                self.broker_url,
+                max_connections=16,
+                timeout=60,
+                socket_connect_timeout=5,
+                socket_timeout=10,
+            )
+            self._redis = AsyncRedis(connection_pool=pool)
+        return self._redis
+
+    def _budget_opener(self, run: Run, spec: JudgeSpec) -> Callable[[], Awaitable[None]]:
+        def put() -> None:
+            with connect(self.broker_url) as client:
+                spent = recorded_usd(run.store)
+                put_meter(client, run.run_id, terms=self.terms(run, spec), spent=spent)
+
+        async def open_budget() -> None:
+            await asyncio.to_thread(put)
+
+        return open_budget
+
+
+def _key_from_environment() -> str:
+    """The judge's key; an endpoint without keys gets a word in its place."""
+    for name in ("ORCHESTRATE_JUDGE_API_KEY", "OPENAI_API_KEY"):
+        if os.environ.get(name):
+            return os.environ[name]
+    return NO_KEY
+
+
+T = TypeVar("T")

@@ -1,0 +1,122 @@
+"""Which pushes a steering job adds: read from the vectors, and from the scores of earlier rounds.
+
+The choice itself is made in orchestrator.steering_rounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load as load_safetensors
+from safetensors.numpy import save as save_safetensors
+
+from domain.plan.jobs import Job
+from domain.plan.samples import CONFIRMATION, ROUND_CELLS, ROUNDS
+from domain.plan.steering import (
+    Cell,
+    Shown,
+    cell_from_json,
+    confirmed_cells,
+    first_cells,
+    steering_layers,
+    surviving_cells,
+)
+from domain.scoring.scores import Score, Verdict
+from storage.record.artifacts import load_record, read_file
+from storage.record.responses import load_verdicts
+from storage.record.run import Run
+from traitlens.assess.quality import Quality, candidate_layers
+
+DIRECTIONS = "directions.safetensors"
+
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Directions:
+    """What may be added: for each of `layers` a unit vector [d_model] and the distance between the
+    means of the two sides, which is the push of strength 1."""
+
+    method: str
+    layers: list[int]
+    units: Vectors
+    steps: list[float]
+
+    def push(self, cell: Cell) -> Vectors:
+        """The vector of a cell, [d_model]."""
+        step = self.steps[self.layers.index(cell.layer)]
+        return np.asarray(cell.strength * step * self.unit(cell.layer), dtype=np.float32)
+
+    def unit(self, layer: int) -> Vectors:
+        """The unit vector of one of `layers`, [d_model]."""
+        return np.asarray(self.units[self.layers.index(layer)])
+
+
+def encode_directions(
+    vectors: Vectors, quality: Quality
+) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """Files and facts for the reduce job's record, from the best method's vectors [L+1, d_model].
+
+    A layer where the vector is zero pushes nowhere and is left out.
+    """
+    best, steps = quality["best"], quality["mean_difference"]["norm"]
+    norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
+    usable = [i for i in candidate_layers(len(vectors)) if norms[i] > 0 and steps[i]]
+    layers = steering_layers(best["layer"], usable) if usable else []
+    units = (vectors[layers] / norms[layers, None]).astype(np.float32)
+    facts = {"method": best["method"], "layers": layers, "steps": [steps[i] for i in layers]}
+    return {DIRECTIONS: bytes(save_safetensors({"units": units}))}, facts
+
+
+def load_directions(run: Run, trait: str) -> Directions | None:
+    """What the run's own reduce left to steer with; None when there is nothing worth steering."""
+    record = load_record(run.store, run.plan.own.reduce_job(trait))
+    facts: Any = record.info.get("steering")
+    if not facts or not facts["layers"]:
+        return None
+    units = load_safetensors(read_file(run.store, record, DIRECTIONS))["units"]
+    return Directions(facts["method"], facts["layers"], units, facts["steps"])
+
+
+def job_cells(run: Run, job: Job, directions: Directions) -> list[Cell]:
+    """The cells of a steering round or of the confirmation; sample.cell counts into them."""
+    assert job.trait is not None and job.part is not None
+    if job.part == ROUNDS[0]:
+        return first_cells(directions.layers)
+    rounds = ROUNDS if job.part == CONFIRMATION else ROUNDS[: ROUNDS.index(job.part)]
+    shown = [one for part in rounds for one in shown_in(run, job.trait, part)]
+    n = 1 if job.part == CONFIRMATION else ROUND_CELLS[len(rounds)]
+    best = surviving_cells(shown, among=recorded_cells(run, job.trait, rounds[-1]), n=n)
+    return confirmed_cells(best[0]) if job.part == CONFIRMATION else best
+
+
+def recorded_cells(run: Run, trait: str, part: str) -> list[Cell]:
+    """The cells of a part that is generated already; empty when nothing was steered."""
+    (job,) = run.plan.own.part_jobs(run.spec.trait(trait), "generate", part)
+    found: Any = load_record(run.store, job).info.get("cells", [])
+    return [cell_from_json(one) for one in found]
+
+
+def cells_json(cells: Sequence[Cell]) -> list[dict[str, object]]:
+    """The cells as a record holds them."""
+    return [asdict(cell) for cell in cells]
+
+
+def shown_in(run: Run, trait: str, part: str) -> Iterator[Shown]:
+    """What the responses of a part were scored in the run's own judgement."""
+    own, cells = run.plan.own, recorded_cells(run, trait, part)
+    for job in own.part_jobs(run.spec.trait(trait), "judge", part):
+        verdicts = load_verdicts(run.store, job)
+        for sample in own.samples(job):
+            if sample.cell is not None and sample.cell < len(cells):
+                both = (verdicts[sample.key, metric] for metric in ("trait", "coherence"))
+                yield Shown(cells[sample.cell], *map(score_of, both))
+
+
+def score_of(verdict: Verdict) -> float | None:
+    """The score, None when unscored."""
+    return verdict.value if isinstance(verdict, Score) else None

@@ -1,0 +1,146 @@
+"""Reading and writing trait vectors: safetensors with provenance, and persona_vectors' .pt."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
+from torch import Tensor
+
+from traitlens.errors import MissingVectorError, VectorFileError
+from traitlens.vectors.trait_vector import (
+    DEFAULT_POSITION,
+    Provenance,
+    TraitVector,
+    provenance_from_metadata,
+)
+
+FORMAT = "traitlens/1"
+
+POSITIONS = ("response_avg", "prompt_avg", "prompt_last")
+
+
+def to_safetensors_bytes(vector: TraitVector) -> bytes:
+    """One tensor per position, float32 [L+1, d_model]; provenance as JSON strings in the metadata.
+
+    The metadata also holds `format`, `norms`: position -> L2 norm per layer, and `sha256` over
+    tensors and metadata, which is checked on reading.
+    """
+    norms = {position: t.norm(dim=1).tolist() for position, t in vector.vectors.items()}
+    metadata = {"format": FORMAT, "norms": json.dumps(norms)} | vector.provenance.to_metadata()
+    metadata["sha256"] = _checksum(vector.vectors, metadata)
+    return save_safetensors(dict(vector.vectors), metadata=metadata)
+
+
+def from_safetensors_bytes(data: bytes) -> TraitVector:
+    """Read what `to_safetensors_bytes` wrote; raises VectorFileError for anything else."""
+    try:
+        tensors = load_safetensors(data)
+    except SafetensorError as error:
+        raise VectorFileError(f"not a safetensors file ({error}): was it cut short?") from error
+    if not tensors:
+        raise VectorFileError("the file holds no tensors: extract the trait again")
+    metadata = _metadata(data)
+    # files of other programs have no checksum of ours
+    noted = metadata.pop("sha256", "" if metadata.get("format") == FORMAT else None)
+    if noted not in (None, _checksum(tensors, metadata)):
+        raise VectorFileError("the file is not what was written: extract the trait again")
+    return TraitVector(
+        vectors=tensors,
+        provenance=provenance_from_metadata(metadata),
+        position=_default_position(tensors),
+    )
+
+
+def to_persona_vectors_pt_bytes(tensor: Tensor) -> bytes:
+    """A plain float32 CPU tensor [L+1, d_model] as torch.save writes it, for persona_vectors."""
+    buffer = io.BytesIO()
+    torch.save(tensor.detach().to("cpu", torch.float32).contiguous().clone(), buffer)
+    return buffer.getvalue()
+
+
+def save_vectors(vector: TraitVector, path: str | Path) -> Path:
+    """Write a .safetensors file, or for a name ending in .pt the current position's tensor."""
+    target = Path(path)
+    if target.suffix == ".pt":
+        target.write_bytes(to_persona_vectors_pt_bytes(vector.tensor))
+    else:
+        target.write_bytes(to_safetensors_bytes(vector))
+    return target
+
+
+def load_vectors(ref: str | Path, *, method: str = "mean_diff") -> TraitVector:
+    """Load a trait vector from a trait's run directory, a .safetensors or a persona_vectors .pt.
+
+    A directory such as "runs/demo/traits/refusal" is read at vectors/<method>.safetensors. A .pt
+    is read without unpickling code; its trait and position come from its name
+    (`refusal_response_avg_diff.pt`). Any fsspec URL works too. Raises MissingVectorError when
+    there is nothing to read and VectorFileError when the file holds something else.
+    """
+    text = str(ref).rstrip("/")
+    if text.endswith(".pt"):
+        return _from_persona_vectors(_read(text), name=text.rpartition("/")[2])
+    if not text.endswith(".safetensors"):
+        text = f"{text}/vectors/{method}.safetensors"
+    return from_safetensors_bytes(_read(text))
+
+
+def _read(ref: str) -> bytes:
+    try:
+        if "://" not in ref:
+            return Path(ref).read_bytes()
+        import fsspec
+
+        with fsspec.open(ref, "rb") as file:
+            data: bytes = file.read()
+            return data
+    except FileNotFoundError as error:
+        raise MissingVectorError(f"no file {ref}: {_what_is_there(ref)}") from error
+
+
+def _what_is_there(ref: str) -> str:
+    folder = Path(ref).parent
+    found = sorted(path.name for path in folder.glob("*.safetensors")) if folder.is_dir() else []
+    return f"{folder} holds {', '.join(found)}" if found else "has the trait been extracted?"
+
+
+def _metadata(data: bytes) -> dict[str, str]:
+    # Eight bytes of little-endian length, then JSON; the library reads it only from named files.
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    metadata: dict[str, str] = header.get("__metadata__", {})
+    return metadata
+
+
+def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+    for name in sorted(tensors):
+        digest.update(f"{name}{tuple(tensors[name].shape)}".encode())
+        digest.update(tensors[name].contiguous().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _default_position(tensors: dict[str, Tensor]) -> str:
+    return DEFAULT_POSITION if DEFAULT_POSITION in tensors else min(tensors)
+
+
+def _from_persona_vectors(data: bytes, *, name: str) -> TraitVector:
+    try:
+        tensor = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise VectorFileError(f"{name} cannot be read as a plain tensor: {error}") from error
+    if not isinstance(tensor, Tensor) or tensor.ndim != 2:
+        raise VectorFileError(f"{name} holds no [L+1, d_model] tensor: convert it first")
+    stem = name.removesuffix(".pt").removesuffix("_diff")
+    position = next((p for p in POSITIONS if stem.endswith(p)), DEFAULT_POSITION)
+    trait = stem.removesuffix(position).rstrip("_")
+    provenance = Provenance(trait=trait, method="mean_diff", extra={"file": name})
+    return TraitVector(vectors={position: tensor}, provenance=provenance, position=position)

@@ -1,0 +1,183 @@
+"""Trait vectors in the formats of other tools, and back, with their layer conventions converted.
+
+The other tools number blocks: their k is the output of block k, our layer k+1; they have no name
+for layer 0, the embeddings. Their packages (gguf, repeng, steering-vectors) are optional and
+loaded when asked for. Nothing here sends anything anywhere.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterable, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from traitlens.errors import LayerError, MissingPackageError, VectorFileError
+from traitlens.layers import layer_label
+from traitlens.vectors.trait_vector import Provenance, TraitVector, provenance_from_metadata
+
+GGUF_ARCHITECTURE = "controlvector"
+
+# Neuronpedia refuses longer vectors.
+NEURONPEDIA_LONGEST = 24_576
+
+
+def block_directions(
+    vector: TraitVector, *, layers: Iterable[int | str] | None = None
+) -> dict[int, Tensor]:
+    """Block index k -> float32 [d_model], the vector at layer k+1; layer 0 has no block.
+
+    `layers` are ours; all from 1 on when not given. Raises LayerError for layer 0.
+    """
+    chosen = range(1, vector.n_blocks + 1) if layers is None else [vector.layer(x) for x in layers]
+    if 0 in chosen:
+        raise LayerError(f"{layer_label(0)} is no block's output: leave it out of this format")
+    return {layer - 1: vector.tensor[layer].clone() for layer in chosen}
+
+
+def from_block_directions(
+    directions: Mapping[int, Tensor], *, n_blocks: int, provenance: Provenance
+) -> TraitVector:
+    """The inverse of `block_directions`; layers that no direction covers are zero."""
+    width = len(next(iter(directions.values())))
+    tensor = torch.zeros(n_blocks + 1, width)
+    for block, direction in directions.items():
+        if not 0 <= block < n_blocks:
+            raise LayerError(f"direction of block {block} in a model of {n_blocks} blocks")
+        tensor[block + 1] = direction.float()
+    return TraitVector({"response_avg": tensor}, provenance)
+
+
+def to_gguf_bytes(
+    vector: TraitVector, *, model_type: str, layers: Iterable[int | str] | None = None
+) -> bytes:
+    """A control vector for llama.cpp and repeng: `direction.k`, float32, block indices k >= 1.
+
+    llama.cpp rejects direction.0, so layer 1 (after block 0) is left out along with layer 0. It
+    adds every direction of the file at every token: export one layer, or scale down. `model_type`
+    is the transformers config's ("llama", "gemma2").
+    """
+    gguf = _package("gguf")
+    directions = {k: v for k, v in block_directions(vector, layers=layers).items() if k >= 1}
+    if not directions:
+        raise LayerError("a GGUF control vector starts at layer 2 (after block 1): choose others")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "vector.gguf"
+        writer = gguf.GGUFWriter(str(path), GGUF_ARCHITECTURE)
+        writer.add_string(f"{GGUF_ARCHITECTURE}.model_hint", model_type)
+        writer.add_uint32(f"{GGUF_ARCHITECTURE}.layer_count", vector.n_blocks)
+        for name, text in vector.provenance.to_metadata().items():
+            writer.add_string(f"traitlens.{name}", text)
+        for block, direction in directions.items():
+            writer.add_tensor(f"direction.{block}", direction.numpy())
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        return path.read_bytes()
+
+
+def from_gguf(path: str | Path, *, n_blocks: int | None = None) -> TraitVector:
+    """Read a GGUF control vector; layers that it lacks are zero.
+
+    `n_blocks` is the model's; a file of another tool may count only the directions it holds.
+    """
+    reader = _package("gguf").GGUFReader(str(path))
+    directions = {
+        int(tensor.name.partition(".")[2]): torch.from_numpy(np.array(tensor.data, np.float32))
+        for tensor in reader.tensors
+        if tensor.name.startswith("direction.")
+    }
+    if not directions:
+        raise VectorFileError(f"{path} holds no direction.k tensors: is it a control vector?")
+    fields = {name: _field(field) for name, field in reader.fields.items()}
+    metadata = {
+        name.removeprefix("traitlens."): str(value)
+        for name, value in fields.items()
+        if name.startswith("traitlens.")
+    }
+    written = int(fields.get(f"{GGUF_ARCHITECTURE}.layer_count", 0))
+    return from_block_directions(
+        directions,
+        n_blocks=n_blocks or max(written, max(directions) + 1),
+        provenance=provenance_from_metadata(metadata),
+    )
+
+
+def to_repeng(vector: TraitVector, *, model_type: str) -> Any:
+    """A `repeng.ControlVector` with a direction for every block."""
+    directions = {k: v.numpy() for k, v in block_directions(vector).items()}
+    return _package("repeng").ControlVector(model_type=model_type, directions=directions)
+
+
+def from_repeng(control: Any, *, n_blocks: int, provenance: Provenance) -> TraitVector:
+    """Back from a `repeng.ControlVector` of a model with so many blocks."""
+    directions = {k: torch.from_numpy(np.array(v)) for k, v in control.directions.items()}
+    return from_block_directions(directions, n_blocks=n_blocks, provenance=provenance)
+
+
+def to_steering_vectors(vector: TraitVector, *, layers: Iterable[int | str] | None = None) -> Any:
+    """A `steering_vectors.SteeringVector` on decoder blocks."""
+    directions = block_directions(vector, layers=layers)
+    package = _package("steering_vectors", install="steering-vectors")
+    return package.SteeringVector(layer_activations=directions, layer_type="decoder_block")
+
+
+def from_steering_vectors(steering: Any, *, n_blocks: int, provenance: Provenance) -> TraitVector:
+    """Back from a `steering_vectors.SteeringVector` of a model with so many blocks."""
+    return from_block_directions(
+        steering.layer_activations, n_blocks=n_blocks, provenance=provenance
+    )
+
+
+def to_neuronpedia_json(
+    vector: TraitVector, *, layer: int | str, model_id: str, strength: float = 10.0
+) -> str:
+    """The body of Neuronpedia's vector upload for one layer, as JSON text.
+
+    Layer l >= 1 is `hook_resid_post` of block l-1, layer 0 `hook_resid_pre` of block 0. `model_id`
+    is Neuronpedia's ("gemma-2-2b-it"). Uploading publishes; do that yourself if you mean to.
+    """
+    if vector.d_model > NEURONPEDIA_LONGEST:
+        raise ValueError(f"Neuronpedia takes up to {NEURONPEDIA_LONGEST} values")
+    index = vector.layer(layer)
+    body = {
+        "modelId": model_id,
+        "layerNumber": max(index - 1, 0),
+        "hookType": "hook_resid_post" if index else "hook_resid_pre",
+        "vector": vector.tensor[index].tolist(),
+        "vectorDefaultSteerStrength": strength,
+        "vectorLabel": vector.provenance.trait,
+    }
+    return json.dumps(body)
+
+
+def from_neuronpedia_json(text: str, *, n_blocks: int) -> TraitVector:
+    """Back from `to_neuronpedia_json`: one layer, the others zero."""
+    body = json.loads(text)
+    shift = 1 if body["hookType"] == "hook_resid_post" else 0
+    values = torch.tensor(body["vector"], dtype=torch.float32)
+    tensor = torch.zeros(n_blocks + 1, len(values))
+    tensor[int(body["layerNumber"]) + shift] = values
+    provenance = Provenance(trait=body["vectorLabel"], method="", model_id=body["modelId"])
+    return TraitVector({"response_avg": tensor}, provenance)
+
+
+def _field(field: Any) -> Any:
+    value = field.parts[field.data[0]] if field.data else field.parts[-1]
+    return value.tobytes().decode() if value.dtype == np.uint8 else value[0]
+
+
+def _package(name: str, *, install: str | None = None) -> Any:
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        raise MissingPackageError(
+            f"this format needs the package {install or name}: pip install {install or name}"
+        ) from error

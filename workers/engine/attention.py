@@ -1,0 +1,167 @@
+"""Attention over slots, which transformers calls in place of its own.
+
+The prefill pass (whole prompts) is here, the decode pass (one token a row) beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, PreTrainedConfig, PreTrainedModel
+
+from workers.engine.capture import text_decoder
+
+IMPLEMENTATION = "orchestrate_slots"
+
+# Queries of a prompt attended at once where scores are built in full: bounds their memory.
+QUERY_CHUNK = 512
+
+
+@dataclass(frozen=True)
+class AttentionRule:
+    """What a layer asks of its attention; a window of w sees w tokens, itself included."""
+
+    scale: float
+    softcap: float | None
+    window: int | None
+    sinks: Tensor | None
+
+    @property
+    def plain(self) -> bool:
+        """True when torch's own kernels can compute it."""
+        return self.softcap is None and self.sinks is None
+
+
+class AttentionPass(Protocol):
+    """Stores a layer's new keys and values and attends with its queries."""
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, rule: AttentionRule) -> Tensor:
+        """The attended values, [batch, heads, tokens, head_dim]."""
+        ...
+
+
+class PrefillPass:
+    """Causal attention over right-padded prompts from position 0; keeps their keys and values."""
+
+    def __init__(self) -> None:
+        self.keys: list[Tensor] = []
+        self.values: list[Tensor] = []
+        self.windows: list[int | None] = []
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, rule: AttentionRule) -> Tensor:
+        """Attend within the prompts. Padding stands to the right, where no real token looks."""
+        assert layer == len(self.keys), "layers must run in order"
+        self.keys.append(k)
+        self.values.append(v)
+        self.windows.append(rule.window)
+        tokens = q.shape[2]
+        if rule.plain and (rule.window is None or tokens <= rule.window):
+            return scaled_dot_product_attention(
+                q, k, v, is_causal=tokens > 1, scale=rule.scale, enable_gqa=q.shape[1] != k.shape[1]
+            )
+        columns = torch.arange(tokens, device=q.device)
+        chunks = [
+            grouped_attention(
+                q[:, :, rows], k, v, _causal(rows, columns, rule.window, q.dtype), rule
+            )
+            for rows in columns.split(QUERY_CHUNK)
+        ]
+        return torch.cat(chunks, dim=2)
+
+
+def grouped_attention(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, rule: AttentionRule
+) -> Tensor:
+    """Attention without repeating keys and values for the heads that share them.
+
+    q [batch, heads, tokens, head_dim], k and v [batch, kv_heads, columns, head_dim]; the mask is
+    added to the scores and broadcasts to [batch, heads, tokens, columns].
+    """
+    batch, heads, tokens, size = q.shape
+    shared = k.shape[1]
+    grouped = (q * rule.scale).reshape(batch, shared, -1, size)
+    scores = torch.matmul(grouped, k.transpose(2, 3)).view(batch, heads, tokens, -1)
+    weights = attention_weights(scores, mask, rule).to(v.dtype)
+    mixed = torch.matmul(weights.reshape(batch, shared, -1, weights.shape[-1]), v)
+    return mixed.view(batch, heads, tokens, -1)
+
+
+def attention_weights(scores: Tensor, mask: Tensor | None, rule: AttentionRule) -> Tensor:
+    """Softmax in float32 over scaled scores [batch, heads, tokens, columns], may change them."""
+    if rule.softcap is not None:
+        scores = scores.div_(rule.softcap).tanh_().mul_(rule.softcap)
+    if mask is not None:
+        scores += mask
+    if rule.sinks is None:
+        return torch.softmax(scores, -1, dtype=torch.float32)
+    # A sink is one more score per head, whose share of the mass goes nowhere.
+    sinks = rule.sinks.view(1, -1, 1, 1).expand(*scores.shape[:3], 1)
+    return torch.softmax(torch.cat([scores.float(), sinks.float()], -1), -1)[..., :-1]
+
+
+def hidden_where(hidden: Tensor, dtype: torch.dtype) -> Tensor:
+    """A mask to add to scores: -inf where `hidden` is true, 0 elsewhere."""
+    return torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(
+        hidden, float("-inf")
+    )
+
+
+def slot_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    softcap: float | None = None,
+    sliding_window: int | None = None,
+    s_aux: Tensor | None = None,
+    *,
+    slots: AttentionPass,
+    **_ignored: Any,  # the interface passes every family's extras to every implementation
+) -> tuple[Tensor, None]:
+    """The function transformers calls; returns [batch, tokens, heads, dim].
+
+    The mask that it brings is left aside: the pass makes its own from positions.
+    """
+    scale = scaling if scaling is not None else query.shape[-1] ** -0.5
+    rule = AttentionRule(scale, softcap, sliding_window, s_aux)
+    attended = slots.attend(int(module.layer_idx), query, key, value, rule)
+    return attended.transpose(1, 2), None
+
+
+AttentionInterface.register(IMPLEMENTATION, slot_attention)
+
+
+def attention_configs(model: PreTrainedModel) -> list[PreTrainedConfig]:
+    """The settings objects that the text decoder's modules ask for their attention, each once."""
+    parts = text_decoder(model).modules()
+    return list(
+        {id(part.config): part.config for part in parts if hasattr(part, "config")}.values()
+    )
+
+
+@contextmanager
+def slots_in_charge(configs: Sequence[PreTrainedConfig]) -> Iterator[None]:
+    """Let the model attend through slots inside the context, and in its own way after it."""
+    before = [config._attn_implementation for config in configs]
+    try:
+        for config in configs:
+            config._attn_implementation = IMPLEMENTATION
+        yield
+    finally:
+        for config, implementation in zip(configs, before, strict=True):
+            config._attn_implementation = implementation
+
+
+def _causal(rows: Tensor, columns: Tensor, window: int | None, dtype: torch.dtype) -> Tensor:
+    hidden = columns > rows.unsqueeze(1)
+    if window is not None:
+        hidden |= columns <= rows.unsqueeze(1) - window
+    return hidden_where(hidden, dtype)

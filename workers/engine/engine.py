@@ -1,0 +1,144 @@
+"""The generation engine: turns requests into responses and their mean activations, in one pass.
+
+It checks itself on the loaded model first and takes the slower core when the fast one would not
+be exact.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import PreTrainedConfig
+
+from workers.engine.fallback import GenerateCore
+from workers.engine.generation import (
+    EngineStats,
+    Generation,
+    GenerationRequest,
+    LiveResponse,
+    Sampling,
+)
+from workers.engine.refill import RefillCore
+from workers.engine.teacher_forced import teacher_forced
+from workers.models.model import LoadedModel, is_out_of_memory
+
+Path = Literal["engine", "fallback"]
+
+CARRIED_LAYERS = {"full_attention", "sliding_attention"}
+
+# Largest 1 - cosine of a row between the engine and a plain pass; rounding alone stays far below.
+ROUNDING = 1e-6
+
+COARSE_ROUNDING = 1e-2
+
+log = logging.getLogger(__name__)
+
+
+class Engine:
+    """A single-threaded engine over one model: add requests, then step while it has work."""
+
+    def __init__(self, model: LoadedModel, *, max_rows: int | None = None) -> None:
+        """`max_rows` bounds the batch; by default the device's memory does."""
+        obstacle = _obstacle(model)
+        if obstacle:
+            log.warning(
+                "Model %s runs on transformers' generate and a second pass, which is slower: %s.",
+                model.model_id,
+                obstacle,
+            )
+        self.path: Path = "fallback" if obstacle else "engine"
+        core = GenerateCore if obstacle else RefillCore
+        self._core: GenerateCore | RefillCore = core(model, max_rows=max_rows)
+        self.model = model
+
+    @property
+    def stats(self) -> EngineStats:
+        """Counts and seconds since the engine was made."""
+        return self._core.stats
+
+    @property
+    def has_work(self) -> bool:
+        """True while requests are unfinished."""
+        return self._core.has_work
+
+    def add(self, requests: Iterable[GenerationRequest]) -> None:
+        """Queue requests behind those that wait; keys must be unique among the unfinished."""
+        self._core.add(requests)
+
+    def discard(self, keys: Iterable[str]) -> None:
+        """Drop requests, waiting or half done; unknown keys are ignored."""
+        self._core.discard(keys)
+
+    def live(self) -> Iterator[LiveResponse]:
+        """Responses in the making that have directions, between two steps, for showing them; one
+        that memory cut off starts again with the same tokens. Empty on the slower core."""
+        return self._core.live()
+
+    def step(self) -> list[Generation]:
+        """Decode one token of every live row and return the generations that it finished.
+
+        Raises ModelError when not even one response fits into memory.
+        """
+        return self._core.step()
+
+
+def _obstacle(model: LoadedModel) -> str | None:
+    """Why the fast core cannot carry this model; None when it can."""
+    if not getattr(model.model, "_supports_attention_backend", False):
+        return "its attention cannot be exchanged"
+    text = model.model.config.get_text_config()
+    other = set(getattr(text, "layer_types", None) or ()) - CARRIED_LAYERS
+    if other:
+        return f"it has layers of type {', '.join(sorted(other))}"
+    if getattr(text, "attention_chunk_size", None):
+        return "its attention is chunked"
+    return _disagreement(model, text)
+
+
+def _disagreement(model: LoadedModel, text: PreTrainedConfig) -> str | None:
+    core = RefillCore(model, max_rows=2)
+    step = max(1, text.vocab_size // 64)
+    prompts = [tuple(range(1, 1 + 8 * step, step)), tuple(range(2, 2 + 5 * step, step))]
+    greedy = Sampling(max_new_tokens=6, temperature=0.0)
+    core.add(GenerationRequest(str(i), ids, 0, greedy) for i, ids in enumerate(prompts))
+    made: dict[str, Generation] = {}
+    try:
+        while core.has_work:
+            made |= {done.key: done for done in core.step()}
+    except (TypeError, AttributeError, KeyError, IndexError, RuntimeError, AssertionError) as error:
+        if is_out_of_memory(error):
+            raise
+        return f"a trial failed ({type(error).__name__}: {str(error).splitlines()[0]})"
+    if core.windows != _windows(text):
+        return "its sliding windows are not passed to the attention"
+    done = [made[str(i)] for i in range(len(prompts))]
+    plain = teacher_forced(model, prompts, [generation.response_ids for generation in done])
+    ours = [[g.response_avg, g.prompt_avg, g.prompt_last] for g in done]
+    distances = _distances(np.array(ours).swapaxes(0, 1), np.stack(plain))
+    if model.dtype == torch.float32:
+        worst, allowed = float(distances.max()), ROUNDING
+    else:
+        # Coarse rounding may send single tokens to other experts; most rows still agree.
+        worst, allowed = float(np.median(distances)), COARSE_ROUNDING
+    return None if worst <= allowed else f"a trial was off by {worst:.1e} in cosine"
+
+
+def _windows(text: PreTrainedConfig) -> list[int | None]:
+    window = getattr(text, "sliding_window", None)
+    types = getattr(text, "layer_types", None)
+    if types is None:
+        return [window] * text.num_hidden_layers
+    return [window if kind == "sliding_attention" else None for kind in types]
+
+
+def _distances(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
+    product = (a * b).sum(-1, dtype=np.float64)
+    lengths = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
+    # Rows of zeros on both sides belong to an empty response.
+    cosine = np.divide(product, lengths, out=np.ones_like(product), where=lengths > 0)
+    return np.asarray(1 - cosine)

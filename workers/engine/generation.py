@@ -1,0 +1,177 @@
+"""What is asked of the engine and what it returns: requests, sampling, steering, generations.
+
+Knows nothing about models; every value is plain data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Finish = Literal["stop", "length"]
+
+Positions = Literal["all", "prompt", "response"]
+
+Mode = Literal["add", "ablate", "cap"]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are drawn: temperature 0 is greedy, top_p 1 and top_k 0 are off.
+
+    Raises ValueError for settings outside their range.
+    """
+
+    max_new_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens is {self.max_new_tokens}: it must be 1 or more")
+        if self.temperature < 0:
+            raise ValueError(f"temperature is {self.temperature}: it must be 0 or more")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p is {self.top_p}: it must be above 0 and at most 1")
+        if self.top_k < 0:
+            raise ValueError(f"top_k is {self.top_k}: it must be 0 (off) or more")
+
+
+@dataclass(frozen=True, eq=False)
+class Push:
+    """What is done to the states of a layer with a vector [d_model], as `traitlens.steer` does it:
+    "add" adds coefficient * vector, "ablate" and "cap" work on the projection."""
+
+    layer: int
+    vector: NDArray[np.float32]
+    coefficient: float
+    mode: Mode = "add"
+
+
+@dataclass(frozen=True, eq=False)
+class Steering:
+    """Pushes on some tokens of a request; "prompt" includes the prompt's last token.
+
+    Requests that share one Steering object share their prompt's prefill.
+    """
+
+    pushes: tuple[Push, ...]
+    positions: Positions = "all"
+
+
+@dataclass(frozen=True, eq=False)
+class Directions:
+    """Unit vectors [k, d_model], each at its layer, that every token of a request is projected on.
+
+    Requests that share one Directions object share their prompt's prefill and one matrix product a
+    step.
+    """
+
+    layers: tuple[int, ...]
+    units: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        if len(self.layers) != len(self.units):
+            raise ValueError(f"{len(self.layers)} layers for {len(self.units)} directions")
+
+
+@dataclass(frozen=True)
+class PromptKey:
+    """A prompt as it is run: its tokens, the steering that changes them, and what they are
+    projected on."""
+
+    token_ids: tuple[int, ...]
+    steering: Steering | None
+    directions: Directions | None = None
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    """One response to generate; key is the caller's own and unique among the requests in flight.
+
+    The same prompt, seed, sampling and steering give the same response, whatever else is generated
+    beside it: promised on a CPU in float32; elsewhere rounding can differ with the batch and may,
+    now and then, flip a token.
+    """
+
+    key: str
+    prompt_ids: tuple[int, ...]
+    seed: int
+    sampling: Sampling
+    steering: Steering | None = None
+    directions: Directions | None = None
+
+    def __post_init__(self) -> None:
+        if not self.prompt_ids:
+            raise ValueError(f"request {self.key!r} has an empty prompt: render a chat first")
+
+    @property
+    def prompt_key(self) -> PromptKey:
+        """What its prefill depends on."""
+        steered = self.steering is not None and self.steering.positions != "response"
+        return PromptKey(self.prompt_ids, self.steering if steered else None, self.directions)
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One response and its mean activations, each [L+1, d_model], the last row before the norm.
+
+    `response_ids` excludes the end-of-turn token, so does `response_avg`. A model may stop at once:
+    then `response_ids` is empty, `response_avg` is zeros, and the caller must treat it as unusable.
+
+    `readings` is [prompt + response tokens, 2, k] for a request with k directions: h.u of the state
+    h at each token itself, and the norm of h at that direction's layer. None without directions.
+    """
+
+    key: str
+    response_ids: tuple[int, ...]
+    finish: Finish
+    response_avg: NDArray[np.float32]
+    prompt_avg: NDArray[np.float32]
+    prompt_last: NDArray[np.float32]
+    readings: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class LiveResponse:
+    """A response in the making: its tokens so far and the readings [2, k] of those that were fed,
+    one fewer than the tokens or as many. Both only grow, until the next step."""
+
+    key: str
+    response_ids: Sequence[int]
+    readings: Sequence[NDArray[np.float32]]
+
+
+@dataclass
+class EngineStats:
+    """Counts and seconds since the engine started; decode seconds end when the logits are there.
+
+    On a GPU a step's seconds of work appear where the host first waits: in `sample_seconds`.
+    """
+
+    prefill_seconds: float = 0.0
+    decode_seconds: float = 0.0
+    sample_seconds: float = 0.0
+    capture_seconds: float = 0.0
+    prefill_capture_seconds: float = 0.0
+    prompt_tokens: int = 0
+    prefilled_tokens: int = 0
+    response_tokens: int = 0
+    finished: int = 0
+    steps: int = 0
+    row_steps: int = 0
+    peak_rows: int = 0
+    columns_read: int = 0
+    columns_live: int = 0
+    halvings: int = 0
+
+    @property
+    def forward_seconds(self) -> float:
+        """Seconds in which the model worked: prefill, decoding, drawing and capture."""
+        working = self.prefill_seconds + self.decode_seconds
+        return working + self.sample_seconds + self.capture_seconds

@@ -1,0 +1,275 @@
+"""The resident model of a GPU worker: loaded once, kept until a job asks for another.
+
+Runs one engine in its own thread for many callers, so that it never drains between two jobs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from domain.errors import OrchestrateError
+from domain.plan.spec import SHARD_SAMPLES, ModelSpec
+from traitlens.vectors.trait_vector import model_hash
+from workers.engine.engine import Engine
+from workers.engine.generation import Generation, GenerationRequest
+from workers.engine.refill import MOST_ROWS_CPU, MOST_ROWS_GPU
+from workers.models.model import LoadedModel, load_model
+
+
+class EngineThread:
+    """Owns an engine that is loaded and stepped in one thread, for callers from other threads."""
+
+    def __init__(self, load: Callable[[], Engine]) -> None:
+        self._load = load
+        self._engine: Engine | None = None
+        self._numbers = itertools.count()
+        # Everything below is shared with the callers and guarded by the condition.
+        self._changed = threading.Condition()
+        self._waiting: list[_Order] = []
+        self._running: list[_Order] = []
+        self._withdrawn: list[_Order] = []
+        self._open, self._draining = True, False
+        self._failure: BaseException | None = None
+        self._busy_seconds = 0.0
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread.start()
+
+    @property
+    def engine(self) -> Engine | None:
+        """The engine once it is loaded, for reading its model, path and statistics only."""
+        return self._engine
+
+    def generate(
+        self,
+        requests: Sequence[GenerationRequest],
+        *,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> list[Generation]:
+        """The generations of the requests, in their order; blocks until all are done.
+
+        Raises what loading or stepping the engine raised, EngineClosedError after a close without
+        draining, GenerationCancelledError once `cancelled` says so.
+        """
+        order = self._submit(requests)
+        while not order.settled.wait(CANCEL_POLL_SECONDS):
+            if cancelled():
+                self._withdraw(order)
+                raise GenerationCancelledError("The job was cancelled while it generated.")
+        if order.error:
+            raise order.error
+        return [
+            replace(order.finished[name], key=request.key)
+            for name, request in order.requests.items()
+        ]
+
+    def has_failed(self) -> bool:
+        """Whether loading or stepping raised: every further call would raise the same."""
+        with self._changed:
+            failure = self._failure
+        return failure is not None and not isinstance(failure, EngineClosedError)
+
+    def busy_share(self) -> float:
+        """Share, 0 to 1, of the wall time with work queued that went into forward passes."""
+        return min(1.0, self.forward_seconds() / self._busy_seconds) if self._busy_seconds else 0.0
+
+    def forward_seconds(self) -> float:
+        """Seconds that went into forward passes so far."""
+        return self._engine.stats.forward_seconds if self._engine else 0.0
+
+    def close(self, *, drain: bool) -> None:
+        """Stop: after all that is queued when draining, else after the step in progress."""
+        with self._changed:
+            self._open, self._draining = False, drain
+            self._changed.notify_all()
+        self._thread.join()
+
+    def _submit(self, requests: Sequence[GenerationRequest]) -> _Order:
+        number = next(self._numbers)
+        order = _Order({f"{number}/{i}": request for i, request in enumerate(requests)})
+        with self._changed:
+            if self._failure:
+                raise self._failure
+            if not self._open:
+                raise EngineClosedError("The engine is closed: hand the job to another worker.")
+            if requests:
+                self._waiting.append(order)
+                self._changed.notify_all()
+            else:
+                order.settled.set()
+        return order
+
+    def _withdraw(self, order: _Order) -> None:
+        with self._changed:
+            self._withdrawn.append(order)
+            self._changed.notify_all()
+
+    def _run(self) -> None:
+        closed = EngineClosedError("The engine was closed: hand the job to another worker.")
+        error: BaseException = closed
+        try:
+            self._engine = self._load()
+            while self._exchange(self._engine):
+                started = time.perf_counter()
+                finished = self._engine.step()
+                self._deliver(finished)
+                self._busy_seconds += time.perf_counter() - started
+        except BaseException as raised:  # the thread's edge: the callers raise it
+            error = raised
+        self._settle_all(error)
+
+    def _exchange(self, engine: Engine) -> bool:
+        """Take new orders in and withdrawn ones out; False when the thread shall end."""
+        with self._changed:
+            while self._open and not (self._waiting or self._withdrawn or engine.has_work):
+                self._changed.wait()
+            arrived, self._waiting = self._waiting, []
+            withdrawn, self._withdrawn = self._withdrawn, []
+            self._running += arrived
+            self._running = [order for order in self._running if order not in withdrawn]
+        for order in arrived:
+            engine.add(replace(r, key=name) for name, r in order.requests.items())
+        for order in withdrawn:
+            engine.discard(order.missing())
+        return self._open or (self._draining and engine.has_work)
+
+    def _deliver(self, finished: Iterable[Generation]) -> None:
+        for generation in finished:
+            order = next(o for o in self._running if generation.key in o.requests)
+            order.finished[generation.key] = generation
+            if len(order.finished) == len(order.requests):
+                self._running.remove(order)
+                order.settled.set()
+
+    def _settle_all(self, error: BaseException) -> None:
+        with self._changed:
+            self._failure = error
+            unsettled = [*self._waiting, *self._running]
+            self._waiting, self._running = [], []
+        for order in unsettled:
+            order.error = error
+            order.settled.set()
+
+
+@dataclass(frozen=True)
+class Resident:
+    """A loaded model and the thread that generates with it."""
+
+    spec: ModelSpec
+    model: LoadedModel
+    model_hash: str
+    engine: EngineThread
+
+    def facts(self) -> dict[str, object]:
+        """What a run records about the model that ran."""
+        return {
+            "model": self.model.model_id,
+            "revision": self.model.revision,
+            "device": str(self.model.device),
+            "dtype": str(self.model.dtype).removeprefix("torch."),
+            "n_layers": self.model.n_layers,
+            "d_model": self.model.d_model,
+            "system_mode": self.model.system_mode,
+            "thinking": self.model.thinking,
+            "model_hash": self.model_hash,
+        }
+
+
+def jobs_in_flight(device: str) -> int:
+    """Shards that keep a device's rows full, and one more for the engine to refill from."""
+    rows = MOST_ROWS_CPU if device == "cpu" or not torch.cuda.is_available() else MOST_ROWS_GPU
+    return -(-rows // SHARD_SAMPLES) + 1
+
+
+class Residents:
+    """Holds one resident model at a time and lends it to job threads."""
+
+    def __init__(self, *, device: str = "auto", max_rows: int | None = None) -> None:
+        self._device, self._max_rows = device, max_rows
+        self._resident: Resident | None = None
+        self._users = 0
+        self._free = threading.Condition()
+        # of the engines that are gone
+        self._computed_s = 0.0
+
+    @contextlib.contextmanager
+    def use(self, spec: ModelSpec) -> Iterator[Resident]:
+        """Lend the model of that spec; waits for the users of another one, then loads it."""
+        with self._free:
+            self._free.wait_for(lambda: self._users == 0 or self._holds(spec))
+            if not self._holds(spec):
+                self._load(spec)
+            assert self._resident is not None
+            resident = self._resident
+            self._users += 1
+        try:
+            yield resident
+        finally:
+            with self._free:
+                self._users -= 1
+                self._free.notify_all()
+
+    def close(self) -> None:
+        """Stop generating and let the model go."""
+        if self._resident is not None:
+            self._resident.engine.close(drain=False)
+            seconds = self._resident.engine.forward_seconds()
+            self._resident = None
+            self._computed_s += seconds
+
+    def computed_s(self) -> float:
+        """Seconds that the device computed so far, whatever models it held; waits for nobody."""
+        held = self._resident
+        return self._computed_s + (held.engine.forward_seconds() if held else 0.0)
+
+    def _holds(self, spec: ModelSpec) -> bool:
+        held = self._resident
+        # an engine that failed stays so; the next user loads again
+        return held is not None and held.spec == spec and not held.engine.has_failed()
+
+    def _load(self, spec: ModelSpec) -> None:
+        # the old model's memory has to be free before the new one arrives
+        self.close()
+        # an engine that failed is held by the traceback of its own error
+        gc.collect()
+        model = load_model(
+            spec.model_id,
+            device=self._device,
+            dtype=spec.dtype,
+            revision=spec.revision,
+            trust_remote_code=spec.trust_remote_code,
+        )
+        engine = EngineThread(lambda: Engine(model, max_rows=self._max_rows))
+        self._resident = Resident(spec, model, model_hash(model.model), engine)
+
+
+# How often a waiting caller looks whether it was cancelled.
+CANCEL_POLL_SECONDS = 0.2
+
+
+class EngineClosedError(OrchestrateError):
+    """The engine was closed before it finished: hand the job to another worker."""
+
+
+class GenerationCancelledError(OrchestrateError):
+    """The caller's job was cancelled while its responses were generated."""
+
+
+@dataclass(eq=False)
+class _Order:
+    """One caller's requests, renamed so that two callers may use the same keys."""
+
+    requests: dict[str, GenerationRequest]
+    finished: dict[str, Generation] = field(default_factory=dict)
+    settled: threading.Event = field(default_factory=threading.Event)
+    error: BaseException | None = None
+
+    def missing(self) -> list[str]:
+        return [name for name in self.requests if name not in self.finished]

@@ -1,0 +1,161 @@
+"""Mean activations, and readings of every token, of given ids by a plain forward pass: the check,
+and the way in for other texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from workers.engine.capture import LayerTap, decoder_blocks, tapped, text_decoder, token_sums
+from workers.engine.generation import Directions, Steering
+from workers.engine.steering import Reader, Readings, steered
+from workers.models.model import LoadedModel
+
+# Padded tokens of one forward pass; more gains nothing, and every layer's states of it are held at
+# once.
+BATCH_TOKENS = 4096
+
+Means = NDArray[np.float32]
+
+
+def teacher_forced(
+    model: LoadedModel,
+    prompt_ids: Sequence[Sequence[int]],
+    response_ids: Sequence[Sequence[int]],
+    *,
+    steering: Steering | None = None,
+    batch_tokens: int = BATCH_TOKENS,
+) -> tuple[Means, Means, Means]:
+    """(response_avg, prompt_avg, prompt_last) of N responses in their prompts, each [N, L+1,
+    d_model].
+
+    Ids are fed as they are, sums are float32, states are those after steering. An empty response
+    has a response_avg of zeros.
+    """
+    shape = (3, len(prompt_ids), model.n_layers + 1, model.d_model)
+    means = np.zeros(shape, np.float32)
+    lengths = [len(p) + len(r) for p, r in zip(prompt_ids, response_ids, strict=True)]
+    for batch in _batches(lengths, batch_tokens):
+        prompts = [prompt_ids[i] for i in batch]
+        responses = [response_ids[i] for i in batch]
+        means[:, batch] = _batch_means(model, prompts, responses, steering)
+    return means[0], means[1], means[2]
+
+
+def read_tokens(
+    model: LoadedModel,
+    prompt_ids: Sequence[Sequence[int]],
+    response_ids: Sequence[Sequence[int]],
+    directions: Directions,
+    *,
+    steering: Steering | None = None,
+    batch_tokens: int = BATCH_TOKENS,
+) -> Iterator[tuple[int, Readings]]:
+    """(which text, its readings [prompt + response tokens, 2, k]) of N texts, as they are read.
+
+    Short texts come first, so that a batch wastes little on padding; states are those after
+    steering.
+    """
+    reader = Reader(model.device)
+    lengths = [len(p) + len(r) for p, r in zip(prompt_ids, response_ids, strict=True)]
+    for batch in _batches(lengths, batch_tokens):
+        prompts = [prompt_ids[i] for i in batch]
+        responses = [response_ids[i] for i in batch]
+        states = _batch_states(model, prompts, responses, steering, set(directions.layers))
+        for row, i in enumerate(batch):
+            own = {layer: of_layer[row, : lengths[i]] for layer, of_layer in states.items()}
+            yield i, reader.read(own, directions).cpu().numpy()
+
+
+def _batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
+    # Sorted by length, so that little is spent on padding.
+    batch: list[int] = []
+    for i in sorted(range(len(lengths)), key=lambda i: lengths[i]):
+        if batch and lengths[i] * (len(batch) + 1) > batch_tokens:
+            yield batch
+            batch = []
+        batch.append(i)
+    if batch:
+        yield batch
+
+
+@torch.inference_mode()
+def _batch_means(
+    model: LoadedModel,
+    prompts: list[Sequence[int]],
+    responses: list[Sequence[int]],
+    steering: Steering | None,
+) -> Means:
+    texts = _padded(prompts, responses)
+    prompt, response = texts.prompt, texts.response
+    last = torch.zeros_like(prompt)
+    last[torch.arange(len(prompts)), [len(p) - 1 for p in prompts]] = 1
+    sums: list[Tensor] = []
+
+    def add(_: int, states: Tensor) -> None:
+        sums.append(
+            torch.stack([token_sums(states, part) for part in (response, prompt, last)]).cpu()
+        )
+
+    _forward(model, texts, steering, add)
+    counts = torch.stack([part.sum(-1) for part in (response, prompt, last)]).clamp(min=1)
+    # [3, batch, layer, d_model]
+    return (torch.stack(sums, dim=2) / counts[:, :, None, None]).numpy()
+
+
+@torch.inference_mode()
+def _batch_states(
+    model: LoadedModel,
+    prompts: list[Sequence[int]],
+    responses: list[Sequence[int]],
+    steering: Steering | None,
+    layers: set[int],
+) -> dict[int, Tensor]:
+    """The states [batch, tokens, d_model] of some layers."""
+    kept: dict[int, Tensor] = {}
+
+    def keep(layer: int, states: Tensor) -> None:
+        if layer in layers:
+            kept[layer] = states
+
+    _forward(model, _padded(prompts, responses), steering, keep)
+    return kept
+
+
+def _forward(model: LoadedModel, texts: _Texts, steering: Steering | None, tap: LayerTap) -> None:
+    prompt_lengths = texts.prompt.sum(-1).to(model.device, torch.long)
+    # Steered first: a layer's hooks run in the order they were made.
+    with (
+        steered(model.model, steering, prompt_lengths),
+        tapped(decoder_blocks(model.model), tap),
+    ):
+        text_decoder(model.model)(
+            input_ids=texts.ids.to(model.device),
+            attention_mask=(texts.prompt + texts.response).to(model.device, torch.long),
+            use_cache=False,
+        )
+
+
+class _Texts(NamedTuple):
+    """Token ids [batch, tokens], padded on the right, and where prompt and response are 1."""
+
+    ids: Tensor
+    prompt: Tensor
+    response: Tensor
+
+
+def _padded(prompts: list[Sequence[int]], responses: list[Sequence[int]]) -> _Texts:
+    width = max(len(p) + len(r) for p, r in zip(prompts, responses, strict=True))
+    ids = torch.zeros(len(prompts), width, dtype=torch.long)
+    prompt, response = torch.zeros(len(prompts), width), torch.zeros(len(prompts), width)
+    for row, (p, r) in enumerate(zip(prompts, responses, strict=True)):
+        ids[row, : len(p) + len(r)] = torch.tensor([*p, *r])
+        prompt[row, : len(p)] = 1
+        response[row, len(p) : len(p) + len(r)] = 1
+    return _Texts(ids, prompt, response)

@@ -1,0 +1,125 @@
+"""Asks a judge through OpenAI's Batch API: a file of requests in, a file of replies out, in hours.
+
+Knows nothing of runs; whoever calls it remembers the batch's id, so that a restart waits for the
+same batch instead of paying for another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import openai
+from openai.types import Batch
+
+from domain.errors import JudgeError, StoppedError
+from domain.scoring.prices import Price
+from domain.scoring.scores import LostReply, Reply
+from workers.judge.client import JudgeClient, read_reply
+
+POLL_S = 15.0
+
+# The API's own limit on requests in one file.
+MAX_REQUESTS = 50_000
+
+OVER = ("completed", "failed", "expired", "cancelled")
+
+Answers = dict[str, Reply | LostReply]
+"""custom_id -> what came back."""
+
+
+async def submit(client: JudgeClient, bodies: Mapping[str, Mapping[str, object]]) -> str:
+    """Upload the requests by custom_id and start the batch; returns its id. Raises JudgeError."""
+    if len(bodies) > MAX_REQUESTS:
+        raise JudgeError(f"{len(bodies)} requests do not fit in a batch: use a smaller shard")
+    lines = [
+        json.dumps(
+            {"custom_id": key, "method": "POST", "url": "/v1/chat/completions", "body": body}
+        )
+        for key, body in bodies.items()
+    ]
+    try:
+        file = ("verdicts.jsonl", "\n".join(lines).encode())
+        uploaded = await client.api.files.create(file=file, purpose="batch")
+        batch = await client.api.batches.create(
+            input_file_id=uploaded.id, endpoint="/v1/chat/completions", completion_window="24h"
+        )
+    except openai.APIError as error:
+        said = client.words(error)
+        raise JudgeError(
+            f"the judge at {client.url} takes no batch ({said}): leave --judge-batch out"
+        ) from None
+    return batch.id
+
+
+async def wait(
+    client: JudgeClient,
+    batch_id: str,
+    *,
+    price: Price | None,
+    is_leaving: Callable[[], bool],
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> Answers:
+    """The batch's answers once it is over; raises StoppedError when the process has to leave."""
+    while True:
+        try:
+            batch = await client.api.batches.retrieve(batch_id)
+            if batch.status in OVER:
+                return await _answers(client, batch, price)
+        except openai.APIConnectionError:
+            # the batch goes on without us
+            pass
+        except openai.APIStatusError as error:
+            if error.status_code < 500 and error.status_code != 429:
+                said = client.words(error)
+                raise JudgeError(f"batch {batch_id} at {client.url} is lost: {said}") from None
+        if is_leaving():
+            raise StoppedError("the judge worker is leaving")
+        await sleep(POLL_S)
+
+
+async def _answers(client: JudgeClient, batch: Batch, price: Price | None) -> Answers:
+    found: Answers = {}
+    for file_id in (batch.output_file_id, batch.error_file_id):
+        if file_id is None:
+            continue
+        content = await client.api.files.content(file_id)
+        # str.splitlines would also part lines at U+2028 and others that stand inside replies
+        for line in content.text.split("\n"):
+            row = _row(line)
+            if row is not None:
+                found[row["custom_id"]] = _answer(row, price)
+    if not found and batch.status == "failed":
+        words = (
+            "; ".join(e.message or "" for e in (batch.errors.data or [])) if batch.errors else ""
+        )
+        raise JudgeError(f"batch {batch.id} at {client.url} failed: {words or 'no reason given'}")
+    return found
+
+
+def _row(line: str) -> dict[str, Any] | None:
+    """A line of the replies; None for one that is damaged, whose question counts as unanswered, so
+    that the others, which are paid for, are kept."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return row if isinstance(row, dict) and isinstance(row.get("custom_id"), str) else None
+
+
+def _answer(row: Mapping[str, object], price: Price | None) -> Reply | LostReply:
+    response = row.get("response")
+    if not isinstance(response, dict) or response.get("status_code") != 200:
+        detail = json.dumps(row.get("error") or response)[:200]
+        return LostReply(reason="http", detail=detail, usd=0.0, attempts=1)
+    try:
+        reply = read_reply(response["body"])
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        detail = f"the reply is no chat completion ({error})"[:200]
+        return LostReply(reason="http", detail=detail, usd=0.0, attempts=1)
+    usd = price and price.usd(
+        prompt_tokens=reply.prompt_tokens, completion_tokens=reply.completion_tokens
+    )
+    return reply.model_copy(update={"usd": usd})

@@ -1,0 +1,335 @@
+"""The judge: asks an OpenAI-compatible endpoint for verdicts, and retries what can heal.
+
+The only retry loop of the program. Knows nothing of queues, runs or thresholds; is given its
+client, its gate, its cache and its way to sleep.
+
+When a judge call is tried again, and when its question is given up.
+
+Rules only; the one loop that follows them is in workers.judge.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
+from tenacity.wait import wait_random_exponential
+
+from domain.errors import OrchestrateError
+from domain.plan.spec import canonical_json
+from domain.scoring.prices import FREE, Answered, Cost, Failed, Price
+from domain.scoring.replies import TOP, unseen_mass, verdict
+from domain.scoring.scores import Evidence, LostReply, Reply, UnscoredReason, Verdict
+from workers.judge.client import HealingError, JudgeClient, RefusedError, stop_at_once
+from workers.judge.gate import Gate, NoCache, OpenGate, ReplyCache
+from workers.judge.profile import JudgeProfile
+
+# A digit-splitting judge is asked again while more of its mass than this is unseen, so often at
+# most; what is left costs a score half a decade times itself, under a point.
+MAX_UNSEEN = 0.15
+
+MAX_WALKS = 6
+
+# Before the first reply: English has four characters a token, so this is on the safe side.
+TOKENS_PER_CHARACTER = 0.4
+
+# About half of what a call costs its process, so that a busy one never waits for it.
+STARTS_APART_S = 0.001
+
+Sleep = Callable[[float], Awaitable[None]]
+
+
+class Slots:
+    """The bound on a process's calls in flight, shared by its judges.
+
+    A few calls more may pass the gate ahead, so that no slot stays empty for a message to Redis.
+    """
+
+    def __init__(self, n_calls: int) -> None:
+        self.calls = asyncio.Semaphore(n_calls)
+        self.ahead = asyncio.Semaphore(n_calls + max(8, n_calls // 4))
+        self._next_start = 0.0
+
+    async def start_apart(self) -> None:
+        """Wait until the call before is on its way: what starts together ends together, and then
+        the replies wait for one another."""
+        now = asyncio.get_running_loop().time()
+        start = max(now, self._next_start)
+        self._next_start = start + STARTS_APART_S
+        if start > now:
+            await asyncio.sleep(start - now)
+
+
+@dataclass
+class Judged:
+    """The outcome of one asking: a verdict or None for each prompt, and what stopped it, if
+    anything; `evidence` has what was paid for, complete or not."""
+
+    verdicts: list[Verdict | None]
+    evidence: list[Evidence]
+    stopped: OrchestrateError | None = None
+
+
+@dataclass
+class _Asking:
+    """State that the calls of one asking share."""
+
+    known: Mapping[str, Reply]
+    stopped: OrchestrateError | None = None
+    under_way: dict[str, asyncio.Task[Reply | LostReply]] = field(default_factory=dict)
+
+
+class Judge:
+    """One endpoint and model as one run uses it, with a bound on the calls in flight."""
+
+    def __init__(
+        self,
+        client: JudgeClient,
+        model: str,
+        *,
+        profile: JudgeProfile,
+        slots: Slots,
+        price: Price | None = FREE,
+        gate: Gate | None = None,
+        cache: ReplyCache | None = None,
+        opinion: str = "",
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        self._client, self._model, self._profile, self._sleep = client, model, profile, sleep
+        self._slots, self._price, self._opinion = slots, price, opinion
+        self._gate: Gate = gate or OpenGate()
+        self._cache: ReplyCache = cache or NoCache()
+        self._tokens_per_character = 0.0
+
+    async def verdicts(
+        self, prompts: Sequence[str], *, known: Mapping[int, Evidence] | None = None
+    ) -> Judged:
+        """The verdict on each prompt, in order; `known` holds earlier evidence by prompt index.
+
+        Never raises for what ends a run: the outcome says it, beside what was paid for already.
+        """
+        before = known or {}
+        keys = [self._key(prompt, vote) for prompt in prompts for vote in range(self._votes())]
+        asking = _Asking(await self._cache.get_many(keys))
+        tasks = [
+            asyncio.create_task(self._evidence(prompt, asking, before.get(number)))
+            for number, prompt in enumerate(prompts)
+        ]
+        found = [await task for task in tasks]
+        await self._gate.flush()
+        await self._cache.flush()
+        return Judged(
+            [verdict(evidence) if complete else None for evidence, complete in found],
+            [evidence for evidence, _ in found],
+            asking.stopped,
+        )
+
+    async def _evidence(
+        self, prompt: str, asking: _Asking, before: Evidence | None
+    ) -> tuple[Evidence, bool]:
+        """What the judge says of a prompt, and whether that is all there is to ask."""
+        replies = list(before.replies) if before else []
+        votes = range(len(replies), self._votes())
+        asked = await asyncio.gather(*(self._vote(prompt, vote, asking) for vote in votes))
+        replies += [one for one in asked if isinstance(one, Reply)]
+        lost = [one for one in asked if isinstance(one, LostReply)]
+        complete = None not in asked
+        while complete and self._wants_another_walk(replies):
+            more = await self._vote(prompt, len(replies), asking)
+            complete = more is not None
+            if not isinstance(more, Reply):
+                break
+            replies.append(more)
+        profile = self._profile
+        return Evidence(
+            replies=tuple(replies),
+            lost=tuple(lost),
+            mode=profile.mode,
+            scale=profile.scale,
+            digits=profile.digits,
+        ), complete
+
+    def _wants_another_walk(self, replies: Sequence[Reply]) -> bool:
+        if self._profile.digits != "split" or not replies or len(replies) >= MAX_WALKS:
+            return False
+        if not self._profile.temperature:
+            # every walk would take the same path
+            return False
+        return unseen_mass(replies, top=TOP[self._profile.scale]) > MAX_UNSEEN
+
+    async def _vote(self, prompt: str, vote: int, asking: _Asking) -> Reply | LostReply | None:
+        """One reply; the same question within one asking is asked once. None: the run stopped."""
+        key = self._key(prompt, vote)
+        if key in asking.known:
+            return asking.known[key].model_copy(update={"cached": True})
+        first = asking.under_way.get(key)
+        if first is not None:
+            try:
+                reply = await asyncio.shield(first)
+            except OrchestrateError:
+                return None
+            return reply.model_copy(update={"cached": True}) if isinstance(reply, Reply) else reply
+        asking.under_way[key] = asyncio.ensure_future(self._ask(prompt, vote, asking))
+        try:
+            reply = await asking.under_way[key]
+        except OrchestrateError:
+            return None
+        if isinstance(reply, Reply):
+            self._cache.put(key, reply)
+        return reply
+
+    async def _ask(self, prompt: str, vote: int, asking: _Asking) -> Reply | LostReply:
+        """Ask until there is an answer, what fails cannot heal, or the attempts are used up."""
+        body = self._profile.body(self._model, prompt, vote=vote)
+        tries = Tries()
+        try:
+            async for attempt in AsyncRetrying(
+                stop=tries.are_used_up,
+                wait=seconds_to_wait,
+                retry=retry_if_exception_type(HealingError),
+                sleep=self._sleep,
+                reraise=True,
+            ):
+                with attempt:
+                    reply = await self._call_in_slot(body, len(prompt), tries, asking)
+        except HealingError as error:
+            reason: UnscoredReason = "timeout" if error.kind == "timeout" else "http"
+            return LostReply(
+                reason=reason, detail=str(error), usd=self._known(tries.usd), attempts=tries.made
+            )
+        paid = None if reply.usd is None else reply.usd + tries.usd
+        return reply.model_copy(update={"attempts": tries.made, "usd": paid})
+
+    async def _call_in_slot(
+        self, body: Mapping[str, object], n_characters: int, tries: Tries, asking: _Asking
+    ) -> Reply:
+        """Call when there is a slot; whatever ends the run is noted before the slot is free."""
+        async with self._slots.ahead:
+            if asking.stopped:
+                raise asking.stopped
+            try:
+                return await self._call(body, n_characters, tries, asking)
+            except RefusedError as error:
+                asking.stopped = asking.stopped or stop_at_once(self._client, error)
+                raise asking.stopped from None
+            except OrchestrateError as error:
+                asking.stopped = asking.stopped or error
+                raise
+
+    async def _call(
+        self, body: Mapping[str, object], n_characters: int, tries: Tries, asking: _Asking
+    ) -> Reply:
+        cost = self._most_it_can_cost(n_characters)
+        await self._gate.admit(cost)
+        try:
+            async with self._slots.calls:
+                if asking.stopped:
+                    self._gate.answered(cost, Answered(0, 0.0))
+                    raise asking.stopped
+                await self._slots.start_apart()
+                tries.made += 1
+                reply, limits = await self._client.complete(body)
+        except HealingError as error:
+            # a call that was sent and not answered may be on the bill
+            usd = cost.usd if error.kind in ("timeout", "http") and not error.answered else 0.0
+            tries.usd += usd
+            failed = Failed(
+                error.kind,
+                usd,
+                error.limits.retry_after_s or 0.0,
+                error.limits.requests_per_minute or 0.0,
+                error.limits.tokens_per_minute or 0.0,
+            )
+            tries.note(error, is_down=await self._gate.failed(cost, failed))
+            raise
+        except RefusedError:
+            self._gate.answered(cost, Answered(0, 0.0))
+            raise
+        tokens = reply.prompt_tokens + reply.completion_tokens
+        price = self._price
+        usd = price and price.usd(
+            prompt_tokens=reply.prompt_tokens, completion_tokens=reply.completion_tokens
+        )
+        self._tokens_per_character = max(
+            self._tokens_per_character, reply.prompt_tokens / max(n_characters, 1)
+        )
+        rpm, tpm = limits.requests_per_minute or 0.0, limits.tokens_per_minute or 0.0
+        self._gate.answered(cost, Answered(tokens, usd or 0.0, rpm, tpm))
+        return reply if usd is None else reply.model_copy(update={"usd": usd})
+
+    def _most_it_can_cost(self, n_characters: int) -> Cost:
+        ratio = self._tokens_per_character or TOKENS_PER_CHARACTER
+        prompt_tokens, most = n_characters * ratio, self._profile.n_tokens
+        usd = 0.0
+        if self._price is not None:
+            usd = self._price.usd(prompt_tokens=prompt_tokens, completion_tokens=most)
+        return Cost(int(prompt_tokens) + most, usd)
+
+    def _known(self, usd: float) -> float | None:
+        return None if self._price is None else usd
+
+    def _votes(self) -> int:
+        return self._profile.votes
+
+    def _key(self, prompt: str, vote: int) -> str:
+        body = self._profile.body(self._model, prompt, vote=vote)
+        return request_key(self._client.url, body, vote, self._opinion)
+
+
+def request_key(url: str, body: Mapping[str, object], vote: int, opinion: str = "") -> str:
+    """The name of a question to one judge: the endpoint, the whole request, the vote's index, and
+    which of several opinions is asked for."""
+    return hashlib.sha256(canonical_json([url, body, vote, opinion])).hexdigest()
+
+
+# The seeds' schedule: an attempt at once, then waits of up to 1, 2, 4 and 8 s.
+ATTEMPTS = 5
+
+MAX_WAIT_S = 8.0
+
+# Being told to come again later is no failure of the question, and costs nothing; nor is an
+# endpoint that is down. Neither goes on for ever: the question itself may be what breaks it.
+MAX_REJECTED = 60
+
+MAX_UNCOUNTED = 20
+
+
+@dataclass
+class Tries:
+    """The attempts at one question."""
+
+    made: int = 0
+    counted: int = 0
+    rejected: int = 0
+    uncounted: int = 0
+    usd: float = 0.0
+
+    def note(self, error: HealingError, *, is_down: bool) -> None:
+        """Count a failure as what it is."""
+        if error.kind == "limit":
+            self.rejected += 1
+        elif is_down:
+            self.uncounted += 1
+        else:
+            self.counted += 1
+
+    def are_used_up(self, state: RetryCallState) -> bool:
+        """Whether to give the question up; tenacity's stop condition."""
+        return (
+            self.counted >= ATTEMPTS
+            or self.rejected >= MAX_REJECTED
+            or self.uncounted >= MAX_UNCOUNTED
+        )
+
+
+_backoff = wait_random_exponential(multiplier=1, max=MAX_WAIT_S)
+
+
+def seconds_to_wait(state: RetryCallState) -> float:
+    """Seconds to wait: what the server asked for, else exponential with jitter."""
+    error = state.outcome.exception() if state.outcome else None
+    asked = error.limits.retry_after_s if isinstance(error, HealingError) else None
+    return asked if asked is not None else _backoff(state)

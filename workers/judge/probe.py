@@ -1,0 +1,196 @@
+"""The capability probe: finds out, once per run, what a judge's endpoint and model accept.
+
+No list of model names: it asks, reads what the server says against it, and asks again. The modes
+are tried in the order logprob, structured, text; the first that gives an answer is the run's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from domain.errors import JudgeError
+from domain.scoring.replies import goes_on, integer, is_refusal_token, verdict
+from domain.scoring.scores import Evidence, Mode, Reply, Scale, Score
+from workers.judge.client import HealingError, JudgeClient, Limits, RefusedError, stop_at_once
+from workers.judge.profile import WALK_TOKENS, JudgeProfile, amended, with_more_tokens
+
+MAX_QUESTIONS_A_MODE = 14
+
+PATIENCE = 4
+
+VOTES: dict[Mode, int] = {"logprob": 1, "structured": 3, "text": 3}
+
+
+@dataclass
+class Probe:
+    """What the probe found, and what it cost to find it."""
+
+    profile: JudgeProfile
+    replies: list[Reply] = field(default_factory=list)
+    refusals: list[str] = field(default_factory=list)
+    limits: Limits = field(default_factory=Limits)
+
+    def describe(self) -> str:
+        """One line for people, with why a richer mode is not used."""
+        why = ""
+        if self.profile.mode != "logprob" and self.refusals:
+            why = f" (no logprobs: {self.refusals[0]})"
+        return f"the judge {self.profile.summary()}{why}"
+
+
+async def probe(
+    client: JudgeClient,
+    model: str,
+    prompts: Mapping[str, str],
+    *,
+    scale: Scale = "0_100",
+    votes: int | None = None,
+) -> Probe:
+    """The profile that the judge answers to, tried on one prompt, then used for all of them, so
+    that a trait it does not know is found before anything is generated.
+
+    Raises JudgeError with the server's words when no mode works.
+    """
+    finder = _Finder(client, model, next(iter(prompts.values())))
+    modes: tuple[Mode, ...] = (
+        ("text",) if scale == "binary_text" else ("logprob", "structured", "text")
+    )
+    for mode in modes:
+        found = await finder.find(JudgeProfile(mode=mode, scale=scale, **_start(mode)))
+        if found is None:
+            continue
+        found = found.model_copy(update={"votes": votes or VOTES[mode]})
+        refusals = list(dict.fromkeys(finder.refusals))
+        result = Probe(found, finder.replies, refusals, finder.limits)
+        await _check_each(client, model, prompts, result)
+        return result
+    raise JudgeError(
+        f"the judge {model} at {client.url} cannot give a score: "
+        f"{'; '.join(dict.fromkeys(finder.refusals))}. Choose another judge, or start one with "
+        "`orchestrate judge-server --model ...`"
+    )
+
+
+async def _check_each(
+    client: JudgeClient, model: str, prompts: Mapping[str, str], result: Probe
+) -> None:
+    seen: list[Reply] = []
+    for name, prompt in list(prompts.items())[1:]:
+        try:
+            reply, result.limits = await _patiently(client, result.profile.body(model, prompt))
+            seen.append(reply)
+        except RefusedError as error:
+            raise JudgeError(f"the judge refused the prompt of {name}: {error}") from None
+    result.replies += seen
+    # a judge may show how it writes numbers only where its first answer has one digit
+    if any(goes_on(reply.text.strip()[:1], reply.following) for reply in seen):
+        result.profile = result.profile.model_copy(update={"digits": "split"})
+
+
+@dataclass
+class _Finder:
+    client: JudgeClient
+    model: str
+    prompt: str
+    replies: list[Reply] = field(default_factory=list)
+    refusals: list[str] = field(default_factory=list)
+    limits: Limits = field(default_factory=Limits)
+
+    async def find(self, profile: JudgeProfile) -> JudgeProfile | None:
+        """The mode's profile with whatever the server objects to changed; None when it cannot."""
+        tried: set[JudgeProfile] = set()
+        while profile not in tried and len(tried) < MAX_QUESTIONS_A_MODE:
+            tried.add(profile)
+            try:
+                body = profile.body(self.model, self.prompt)
+                reply, self.limits = await _patiently(self.client, body)
+            except RefusedError as error:
+                if error.status in (401, 429):
+                    raise stop_at_once(self.client, error) from None
+                self.refusals.append(str(error))
+                profile = amended(profile, error, tried) or profile
+                continue
+            self.replies.append(reply)
+            next_profile = _after_reply(profile, reply)
+            if next_profile is None:
+                self.refusals.append(_what_is_wrong(profile, reply))
+                return None
+            if next_profile == profile:
+                return profile
+            profile = next_profile
+        return None
+
+
+async def _patiently(client: JudgeClient, body: Mapping[str, object]) -> tuple[Reply, Limits]:
+    """One reply and the limits stated with it; an endpoint that stumbles gets a few chances."""
+    for chance in range(PATIENCE):
+        try:
+            return await client.complete(body)
+        except HealingError as error:
+            if error.kind == "unreachable":
+                raise JudgeError(
+                    f"no judge answers at {client.url}: check --judge-url and that it is running"
+                ) from None
+            last = error
+            await _pause(error, chance)
+    raise JudgeError(f"the judge at {client.url} does not answer the first question: {last}")
+
+
+def _start(mode: Mode) -> dict[str, int]:
+    return {"n_tokens": {"logprob": 1, "structured": 64, "text": 512}[mode]}
+
+
+def _after_reply(profile: JudgeProfile, reply: Reply) -> JudgeProfile | None:
+    """The profile itself when its reply can be used, an amended one, or None."""
+    if profile.mode == "logprob":
+        return _after_logprobs(profile, reply)
+    if reply.finish == "length" and not reply.text.strip():
+        return with_more_tokens(profile)
+    if profile.mode == "structured" and not reply.text.strip().startswith("{"):
+        return None
+    said = verdict(Evidence(replies=(reply,), mode=profile.mode, scale=profile.scale))
+    usable = isinstance(said, Score) or said.reason == "refused"
+    if not usable and reply.finish == "length":
+        return with_more_tokens(profile)
+    return profile if usable else None
+
+
+def _after_logprobs(profile: JudgeProfile, reply: Reply) -> JudgeProfile | None:
+    if not reply.candidates:
+        more = with_more_tokens(profile) if reply.finish == "length" and not reply.text else None
+        return more if more and more.n_tokens <= 64 else None
+    if profile.scale != "0_100" or profile.digits == "split":
+        return profile
+    if goes_on(reply.text.strip()[:1], reply.following):
+        return profile.model_copy(update={"digits": "split"})
+    if _shows_whole_numbers(reply) or not _is_single_digit(reply):
+        return profile
+    if profile.n_tokens < WALK_TOKENS:
+        # one digit and no room for another: ask for more tokens and look again
+        return profile.model_copy(update={"n_tokens": WALK_TOKENS})
+    # a lone digit with room for more: reading it by the walk is right for either kind of judge
+    return profile.model_copy(update={"digits": "split"})
+
+
+def _shows_whole_numbers(reply: Reply) -> bool:
+    return any((integer(c.token, top=100) or 0) >= 10 for c in reply.candidates)
+
+
+def _is_single_digit(reply: Reply) -> bool:
+    digits = [c for c in reply.candidates if integer(c.token, top=9) is not None]
+    return bool(digits) and not any(is_refusal_token(c.token) for c in reply.candidates[:1])
+
+
+def _what_is_wrong(profile: JudgeProfile, reply: Reply) -> str:
+    if profile.mode == "logprob":
+        return "it answered without token probabilities (logprobs)"
+    if profile.mode == "structured":
+        return "it ignored the JSON schema"
+    return f"it answered {reply.text[:80]!r}, which is no score"
+
+
+async def _pause(error: HealingError, chance: int) -> None:
+    asked = error.limits.retry_after_s
+    await asyncio.sleep(2.0**chance if asked is None else asked)

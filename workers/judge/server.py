@@ -1,0 +1,284 @@
+"""The local judge's HTTP side: `/v1/models` and `/v1/chat/completions` with logprobs.
+
+Speaks OpenAI's protocol, so the real client is the only judge path in the code.
+
+A local chat model as judge: the probability of every number 0..100 from its logits.
+
+Tokenizers cut numbers differently: some keep "85" whole, some split it in "8" and "5". The
+numbers' token sequences form a tree; a number's probability is the product along its path, times
+the probability of not going on to a longer number.
+
+The built-in backend of the local judge: the demo scorer behind number tokens.
+
+Reads the trait's name and the two texts from our own prompts. It measures style markers of the
+demo traits and nothing else (see demo/scorer_weights/README.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import math
+import re
+import threading
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from demo.scorer import KNOWN_TRAITS, score_coherence, score_trait
+from domain.errors import JudgeError, OrchestrateError
+from workers.models.chat import render_prompt
+from workers.models.model import LoadedModel, load_model
+
+MAX_TOP_LOGPROBS = 20
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A judge's answer: reply tokens with their probabilities, the likeliest first."""
+
+    candidates: Sequence[tuple[str, float]]
+    prompt_tokens: int
+
+
+Backend = Callable[[str], Awaitable[Reply]]
+"""Scores the user's prompt; raises OrchestrateError for one it cannot judge."""
+
+
+class Message(BaseModel):
+    """One turn of the chat."""
+
+    role: str
+    content: str
+
+
+class ChatRequest(BaseModel):
+    """The part of OpenAI's request that we read; the rest is accepted and ignored."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    model: str
+    messages: list[Message] = Field(min_length=1)
+    logprobs: bool = False
+    top_logprobs: int = Field(default=0, ge=0, le=MAX_TOP_LOGPROBS)
+
+
+def make_server(backend: Backend, *, model_name: str, api_key: str | None = None) -> Starlette:
+    """The application; with an api_key, requests must carry it as a bearer token."""
+
+    async def models(request: Request) -> JSONResponse:
+        body = {"id": model_name, "object": "model", "created": 0, "owned_by": "orchestrate"}
+        return JSONResponse({"object": "list", "data": [body]})
+
+    async def chat(request: Request) -> JSONResponse:
+        if api_key is not None and request.headers.get("authorization") != f"Bearer {api_key}":
+            return _error(401, "the judge server was started with a key and this is not it")
+        try:
+            asked = ChatRequest.model_validate_json(await request.body())
+        except ValidationError as error:
+            return _error(400, f"not a chat completion request: {error.errors()[0]['msg']}")
+        if asked.model != model_name:
+            return _error(404, f"this server judges as {model_name!r}, not {asked.model!r}")
+        try:
+            reply = await backend(asked.messages[-1].content)
+        except OrchestrateError as error:
+            return _error(400, str(error))
+        return JSONResponse(_completion(asked, reply))
+
+    return Starlette(
+        routes=[
+            Route("/v1/models", models),
+            Route("/v1/chat/completions", chat, methods=["POST"]),
+        ]
+    )
+
+
+def _completion(asked: ChatRequest, reply: Reply) -> dict[str, object]:
+    text = reply.candidates[0][0]
+    choice: dict[str, object] = {
+        "index": 0,
+        "finish_reason": "stop",
+        "message": {"role": "assistant", "content": text},
+        "logprobs": None,
+    }
+    if asked.logprobs:
+        tops = [_token(t, p) for t, p in reply.candidates[: asked.top_logprobs]]
+        choice["logprobs"] = {"content": [{**_token(*reply.candidates[0]), "top_logprobs": tops}]}
+    return {
+        "id": f"chatcmpl-{uuid.uuid4().hex}",
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": asked.model,
+        "choices": [choice],
+        "usage": {
+            "prompt_tokens": reply.prompt_tokens,
+            "completion_tokens": 1,
+            "total_tokens": reply.prompt_tokens + 1,
+        },
+    }
+
+
+def _token(text: str, probability: float) -> dict[str, object]:
+    logprob = math.log(max(probability, 1e-30))
+    return {"token": text, "logprob": logprob, "bytes": list(text.encode())}
+
+
+def _error(status: int, message: str) -> JSONResponse:
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    body = {"error": {"message": message, "type": kind, "param": None, "code": None}}
+    return JSONResponse(body, status_code=status)
+
+
+# A branch this unlikely cannot move a score by a hundredth of a point.
+NEGLIGIBLE = 1e-5
+
+Path = tuple[int, ...]
+
+
+@dataclass
+class LocalJudge:
+    """One loaded chat model that answers with a distribution over numbers."""
+
+    model: LoadedModel
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self._paths = number_paths(self.model)
+        every = {path for found in self._paths.values() for path in found}
+        self._inner = {path[:k] for path in every for k in range(len(path))}
+        self._further = {
+            node: {p[len(node)] for p in every if len(p) > len(node) and p[: len(node)] == node}
+            for node in self._inner
+        }
+
+    @classmethod
+    def load(cls, model_id: str, *, device: str = "auto") -> LocalJudge:
+        """Load the model; raises ModelError in words."""
+        return cls(load_model(model_id, device=device))
+
+    async def reply(self, prompt: str) -> Reply:
+        """The judge's reply to a prompt; forward passes run one at a time in a thread."""
+        return await asyncio.to_thread(self._reply, prompt)
+
+    @torch.inference_mode()
+    def _reply(self, prompt: str) -> Reply:
+        ids = render_prompt(self.model, system=None, user=prompt).token_ids
+        with self._lock:
+            numbers, refusal = self._distribution(ids)
+        ranked = sorted(numbers.items(), key=lambda pair: -pair[1])
+        candidates = [(str(number), p) for number, p in ranked if p > 0]
+        candidates.append(("REFUSAL", refusal))
+        return Reply(sorted(candidates, key=lambda pair: -pair[1]), prompt_tokens=len(ids))
+
+    def _distribution(self, prompt_ids: Sequence[int]) -> tuple[dict[int, float], float]:
+        passed = self.model.model(
+            input_ids=torch.tensor([prompt_ids], device=self.model.device),
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        following = {(): torch.softmax(passed.logits[0, -1].double(), dim=-1)}
+        reached: dict[Path, float] = {(): 1.0}
+        for node in sorted(self._inner - {()}, key=len):
+            reached[node] = _probability(node, reached, following)
+            if reached[node] > NEGLIGIBLE:
+                following[node] = self._next(passed.past_key_values, node)
+        numbers = {
+            number: sum(self._ends_at(path, reached, following) for path in found)
+            for number, found in self._paths.items()
+        }
+        first = self.model.tokenizer.encode("REFUSAL", add_special_tokens=False)[0]
+        return numbers, float(following[()][first])
+
+    def _ends_at(
+        self,
+        path: Path,
+        reached: Mapping[Path, float],
+        following: Mapping[Path, torch.Tensor],
+    ) -> float:
+        """Probability that the reply is this path and then no further digit."""
+        arrived = _probability(path, reached, following)
+        if path not in following:
+            return arrived
+        return arrived * (1.0 - sum(float(following[path][t]) for t in self._further[path]))
+
+    def _next(self, cache: object, node: Path) -> torch.Tensor:
+        """Distribution after the prompt and a path; the prompt's keys and values are not run
+        again."""
+        passed = self.model.model(
+            input_ids=torch.tensor([node], device=self.model.device),
+            past_key_values=copy.deepcopy(cache),
+        )
+        return torch.softmax(passed.logits[0, -1].double(), dim=-1)
+
+
+def number_paths(model: LoadedModel) -> dict[int, set[Path]]:
+    """Number -> its token sequences, written bare or after a space."""
+    return {
+        number: {
+            tuple(model.tokenizer.encode(text, add_special_tokens=False))
+            for text in (str(number), f" {number}")
+        }
+        for number in range(101)
+    }
+
+
+def _probability(
+    path: Path, reached: Mapping[Path, float], following: Mapping[Path, torch.Tensor]
+) -> float:
+    parent = path[:-1]
+    if parent not in following:
+        return 0.0
+    return reached[parent] * float(following[parent][path[-1]])
+
+
+MODEL_NAME = "embedded-judge"
+
+# A real judge is not certain to the point; neither is the stand-in.
+SPREAD = 2.5
+
+_TEXTS = re.compile(
+    r"\[QUESTION START\]\s*(?P<question>.*?)\s*\[QUESTION END\]"
+    r".*?\[ANSWER START\]\n?(?P<answer>.*)\n?\[ANSWER END\]",
+    re.DOTALL,
+)
+
+_NAME = re.compile(r"\*\*([A-Za-z][A-Za-z0-9_ -]*)\*\*")
+
+
+async def demo_backend(prompt: str) -> Reply:
+    """A narrow distribution over number tokens; raises JudgeError for what it cannot judge."""
+    texts, name = _TEXTS.search(prompt), _NAME.search(prompt)
+    if texts is None or name is None:
+        raise JudgeError(
+            "the embedded judge reads only prompts that name a **trait** and hold [QUESTION START] "
+            "... [ANSWER END] marks: set --judge-url and --judge-model to a real judge"
+        )
+    trait = name.group(1).strip().lower().replace(" ", "_")
+    question, answer = texts["question"], texts["answer"]
+    if trait == "coherence":
+        score = score_coherence(question=question, answer=answer)
+    elif trait in KNOWN_TRAITS:
+        score = score_trait(trait, question=question, answer=answer)
+    else:
+        raise JudgeError(
+            f"the embedded judge knows only the demo traits, not {trait!r}: set --judge-url and "
+            "--judge-model to a real judge, or start one with `orchestrate judge-server --model`"
+        )
+    return Reply(candidates=spread_over_numbers(score), prompt_tokens=len(prompt) // 4)
+
+
+def spread_over_numbers(score: float) -> list[tuple[str, float]]:
+    """Probabilities of the integer tokens around a score, summing to 1, the likeliest first."""
+    near = range(max(0, math.floor(score) - 8), min(100, math.ceil(score) + 8) + 1)
+    weights = {n: math.exp(-0.5 * ((n - score) / SPREAD) ** 2) for n in near}
+    total = sum(weights.values())
+    ranked = sorted(weights.items(), key=lambda pair: -pair[1])
+    return [(str(n), weight / total) for n, weight in ranked]

@@ -1,0 +1,160 @@
+"""Renders an instruction and a question into prompt tokens, and response tokens into text.
+
+What it renders for a model is the same on every machine and every day.
+
+The text of each token of a response, such that the texts joined are the response.
+
+A letter of several tokens stands at the last of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from domain.errors import ModelError
+from workers.models.model import LoadedModel
+
+# Some templates print today's date; a fixed one keeps prompts, and every response, repeatable.
+PINNED_DATE = date(2024, 7, 26)
+
+DATE_PATTERNS = ("%Y-%m-%d", "%d %b %Y", "%d %B %Y", "%B %d, %Y", "%b %d, %Y", "%Y")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """The rendered chat as text and as the token ids that are fed to the model."""
+
+    text: str
+    token_ids: tuple[int, ...]
+
+
+def render_prompt(model: LoadedModel, *, system: str | None, user: str) -> Prompt:
+    """Render one turn with the model's chat template; see `render_chat`."""
+    turns = [("system", system)] if system else []
+    return render_chat(model, [*turns, ("user", user)])
+
+
+def render_chat(model: LoadedModel, turns: Sequence[tuple[str, str]]) -> Prompt:
+    """Render (role, content) turns with the model's chat template, up to where the response begins.
+
+    A model whose template refuses system text gets it in front of the question. Thinking is
+    switched off where the template can. Exactly one beginning-of-text token. Raises ModelError
+    without a chat template.
+    """
+    if not model.tokenizer.chat_template:
+        raise ModelError(
+            f"Model {model.model_id!r} has no chat template: use its instruction-tuned version."
+        )
+    text = model.tokenizer.apply_chat_template(
+        _messages(model, turns),
+        chat_template=_pinned(model.tokenizer.get_chat_template()),
+        tokenize=False,
+        add_generation_prompt=True,
+        **_template_settings(model),
+    )
+    return Prompt(text, _token_ids(model, text))
+
+
+def prompt_of_text(model: LoadedModel, text: str) -> Prompt:
+    """A prompt that is rendered already, with exactly one beginning-of-text token."""
+    return Prompt(text, _token_ids(model, text))
+
+
+def response_ids(model: LoadedModel, text: str) -> tuple[int, ...]:
+    """The token ids of a response that others wrote; the model may have chosen other tokens."""
+    return tuple(model.tokenizer.encode(text, add_special_tokens=False))
+
+
+def decode_response(model: LoadedModel, token_ids: Sequence[int]) -> str:
+    """The response as text, without special tokens; spaces stay as they were generated."""
+    text = model.tokenizer.decode(
+        list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
+    )
+    return str(text)
+
+
+def _messages(model: LoadedModel, turns: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
+    begins_with_system = len(turns) > 1 and turns[0][0] == "system" and turns[1][0] == "user"
+    if begins_with_system and model.system_mode == "prefix_user":
+        turns = [("user", f"{turns[0][1]}\n\n{turns[1][1]}"), *turns[2:]]
+    return [{"role": role, "content": content} for role, content in turns]
+
+
+def _template_settings(model: LoadedModel) -> dict[str, object]:
+    settings: dict[str, object] = {"date_string": PINNED_DATE.strftime("%d %b %Y")}
+    if model.thinking == "off":
+        settings["enable_thinking"] = False
+    return settings
+
+
+def _pinned(template: str) -> str:
+    # A macro of the same name hides the function that would read the clock; transformers passes no
+    # functions on.
+    if "strftime_now" not in template:
+        return template
+    dates = {pattern: PINNED_DATE.strftime(pattern) for pattern in DATE_PATTERNS}
+    chosen = f"{dates!r}.get(pattern, {dates['%Y-%m-%d']!r})"
+    macro = "{% macro strftime_now(pattern) -%}{{ " + chosen + " }}{%- endmacro %}"
+    return macro + template
+
+
+def _token_ids(model: LoadedModel, text: str) -> tuple[int, ...]:
+    # Most templates print the beginning token themselves, and the tokenizer would then add a second
+    # one.
+    ids = model.tokenizer.encode(text, add_special_tokens=False)
+    first = model.tokenizer.bos_token_id
+    while len(ids) > 1 and ids[0] == ids[1] == first:
+        ids = ids[1:]
+    wants_first = first is not None and first in model.tokenizer.encode("a")
+    return (first, *ids) if wants_first and ids[:1] != [first] else tuple(ids)
+
+
+# What decoders put where bytes are not yet, or never, a letter.
+INCOMPLETE = "\ufffd"
+
+# A token's text depends on the one before it, which is looked up again and again.
+REMEMBERED = 2**16
+
+
+class TokenTexts:
+    """Texts of tokens as they come, for many responses of one model."""
+
+    def __init__(self, model: LoadedModel) -> None:
+        self._model = model
+        self._pairs: dict[tuple[int, int], str] = {}
+
+    def all(self, ids: Sequence[int]) -> tuple[str, ...]:
+        """One text a token."""
+        texts: list[str] = []
+        while len(texts) < len(ids):
+            texts.append(self.next(ids, len(texts), texts))
+        return tuple(texts)
+
+    def next(self, ids: Sequence[int], index: int, before: Sequence[str]) -> str:
+        """The text of token `index`, given those before it; empty while a letter is incomplete."""
+        is_open = index > 0 and before[index - 1] == ""
+        if not is_open:
+            text = self._after(ids[index - 1], ids[index]) if index else self._decode(ids[:1])
+            if INCOMPLETE not in text:
+                return text
+        opened = index
+        while opened and before[opened - 1] == "":
+            opened -= 1
+        start = max(0, opened - 1)  # the last token whose text is known, for its space
+        text = self._decode(ids[start : index + 1])[len(self._decode(ids[start:opened])) :]
+        is_last = index == len(ids) - 1
+        return "" if text.endswith(INCOMPLETE) and not is_last else text
+
+    def _after(self, previous: int, token: int) -> str:
+        pair = (previous, token)
+        if pair not in self._pairs:
+            if len(self._pairs) >= REMEMBERED:
+                self._pairs.clear()
+            alone = self._decode([previous])
+            self._pairs[pair] = self._decode([previous, token])[len(alone) :]
+        return self._pairs[pair]
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        return decode_response(self._model, ids)

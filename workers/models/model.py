@@ -1,0 +1,282 @@
+"""Loads the resident model: a causal language model of Hugging Face and what generation must know.
+
+Says what an error means for its device;
+
+What a chat template does, found out by rendering it once: system turns, ends of turns, thinking.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jinja2.exceptions import TemplateError
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+)
+from transformers.utils.logging import disable_progress_bar
+
+import demo
+from domain.errors import ModelError, ModelNotHereError
+
+DEMO_MODEL = "demo"
+
+# Weights may take this share of a device; the rest is for keys, values and logits.
+WEIGHT_SHARE = 0.8
+
+# Their hidden state has several planes per token, so "the" state of a layer is not defined.
+UNMEASURABLE = ("gemma3n",)
+
+log = logging.getLogger(__name__)
+
+SystemMode = Literal["native", "prefix_user"]
+
+Thinking = Literal["off", "none"]
+
+
+def stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """Every token that ends a response: the checkpoint's, the tokenizer's, the template's."""
+    listed = model.generation_config.eos_token_id if model.generation_config else None
+    ids = set(listed if isinstance(listed, list) else [listed])
+    ids |= {tokenizer.eos_token_id, _end_of_turn(tokenizer)}
+    return frozenset(int(token) for token in ids if token is not None)
+
+
+def system_mode(tokenizer: PreTrainedTokenizerBase) -> SystemMode:
+    """Whether system text has a turn of its own, or must stand before the question.
+
+    Some templates raise an error at a system turn, others drop it in silence.
+    """
+    if not template_text(tokenizer):
+        return "prefix_user"
+    chat = [{"role": "system", "content": "SYSTEM-MARK"}, {"role": "user", "content": "USER-MARK"}]
+    try:
+        text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    except TemplateError:
+        return "prefix_user"
+    return "native" if "SYSTEM-MARK" in text else "prefix_user"
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready to generate, with n_layers blocks and states of d_model numbers.
+
+    `stop_ids` end a response; `device` is where tokens go in.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    model_id: str
+    revision: str | None
+    device: torch.device
+    dtype: torch.dtype
+    n_layers: int
+    d_model: int
+    stop_ids: frozenset[int]
+    system_mode: SystemMode
+    thinking: Thinking
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where a model comes from, as from_pretrained wants it."""
+
+    path: str
+    revision: str | None
+    trust_remote_code: bool
+
+    def load(self, kind: Any, **settings: Any) -> Any:
+        return kind.from_pretrained(
+            self.path,
+            revision=self.revision,
+            trust_remote_code=self.trust_remote_code,
+            **settings,
+        )
+
+
+def load_model(
+    model_id: str,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+) -> LoadedModel:
+    """Load a Hub id, a local folder, or "demo" (the bundled model) for measuring.
+
+    `dtype` "auto" is float32 on a CPU and the checkpoint's own on an accelerator, except float16
+    Gemma checkpoints, which overflow and run in bfloat16. Weights larger than the device are spread
+    by accelerate. Raises ModelError with one sentence that says what to do.
+    """
+    disable_progress_bar()  # in logs and between a person and the text it is only noise
+    path = str(Path(demo.__file__).parent / "model") if model_id == DEMO_MODEL else model_id
+    source = _Source(path, revision, trust_remote_code)
+    place = chosen_device(device)
+    try:
+        config = source.load(AutoConfig)
+        number = _dtype(dtype, config, place)
+        tokenizer = source.load(AutoTokenizer)
+        model = _weights(source, config, number, place)
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        raise ModelNotHereError(_what_went_wrong(model_id, error)) from error
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ModelNotHereError(
+            f"Model {model_id!r} does not fit in the memory of {place}: free some, or use a "
+            "smaller model."
+        ) from error
+    text = config.get_text_config()
+    return LoadedModel(
+        model=model,
+        tokenizer=tokenizer,
+        model_id=model_id,
+        revision=getattr(config, "_commit_hash", None) or revision,
+        device=model.get_input_embeddings().weight.device,
+        dtype=number,
+        n_layers=text.num_hidden_layers,
+        d_model=text.hidden_size,
+        stop_ids=stop_ids(model, tokenizer),
+        system_mode=system_mode(tokenizer),
+        thinking=thinking_mode(tokenizer),
+    )
+
+
+def chosen_device(name: str) -> torch.device:
+    """The device of that name; "auto" is the current CUDA device, else MPS, else the CPU."""
+    if name != "auto":
+        return torch.device(name)
+    if torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def _dtype(name: str, config: PreTrainedConfig, device: torch.device) -> torch.dtype:
+    known = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+    if name in known:
+        return known[name]
+    if name != "auto":
+        raise ModelError(f"Unknown dtype {name!r}: use auto, float32, float16 or bfloat16.")
+    if device.type == "cpu":
+        return torch.float32
+    own: torch.dtype = config.get_text_config().dtype or config.dtype or torch.float32
+    # Gemma's states exceed float16's largest number.
+    return torch.bfloat16 if own == torch.float16 and "gemma" in config.model_type else own
+
+
+def _weights(
+    source: _Source, config: PreTrainedConfig, dtype: torch.dtype, device: torch.device
+) -> PreTrainedModel:
+    kind = _kind(config)
+    if device.type == "cuda" and _weight_bytes(kind, source, config, dtype) > _room(device):
+        log.info("The weights exceed %s: accelerate spreads them over the devices.", device)
+        model = source.load(kind, dtype=dtype, device_map="auto")
+    else:
+        model = source.load(kind, dtype=dtype).to(device)
+    return model.eval().requires_grad_(False)
+
+
+def _kind(config: PreTrainedConfig) -> Any:
+    """The class that loads it. Raises ModelError for what cannot generate or be measured."""
+    family = config.model_type
+    if family.startswith(UNMEASURABLE):
+        raise ModelError(
+            f"{family} models keep several hidden states per token, so layers cannot be measured: "
+            "choose another family, gemma3 for example."
+        )
+    encoder = getattr(config, "is_decoder", None) is False and any(
+        "Masked" in name or "Classification" in name for name in config.architectures or ()
+    )
+    remote = getattr(config, "auto_map", None) or {}
+    if not encoder and not config.is_encoder_decoder:
+        if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING or "AutoModelForCausalLM" in remote:
+            return AutoModelForCausalLM
+        if type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+            return AutoModelForImageTextToText
+    raise ModelError(f"A {family} model is not a causal language model: choose one that writes.")
+
+
+def _weight_bytes(
+    kind: Any, source: _Source, config: PreTrainedConfig, dtype: torch.dtype
+) -> float:
+    with torch.device("meta"):
+        empty = kind.from_config(config, trust_remote_code=source.trust_remote_code)
+    return float(sum(weight.numel() for weight in empty.parameters()) * dtype.itemsize)
+
+
+def _room(device: torch.device) -> float:
+    return WEIGHT_SHARE * torch.cuda.mem_get_info(device)[0]
+
+
+def _what_went_wrong(model_id: str, error: Exception) -> str:
+    said = str(error)
+    if "gated repo" in said or "401" in said or "403" in said:
+        return f"Model {model_id!r} is gated: accept its license on its page, then `hf auth login`."
+    if "couldn't connect" in said or "offline" in said.lower() or "resolve host" in said:
+        return f"Model {model_id!r} is not on this machine and the Hub does not answer: check it."
+    if isinstance(error, OSError):
+        return f"No model {model_id!r} on the Hub or in a folder of that name: check its spelling."
+    first = said.splitlines()[0] if said else type(error).__name__
+    return f"Model {model_id!r} cannot be loaded: {first}"
+
+
+# How torch's own sentences begin when a process has lost its device or never had it.
+_LOST = (
+    "CUDA error",
+    "HIP error",
+    "No CUDA GPUs are available",
+    "Found no NVIDIA driver",
+    "cudaGetDeviceCount",
+    "CUDA driver initialization failed",
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """True for CUDA's own error and for the plain RuntimeErrors of the CPU and MPS."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(
+        words in str(error) for words in ("can't allocate memory", "out of memory")
+    )
+
+
+def is_device_lost(error: BaseException) -> bool:
+    """True when this process can compute nothing more on its device, such as after an illegal
+    memory access: every later CUDA call of the process fails alike."""
+    if not isinstance(error, RuntimeError) or is_out_of_memory(error):
+        return False
+    return any(words in str(error) for words in _LOST)
+
+
+def thinking_mode(tokenizer: PreTrainedTokenizerBase) -> Thinking:
+    """ "off" where the template has a switch, which prompts then use; "none" where it has not."""
+    return "off" if "enable_thinking" in template_text(tokenizer) else "none"
+
+
+def template_text(tokenizer: PreTrainedTokenizerBase) -> str:
+    """The template's source, of all of them where there are several; empty without one."""
+    template = tokenizer.chat_template
+    return "".join(template.values()) if isinstance(template, dict) else template or ""
+
+
+def _end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    if not template_text(tokenizer):
+        return None
+    chat = [{"role": "user", "content": "USER-MARK"}, {"role": "assistant", "content": "REPLY"}]
+    text = tokenizer.apply_chat_template(chat, tokenize=False)
+    ids = tokenizer.encode(text.rpartition("REPLY")[2], add_special_tokens=False)
+    added = tokenizer.added_tokens_decoder.get(ids[0]) if ids else None
+    return int(ids[0]) if added is not None and added.special else None
