@@ -143,9 +143,9 @@ async def ours(given: argparse.Namespace, n: int) -> dict[str, float]:
     import redis
     import redis.asyncio
 
-    from storage.broker.judge_limits import GateKeys, SharedGate
+    from storage.broker.judge_limits import GateKeys, SharedGate, put_meter
     from storage.broker.reply_cache import SharedCache
-    from storage.record.spending import Terms, put_meter
+    from storage.record.spending import Terms
     from workers.judge.client import JudgeClient
     from workers.judge.judge import Judge, Slots
     from workers.judge.profile import JudgeProfile

@@ -19,9 +19,9 @@ from cli.options.config_file import (
     command_defaults,
     own_settings,
     read_config,
-    warn_of_unread,
 )
 from cli.options.settings import load_env_file
+from cli.options.variables import warn_of_unread
 from domain.errors import BrokerError, OrchestrateError
 
 # command -> its file in cli/commands, and its line in --help

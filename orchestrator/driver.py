@@ -29,11 +29,11 @@ from domain.fleet.cards import QUEUES
 from domain.plan.readiness import is_finished, ready_jobs
 from storage.broker.connection import BROKER_AWAY, connect
 from storage.broker.fleet import forget_refusals, forget_run, put_run, queue_of
-from storage.broker.state import BrokerState, Failure, jobs_on_queues
+from storage.broker.judge_limits import read_meter
+from storage.broker.state import BrokerState, jobs_on_queues
 from storage.record.artifacts import done_jobs, set_aside
 from storage.record.metrics import broken
-from storage.record.run import Run, dead_letters
-from storage.record.spending import read_meter
+from storage.record.run import Failure, Run, dead_letters
 from tasks.queue.app import TASK_NAMES
 from tasks.queue.send import submit
 from tasks.queue.settings import delivery_settings

@@ -13,8 +13,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import platform
-import re
 import signal
 import subprocess
 import sys
@@ -24,8 +22,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
-
-import click
 
 from domain.errors import BrokerError, CannotWorkError
 from storage.broker.embedded_redis import die_with_parent, embedded_redis
@@ -97,7 +93,7 @@ def orchestrate(*arguments: str) -> list[str]:
 
 def say(text: str) -> None:
     """Tell the person at the terminal, or the launcher's log, with the time."""
-    click.echo(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}", err=True)
+    sys.stderr.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}\n")
 
 
 def how_it_ended(code: int) -> str:
@@ -214,55 +210,6 @@ class Processes:
             if process.poll() is None:
                 process.kill()
                 process.wait()
-
-
-def visible_devices() -> list[str]:
-    """`cuda:0`, `cuda:1` ... as far as visible, else `mps` on Apple silicon, else `cpu`."""
-    count = _n_cuda()
-    if count:
-        return [f"cuda:{index}" for index in range(count)]
-    if platform.system() == "Darwin" and platform.machine() == "arm64":
-        return ["mps"]
-    return ["cpu"]
-
-
-def pin(device: str, environment: dict[str, str], *, n_here: int) -> tuple[str, dict[str, str]]:
-    """The device's name inside a process pinned to it, and that process's environment.
-
-    A CUDA process sees its one device only, as cuda:0, so nothing lands on another by mistake.
-    The n_here CPU workers of a machine share its cores and leave one to judging and the broker.
-    """
-    if device == "cpu":
-        threads = max(1, ((os.cpu_count() or 2) - 1) // n_here)
-        return device, {"OMP_NUM_THREADS": str(threads), **environment}
-    if not re.fullmatch(r"cuda(:\d+)?", device):
-        # what it may be is for torch to say, in the worker
-        return device, environment
-    index = int(device.partition(":")[2] or 0)
-    shown = environment.get("CUDA_VISIBLE_DEVICES", "")
-    ids = [part.strip() for part in shown.split(",") if part.strip()]
-    # one that is not among the visible ones is none: the worker says so
-    chosen = (ids[index] if index < len(ids) else "") if ids else str(index)
-    return "cuda:0", {**environment, "CUDA_VISIBLE_DEVICES": chosen}
-
-
-def _n_cuda() -> int:
-    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if shown is not None:
-        ids = [part for part in shown.split(",") if part.strip()]
-        return 0 if ids == ["-1"] else len(ids)
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-    except (ImportError, OSError):
-        return 0
-    except pynvml.NVMLError:
-        return 0
-    try:
-        return int(pynvml.nvmlDeviceGetCount())
-    finally:
-        pynvml.nvmlShutdown()
 
 
 def without_config(environment: Mapping[str, str]) -> dict[str, str]:

@@ -20,8 +20,8 @@ from domain.fleet.cards import QUEUES, RunCard, WorkerCard
 from domain.plan.jobs import STAGES
 from storage.broker.connection import BROKER_AWAY, Client, connect
 from storage.broker.fleet import QueueFacts, read_queues, read_runs, read_workers
+from storage.broker.judge_limits import read_meter
 from storage.broker.state import CALL_BOUNDS_S, JOB_BOUNDS_S, read_calls, read_counts
-from storage.record.spending import read_meter
 
 # A few scrapes: the last job of a run may be counted just before its card goes.
 REMEMBER_S = 300.0

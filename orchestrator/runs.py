@@ -23,8 +23,8 @@ from domain.plan.spec import (
     SamplingSpec,
     TraitRef,
 )
+from domain.redaction import without_password
 from domain.traits.definition import TraitDefinition
-from storage.broker.connection import without_password
 from storage.files.trait_files import load_traits
 from storage.record.run import Run, create_run
 from storage.record.store import Store, open_store

@@ -27,13 +27,13 @@ from storage.broker.fleet import (
     read_workers,
 )
 from storage.broker.job_log import last_lines
-from storage.broker.judge_limits import GateKeys
-from storage.broker.state import BrokerState, Failure, read_counts, read_rates
+from storage.broker.judge_limits import GateKeys, endpoint_state, put_meter, read_meter
+from storage.broker.state import BrokerState, read_counts, read_rates
 from storage.record.artifacts import done_jobs
 from storage.record.judgements import judge_of
 from storage.record.metrics import read_metrics
-from storage.record.run import Run, read_schedule
-from storage.record.spending import endpoint_state, put_meter, read_meter, read_terms, recorded_usd
+from storage.record.run import Failure, Run, read_schedule
+from storage.record.spending import read_terms, recorded_usd
 
 LAST_ERRORS = 5
 

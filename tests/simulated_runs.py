@@ -11,8 +11,8 @@ from pathlib import Path
 
 from domain.plan.spec import JudgeSpec, ModelSpec, RunSpec, TraitRef
 from orchestrator.driver import Driver
-from storage.broker.state import Failure, broker_state
-from storage.record.run import Run, create_run
+from storage.broker.state import broker_state
+from storage.record.run import Failure, Run, create_run
 from storage.record.store import open_store
 from tasks.queue.app import make_app
 from tests.fleet import clean_environment
@@ -74,7 +74,7 @@ class Silent:
     """A view that shows nothing."""
 
     def update(self, done: set[str], failures: list[Failure]) -> None:
-        """See cli.drive.View."""
+        """See orchestrator.driver.View."""
 
 
 def is_alive(pid: int) -> bool:

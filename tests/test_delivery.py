@@ -19,7 +19,8 @@ from celery.worker import state as worker_state
 from domain.errors import StoreError, UsageError
 from domain.plan.jobs import Job
 from domain.plan.spec import JudgeSpec, ModelSpec, RunSpec, TraitRef
-from storage.broker.connection import tls_options, without_password
+from domain.redaction import without_password
+from storage.broker.connection import tls_options
 from storage.broker.embedded_redis import embedded_redis
 from storage.broker.fleet import queue_of
 from storage.broker.state import BrokerState, jobs_on_queues

@@ -57,7 +57,9 @@ def test_a_file_holds_no_secret(file: Path) -> None:
 @pytest.mark.parametrize("file", FILES, ids=named)
 def test_a_file_names_only_settings_that_something_reads(file: Path) -> None:
     code = "".join(
-        f.read_text() for p in ("cli", "tasks", "workers") for f in ROOT.glob(f"{p}/*.py")
+        f.read_text()
+        for p in ("cli", "orchestrator", "tasks", "workers")
+        for f in ROOT.glob(f"{p}/**/*.py")
     )
     twins = {
         "ORCHESTRATE_" + name.replace("-", "_").upper()

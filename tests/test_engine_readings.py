@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from tests.engine_work import run, texts, tiny, work
-from traitlens.arithmetic import projection
 from traitlens.capture.hooks import ActivationCapture, HookManager
+from traitlens.compute import projection
 from workers.engine.fallback import GenerateCore
 from workers.engine.generation import Directions, GenerationRequest, Push, Steering
 from workers.engine.refill import RefillCore

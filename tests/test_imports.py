@@ -95,9 +95,11 @@ def test_a_room_imports_only_the_rooms_before_it(folder: str) -> None:
         own = room_of(".".join(file.relative_to(ROOT).with_suffix("").parts))
         if file == ROOT / folder / "__init__.py":
             continue
-        for module in sorted(imported_modules(file)):
-            if module.partition(".")[0] == folder and order[room_of(module)] > order[own]:
-                wrong.append(f"{file.relative_to(ROOT)}: {module}")
+        wrong += [
+            f"{file.relative_to(ROOT)}: {module}"
+            for module in sorted(imported_modules(file))
+            if module.partition(".")[0] == folder and order[room_of(module)] > order[own]
+        ]
 
     assert wrong == []
 

@@ -11,8 +11,14 @@ import pytest
 import redis
 
 from storage.broker.embedded_redis import embedded_redis
-from storage.broker.judge_limits import GateKeys
-from storage.record.spending import Terms, endpoint_state, note_stated_limits, put_meter, read_meter
+from storage.broker.judge_limits import (
+    GateKeys,
+    endpoint_state,
+    note_stated_limits,
+    put_meter,
+    read_meter,
+)
+from storage.record.spending import Terms
 from tests.judge_process import in_processes, in_this_process, report, start
 from tests.lean_judge import Action, Call, LeanJudge, completion, lean_judge, refusal
 

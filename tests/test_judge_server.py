@@ -15,11 +15,12 @@ import uvicorn
 from openai import AsyncOpenAI, BadRequestError, NotFoundError
 from transformers import AutoTokenizer
 
-import workers.judge.server
+import workers.judge.local_model
 from domain.traits.prompts import coherence_prompt
 from storage.files.trait_files import load_trait
 from tests.tiny_models import save_tiny_model
-from workers.judge.server import Backend, LocalJudge, make_server
+from workers.judge.local_model import LocalJudge
+from workers.judge.server import Backend, make_server
 from workers.models.chat import render_prompt
 
 
@@ -62,7 +63,7 @@ def test_split_digits_are_walked_and_a_shorter_number_must_end(
     tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # a random model spreads its mass thinly, so nothing may be left out here
-    monkeypatch.setattr(workers.judge.server, "NEGLIGIBLE", 0.0)
+    monkeypatch.setattr(workers.judge.local_model, "NEGLIGIBLE", 0.0)
     judge, prompt = local_judge(tmp_path, whole_numbers=False), "Rate this from 0 to 100."
 
     reply = asyncio.run(judge.reply(prompt))

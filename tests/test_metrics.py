@@ -16,9 +16,10 @@ from orchestrator.prometheus import FleetCollector
 from storage.broker.connection import Client, connect
 from storage.broker.embedded_redis import embedded_redis
 from storage.broker.fleet import put_run, put_worker
+from storage.broker.judge_limits import put_meter
 from storage.broker.state import job_counts, note
 from storage.record.run import Run, create_run
-from storage.record.spending import Terms, put_meter
+from storage.record.spending import Terms
 from storage.record.store import open_store
 from tests.deploy_files import DEPLOY
 from tests.simulated_runs import make_run

@@ -22,8 +22,8 @@ from cli.using.trajectory_files import all_sinks, open_sink
 from domain.errors import OrchestrateError, UsageError
 from tests.chromium import chromium_or_skip, running_chromium
 from tests.planted_vectors import PlantedRun, planted_run
-from traitlens.arithmetic import projection
 from traitlens.capture.hooks import ActivationCapture, HookManager
+from traitlens.compute import projection
 from traitlens.stats.separation import auroc
 from workers.models.model import load_model
 from workers.monitor.trajectory import Scale

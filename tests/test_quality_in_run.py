@@ -23,7 +23,7 @@ from domain.verdict.gates import (
 )
 from storage.record.metrics import read_metrics
 from tests.stored_run import PLANTED_LAYER, stored_run
-from traitlens.assess.confounds import trait_cosines
+from traitlens.assess.cosines import trait_cosines
 from traitlens.assess.kept_rows import KeptRows, begins_with_refusal, borrowed_share
 from traitlens.assess.quality import (
     best_layers,

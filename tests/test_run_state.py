@@ -15,9 +15,9 @@ from orchestrator.state import OnBroker, RunState, by_record, run_snapshot, run_
 from storage.broker.connection import Client, connect
 from storage.broker.embedded_redis import embedded_redis
 from storage.broker.fleet import put_run, put_worker
-from storage.broker.state import BrokerState, Failure
+from storage.broker.state import BrokerState
 from storage.record.artifacts import publish
-from storage.record.run import Run
+from storage.record.run import Failure, Run
 from tests.simulated_runs import make_run
 
 ALL = ("gpu", "judge", "reduce")

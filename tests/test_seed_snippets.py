@@ -13,7 +13,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from traitlens.arithmetic import projection
+from traitlens.compute import projection
 from traitlens.dynamics.trajectory import analyze, find_commitment_point, persistence_absolute
 from traitlens.methods import MeanDifferenceMethod
 from traitlens.vectors.files import to_persona_vectors_pt_bytes

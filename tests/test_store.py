@@ -153,7 +153,7 @@ def test_what_another_host_wrote_is_seen_at_once(s3: str) -> None:
     one.list("a")  # a listing is not an answer for later
 
     # by another process: in this one both share what they remember
-    code = "import sys; from storage.store import open_store\n"
+    code = "import sys; from storage.record.store import open_store\n"
     code += "open_store(sys.argv[1]).write('a/b', b'theirs')"
     subprocess.run([sys.executable, "-c", code, other.url], check=True)
 
@@ -187,8 +187,9 @@ def test_a_folder_without_hard_links_still_has_one_winner(
 
 def test_two_processes_on_a_shared_folder_leave_one_whole_artifact_a_job(tmp_path: Path) -> None:
     code = (
-        "import sys; from orchestrator.plan import Job; from storage.artifacts import publish\n"
-        "from storage.store import open_store\n"
+        "import sys; from domain.plan.jobs import Job\n"
+        "from storage.record.artifacts import publish\n"
+        "from storage.record.store import open_store\n"
         "for n in range(40):\n"
         "    job = Job('generate', 'refusal', 'positive', n)\n"
         "    files = {'responses.parquet': sys.argv[2].encode() * 5000}\n"

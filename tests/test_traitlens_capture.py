@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from traitlens.arithmetic import compute_derivative, compute_second_derivative, cosine, projection
 from traitlens.capture.hooks import ActivationCapture, HookManager
+from traitlens.compute import compute_derivative, compute_second_derivative, cosine, projection
 from traitlens.errors import MissingModuleError, ShapeError
 
 WIDTH = 16

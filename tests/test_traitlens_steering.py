@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from traitlens.arithmetic import projection
 from traitlens.capture.hooks import ActivationCapture, HookManager
+from traitlens.compute import projection
 from traitlens.errors import MissingVectorError
 from traitlens.steering import steer
 from traitlens.vectors.trait_vector import Provenance, TraitVector

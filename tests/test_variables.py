@@ -10,10 +10,11 @@ import click
 import pytest
 
 from cli.main import COMMANDS, orchestrate
-from cli.options.config_file import OFTEN_SET, PREFIX, SETTINGS, STARTERS, unread
+from cli.options.variables import OFTEN_SET, PREFIX, SETTINGS, STARTERS, unread
 from tests.fleet import run_command
 
 ROOT = Path(__file__).parent.parent
+CODE = ("cli", "orchestrator", "tasks", "workers", "storage")
 
 
 def commands() -> Iterator[click.Command]:
@@ -67,7 +68,7 @@ def test_what_is_often_set_has_no_command_loaded() -> None:
 
 
 def test_the_settings_are_those_that_the_code_reads() -> None:
-    files = [f for p in ("cli", "tasks", "workers", "storage") for f in ROOT.glob(f"{p}/*.py")]
+    files = [f for p in CODE for f in ROOT.glob(f"{p}/**/*.py")]
     code = "".join(f.read_text() for f in files if f.name != "variables.py")
 
     for name in SETTINGS:
@@ -98,7 +99,7 @@ def test_a_misspelt_variable_costs_one_line_on_stderr_and_nothing_else(tmp_path:
 
 
 def test_no_variable_that_the_code_reads_is_called_unread() -> None:
-    files = [f for p in ("cli", "tasks", "workers", "storage") for f in ROOT.glob(f"{p}/*.py")]
+    files = [f for p in CODE for f in ROOT.glob(f"{p}/**/*.py")]
     code = "".join(f.read_text() for f in files if f.name != "variables.py")
 
     names = re.findall(rf'(?:"{PREFIX}|PREFIX \+ "|_number\(found, ")([A-Z_]+)"', code)

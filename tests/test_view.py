@@ -204,7 +204,7 @@ def test_a_missing_file_is_told(tmp_path: Path) -> None:
 
 def test_the_command_prints_its_address_and_serves(tmp_path: Path) -> None:
     data = save(tmp_path / "scores.json", record(prompt="served"))
-    code = "import sys; from cli.view import view; view(sys.argv[1:])"
+    code = "import sys; from cli.commands.view import view; view(sys.argv[1:])"
     process = subprocess.Popen(
         [sys.executable, "-P", "-c", code, str(data)], stdout=subprocess.PIPE, text=True
     )

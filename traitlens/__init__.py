@@ -8,13 +8,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from traitlens.arithmetic import (
+    from traitlens.capture.hooks import ActivationCapture, HookManager
+    from traitlens.compute import (
         compute_derivative,
         compute_second_derivative,
         cosine,
         projection,
     )
-    from traitlens.capture.hooks import ActivationCapture, HookManager
     from traitlens.dynamics.trajectory import analyze, find_commitment_point
     from traitlens.layers import layer_label, parse_layer
     from traitlens.methods import (
@@ -39,15 +39,15 @@ _HOMES = {
     "Provenance": "vectors.trait_vector",
     "TraitVector": "vectors.trait_vector",
     "analyze": "dynamics.trajectory",
-    "compute_derivative": "arithmetic",
-    "compute_second_derivative": "arithmetic",
-    "cosine": "arithmetic",
+    "compute_derivative": "compute",
+    "compute_second_derivative": "compute",
+    "cosine": "compute",
     "find_commitment_point": "dynamics.trajectory",
     "layer_label": "layers",
     "load_vectors": "vectors.files",
     "model_hash": "vectors.trait_vector",
     "parse_layer": "layers",
-    "projection": "arithmetic",
+    "projection": "compute",
     "save_vectors": "vectors.files",
     "steer": "steering",
 }

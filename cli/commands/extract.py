@@ -35,11 +35,11 @@ from orchestrator.runs import describe, record_run, run_store
 from orchestrator.state import last_step_of, open_meter, spent_text
 from storage.broker.connection import connect
 from storage.broker.job_log import keep_lines
-from storage.broker.state import Failure, broker_state
+from storage.broker.state import broker_state
 from storage.record.artifacts import done_jobs
 from storage.record.judgements import judge_of
 from storage.record.metrics import read_metrics
-from storage.record.run import Run, load_definition, open_run
+from storage.record.run import Failure, Run, load_definition, open_run
 from storage.record.spending import read_terms, recorded_usd, write_terms
 from storage.record.store import LocalStore
 from tasks.queue.app import make_app

@@ -59,7 +59,7 @@ def judge_server(model: str | None, host: str, port: int, device: str) -> None:
 
         backend, name = demo_backend, MODEL_NAME
     else:
-        from workers.judge.server import LocalJudge
+        from workers.judge.local_model import LocalJudge
 
         backend, name = LocalJudge.load(model, device=device).reply, model
     app = make_server(backend, model_name=name, api_key=key)

@@ -13,7 +13,8 @@ import click
 
 from cli.options.settings import broker_option, option, required_broker
 from domain.errors import UsageError
-from storage.broker.connection import connect, without_password
+from domain.redaction import without_password
+from storage.broker.connection import connect
 
 # kwargs is the job's key and the run's name, result what came of it
 TASK_COLUMNS = "name,kwargs,state,result,received,runtime,worker"

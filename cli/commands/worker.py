@@ -20,14 +20,8 @@ from rich.console import Console
 from cli.options.settings import broker_option, json_option, option, required_broker
 from domain.errors import UsageError
 from domain.fleet.cards import WorkerCard
-from orchestrator.local_fleet import (
-    Child,
-    Processes,
-    orchestrate,
-    pin,
-    visible_devices,
-    without_config,
-)
+from orchestrator.devices import pin, visible_devices
+from orchestrator.local_fleet import Child, Processes, orchestrate, without_config
 from storage.broker.connection import connect
 from storage.broker.fleet import read_runs, read_workers
 from tasks.fleet.about import drain_workers

@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 from cli.doctor.machine import Finding, State
 from domain.fleet.cards import QUEUES
 from domain.plan.spec import WIRE_VERSION
-from storage.broker.connection import BrokerFacts, broker_facts, connect, without_password
+from domain.redaction import without_password
+from storage.broker.connection import BrokerFacts, broker_facts, connect
 from storage.broker.fleet import read_queues, read_runs
 from tasks.fleet.about import versions
 

@@ -23,10 +23,19 @@ from pathlib import Path
 from typing import Literal
 
 from domain.errors import BrokerError, OrchestrateError
-from orchestrator.local_fleet import visible_devices
+from orchestrator.devices import visible_devices
 from storage.broker.embedded_redis import find_redis_server
 
-OUR_NAMES = ("orchestrator", "workers", "tasks", "storage", "cli", "traitlens", "demo")
+OUR_NAMES = (
+    "domain",
+    "orchestrator",
+    "workers",
+    "tasks",
+    "storage",
+    "cli",
+    "traitlens",
+    "demo",
+)
 
 DISTRIBUTION = "trait-vector-orchestrator"
 

@@ -30,7 +30,7 @@ from storage.record.tables import (
     read_verdicts,
     stage_totals,
 )
-from traitlens.assess.confounds import trait_cosines
+from traitlens.assess.cosines import trait_cosines
 
 VERSION = 1
 

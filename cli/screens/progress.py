@@ -22,7 +22,7 @@ from orchestrator.progress import (
     total,
     trait_counts,
 )
-from storage.broker.state import Failure
+from storage.record.run import Failure
 
 PLAIN_EVERY_S = 10.0
 

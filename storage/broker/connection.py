@@ -7,7 +7,6 @@ Reads only.
 
 from __future__ import annotations
 
-import re
 import ssl
 import time
 from collections.abc import Mapping
@@ -17,10 +16,9 @@ from typing import Any, cast
 import redis
 
 from domain.errors import BrokerError
+from domain.redaction import without_password
 
 Client = redis.Redis
-
-_USER = re.compile(r"((?:rediss?|https?|s?ftp|ssh|smb)://)\S*@")
 
 BROKER_AWAY = (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError, BrokerError)
 """What is raised while the broker or the way to it is down; it may come back."""
@@ -53,12 +51,6 @@ def server_time(client: redis.Redis) -> float:
     """Seconds since 1970 by the server's clock, the one that all machines share."""
     seconds, micros = client.time()  # type: ignore[misc]
     return float(seconds) + float(micros) / 1e6
-
-
-def without_password(text: str) -> str:
-    """A URL as it may be printed, or a text with one in it: user and password are left out."""
-    # up to the last @: a password may hold one too; in the path of s3:// and such it is a letter
-    return _USER.sub(r"\1", text)
 
 
 def tls_options(url: str) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import os
 import random
 import socket
@@ -23,6 +24,68 @@ from domain.errors import BrokerError, BudgetError, OrchestrateError, StoppedErr
 from domain.scoring.prices import Answered, Cost, Failed
 from storage.broker.judge_limits_script import ADMIT, FAILED, LOOKED
 from storage.broker.state import EXPIRE_S
+from storage.record.spending import Terms
+
+
+@dataclass(frozen=True)
+class Meter:
+    """What is spent and what calls under way may still cost, in US dollars."""
+
+    spent: float
+    reserved: float
+    cap: float | None
+
+
+def put_meter(client: redis.Redis, run_id: str, *, terms: Terms, spent: float) -> None:
+    """Bring the run's money into Redis; a meter that stands higher there stays."""
+    key = _meter_key(run_id)
+    before = client.hget(key, "spent")
+    if before is None or float(before) < spent:  # type: ignore[arg-type]
+        client.hset(key, "spent", repr(float(spent)))
+    client.hset(key, "cap", "" if terms.cap_usd is None else repr(terms.cap_usd))
+    client.expire(key, EXPIRE_S)
+
+
+def read_meter(client: redis.Redis, run_id: str) -> Meter | None:
+    """What the meter shows; None when Redis has none."""
+    found: dict[bytes, bytes] = client.hgetall(_meter_key(run_id))  # type: ignore[assignment]
+    if b"spent" not in found:
+        return None
+    reserved = math.fsum(float(v) for k, v in found.items() if k.startswith(b"r:"))
+    cap = found.get(b"cap", b"")
+    return Meter(float(found[b"spent"]), reserved, float(cap) if cap else None)
+
+
+def note_stated_limits(
+    client: redis.Redis, keys: GateKeys, *, requests_per_minute: float, tokens_per_minute: float
+) -> None:
+    """Remember what the endpoint stated before the first verdict is asked; 0 is not stated."""
+    stated = {"rpm": requests_per_minute, "tpm": tokens_per_minute}
+    known = {name: repr(value) for name, value in stated.items() if value}
+    if known:
+        client.hset(keys.limits, mapping=known)  # type: ignore[arg-type]
+        client.expire(keys.limits, EXPIRE_S)
+
+
+def endpoint_state(client: redis.Redis, keys: GateKeys) -> dict[str, Any]:
+    """What is known of the judge's endpoint: calls a second now, rejections, and since when it is
+    down (None: it is up)."""
+    found: dict[bytes, bytes] = client.hgetall(keys.limits)  # type: ignore[assignment]
+    number = {k.decode(): float(v) for k, v in found.items() if v}
+    seconds, _ = client.time()  # type: ignore[misc]
+    down_since = number.get("down_since", 0.0)
+    return {
+        "calls_per_second": number.get("rate"),
+        "requests_per_minute_stated": number.get("rpm"),
+        "rejected": int(number.get("rejected", 0)),
+        "down_for_s": max(0.0, seconds - down_since) if down_since else None,
+        "next_look_in_s": max(0.0, number.get("open_until", 0.0) - seconds) if down_since else None,
+    }
+
+
+def _meter_key(run_id: str) -> str:
+    return GateKeys(run_id, "").budget
+
 
 # As many failures in a row, over all processes, as one question has attempts: the circuit opens
 # before any question has used up its own.

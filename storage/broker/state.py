@@ -12,26 +12,17 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import cast
 
 import redis
 
 from domain.errors import BrokerError
 from storage.broker.connection import connect, server_time
+from storage.record.run import Failure
 
 # A run that nobody touched for two weeks leaves no keys behind; its record is unaffected.
 EXPIRE_S = 14 * 24 * 3600
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A job that ended in an error; a fatal one would meet every other job too."""
-
-    job: str
-    error: str
-    message: str
-    fatal: bool
 
 
 class BrokerState:

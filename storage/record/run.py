@@ -21,7 +21,6 @@ from domain.fleet.cards import HIGHEST, LOWEST
 from domain.plan.jobs import Job, Plan
 from domain.plan.spec import WIRE_VERSION, Frozen, RunSpec, settings_differences
 from domain.traits.definition import TraitDefinition
-from storage.broker.state import Failure
 from storage.record.artifacts import decode_checked, encode_checked
 from storage.record.store import Store
 
@@ -179,3 +178,13 @@ def revive(store: Store) -> list[str]:
     for key in store.list(FOLDER):
         store.delete(key)
     return jobs
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A job that ended in an error; a fatal one would meet every other job too."""
+
+    job: str
+    error: str
+    message: str
+    fatal: bool

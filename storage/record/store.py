@@ -20,7 +20,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from domain.errors import StoreError, StoreNotHereError
-from storage.broker.connection import without_password
+from domain.redaction import without_password
 
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 

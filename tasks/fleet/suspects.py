@@ -25,8 +25,8 @@ from celery.exceptions import Reject
 from domain.errors import LocalError, OrchestrateError
 from domain.plan.jobs import Job
 from storage.broker.connection import BROKER_AWAY
-from storage.broker.state import BrokerState, Failure, note
-from storage.record.run import Run, bury
+from storage.broker.state import BrokerState, note
+from storage.record.run import Failure, Run, bury
 
 log = logging.getLogger(__name__)
 

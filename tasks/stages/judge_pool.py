@@ -27,10 +27,10 @@ from domain.plan.spec import JudgeSpec
 from domain.scoring.prices import FREE
 from domain.scoring.scores import Evidence
 from storage.broker.connection import connect
-from storage.broker.judge_limits import GateKeys, SharedGate
+from storage.broker.judge_limits import GateKeys, SharedGate, note_stated_limits, put_meter
 from storage.broker.reply_cache import SharedCache
 from storage.record.run import Run
-from storage.record.spending import Terms, note_stated_limits, put_meter, read_terms, recorded_usd
+from storage.record.spending import Terms, read_terms, recorded_usd
 from workers.judge.client import CALL_TIMEOUT_S, NO_KEY, JudgeClient, OnCall
 from workers.judge.gate import NoCache
 from workers.judge.judge import Judge, Judged, Slots

@@ -1,0 +1,56 @@
+"""Which devices this machine shows, found without importing torch."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+
+
+def visible_devices() -> list[str]:
+    """`cuda:0`, `cuda:1` ... as far as visible, else `mps` on Apple silicon, else `cpu`."""
+    count = _n_cuda()
+    if count:
+        return [f"cuda:{index}" for index in range(count)]
+    if platform.system() == "Darwin" and platform.machine() == "arm64":
+        return ["mps"]
+    return ["cpu"]
+
+
+def pin(device: str, environment: dict[str, str], *, n_here: int) -> tuple[str, dict[str, str]]:
+    """The device's name inside a process pinned to it, and that process's environment.
+
+    A CUDA process sees its one device only, as cuda:0, so nothing lands on another by mistake.
+    The n_here CPU workers of a machine share its cores and leave one to judging and the broker.
+    """
+    if device == "cpu":
+        threads = max(1, ((os.cpu_count() or 2) - 1) // n_here)
+        return device, {"OMP_NUM_THREADS": str(threads), **environment}
+    if not re.fullmatch(r"cuda(:\d+)?", device):
+        # what it may be is for torch to say, in the worker
+        return device, environment
+    index = int(device.partition(":")[2] or 0)
+    shown = environment.get("CUDA_VISIBLE_DEVICES", "")
+    ids = [part.strip() for part in shown.split(",") if part.strip()]
+    # one that is not among the visible ones is none: the worker says so
+    chosen = (ids[index] if index < len(ids) else "") if ids else str(index)
+    return "cuda:0", {**environment, "CUDA_VISIBLE_DEVICES": chosen}
+
+
+def _n_cuda() -> int:
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if shown is not None:
+        ids = [part for part in shown.split(",") if part.strip()]
+        return 0 if ids == ["-1"] else len(ids)
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+    except (ImportError, OSError):
+        return 0
+    except pynvml.NVMLError:
+        return 0
+    try:
+        return int(pynvml.nvmlDeviceGetCount())
+    finally:
+        pynvml.nvmlShutdown()

@@ -1,0 +1,121 @@
+"""A local chat model as judge: the probability of every number 0..100 from its logits.
+
+Tokenizers cut numbers differently: some keep "85" whole, some split it in "8" and "5". The
+numbers' token sequences form a tree; a number's probability is the product along its path, times
+the probability of not going on to a longer number.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from workers.judge.server import Reply
+from workers.models.chat import render_prompt
+from workers.models.model import LoadedModel, load_model
+
+# A branch this unlikely cannot move a score by a hundredth of a point.
+NEGLIGIBLE = 1e-5
+
+Path = tuple[int, ...]
+
+
+@dataclass
+class LocalJudge:
+    """One loaded chat model that answers with a distribution over numbers."""
+
+    model: LoadedModel
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self._paths = number_paths(self.model)
+        every = {path for found in self._paths.values() for path in found}
+        self._inner = {path[:k] for path in every for k in range(len(path))}
+        self._further = {
+            node: {p[len(node)] for p in every if len(p) > len(node) and p[: len(node)] == node}
+            for node in self._inner
+        }
+
+    @classmethod
+    def load(cls, model_id: str, *, device: str = "auto") -> LocalJudge:
+        """Load the model; raises ModelError in words."""
+        return cls(load_model(model_id, device=device))
+
+    async def reply(self, prompt: str) -> Reply:
+        """The judge's reply to a prompt; forward passes run one at a time in a thread."""
+        return await asyncio.to_thread(self._reply, prompt)
+
+    @torch.inference_mode()
+    def _reply(self, prompt: str) -> Reply:
+        ids = render_prompt(self.model, system=None, user=prompt).token_ids
+        with self._lock:
+            numbers, refusal = self._distribution(ids)
+        ranked = sorted(numbers.items(), key=lambda pair: -pair[1])
+        candidates = [(str(number), p) for number, p in ranked if p > 0]
+        candidates.append(("REFUSAL", refusal))
+        return Reply(sorted(candidates, key=lambda pair: -pair[1]), prompt_tokens=len(ids))
+
+    def _distribution(self, prompt_ids: Sequence[int]) -> tuple[dict[int, float], float]:
+        passed = self.model.model(
+            input_ids=torch.tensor([prompt_ids], device=self.model.device),
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        following = {(): torch.softmax(passed.logits[0, -1].double(), dim=-1)}
+        reached: dict[Path, float] = {(): 1.0}
+        for node in sorted(self._inner - {()}, key=len):
+            reached[node] = _probability(node, reached, following)
+            if reached[node] > NEGLIGIBLE:
+                following[node] = self._next(passed.past_key_values, node)
+        numbers = {
+            number: sum(self._ends_at(path, reached, following) for path in found)
+            for number, found in self._paths.items()
+        }
+        first = self.model.tokenizer.encode("REFUSAL", add_special_tokens=False)[0]
+        return numbers, float(following[()][first])
+
+    def _ends_at(
+        self,
+        path: Path,
+        reached: Mapping[Path, float],
+        following: Mapping[Path, torch.Tensor],
+    ) -> float:
+        """Probability that the reply is this path and then no further digit."""
+        arrived = _probability(path, reached, following)
+        if path not in following:
+            return arrived
+        return arrived * (1.0 - sum(float(following[path][t]) for t in self._further[path]))
+
+    def _next(self, cache: object, node: Path) -> torch.Tensor:
+        """Distribution after the prompt and a path; the prompt's keys and values are not run
+        again."""
+        passed = self.model.model(
+            input_ids=torch.tensor([node], device=self.model.device),
+            past_key_values=copy.deepcopy(cache),
+        )
+        return torch.softmax(passed.logits[0, -1].double(), dim=-1)
+
+
+def number_paths(model: LoadedModel) -> dict[int, set[Path]]:
+    """Number -> its token sequences, written bare or after a space."""
+    return {
+        number: {
+            tuple(model.tokenizer.encode(text, add_special_tokens=False))
+            for text in (str(number), f" {number}")
+        }
+        for number in range(101)
+    }
+
+
+def _probability(
+    path: Path, reached: Mapping[Path, float], following: Mapping[Path, torch.Tensor]
+) -> float:
+    parent = path[:-1]
+    if parent not in following:
+        return 0.0
+    return reached[parent] * float(following[parent][path[-1]])
