@@ -37,7 +37,7 @@ ROOMS = {
         "assess",
         "dynamics",
     ],
-    "storage": ["broker", "record", "files"],
+    "storage": ["record", "broker", "files"],
     "workers": ["models", "engine", "judge", "monitor"],
     "tasks": ["queue", "stages", "fleet"],
     "orchestrator": ["orchestrator"],

@@ -24,7 +24,6 @@ from typing import Literal
 
 from domain.errors import BrokerError, OrchestrateError
 from orchestrator.devices import visible_devices
-from storage.broker.embedded_redis import find_redis_server
 
 OUR_NAMES = (
     "domain",
@@ -76,6 +75,8 @@ def packages() -> Iterator[Finding]:
 
 def redis_binary(*, needed: bool) -> Iterator[Finding]:
     """Whether a run without a broker could start its own."""
+    from storage.broker.embedded_redis import find_redis_server
+
     try:
         binary = find_redis_server()
     except BrokerError as error:
