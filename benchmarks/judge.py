@@ -4,8 +4,8 @@
 
 A server in a process of its own answers each call after 300 ms. The ideal is in flight / latency.
 `bare` is `chat.completions.create` of one AsyncOpenAI in a loop and nothing else; `ours` is the
-judge as a worker runs it: shared gate and cache in Redis, evidence, score. Each measurement runs in
-processes of its own, after one warm-up wave.
+judge as a worker runs it: shared limiter and cache in Redis, evidence, score. Each measurement
+runs in processes of its own, after one warm-up wave.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ async def ours(given: argparse.Namespace, n: int) -> dict[str, float]:
     import redis
     import redis.asyncio
 
-    from storage.broker.judge_limits import GateKeys, SharedGate, put_meter
+    from storage.broker.judge_limits import LimiterKeys, SharedLimiter, put_meter
     from storage.broker.reply_cache import SharedCache
     from storage.record.spending import Terms
     from workers.judge.client import JudgeClient
@@ -157,13 +157,13 @@ async def ours(given: argparse.Namespace, n: int) -> dict[str, float]:
     async def no_budget() -> None:
         raise AssertionError("opened above")
 
-    keys = GateKeys.of("bench", url=given.url, model="test")
+    keys = LimiterKeys.of("bench", url=given.url, model="test")
     judge = Judge(
         client,
         "test",
         profile=JudgeProfile(),
         slots=Slots(n),
-        gate=SharedGate(connection, keys, is_up=client.is_up, open_budget=no_budget),
+        limiter=SharedLimiter(connection, keys, is_up=client.is_up, open_budget=no_budget),
         cache=SharedCache(connection),
     )
     text, until, done = "x" * PROMPT_CHARACTERS, 0.0, 0

@@ -27,7 +27,7 @@ from storage.broker.fleet import (
     read_workers,
 )
 from storage.broker.job_log import last_lines
-from storage.broker.judge_limits import GateKeys, endpoint_state, put_meter, read_meter
+from storage.broker.judge_limits import LimiterKeys, endpoint_state, put_meter, read_meter
 from storage.broker.state import BrokerState, read_counts, read_rates
 from storage.record.artifacts import done_jobs
 from storage.record.judgements import judge_of
@@ -244,7 +244,7 @@ def judge_snapshot(run: Run, broker_url: str) -> dict[str, Any]:
 def endpoint(client: Client, run: Run) -> dict[str, Any]:
     """The judge's model and endpoint, and since when it is down."""
     spec = judge_of(run, run.plan.probe)
-    keys = GateKeys.of(run.run_id, url=spec.url, model=spec.model)
+    keys = LimiterKeys.of(run.run_id, url=spec.url, model=spec.model)
     return {"model": spec.model, "url": spec.url, **endpoint_state(client, keys)}
 
 

@@ -1,4 +1,4 @@
-"""A judge process for tests: asks prompts through the shared gate and prints what came of it.
+"""A judge process for tests: asks prompts through the shared limiter and prints what came of it.
 
 `python -m tests.judge_process '{"broker": ..., "url": ..., "run": ..., "text": ..., "n": ...}'`
 """
@@ -15,7 +15,7 @@ import redis.asyncio
 
 from domain.scoring.prices import Price
 from storage.broker.embedded_redis import die_with_parent
-from storage.broker.judge_limits import GateKeys, SharedGate
+from storage.broker.judge_limits import LimiterKeys, SharedLimiter
 from storage.broker.reply_cache import SharedCache
 from workers.judge.client import JudgeClient
 from workers.judge.judge import Judge, Judged, Slots
@@ -26,12 +26,12 @@ async def ask(settings: dict[str, Any]) -> Judged:
     """Ask all prompts; the parent has opened the run's budget."""
     client = JudgeClient(settings["url"], api_key="test-key-1234", max_in_flight=64, timeout_s=10)
     connection = redis.asyncio.Redis.from_url(settings["broker"])
-    keys = GateKeys.of(settings["run"], url=settings["url"], model="test")
+    keys = LimiterKeys.of(settings["run"], url=settings["url"], model="test")
 
     async def no_budget() -> None:
         raise AssertionError("the parent opens the budget")
 
-    gate = SharedGate(connection, keys, is_up=client.is_up, open_budget=no_budget)
+    limiter = SharedLimiter(connection, keys, is_up=client.is_up, open_budget=no_budget)
     price = Price.model_validate(settings["price"]) if "price" in settings else None
     judge = Judge(
         client,
@@ -39,7 +39,7 @@ async def ask(settings: dict[str, Any]) -> Judged:
         profile=JudgeProfile(),
         slots=Slots(settings.get("in_flight", 64)),
         price=price,
-        gate=gate,
+        limiter=limiter,
         cache=SharedCache(connection),
     )
     found = await judge.verdicts(
@@ -73,7 +73,7 @@ def in_processes(each: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def in_this_process(each: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The same with one gate, client and connection each, but without the start of processes."""
+    """The same with one limiter, client and connection each, but without the start of processes."""
 
     async def ask_all() -> list[Judged]:
         return await asyncio.gather(*(ask(settings) for settings in each))

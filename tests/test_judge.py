@@ -14,8 +14,8 @@ from domain.scoring.scores import Reply, Score, Unscored
 from tests.http_judge import Answer, HttpJudge, error, http_judge, verdict
 from tests.lean_judge import Action, Call, completion, lean_judge
 from workers.judge.client import JudgeClient
-from workers.judge.gate import NoCache
 from workers.judge.judge import ATTEMPTS, Judge, Judged, Slots
+from workers.judge.limiter import NoCache
 from workers.judge.profile import JudgeProfile
 
 

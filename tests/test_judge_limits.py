@@ -12,7 +12,7 @@ import redis
 
 from storage.broker.embedded_redis import embedded_redis
 from storage.broker.judge_limits import (
-    GateKeys,
+    LimiterKeys,
     endpoint_state,
     note_stated_limits,
     put_meter,
@@ -78,7 +78,7 @@ def share_of_limit(
     with lean_judge(Limited(per_minute, says_so=says_so)) as judge:
         if says_so:
             # as the probe does
-            keys = GateKeys.of(run, url=judge.url, model="test")
+            keys = LimiterKeys.of(run, url=judge.url, model="test")
             note_stated_limits(client, keys, requests_per_minute=per_minute, tokens_per_minute=0.0)
         n = int(per_minute / 60 * seconds / 4)
         asked = [settings(broker, judge, run, n=n, who=f"p{k}") for k in range(4)]
@@ -124,7 +124,7 @@ def test_two_runs_get_equal_shares_of_a_limit_although_one_has_more_processes(
     client = open_run(broker, "big")
     open_run(broker, "small")
     with lean_judge(Limited(1200, says_so=True)) as judge:
-        keys = GateKeys.of("big", url=judge.url, model="test")
+        keys = LimiterKeys.of("big", url=judge.url, model="test")
         note_stated_limits(client, keys, requests_per_minute=1200, tokens_per_minute=0.0)
         asked = [settings(broker, judge, "big", n=100, who=f"p{k}") for k in range(2)]
         asked.append(settings(broker, judge, "small", n=70))
@@ -184,7 +184,7 @@ def test_an_endpoint_that_goes_down_is_waited_for_and_nothing_is_burnt(broker: s
         process = start(asked)
         while len(judge.calls) < 100:
             time.sleep(0.01)
-    keys = GateKeys.of("down", url=judge.url, model="test")
+    keys = LimiterKeys.of("down", url=judge.url, model="test")
     time.sleep(4)
     while_down = endpoint_state(client, keys)
     threading.Event().wait(0.1)

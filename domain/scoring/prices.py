@@ -1,7 +1,7 @@
 """Prices of judges: a dated table that a user can override, and what tokens cost by it. A model
 that the table does not have costs an unknown sum, never nothing.
 
-What one judge call may cost, did cost, and how it failed: the values that the gate is told.
+What one judge call may cost, did cost, and how it failed: the values that the limiter is told.
 """
 
 from __future__ import annotations

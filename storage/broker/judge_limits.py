@@ -1,4 +1,4 @@
-"""The gate that all judge processes of a fleet share: rate, circuit and budget, in Redis.
+"""The limiter that all judge processes of a fleet share: rate, circuit and budget, in Redis.
 
 Callers wait in this process; one message to Redis admits as many of them as may go. Everything
 here can be lost: limits are learned again, and what was spent is rebuilt from the record.
@@ -57,7 +57,7 @@ def read_meter(client: redis.Redis, run_id: str) -> Meter | None:
 
 
 def note_stated_limits(
-    client: redis.Redis, keys: GateKeys, *, requests_per_minute: float, tokens_per_minute: float
+    client: redis.Redis, keys: LimiterKeys, *, requests_per_minute: float, tokens_per_minute: float
 ) -> None:
     """Remember what the endpoint stated before the first verdict is asked; 0 is not stated."""
     stated = {"rpm": requests_per_minute, "tpm": tokens_per_minute}
@@ -67,7 +67,7 @@ def note_stated_limits(
         client.expire(keys.limits, EXPIRE_S)
 
 
-def endpoint_state(client: redis.Redis, keys: GateKeys) -> dict[str, Any]:
+def endpoint_state(client: redis.Redis, keys: LimiterKeys) -> dict[str, Any]:
     """What is known of the judge's endpoint: calls a second now, rejections, and since when it is
     down (None: it is up)."""
     found: dict[bytes, bytes] = client.hgetall(keys.limits)  # type: ignore[assignment]
@@ -84,7 +84,7 @@ def endpoint_state(client: redis.Redis, keys: GateKeys) -> dict[str, Any]:
 
 
 def _meter_key(run_id: str) -> str:
-    return GateKeys(run_id, "").budget
+    return LimiterKeys(run_id, "").budget
 
 
 # As many failures in a row, over all processes, as one question has attempts: the circuit opens
@@ -104,14 +104,14 @@ BROKER_PATIENCE_S = 60.0
 
 
 @dataclass(frozen=True)
-class GateKeys:
+class LimiterKeys:
     """Where a run's judge keeps its shared state."""
 
     run_id: str
     endpoint: str
 
     @classmethod
-    def of(cls, run_id: str, *, url: str, model: str) -> GateKeys:
+    def of(cls, run_id: str, *, url: str, model: str) -> LimiterKeys:
         """The keys of a run's endpoint and model; runs on one endpoint and model share limits."""
         return cls(run_id, hashlib.sha256(f"{url.rstrip('/')} {model}".encode()).hexdigest()[:16])
 
@@ -143,13 +143,13 @@ class _Waiting:
     future: asyncio.Future[None]
 
 
-class SharedGate:
-    """The gate of one run in one process; see workers.judge_gate.Gate."""
+class SharedLimiter:
+    """The limiter of one run in one process; see workers.judge.limiter.Limiter."""
 
     def __init__(
         self,
         client: AsyncRedis,
-        keys: GateKeys,
+        keys: LimiterKeys,
         *,
         is_up: Callable[[], Awaitable[bool]],
         open_budget: Callable[[], Awaitable[None]],

@@ -170,7 +170,7 @@ async def _ask(
     *,
     judges: JudgePool,
 ) -> Answers:
-    client, gate = judges.client_and_gate(run, spec)
+    client, limiter = judges.client_and_limiter(run, spec)
     full = judges.terms(run, spec).price
     price = full and full.model_copy(
         update={"input": full.input * BATCH_SHARE, "output": full.output * BATCH_SHARE}
@@ -184,15 +184,15 @@ async def _ask(
     key = f"{record_key(job).removesuffix('.json')}.batch.json"
     batch = _read(run, key)
     if batch is None:
-        await gate.admit(Cost(0, most))
+        await limiter.admit(Cost(0, most))
         # a batch outlives this process, so its money is spent from here on
-        gate.answered(Cost(0, most), Answered(0, most))
+        limiter.answered(Cost(0, most), Answered(0, most))
         batch = await submit(client, bodies)
         run.store.write(key, encode_checked({"batch": batch, "usd_reserved": most}))
     answers = await wait(client, batch, price=price, is_leaving=lambda: judges.is_leaving)
     paid = sum(one.usd or 0.0 for one in answers.values())
-    gate.answered(Cost(0, 0.0), Answered(0, paid - most))
-    await gate.flush()
+    limiter.answered(Cost(0, 0.0), Answered(0, paid - most))
+    await limiter.flush()
     run.store.delete(key)
     return answers
 

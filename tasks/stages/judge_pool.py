@@ -1,6 +1,6 @@
 """The judges that one worker process talks to, kept with their connections for its life.
 
-Puts together what the layers below keep apart: the client and judge of workers, the shared gate,
+Puts together what the layers below keep apart: the client and judge of workers, the shared limiter,
 cache and terms of storage, and the one event loop they live on.
 
 One event loop in a thread of its own, kept for the life of the process.
@@ -27,13 +27,13 @@ from domain.plan.spec import JudgeSpec
 from domain.scoring.prices import FREE
 from domain.scoring.scores import Evidence
 from storage.broker.connection import connect
-from storage.broker.judge_limits import GateKeys, SharedGate, note_stated_limits, put_meter
+from storage.broker.judge_limits import LimiterKeys, SharedLimiter, note_stated_limits, put_meter
 from storage.broker.reply_cache import SharedCache
 from storage.record.run import Run
 from storage.record.spending import Terms, read_terms, recorded_usd
 from workers.judge.client import CALL_TIMEOUT_S, NO_KEY, JudgeClient, OnCall
-from workers.judge.gate import NoCache
 from workers.judge.judge import Judge, Judged, Slots
+from workers.judge.limiter import NoCache
 from workers.judge.probe import Probe, probe
 from workers.judge.profile import JudgeProfile
 
@@ -62,7 +62,7 @@ class EventLoopThread:
 
 @dataclass
 class JudgePool:
-    """Judges by endpoint, gates by run; everything async happens on one loop."""
+    """Judges by endpoint, limiters by run; everything async happens on one loop."""
 
     broker_url: str
     embedded_url: str | None
@@ -73,7 +73,7 @@ class JudgePool:
     _redis: AsyncRedis | None = None
     _slots: Slots | None = None
     _clients: dict[str, JudgeClient] = field(default_factory=dict)
-    _gates: dict[GateKeys, SharedGate] = field(default_factory=dict)
+    _limiters: dict[LimiterKeys, SharedLimiter] = field(default_factory=dict)
     is_leaving: bool = False
 
     def probe(
@@ -87,7 +87,7 @@ class JudgePool:
             return await probe(client, spec.model, prompts, scale=spec.scale, votes=spec.votes)
 
         found = self.loop.run(ask())
-        keys = GateKeys.of(run.run_id, url=spec.url, model=spec.model)
+        keys = LimiterKeys.of(run.run_id, url=spec.url, model=spec.model)
         with connect(self.broker_url) as redis:
             note_stated_limits(
                 redis,
@@ -140,29 +140,29 @@ class JudgePool:
             )
         return url
 
-    def client_and_gate(self, run: Run, spec: JudgeSpec) -> tuple[JudgeClient, SharedGate]:
-        """The run's endpoint and the gate before it; called on the loop."""
+    def client_and_limiter(self, run: Run, spec: JudgeSpec) -> tuple[JudgeClient, SharedLimiter]:
+        """The run's endpoint and the limiter before it; called on the loop."""
         client = self._client(self.url_of(spec))
-        keys = GateKeys.of(run.run_id, url=spec.url, model=spec.model)
-        if keys not in self._gates:
+        keys = LimiterKeys.of(run.run_id, url=spec.url, model=spec.model)
+        if keys not in self._limiters:
             open_budget = self._budget_opener(run, spec)
-            self._gates[keys] = SharedGate(
+            self._limiters[keys] = SharedLimiter(
                 self._connection(), keys, is_up=client.is_up, open_budget=open_budget
             )
-        gate = self._gates[keys]
+        limiter = self._limiters[keys]
         if not self.is_leaving:
-            gate.reopen()
-        return client, gate
+            limiter.reopen()
+        return client, limiter
 
     def close(self) -> None:
         """Let no more calls out; what is under way is answered, the rest goes back."""
         self.is_leaving = True
-        for gate in list(self._gates.values()):
-            self.loop.call(gate.stop)
+        for limiter in list(self._limiters.values()):
+            self.loop.call(limiter.stop)
 
     def _judge(self, run: Run, spec: JudgeSpec, profile: JudgeProfile, terms: Terms) -> Judge:
         """Called on the loop."""
-        client, gate = self.client_and_gate(run, spec)
+        client, limiter = self.client_and_limiter(run, spec)
         if self._slots is None:
             self._slots = Slots(self.max_in_flight)
         redis = self._connection()
@@ -172,7 +172,7 @@ class JudgePool:
             profile=profile,
             slots=self._slots,
             price=terms.price,
-            gate=gate,
+            limiter=limiter,
             cache=SharedCache(redis) if terms.use_cache else NoCache(),
             # the same judge asked again is a second opinion, not the first one remembered
             opinion=(run.judgement or "") if spec == run.spec.judge else "",

@@ -1,7 +1,7 @@
 """The judge: asks an OpenAI-compatible endpoint for verdicts, and retries what can heal.
 
 The only retry loop of the program. Knows nothing of queues, runs or thresholds; is given its
-client, its gate, its cache and its way to sleep.
+client, its limiter, its cache and its way to sleep.
 
 When a judge call is tried again, and when its question is given up.
 
@@ -24,7 +24,7 @@ from domain.scoring.prices import FREE, Answered, Cost, Failed, Price
 from domain.scoring.replies import TOP, unseen_mass, verdict
 from domain.scoring.scores import Evidence, LostReply, Reply, UnscoredReason, Verdict
 from workers.judge.client import HealingError, JudgeClient, RefusedError, stop_at_once
-from workers.judge.gate import Gate, NoCache, OpenGate, ReplyCache
+from workers.judge.limiter import Limiter, NoCache, OpenLimiter, ReplyCache
 from workers.judge.profile import JudgeProfile
 
 # A digit-splitting judge is asked again while more of its mass than this is unseen, so often at
@@ -45,7 +45,7 @@ Sleep = Callable[[float], Awaitable[None]]
 class Slots:
     """The bound on a process's calls in flight, shared by its judges.
 
-    A few calls more may pass the gate ahead, so that no slot stays empty for a message to Redis.
+    A few calls more may pass the limiter ahead, so that no slot stays empty for a message to Redis.
     """
 
     def __init__(self, n_calls: int) -> None:
@@ -93,14 +93,14 @@ class Judge:
         profile: JudgeProfile,
         slots: Slots,
         price: Price | None = FREE,
-        gate: Gate | None = None,
+        limiter: Limiter | None = None,
         cache: ReplyCache | None = None,
         opinion: str = "",
         sleep: Sleep = asyncio.sleep,
     ) -> None:
         self._client, self._model, self._profile, self._sleep = client, model, profile, sleep
         self._slots, self._price, self._opinion = slots, price, opinion
-        self._gate: Gate = gate or OpenGate()
+        self._limiter: Limiter = limiter or OpenLimiter()
         self._cache: ReplyCache = cache or NoCache()
         self._tokens_per_character = 0.0
 
@@ -119,7 +119,7 @@ class Judge:
             for number, prompt in enumerate(prompts)
         ]
         found = [await task for task in tasks]
-        await self._gate.flush()
+        await self._limiter.flush()
         await self._cache.flush()
         return Judged(
             [verdict(evidence) if complete else None for evidence, complete in found],
@@ -223,11 +223,11 @@ class Judge:
         self, body: Mapping[str, object], n_characters: int, tries: Tries, asking: _Asking
     ) -> Reply:
         cost = self._most_it_can_cost(n_characters)
-        await self._gate.admit(cost)
+        await self._limiter.admit(cost)
         try:
             async with self._slots.calls:
                 if asking.stopped:
-                    self._gate.answered(cost, Answered(0, 0.0))
+                    self._limiter.answered(cost, Answered(0, 0.0))
                     raise asking.stopped
                 await self._slots.start_apart()
                 tries.made += 1
@@ -243,10 +243,10 @@ class Judge:
                 error.limits.requests_per_minute or 0.0,
                 error.limits.tokens_per_minute or 0.0,
             )
-            tries.note(error, is_down=await self._gate.failed(cost, failed))
+            tries.note(error, is_down=await self._limiter.failed(cost, failed))
             raise
         except RefusedError:
-            self._gate.answered(cost, Answered(0, 0.0))
+            self._limiter.answered(cost, Answered(0, 0.0))
             raise
         tokens = reply.prompt_tokens + reply.completion_tokens
         price = self._price
@@ -257,7 +257,7 @@ class Judge:
             self._tokens_per_character, reply.prompt_tokens / max(n_characters, 1)
         )
         rpm, tpm = limits.requests_per_minute or 0.0, limits.tokens_per_minute or 0.0
-        self._gate.answered(cost, Answered(tokens, usd or 0.0, rpm, tpm))
+        self._limiter.answered(cost, Answered(tokens, usd or 0.0, rpm, tpm))
         return reply if usd is None else reply.model_copy(update={"usd": usd})
 
     def _most_it_can_cost(self, n_characters: int) -> Cost:

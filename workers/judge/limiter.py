@@ -1,6 +1,6 @@
 """What a judge call passes before it goes out: the shared limits, the circuit and the budget.
 
-Only the interfaces, and the gate of a judge that shares nothing; the shared one lives in
+Only the interfaces, and the limiter of a judge that shares nothing; the shared one lives in
 storage.
 """
 
@@ -13,7 +13,7 @@ from domain.scoring.prices import Answered, Cost, Failed
 from domain.scoring.scores import Reply
 
 
-class Gate(Protocol):
+class Limiter(Protocol):
     """Admits calls; all judge processes on one endpoint share one."""
 
     async def admit(self, cost: Cost) -> None:
@@ -30,21 +30,21 @@ class Gate(Protocol):
         """Bring what was noted to the others."""
 
 
-class OpenGate:
+class OpenLimiter:
     """Admits everything and remembers nothing."""
 
     async def admit(self, cost: Cost) -> None:
-        """See Gate."""
+        """See Limiter."""
 
     def answered(self, cost: Cost, result: Answered) -> None:
-        """See Gate."""
+        """See Limiter."""
 
     async def failed(self, cost: Cost, result: Failed) -> bool:
-        """See Gate."""
+        """See Limiter."""
         return False
 
     async def flush(self) -> None:
-        """See Gate."""
+        """See Limiter."""
 
 
 class ReplyCache(Protocol):
