@@ -28,7 +28,7 @@ from domain.errors import (
 from domain.fleet.cards import QUEUES
 from domain.plan.readiness import is_finished, ready_jobs
 from storage.broker.connection import BROKER_AWAY, connect
-from storage.broker.fleet import forget_refusals, forget_run, put_run, queue_of
+from storage.broker.fleet import forget_declines, forget_run, put_run, queue_of
 from storage.broker.judge_limits import read_meter
 from storage.broker.state import BrokerState, jobs_on_queues
 from storage.record.artifacts import done_jobs, set_aside
@@ -84,7 +84,7 @@ class Driver:
         """
         self.state.uncancel()
         self.state.clear_failures()
-        forget_refusals(self.state.client, self.run.run_id)
+        forget_declines(self.state.client, self.run.run_id)
         for failure in dead_letters(self.run.store):
             self.state.fail(failure)
         self._set_broken_results_aside()

@@ -21,8 +21,8 @@ from storage.broker.fleet import (
     QueueFacts,
     card_of,
     has_run,
+    read_declines,
     read_queues,
-    read_refusals,
     read_run,
     read_workers,
 )
@@ -116,7 +116,7 @@ def _on_broker(run: Run, client: Client, standing: Mapping[str, Any]) -> dict[st
         "counts": read_counts(client, run.run_id),
         "rates": read_rates(client, run.run_id),
         "workers": fleet_rows(workers),
-        "refusals": refusal_rows(client, [card], workers),
+        "refusals": decline_rows(client, [card], workers),
         "last_errors": [
             asdict(line)
             for line in last_lines(client, run.run_id, levels=("warning", "error"), n=LAST_ERRORS)
@@ -299,7 +299,7 @@ def fleet_rows(cards: Sequence[WorkerCard]) -> list[dict[str, Any]]:
     return [asdict(card) for card in cards]
 
 
-def refusal_rows(
+def decline_rows(
     client: Client, runs: Iterable[RunCard], workers: Sequence[WorkerCard]
 ) -> list[dict[str, str]]:
     """What living workers said of the runs that they cannot serve."""
@@ -307,6 +307,6 @@ def refusal_rows(
     return [
         {"run": run.name, "worker": one.worker, "host": one.host, "reason": one.reason}
         for run in runs
-        for one in read_refusals(client, run.run_id)
+        for one in read_declines(client, run.run_id)
         if one.worker in alive
     ]

@@ -147,16 +147,16 @@ def reduce(broker_url: str | None, log_level: str, log_format: str) -> None:
 @json_option
 def list_workers(broker_url: str | None, as_json: bool) -> None:
     """Show the workers on the broker: what each serves, holds and gets done."""
-    from cli.screens.fleet import FleetTable, refusal_lines
-    from orchestrator.state import fleet_rows, refusal_rows
+    from cli.screens.fleet import FleetTable, decline_lines
+    from orchestrator.state import decline_rows, fleet_rows
 
     with connect(required_broker(broker_url)) as client:
         cards = read_workers(client)
-        refusals = refusal_rows(client, read_runs(client), cards)
+        declines = decline_rows(client, read_runs(client), cards)
     if as_json:
-        click.echo(json.dumps({"workers": fleet_rows(cards), "refusals": refusals}, indent=2))
+        click.echo(json.dumps({"workers": fleet_rows(cards), "refusals": declines}, indent=2))
         return
-    Console().print(FleetTable(cards), *refusal_lines(refusals, run=""), sep="\n")
+    Console().print(FleetTable(cards), *decline_lines(declines, run=""), sep="\n")
 
 
 @worker.command()

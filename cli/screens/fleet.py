@@ -2,7 +2,7 @@
 
 Workers as rows: what each serves, holds and gets done.
 
-Which workers refuse which runs, as rows and as a line each.
+Which workers decline which runs, as rows and as a line each.
 
 Knows nothing of why; the worker said it.
 """
@@ -23,9 +23,9 @@ from domain.fleet.cards import QUEUES, RunCard, WorkerCard
 from orchestrator.state import (
     FINISHED,
     by_record,
+    decline_rows,
     fleet_rows,
     read_on_broker,
-    refusal_rows,
     run_state,
     state_json,
 )
@@ -54,9 +54,9 @@ class RunsOfFolder:
             cards = {card.run_id: card for card in read_runs(client)}
             rows, workers = self._rows(cards), read_workers(client)
             _add_doings(client, rows, cards, workers)
-            refusals = refusal_rows(client, cards.values(), workers)
+            declines = decline_rows(client, cards.values(), workers)
         found = self._found([row for _, row in rows])
-        return {**found, "workers": fleet_rows(workers), "refusals": refusals}
+        return {**found, "workers": fleet_rows(workers), "refusals": declines}
 
     def _found(self, rows: list[Row]) -> dict[str, Any]:
         names = [row["name"] for row in rows]
@@ -83,7 +83,7 @@ def runs_screen(found: dict[str, Any]) -> RenderableType:
     if not found["runs"]:
         parts = [Text(f"No runs in {found['place']}: start one with `orchestrate extract`.")]
     if "workers" in found:
-        parts += refusal_lines(found["refusals"], run="")
+        parts += decline_lines(found["refusals"], run="")
         parts += [Text(""), FleetTable([worker_card(row) for row in found["workers"]])]
     return Group(*parts)
 
@@ -201,7 +201,7 @@ def _longest_of(card: WorkerCard) -> tuple[str, str]:
     return (escape(card.jobs[0][1]), f"{card.jobs[0][2]:.0f} s") if card.jobs else ("", "")
 
 
-def refusal_lines(rows: Iterable[Mapping[str, str]], *, run: str = "this run") -> list[Text]:
+def decline_lines(rows: Iterable[Mapping[str, str]], *, run: str = "this run") -> list[Text]:
     """`host-2 gpu-cpu-17: cannot serve this run: ...`, or each run by its name when `run` is
     empty."""
     return [

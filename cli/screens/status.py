@@ -14,7 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from cli.screens.fleet import FleetTable, refusal_lines
+from cli.screens.fleet import FleetTable, decline_lines
 from cli.screens.progress import styled_verdict
 from orchestrator.progress import StageCount, seconds_left, stage_rates
 from orchestrator.state import RUNNING, RunState, snapshot_text
@@ -31,7 +31,7 @@ def screen(snapshot: dict[str, Any]) -> RenderableType:
     if "queues" in snapshot:
         workers = [worker_card(row) for row in snapshot["workers"]]
         parts += [Text(""), _lines(snapshot), Text(""), FleetTable(workers)]
-        parts += refusal_lines(snapshot["refusals"])
+        parts += decline_lines(snapshot["refusals"])
         parts += _trouble(snapshot)
     return Group(*parts)
 

@@ -2,8 +2,7 @@
 
 Cards are what workers and commands read of each other.
 
-Refusals: a worker that cannot serve a run says so, and the run goes on with the others. Where
-refusals are kept is storage/refusals.py, who says them tasks/refusals.py.
+Declines: a worker that cannot serve a run says so, and the run goes on with the others.
 """
 
 from __future__ import annotations
@@ -44,11 +43,11 @@ class RunCard:
 
 @dataclass(frozen=True)
 class Demand:
-    """A run, how many of its jobs wait for one kind of worker, and the workers that refused it."""
+    """A run, how many of its jobs wait for one kind of worker, and the workers that declined it."""
 
     run: RunCard
     waiting: int
-    refused_by: frozenset[str] = frozenset()
+    declined_by: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ def model_label(spec: ModelSpec) -> str:
 
 
 @dataclass(frozen=True)
-class Refusal:
+class Decline:
     """What a worker said when it met a run that it cannot serve."""
 
     worker: str
@@ -107,24 +106,24 @@ class Refusal:
 
 
 def others_left(
-    kind: str, model: str, *, workers: Iterable[WorkerCard], refused: Collection[str]
+    kind: str, model: str, *, workers: Iterable[WorkerCard], declined: Collection[str]
 ) -> list[str]:
-    """The workers of a kind that may still serve a run of that model; without any, a refusal is
+    """The workers of a kind that may still serve a run of that model; without any, a decline is
     the run's failure. An empty model stands for one that is not known."""
     return [
         card.name
         for card in workers
         if card.kind == kind
         and not card.draining
-        and card.name not in refused
+        and card.name not in declined
         and (not model or _fits(model, card.models))
     ]
 
 
-def reasons(refusals: Iterable[Refusal]) -> str:
+def reasons(declines: Iterable[Decline]) -> str:
     """Why nobody serves a run, with the hosts that said so: `on gpu1, gpu2: no such folder`."""
     hosts: dict[str, list[str]] = {}
-    for one in refusals:
+    for one in declines:
         said_by = hosts.setdefault(one.reason, [])
         if one.host not in said_by:
             said_by.append(one.host)
@@ -132,9 +131,9 @@ def reasons(refusals: Iterable[Refusal]) -> str:
 
 
 def models_left(card: WorkerCard, demands: Sequence[Demand]) -> tuple[str, ...] | None:
-    """The patterns of the models that a worker may serve, without those of which it refused every
+    """The patterns of the models that a worker may serve, without those of which it declined every
     run; None when nothing that is wanted is left for it."""
-    open_models = {one.run.model for one in demands if card.name not in one.refused_by}
+    open_models = {one.run.model for one in demands if card.name not in one.declined_by}
     if all(one.run.model in open_models for one in demands):
         return card.models
     return tuple(escape(m) for m in sorted(open_models) if _fits(m, card.models)) or None

@@ -2,7 +2,7 @@
 
 Knows nothing of Celery, nor of who takes what (orchestrator/placement.py).
 
-Which workers refused a run, and why: a hash beside the run's other keys on the broker.
+Which workers declined a run, and why: a hash beside the run's other keys on the broker.
 
 Lost with the broker, and then said again.
 
@@ -20,7 +20,7 @@ from typing import Any, cast
 
 import redis
 
-from domain.fleet.cards import Demand, Rate, Refusal, RunCard, WorkerCard, model_label
+from domain.fleet.cards import Decline, Demand, Rate, RunCard, WorkerCard, model_label
 from storage.broker.connection import server_time
 from storage.broker.state import EXPIRE_S
 from storage.record.run import Run, read_schedule
@@ -94,17 +94,17 @@ def read_runs(client: redis.Redis) -> list[RunCard]:
 
 
 def read_demands(client: redis.Redis, kind: str) -> list[Demand]:
-    """The runs that have jobs out, how many of these wait for a kind of worker, and who refused."""
+    """The runs that have jobs out, how many wait for a kind of worker, and who declined them."""
     cards = read_runs(client)
     pipe = client.pipeline(transaction=False)
     for card in cards:
         pipe.exists(f"orchestrate:{card.run_id}:outstanding")
         pipe.llen(queue_of(kind, card.run_id))
-        pipe.hkeys(refusals_key(card.run_id))
+        pipe.hkeys(declines_key(card.run_id))
     answers = iter(pipe.execute() if cards else [])
     return [
-        Demand(card, int(waiting), frozenset(name.decode(errors="replace") for name in refused))
-        for card, is_out, waiting, refused in zip(cards, answers, answers, answers, strict=False)
+        Demand(card, int(waiting), frozenset(name.decode(errors="replace") for name in declined))
+        for card, is_out, waiting, declined in zip(cards, answers, answers, answers, strict=False)
         if is_out or waiting
     ]
 
@@ -159,36 +159,36 @@ def worker_card(body: Mapping[str, Any]) -> WorkerCard:
 MAX_REASON = 2000
 
 
-def refusals_key(run_id: str) -> str:
-    """Where a run's refusals lie."""
-    return f"orchestrate:{run_id}:refusals"
+def declines_key(run_id: str) -> str:
+    """Where a run's declines lie."""
+    return f"orchestrate:{run_id}:declines"
 
 
-def put_refusal(client: redis.Redis, run_id: str, refusal: Refusal) -> None:
-    """Note that a worker refused a run."""
+def put_decline(client: redis.Redis, run_id: str, decline: Decline) -> None:
+    """Note that a worker declined a run."""
     pipe = client.pipeline()
-    pipe.hset(refusals_key(run_id), refusal.worker, refusal.reason[:MAX_REASON])
-    pipe.expire(refusals_key(run_id), EXPIRE_S)
+    pipe.hset(declines_key(run_id), decline.worker, decline.reason[:MAX_REASON])
+    pipe.expire(declines_key(run_id), EXPIRE_S)
     pipe.execute()
 
 
-def read_refusals(client: redis.Redis, run_id: str) -> list[Refusal]:
-    """Who refused a run, by name; some of them may be gone."""
-    found = cast(Mapping[bytes, bytes], client.hgetall(refusals_key(run_id)))
+def read_declines(client: redis.Redis, run_id: str) -> list[Decline]:
+    """Who declined a run, by name; some of them may be gone."""
+    found = cast(Mapping[bytes, bytes], client.hgetall(declines_key(run_id)))
     said = {
         name.decode(errors="replace"): why.decode(errors="replace") for name, why in found.items()
     }
-    return [Refusal(name, said[name]) for name in sorted(said)]
+    return [Decline(name, said[name]) for name in sorted(said)]
 
 
-def forget_refusal(client: redis.Redis, run_id: str, worker: str) -> None:
-    """Take a worker's refusal back."""
-    client.hdel(refusals_key(run_id), worker)
+def forget_decline(client: redis.Redis, run_id: str, worker: str) -> None:
+    """Take a worker's decline back."""
+    client.hdel(declines_key(run_id), worker)
 
 
-def forget_refusals(client: redis.Redis, run_id: str) -> None:
+def forget_declines(client: redis.Redis, run_id: str) -> None:
     """Have every worker try a run again: somebody may have mended what was wrong."""
-    client.delete(refusals_key(run_id))
+    client.delete(declines_key(run_id))
 
 
 # Anybody who reaches the broker may have written a message; it is refused where it is taken.

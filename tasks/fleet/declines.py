@@ -15,59 +15,59 @@ from dataclasses import dataclass, field
 import redis
 
 from domain.errors import LocalError
-from domain.fleet.cards import Demand, Refusal, others_left, reasons
-from storage.broker.fleet import forget_refusal, put_refusal, read_refusals, read_run, read_workers
+from domain.fleet.cards import Decline, Demand, others_left, reasons
+from storage.broker.fleet import forget_decline, put_decline, read_declines, read_run, read_workers
 from storage.broker.state import BrokerState
 from tasks.queue.settings import DeliverySettings
 
 log = logging.getLogger(__name__)
 
-# A refusal younger than this may be on its way to the broker.
+# A decline younger than this may be on its way to the broker.
 SETTLES_S = 2.0
 
 
 @dataclass
-class Refusals:
-    """What one worker process refuses; shared by its job threads and its main loop."""
+class Declines:
+    """What one worker process declines; shared by its job threads and its main loop."""
 
     kind: str = ""
     worker: str = field(default_factory=lambda: f"@{socket.gethostname()}")
-    retry_s: float = DeliverySettings.retry_refused_s
+    retry_s: float = DeliverySettings.retry_declined_s
     # run id -> since when, by this process's monotonic clock
     _since: dict[str, float] = field(default_factory=dict)
 
     def holds(self, run_id: str) -> bool:
-        """Whether a run is refused now."""
+        """Whether a run is declined now."""
         return run_id in self._since
 
-    def refuse(self, state: BrokerState, error: LocalError) -> str:
-        """Refuse a run and leave it to others; where nobody is left, it is not refused: what is
+    def decline(self, state: BrokerState, error: LocalError) -> str:
+        """Decline a run and leave it to others; where nobody is left, it is not declined: what is
         returned then says on which hosts it failed, and why."""
         client, run_id = state.client, state.run_id
-        mine = Refusal(self.worker, str(error) or repr(error))
+        mine = Decline(self.worker, str(error) or repr(error))
         is_new = not self.holds(run_id)
         self._since.setdefault(run_id, time.monotonic())
-        # noted before it is looked who is left: of two that refuse at once, one sees both
-        put_refusal(client, run_id, mine)
+        # noted before it is looked who is left: of two that decline at once, one sees both
+        put_decline(client, run_id, mine)
         card, workers = read_run(client, run_id), read_workers(client)
         of_kind = {one.name for one in workers if one.kind == self.kind} | {self.worker}
-        said = [one for one in read_refusals(client, run_id) if one.worker in of_kind]
-        refused = {one.worker for one in said}
+        said = [one for one in read_declines(client, run_id) if one.worker in of_kind]
+        declined = {one.worker for one in said}
         model = card.model if card else ""
-        left = others_left(self.kind, model, workers=workers, refused=refused)
+        left = others_left(self.kind, model, workers=workers, declined=declined)
         if not left:
             self._since.pop(run_id, None)
-            forget_refusal(client, run_id, self.worker)
+            forget_decline(client, run_id, self.worker)
             return reasons(said)
         if is_new:
             self._warn(mine, n_left=len(left))
         return ""
 
-    def without_refused(self, client: redis.Redis, demands: Sequence[Demand]) -> list[Demand]:
-        """The demands that this worker does not refuse, after those whose time has come, or whose
-        refusals somebody took off the broker, are open again."""
+    def without_declined(self, client: redis.Redis, demands: Sequence[Demand]) -> list[Demand]:
+        """The demands that this worker does not decline, after those whose time has come, or whose
+        declines somebody took off the broker, are open again."""
         now = time.monotonic()
-        noted = {one.run.run_id for one in demands if self.worker in one.refused_by}
+        noted = {one.run.run_id for one in demands if self.worker in one.declined_by}
         for run_id, since in list(self._since.items()):
             is_lost = run_id not in noted and now - since >= SETTLES_S
             if is_lost or now - since >= self.retry_s:
@@ -76,21 +76,21 @@ class Refusals:
         for run_id in noted:
             # also what a worker of the same name left that died
             if not self.holds(run_id):
-                forget_refusal(client, run_id, self.worker)
+                forget_decline(client, run_id, self.worker)
         return [one for one in demands if not self.holds(one.run.run_id)]
 
     def forget(self, client: redis.Redis) -> None:
         """Take all back: the worker leaves, or begins afresh on a new connection."""
         for run_id in list(self._since):
             self._since.pop(run_id, None)
-            forget_refusal(client, run_id, self.worker)
+            forget_decline(client, run_id, self.worker)
 
-    def _warn(self, refusal: Refusal, *, n_left: int) -> None:
+    def _warn(self, decline: Decline, *, n_left: int) -> None:
         log.warning(
             "%s cannot serve this run: %s. It is left to others (%d), and tried again in %.0f s.",
-            refusal.host,
-            refusal.reason.rstrip("."),
+            decline.host,
+            decline.reason.rstrip("."),
             n_left,
             self.retry_s,
-            extra={"event": "run_refused"},
+            extra={"event": "run_declined"},
         )

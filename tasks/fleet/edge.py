@@ -26,7 +26,7 @@ from storage.record.artifacts import DamagedArtifactError, Record, load_record, 
 from storage.record.judgements import judge_of
 from storage.record.run import Run, open_run
 from storage.record.store import is_below, open_store
-from tasks.fleet.declines import Refusals
+from tasks.fleet.declines import Declines
 from tasks.fleet.member import WorkLog, samples_in, tokens_in
 from tasks.fleet.suspects import Beginnings, Isolation, PoisonJobError, give_up, record_failure
 from tasks.queue.job_logging import about
@@ -42,10 +42,10 @@ Stage = Callable[[Run, Job], Record]
 SUSPECT_FROM = 2
 
 # A job handed back because the broker was away is not taken again in the same instant; nor is one
-# of a run that this worker refuses, whose queue it still listens to for half a second.
+# of a run that this worker declines, whose queue it still listens to for half a second.
 BROKER_PAUSE_S = 1.0
 
-REFUSED_PAUSE_S = 1.0
+DECLINED_PAUSE_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Edge:
     isolation: Isolation = field(default_factory=Isolation)
     work: WorkLog = field(default_factory=WorkLog)
     beginnings: Beginnings = field(default_factory=Beginnings)
-    refusals: Refusals = field(default_factory=Refusals)
+    declines: Declines = field(default_factory=Declines)
 
     def carry(self, stage: Stage, fields: Mapping[str, object]) -> str:
         """Run one job's stage unless its artifact exists; returns a line for Flower.
@@ -89,15 +89,15 @@ class Edge:
         state = BrokerState(self._redis, message.run_id)
         if state.is_cancelled():
             return f"{message.job}: the run was cancelled"
-        if self.refusals.holds(message.run_id):
-            raise _back_to_others("this worker refuses the run")
+        if self.declines.holds(message.run_id):
+            raise _back_to_others("this worker declines the run")
         try:
             message.check_wire()
             run, job = open_job(message, self.permissions)
         except LocalError as error:
             with about(message.run_id, "", message.job[:80]):
-                self._refuse(state, message.job[:80], error)
-            raise Reject(f"refused: {error}", requeue=False) from error
+                self._decline(state, message.job[:80], error)
+            raise Reject(f"declined: {error}", requeue=False) from error
         # whatever it is: a job that nobody opens and nobody reports would be waited for forever
         except Exception as error:
             record_failure(state, message.job[:80], error)
@@ -132,7 +132,7 @@ class Edge:
         except PoisonJobError as error:
             return f"{job.key}: given up, {error}"
         except LocalError as error:
-            self._refuse(state, job.key, error)
+            self._decline(state, job.key, error)
             note(state.client, run.run_id, {f"failed.{job.stage}": 1})
             raise
         # the other broad catch of the task edge: whatever went wrong is recorded under the job
@@ -147,9 +147,9 @@ class Edge:
         )
         return f"{job.key}: {outcome}"
 
-    def _refuse(self, state: BrokerState, job: str, error: LocalError) -> None:
+    def _decline(self, state: BrokerState, job: str, error: LocalError) -> None:
         """Hand a job back that may only fail on this machine; returns once it failed on all."""
-        failed_where = self.refusals.refuse(state, error)
+        failed_where = self.declines.decline(state, error)
         if not failed_where:
             raise _back_to_others(str(error)) from error
         record_failure(state, job, error, message=failed_where)
@@ -195,8 +195,8 @@ class Edge:
 
 
 def _back_to_others(why: str) -> Reject:
-    """What gives a job of a refused run back, when this worker no longer listens for it."""
-    time.sleep(REFUSED_PAUSE_S)
+    """What gives a job of a declined run back, when this worker no longer listens for it."""
+    time.sleep(DECLINED_PAUSE_S)
     return Reject(why, requeue=True)
 
 

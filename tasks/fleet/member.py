@@ -31,7 +31,7 @@ from domain.fleet.cards import Demand, Rate, WorkerCard, models_left
 from domain.fleet.placement import Server, in_turn, jobs_to_hold, model_to_serve, wanted_models
 from storage.broker.fleet import forget_worker, put_worker, queue_of, read_demands, read_workers
 from storage.broker.state import note_calls
-from tasks.fleet.declines import Refusals
+from tasks.fleet.declines import Declines
 from tasks.queue.app import run_queue
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class Member:
     models: tuple[str, ...] = ()
     most_jobs: Callable[[], int] = lambda: 2
     work: WorkLog = field(default_factory=WorkLog)
-    refusals: Refusals = field(default_factory=Refusals)
+    declines: Declines = field(default_factory=Declines)
     model: str = ""
     since: float = field(default_factory=time.monotonic)
     draining: bool = False
@@ -193,7 +193,7 @@ class FleetStep(bootsteps.StartStopStep):  # type: ignore[misc]
         try:
             with parent.task_consumer.channel.conn_or_acquire() as client:
                 forget_worker(client, parent.hostname)
-                self.member.refusals.forget(client)
+                self.member.declines.forget(client)
         except (redis.RedisError, OperationalError, OSError, AttributeError):
             # gone with the connection; others take the card away when it is silent
             return
@@ -218,7 +218,7 @@ class FleetStep(bootsteps.StartStopStep):  # type: ignore[misc]
         else:
             demands = read_demands(client, member.kind)
             peers = self._peers(client)
-            demands = member.refusals.without_refused(client, demands)
+            demands = member.declines.without_declined(client, demands)
             mine = self._mine(parent.hostname, demands, peers)
             base = {member.kind}
             _listen(parent, base | {queue_of(member.kind, d.run.run_id) for d in mine})

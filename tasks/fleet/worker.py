@@ -19,7 +19,7 @@ from celery.signals import worker_ready, worker_shutting_down
 from domain.fleet.cards import WorkerKind
 from storage.broker.connection import connect
 from tasks.fleet.about import register_about, register_drain
-from tasks.fleet.declines import Refusals
+from tasks.fleet.declines import Declines
 from tasks.fleet.device_stage import DeviceStage
 from tasks.fleet.edge import Edge, Stage
 from tasks.fleet.member import FleetStep, Member
@@ -61,8 +61,8 @@ def run_worker(settings: WorkerSettings, *, register: Register | None = None) ->
     for chatty in ("httpx2", "httpcore2", "openai", "fsspec", "celery.worker.strategy"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     delivery = delivery_settings()
-    refusals = Refusals(settings.kind, name, delivery.retry_refused_s)
-    member = Member(settings.kind, settings.device_name, settings.models, refusals=refusals)
+    declines = Declines(settings.kind, name, delivery.retry_declined_s)
+    member = Member(settings.kind, settings.device_name, settings.models, declines=declines)
     FleetStep.member = member
     register_about()
     register_drain(member)
@@ -74,7 +74,7 @@ def run_worker(settings: WorkerSettings, *, register: Register | None = None) ->
         delivery,
         permissions(),
         work=member.work,
-        refusals=refusals,
+        declines=declines,
     )
     close = (register or _register)(app, edge, settings, member)
     # a leaving GPU worker hands its jobs back instead of finishing them first

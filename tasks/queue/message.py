@@ -60,7 +60,7 @@ class JobMessage:
 def read_message(fields: Mapping[str, object]) -> JobMessage:
     """The message in these fields; raises MessageError saying what is wrong with them.
 
-    The four fields stay in every wire version, so that a refusal can be noted under its run.
+    The four fields stay in every wire version, so that a decline can be noted under its run.
     """
     unknown = sorted(set(fields) - set(FIELDS))
     missing = [name for name in FIELDS if name not in fields]

@@ -22,7 +22,7 @@ class DeliverySettings:
     # A job that was begun this often and never ended kills its workers: it is given up.
     max_deaths: int = 5
     # How long a worker leaves a run to others that it could not serve.
-    retry_refused_s: float = 300.0
+    retry_declined_s: float = 300.0
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def delivery_settings(environment: Mapping[str, str] | None = None) -> DeliveryS
     return DeliverySettings(
         _number(found, "VISIBILITY_TIMEOUT", float, default.visibility_timeout_s),
         int(_number(found, "MAX_DEATHS", int, default.max_deaths)),
-        _number(found, "RETRY_REFUSED", float, default.retry_refused_s),
+        _number(found, "RETRY_REFUSED", float, default.retry_declined_s),
     )
 
 

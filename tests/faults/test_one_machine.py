@@ -36,8 +36,8 @@ GPU = ("gpu", "--device", "cpu", "--pinned", "cpu")
 JUDGE = ("judge", "--no-embedded")
 HERE = Path("/proc/self/cwd")
 LOGS = ("logs", "--runs-dir", str(HERE / "runs"))
-REFUSED = "cannot serve this run"
-# long enough to be seen refusing, short enough to be well again while the others load
+DECLINED = "cannot serve this run"
+# long enough to be seen declining, short enough to be well again while the others load
 SOON = {"ORCHESTRATE_RETRY_REFUSED": "3"}
 
 
@@ -72,8 +72,8 @@ def on(machine: Path) -> list[str]:
     return ["env", "-C", str(machine)]
 
 
-def refusals(scene: Scene, machine: Path, run: str) -> str:
-    """What `status` shows of the workers that refuse a run."""
+def declines(scene: Scene, machine: Path, run: str) -> str:
+    """What `status` shows of the workers that decline a run."""
     shown = run_command(
         *("status", run, "--runs-dir", str(HERE / "runs"), "--json"),
         broker_url=scene.fleet.broker_url,
@@ -106,16 +106,16 @@ def test_a_run_goes_on_beside_machines_without_its_folder_or_its_model(
     run = scene.run("beside")
     process = run.start()
     try:
-        said_by(fleet, "judge-no-runs", REFUSED)
-        shown = refusals(scene, good, "beside")
+        said_by(fleet, "judge-no-runs", DECLINED)
+        shown = declines(scene, good, "beside")
         fleet.kill("judge-good", signal.SIGCONT)
-        said_by(fleet, "gpu-no-runs", REFUSED)
+        said_by(fleet, "gpu-no-runs", DECLINED)
         # the folder is mounted after all
         (tmp_path / "no-runs" / "runs").symlink_to(tmp_path / "shared" / "runs")
         # the healthy one leaves it jobs
         fleet.kill("gpu-good", signal.SIGSTOP)
-        said_by(fleet, "gpu-no-model", REFUSED)
-        shown += refusals(scene, good, "beside")
+        said_by(fleet, "gpu-no-model", DECLINED)
+        shown += declines(scene, good, "beside")
         said_by(fleet, "gpu-no-runs", "Finished ")
         fleet.kill("gpu-good", signal.SIGCONT)
         assert run.finish(process) == FINISHED
@@ -125,8 +125,8 @@ def test_a_run_goes_on_beside_machines_without_its_folder_or_its_model(
     assert "there is no run at" in shown
     assert "No model '/proc/self/cwd/model'" in shown
     log = run_command(*LOGS, "beside", "--level", "warning", cwd=good).stdout
-    assert log.count(REFUSED) == 3
-    note("seen", "finished; three workers refused it, one of them until it was mended")
+    assert log.count(DECLINED) == 3
+    note("seen", "finished; three workers declined it, one of them until it was mended")
 
 
 def test_a_run_that_no_machine_can_serve_ends_with_the_names_of_all(

@@ -14,8 +14,8 @@ from celery.exceptions import Reject
 import tasks.fleet.edge
 from domain.errors import ModelError, ModelNotHereError, StoreNotHereError
 from domain.fleet.cards import (
+    Decline,
     Demand,
-    Refusal,
     RunCard,
     WorkerCard,
     models_left,
@@ -24,12 +24,12 @@ from domain.fleet.cards import (
 )
 from domain.plan.jobs import Job
 from storage.broker.embedded_redis import embedded_redis
-from storage.broker.fleet import forget_refusals, put_run, put_worker, read_demands, read_refusals
+from storage.broker.fleet import forget_declines, put_run, put_worker, read_declines, read_demands
 from storage.broker.state import BrokerState
 from storage.record.artifacts import Record
 from storage.record.run import Run
 from storage.record.store import open_store
-from tasks.fleet.declines import SETTLES_S, Refusals
+from tasks.fleet.declines import SETTLES_S, Declines
 from tasks.fleet.edge import Edge
 from tasks.queue.app import make_app
 from tasks.queue.message import JobMessage
@@ -48,7 +48,7 @@ def broker_url() -> Iterator[str]:
 
 @pytest.fixture
 def client(broker_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[redis.Redis]:
-    monkeypatch.setattr(tasks.fleet.edge, "REFUSED_PAUSE_S", 0.0)
+    monkeypatch.setattr(tasks.fleet.edge, "DECLINED_PAUSE_S", 0.0)
     with redis.Redis.from_url(broker_url) as found:
         found.flushdb()
         yield found
@@ -62,8 +62,8 @@ def card(
 
 
 def edge_of(broker_url: str, worker: str, retry_s: float = 300.0) -> Edge:
-    refusals = Refusals("gpu", worker, retry_s)
-    return Edge(make_app(broker_url), broker_url, DeliverySettings(), refusals=refusals)
+    declines = Declines("gpu", worker, retry_s)
+    return Edge(make_app(broker_url), broker_url, DeliverySettings(), declines=declines)
 
 
 def fleet_of(client: redis.Redis, run: Run, *workers: WorkerCard) -> BrokerState:
@@ -79,7 +79,9 @@ def no_model(_run: Run, _job: Job) -> Record:
     raise ModelNotHereError("No model 'x' in a folder of that name")
 
 
-def test_a_run_is_left_to_those_of_the_kind_that_may_serve_its_model_and_have_not_refused() -> None:
+def test_a_run_is_left_to_those_of_the_kind_that_may_serve_its_model_and_have_not_declined() -> (
+    None
+):
     workers = [
         card("gpu-1@a"),
         card("gpu-2@b", models=("google/*",)),
@@ -88,26 +90,26 @@ def test_a_run_is_left_to_those_of_the_kind_that_may_serve_its_model_and_have_no
         card("judge-1@e", "judge"),
     ]
 
-    assert others_left("gpu", "Qwen/7B", workers=workers, refused={"gpu-1@a"}) == ["gpu-3@c"]
-    assert others_left("gpu", "demo", workers=workers, refused={"gpu-1@a"}) == []
-    assert others_left("judge", "demo", workers=workers, refused=set()) == ["judge-1@e"]
-    assert "gpu-2@b" in others_left("gpu", "", workers=workers, refused=set())
+    assert others_left("gpu", "Qwen/7B", workers=workers, declined={"gpu-1@a"}) == ["gpu-3@c"]
+    assert others_left("gpu", "demo", workers=workers, declined={"gpu-1@a"}) == []
+    assert others_left("judge", "demo", workers=workers, declined=set()) == ["judge-1@e"]
+    assert "gpu-2@b" in others_left("gpu", "", workers=workers, declined=set())
 
 
 def test_what_nobody_serves_is_said_with_every_host_and_each_reason_once() -> None:
     said = [
-        Refusal("gpu-1@b", "no model"),
-        Refusal("gpu-2@b", "no model"),
-        Refusal("gpu-1@a", "no model"),
-        Refusal("gpu-1@c", "no folder"),
+        Decline("gpu-1@b", "no model"),
+        Decline("gpu-2@b", "no model"),
+        Decline("gpu-1@a", "no model"),
+        Decline("gpu-1@c", "no folder"),
     ]
 
     assert reasons(said) == "on a, b: no model; on c: no folder"
 
 
-def test_a_worker_counts_for_the_models_of_which_it_did_not_refuse_every_run() -> None:
-    def demand(name: str, model: str, *refused_by: str) -> Demand:
-        return Demand(RunCard(name, name, "/runs", model), 1, frozenset(refused_by))
+def test_a_worker_counts_for_the_models_of_which_it_did_not_decline_every_run() -> None:
+    def demand(name: str, model: str, *declined_by: str) -> Demand:
+        return Demand(RunCard(name, name, "/runs", model), 1, frozenset(declined_by))
 
     one, other = card(GOOD), card(BAD, models=("a*", "b"))
     demands = [demand("1", "a[1]", BAD), demand("2", "b", BAD), demand("3", "b")]
@@ -118,7 +120,7 @@ def test_a_worker_counts_for_the_models_of_which_it_did_not_refuse_every_run() -
     assert models_left(other, []) == ("a*", "b")
 
 
-def test_a_job_goes_back_uncounted_and_its_run_is_refused_once_with_one_warning(
+def test_a_job_goes_back_uncounted_and_its_run_is_declined_once_with_one_warning(
     tmp_path: Path, broker_url: str, client: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     run, edge = make_run(tmp_path / "run"), edge_of(broker_url, BAD)
@@ -133,12 +135,12 @@ def test_a_job_goes_back_uncounted_and_its_run_is_refused_once_with_one_warning(
     assert state.failures() == []
     assert state.outstanding() == {"probe"}
     assert state.n_begun("probe") == 0
-    assert [one.worker for one in read_refusals(client, run.run_id)] == [BAD]
-    (warning,) = [r for r in caplog.records if getattr(r, "event", "") == "run_refused"]
+    assert [one.worker for one in read_declines(client, run.run_id)] == [BAD]
+    (warning,) = [r for r in caplog.records if getattr(r, "event", "") == "run_declined"]
     assert "bad cannot serve this run: No model 'x'" in warning.getMessage()
 
 
-def test_a_run_fails_with_every_host_when_the_last_of_the_kind_refuses(
+def test_a_run_fails_with_every_host_when_the_last_of_the_kind_declines(
     tmp_path: Path, broker_url: str, client: redis.Redis
 ) -> None:
     run = make_run(tmp_path / "run")
@@ -153,10 +155,10 @@ def test_a_run_fails_with_every_host_when_the_last_of_the_kind_refuses(
     assert failure.fatal
     assert failure.message == "on bad, good: No model 'x' in a folder of that name"
     # the last one takes what comes next, so that a resumed run is tried at once
-    assert [one.worker for one in read_refusals(client, run.run_id)] == [BAD]
+    assert [one.worker for one in read_declines(client, run.run_id)] == [BAD]
 
 
-def test_a_worker_alone_fails_at_once_and_refuses_nothing(
+def test_a_worker_alone_fails_at_once_and_declines_nothing(
     tmp_path: Path, broker_url: str, client: redis.Redis
 ) -> None:
     run, edge = make_run(tmp_path / "run"), edge_of(broker_url, BAD)
@@ -185,7 +187,7 @@ def test_what_is_wrong_with_the_run_itself_fails_it_beside_any_number_of_workers
 
     assert refused.value.requeue is False
     assert [failure.fatal for failure in state.failures()] == [True, True]
-    assert read_refusals(client, run.run_id) == []
+    assert read_declines(client, run.run_id) == []
 
 
 def test_a_run_that_is_not_on_this_machine_is_left_to_others(
@@ -200,59 +202,59 @@ def test_a_run_that_is_not_on_this_machine_is_left_to_others(
 
     assert given_back.value.requeue
     assert state.failures() == []
-    assert "there is no run at" in read_refusals(client, run.run_id)[0].reason
+    assert "there is no run at" in read_declines(client, run.run_id)[0].reason
 
 
-def test_a_refused_run_is_tried_again_after_a_while_or_when_it_is_started_again(
+def test_a_declined_run_is_tried_again_after_a_while_or_when_it_is_started_again(
     tmp_path: Path, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, refusals = make_run(tmp_path / "run"), Refusals("gpu", BAD, retry_s=300.0)
+    run, declines = make_run(tmp_path / "run"), Declines("gpu", BAD, retry_s=300.0)
     state = fleet_of(client, run, card(GOOD), card(BAD))
     now = 1000.0
     monkeypatch.setattr("tasks.fleet.declines.time.monotonic", lambda: now)
 
     def open_runs() -> list[str]:
         demands = read_demands(client, "gpu")
-        return [d.run.run_id for d in refusals.without_refused(client, demands)]
+        return [d.run.run_id for d in declines.without_declined(client, demands)]
 
-    assert refusals.refuse(state, StoreNotHereError("not mounted")) == ""
+    assert declines.decline(state, StoreNotHereError("not mounted")) == ""
     assert open_runs() == []
     now += 299
     assert open_runs() == []
     now += 1
     assert open_runs() == [run.run_id]
-    assert read_refusals(client, run.run_id) == []
+    assert read_declines(client, run.run_id) == []
 
-    refusals.refuse(state, StoreNotHereError("not mounted"))
+    declines.decline(state, StoreNotHereError("not mounted"))
     now += SETTLES_S
     assert open_runs() == []
-    forget_refusals(client, run.run_id)
+    forget_declines(client, run.run_id)
     assert open_runs() == [run.run_id]
 
 
-def test_a_worker_that_leaves_takes_its_refusals_along_and_so_does_its_successor_of_the_same_name(
+def test_a_worker_that_leaves_takes_its_declines_along_and_so_does_its_successor_of_the_same_name(
     tmp_path: Path, client: redis.Redis
 ) -> None:
-    run, refusals = make_run(tmp_path / "run"), Refusals("gpu", BAD)
+    run, declines = make_run(tmp_path / "run"), Declines("gpu", BAD)
     state = fleet_of(client, run, card(GOOD), card(BAD))
 
-    refusals.refuse(state, StoreNotHereError("not mounted"))
-    refusals.forget(client)
-    after_leaving = read_refusals(client, run.run_id)
-    refusals.refuse(state, StoreNotHereError("not mounted"))
-    Refusals("gpu", BAD).without_refused(client, read_demands(client, "gpu"))
+    declines.decline(state, StoreNotHereError("not mounted"))
+    declines.forget(client)
+    after_leaving = read_declines(client, run.run_id)
+    declines.decline(state, StoreNotHereError("not mounted"))
+    Declines("gpu", BAD).without_declined(client, read_demands(client, "gpu"))
 
     assert after_leaving == []
-    assert read_refusals(client, run.run_id) == []
+    assert read_declines(client, run.run_id) == []
 
 
-def test_status_and_the_list_of_workers_show_who_refuses_which_run_and_why(
+def test_status_and_the_list_of_workers_show_who_declines_which_run_and_why(
     tmp_path: Path, broker_url: str, client: redis.Redis
 ) -> None:
     run = make_run(tmp_path / "runs" / "gemma")
     state = fleet_of(client, run, card(GOOD), card(BAD))
-    Refusals("gpu", "gpu-9@dead").refuse(state, StoreNotHereError("gone with its worker"))
-    Refusals("gpu", BAD).refuse(state, StoreNotHereError("[no] folder"))
+    Declines("gpu", "gpu-9@dead").decline(state, StoreNotHereError("gone with its worker"))
+    Declines("gpu", BAD).decline(state, StoreNotHereError("[no] folder"))
     where = ["--runs-dir", str(tmp_path / "runs")]
 
     one = run_command("status", "gemma", *where, broker_url=broker_url).stdout
