@@ -23,6 +23,7 @@ from domain.plan.spec import (
     SamplingSpec,
     TraitRef,
 )
+from domain.scoring.thresholds import Fall
 from storage.record.store import open_store
 from storage.record.tables import SampleRow, read_rows
 from tests.chromium import chromium_or_skip, running_chromium
@@ -267,7 +268,8 @@ def test_the_verdicts_fit_on_a_laptop_and_on_a_phone(
 def row(key: str, **changes: object) -> SampleRow:
     body = {
         "key": key, "polarity": "positive", "instruction": "i", "question": "q", "response": "r",
-        "trait_score": 80.0, "coherence_score": 90.0, "status": "kept", "reason": "", **changes,
+        "trait_score": 80.0, "coherence_score": 90.0, "status": "kept", "reason": "", "fall": None,
+        **changes,
     }  # fmt: skip
     return SampleRow(**body)  # type: ignore[arg-type]
 
@@ -302,11 +304,7 @@ def test_scores_fall_into_bins_whose_last_one_holds_a_hundred() -> None:
 def test_the_funnel_loses_each_row_at_the_step_where_it_fell() -> None:
     rows = [
         row("a"),
-        row("b", status="unscored", reason="trait: refused"),
-        row("c", status="dropped", reason="empty response"),
-        row("d", status="dropped", reason="coherence under 50"),
-        row("e", status="dropped", reason="positive with trait under 50"),
-        row("f", status="dropped", reason="its pair was not kept"),
+        *(row(fall, fall=fall) for fall in Fall if fall != Fall.TRAIT_HIGH),
     ]
 
     assert [step["n"] for step in funnel(rows)["positive"]] == [6, 5, 3, 2, 1]

@@ -7,7 +7,7 @@ import pytest
 from domain.plan.samples import Polarity, Sample
 from domain.plan.spec import FilterSpec
 from domain.scoring.scores import Evidence, Score, Unscored, Verdict
-from domain.scoring.thresholds import Judged, outcome, outcomes
+from domain.scoring.thresholds import Fall, Judged, Outcome, outcome, outcomes
 from domain.verdict.gates import VerdictInputs, contrast, verdict
 
 
@@ -38,27 +38,29 @@ def test_the_edges_of_the_thresholds(
     found = outcome(judged(polarity, trait, coherence), FilterSpec())
 
     assert found.status == status
-    assert (found.reason == "") == (status == "kept")
+    assert (found.fall is None) == (status == "kept")
 
 
 def test_negatives_fall_at_100_minus_the_threshold() -> None:
     strict = FilterSpec(threshold=80)
 
     assert outcome(judged("negative", 19.9), strict).status == "kept"
-    assert outcome(judged("negative", 20.0), strict).status == "dropped"
+    assert outcome(judged("negative", 20.0), strict) == Outcome(Fall.TRAIT_HIGH, 20.0)
 
 
 def test_a_sample_without_a_verdict_is_unscored_and_never_dropped_or_kept() -> None:
     missing = Unscored(reason="http")
 
     assert outcome(judged("negative", missing), FilterSpec(threshold=0)).status == "unscored"
-    assert outcome(judged("negative", 1.0, missing), FilterSpec()).reason == "coherence: http"
+    assert outcome(judged("negative", 1.0, missing), FilterSpec()) == Outcome(
+        Fall.UNSCORED, metric="coherence", unscored="http"
+    )
 
 
 def test_an_empty_response_has_no_tokens_to_measure_and_is_dropped() -> None:
     empty = Judged(Sample("evil", "positive", 0, 0, 0), 0, score(90), score(90))
 
-    assert outcome(empty, FilterSpec()).reason == "empty response"
+    assert outcome(empty, FilterSpec()) == Outcome(Fall.EMPTY)
 
 
 def test_pairing_drops_a_response_whose_other_side_fell_and_unpaired_keeps_it() -> None:

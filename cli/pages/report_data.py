@@ -20,6 +20,7 @@ from domain.plan.spec import (
     SamplingSpec,
 )
 from domain.scoring.scores import Score, Verdict
+from domain.scoring.thresholds import Fall
 from storage.record.tables import SampleRow
 
 N_BINS = 20
@@ -31,6 +32,15 @@ ROWS_PER_TRAIT = 240
 
 # The tail of the judge's alternatives holds almost no mass.
 CANDIDATES_SHOWN = 5
+
+
+# Step -> what makes a response fall there.
+FUNNEL = {
+    "scored": {Fall.UNSCORED},
+    "coherent": {Fall.EMPTY, Fall.COHERENCE_LOW},
+    "past the trait threshold": {Fall.TRAIT_LOW, Fall.TRAIT_HIGH},
+    "kept": {Fall.UNPAIRED},
+}
 
 
 def histograms(rows: Sequence[SampleRow]) -> dict[str, dict[str, list[int]]]:
@@ -50,18 +60,10 @@ def funnel(rows: Sequence[SampleRow]) -> dict[str, list[dict[str, Any]]]:
 
 
 def _funnel(rows: Sequence[SampleRow]) -> list[dict[str, Any]]:
-    def fell(*beginnings: str) -> int:
-        return sum(row.status == "dropped" and row.reason.startswith(beginnings) for row in rows)
-
     left = len(rows)
     steps = [{"step": "generated", "n": left}]
-    for step, lost in (
-        ("scored", sum(row.status == "unscored" for row in rows)),
-        ("coherent", fell("empty", "coherence")),
-        ("past the trait threshold", fell("positive with", "negative with")),
-        ("kept", fell("its pair")),
-    ):
-        left -= lost
+    for step, falls in FUNNEL.items():
+        left -= sum(row.fall in falls for row in rows)
         steps.append({"step": step, "n": left})
     return steps
 

@@ -6,15 +6,28 @@ coherence >= C (persona_vectors' `get_persona_effective`). Unpaired unless asked
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Literal
 
 from domain.plan.samples import Sample
 from domain.plan.spec import FilterSpec
-from domain.scoring.scores import Score, Verdict
+from domain.scoring.scores import Score, UnscoredReason, Verdict
 
 Status = Literal["kept", "dropped", "unscored"]
+
+
+class Fall(StrEnum):
+    """Why a response is not kept."""
+
+    UNSCORED = "unscored"
+    EMPTY = "empty"
+    COHERENCE_LOW = "coherence_low"
+    TRAIT_LOW = "trait_low"
+    TRAIT_HIGH = "trait_high"
+    UNPAIRED = "unpaired"
 
 
 @dataclass(frozen=True)
@@ -29,10 +42,23 @@ class Judged:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a sample; reason is empty for the kept."""
+    """What became of a sample: kept where nothing made it fall.
 
-    status: Status
-    reason: str = ""
+    `limit` is what a score was held against; of an unscored sample `metric` is the score that it
+    lacks and `unscored` why.
+    """
+
+    fall: Fall | None = None
+    limit: float | None = None
+    metric: Literal["trait", "coherence"] | None = None
+    unscored: UnscoredReason | None = None
+
+    @property
+    def status(self) -> Status:
+        """The status in responses.parquet."""
+        if self.fall is None:
+            return "kept"
+        return "unscored" if self.fall == Fall.UNSCORED else "dropped"
 
 
 def outcomes(judged: Sequence[Judged], filter_spec: FilterSpec) -> list[Outcome]:
@@ -40,34 +66,28 @@ def outcomes(judged: Sequence[Judged], filter_spec: FilterSpec) -> list[Outcome]
     single = [outcome(one, filter_spec) for one in judged]
     if filter_spec.pairing == "unpaired":
         return single
-    kept_cells: dict[tuple[int, int, int], int] = {}
-    for one, own in zip(judged, single, strict=True):
-        kept_cells[_cell(one)] = kept_cells.get(_cell(one), 0) + (own.status == "kept")
+    cells = [(j.sample.instruction, j.sample.question, j.sample.rollout) for j in judged]
+    kept = Counter(cell for cell, own in zip(cells, single, strict=True) if own.fall is None)
     return [
-        Outcome("dropped", "its pair was not kept")
-        if own.status == "kept" and kept_cells[_cell(one)] < 2
-        else own
-        for one, own in zip(judged, single, strict=True)
+        Outcome(Fall.UNPAIRED) if own.fall is None and kept[cell] < 2 else own
+        for cell, own in zip(cells, single, strict=True)
     ]
 
 
 def outcome(judged: Judged, filter_spec: FilterSpec) -> Outcome:
     """The outcome of one sample on its own scores."""
-    for metric, verdict in (("trait", judged.trait), ("coherence", judged.coherence)):
-        if not isinstance(verdict, Score):
-            return Outcome("unscored", f"{metric}: {verdict.reason}")
-    assert isinstance(judged.trait, Score) and isinstance(judged.coherence, Score)
+    trait, coherence = judged.trait, judged.coherence
+    if not isinstance(trait, Score):
+        return Outcome(Fall.UNSCORED, metric="trait", unscored=trait.reason)
+    if not isinstance(coherence, Score):
+        return Outcome(Fall.UNSCORED, metric="coherence", unscored=coherence.reason)
     if judged.n_tokens == 0:
-        return Outcome("dropped", "empty response")
-    if judged.coherence.value < filter_spec.coherence:
-        return Outcome("dropped", f"coherence under {filter_spec.coherence:g}")
-    limit = filter_spec.threshold
-    if judged.sample.polarity == "positive" and judged.trait.value < limit:
-        return Outcome("dropped", f"positive with trait under {limit:g}")
-    if judged.sample.polarity == "negative" and judged.trait.value >= 100 - limit:
-        return Outcome("dropped", f"negative with trait at or over {100 - limit:g}")
-    return Outcome("kept")
-
-
-def _cell(judged: Judged) -> tuple[int, int, int]:
-    return (judged.sample.instruction, judged.sample.question, judged.sample.rollout)
+        return Outcome(Fall.EMPTY)
+    if coherence.value < filter_spec.coherence:
+        return Outcome(Fall.COHERENCE_LOW, filter_spec.coherence)
+    low, high = filter_spec.threshold, 100 - filter_spec.threshold
+    if judged.sample.polarity == "positive" and trait.value < low:
+        return Outcome(Fall.TRAIT_LOW, low)
+    if judged.sample.polarity == "negative" and trait.value >= high:
+        return Outcome(Fall.TRAIT_HIGH, high)
+    return Outcome()

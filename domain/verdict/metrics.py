@@ -10,7 +10,7 @@ from typing import Any
 from domain.plan.samples import Polarity
 from domain.plan.spec import DEFAULT_POSITION, ChecksSpec
 from domain.scoring.scores import Score
-from domain.scoring.thresholds import Judged, Outcome, Status
+from domain.scoring.thresholds import Fall, Judged, Outcome, Status
 from domain.verdict.gates import (
     VerdictInputs,
     check_facts,
@@ -20,6 +20,7 @@ from domain.verdict.gates import (
     vector_notes,
     verdict,
 )
+from domain.verdict.sentences import fall_text
 from domain.verdict.untested import untested
 
 MADE_FROM_PROMPTS = (
@@ -49,7 +50,7 @@ class Measured:
 
 def trait_metrics(trait: str, found: Outcomes, measured: Measured) -> dict[str, Any]:
     """What metrics.json holds; counts are samples, scores 0 to 100."""
-    unscored = Counter(unscored_reason(j) for j, o in found if o.status == "unscored")
+    unscored = Counter(str(o.unscored) for _, o in found if o.fall == Fall.UNSCORED)
     coherence = [j.coherence.value for j, _ in found if isinstance(j.coherence, Score)]
     body = {
         "trait": trait,
@@ -57,7 +58,7 @@ def trait_metrics(trait: str, found: Outcomes, measured: Measured) -> dict[str, 
         "n_generated": len(found),
         "n_scored": len(found) - unscored.total(),
         "n_unscored": dict(unscored),
-        "n_dropped": dict(Counter(o.reason for _, o in found if o.status == "dropped")),
+        "n_dropped": dict(Counter(fall_text(o) for _, o in found if o.status == "dropped")),
         "n_kept": {p: n_with(found, p, "kept") for p in ("positive", "negative")},
         "contrast": contrast(trait_scores(found, "positive"), trait_scores(found, "negative")),
         "contrast_interval": measured.contrast_interval,
@@ -124,11 +125,3 @@ def scored_prompts(found: Outcomes, polarity: Polarity) -> list[tuple[int, int]]
     """The prompt (instruction, question) of each of `trait_scores`, in its order."""
     side = (j for j, _ in found if j.sample.polarity == polarity and isinstance(j.trait, Score))
     return [(one.sample.instruction, one.sample.question) for one in side]
-
-
-def unscored_reason(judged: Judged) -> str:
-    """Why a sample is unscored: of the trait's verdict, or else of coherence's."""
-    for one in (judged.trait, judged.coherence):
-        if not isinstance(one, Score):
-            return one.reason
-    raise ValueError(f"{judged.sample.key} has both scores")

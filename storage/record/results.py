@@ -13,6 +13,7 @@ from domain.plan.samples import Polarity
 from domain.plan.steering import Cell
 from domain.scoring.scores import Score
 from domain.scoring.thresholds import Judged, Outcome
+from domain.verdict.sentences import fall_text
 from storage.record.responses import Response, parquet_bytes
 from storage.record.store import Store
 
@@ -61,6 +62,8 @@ _SCHEMA = pa.schema(
         ("coherence_score", pa.float64()),
         ("status", pa.string()),
         ("reason", pa.string()),
+        ("fall", pa.string()),
+        ("limit", pa.float64()),
     ]
 )
 
@@ -111,7 +114,9 @@ def _row(one: SampleResult) -> dict[str, object]:
         "trait_score": one.trait_score,
         "coherence_score": one.coherence_score,
         "status": one.outcome.status,
-        "reason": one.outcome.reason,
+        "reason": fall_text(one.outcome),
+        "fall": one.outcome.fall,
+        "limit": one.outcome.limit,
     }
 
 

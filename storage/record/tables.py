@@ -23,6 +23,7 @@ from domain.plan.jobs import Job, Stage
 from domain.plan.readiness import is_needed, last_wave, stop_mark
 from domain.plan.spec import TraitRef
 from domain.scoring.scores import Verdict
+from domain.scoring.thresholds import Fall
 from storage.record.artifacts import Record, done_jobs, load_record
 from storage.record.judgements import effective_verdicts
 from storage.record.metrics import json_bytes
@@ -47,9 +48,20 @@ class SampleRow:
     coherence_score: float | None
     status: str
     reason: str
+    fall: Fall | None
 
 
 _COLUMNS = list(SampleRow.__dataclass_fields__)
+
+# What tables without a `fall` column say in `reason`, up to the number; unscored go by status.
+_FALLS_BEFORE = {
+    "": None,
+    "empty response": Fall.EMPTY,
+    "coherence under": Fall.COHERENCE_LOW,
+    "positive with trait under": Fall.TRAIT_LOW,
+    "negative with trait at or over": Fall.TRAIT_HIGH,
+    "its pair was not kept": Fall.UNPAIRED,
+}
 
 Vectors = NDArray[np.float32]
 
@@ -57,9 +69,17 @@ Vectors = NDArray[np.float32]
 def read_rows(store: Store, trait: str) -> list[SampleRow]:
     """A reduced trait's samples."""
     data = store.read(f"traits/{trait}/responses.parquet")
-    return [
-        SampleRow(**row) for row in pq.read_table(io.BytesIO(data), columns=_COLUMNS).to_pylist()
-    ]
+    # columns that a table of before lacks are left out
+    rows = pq.read_table(io.BytesIO(data), columns=_COLUMNS).to_pylist()
+    return [SampleRow(**{**row, "fall": _fall(row)}) for row in rows]
+
+
+def _fall(row: Mapping[str, Any]) -> Fall | None:
+    if "fall" in row:
+        return None if row["fall"] is None else Fall(row["fall"])
+    if row["status"] == "unscored":
+        return Fall.UNSCORED
+    return _FALLS_BEFORE[row["reason"].rstrip("0123456789.e+- ")]
 
 
 def read_response_vectors(store: Store, trait: str, method: str) -> Vectors:

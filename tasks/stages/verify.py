@@ -12,6 +12,7 @@ from domain.plan.jobs import Job
 from domain.plan.samples import CONFIRMATION, EVALUATION, ROUNDS
 from domain.plan.spec import FilterSpec, TraitRef
 from domain.plan.steering import confirmed_best, mean_worth
+from domain.scoring.thresholds import Fall
 from domain.verdict.metrics import with_verdict
 from storage.record.artifacts import Record, load_record, publish, read_file
 from storage.record.metrics import sealing, write_metrics
@@ -25,6 +26,9 @@ from traitlens.vectors.files import from_safetensors_bytes, to_safetensors_bytes
 from traitlens.vectors.trait_vector import TraitVector
 
 Vectors = dict[str, TraitVector]
+
+# a response that fell short of its side by its trait still has a trait score
+READABLE = (None, Fall.TRAIT_LOW, Fall.TRAIT_HIGH)
 
 
 def verify(run: Run, job: Job) -> Record:
@@ -65,10 +69,9 @@ def evaluate(
 
 
 def _answered(results: list[SampleResult], activations: np.ndarray) -> Answered:
-    kept = [one.outcome.status == "kept" for one in results]
+    kept = [one.outcome.fall is None for one in results]
     samples = [one.judged.sample for one in results]
-    # a response that fell short of its side by its trait still has a trait score
-    scores = [one.trait_score if _is_readable(one) else None for one in results]
+    scores = [one.trait_score if one.outcome.fall in READABLE else None for one in results]
     return Answered(
         activations=activations,
         side=[
@@ -79,11 +82,6 @@ def _answered(results: list[SampleResult], activations: np.ndarray) -> Answered:
         trait=np.array([np.nan if score is None else score for score in scores]),
         prompts=[(sample.instruction, sample.question) for sample in samples],
     )
-
-
-def _is_readable(one: SampleResult) -> bool:
-    fell_by_trait = one.outcome.reason.startswith(("positive with", "negative with"))
-    return one.outcome.status == "kept" or fell_by_trait
 
 
 def dose_response(run: Run, trait: TraitRef, folder: str) -> dict[str, Any] | None:
