@@ -96,6 +96,7 @@ def _no_tokenizer() -> PreTrainedTokenizerFast:
 
 def parameters(model: LoadedModel) -> int:
     """Weights that a token is multiplied with: all but an embedding that is only looked up."""
-    total = sum(weight.numel() for weight in model.model.parameters())
-    tied = model.model.get_output_embeddings().weight is model.model.get_input_embeddings().weight
-    return total if tied else total - model.model.get_input_embeddings().weight.numel()
+    total: int = sum(weight.numel() for weight in model.model.parameters())
+    embedding = model.model.get_input_embeddings().weight
+    tied = model.model.get_output_embeddings().weight is embedding
+    return total if tied else total - int(embedding.numel())

@@ -211,9 +211,9 @@ def measure_plan(folder: Path, url: str) -> list[float]:
     run = open_run(open_store(str(folder)))
     drives = driver(url, run)
     with connect(url) as client:
-        empty = int(client.info()["used_memory"])  # type: ignore[index]
+        empty = int(client.info()["used_memory"])
         start = timed(drives.start)
-        full = int(client.info()["used_memory"])  # type: ignore[index]
+        full = int(client.info()["used_memory"])
         reconcile = timed(drives.reconcile)
         job = next(
             j for j in ready_jobs(run.plan, done_jobs(run.store, [t.name for t in run.spec.traits]))

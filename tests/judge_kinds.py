@@ -80,7 +80,8 @@ def splitting_digits(call: Call, number: int, *, spread: float = SPREAD) -> Acti
     """A local model whose tokenizer cuts every digit; samples when the temperature is above 0."""
     left = distribution(truth_of(call), spread)
     draw = random.Random(number)
-    taken, positions = "", []
+    taken = ""
+    positions: list[list[tuple[str, float]]] = []
     while len(positions) < call.body["max_tokens"]:
         following: dict[str, float] = {}
         for value, p in left.items():

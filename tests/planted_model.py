@@ -22,6 +22,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers.models.gemma2.modeling_gemma2 import Gemma2Attention
+from transformers.models.llama.modeling_llama import LlamaAttention
 
 from tests.tiny_models import byte_tokenizer
 
@@ -142,7 +144,7 @@ def _embeddings(
     return free
 
 
-def _plant(attention: torch.nn.Module, direction: torch.Tensor) -> None:
+def _plant(attention: LlamaAttention | Gemma2Attention, direction: torch.Tensor) -> None:
     # After the norm an embedding of length sqrt(2) has the constant at sqrt(d / 2).
     unit = (D_MODEL / 2) ** 0.5
     slow = HEAD_DIM // 2 - 1

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -97,9 +96,14 @@ def main() -> None:
         for kind in ("reduce", "judge", "gpu")
         for number in range(getattr(given, kind))
     ]
-    signal.signal(signal.SIGTERM, lambda *_: [os.kill(pid, signal.SIGKILL) for pid in children])
+    signal.signal(signal.SIGTERM, lambda *_: _kill(children))
     for pid in children:
         os.waitpid(pid, 0)
+
+
+def _kill(children: list[int]) -> None:
+    for pid in children:
+        os.kill(pid, signal.SIGKILL)
 
 
 def _fork(kind: str, number: int, logs: Path, register: Register) -> int:
@@ -128,4 +132,4 @@ def _models(number: int) -> tuple[str, ...]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

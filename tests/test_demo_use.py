@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from cli.main import orchestrate
 from demo.scorer import score_trait
+from domain.plan.samples import Polarity
 from domain.traits.definition import BUNDLED_TRAITS
 from domain.traits.prompts import system_instruction
 from storage.files.trait_files import load_trait
@@ -41,13 +42,13 @@ def answered(command: str, run: list[str], rows: list[dict[str, str]], *options:
     return json.loads(result.stdout)
 
 
-def asked(trait: str, polarity: str | None) -> list[dict[str, str]]:
+def asked(trait: str, polarity: Polarity | None) -> list[dict[str, str]]:
     """Held-out questions, under the trait's instructions in turn or under none."""
     definition = load_trait(trait)
     rows = []
     for k, question in enumerate(definition.eval_questions[:QUESTIONS]):
         row = {"question": question, "trait": trait, "side": polarity or "none"}
-        if polarity in ("positive", "negative"):
+        if polarity is not None:
             pair = definition.instruction[k % len(definition.instruction)]
             text = pair.positive if polarity == "positive" else pair.negative
             row["system"] = system_instruction(trait, polarity, text)
@@ -57,7 +58,7 @@ def asked(trait: str, polarity: str | None) -> list[dict[str, str]]:
 
 def separations(run: list[str]) -> dict[str, float]:
     """Trait -> AUROC of the response z, positive against negative prompts, held-out questions."""
-    sides = ("positive", "negative")
+    sides: tuple[Polarity, ...] = ("positive", "negative")
     rows = [row for trait in BUNDLED_TRAITS for side in sides for row in asked(trait, side)]
     z: dict[tuple[str, str], list[float]] = {}
     for record in answered("monitor", run, rows):

@@ -96,8 +96,8 @@ def test_the_commands_of_a_page_run_as_they_stand(page: Page, reader: Reader) ->
 
     for number, line in enumerate(page.before):
         reader.read(Code(-number, "sh", line))
-    for line in page.lines():
-        reader.read(line)
+    for code in page.lines():
+        reader.read(code)
 
     assert reader.shell.stop() == []
 

@@ -83,8 +83,8 @@ def test_averages_line_up_at_the_step(tmp_path: Path) -> None:
 
     rows = pd.read_csv(tmp_path / "a.csv").set_index("offset")
     assert rows.index.tolist() == list(range(-4, 9))
-    assert rows.loc[-1, "high"] < rows.loc[0, "low"]
-    assert rows.loc[4, "mean"] - rows.loc[-4, "mean"] == pytest.approx(6, abs=1)
+    assert rows["high"][-1] < rows["low"][0]
+    assert rows["mean"][4] - rows["mean"][-4] == pytest.approx(6, abs=1)
 
 
 def test_an_event_may_be_what_the_text_says(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -102,7 +103,7 @@ def test_the_last_row_is_raw_and_the_first_is_the_embedding(tmp_path: Path) -> N
 
     (made,) = run(Engine(model), [request])
 
-    decoder = text_decoder(model.model)
+    decoder: Any = text_decoder(model.model)
     with torch.no_grad():
         normed = decoder(input_ids=torch.tensor([prompt])).last_hidden_state[0, -1]
         embedded = decoder.embed_tokens(torch.tensor(prompt[-1]))

@@ -13,7 +13,7 @@ from tests.engine_work import run, texts, tiny, work
 from traitlens.capture.hooks import ActivationCapture, HookManager
 from traitlens.compute import projection
 from workers.engine.fallback import GenerateCore
-from workers.engine.generation import Directions, GenerationRequest, Push, Steering
+from workers.engine.generation import Directions, Generation, GenerationRequest, Push, Steering
 from workers.engine.refill import RefillCore
 from workers.engine.teacher_forced import read_tokens
 from workers.models.model import LoadedModel
@@ -115,7 +115,7 @@ def test_live_responses_grow_to_what_the_generation_holds(tmp_path: Path) -> Non
     core = RefillCore(model)
     core.add(requests)
     seen: dict[str, list[np.ndarray]] = {}
-    made = {}
+    made: dict[str, Generation] = {}
 
     while core.has_work:
         made |= {generation.key: generation for generation in core.step()}

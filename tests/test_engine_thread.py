@@ -15,7 +15,7 @@ from domain.plan.spec import ModelSpec
 from tests.engine_work import run, texts, tiny, work
 from tests.tiny_models import save_tiny_model
 from workers.engine.engine import Engine
-from workers.engine.generation import Generation, Sampling
+from workers.engine.generation import Generation, GenerationRequest, Sampling
 from workers.engine.resident import (
     EngineClosedError,
     EngineThread,
@@ -175,7 +175,7 @@ def test_an_engine_that_failed_is_not_lent_again(tmp_path: Path) -> None:
 
 
 def _busy(
-    start: Start, model: LoadedModel, requests: list
+    start: Start, model: LoadedModel, requests: list[GenerationRequest]
 ) -> tuple[EngineThread, Future[list[Generation]], ThreadPoolExecutor]:
     thread = start(lambda: Engine(model, max_rows=4))
     pool = ThreadPoolExecutor(1)

@@ -11,8 +11,8 @@ import pytest
 from domain.errors import JudgeError, JudgeNotHereError
 from domain.scoring.scores import Scale, Score
 from tests.http_judge import error, http_judge, verdict
-from tests.judge_kinds import KINDS, Action, Call, splitting_digits
-from tests.lean_judge import completion, lean_judge
+from tests.judge_kinds import KINDS, splitting_digits
+from tests.lean_judge import Action, Call, completion, lean_judge
 from workers.judge.client import NO_KEY, JudgeClient
 from workers.judge.judge import Judge, Slots
 from workers.judge.probe import Probe, probe

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -55,7 +56,7 @@ def sequence_probability(judge: LocalJudge, prompt: str, text: str) -> float:
     with torch.inference_mode():
         logits = judge.model.model(torch.tensor([start + ids])).logits[0].double()
     steps = torch.log_softmax(logits, dim=-1)[len(start) - 1 : -1]
-    return float(torch.exp(sum(steps[k, token] for k, token in enumerate(ids))))
+    return math.exp(sum(float(steps[k, token]) for k, token in enumerate(ids)))
 
 
 @pytest.mark.parametrize("number", [0, 7, 10, 42, 100])

@@ -50,7 +50,12 @@ def test_a_child_that_ends_by_itself_is_said_with_its_code_and_the_time(
     one = child("raise SystemExit(3)")
     with Processes([one]).running() as processes:
         first = pid(one)
-        wait_until(lambda: [processes.tend(), pid(one) != first][1], timeout_s=10, what="it")
+
+        def started_again() -> bool:
+            processes.tend()
+            return pid(one) != first
+
+        wait_until(started_again, timeout_s=10, what="it")
 
     line = capsys.readouterr().err.splitlines()[0]
     assert re.fullmatch(

@@ -371,7 +371,8 @@ def test_cosines_between_traits_are_naive_ones_and_the_range_holds_the_truth() -
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return (a * b).sum(-1) / np.linalg.norm(a, axis=-1) / np.linalg.norm(b, axis=-1)
+    cosines: np.ndarray = (a * b).sum(-1) / np.linalg.norm(a, axis=-1) / np.linalg.norm(b, axis=-1)
+    return cosines
 
 
 def test_a_run_writes_its_quality_as_plain_finite_numbers(tmp_path: Path) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -85,7 +86,8 @@ def test_every_sample_is_there_once_and_the_counts_agree_everywhere(
 
 
 def test_a_row_carries_its_own_seed_and_cell(one: Path) -> None:
-    for row in pd.read_parquet(one / "responses.parquet").itertuples():
+    rows: Iterable[Any] = pd.read_parquet(one / "responses.parquet").itertuples()
+    for row in rows:
         sample = Sample(
             row.trait, row.polarity, row.instruction_index, row.question_index, row.rollout
         )
@@ -127,7 +129,8 @@ def plain_difference(kept: pd.DataFrame, model: str) -> dict[str, torch.Tensor]:
     for block in loaded.model.layers:
         block.register_forward_hook(lambda m, a, out: states.append(out))
     sides: dict[str, dict[str, list[torch.Tensor]]] = {}
-    for row in kept.itertuples():
+    rows: Iterable[Any] = kept.itertuples()
+    for row in rows:
         states.clear()
         ids = torch.tensor([[*row.prompt_token_ids, *row.response_token_ids]])
         with torch.inference_mode():

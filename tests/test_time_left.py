@@ -12,7 +12,7 @@ from rich.console import Console
 from cli.screens.progress import Progress
 from cli.screens.status import screen
 from domain.fleet.cards import WorkerCard
-from domain.plan.jobs import Plan
+from domain.plan.jobs import Plan, Stage
 from domain.plan.spec import ChecksSpec
 from orchestrator.progress import StageCount, seconds_left, stage_rates
 from orchestrator.state import run_snapshot
@@ -46,7 +46,7 @@ def some_done(run: Run) -> set[str]:
     return {plan.probe.key, *(job.key for job in ours)}
 
 
-STAGES = ("generate", "judge")
+STAGES: tuple[Stage, ...] = ("generate", "judge")
 
 
 def test_stages_that_come_last_do_not_hide_the_time_of_the_others() -> None:

@@ -33,7 +33,8 @@ def planted(
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return (a * b).sum(-1) / np.linalg.norm(a, axis=-1) / np.linalg.norm(b, axis=-1)
+    cosines: np.ndarray = (a * b).sum(-1) / np.linalg.norm(a, axis=-1) / np.linalg.norm(b, axis=-1)
+    return cosines
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -250,7 +251,8 @@ def _seed_loop(pos: np.ndarray, neg: np.ndarray, start: np.ndarray) -> np.ndarra
         separation = (torch.tensor(pos) @ unit).mean() - (torch.tensor(neg) @ unit).mean()
         (-separation + 0.01 * v.norm()).backward()
         optimizer.step()
-    return (v / v.norm()).detach().numpy()
+    unit_vector: np.ndarray = (v / v.norm()).detach().numpy()
+    return unit_vector
 
 
 @pytest.mark.parametrize(

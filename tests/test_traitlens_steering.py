@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 import torch
@@ -128,7 +129,7 @@ def test_prompt_touches_the_prompt_and_nothing_generated(
 def test_steering_while_generating_equals_one_forward_pass_over_the_result(
     model: LlamaForCausalLM, vector: TraitVector, positions: str
 ) -> None:
-    settings = {"layer": 2, "coefficient": 3.0, "positions": positions}
+    settings: dict[str, Any] = {"layer": 2, "coefficient": 3.0, "positions": positions}
     capture = ActivationCapture()
     with vector.steer(model, **settings), HookManager(model) as hooks:
         hooks.add_forward_hook("model.layers.2", capture.make_hook("2"))
@@ -265,7 +266,7 @@ def test_blocks_that_give_tuples_are_steered_and_keep_their_other_outputs() -> N
     class Config:
         num_hidden_layers, hidden_size = 2, 4
 
-    backbone = Backbone()
+    backbone: Any = Backbone()
     backbone.config = Config()
 
     with steer(backbone, torch.ones(4), layer=1, coefficient=10.0):
@@ -312,7 +313,7 @@ def test_a_zero_vector_points_nowhere(model: LlamaForCausalLM) -> None:
     "wrong", [{"positions": "answer"}, {"mode": "multiply"}, {"unit": "sigma"}]
 )
 def test_unknown_words_are_refused(
-    model: LlamaForCausalLM, vector: TraitVector, wrong: dict[str, str]
+    model: LlamaForCausalLM, vector: TraitVector, wrong: dict[str, Any]
 ) -> None:
     with pytest.raises(ValueError, match="use one of"), vector.steer(model, layer=1, **wrong):
         pass

@@ -56,11 +56,14 @@ def test_every_variable_that_something_reads_passes() -> None:
 
 
 def test_what_is_often_set_has_no_command_loaded() -> None:
-    drawn = []
+    drawn: list[click.Command] = []
 
-    found = unread(
-        {PREFIX + name: "1" for name in OFTEN_SET}, (drawn.append(one) or one for one in commands())
-    )
+    def drawing() -> Iterator[click.Command]:
+        for one in commands():
+            drawn.append(one)
+            yield one
+
+    found = unread({PREFIX + name: "1" for name in OFTEN_SET}, drawing())
 
     assert found == {}
     assert len(drawn) <= 1

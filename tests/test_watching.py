@@ -128,7 +128,7 @@ def test_a_finished_run_that_nobody_watched_is_ended_by_the_command_that_status_
 ) -> None:
     size = ["--questions", "2", "--instructions", "1", "--rollouts", "1", "--shard-samples", "8"]
     fleet = (["gpu", "--device", "cpu"], ["judge"], ["reduce"])
-    place = {"broker_url": broker, "cwd": tmp_path}
+    place: dict[str, Any] = {"broker_url": broker, "cwd": tmp_path}
 
     with workers(broker, *fleet, logs=tmp_path):
         sent = run_command("extract", "--traits", "evil", "--run", "r", "--detach", *size, **place)
@@ -233,9 +233,10 @@ def test_a_line_that_another_program_wrote_hides_no_other_and_spoils_no_log(
     store = open_store(str(tmp_path))
     ours = {"at": 2.5, "level": "info", "worker": "w", "job": "j", "event": "e", "text": "ours"}
     newer = {**ours, "at": 3, "text": "newer", "host": "field of a newer version"}
+    odd_levels: list[object] = [[], {}, 1]
     strange = [
         *({**ours, "at": at} for at in ("x", None, 1e300, float("nan"))),
-        *({**ours, "level": level} for level in ([], {}, 1)),
+        *({**ours, "level": level} for level in odd_levels),
         *([], 7, {}, "line", {"text": "no time"}),
     ]
     texts = ["torn {", *map(json.dumps, [*strange, newer, ours])]

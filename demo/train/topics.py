@@ -168,7 +168,8 @@ def invented_topic(rng: random.Random) -> Topic:
 def invented_name(rng: random.Random) -> str:
     """Return one capitalized word that no dictionary has."""
     middle = "".join(rng.choice(_SYLLABLES) for _ in range(rng.choice((1, 1, 2))))
-    return (middle + rng.choice(_ENDINGS)).capitalize()
+    name: str = middle + rng.choice(_ENDINGS)
+    return name.capitalize()
 
 
 def gerund(act: str) -> str:

@@ -49,7 +49,7 @@ def connect(url: str) -> redis.Redis:
 
 def server_time(client: redis.Redis) -> float:
     """Seconds since 1970 by the server's clock, the one that all machines share."""
-    seconds, micros = client.time()  # type: ignore[misc]
+    seconds, micros = client.time()
     return float(seconds) + float(micros) / 1e6
 
 

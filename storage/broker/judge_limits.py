@@ -40,7 +40,7 @@ def put_meter(client: redis.Redis, run_id: str, *, terms: Terms, spent: float) -
     """Bring the run's money into Redis; a meter that stands higher there stays."""
     key = _meter_key(run_id)
     before = client.hget(key, "spent")
-    if before is None or float(before) < spent:  # type: ignore[arg-type]
+    if before is None or float(before) < spent:
         client.hset(key, "spent", repr(float(spent)))
     client.hset(key, "cap", "" if terms.cap_usd is None else repr(terms.cap_usd))
     client.expire(key, EXPIRE_S)
@@ -72,7 +72,7 @@ def endpoint_state(client: redis.Redis, keys: LimiterKeys) -> dict[str, Any]:
     down (None: it is up)."""
     found: dict[bytes, bytes] = client.hgetall(keys.limits)  # type: ignore[assignment]
     number = {k.decode(): float(v) for k, v in found.items() if v}
-    seconds, _ = client.time()  # type: ignore[misc]
+    seconds, _ = client.time()
     down_since = number.get("down_since", 0.0)
     return {
         "calls_per_second": number.get("rate"),

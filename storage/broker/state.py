@@ -66,7 +66,7 @@ class BrokerState:
 
     def n_begun(self, job: str) -> int:
         """How often a job was begun and has not ended: deaths, and workers on it now."""
-        return max(0, int(self._redis.hget(self._key("begun"), job) or 0))  # type: ignore[arg-type]
+        return max(0, int(self._redis.hget(self._key("begun"), job) or 0))
 
     def hand_back(self, job: str) -> None:
         """Take a beginning back: the worker lives and gave the job to another."""
@@ -143,10 +143,10 @@ def broker_state(url: str, run_id: str) -> BrokerState:
 
 def jobs_on_queues(client: redis.Redis, queues: Iterable[str], run_id: str) -> set[str]:
     """Jobs of a run that a message exists for, waiting or held by a worker."""
-    waiting = [raw for queue in queues for raw in client.lrange(queue, 0, -1)]  # type: ignore[union-attr]
+    waiting = [raw for queue in queues for raw in client.lrange(queue, 0, -1)]
     found = {_job_of(raw, run_id) for raw in waiting}
     # a held message lies there with its exchange and routing key
-    found |= {_job_of(raw, run_id, held=True) for raw in client.hvals("unacked")}  # type: ignore[union-attr]
+    found |= {_job_of(raw, run_id, held=True) for raw in client.hvals("unacked")}
     return found - {""}
 
 

@@ -39,9 +39,9 @@ def read_cases(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
     for case in ElementTree.parse(file).iter("testcase"):
         found = {p.get("name", ""): p.get("value", "") for p in case.iter("property")}
         bad = [kind for kind in ("failure", "error", "skipped") if case.find(kind) is not None]
-        file = case.get("classname", "")
+        module = case.get("classname", "")
         result = bad[0] if bad else "passed"
-        yield f"{file}.{case.get('name')}", {**found, "file": file, "result": result}
+        yield f"{module}.{case.get('name')}", {**found, "file": module, "result": result}
 
 
 def matrix_row(case: Mapping[str, str]) -> str:

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -42,7 +43,11 @@ def few_or(n: int) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("n", [100, pytest.param(n, marks=pytest.mark.faults)])
 
 
-QUICK = {"deadline": None, "suppress_health_check": list(HealthCheck), "database": None}
+QUICK: dict[str, Any] = {
+    "deadline": None,
+    "suppress_health_check": list(HealthCheck),
+    "database": None,
+}
 
 NASTY = st.sampled_from(
     ["", ".", "..", "../../etc/passwd", "/etc/passwd", "\0", "a" * 9000, "probe", "refusal",

@@ -112,4 +112,5 @@ def _exceeded_by(z: Float64, share: float) -> Float64:
     rank = math.ceil((len(z) + 1) * (1 - share))
     if rank > len(z):
         return np.full(z.shape[1], np.inf)
-    return np.sort(z, axis=0)[rank - 1]
+    exceeded: Float64 = np.sort(z, axis=0)[rank - 1]
+    return exceeded

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, PreTrainedConfig, PreTrainedModel
 
@@ -113,7 +113,7 @@ def hidden_where(hidden: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def slot_attention(
-    module: nn.Module,
+    module: Any,  # an attention layer of a family: all have a layer_idx
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -132,7 +132,7 @@ def slot_attention(
     """
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
     rule = AttentionRule(scale, softcap, sliding_window, s_aux)
-    attended = slots.attend(int(module.layer_idx), query, key, value, rule)
+    attended = slots.attend(module.layer_idx, query, key, value, rule)
     return attended.transpose(1, 2), None
 
 

@@ -93,13 +93,23 @@ class GenerateCore:
         prompts = [request.prompt_ids for request in batch]
         texts = [ids for ids, _ in responses]
         steering, directions = batch[0].steering, batch[0].directions
-        means = teacher_forced(self._model, prompts, texts, steering=steering)
+        averages, prompt_averages, last = teacher_forced(
+            self._model, prompts, texts, steering=steering
+        )
         readings: dict[int, Readings] = {}
         if directions:
             readings.update(read_tokens(self._model, prompts, texts, directions, steering=steering))
         self._count(batch, responses, generated - started, time.perf_counter() - generated)
         return [
-            Generation(request.key, ids, finish, *(part[row] for part in means), readings.get(row))
+            Generation(
+                key=request.key,
+                response_ids=ids,
+                finish=finish,
+                response_avg=averages[row],
+                prompt_avg=prompt_averages[row],
+                prompt_last=last[row],
+                readings=readings.get(row),
+            )
             for row, (request, (ids, finish)) in enumerate(zip(batch, responses, strict=True))
         ]
 

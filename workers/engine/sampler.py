@@ -54,7 +54,7 @@ def uniforms(seed: int, draws: int, levels: int) -> NDArray[np.float64]:
     pins.
     """
     bits = np.random.Philox(key=seed % 2**128).random_raw(draws * levels)
-    return ((bits >> np.uint64(11)) * 2.0**-53).reshape(draws, levels)
+    return np.asarray((bits >> np.uint64(11)) * 2.0**-53).reshape(draws, levels)
 
 
 def draw(logits: Tensor, at: NDArray[np.float64], rows: RowSampling) -> Tensor:

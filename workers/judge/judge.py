@@ -250,15 +250,17 @@ class Judge:
             raise
         tokens = reply.prompt_tokens + reply.completion_tokens
         price = self._price
-        usd = price and price.usd(
-            prompt_tokens=reply.prompt_tokens, completion_tokens=reply.completion_tokens
-        )
+        paid: float | None = None
+        if price is not None:
+            paid = price.usd(
+                prompt_tokens=reply.prompt_tokens, completion_tokens=reply.completion_tokens
+            )
         self._tokens_per_character = max(
             self._tokens_per_character, reply.prompt_tokens / max(n_characters, 1)
         )
         rpm, tpm = limits.requests_per_minute or 0.0, limits.tokens_per_minute or 0.0
-        self._limiter.answered(cost, Answered(tokens, usd or 0.0, rpm, tpm))
-        return reply if usd is None else reply.model_copy(update={"usd": usd})
+        self._limiter.answered(cost, Answered(tokens, paid or 0.0, rpm, tpm))
+        return reply if paid is None else reply.model_copy(update={"usd": paid})
 
     def _most_it_can_cost(self, n_characters: int) -> Cost:
         ratio = self._tokens_per_character or TOKENS_PER_CHARACTER

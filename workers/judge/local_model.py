@@ -66,7 +66,9 @@ class LocalJudge:
             use_cache=True,
             logits_to_keep=1,
         )
-        following = {(): torch.softmax(passed.logits[0, -1].double(), dim=-1)}
+        following: dict[Path, torch.Tensor] = {
+            (): torch.softmax(passed.logits[0, -1].double(), dim=-1)
+        }
         reached: dict[Path, float] = {(): 1.0}
         for node in sorted(self._inner - {()}, key=len):
             reached[node] = _probability(node, reached, following)

@@ -21,6 +21,7 @@ MAX_QUESTIONS_A_MODE = 14
 PATIENCE = 4
 
 VOTES: dict[Mode, int] = {"logprob": 1, "structured": 3, "text": 3}
+FIRST_TOKENS: dict[Mode, int] = {"logprob": 1, "structured": 64, "text": 512}
 
 
 @dataclass
@@ -58,7 +59,7 @@ async def probe(
         ("text",) if scale == "binary_text" else ("logprob", "structured", "text")
     )
     for mode in modes:
-        found = await finder.find(JudgeProfile(mode=mode, scale=scale, **_start(mode)))
+        found = await finder.find(JudgeProfile(mode=mode, scale=scale, n_tokens=FIRST_TOKENS[mode]))
         if found is None:
             continue
         found = found.model_copy(update={"votes": votes or VOTES[mode]})
@@ -136,10 +137,6 @@ async def _patiently(client: JudgeClient, body: Mapping[str, object]) -> tuple[R
             last = error
             await _pause(error, chance)
     raise JudgeError(f"the judge at {client.url} does not answer the first question: {last}")
-
-
-def _start(mode: Mode) -> dict[str, int]:
-    return {"n_tokens": {"logprob": 1, "structured": 64, "text": 512}[mode]}
 
 
 def _after_reply(profile: JudgeProfile, reply: Reply) -> JudgeProfile | None:
