@@ -25,7 +25,7 @@ from domain.errors import (
     StoreError,
     StoreNotHereError,
 )
-from domain.fleet.cards import QUEUES
+from domain.fleet.heartbeats import QUEUES
 from domain.plan.readiness import is_finished, ready_jobs
 from storage.broker.connection import BROKER_AWAY, connect
 from storage.broker.fleet import forget_declines, forget_run, put_run, queue_of

@@ -16,14 +16,14 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from domain.fleet.cards import QUEUES, RunCard, WorkerCard
+from domain.fleet.heartbeats import QUEUES, Heartbeat, ListedRun
 from domain.plan.jobs import STAGES
 from storage.broker.connection import BROKER_AWAY, Client, connect
 from storage.broker.fleet import QueueFacts, read_queues, read_runs, read_workers
 from storage.broker.judge_limits import read_meter
 from storage.broker.state import CALL_BOUNDS_S, JOB_BOUNDS_S, read_calls, read_counts
 
-# A few scrapes: the last job of a run may be counted just before its card goes.
+# A few scrapes: the last job of a run may be counted just before it is taken off the list.
 REMEMBER_S = 300.0
 
 OUTCOMES = {"jobs": "done", "failed": "failed", "again": "begun_again", "dead": "given_up"}
@@ -33,7 +33,7 @@ RUN = ["run", "run_id"]
 
 Counts = Mapping[str, float]
 
-Counted = Sequence[tuple[RunCard, Counts]]
+Counted = Sequence[tuple[ListedRun, Counts]]
 """Runs with what each came to."""
 
 
@@ -42,7 +42,7 @@ class FleetCollector(Collector):
 
     def __init__(self, broker_url: str) -> None:
         self._url = broker_url
-        self._seen: dict[str, tuple[float, RunCard]] = {}
+        self._seen: dict[str, tuple[float, ListedRun]] = {}
 
     def describe(self) -> Iterable[Metric]:
         """Nothing ahead of the first scrape: the broker need not be up when we start."""
@@ -71,14 +71,14 @@ class FleetCollector(Collector):
         yield from _queues(runs, read_queues(client, runs, QUEUES))
         yield from _workers(read_workers(client))
 
-    def _recent(self, runs: list[RunCard]) -> list[RunCard]:
+    def _recent(self, runs: list[ListedRun]) -> list[ListedRun]:
         now = time.monotonic()
         self._seen.update({run.run_id: (now, run) for run in runs})
         self._seen = {k: v for k, v in self._seen.items() if now - v[0] < REMEMBER_S}
         return [run for _, run in self._seen.values()]
 
 
-def _who(run: RunCard) -> list[str]:
+def _who(run: ListedRun) -> list[str]:
     """The values of RUN's labels."""
     return [run.name, run.run_id]
 
@@ -130,7 +130,7 @@ def _calls(found: Counts) -> Iterator[Metric]:
     yield from (family, failed)
 
 
-def _money(client: Client, runs: Iterable[RunCard]) -> Iterator[Metric]:
+def _money(client: Client, runs: Iterable[ListedRun]) -> Iterator[Metric]:
     spent = CounterMetricFamily(
         "orchestrate_judge_usd", "US dollars spent on the judge", labels=RUN
     )
@@ -146,7 +146,7 @@ def _money(client: Client, runs: Iterable[RunCard]) -> Iterator[Metric]:
     yield from (spent, budget)
 
 
-def _runs(runs: Iterable[RunCard]) -> Iterator[Metric]:
+def _runs(runs: Iterable[ListedRun]) -> Iterator[Metric]:
     planned = GaugeMetricFamily(
         "orchestrate_run_samples",
         "Samples in the run's plan, those of tests too; what orchestrate_samples_total grows to",
@@ -159,7 +159,7 @@ def _runs(runs: Iterable[RunCard]) -> Iterator[Metric]:
     yield from (planned, paused)
 
 
-def _queues(runs: Iterable[RunCard], queues: Iterable[QueueFacts]) -> Iterator[Metric]:
+def _queues(runs: Iterable[ListedRun], queues: Iterable[QueueFacts]) -> Iterator[Metric]:
     by_id = {run.run_id: run for run in runs}
     waiting = GaugeMetricFamily(
         "orchestrate_queue_jobs", "Jobs that wait for a worker", labels=[*RUN, "kind"]
@@ -185,7 +185,7 @@ def _queues(runs: Iterable[RunCard], queues: Iterable[QueueFacts]) -> Iterator[M
     yield from (waiting, age, open_jobs)
 
 
-def _workers(cards: Iterable[WorkerCard]) -> Iterator[Metric]:
+def _workers(workers: Iterable[Heartbeat]) -> Iterator[Metric]:
     labels = ["worker", "kind", "host"]
     up = GaugeMetricFamily(
         "orchestrate_worker_up", "1 for each worker", labels=[*labels, "device", "model"]
@@ -201,14 +201,14 @@ def _workers(cards: Iterable[WorkerCard]) -> Iterator[Metric]:
         "Response tokens over the last minute, counted when a shard is finished",
         labels=labels,
     )
-    for card in cards:
-        who = [card.name, card.kind, card.host]
-        up.add_metric([*who, card.device, card.model], 1)
-        holds.add_metric(who, len(card.jobs))
-        if card.kind == "gpu":
-            tokens.add_metric(who, card.per_minute.tokens / 60)
-            if card.busy is not None:
-                busy.add_metric(who, card.busy)
+    for worker in workers:
+        who = [worker.name, worker.kind, worker.host]
+        up.add_metric([*who, worker.device, worker.model], 1)
+        holds.add_metric(who, len(worker.jobs))
+        if worker.kind == "gpu":
+            tokens.add_metric(who, worker.per_minute.tokens / 60)
+            if worker.busy is not None:
+                busy.add_metric(who, worker.busy)
     yield from (up, holds, busy, tokens)
 
 

@@ -14,13 +14,13 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from domain.errors import BudgetError, OrchestrateError
-from domain.fleet.cards import QUEUES, RunCard, WorkerCard
+from domain.fleet.heartbeats import QUEUES, Heartbeat, ListedRun
 from orchestrator.progress import TraitCount, stages_of, total, trait_counts
 from storage.broker.connection import Client, connect
 from storage.broker.fleet import (
     QueueFacts,
-    card_of,
     has_run,
+    listed_run,
     read_declines,
     read_queues,
     read_run,
@@ -101,12 +101,12 @@ def _done_by_record(run: Run) -> set[str]:
 
 
 def _on_broker(run: Run, client: Client, standing: Mapping[str, Any]) -> dict[str, Any]:
-    card = read_run(client, run.run_id) or card_of(run, since=0.0)
-    queues, workers = read_queues(client, [card], QUEUES), read_workers(client)
+    listed = read_run(client, run.run_id) or listed_run(run, since=0.0)
+    queues, workers = read_queues(client, [listed], QUEUES), read_workers(client)
     facts = read_on_broker(client, run, queues=queues, workers=workers)
     finished = standing["state"] == FINISHED
     return {
-        "since": card.since,
+        "since": listed.since,
         **state_json(run_state(facts, finished=finished, paused=standing["paused"])),
         "cancelled": facts.cancelled,
         "failures": [asdict(failure) for failure in facts.failures],
@@ -116,7 +116,7 @@ def _on_broker(run: Run, client: Client, standing: Mapping[str, Any]) -> dict[st
         "counts": read_counts(client, run.run_id),
         "rates": read_rates(client, run.run_id),
         "workers": fleet_rows(workers),
-        "refusals": decline_rows(client, [card], workers),
+        "refusals": decline_rows(client, [listed], workers),
         "last_errors": [
             asdict(line)
             for line in last_lines(client, run.run_id, levels=("warning", "error"), n=LAST_ERRORS)
@@ -180,7 +180,7 @@ def run_state(facts: OnBroker, *, finished: bool, paused: bool) -> RunState:
 
 
 def read_on_broker(
-    client: Client, run: Run, *, queues: Iterable[QueueFacts], workers: Iterable[WorkerCard]
+    client: Client, run: Run, *, queues: Iterable[QueueFacts], workers: Iterable[Heartbeat]
 ) -> OnBroker:
     """A run's facts; `queues` may be those of other runs too."""
     state = BrokerState(client, run.run_id)
@@ -191,7 +191,7 @@ def read_on_broker(
         failures=state.failures(),
         waiting={queue.kind: queue.waiting for queue in ours},
         held={queue.kind: queue.held for queue in ours},
-        kinds={card.kind for card in workers if not card.draining},
+        kinds={one.kind for one in workers if not one.draining},
         judge_down_s=endpoint(client, run)["down_for_s"],
     )
 
@@ -294,16 +294,16 @@ def last_step_of(name: str) -> str:
     return f"For the verdicts and report.html of the finished run: orchestrate resume {name}"
 
 
-def fleet_rows(cards: Sequence[WorkerCard]) -> list[dict[str, Any]]:
-    """The cards as JSON."""
-    return [asdict(card) for card in cards]
+def fleet_rows(workers: Sequence[Heartbeat]) -> list[dict[str, Any]]:
+    """The heartbeats as JSON."""
+    return [asdict(one) for one in workers]
 
 
 def decline_rows(
-    client: Client, runs: Iterable[RunCard], workers: Sequence[WorkerCard]
+    client: Client, runs: Iterable[ListedRun], workers: Sequence[Heartbeat]
 ) -> list[dict[str, str]]:
     """What living workers said of the runs that they cannot serve."""
-    alive = {card.name for card in workers}
+    alive = {one.name for one in workers}
     return [
         {"run": run.name, "worker": one.worker, "host": one.host, "reason": one.reason}
         for run in runs

@@ -2,7 +2,7 @@
 
     python -m tests.simulated_fleet --gpu 16 --seconds-per-job 4 --verdicts-per-second 400
 
-Everything else is the product: Celery consumers on the real queues, leases, cards, hand-over,
+Everything else is the product: Celery consumers on the real queues, leases, heartbeats, hand-over,
 artifacts. Workers are forked from one process that imported everything, so that dozens of them
 start within seconds and share their memory. Devices serve models as real workers do.
 """

@@ -13,18 +13,24 @@ from celery.exceptions import Reject
 
 import tasks.fleet.edge
 from domain.errors import ModelError, ModelNotHereError, StoreNotHereError
-from domain.fleet.cards import (
+from domain.fleet.heartbeats import (
     Decline,
     Demand,
-    RunCard,
-    WorkerCard,
+    Heartbeat,
+    ListedRun,
     models_left,
     others_left,
     reasons,
 )
 from domain.plan.jobs import Job
 from storage.broker.embedded_redis import embedded_redis
-from storage.broker.fleet import forget_declines, put_run, put_worker, read_declines, read_demands
+from storage.broker.fleet import (
+    forget_declines,
+    put_heartbeat,
+    put_run,
+    read_declines,
+    read_demands,
+)
 from storage.broker.state import BrokerState
 from storage.record.artifacts import Record
 from storage.record.run import Run
@@ -54,11 +60,11 @@ def client(broker_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[redis.R
         yield found
 
 
-def card(
+def worker(
     name: str, kind: str = "gpu", *, models: tuple[str, ...] = (), leaves: bool = False
-) -> WorkerCard:
+) -> Heartbeat:
     host = name.partition("@")[2]
-    return WorkerCard(name=name, kind=kind, host=host, models=models, draining=leaves)
+    return Heartbeat(name=name, kind=kind, host=host, models=models, draining=leaves)
 
 
 def edge_of(broker_url: str, worker: str, retry_s: float = 300.0) -> Edge:
@@ -66,10 +72,10 @@ def edge_of(broker_url: str, worker: str, retry_s: float = 300.0) -> Edge:
     return Edge(make_app(broker_url), broker_url, DeliverySettings(), declines=declines)
 
 
-def fleet_of(client: redis.Redis, run: Run, *workers: WorkerCard) -> BrokerState:
+def fleet_of(client: redis.Redis, run: Run, *workers: Heartbeat) -> BrokerState:
     put_run(client, run)
     for one in workers:
-        put_worker(client, one)
+        put_heartbeat(client, one)
     state = BrokerState(client, run.run_id)
     state.claim("probe")
     return state
@@ -83,11 +89,11 @@ def test_a_run_is_left_to_those_of_the_kind_that_may_serve_its_model_and_have_no
     None
 ):
     workers = [
-        card("gpu-1@a"),
-        card("gpu-2@b", models=("google/*",)),
-        card("gpu-3@c", models=("Qwen/*",)),
-        card("gpu-4@d", leaves=True),
-        card("judge-1@e", "judge"),
+        worker("gpu-1@a"),
+        worker("gpu-2@b", models=("google/*",)),
+        worker("gpu-3@c", models=("Qwen/*",)),
+        worker("gpu-4@d", leaves=True),
+        worker("judge-1@e", "judge"),
     ]
 
     assert others_left("gpu", "Qwen/7B", workers=workers, declined={"gpu-1@a"}) == ["gpu-3@c"]
@@ -109,9 +115,9 @@ def test_what_nobody_serves_is_said_with_every_host_and_each_reason_once() -> No
 
 def test_a_worker_counts_for_the_models_of_which_it_did_not_decline_every_run() -> None:
     def demand(name: str, model: str, *declined_by: str) -> Demand:
-        return Demand(RunCard(name, name, "/runs", model), 1, frozenset(declined_by))
+        return Demand(ListedRun(name, name, "/runs", model), 1, frozenset(declined_by))
 
-    one, other = card(GOOD), card(BAD, models=("a*", "b"))
+    one, other = worker(GOOD), worker(BAD, models=("a*", "b"))
     demands = [demand("1", "a[1]", BAD), demand("2", "b", BAD), demand("3", "b")]
 
     assert models_left(one, demands) == ()
@@ -124,7 +130,7 @@ def test_a_job_goes_back_uncounted_and_its_run_is_declined_once_with_one_warning
     tmp_path: Path, broker_url: str, client: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     run, edge = make_run(tmp_path / "run"), edge_of(broker_url, BAD)
-    state = fleet_of(client, run, card(GOOD), card(BAD))
+    state = fleet_of(client, run, worker(GOOD), worker(BAD))
 
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
@@ -144,7 +150,7 @@ def test_a_run_fails_with_every_host_when_the_last_of_the_kind_declines(
     tmp_path: Path, broker_url: str, client: redis.Redis
 ) -> None:
     run = make_run(tmp_path / "run")
-    state = fleet_of(client, run, card(GOOD), card(BAD), card("judge-0@other", "judge"))
+    state = fleet_of(client, run, worker(GOOD), worker(BAD), worker("judge-0@other", "judge"))
 
     with pytest.raises(Reject):
         edge_of(broker_url, BAD).carry(no_model, message_of(run))
@@ -162,7 +168,7 @@ def test_a_worker_alone_fails_at_once_and_declines_nothing(
     tmp_path: Path, broker_url: str, client: redis.Redis
 ) -> None:
     run, edge = make_run(tmp_path / "run"), edge_of(broker_url, BAD)
-    state = fleet_of(client, run, card(BAD), card("gpu-9@leaving", leaves=True))
+    state = fleet_of(client, run, worker(BAD), worker("gpu-9@leaving", leaves=True))
 
     with pytest.raises(ModelNotHereError):
         edge.carry(no_model, message_of(run))
@@ -178,7 +184,7 @@ def test_what_is_wrong_with_the_run_itself_fails_it_beside_any_number_of_workers
         raise ModelError("A bert model is not a causal language model: choose one that writes.")
 
     run, edge = make_run(tmp_path / "run"), edge_of(broker_url, BAD)
-    state = fleet_of(client, run, card(GOOD), card(BAD))
+    state = fleet_of(client, run, worker(GOOD), worker(BAD))
 
     with pytest.raises(ModelError):
         edge.carry(encoder, message_of(run))
@@ -194,7 +200,7 @@ def test_a_run_that_is_not_on_this_machine_is_left_to_others(
     tmp_path: Path, broker_url: str, client: redis.Redis
 ) -> None:
     run, edge = make_run(tmp_path / "run"), edge_of(broker_url, BAD)
-    state = fleet_of(client, run, card(GOOD), card(BAD))
+    state = fleet_of(client, run, worker(GOOD), worker(BAD))
     elsewhere = JobMessage(run.run_id, str(tmp_path / "not mounted"), "probe").to_fields()
 
     with pytest.raises(Reject) as given_back:
@@ -209,7 +215,7 @@ def test_a_declined_run_is_tried_again_after_a_while_or_when_it_is_started_again
     tmp_path: Path, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, declines = make_run(tmp_path / "run"), Declines("gpu", BAD, retry_s=300.0)
-    state = fleet_of(client, run, card(GOOD), card(BAD))
+    state = fleet_of(client, run, worker(GOOD), worker(BAD))
     now = 1000.0
     monkeypatch.setattr("tasks.fleet.declines.time.monotonic", lambda: now)
 
@@ -236,7 +242,7 @@ def test_a_worker_that_leaves_takes_its_declines_along_and_so_does_its_successor
     tmp_path: Path, client: redis.Redis
 ) -> None:
     run, declines = make_run(tmp_path / "run"), Declines("gpu", BAD)
-    state = fleet_of(client, run, card(GOOD), card(BAD))
+    state = fleet_of(client, run, worker(GOOD), worker(BAD))
 
     declines.decline(state, StoreNotHereError("not mounted"))
     declines.forget(client)
@@ -252,7 +258,7 @@ def test_status_and_the_list_of_workers_show_who_declines_which_run_and_why(
     tmp_path: Path, broker_url: str, client: redis.Redis
 ) -> None:
     run = make_run(tmp_path / "runs" / "gemma")
-    state = fleet_of(client, run, card(GOOD), card(BAD))
+    state = fleet_of(client, run, worker(GOOD), worker(BAD))
     Declines("gpu", "gpu-9@dead").decline(state, StoreNotHereError("gone with its worker"))
     Declines("gpu", BAD).decline(state, StoreNotHereError("[no] folder"))
     where = ["--runs-dir", str(tmp_path / "runs")]

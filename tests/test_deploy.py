@@ -16,7 +16,7 @@ import pytest
 
 from cli.doctor.broker import broker_findings
 from domain.errors import BrokerError
-from domain.fleet.cards import QUEUES
+from domain.fleet.heartbeats import QUEUES
 from storage.broker.embedded_redis import embedded_redis, find_redis_server
 from tests.command_lines import parse
 from tests.deploy_files import (

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 
-from domain.fleet.cards import QUEUES
+from domain.fleet.heartbeats import QUEUES
 from orchestrator.prometheus import FleetCollector
 from storage.broker.embedded_redis import embedded_redis
 from tests.deploy_files import (

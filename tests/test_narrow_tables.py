@@ -12,11 +12,11 @@ from rich.console import Console, RenderableType
 
 from cli.screens.fleet import FleetTable
 from cli.screens.status import screen
-from domain.fleet.cards import Rate, WorkerCard
+from domain.fleet.heartbeats import Heartbeat, Rate
 
 JOB = ("gemma", "overconfidence/generate/positive-003", 123.4)
-CARDS = (
-    WorkerCard(
+WORKERS = (
+    Heartbeat(
         "gpu-cuda:0-14711@gpu-server-one",
         "gpu",
         "gpu-server-one",
@@ -25,7 +25,7 @@ CARDS = (
         busy=0.97,
         per_minute=Rate(112.3, 600, 150_000),
     ),
-    WorkerCard("reduce-4713@lab", "reduce", "lab"),
+    Heartbeat("reduce-4713@lab", "reduce", "lab"),
 )
 STAGES = {"generate": (11_000, 19_800), "judge": (9_900, 19_800), "verify": (0, 11)}
 
@@ -36,7 +36,7 @@ def drawn(what: RenderableType, *, width: int) -> list[str]:
     return console.file.getvalue().splitlines()  # type: ignore[attr-defined, no-any-return]
 
 
-def snapshot(cards: Sequence[WorkerCard] = CARDS) -> dict[str, Any]:
+def snapshot(workers: Sequence[Heartbeat] = WORKERS) -> dict[str, Any]:
     stages = {stage: {"done": n, "total": of} for stage, (n, of) in STAGES.items()}
     one = {**stages, "is_finished": False, "verdict": "do not use", "contrast": 45.6}
     return {
@@ -52,7 +52,7 @@ def snapshot(cards: Sequence[WorkerCard] = CARDS) -> dict[str, Any]:
         "oldest_s": {"gpu": 3333.0, "judge": 2.0, "reduce": 0.0},
         "counts": {},
         "rates": {},
-        "workers": [asdict(card) for card in cards],
+        "workers": [asdict(worker) for worker in workers],
         "refusals": [],
         "failures": [],
         "judge": {"model": "m", "url": "u", "money": None, "down_for_s": None, "rejected": 0},
@@ -77,7 +77,7 @@ def test_the_trait_table_loses_no_heading_and_no_number_at_80_columns() -> None:
 
 @pytest.mark.parametrize("width", [80, 100, 200])
 def test_the_worker_table_shows_every_heading_and_the_seconds_at_any_width(width: int) -> None:
-    lines = drawn(FleetTable(CARDS), width=width)
+    lines = drawn(FleetTable(WORKERS), width=width)
 
     words = " ".join(lines)
     headings = ("worker", "serves", "holds", "longest job", "for", "jobs/min", "tokens/s", "busy")

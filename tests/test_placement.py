@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domain.fleet.cards import Demand, RunCard
+from domain.fleet.heartbeats import Demand, ListedRun
 from domain.fleet.placement import (
     SERVE_AT_LEAST_S,
     TURN_S,
@@ -25,7 +25,7 @@ from domain.plan.spec import JudgeSpec, ModelSpec, RunSpec, TraitRef
 def demand(
     name: str, waiting: int, *, model: str = "m", priority: int = 0, paused: bool = False
 ) -> Demand:
-    return Demand(RunCard(name, name, f"/runs/{name}", model, priority, paused), waiting)
+    return Demand(ListedRun(name, name, f"/runs/{name}", model, priority, paused), waiting)
 
 
 def served(servers: list[Server], *levels: dict[str, int]) -> dict[str, str]:

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from cli.screens.fleet import RunsOfFolder
-from domain.fleet.cards import WorkerCard
+from domain.fleet.heartbeats import Heartbeat
 from orchestrator.state import OnBroker, RunState, by_record, run_snapshot, run_state
 from storage.broker.connection import Client, connect
 from storage.broker.embedded_redis import embedded_redis
-from storage.broker.fleet import put_run, put_worker
+from storage.broker.fleet import put_heartbeat, put_run
 from storage.broker.state import BrokerState
 from storage.record.artifacts import publish
 from storage.record.run import Failure, Run
@@ -93,7 +93,7 @@ def test_the_list_and_the_screen_agree_about_each_run(
         for name in ("done", "cancelled", "failed", "works", "left")
     }
     finish(runs["done"])
-    put_worker(redis, WorkerCard("gpu-0@h", "gpu", "h"))
+    put_heartbeat(redis, Heartbeat("gpu-0@h", "gpu", "h"))
     for name in ("cancelled", "failed", "works"):
         put_run(redis, runs[name])
     for name in ("cancelled", "works"):
@@ -116,7 +116,7 @@ def test_the_list_and_the_screen_agree_about_each_run(
 
 def test_a_folder_without_runs_shows_the_fleet(client: tuple[str, Client], tmp_path: Path) -> None:
     url, redis = client
-    put_worker(redis, WorkerCard("gpu-0@h", "gpu", "h"))
+    put_heartbeat(redis, Heartbeat("gpu-0@h", "gpu", "h"))
 
     found: dict[str, Any] = RunsOfFolder(str(tmp_path / "nowhere")).look(url)
 

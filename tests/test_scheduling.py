@@ -91,7 +91,7 @@ def test_a_run_of_higher_priority_goes_first_and_a_paused_one_waits(
         until(lambda: n_done(urgent) == 30, "the urgent run's end")
         beside = n_done(usual) - before
         schedule(client, usual, paused=True)
-        until(lambda: not any(card.jobs for card in read_workers(client)), "what was in hand")
+        until(lambda: not any(worker.jobs for worker in read_workers(client)), "what was in hand")
         paused_at = n_done(usual)
         schedule(client, usual, paused=False)
         until(lambda: n_done(usual) > paused_at, "the paused run to go on")
@@ -111,7 +111,7 @@ def test_models_get_workers_of_their_own_and_no_worker_goes_to_and_fro(
     drivers = started(broker, *runs)
     with simulated_workers(broker, *speed, logs=tmp_path / "logs"):
         until(lambda: all(n_done(run) for run in runs), "both models")
-        serving = {card.model for card in read_workers(client) if card.kind == "gpu"}
+        serving = {worker.model for worker in read_workers(client) if worker.kind == "gpu"}
         for one in drivers:
             one.watch(Silent())
 
@@ -155,7 +155,7 @@ def test_a_drained_worker_finishes_what_it_holds_and_leaves_while_others_go_on(
         with pytest.raises(UsageError, match="there are: gpu-00@"):
             drain_and_wait(broker, ["nowhere"], wait_s=1)
         drain_and_wait(broker, ["gpu-00@*"], wait_s=20)
-        left = {card.name.partition("@")[0] for card in read_workers(client)}
+        left = {worker.name.partition("@")[0] for worker in read_workers(client)}
         drives.watch(Silent())
 
     log = (tmp_path / "logs" / "gpu-0.log").read_text()

@@ -11,14 +11,14 @@ from rich.console import Console
 
 from cli.screens.progress import Progress
 from cli.screens.status import screen
-from domain.fleet.cards import WorkerCard
+from domain.fleet.heartbeats import Heartbeat
 from domain.plan.jobs import Plan, Stage
 from domain.plan.spec import ChecksSpec
 from orchestrator.progress import StageCount, seconds_left, stage_rates
 from orchestrator.state import run_snapshot
 from storage.broker.connection import connect
 from storage.broker.embedded_redis import embedded_redis
-from storage.broker.fleet import put_run, put_worker
+from storage.broker.fleet import put_heartbeat, put_run
 from storage.broker.state import job_counts, note
 from storage.record.run import Run, create_run
 from storage.record.store import open_store
@@ -74,7 +74,7 @@ def test_status_shows_a_time_left_before_any_vector_was_tested(checked: Run) -> 
         put_run(client, checked)
         one = driver(url, checked)
         one.state.mark_done(some_done(checked))
-        put_worker(client, WorkerCard("gpu-0@h", "gpu", "h"))
+        put_heartbeat(client, Heartbeat("gpu-0@h", "gpu", "h"))
         client.rpush("gpu.checked", "{}")
         for stage in STAGES:
             note(client, "checked", job_counts(stage, 1.0, samples=20, tokens=0))

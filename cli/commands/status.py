@@ -27,7 +27,7 @@ from cli.screens.fleet import RunsOfFolder, runs_screen
 from cli.screens.status import screen
 from cli.screens.verdicts import remarks
 from domain.errors import BrokerError, UsageError
-from domain.fleet.cards import HIGHEST, LOWEST
+from domain.fleet.heartbeats import HIGHEST, LOWEST
 from orchestrator.runs import run_store
 from orchestrator.state import last_step, run_snapshot
 from storage.broker.connection import BROKER_AWAY, TRYING, connect

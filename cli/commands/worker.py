@@ -19,7 +19,7 @@ from rich.console import Console
 
 from cli.options.settings import broker_option, json_option, option, required_broker
 from domain.errors import UsageError
-from domain.fleet.cards import WorkerCard
+from domain.fleet.heartbeats import Heartbeat
 from orchestrator.devices import pin, visible_devices
 from orchestrator.local_fleet import Child, Processes, orchestrate, without_config
 from storage.broker.connection import connect
@@ -151,12 +151,12 @@ def list_workers(broker_url: str | None, as_json: bool) -> None:
     from orchestrator.state import decline_rows, fleet_rows
 
     with connect(required_broker(broker_url)) as client:
-        cards = read_workers(client)
-        declines = decline_rows(client, read_runs(client), cards)
+        workers = read_workers(client)
+        declines = decline_rows(client, read_runs(client), workers)
     if as_json:
-        click.echo(json.dumps({"workers": fleet_rows(cards), "refusals": declines}, indent=2))
+        click.echo(json.dumps({"workers": fleet_rows(workers), "refusals": declines}, indent=2))
         return
-    Console().print(FleetTable(cards), *decline_lines(declines, run=""), sep="\n")
+    Console().print(FleetTable(workers), *decline_lines(declines, run=""), sep="\n")
 
 
 @worker.command()
@@ -236,18 +236,18 @@ def drain_and_wait(broker_url: str, who: Sequence[str], *, wait_s: float) -> Non
     Raises UsageError when nobody is meant, or somebody is still there after wait_s seconds.
     """
     with connect(broker_url) as client:
-        cards = read_workers(client)
-        meant = [card for card in cards if any(_is_meant(card, one) for one in who)]
+        workers = read_workers(client)
+        meant = [worker for worker in workers if any(_is_meant(worker, one) for one in who)]
         if not meant:
-            there = ", ".join(card.name for card in cards) or "none"
+            there = ", ".join(worker.name for worker in workers) or "none"
             raise UsageError(f"no worker fits {' '.join(who)}; there are: {there}")
-        names = [card.name for card in meant]
+        names = [worker.name for worker in meant]
         for name, holds in drain_workers(
             make_app(broker_url), names, wait_s=ANSWER_WITHIN_S
         ).items():
             click.echo(f"{name} finishes {holds} job{'' if holds == 1 else 's'} and leaves")
         deadline = time.monotonic() + wait_s
-        while still := sorted({card.name for card in read_workers(client)} & set(names)):
+        while still := sorted({worker.name for worker in read_workers(client)} & set(names)):
             if time.monotonic() > deadline:
                 raise UsageError(
                     f"{', '.join(still)} still there after {wait_s:.0f} s: wait longer with "
@@ -257,5 +257,5 @@ def drain_and_wait(broker_url: str, who: Sequence[str], *, wait_s: float) -> Non
     click.echo(f"Gone: {', '.join(names)}")
 
 
-def _is_meant(card: WorkerCard, who: str) -> bool:
-    return fnmatchcase(card.name, who) or fnmatchcase(card.host, who)
+def _is_meant(worker: Heartbeat, who: str) -> bool:
+    return fnmatchcase(worker.name, who) or fnmatchcase(worker.host, who)

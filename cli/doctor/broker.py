@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cli.doctor.machine import Finding, State
-from domain.fleet.cards import QUEUES
+from domain.fleet.heartbeats import QUEUES
 from domain.plan.spec import WIRE_VERSION
 from domain.redaction import without_password
 from storage.broker.connection import BrokerFacts, broker_facts, connect

@@ -19,7 +19,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from domain.fleet.cards import QUEUES, RunCard, WorkerCard
+from domain.fleet.heartbeats import QUEUES, Heartbeat, ListedRun
 from orchestrator.state import (
     FINISHED,
     by_record,
@@ -30,7 +30,7 @@ from orchestrator.state import (
     state_json,
 )
 from storage.broker.connection import Client, connect
-from storage.broker.fleet import read_queues, read_runs, read_workers, worker_card
+from storage.broker.fleet import read_heartbeat, read_queues, read_runs, read_workers
 from storage.record.artifacts import record_key
 from storage.record.run import Run, open_run, read_schedule
 from storage.record.store import open_store
@@ -51,10 +51,10 @@ class RunsOfFolder:
         if not broker_url:
             return self._found([row for _, row in self._rows({})])
         with connect(broker_url) as client:
-            cards = {card.run_id: card for card in read_runs(client)}
-            rows, workers = self._rows(cards), read_workers(client)
-            _add_doings(client, rows, cards, workers)
-            declines = decline_rows(client, cards.values(), workers)
+            listed = {one.run_id: one for one in read_runs(client)}
+            rows, workers = self._rows(listed), read_workers(client)
+            _add_doings(client, rows, listed, workers)
+            declines = decline_rows(client, listed.values(), workers)
         found = self._found([row for _, row in rows])
         return {**found, "workers": fleet_rows(workers), "refusals": declines}
 
@@ -62,7 +62,7 @@ class RunsOfFolder:
         names = [row["name"] for row in rows]
         return {"place": self._store.url, "runs": names, "standing": rows}
 
-    def _rows(self, listed: Mapping[str, RunCard]) -> list[tuple[Run, Row]]:
+    def _rows(self, listed: Mapping[str, ListedRun]) -> list[tuple[Run, Row]]:
         found = []
         for name in sorted(self._store.folders()):
             known = self._finished.get(name)
@@ -84,7 +84,7 @@ def runs_screen(found: dict[str, Any]) -> RenderableType:
         parts = [Text(f"No runs in {found['place']}: start one with `orchestrate extract`.")]
     if "workers" in found:
         parts += decline_lines(found["refusals"], run="")
-        parts += [Text(""), FleetTable([worker_card(row) for row in found["workers"]])]
+        parts += [Text(""), FleetTable([read_heartbeat(row) for row in found["workers"]])]
     return Group(*parts)
 
 
@@ -122,15 +122,15 @@ def _row(run: Run) -> Row:
 def _add_doings(
     client: Client,
     rows: list[tuple[Run, Row]],
-    cards: Mapping[str, RunCard],
-    workers: Sequence[WorkerCard],
+    listed: Mapping[str, ListedRun],
+    workers: Sequence[Heartbeat],
 ) -> None:
     """What each run is doing by the broker."""
-    queues = read_queues(client, cards.values(), QUEUES)
+    queues = read_queues(client, listed.values(), QUEUES)
     for run, row in rows:
-        card, finished = cards.get(run.run_id), row["state"] == FINISHED
-        row["priority"] = None if card is None else card.priority
-        if card is not None or not finished:
+        one, finished = listed.get(run.run_id), row["state"] == FINISHED
+        row["priority"] = None if one is None else one.priority
+        if one is not None or not finished:
             facts = read_on_broker(client, run, queues=queues, workers=workers)
             row |= state_json(run_state(facts, finished=finished, paused=row["paused"]))
 
@@ -142,23 +142,23 @@ class FleetTable:
     Names may go over two lines, numbers and headings never.
     """
 
-    cards: Sequence[WorkerCard]
+    workers: Sequence[Heartbeat]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """See rich."""
-        whole = _workers(self.cards, with_jobs=True)
+        whole = _workers(self.workers, with_jobs=True)
         if Measurement.get(console, options.update(max_width=1000), whole).maximum <= (
             options.max_width
         ):
             yield whole
             return
-        yield _workers(self.cards, with_jobs=False)
-        if any(card.jobs for card in self.cards):
+        yield _workers(self.workers, with_jobs=False)
+        if any(one.jobs for one in self.workers):
             yield Text("")
-            yield _longest(self.cards)
+            yield _longest(self.workers)
 
 
-def _workers(cards: Sequence[WorkerCard], *, with_jobs: bool) -> Table:
+def _workers(workers: Sequence[Heartbeat], *, with_jobs: bool) -> Table:
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
     for heading in ("worker", "serves"):
         table.add_column(heading, overflow="fold")
@@ -167,28 +167,28 @@ def _workers(cards: Sequence[WorkerCard], *, with_jobs: bool) -> Table:
         _add_job_columns(table)
     for heading in ("jobs/min", "tokens/s", "busy"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for card in cards:
+    for worker in workers:
         table.add_row(
-            escape(card.name),
-            escape("leaving" if card.draining else card.model),
-            str(len(card.jobs)) if card.jobs else "-",
-            *(_longest_of(card) if with_jobs else ()),
-            f"{card.per_minute.jobs:.1f}",
-            f"{card.per_minute.tokens / 60:.0f}" if card.kind == "gpu" else "",
-            "" if card.busy is None else f"{card.busy:.0%}",
+            escape(worker.name),
+            escape("leaving" if worker.draining else worker.model),
+            str(len(worker.jobs)) if worker.jobs else "-",
+            *(_longest_of(worker) if with_jobs else ()),
+            f"{worker.per_minute.jobs:.1f}",
+            f"{worker.per_minute.tokens / 60:.0f}" if worker.kind == "gpu" else "",
+            "" if worker.busy is None else f"{worker.busy:.0%}",
         )
-    if not cards:
+    if not workers:
         table.add_row("none is connected")
     return table
 
 
-def _longest(cards: Sequence[WorkerCard]) -> Table:
+def _longest(workers: Sequence[Heartbeat]) -> Table:
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
     table.add_column("worker", overflow="fold")
     _add_job_columns(table)
-    for card in cards:
-        if card.jobs:
-            table.add_row(escape(card.name), *_longest_of(card))
+    for worker in workers:
+        if worker.jobs:
+            table.add_row(escape(worker.name), *_longest_of(worker))
     return table
 
 
@@ -197,8 +197,8 @@ def _add_job_columns(table: Table) -> None:
     table.add_column("for", justify="right", no_wrap=True)
 
 
-def _longest_of(card: WorkerCard) -> tuple[str, str]:
-    return (escape(card.jobs[0][1]), f"{card.jobs[0][2]:.0f} s") if card.jobs else ("", "")
+def _longest_of(worker: Heartbeat) -> tuple[str, str]:
+    return (escape(worker.jobs[0][1]), f"{worker.jobs[0][2]:.0f} s") if worker.jobs else ("", "")
 
 
 def decline_lines(rows: Iterable[Mapping[str, str]], *, run: str = "this run") -> list[Text]:

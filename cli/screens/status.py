@@ -18,7 +18,7 @@ from cli.screens.fleet import FleetTable, decline_lines
 from cli.screens.progress import styled_verdict
 from orchestrator.progress import StageCount, seconds_left, stage_rates
 from orchestrator.state import RUNNING, RunState, snapshot_text
-from storage.broker.fleet import worker_card
+from storage.broker.fleet import read_heartbeat
 
 BAR_WIDTH = 16
 
@@ -29,7 +29,7 @@ def screen(snapshot: dict[str, Any]) -> RenderableType:
     """The whole screen; what a broker would know is left out without one."""
     parts: list[RenderableType] = [_heading(snapshot), TraitTable(snapshot)]
     if "queues" in snapshot:
-        workers = [worker_card(row) for row in snapshot["workers"]]
+        workers = [read_heartbeat(row) for row in snapshot["workers"]]
         parts += [Text(""), _lines(snapshot), Text(""), FleetTable(workers)]
         parts += decline_lines(snapshot["refusals"])
         parts += _trouble(snapshot)

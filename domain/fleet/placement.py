@@ -1,6 +1,6 @@
 """Which runs a worker takes jobs of: priorities, pauses, fairness, and one model at a time.
 
-Pure: every worker sees the same cards and decides for itself, so nobody has to be in charge.
+Pure: every worker sees the same heartbeats and decides for itself, so nobody has to be in charge.
 Messages of a run lie on queues of its own, and a worker takes from the queues it listens to in
 turn; so choosing queues is all that scheduling needs.
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from itertools import groupby
 
-from domain.fleet.cards import Demand
+from domain.fleet.heartbeats import Demand
 
 
 def in_turn(demands: Iterable[Demand]) -> list[Demand]:

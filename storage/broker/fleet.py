@@ -1,12 +1,6 @@
-"""The cards of runs and workers on the broker's Redis; all of it is rebuilt when it is lost.
+"""The fleet on the broker's Redis: the list of runs, heartbeats, declines, and what waits.
 
-Knows nothing of Celery, nor of who takes what (orchestrator/placement.py).
-
-Which workers declined a run, and why: a hash beside the run's other keys on the broker.
-
-Lost with the broker, and then said again.
-
-What waits on the broker's queues, run by run: how much, held by workers, and for how long.
+All of it is said again when it is lost.
 """
 
 from __future__ import annotations
@@ -20,7 +14,7 @@ from typing import Any, cast
 
 import redis
 
-from domain.fleet.cards import Decline, Demand, Rate, RunCard, WorkerCard, model_label
+from domain.fleet.heartbeats import Decline, Demand, Heartbeat, ListedRun, Rate, model_label
 from storage.broker.connection import server_time
 from storage.broker.state import EXPIRE_S
 from storage.record.run import Run, read_schedule
@@ -29,10 +23,10 @@ RUNS = "orchestrate:runs"
 
 WORKERS = "orchestrate:workers"
 
-# A worker writes its card every two seconds; one that is silent this long is gone.
+# A worker leaves a heartbeat every two seconds; one that is silent this long is gone.
 SILENT_AFTER_S = 15.0
 
-# What another version wrote, or somebody who is none of us: as good as no card.
+# What another version wrote, or somebody who is none of us: as good as none.
 _UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 
 # As long as a run's other keys stay (storage/broker_state.py).
@@ -44,10 +38,10 @@ def queue_of(kind: str, run_id: str) -> str:
     return f"{kind}.{run_id}"
 
 
-def card_of(run: Run, *, since: float) -> RunCard:
-    """A run's card by its record."""
+def listed_run(run: Run, *, since: float) -> ListedRun:
+    """A run as it stands on the list, by its record."""
     schedule, model = read_schedule(run.store), model_label(run.spec.model)
-    return RunCard(
+    return ListedRun(
         run_id=run.run_id,
         name=run.name,
         url=run.store.url,
@@ -60,68 +54,68 @@ def card_of(run: Run, *, since: float) -> RunCard:
 
 
 def put_run(client: redis.Redis, run: Run) -> None:
-    """Write a run's card; a run that was there keeps the time it came."""
+    """Put a run on the list; one that was there keeps the time it came."""
     before = read_run(client, run.run_id)
-    card = card_of(run, since=before.since if before else server_time(client))
-    if card != before:
-        client.hset(RUNS, run.run_id, json.dumps(asdict(card)))
+    listed = listed_run(run, since=before.since if before else server_time(client))
+    if listed != before:
+        client.hset(RUNS, run.run_id, json.dumps(asdict(listed)))
 
 
-def read_run(client: redis.Redis, run_id: str) -> RunCard | None:
-    """The card of a run, None when the broker has none."""
+def read_run(client: redis.Redis, run_id: str) -> ListedRun | None:
+    """A run on the list, None when it is not there."""
     body = client.hget(RUNS, run_id)
-    return None if body is None else _run_card(cast(bytes, body))
+    return None if body is None else _read_listed(cast(bytes, body))
 
 
 def has_run(client: redis.Redis, run_id: str) -> bool:
-    """Whether the broker has the card of a run."""
+    """Whether a run is on the list."""
     return bool(client.hexists(RUNS, run_id))
 
 
 def forget_run(client: redis.Redis, run_id: str) -> None:
-    """Take a run's card away: nobody listens for its jobs any more."""
+    """Take a run off the list: nobody listens for its jobs any more."""
     client.hdel(RUNS, run_id)
 
 
-def read_runs(client: redis.Redis) -> list[RunCard]:
-    """The cards of all runs, oldest first; those of two weeks ago go."""
+def read_runs(client: redis.Redis) -> list[ListedRun]:
+    """All runs on the list, oldest first; those of two weeks ago go."""
     found = cast(Mapping[bytes, bytes], client.hgetall(RUNS))
-    readable = (card for body in found.values() if (card := _run_card(body)) is not None)
-    cards = sorted(readable, key=lambda card: card.since)
-    if cards and cards[0].since < server_time(client) - FORGET_RUN_AFTER_S:
-        forget_run(client, cards[0].run_id)
-    return cards
+    readable = (run for body in found.values() if (run := _read_listed(body)) is not None)
+    runs = sorted(readable, key=lambda run: run.since)
+    if runs and runs[0].since < server_time(client) - FORGET_RUN_AFTER_S:
+        forget_run(client, runs[0].run_id)
+    return runs
 
 
 def read_demands(client: redis.Redis, kind: str) -> list[Demand]:
     """The runs that have jobs out, how many wait for a kind of worker, and who declined them."""
-    cards = read_runs(client)
+    runs = read_runs(client)
     pipe = client.pipeline(transaction=False)
-    for card in cards:
-        pipe.exists(f"orchestrate:{card.run_id}:outstanding")
-        pipe.llen(queue_of(kind, card.run_id))
-        pipe.hkeys(declines_key(card.run_id))
-    answers = iter(pipe.execute() if cards else [])
+    for run in runs:
+        pipe.exists(f"orchestrate:{run.run_id}:outstanding")
+        pipe.llen(queue_of(kind, run.run_id))
+        pipe.hkeys(declines_key(run.run_id))
+    answers = iter(pipe.execute() if runs else [])
     return [
-        Demand(card, int(waiting), frozenset(name.decode(errors="replace") for name in declined))
-        for card, is_out, waiting, declined in zip(cards, answers, answers, answers, strict=False)
+        Demand(run, int(waiting), frozenset(name.decode(errors="replace") for name in declined))
+        for run, is_out, waiting, declined in zip(runs, answers, answers, answers, strict=False)
         if is_out or waiting
     ]
 
 
-def put_worker(client: redis.Redis, card: WorkerCard) -> None:
-    """Write a worker's card."""
-    body = {**asdict(card), "at": server_time(client)}
-    client.hset(WORKERS, card.name, json.dumps(body))
+def put_heartbeat(client: redis.Redis, heartbeat: Heartbeat) -> None:
+    """Write a worker's heartbeat."""
+    body = {**asdict(heartbeat), "at": server_time(client)}
+    client.hset(WORKERS, heartbeat.name, json.dumps(body))
 
 
 def forget_worker(client: redis.Redis, name: str) -> None:
-    """Take a leaving worker's card away."""
+    """Take a leaving worker's heartbeat away."""
     client.hdel(WORKERS, name)
 
 
-def read_workers(client: redis.Redis) -> list[WorkerCard]:
-    """The cards of the workers that live, by name; those of silent ones go."""
+def read_workers(client: redis.Redis) -> list[Heartbeat]:
+    """The heartbeats of the workers that live, by name; those of silent ones go."""
     now, alive, silent = server_time(client), [], []
     found = cast(Mapping[bytes, bytes], client.hgetall(WORKERS))
     for name, text in found.items():
@@ -130,27 +124,27 @@ def read_workers(client: redis.Redis) -> list[WorkerCard]:
             if now - body.pop("at") > SILENT_AFTER_S:
                 silent.append(name)
             else:
-                alive.append(worker_card(body))
+                alive.append(read_heartbeat(body))
         except _UNREADABLE:
             silent.append(name)
     if silent:
         client.hdel(WORKERS, *silent)
-    return sorted(alive, key=lambda card: card.name)
+    return sorted(alive, key=lambda one: one.name)
 
 
-def _run_card(body: bytes) -> RunCard | None:
+def _read_listed(body: bytes) -> ListedRun | None:
     try:
-        return RunCard(**json.loads(body))
+        return ListedRun(**json.loads(body))
     except _UNREADABLE:
         return None
 
 
-def worker_card(body: Mapping[str, Any]) -> WorkerCard:
-    """A card from its JSON."""
-    card = WorkerCard(**body)
+def read_heartbeat(body: Mapping[str, Any]) -> Heartbeat:
+    """A heartbeat from its JSON."""
+    found = Heartbeat(**body)
     return replace(
-        card,
-        models=tuple(card.models),
+        found,
+        models=tuple(found.models),
         jobs=tuple((str(run), str(job), float(s)) for run, job, s in body["jobs"]),
         per_minute=Rate(**body["per_minute"]),
     )
@@ -208,7 +202,7 @@ class QueueFacts:
 
 
 def read_queues(
-    client: redis.Redis, runs: Iterable[RunCard], kinds: Sequence[str]
+    client: redis.Redis, runs: Iterable[ListedRun], kinds: Sequence[str]
 ) -> list[QueueFacts]:
     """The queues of these runs."""
     asked = [(run.run_id, kind) for run in runs for kind in kinds]

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from pydantic import Field, ValidationError
 
 from domain.errors import StoreError, TraitFileError, UsageError
-from domain.fleet.cards import HIGHEST, LOWEST
+from domain.fleet.heartbeats import HIGHEST, LOWEST
 from domain.plan.jobs import Job, Plan
 from domain.plan.spec import WIRE_VERSION, Frozen, RunSpec, settings_differences
 from domain.traits.definition import TraitDefinition

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import redis
 
 from domain.errors import LocalError
-from domain.fleet.cards import Decline, Demand, others_left, reasons
+from domain.fleet.heartbeats import Decline, Demand, others_left, reasons
 from storage.broker.fleet import forget_decline, put_decline, read_declines, read_run, read_workers
 from storage.broker.state import BrokerState
 from tasks.queue.settings import DeliverySettings
@@ -49,11 +49,11 @@ class Declines:
         self._since.setdefault(run_id, time.monotonic())
         # noted before it is looked who is left: of two that decline at once, one sees both
         put_decline(client, run_id, mine)
-        card, workers = read_run(client, run_id), read_workers(client)
+        listed, workers = read_run(client, run_id), read_workers(client)
         of_kind = {one.name for one in workers if one.kind == self.kind} | {self.worker}
         said = [one for one in read_declines(client, run_id) if one.worker in of_kind]
         declined = {one.worker for one in said}
-        model = card.model if card else ""
+        model = listed.model if listed else ""
         left = others_left(self.kind, model, workers=workers, declined=declined)
         if not left:
             self._since.pop(run_id, None)

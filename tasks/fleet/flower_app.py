@@ -10,7 +10,7 @@ import os
 import sys
 from typing import Any
 
-from domain.fleet.cards import QUEUES
+from domain.fleet.heartbeats import QUEUES
 from storage.broker.connection import connect
 from storage.broker.fleet import queue_of, read_runs
 from tasks.queue.app import make_app

@@ -1,9 +1,9 @@
-"""A worker's part in the fleet: which queues it listens to, how much it takes, and its card.
+"""A worker's part in the fleet: which queues it listens to, how much it takes, and its heartbeat.
 
 Runs in the worker's main loop twice a second. What to take is decided in
-orchestrator/placement.py, from cards that every worker sees alike.
+domain/fleet/placement.py, from heartbeats that every worker sees alike.
 
-What one worker process has in hand and got done lately, for its card and for the run's counts.
+What one worker process has in hand and got done lately, for its heartbeat and for the run's counts.
 
 The share of the last minute that a device computed.
 
@@ -27,9 +27,9 @@ from celery.worker import state as worker_state
 from celery.worker.consumer.tasks import Tasks
 from kombu.exceptions import OperationalError
 
-from domain.fleet.cards import Demand, Rate, WorkerCard, models_left
+from domain.fleet.heartbeats import Demand, Heartbeat, Rate, models_left
 from domain.fleet.placement import Server, in_turn, jobs_to_hold, model_to_serve, wanted_models
-from storage.broker.fleet import forget_worker, put_worker, queue_of, read_demands, read_workers
+from storage.broker.fleet import forget_worker, put_heartbeat, queue_of, read_demands, read_workers
 from storage.broker.state import note_calls
 from tasks.fleet.declines import Declines
 from tasks.queue.app import run_queue
@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 0.5
 
-CARD_EVERY_S = 2.0
+HEARTBEAT_EVERY_S = 2.0
 
 # With 64 workers each looks at the others every eight seconds.
 PEERS_A_SECOND = 8
@@ -138,9 +138,9 @@ class Member:
     since: float = field(default_factory=time.monotonic)
     draining: bool = False
 
-    def card(self, name: str) -> WorkerCard:
+    def heartbeat(self, name: str) -> Heartbeat:
         """What others read of it."""
-        return WorkerCard(
+        return Heartbeat(
             name=name,
             kind=self.kind,
             host=name.partition("@")[2],
@@ -176,9 +176,9 @@ class FleetStep(bootsteps.StartStopStep):  # type: ignore[misc]
     def __init__(self, parent: Consumer, **options: Any) -> None:  # Celery's signature
         super().__init__(parent, **options)
         self._timer: Any = None
-        self._next_card = self._next_peers = 0.0
+        self._next_heartbeat = self._next_peers = 0.0
         self._has_joined = False
-        self._read: list[WorkerCard] = []
+        self._read: list[Heartbeat] = []
 
     def start(self, parent: Consumer) -> None:
         """Begin looking; called on every (re)connection."""
@@ -186,7 +186,7 @@ class FleetStep(bootsteps.StartStopStep):  # type: ignore[misc]
         self._timer = parent.timer.call_repeatedly(LOOK_EVERY_S, self._look, (parent,))
 
     def stop(self, parent: Consumer) -> None:
-        """Stop looking and take the card away."""
+        """Stop looking and take the heartbeat away."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -195,7 +195,7 @@ class FleetStep(bootsteps.StartStopStep):  # type: ignore[misc]
                 forget_worker(client, parent.hostname)
                 self.member.declines.forget(client)
         except (redis.RedisError, OperationalError, OSError, AttributeError):
-            # gone with the connection; others take the card away when it is silent
+            # gone with the connection; others take it for gone when it is silent
             return
 
     def _look(self, parent: Consumer) -> None:
@@ -223,31 +223,31 @@ class FleetStep(bootsteps.StartStopStep):  # type: ignore[misc]
             base = {member.kind}
             _listen(parent, base | {queue_of(member.kind, d.run.run_id) for d in mine})
             _hold(parent, self._how_many(mine, peers))
-        if time.monotonic() >= self._next_card:
-            put_worker(client, member.card(parent.hostname))
+        if time.monotonic() >= self._next_heartbeat:
+            put_heartbeat(client, member.heartbeat(parent.hostname))
             seconds, failed = member.work.take_calls()
             if seconds or failed:
                 note_calls(client, seconds, failed=failed)
-            self._next_card = time.monotonic() + CARD_EVERY_S
+            self._next_heartbeat = time.monotonic() + HEARTBEAT_EVERY_S
 
-    def _peers(self, client: redis.Redis) -> list[WorkerCard]:
-        """The cards of its kind; read the seldomer the more there are, for everybody reads all."""
+    def _peers(self, client: redis.Redis) -> list[Heartbeat]:
+        """Heartbeats of its kind; read the seldomer the more there are, for everybody reads all."""
         if time.monotonic() >= self._next_peers:
             self._read = [c for c in read_workers(client) if c.kind == self.member.kind]
-            pause = max(CARD_EVERY_S, len(self._read) / PEERS_A_SECOND)
+            pause = max(HEARTBEAT_EVERY_S, len(self._read) / PEERS_A_SECOND)
             self._next_peers = time.monotonic() + pause
         return self._read
 
-    def _how_many(self, mine: list[Demand], peers: list[WorkerCard]) -> int:
+    def _how_many(self, mine: list[Demand], peers: list[Heartbeat]) -> int:
         member = self.member
         if member.kind != "gpu":
             # calls and files wait for others, not for one device
             return member.most_jobs()
-        beside = [card for card in peers if card.model == member.model and not card.draining]
+        beside = [one for one in peers if one.model == member.model and not one.draining]
         waiting = sum(one.waiting for one in mine)
         return jobs_to_hold(member.most_jobs(), waiting, n_workers=len(beside))
 
-    def _mine(self, name: str, demands: list[Demand], peers: list[WorkerCard]) -> list[Demand]:
+    def _mine(self, name: str, demands: list[Demand], peers: list[Heartbeat]) -> list[Demand]:
         """The runs to take jobs of; for GPU workers those of one model."""
         member = self.member
         if member.kind != "gpu":
@@ -261,7 +261,7 @@ class FleetStep(bootsteps.StartStopStep):  # type: ignore[misc]
         chosen = model_to_serve(name, [*others, me], wanted_models(demands))
         if chosen != member.model:
             member.serve(chosen)
-            self._next_card = 0.0  # others decide by it
+            self._next_heartbeat = 0.0  # others decide by it
         return in_turn(one for one in demands if one.run.model == chosen)
 
 

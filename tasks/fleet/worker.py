@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from celery import Celery
 from celery.signals import worker_ready, worker_shutting_down
 
-from domain.fleet.cards import WorkerKind
+from domain.fleet.heartbeats import WorkerKind
 from storage.broker.connection import connect
 from tasks.fleet.about import register_about, register_drain
 from tasks.fleet.declines import Declines

@@ -37,7 +37,7 @@ from kombu.transport import TRANSPORT_ALIASES, virtual
 from kombu.transport.redis import Channel, Mutex, MutexHeld, QoS, Transport
 from kombu.utils.json import dumps
 
-from domain.fleet.cards import QUEUES
+from domain.fleet.heartbeats import QUEUES
 from storage.broker.connection import server_time, tls_options
 from tasks.queue.message import envelope_fault
 from tasks.queue.settings import delivery_settings

@@ -1,8 +1,6 @@
 """What a fleet looks like from the broker: runs that want work done, and workers that do it.
 
-Cards are what workers and commands read of each other.
-
-Declines: a worker that cannot serve a run says so, and the run goes on with the others.
+A worker leaves a heartbeat every few seconds, and says so when it declines a run.
 """
 
 from __future__ import annotations
@@ -24,7 +22,7 @@ LOWEST, HIGHEST = -100, 100
 
 
 @dataclass(frozen=True)
-class RunCard:
+class ListedRun:
     """A run on the broker; `model` is what a GPU worker has to have loaded for it.
 
     `samples` are all that go through its stages at most, those of tests too; `since` is when it
@@ -45,7 +43,7 @@ class RunCard:
 class Demand:
     """A run, how many of its jobs wait for one kind of worker, and the workers that declined it."""
 
-    run: RunCard
+    run: ListedRun
     waiting: int
     declined_by: frozenset[str] = frozenset()
 
@@ -60,7 +58,7 @@ class Rate:
 
 
 @dataclass(frozen=True)
-class WorkerCard:
+class Heartbeat:
     """A worker as it last described itself.
 
     `model` is what it serves or means to, `serving_s` for how long; `models` are the patterns of
@@ -83,7 +81,7 @@ class WorkerCard:
 
 
 def model_label(spec: ModelSpec) -> str:
-    """A model's name on cards; two runs with one label can share what is loaded."""
+    """A model's name among workers; two runs with one label can share what is loaded."""
     parts = [spec.model_id if spec.revision is None else f"{spec.model_id}@{spec.revision}"]
     if spec.dtype != "auto":
         parts.append(spec.dtype)
@@ -106,17 +104,17 @@ class Decline:
 
 
 def others_left(
-    kind: str, model: str, *, workers: Iterable[WorkerCard], declined: Collection[str]
+    kind: str, model: str, *, workers: Iterable[Heartbeat], declined: Collection[str]
 ) -> list[str]:
     """The workers of a kind that may still serve a run of that model; without any, a decline is
     the run's failure. An empty model stands for one that is not known."""
     return [
-        card.name
-        for card in workers
-        if card.kind == kind
-        and not card.draining
-        and card.name not in declined
-        and (not model or _fits(model, card.models))
+        worker.name
+        for worker in workers
+        if worker.kind == kind
+        and not worker.draining
+        and worker.name not in declined
+        and (not model or _fits(model, worker.models))
     ]
 
 
@@ -130,13 +128,13 @@ def reasons(declines: Iterable[Decline]) -> str:
     return "; ".join(f"on {', '.join(sorted(names))}: {reason}" for reason, names in hosts.items())
 
 
-def models_left(card: WorkerCard, demands: Sequence[Demand]) -> tuple[str, ...] | None:
+def models_left(worker: Heartbeat, demands: Sequence[Demand]) -> tuple[str, ...] | None:
     """The patterns of the models that a worker may serve, without those of which it declined every
     run; None when nothing that is wanted is left for it."""
-    open_models = {one.run.model for one in demands if card.name not in one.declined_by}
+    open_models = {one.run.model for one in demands if worker.name not in one.declined_by}
     if all(one.run.model in open_models for one in demands):
-        return card.models
-    return tuple(escape(m) for m in sorted(open_models) if _fits(m, card.models)) or None
+        return worker.models
+    return tuple(escape(m) for m in sorted(open_models) if _fits(m, worker.models)) or None
 
 
 def _fits(model: str, patterns: Collection[str]) -> bool:
