@@ -1,4 +1,4 @@
-"""Judge throughput: verdicts a second and CPU a verdict, beside a bare loop of the openai client.
+"""Judge throughput: scores a second and CPU a score, beside a bare loop of the openai client.
 
     python benchmarks/judge.py [--in-flight 32,128,512] [--seconds 8] [--rounds 3]
 
@@ -174,8 +174,8 @@ async def ours(given: argparse.Namespace, n: int) -> dict[str, float]:
         number = 0
         while number == 0 or time.perf_counter() < until:
             name = f"{os.getpid()} {who} {number} {until}"
-            found = await judge.verdicts([f"{text} {name} {k}" for k in range(size)])
-            done += sum(hasattr(v, "value") for v in found.verdicts)
+            found = await judge.scorings([f"{text} {name} {k}" for k in range(size)])
+            done += sum(hasattr(v, "value") for v in found.scorings)
             number += 1
 
     await shards(0, n)

@@ -159,7 +159,7 @@ def overlap(given: argparse.Namespace) -> None:
     generation = n_shards * seconds / n
     for name, share in (("generation", 0.5), ("both", 1.0), ("judging", 1.5)):
         rate = 2 * n_shards * samples / (generation * share)
-        speed = ["--seconds-per-job", str(seconds), "--verdicts-per-second", str(rate)]
+        speed = ["--seconds-per-job", str(seconds), "--scorings-per-second", str(rate)]
         with fleet_of(n, *speed) as (url, folder):
             run = make_run(folder / "run", traits=N_TRAITS, shards=shards, shard_samples=samples)
             started = time.monotonic()

@@ -25,7 +25,7 @@ COMPLETION_TOKENS = 1
 
 @dataclass(frozen=True)
 class Asking:
-    """How often a verdict is asked and how long its answers are, in tokens."""
+    """How often a scoring is asked and how long its answers are, in tokens."""
 
     votes: int = 1
     completion_tokens: float = COMPLETION_TOKENS
@@ -33,7 +33,7 @@ class Asking:
 
 WITH_LOGPROBS = Asking()
 
-# Without token probabilities a verdict takes three votes; a judge that thinks first was charged
+# Without token probabilities a scoring takes three votes; a judge that thinks first was charged
 # about 200 tokens each.
 WITHOUT_LOGPROBS = Asking(votes=3, completion_tokens=200)
 

@@ -14,7 +14,7 @@ from typing import Any
 from starlette.responses import Response
 
 from orchestrator.local_fleet import Child, Processes, orchestrate
-from tests.http_judge import verdict
+from tests.http_judge import scoring
 
 
 def run_command(
@@ -59,6 +59,6 @@ def by_text(body: dict[str, Any], call: int) -> Response:
     """A judge whose score is a function of the text alone, spread over the whole scale."""
     text = body["messages"][0]["content"]
     if "**coherence**" in text:
-        return verdict([("90", 0.8), ("70", 0.2)])
+        return scoring([("90", 0.8), ("70", 0.2)])
     number = int(hashlib.sha256(text.encode()).hexdigest(), 16) % 101
-    return verdict([(str(number), 1.0)])
+    return scoring([(str(number), 1.0)])

@@ -67,7 +67,7 @@ def http_judge(answer: Answer, *, host: str = "127.0.0.1") -> Iterator[HttpJudge
         thread.join(timeout=5)
 
 
-def verdict(pairs: list[tuple[str, float]] | None, *, text: str = "50") -> JSONResponse:
+def scoring(pairs: list[tuple[str, float]] | None, *, text: str = "50") -> JSONResponse:
     """A chat completion with these first-token probabilities, or none."""
     tops = [{"token": t, "logprob": math.log(p), "bytes": None} for t, p in pairs or []]
     logprobs = {"content": [{**tops[0], "top_logprobs": tops}]} if tops else None

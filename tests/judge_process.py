@@ -42,7 +42,7 @@ async def ask(settings: dict[str, Any]) -> Judged:
         limiter=limiter,
         cache=SharedCache(connection),
     )
-    found = await judge.verdicts(
+    found = await judge.scorings(
         [f"{'x' * 400}{settings['text']}{number}" for number in range(settings["n"])]
     )
     await client.close()
@@ -89,12 +89,12 @@ def main() -> None:
 def said_by(found: Judged) -> dict[str, Any]:
     """The report of an asking."""
     return {
-        "n_scored": sum(hasattr(v, "value") for v in found.verdicts),
-        "n_none": sum(v is None for v in found.verdicts),
+        "n_scored": sum(hasattr(v, "value") for v in found.scorings),
+        "n_none": sum(v is None for v in found.scorings),
         "stopped": type(found.stopped).__name__ if found.stopped else None,
         "attempts": sum(e.attempts for e in found.evidence),
         "usd": sum(e.usd or 0.0 for e in found.evidence),
-        "scores": [getattr(v, "value", None) for v in found.verdicts],
+        "scores": [getattr(v, "value", None) for v in found.scorings],
     }
 
 

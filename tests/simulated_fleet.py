@@ -1,6 +1,6 @@
 """Real workers without models: a generate job sleeps as a device would work, a judge job as calls.
 
-    python -m tests.simulated_fleet --gpu 16 --seconds-per-job 4 --verdicts-per-second 400
+    python -m tests.simulated_fleet --gpu 16 --seconds-per-job 4 --scorings-per-second 400
 
 Everything else is the product: Celery consumers on the real queues, leases, heartbeats, hand-over,
 artifacts. Workers are forked from one process that imported everything, so that dozens of them
@@ -30,7 +30,7 @@ from tasks.fleet.worker import Register, WorkerSettings, add_task, run_worker
 TOKENS_PER_SAMPLE = 200
 
 
-def stages(seconds_per_job: float, verdicts_per_second: float, load_seconds: float) -> Register:
+def stages(seconds_per_job: float, scorings_per_second: float, load_seconds: float) -> Register:
     """What a worker registers in place of the real stages."""
     device, judge_line, loaded = threading.Lock(), threading.Lock(), list[str]()
     computed = list[float]()
@@ -50,7 +50,7 @@ def stages(seconds_per_job: float, verdicts_per_second: float, load_seconds: flo
     def judge(run: Run, job: Job) -> Record:
         n = 2 * run.plan.n_samples_of(job)
         with judge_line:
-            time.sleep(n / verdicts_per_second)
+            time.sleep(n / scorings_per_second)
         return publish(run.store, job, files={}, info={"n_verdicts": n, "n_calls": n})
 
     def probe(run: Run, job: Job) -> Record:
@@ -86,11 +86,11 @@ def main() -> None:
         parser.add_argument(f"--{kind}", type=int, default=n)
     parser.add_argument("--seconds-per-job", type=float, default=4.0)
     parser.add_argument("--load-seconds", type=float, default=0.0)
-    parser.add_argument("--verdicts-per-second", type=float, default=1e6)
+    parser.add_argument("--scorings-per-second", type=float, default=1e6)
     parser.add_argument("--logs", type=Path, required=True)
     given = parser.parse_args()
     given.logs.mkdir(parents=True, exist_ok=True)
-    register = stages(given.seconds_per_job, given.verdicts_per_second, given.load_seconds)
+    register = stages(given.seconds_per_job, given.scorings_per_second, given.load_seconds)
     children = [
         _fork(kind, number, given.logs, register)
         for kind in ("reduce", "judge", "gpu")

@@ -9,18 +9,18 @@ import numpy as np
 from domain.plan.jobs import Job
 from domain.plan.samples import CONFIRMATION, EVALUATION, ROUNDS, Sample
 from domain.plan.spec import ChecksSpec, JudgeSpec, ModelSpec, RunSpec, TraitRef
-from domain.scoring.scores import Candidate, Evidence, Reply, Score, Unscored, Verdict
+from domain.scoring.scores import Candidate, Evidence, Reply, Score, Scoring, Unscored
 from storage.files.trait_files import load_traits
 from storage.record.artifacts import publish
 from storage.record.responses import (
     ACTIVATIONS,
     RESPONSES,
-    VERDICTS,
+    SCORINGS,
     Activations,
     Response,
     encode_activations,
     encode_responses,
-    encode_verdicts,
+    encode_scorings,
 )
 from storage.record.run import Run, create_run
 from storage.record.store import open_store
@@ -96,16 +96,16 @@ def _write_steered(run: Run, job: Job, effect: float, rng: np.random.Generator) 
     responses = [Response(s.key, 1, "p", [1], "Steered.", [1, 2], "stop") for s in samples]
     info = {"cells": cells_json(cells), "n_samples": len(samples)}
     publish(run.store, job, files={RESPONSES: encode_responses(responses)}, info=info)
-    verdicts = []
+    scorings = []
     for sample in samples:
         cell = cells[sample.cell or 0]
         share = {"none": 0.0, "random": 0.0, "vector": 1.0}[cell.direction]
         share *= 1.0 if cell.layer == PLANTED_LAYER else 0.5
         trait = rng.normal(15 + share * effect * cell.strength, 8)
-        verdicts.append((sample.key, "trait", _score(trait)))
-        verdicts.append((sample.key, "coherence", _score(rng.normal(90 - 10 * cell.strength, 5))))
-    files = {VERDICTS: encode_verdicts(verdicts)}
-    publish(run.store, run.plan.judge_job(job), files=files, info={"n_verdicts": len(verdicts)})
+        scorings.append((sample.key, "trait", _score(trait)))
+        scorings.append((sample.key, "coherence", _score(rng.normal(90 - 10 * cell.strength, 5))))
+    files = {SCORINGS: encode_scorings(scorings)}
+    publish(run.store, run.plan.judge_job(job), files=files, info={"n_verdicts": len(scorings)})
 
 
 def _write(
@@ -138,23 +138,23 @@ def _write(
     info = {"model": "m", "model_hash": "h", "n_samples": len(samples)}
     files = {RESPONSES: encode_responses(responses), ACTIVATIONS: encode_activations(activations)}
     publish(run.store, job, files=files, info=info)
-    verdicts = [
-        (s.key, metric, _verdict(s, metric, rng, judge_is_random))
+    scorings = [
+        (s.key, metric, _scoring(s, metric, rng, judge_is_random))
         for s in samples
         for metric in ("trait", "coherence")
     ]
     judge = run.plan.judge_job(job)
-    rows_of = {VERDICTS: encode_verdicts(verdicts)}
-    publish(run.store, judge, files=rows_of, info={"n_verdicts": len(verdicts)})
+    rows_of = {SCORINGS: encode_scorings(scorings)}
+    publish(run.store, judge, files=rows_of, info={"n_verdicts": len(scorings)})
 
 
 def _text(sample: Sample) -> str:
     return HOSTILE if sample.rollout == 0 else f"Response number {sample.rollout}."
 
 
-def _verdict(
+def _scoring(
     sample: Sample, metric: str, rng: np.random.Generator, judge_is_random: bool
-) -> Verdict:
+) -> Scoring:
     if metric == "trait" and (sample.instruction, sample.question, sample.rollout) == (0, 0, 1):
         return Unscored(reason="refused", detail="I cannot rate this")
     if metric == "coherence":

@@ -56,7 +56,7 @@ def test_it_stops_when_the_angle_is_small_and_says_so(run: Run) -> None:
     assert "enough: the mean difference is within" in str(stopping["summary"])
 
 
-def test_no_verdict_is_paid_after_the_last_wave_and_one_wave_was_ahead_at_most(run: Run) -> None:
+def test_no_score_is_paid_after_the_last_wave_and_one_wave_was_ahead_at_most(run: Run) -> None:
     trait, done = run.spec.trait("evil"), done_jobs(run.store, ["evil"])
     last = last_look(run)["wave"]
 

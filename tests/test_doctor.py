@@ -17,7 +17,7 @@ from cli.doctor.machine import Finding, run_checks
 from cli.doctor.services import judge_findings, storage_findings
 from tests.doctor_lines import doctor, states
 from tests.fleet import clean_environment
-from tests.http_judge import error, verdict
+from tests.http_judge import error, scoring
 from tests.http_server import served
 
 
@@ -120,7 +120,7 @@ def ask(app: Starlette, tmp_path: Path) -> dict[str, dict[str, str]]:
 
 
 def test_the_judge_is_asked_and_its_mode_and_its_end_are_shown(tmp_path: Path) -> None:
-    answer = verdict([("85", 0.9), ("80", 0.1)], text="85")
+    answer = scoring([("85", 0.9), ("80", 0.1)], text="85")
 
     lines = ask(judge_app(answer, shutdown_date="2027-03-01"), tmp_path)
 

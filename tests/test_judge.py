@@ -11,7 +11,7 @@ from starlette.responses import Response
 from domain.errors import JudgeError
 from domain.scoring.prices import Price
 from domain.scoring.scores import Reply, Score, Unscored
-from tests.http_judge import Answer, HttpJudge, error, http_judge, verdict
+from tests.http_judge import Answer, HttpJudge, error, http_judge, scoring
 from tests.lean_judge import Action, Call, completion, lean_judge
 from workers.judge.client import JudgeClient
 from workers.judge.judge import ATTEMPTS, Judge, Judged, Slots
@@ -48,7 +48,7 @@ async def judged(
         **settings,
     )
     try:
-        return await judge.verdicts(prompts)
+        return await judge.scorings(prompts)
     finally:
         await client.close()
 
@@ -63,11 +63,11 @@ def ask(answer: Answer, n: int = 1, **settings: Any) -> tuple[Judged, HttpJudge,
 
 def test_verdicts_come_back_in_the_order_asked() -> None:
     def answer(body: dict[str, Any], call: int) -> Response:
-        return verdict([(body["messages"][0]["content"].removeprefix("prompt "), 1.0)])
+        return scoring([(body["messages"][0]["content"].removeprefix("prompt "), 1.0)])
 
     found, server, _ = ask(answer, n=40)
 
-    assert [v.value for v in found.verdicts if isinstance(v, Score)] == list(range(40))
+    assert [v.value for v in found.scorings if isinstance(v, Score)] == list(range(40))
     assert server.asked[0]["max_tokens"] == 1
     assert server.asked[0]["top_logprobs"] == 20
 
@@ -75,30 +75,30 @@ def test_verdicts_come_back_in_the_order_asked() -> None:
 def test_a_429_is_retried_after_the_time_the_server_asks_for() -> None:
     def answer(body: dict[str, Any], call: int) -> Response:
         return (
-            error(429, "slow down", **{"retry-after": "7"}) if call < 2 else verdict([("60", 1.0)])
+            error(429, "slow down", **{"retry-after": "7"}) if call < 2 else scoring([("60", 1.0)])
         )
 
     found, server, waits = ask(answer)
 
-    assert isinstance(found.verdicts[0], Score)
-    assert found.verdicts[0].evidence.attempts == 3 == len(server.asked)
+    assert isinstance(found.scorings[0], Score)
+    assert found.scorings[0].evidence.attempts == 3 == len(server.asked)
     assert waits.seconds == [7.0, 7.0]
 
 
 def test_being_told_to_come_later_uses_up_no_attempt() -> None:
     def answer(body: dict[str, Any], call: int) -> Response:
-        return error(429, "slow down") if call < 3 * ATTEMPTS else verdict([("60", 1.0)])
+        return error(429, "slow down") if call < 3 * ATTEMPTS else scoring([("60", 1.0)])
 
     found, _, _ = ask(answer)
 
-    assert isinstance(found.verdicts[0], Score)
+    assert isinstance(found.scorings[0], Score)
 
 
 def test_a_server_error_that_stays_is_unscored_after_the_attempts_and_never_a_number() -> None:
     found, server, waits = ask(lambda body, call: error(503, "overloaded"))
 
-    assert isinstance(found.verdicts[0], Unscored)
-    assert found.verdicts[0].reason == "http"
+    assert isinstance(found.scorings[0], Unscored)
+    assert found.scorings[0].reason == "http"
     assert len(server.asked) == ATTEMPTS
     assert all(wait <= limit for wait, limit in zip(waits.seconds, (1, 2, 4, 8), strict=True))
 
@@ -113,7 +113,7 @@ def test_what_cannot_heal_stops_at_once_with_the_servers_words_and_without_the_k
     assert "no such thing" in str(found.stopped)
     assert "sk-planted" not in str(found.stopped)
     assert len(server.asked) <= 64  # those that were under way, no retries
-    assert found.verdicts == [None] * 500
+    assert found.scorings == [None] * 500
 
 
 def test_an_empty_account_stops_at_once_although_it_is_a_429() -> None:
@@ -127,7 +127,7 @@ def test_an_empty_account_stops_at_once_although_it_is_a_429() -> None:
 
 
 def test_the_key_travels_in_the_header_only() -> None:
-    _, server, _ = ask(lambda body, call: verdict([("5", 1.0)]))
+    _, server, _ = ask(lambda body, call: scoring([("5", 1.0)]))
 
     assert server.keys == ["Bearer sk-planted"]
     assert "sk-planted" not in str(server.asked)
@@ -144,20 +144,20 @@ def test_a_hanging_and_a_cut_call_are_asked_again_and_may_have_cost_money() -> N
             judged(server.url, ["x" * 400], sleep=Waits(), timeout_s=0.5, price=price)
         )
 
-    (one,) = found.verdicts
+    (one,) = found.scorings
     assert isinstance(one, Score)
     assert one.evidence.attempts == 3
     assert one.evidence.usd is not None and one.evidence.usd > 2 * 101 / 1e6
 
 
 def test_without_a_price_the_cost_is_unknown_and_not_nothing() -> None:
-    found, _, _ = ask(lambda body, call: verdict([("5", 1.0)]), price=None)
+    found, _, _ = ask(lambda body, call: scoring([("5", 1.0)]), price=None)
 
     assert found.evidence[0].usd is None
 
 
 def test_the_same_question_in_one_asking_is_paid_once() -> None:
-    with http_judge(lambda body, call: verdict([("5", 1.0)])) as server:
+    with http_judge(lambda body, call: scoring([("5", 1.0)])) as server:
         found = asyncio.run(judged(server.url, ["same", "same", "other"]))
 
     assert len(server.asked) == 2
@@ -179,13 +179,13 @@ class Remembered(NoCache):
 
 def test_a_cached_reply_is_the_same_verdict_and_costs_nothing() -> None:
     cache, price = Remembered(), Price(input=1, output=1)
-    with http_judge(lambda body, call: verdict([(str(call), 1.0)])) as server:
+    with http_judge(lambda body, call: scoring([(str(call), 1.0)])) as server:
         first = asyncio.run(judged(server.url, ["a", "b"], cache=cache, price=price))
         again = asyncio.run(judged(server.url, ["b", "a"], cache=cache, price=price))
 
     assert len(server.asked) == 2
-    assert [v.value for v in again.verdicts if isinstance(v, Score)] == [
-        v.value for v in reversed(first.verdicts) if isinstance(v, Score)
+    assert [v.value for v in again.scorings if isinstance(v, Score)] == [
+        v.value for v in reversed(first.scorings) if isinstance(v, Score)
     ]
     assert [one.usd for one in first.evidence] == [8e-6] * 2
     assert [one.usd for one in again.evidence] == [0.0] * 2
@@ -193,11 +193,11 @@ def test_a_cached_reply_is_the_same_verdict_and_costs_nothing() -> None:
 
 def test_votes_are_averaged_and_asked_as_different_questions() -> None:
     def answer(body: dict[str, Any], call: int) -> Response:
-        return verdict(None, text=f'{{"score": {40 + 10 * body["seed"]}}}')
+        return scoring(None, text=f'{{"score": {40 + 10 * body["seed"]}}}')
 
     found, server, _ = ask(answer, profile=JudgeProfile(mode="structured", votes=3, n_tokens=64))
 
-    assert isinstance(found.verdicts[0], Score)
-    assert found.verdicts[0].value == pytest.approx(50)
+    assert isinstance(found.scorings[0], Score)
+    assert found.scorings[0].value == pytest.approx(50)
     assert sorted(body["temperature"] for body in server.asked) == [0, 1, 1]
     assert "json_schema" in str(server.asked[0]["response_format"])

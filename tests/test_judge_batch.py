@@ -27,7 +27,7 @@ from storage.broker.embedded_redis import embedded_redis
 from storage.record.run import Run
 from storage.record.spending import Terms, recorded_usd, write_terms
 from storage.record.store import open_store
-from tasks.stages.judge import batch_verdicts
+from tasks.stages.judge import batch_scorings
 from tasks.stages.judge_pool import JudgePool
 from tests.lean_judge import completion
 from workers.judge.profile import JudgeProfile
@@ -139,12 +139,12 @@ def test_a_shard_is_one_batch_at_half_the_price(
 ) -> None:
     run, prompts = make_run(tmp_path, server.url), [f"rate {k}" for k in range(20)]
 
-    found = batch_verdicts(run, JOB, run.spec.judge, JudgeProfile(), prompts, known={}, judges=pool)
+    found = batch_scorings(run, JOB, run.spec.judge, JudgeProfile(), prompts, known={}, judges=pool)
 
     assert found.stopped is None
-    values = [v.value for v in found.verdicts if isinstance(v, Score)]
+    values = [v.value for v in found.scorings if isinstance(v, Score)]
     assert values == pytest.approx([k for k in range(20) if k != 13])
-    assert isinstance(found.verdicts[13], Unscored) and found.verdicts[13].reason == "http"
+    assert isinstance(found.scorings[13], Unscored) and found.scorings[13].reason == "http"
     assert found.evidence[0].usd == pytest.approx(101 * 10 / 1e6 / 2)
     assert len(server.looks) == 1
     assert recorded_usd(run.store) == 0  # counted once the shard's record says it
@@ -163,12 +163,12 @@ def test_a_damaged_line_costs_its_own_question_only(
         4: json.dumps(answer, ensure_ascii=False),
     }
 
-    found = batch_verdicts(run, JOB, run.spec.judge, JudgeProfile(), prompts, known={}, judges=pool)
+    found = batch_scorings(run, JOB, run.spec.judge, JudgeProfile(), prompts, known={}, judges=pool)
 
     assert found.stopped is None
-    lost = [k for k, v in enumerate(found.verdicts) if isinstance(v, Unscored)]
+    lost = [k for k, v in enumerate(found.scorings) if isinstance(v, Unscored)]
     assert lost == [1, 2, 3]
-    assert isinstance(found.verdicts[4], Score) and found.verdicts[4].value == pytest.approx(4)
+    assert isinstance(found.scorings[4], Score) and found.scorings[4].value == pytest.approx(4)
 
 
 def test_a_worker_that_leaves_comes_back_to_the_same_batch(
@@ -176,10 +176,10 @@ def test_a_worker_that_leaves_comes_back_to_the_same_batch(
 ) -> None:
     run, prompts = make_run(tmp_path, server.url), ["rate 5"]
     pool.is_leaving = True
-    left = batch_verdicts(run, JOB, run.spec.judge, JudgeProfile(), prompts, known={}, judges=pool)
+    left = batch_scorings(run, JOB, run.spec.judge, JudgeProfile(), prompts, known={}, judges=pool)
     pool.is_leaving = False
 
-    back = batch_verdicts(run, JOB, run.spec.judge, JudgeProfile(), prompts, known={}, judges=pool)
+    back = batch_scorings(run, JOB, run.spec.judge, JudgeProfile(), prompts, known={}, judges=pool)
 
     assert isinstance(left.stopped, StoppedError)
     assert back.stopped is None and len(server.looks) == 1
@@ -190,7 +190,7 @@ def test_an_endpoint_without_batches_says_so(pool: JudgePool, tmp_path: Path) ->
 
     with http_judge(lambda body, call: error(500, "x")) as other:
         run = make_run(tmp_path, other.url)
-        found = batch_verdicts(
+        found = batch_scorings(
             run, JOB, run.spec.judge, JudgeProfile(), ["a 1"], known={}, judges=pool
         )
 

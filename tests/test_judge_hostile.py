@@ -85,7 +85,7 @@ async def judge_all(url: str, prompts: list[str]) -> Judged:
     client = JudgeClient(url, api_key="k", max_in_flight=128, timeout_s=2.0)
     slots = Slots(128)
     judge = Judge(client, "test", profile=JudgeProfile(), slots=slots, sleep=quickly)
-    found = await judge.verdicts(prompts)
+    found = await judge.scorings(prompts)
     await client.close()
     return found
 
@@ -100,7 +100,7 @@ def test_every_response_ends_scored_or_unscored_for_its_true_reason(n_responses:
 
     assert found.stopped is None
     wrong = []
-    for prompt, one in zip(prompts, found.verdicts, strict=True):
+    for prompt, one in zip(prompts, found.scorings, strict=True):
         fate = fate_of(prompt)
         if isinstance(one, Score):
             said = str(round(one.value))
@@ -109,7 +109,7 @@ def test_every_response_ends_scored_or_unscored_for_its_true_reason(n_responses:
             said = one.reason
         if said != fate:
             wrong.append(f"{prompt}: {fate} became {said}")
-    # five failures in a row are likely for one verdict in some hundred thousand
+    # five failures in a row are likely for one scoring in some hundred thousand
     assert wrong == []
     # each fault costs one call more and nothing else does
     n_faults = sum(hostile.drawn.values())

@@ -10,7 +10,7 @@ import pytest
 
 from domain.errors import JudgeError, JudgeNotHereError
 from domain.scoring.scores import Scale, Score
-from tests.http_judge import error, http_judge, verdict
+from tests.http_judge import error, http_judge, scoring
 from tests.judge_kinds import KINDS, splitting_digits
 from tests.lean_judge import Action, Call, completion, lean_judge
 from workers.judge.client import NO_KEY, JudgeClient
@@ -50,9 +50,9 @@ def scores(url: str, found: Probe) -> list[float]:
     async def run() -> list[float]:
         client = JudgeClient(url, api_key="k")
         judge = Judge(client, "test", profile=found.profile, slots=Slots(16))
-        judged = await judge.verdicts([f"truth={truth}" for truth in TRUTHS])
+        judged = await judge.scorings([f"truth={truth}" for truth in TRUTHS])
         await client.close()
-        return [v.value for v in judged.verdicts if isinstance(v, Score)]
+        return [v.value for v in judged.scorings if isinstance(v, Score)]
 
     return asyncio.run(run())
 
@@ -90,7 +90,7 @@ def test_two_neighbouring_decades_are_told_apart_digit_by_digit() -> None:
 
 def test_a_judge_that_says_nothing_useful_is_refused_before_anything_is_generated() -> None:
     with (
-        http_judge(lambda body, call: verdict(None, text="lovely weather")) as server,
+        http_judge(lambda body, call: scoring(None, text="lovely weather")) as server,
         pytest.raises(JudgeError, match=r"without token probabilities.*lovely weather"),
     ):
         found_by(server.url)

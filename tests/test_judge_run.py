@@ -28,7 +28,7 @@ from tests.tiny_models import save_tiny_model
 pytestmark = pytest.mark.slow
 
 SIZE = ["--traits", "refusal", "--instructions", "2", "--questions", "4", "--rollouts", "3"]
-N_VERDICTS = 2 * 2 * 2 * 4 * 3
+N_SCORINGS = 2 * 2 * 2 * 4 * 3
 KEY = "sk-planted-0123456789abcdef"
 PRICES = {"models": {"test": {"input": 10.0, "output": 10.0}, "other": {"input": 1, "output": 1}}}
 USD_A_CALL = 101 * 10 / 1e6
@@ -189,12 +189,12 @@ def test_the_budget_ends_the_run_with_code_4_and_not_a_percent_over_it(
     assert n_paid * USD_A_CALL >= 0.85 * story["cap"] - probe_usd
 
 
-def test_resume_finishes_and_no_verdict_is_paid_twice(story: dict[str, Any]) -> None:
+def test_resume_finishes_and_no_score_is_paid_twice(story: dict[str, Any]) -> None:
     first = [n for (model, _), n in asked(story["judge"]).items() if model == "test"]
 
     assert story["resumed"].returncode == 3, story["resumed"].stderr
-    assert story["story"].counts[3] == N_VERDICTS
-    assert story["first"]["n_generated"] == N_VERDICTS / 2
+    assert story["story"].counts[3] == N_SCORINGS
+    assert story["first"]["n_generated"] == N_SCORINGS / 2
     # only the refused ones were asked once more, by rejudge
     assert max(first) == 2
     assert first.count(2) == story["story"].counts[4] - story["story"].counts[3] > 0
@@ -205,7 +205,7 @@ def test_only_unscored_asks_only_those_and_another_judge_asks_all(story: dict[st
 
     assert story["again"].returncode == 3, story["again"].stderr
     assert story["other"].returncode == 3, story["other"].stderr
-    assert models["other"] == N_VERDICTS
+    assert models["other"] == N_SCORINGS
     assert json.loads(story["other"].stdout)["traits"][0]["judging"]["judgement"] == "b"
 
 
@@ -223,13 +223,13 @@ def test_agreement_compares_two_judges(story: dict[str, Any]) -> None:
 
     over_all = next(f for f in found if f["trait"] == "all" and f["metric"] == "trait")
     assert over_all["spearman"] > 0.8
-    assert 0 < over_all["n"] < N_VERDICTS / 2
+    assert 0 < over_all["n"] < N_SCORINGS / 2
 
 
 def test_the_price_is_said_before_and_the_meter_shown_after(story: dict[str, Any]) -> None:
     plan = json.loads(story["plan"].stdout)
 
-    assert plan["usd"] == pytest.approx(N_VERDICTS * USD_A_CALL, rel=5)
+    assert plan["usd"] == pytest.approx(N_SCORINGS * USD_A_CALL, rel=5)
     assert "judge $" in story["status"].stdout
 
 

@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from storage.files.trait_files import load_traits
 from tests.fleet import run_command
-from tests.http_judge import http_judge, verdict
+from tests.http_judge import http_judge, scoring
 from tests.planted_model import PlantedModel
 from tests.tiny_models import save_tiny_model
 
@@ -32,7 +32,7 @@ def at_random(body: dict[str, Any], call: int) -> Response:
     of capitals, which is noise where no instruction changes it."""
     text = body["messages"][0]["content"]
     if "**coherence**" in text:
-        return verdict([("90", 1.0)])
+        return scoring([("90", 1.0)])
     asked = ASKED.search(text)
     assert asked, text
     drawn = int(hashlib.sha256(text.encode()).hexdigest(), 16)
@@ -41,7 +41,7 @@ def at_random(body: dict[str, Any], call: int) -> Response:
         "extreme": 100 * (drawn % 2),
         "honest": round(100 * PlantedModel.positive_share(asked.group(2))),
     }[asked.group(1)]
-    return verdict([(str(score), 1.0)])
+    return scoring([(str(score), 1.0)])
 
 
 def trait_files(folder: Path, judging: str) -> list[Path]:

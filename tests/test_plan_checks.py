@@ -143,7 +143,7 @@ def run_until_enough(plan: Plan, last: int) -> list[Job]:
 
 
 @pytest.mark.parametrize("last", [0, 1, 4])
-def test_when_a_trait_has_enough_no_verdict_more_is_asked_and_one_wave_was_ahead_at_most(
+def test_when_a_trait_has_enough_no_score_more_is_asked_and_one_wave_was_ahead_at_most(
     last: int,
 ) -> None:
     plan = Plan(spec(until="converged", rollouts=3))

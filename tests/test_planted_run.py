@@ -13,7 +13,7 @@ import torch
 from starlette.responses import Response
 
 from tests.fleet import run_command
-from tests.http_judge import http_judge, verdict
+from tests.http_judge import http_judge, scoring
 from tests.planted_model import PlantedModel, Shape, save_planted_model
 from traitlens.vectors.files import load_vectors
 
@@ -28,10 +28,10 @@ SMALLEST_COSINE = {"mean_diff": 0.95, "probe": 0.95, "gradient": 0.95, "ica": 0.
 def by_capitals(body: dict[str, Any], call: int) -> Response:
     text = body["messages"][0]["content"]
     if "**coherence**" in text:
-        return verdict([("90", 1.0)])
+        return scoring([("90", 1.0)])
     answer = re.search(r"\[ANSWER START\]\n(.*)\n\[ANSWER END\]", text, re.DOTALL)
     share = PlantedModel.positive_share(answer.group(1) if answer else "")
-    return verdict([(str(round(100 * share)), 1.0)])
+    return scoring([(str(round(100 * share)), 1.0)])
 
 
 def planted_run(folder: Path, planted: PlantedModel, *options: str) -> Path:

@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.scoring.replies import verdict
+from domain.scoring.replies import scoring
 from domain.scoring.scores import (
     Evidence,
     Mode,
     Reply,
     Scale,
     Score,
+    Scoring,
     Unscored,
-    Verdict,
     candidates_from_logprobs,
 )
 
@@ -26,12 +26,12 @@ def judged(
 ) -> Score | Unscored:
     logprobs = [(token, math.log(p)) for token, p in pairs]
     answer = Reply(text=reply, candidates=candidates_from_logprobs(logprobs))
-    return verdict(Evidence(replies=(answer,), scale=scale))
+    return scoring(Evidence(replies=(answer,), scale=scale))
 
 
-def voted(*texts: str, mode: Mode = "text", scale: Scale = "0_100") -> Verdict:
+def voted(*texts: str, mode: Mode = "text", scale: Scale = "0_100") -> Scoring:
     replies = tuple(Reply(text=text) for text in texts)
-    return verdict(Evidence(replies=replies, mode=mode, scale=scale))
+    return scoring(Evidence(replies=replies, mode=mode, scale=scale))
 
 
 def test_the_score_is_the_expected_value_over_integer_tokens() -> None:
@@ -65,7 +65,7 @@ def test_a_refusal_is_not_low_mass() -> None:
 
 @pytest.mark.parametrize(("reply", "reason"), [("", "empty"), ("I think 80", "unparseable")])
 def test_without_probabilities_the_reply_decides_the_reason(reply: str, reason: str) -> None:
-    found = verdict(Evidence(replies=(Reply(text=reply),)))
+    found = scoring(Evidence(replies=(Reply(text=reply),)))
 
     assert isinstance(found, Unscored)
     assert found.reason == reason
@@ -153,4 +153,4 @@ def test_evidence_survives_storage_and_gives_the_same_verdict_without_a_call() -
 
     again = Evidence.model_validate_json(first.evidence.model_dump_json())
 
-    assert verdict(again) == first
+    assert scoring(again) == first

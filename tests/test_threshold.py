@@ -6,7 +6,7 @@ import pytest
 
 from domain.plan.samples import Polarity, Sample
 from domain.plan.spec import FilterSpec
-from domain.scoring.scores import Evidence, Score, Unscored, Verdict
+from domain.scoring.scores import Evidence, Score, Scoring, Unscored
 from domain.scoring.thresholds import Fall, Judged, Outcome, outcome, outcomes
 from domain.verdict.gates import VerdictInputs, contrast, verdict
 
@@ -16,7 +16,7 @@ def score(value: float) -> Score:
 
 
 def judged(
-    polarity: Polarity, trait: Verdict | float, coherence: Verdict | float = 90.0, rollout: int = 0
+    polarity: Polarity, trait: Scoring | float, coherence: Scoring | float = 90.0, rollout: int = 0
 ) -> Judged:
     both = [score(v) if isinstance(v, float) else v for v in (trait, coherence)]
     return Judged(Sample("evil", polarity, 0, 0, rollout), 5, both[0], both[1])
@@ -48,7 +48,7 @@ def test_negatives_fall_at_100_minus_the_threshold() -> None:
     assert outcome(judged("negative", 20.0), strict) == Outcome(Fall.TRAIT_HIGH, 20.0)
 
 
-def test_a_sample_without_a_verdict_is_unscored_and_never_dropped_or_kept() -> None:
+def test_a_sample_without_a_score_is_unscored_and_never_dropped_or_kept() -> None:
     missing = Unscored(reason="http")
 
     assert outcome(judged("negative", missing), FilterSpec(threshold=0)).status == "unscored"

@@ -17,7 +17,7 @@ from domain.scoring.agreement import Agreement
 from domain.scoring.agreement import agreement as agreement_of
 from domain.scoring.scores import METRICS, Score
 from orchestrator.runs import run_store
-from storage.record.judgements import FIRST, effective_verdicts, names, read_judgement
+from storage.record.judgements import FIRST, effective_scorings, names, read_judgement
 from storage.record.run import Run, open_run
 from storage.record.tables import training_jobs
 
@@ -104,10 +104,10 @@ def _scores(run: Run, name: str) -> Scores:
     for trait in run.spec.traits:
         for job in training_jobs(chosen, trait, "judge"):
             try:
-                verdicts = effective_verdicts(chosen, job)
+                scorings = effective_scorings(chosen, job)
             except KeyError:
                 continue
-            found |= {asked: v.value for asked, v in verdicts.items() if isinstance(v, Score)}
+            found |= {asked: v.value for asked, v in scorings.items() if isinstance(v, Score)}
     return found
 
 

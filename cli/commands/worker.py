@@ -138,7 +138,7 @@ def judge(
 @broker_option
 @_log_options
 def reduce(broker_url: str | None, log_level: str, log_format: str) -> None:
-    """Assemble vectors once a trait's verdicts are in."""
+    """Assemble vectors once a trait's scores are in."""
     _run("reduce", required_broker(broker_url), (log_level, log_format))
 
 

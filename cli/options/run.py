@@ -63,7 +63,7 @@ _OPTIONS = [
     option(
         "--judge-votes",
         type=click.IntRange(1, 25),
-        help="Answers per verdict.  [default: 1 with token probabilities, else 3]",
+        help="Answers per score.  [default: 1 with token probabilities, else 3]",
     ),
     option(
         "--rollouts",

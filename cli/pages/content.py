@@ -27,7 +27,7 @@ from storage.record.tables import (
     read_recorded,
     read_response_vectors,
     read_rows,
-    read_verdicts,
+    read_scorings,
     stage_totals,
 )
 from traitlens.assess.cosines import trait_cosines
@@ -106,7 +106,7 @@ def _trait_data(run: Run, metrics: dict[str, Any]) -> dict[str, Any]:
 
 def _responses(run: Run, trait: str, rows: list[SampleRow]) -> dict[str, Any]:
     chosen = chosen_rows(rows)
-    verdicts = read_verdicts(run, trait)
+    scorings = read_scorings(run, trait)
     instructions = sorted({row.instruction for row in chosen})
     questions = sorted({row.question for row in chosen})
     return {
@@ -124,7 +124,7 @@ def _responses(run: Run, trait: str, rows: list[SampleRow]) -> dict[str, Any]:
                 "coherence_score": row.coherence_score,
                 "status": row.status,
                 "reason": row.reason,
-                "judge": {m: raw_reply(verdicts.get((row.key, m))) for m in ("trait", "coherence")},
+                "judge": {m: raw_reply(scorings.get((row.key, m))) for m in ("trait", "coherence")},
             }
             for row in chosen
         ],

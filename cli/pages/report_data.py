@@ -19,7 +19,7 @@ from domain.plan.spec import (
     RunSpec,
     SamplingSpec,
 )
-from domain.scoring.scores import Score, Verdict
+from domain.scoring.scores import Score, Scoring
 from domain.scoring.thresholds import Fall
 from storage.record.tables import SampleRow
 
@@ -90,11 +90,11 @@ def _in_order(rows: Sequence[SampleRow]) -> list[SampleRow]:
     return sorted(rows, key=lambda row: (row.polarity == "negative", row.key))
 
 
-def raw_reply(verdict: Verdict | None) -> dict[str, Any] | None:
-    """What the judge answered, word for word, with its likeliest tokens; None without a verdict."""
-    if verdict is None:
+def raw_reply(scoring: Scoring | None) -> dict[str, Any] | None:
+    """What the judge answered, word for word, with its likeliest tokens; None without a scoring."""
+    if scoring is None:
         return None
-    evidence = verdict.evidence
+    evidence = scoring.evidence
     found: dict[str, Any] = {
         "replies": [
             {
@@ -107,8 +107,8 @@ def raw_reply(verdict: Verdict | None) -> dict[str, Any] | None:
             for reply in (evidence.replies if evidence else ())
         ]
     }
-    if not isinstance(verdict, Score):
-        found["unscored"] = f"{verdict.reason}: {verdict.detail}".rstrip(": ")
+    if not isinstance(scoring, Score):
+        found["unscored"] = f"{scoring.reason}: {scoring.detail}".rstrip(": ")
     return found
 
 

@@ -19,7 +19,7 @@ from domain.plan.samples import CONFIRMATION, EVALUATION, POLARITIES, ROUNDS
 from domain.plan.spec import RunSpec, TraitRef
 
 # A wave may be generated before it is known to be needed, so that devices do not wait for a judge;
-# it is judged only then, since verdicts cost money.
+# it is judged only then, since scores cost money.
 WAVES_AHEAD = 2
 
 

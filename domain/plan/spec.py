@@ -1,4 +1,4 @@
-"""What a run is: the settings that fix every sample, verdict and vector, and their hash."""
+"""What a run is: the settings that fix every sample, score and vector, and their hash."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class TraitRef(Frozen):
 
 
 class RunSpec(Frozen):
-    """Everything that decides a run's samples, verdicts and vectors."""
+    """Everything that decides a run's samples, scores and vectors."""
 
     traits: tuple[TraitRef, ...] = Field(min_length=1)
     model: ModelSpec

@@ -31,9 +31,9 @@ from domain.scoring.scores import (
     Reply,
     Scale,
     Score,
+    Scoring,
     Unscored,
     UnscoredReason,
-    Verdict,
 )
 
 MIN_NUMERIC_MASS = 0.25
@@ -45,8 +45,8 @@ TOP: dict[Scale, int] = {"0_100": 100, "0_10": 9, "binary": 1, "binary_text": 1}
 """The highest answer of each scale; the seeds' 0_10 reads the ten single digits."""
 
 
-def verdict(evidence: Evidence) -> Verdict:
-    """The verdict that the evidence supports, by its own mode and scale."""
+def scoring(evidence: Evidence) -> Scoring:
+    """The scoring that the evidence supports, by its own mode and scale."""
     if not evidence.replies:
         return _lost(evidence)
     if evidence.mode == "logprob" and evidence.scale != "binary_text":
@@ -69,7 +69,7 @@ def answer_masses(
     return number_masses(candidates, top=TOP[scale], split=split), refusal
 
 
-def _from_masses(evidence: Evidence) -> Verdict:
+def _from_masses(evidence: Evidence) -> Scoring:
     reply = evidence.replies[0]
     if reply.refusal:
         return _unscored("refused", reply.text, evidence, refusal_mass=1.0)
@@ -101,7 +101,7 @@ def _why_no_score(
     return "unparseable" if mass == 0 and text.strip() else "low_mass"
 
 
-def _from_votes(evidence: Evidence) -> Verdict:
+def _from_votes(evidence: Evidence) -> Scoring:
     read = [
         "refused" if reply.refusal else parse_text(reply.text, evidence.scale)
         for reply in evidence.replies

@@ -1,4 +1,4 @@
-"""A verdict of a judge: a score or the reason why there is none, with the evidence behind it."""
+"""A scoring: a score or the reason why there is none, with the evidence behind it."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class LostReply(Frozen):
 
 
 class Evidence(Frozen):
-    """Everything a verdict rests on, so that it can be computed again without a call."""
+    """Everything a scoring rests on, so that it can be computed again without a call."""
 
     replies: tuple[Reply, ...] = ()
     lost: tuple[LostReply, ...] = ()
@@ -98,7 +98,7 @@ class Evidence(Frozen):
 
 
 class Score(Frozen):
-    """A verdict between 0 and 100 and the evidence behind it."""
+    """A number between 0 and 100 and the evidence behind it."""
 
     value: float
     numeric_mass: float
@@ -107,7 +107,7 @@ class Score(Frozen):
 
 
 class Unscored(Frozen):
-    """No usable verdict, and why: never a 0, never an empty value, never dropped in silence."""
+    """No usable score, and why: never a 0, never an empty value, never dropped in silence."""
 
     reason: UnscoredReason
     detail: str = ""
@@ -116,7 +116,7 @@ class Unscored(Frozen):
     evidence: Evidence | None = None
 
 
-Verdict = Score | Unscored
+Scoring = Score | Unscored
 
 
 def candidates_from_logprobs(pairs: Sequence[tuple[str, float]]) -> tuple[Candidate, ...]:

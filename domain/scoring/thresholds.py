@@ -14,7 +14,7 @@ from typing import Literal
 
 from domain.plan.samples import Sample
 from domain.plan.spec import FilterSpec
-from domain.scoring.scores import Score, UnscoredReason, Verdict
+from domain.scoring.scores import Score, Scoring, UnscoredReason
 
 Status = Literal["kept", "dropped", "unscored"]
 
@@ -32,12 +32,12 @@ class Fall(StrEnum):
 
 @dataclass(frozen=True)
 class Judged:
-    """A sample with its two verdicts and the number of tokens measured in its response."""
+    """A sample with its two scorings and the number of tokens measured in its response."""
 
     sample: Sample
     n_tokens: int
-    trait: Verdict
-    coherence: Verdict
+    trait: Scoring
+    coherence: Scoring
 
 
 @dataclass(frozen=True)

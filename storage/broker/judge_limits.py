@@ -59,7 +59,7 @@ def read_meter(client: redis.Redis, run_id: str) -> Meter | None:
 def note_stated_limits(
     client: redis.Redis, keys: LimiterKeys, *, requests_per_minute: float, tokens_per_minute: float
 ) -> None:
-    """Remember what the endpoint stated before the first verdict is asked; 0 is not stated."""
+    """Remember what the endpoint stated before the first score is asked; 0 is not stated."""
     stated = {"rpm": requests_per_minute, "tpm": tokens_per_minute}
     known = {name: repr(value) for name, value in stated.items() if value}
     if known:

@@ -3,7 +3,7 @@
 A later judgement asks everything again, or only what has no score in the judgement it is based
 on.
 
-The verdicts that count in a judgement, from the files of judge jobs.
+The scorings that count in a judgement, from the files of judge jobs.
 
 What an interrupted judge job had paid for already, kept so that nothing is paid twice.
 
@@ -20,9 +20,9 @@ from collections.abc import Mapping
 from domain.errors import StoreError, UsageError
 from domain.plan.jobs import Job
 from domain.plan.spec import Frozen, JudgeSpec
-from domain.scoring.scores import Evidence, Score, Verdict
+from domain.scoring.scores import Evidence, Score, Scoring
 from storage.record.artifacts import decode_checked, encode_checked, record_key
-from storage.record.responses import load_verdicts
+from storage.record.responses import load_scorings
 from storage.record.run import Run
 from storage.record.store import Store
 
@@ -93,18 +93,18 @@ def _key(name: str) -> str:
     return f"judgements/{name}.json"
 
 
-def effective_verdicts(run: Run, job: Job) -> dict[tuple[str, str], Verdict]:
-    """(sample key, metric) -> the verdict that counts in the job's judgement.
+def effective_scorings(run: Run, job: Job) -> dict[tuple[str, str], Scoring]:
+    """(sample key, metric) -> the scoring that counts in the job's judgement.
 
     One that asked only the unscored keeps every score of the judgement it is based on.
     """
-    own = load_verdicts(run.store, job)
+    own = load_scorings(run.store, job)
     if job.judgement is None:
         return own
     judgement = read_judgement(run, job.judgement)
     if not judgement.only_unscored:
         return own
-    base = effective_verdicts(run, base_job(job, judgement))
+    base = effective_scorings(run, base_job(job, judgement))
     kept = {asked: found for asked, found in base.items() if isinstance(found, Score)}
     return {**base, **own, **kept}
 

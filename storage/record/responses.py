@@ -1,4 +1,4 @@
-"""Typed artifacts of the generate and judge stages: responses, their activations, their verdicts.
+"""Typed artifacts of the generate and judge stages: responses, their activations, their scorings.
 
 Tables are Parquet, activations safetensors.
 """
@@ -18,7 +18,7 @@ from safetensors.numpy import save as save_safetensors
 
 from domain.plan.jobs import Job
 from domain.plan.spec import POSITIONS
-from domain.scoring.scores import Evidence, Score, Unscored, Verdict
+from domain.scoring.scores import Evidence, Score, Scoring, Unscored
 from storage.record.artifacts import DamagedArtifactError, Record, load_record, read_file
 from storage.record.store import Store
 
@@ -26,7 +26,7 @@ RESPONSES = "responses.parquet"
 
 ACTIVATIONS = "activations.safetensors"
 
-VERDICTS = "verdicts.parquet"
+SCORINGS = "verdicts.parquet"
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ _RESPONSE_SCHEMA = pa.schema(
     ]
 )
 
-_VERDICT_SCHEMA = pa.schema(
+_SCORING_SCHEMA = pa.schema(
     [
         ("key", pa.string()),
         ("metric", pa.string()),
@@ -118,30 +118,30 @@ def stored_positions(store: Store, job: Job) -> list[str]:
     return [position for position in POSITIONS if position in arrays]
 
 
-def encode_verdicts(verdicts: Iterable[tuple[str, str, Verdict]]) -> bytes:
-    """Parquet bytes of (sample key, metric, verdict) rows with the judge's raw evidence."""
+def encode_scorings(scorings: Iterable[tuple[str, str, Scoring]]) -> bytes:
+    """Parquet bytes of (sample key, metric, scoring) rows with the judge's raw evidence."""
     rows = []
-    for key, metric, verdict in verdicts:
-        scored = isinstance(verdict, Score)
+    for key, metric, scoring in scorings:
+        scored = isinstance(scoring, Score)
         rows.append(
             {
                 "key": key,
                 "metric": metric,
-                "score": verdict.value if isinstance(verdict, Score) else None,
-                "reason": None if scored else getattr(verdict, "reason", None),
-                "detail": "" if scored else getattr(verdict, "detail", ""),
-                "numeric_mass": verdict.numeric_mass,
-                "refusal_mass": verdict.refusal_mass,
-                "evidence": verdict.evidence.model_dump_json() if verdict.evidence else "",
+                "score": scoring.value if isinstance(scoring, Score) else None,
+                "reason": None if scored else getattr(scoring, "reason", None),
+                "detail": "" if scored else getattr(scoring, "detail", ""),
+                "numeric_mass": scoring.numeric_mass,
+                "refusal_mass": scoring.refusal_mass,
+                "evidence": scoring.evidence.model_dump_json() if scoring.evidence else "",
             }
         )
-    return parquet_bytes(pa.Table.from_pylist(rows, schema=_VERDICT_SCHEMA))
+    return parquet_bytes(pa.Table.from_pylist(rows, schema=_SCORING_SCHEMA))
 
 
-def load_verdicts(store: Store, job: Job) -> dict[tuple[str, str], Verdict]:
-    """(sample key, metric) -> verdict of a finished judge job."""
-    table = _table(store, load_record(store, job), VERDICTS)
-    return {(row["key"], row["metric"]): _verdict(row) for row in table.to_pylist()}
+def load_scorings(store: Store, job: Job) -> dict[tuple[str, str], Scoring]:
+    """(sample key, metric) -> scoring of a finished judge job."""
+    table = _table(store, load_record(store, job), SCORINGS)
+    return {(row["key"], row["metric"]): _scoring(row) for row in table.to_pylist()}
 
 
 def parquet_bytes(table: pa.Table) -> bytes:
@@ -151,7 +151,7 @@ def parquet_bytes(table: pa.Table) -> bytes:
     return buffer.getvalue()
 
 
-def _verdict(row: dict[str, object]) -> Verdict:
+def _scoring(row: dict[str, object]) -> Scoring:
     evidence = Evidence.model_validate_json(str(row["evidence"])) if row["evidence"] else None
     masses = {"numeric_mass": row["numeric_mass"], "refusal_mass": row["refusal_mass"]}
     if row["score"] is not None:

@@ -38,8 +38,8 @@ class SampleResult:
     @property
     def coherence_score(self) -> float | None:
         """The coherence score, None when unscored."""
-        verdict = self.judged.coherence
-        return verdict.value if isinstance(verdict, Score) else None
+        scoring = self.judged.coherence
+        return scoring.value if isinstance(scoring, Score) else None
 
 
 _SCHEMA = pa.schema(

@@ -22,10 +22,10 @@ from safetensors.numpy import load as load_safetensors
 from domain.plan.jobs import Job, Stage
 from domain.plan.readiness import is_needed, last_wave, stop_mark
 from domain.plan.spec import TraitRef
-from domain.scoring.scores import Verdict
+from domain.scoring.scores import Scoring
 from domain.scoring.thresholds import Fall
 from storage.record.artifacts import Record, done_jobs, load_record
-from storage.record.judgements import effective_verdicts
+from storage.record.judgements import effective_scorings
 from storage.record.metrics import json_bytes
 from storage.record.run import Run
 from storage.record.store import Store
@@ -89,11 +89,11 @@ def read_response_vectors(store: Store, trait: str, method: str) -> Vectors:
     return vectors
 
 
-def read_verdicts(run: Run, trait: str) -> dict[tuple[str, str], Verdict]:
-    """(sample key, metric) -> the verdict that counts, of a whole trait."""
-    found: dict[tuple[str, str], Verdict] = {}
+def read_scorings(run: Run, trait: str) -> dict[tuple[str, str], Scoring]:
+    """(sample key, metric) -> the scoring that counts, of a whole trait."""
+    found: dict[tuple[str, str], Scoring] = {}
     for job in training_jobs(run, run.spec.trait(trait), "judge"):
-        found |= effective_verdicts(run, job)
+        found |= effective_scorings(run, job)
     return found
 
 

@@ -292,7 +292,7 @@ WINDOW_S = 60.0
 
 
 def samples_in(info: Mapping[str, object]) -> float:
-    """Samples that a record says its job carried through: two verdicts are one."""
+    """Samples that a record says its job carried through: two scorings are one."""
     if "n_verdicts" in info:
         return float(str(info["n_verdicts"])) / 2
     return float(str(info.get("n_samples") or 0))

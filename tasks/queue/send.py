@@ -94,7 +94,7 @@ def run_again(app: Celery, state: BrokerState, run: Run, *, damaged: Job, wanted
     """Set a damaged artifact aside and send its job; what was made from it goes with it."""
     stale = [damaged]
     if damaged.stage == "generate":
-        # other texts may come out on a GPU, so verdicts on the old ones are void
+        # other texts may come out on a GPU, so scores of the old ones are void
         stale += followers(run.plan, damaged)
     for job in stale:
         set_aside(run.store, job)

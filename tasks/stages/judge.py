@@ -1,6 +1,6 @@
-"""The probe and judge stages: how a judge wants to be asked; a shard's responses to verdicts.
+"""The probe and judge stages: how a judge wants to be asked; a shard's responses to scorings.
 
-A shard's verdicts through the Batch API; the batch's id is stored, so nobody pays twice.
+A shard's scorings through the Batch API; the batch's id is stored, so nobody pays twice.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from domain.errors import OrchestrateError, StoppedError, StoreError
 from domain.plan.jobs import Job
 from domain.plan.spec import JudgeSpec
 from domain.scoring.prices import BATCH_SHARE, Answered, Cost
-from domain.scoring.replies import verdict
-from domain.scoring.scores import Evidence, LostReply, Reply, Score, Unscored, Verdict
+from domain.scoring.replies import scoring
+from domain.scoring.scores import Evidence, LostReply, Reply, Score, Scoring, Unscored
 from domain.traits.prompts import coherence_prompt, question_for
 from storage.record.artifacts import (
     Record,
@@ -30,13 +30,13 @@ from storage.record.judgements import (
     Asked,
     base_job,
     drop_partial,
-    effective_verdicts,
+    effective_scorings,
     judge_of,
     keep_partial,
     load_partial,
     read_judgement,
 )
-from storage.record.responses import VERDICTS, encode_verdicts, load_responses
+from storage.record.responses import SCORINGS, encode_scorings, load_responses
 from storage.record.run import Run, load_definition
 from tasks.stages.judge_pool import JudgePool
 from workers.judge.batch import Answers, submit, wait
@@ -62,7 +62,7 @@ def probe(run: Run, job: Job, *, judges: JudgePool) -> Record:
 
 
 def judge(run: Run, job: Job, *, judges: JudgePool) -> Record:
-    """Ask for both verdicts on every response of a shard; what was answered before is not asked
+    """Ask for both scorings on every response of a shard; what was answered before is not asked
     again, and when the run has to stop what was answered is kept."""
     prompts = _prompts(run, job)
     before = load_partial(run.store, job)
@@ -72,19 +72,19 @@ def judge(run: Run, job: Job, *, judges: JudgePool) -> Record:
     if not texts:
         judged = Judged([], [])
     elif judges.terms(run, spec).batch:
-        judged = batch_verdicts(run, job, spec, profile, texts, known=known, judges=judges)
+        judged = batch_scorings(run, job, spec, profile, texts, known=known, judges=judges)
     else:
-        judged = judges.verdicts(run, spec, profile, texts, known=known)
+        judged = judges.scorings(run, spec, profile, texts, known=known)
     if judged.stopped is not None:
         keep_partial(run.store, job, dict(zip(prompts, judged.evidence, strict=True)))
         if isinstance(judged.stopped, StoppedError):
             # the worker is leaving; the job goes back to the queue at once
             raise Reject(str(judged.stopped), requeue=True)
         raise judged.stopped
-    verdicts = [v for v in judged.verdicts if v is not None]
-    rows = [(*asked, v) for asked, v in zip(prompts, verdicts, strict=True)]
-    info = {**_info(verdicts, judged), "mode": profile.mode, "scale": profile.scale}
-    record = publish(run.store, job, files={VERDICTS: encode_verdicts(rows)}, info=info)
+    scorings = [v for v in judged.scorings if v is not None]
+    rows = [(*asked, v) for asked, v in zip(prompts, scorings, strict=True)]
+    info = {**_info(scorings, judged), "mode": profile.mode, "scale": profile.scale}
+    record = publish(run.store, job, files={SCORINGS: encode_scorings(rows)}, info=info)
     drop_partial(run.store, job)
     return record
 
@@ -101,31 +101,31 @@ def _prompts(run: Run, job: Job) -> dict[Asked, str]:
         prompts[response.key, "coherence"] = coherence_prompt(question, answer)
     if job.judgement is None or not read_judgement(run, job.judgement).only_unscored:
         return prompts
-    base = effective_verdicts(run, base_job(job, read_judgement(run, job.judgement)))
+    base = effective_scorings(run, base_job(job, read_judgement(run, job.judgement)))
     return {asked: p for asked, p in prompts.items() if not isinstance(base[asked], Score)}
 
 
-def _info(verdicts: Sequence[Verdict], judged: Judged) -> dict[str, object]:
+def _info(scorings: Sequence[Scoring], judged: Judged) -> dict[str, object]:
     """Counts and costs for the record; usd is None when the price is unknown."""
-    unscored = Counter(v.reason for v in verdicts if isinstance(v, Unscored))
+    unscored = Counter(v.reason for v in scorings if isinstance(v, Unscored))
     evidence: list[Evidence] = judged.evidence
     costs = [one.usd for one in evidence]
     return {
-        "n_verdicts": len(verdicts),
+        "n_verdicts": len(scorings),
         "n_unscored": dict(unscored),
         "n_calls": sum(one.attempts for one in evidence),
         "n_cached": sum(reply.cached for one in evidence for reply in one.replies),
         "prompt_tokens": sum(one.prompt_tokens for one in evidence),
         "completion_tokens": sum(one.completion_tokens for one in evidence),
         "usd": None if None in costs else sum(cost or 0.0 for cost in costs),
-        "summary": f"{len(verdicts)} verdicts, {sum(unscored.values())} unscored",
+        "summary": f"{len(scorings)} scorings, {sum(unscored.values())} unscored",
     }
 
 
 NOT_ANSWERED = LostReply(reason="http", detail="the batch ended without an answer", attempts=1)
 
 
-def batch_verdicts(
+def batch_scorings(
     run: Run,
     job: Job,
     spec: JudgeSpec,
@@ -135,7 +135,7 @@ def batch_verdicts(
     known: Mapping[int, Evidence],
     judges: JudgePool,
 ) -> Judged:
-    """Like Judge.verdicts, in one batch; what `known` has is not asked again."""
+    """Like Judge.scorings, in one batch; what `known` has is not asked again."""
     ids = {
         f"{k}-{vote}": profile.body(spec.model, prompt, vote=vote)
         for k, prompt in enumerate(prompts)
@@ -159,7 +159,7 @@ def batch_verdicts(
                 digits=profile.digits,
             )
         )
-    return Judged([verdict(one) for one in found], found)
+    return Judged([scoring(one) for one in found], found)
 
 
 async def _ask(

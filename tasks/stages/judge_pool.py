@@ -105,7 +105,7 @@ class JudgePool:
         )
         return found, usd
 
-    def verdicts(
+    def scorings(
         self,
         run: Run,
         spec: JudgeSpec,
@@ -114,12 +114,12 @@ class JudgePool:
         *,
         known: Mapping[int, Evidence],
     ) -> Judged:
-        """The run's judge on the prompts; see workers.judge.Judge.verdicts."""
+        """The run's judge on the prompts; see workers.judge.Judge.scorings."""
         terms = self.terms(run, spec)
 
         async def ask() -> Judged:
             judge = self._judge(run, spec, profile, terms)
-            return await judge.verdicts(prompts, known=known)
+            return await judge.scorings(prompts, known=known)
 
         return self.loop.run(ask())
 

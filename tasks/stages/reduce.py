@@ -1,4 +1,4 @@
-"""The reduce stage: thresholds over a trait's verdicts, and its vectors from what was kept.
+"""The reduce stage: thresholds over a trait's scores, and its vectors from what was kept.
 
 The converge stage: whether a trait's direction is known well enough after a wave of samples.
 
@@ -17,7 +17,7 @@ from domain.plan.jobs import Job
 from domain.plan.readiness import Certainty, decide, stop_mark
 from domain.plan.samples import Polarity
 from domain.plan.spec import DEFAULT_POSITION, POSITIONS, FilterSpec, TraitRef
-from domain.scoring.scores import METRICS as VERDICTS_OF
+from domain.scoring.scores import METRICS as SCORED_METRICS
 from domain.scoring.thresholds import Judged, outcomes
 from domain.traits.prompts import question_for
 from domain.verdict.metrics import (
@@ -29,7 +29,7 @@ from domain.verdict.metrics import (
     trait_scores,
 )
 from storage.record.artifacts import Record, load_record, publish
-from storage.record.judgements import effective_verdicts, judge_of
+from storage.record.judgements import effective_scorings, judge_of
 from storage.record.metrics import json_bytes, sealing, write_metrics
 from storage.record.responses import load_activations, load_responses
 from storage.record.results import SampleResult, write_samples
@@ -115,14 +115,14 @@ def assemble(
 
 
 def sample_results(run: Run, jobs: Sequence[Job], filter_spec: FilterSpec) -> list[SampleResult]:
-    """Every sample of a trait's generate jobs with its response, verdicts and outcome."""
+    """Every sample of a trait's generate jobs with its response, scorings and outcome."""
     judged, responses = [], []
     for generate_job in jobs:
-        verdicts = effective_verdicts(run, run.plan.judge_job(generate_job))
+        scorings = effective_scorings(run, run.plan.judge_job(generate_job))
         samples = {sample.key: sample for sample in run.plan.samples(generate_job)}
         for response in load_responses(run.store, generate_job):
             n_tokens = len(response.response_token_ids)
-            both = (verdicts[response.key, metric] for metric in VERDICTS_OF)
+            both = (scorings[response.key, metric] for metric in SCORED_METRICS)
             judged.append(Judged(samples[response.key], n_tokens, *both))
             responses.append(response)
     if not jobs:

@@ -25,9 +25,9 @@ from domain.plan.steering import (
     steering_layers,
     surviving_cells,
 )
-from domain.scoring.scores import Score, Verdict
+from domain.scoring.scores import Score, Scoring
 from storage.record.artifacts import load_record, read_file
-from storage.record.responses import load_verdicts
+from storage.record.responses import load_scorings
 from storage.record.run import Run
 from traitlens.assess.quality import Quality, candidate_layers
 
@@ -110,13 +110,13 @@ def shown_in(run: Run, trait: str, part: str) -> Iterator[Shown]:
     """What the responses of a part were scored in the run's own judgement."""
     own, cells = run.plan.own, recorded_cells(run, trait, part)
     for job in own.part_jobs(run.spec.trait(trait), "judge", part):
-        verdicts = load_verdicts(run.store, job)
+        scorings = load_scorings(run.store, job)
         for sample in own.samples(job):
             if sample.cell is not None and sample.cell < len(cells):
-                both = (verdicts[sample.key, metric] for metric in ("trait", "coherence"))
+                both = (scorings[sample.key, metric] for metric in ("trait", "coherence"))
                 yield Shown(cells[sample.cell], *map(score_of, both))
 
 
-def score_of(verdict: Verdict) -> float | None:
+def score_of(scoring: Scoring) -> float | None:
     """The score, None when unscored."""
-    return verdict.value if isinstance(verdict, Score) else None
+    return scoring.value if isinstance(scoring, Score) else None

@@ -1,4 +1,4 @@
-"""The judge: asks an OpenAI-compatible endpoint for verdicts, and retries what can heal.
+"""The judge: asks an OpenAI-compatible endpoint for scorings, and retries what can heal.
 
 The only retry loop of the program. Knows nothing of queues, runs or thresholds; is given its
 client, its limiter, its cache and its way to sleep.
@@ -21,8 +21,8 @@ from tenacity.wait import wait_random_exponential
 from domain.errors import OrchestrateError
 from domain.plan.spec import canonical_json
 from domain.scoring.prices import FREE, Answered, Cost, Failed, Price
-from domain.scoring.replies import TOP, unseen_mass, verdict
-from domain.scoring.scores import Evidence, LostReply, Reply, UnscoredReason, Verdict
+from domain.scoring.replies import TOP, scoring, unseen_mass
+from domain.scoring.scores import Evidence, LostReply, Reply, Scoring, UnscoredReason
 from workers.judge.client import HealingError, JudgeClient, RefusedError, stop_at_once
 from workers.judge.limiter import Limiter, NoCache, OpenLimiter, ReplyCache
 from workers.judge.profile import JudgeProfile
@@ -65,10 +65,10 @@ class Slots:
 
 @dataclass
 class Judged:
-    """The outcome of one asking: a verdict or None for each prompt, and what stopped it, if
+    """The outcome of one asking: a scoring or None for each prompt, and what stopped it, if
     anything; `evidence` has what was paid for, complete or not."""
 
-    verdicts: list[Verdict | None]
+    scorings: list[Scoring | None]
     evidence: list[Evidence]
     stopped: OrchestrateError | None = None
 
@@ -104,10 +104,10 @@ class Judge:
         self._cache: ReplyCache = cache or NoCache()
         self._tokens_per_character = 0.0
 
-    async def verdicts(
+    async def scorings(
         self, prompts: Sequence[str], *, known: Mapping[int, Evidence] | None = None
     ) -> Judged:
-        """The verdict on each prompt, in order; `known` holds earlier evidence by prompt index.
+        """The scoring on each prompt, in order; `known` holds earlier evidence by prompt index.
 
         Never raises for what ends a run: the outcome says it, beside what was paid for already.
         """
@@ -122,7 +122,7 @@ class Judge:
         await self._limiter.flush()
         await self._cache.flush()
         return Judged(
-            [verdict(evidence) if complete else None for evidence, complete in found],
+            [scoring(evidence) if complete else None for evidence, complete in found],
             [evidence for evidence, _ in found],
             asking.stopped,
         )

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from domain.errors import JudgeError
-from domain.scoring.replies import goes_on, integer, is_refusal_token, verdict
+from domain.scoring.replies import goes_on, integer, is_refusal_token, scoring
 from domain.scoring.scores import Evidence, Mode, Reply, Scale, Score
 from workers.judge.client import HealingError, JudgeClient, Limits, RefusedError, stop_at_once
 from workers.judge.profile import WALK_TOKENS, JudgeProfile, amended, with_more_tokens
@@ -147,7 +147,7 @@ def _after_reply(profile: JudgeProfile, reply: Reply) -> JudgeProfile | None:
         return with_more_tokens(profile)
     if profile.mode == "structured" and not reply.text.strip().startswith("{"):
         return None
-    said = verdict(Evidence(replies=(reply,), mode=profile.mode, scale=profile.scale))
+    said = scoring(Evidence(replies=(reply,), mode=profile.mode, scale=profile.scale))
     usable = isinstance(said, Score) or said.reason == "refused"
     if not usable and reply.finish == "length":
         return with_more_tokens(profile)
