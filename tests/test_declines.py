@@ -140,7 +140,7 @@ def test_a_job_goes_back_uncounted_and_its_run_is_declined_once_with_one_warning
 
     assert state.failures() == []
     assert state.outstanding() == {"probe"}
-    assert state.n_begun("probe") == 0
+    assert state.n_attempts("probe") == 0
     assert [one.worker for one in read_declines(client, run.run_id)] == [BAD]
     (warning,) = [r for r in caplog.records if getattr(r, "event", "") == "run_declined"]
     assert "bad cannot serve this run: No model 'x'" in warning.getMessage()

@@ -130,7 +130,7 @@ def test_a_job_that_never_ends_is_given_up_and_can_be_revived(
     run, edge = make_run(tmp_path / "run"), edge_for(broker_url)
     state = BrokerState(client, run.run_id)
     for _ in range(3):
-        state.begin("probe")  # and its worker died
+        state.begin_attempt("probe")  # and its worker died
 
     said = edge.carry(do_it, message_of(run))
 
@@ -146,7 +146,7 @@ def test_a_job_that_begins_again_after_its_worker_died_is_a_warning_under_its_na
     tmp_path: Path, broker_url: str, client: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     run, edge = make_run(tmp_path / "run"), edge_for(broker_url)
-    BrokerState(client, run.run_id).begin("probe")  # and its worker died
+    BrokerState(client, run.run_id).begin_attempt("probe")  # and its worker died
 
     with caplog.at_level(logging.WARNING):
         edge.carry(do_it, message_of(run))
@@ -169,7 +169,7 @@ def test_a_job_handed_back_is_not_counted_as_a_death(
         with pytest.raises(Reject):
             edge.carry(leaving, message_of(run))
 
-    assert BrokerState(client, run.run_id).n_begun("probe") == 0
+    assert BrokerState(client, run.run_id).n_attempts("probe") == 0
 
 
 def test_a_job_whose_workers_lose_their_device_is_given_up(
@@ -199,7 +199,7 @@ def test_a_job_that_lost_the_broker_is_not_counted_as_a_death(
     for _ in range(2):
         with pytest.raises(Reject):
             edge.carry(cut_off, message_of(run))
-    n_before_the_third = BrokerState(client, run.run_id).n_begun("probe")
+    n_before_the_third = BrokerState(client, run.run_id).n_attempts("probe")
 
     assert n_before_the_third == 1  # the last one is told with the next job
     assert edge.carry(do_it, message_of(run)) == "probe: did it"

@@ -57,20 +57,20 @@ class BrokerState:
         if names:
             self._redis.srem(self._key("outstanding"), *names)
 
-    def begin(self, job: str) -> int:
-        """Count that a worker begins a job; returns how often it was begun and has not ended."""
+    def begin_attempt(self, job: str) -> int:
+        """Count that a worker begins a job; returns the attempts that have not ended."""
         pipe = self._redis.pipeline()
-        pipe.hincrby(self._key("begun"), job, 1)
-        pipe.expire(self._key("begun"), EXPIRE_S)
+        pipe.hincrby(self._key("attempts"), job, 1)
+        pipe.expire(self._key("attempts"), EXPIRE_S)
         return int(pipe.execute()[0])
 
-    def n_begun(self, job: str) -> int:
-        """How often a job was begun and has not ended: deaths, and workers on it now."""
-        return max(0, int(self._redis.hget(self._key("begun"), job) or 0))
+    def n_attempts(self, job: str) -> int:
+        """Attempts at a job that have not ended: deaths, and workers on it now."""
+        return max(0, int(self._redis.hget(self._key("attempts"), job) or 0))
 
-    def hand_back(self, job: str) -> None:
-        """Take a beginning back: the worker lives and gave the job to another."""
-        self._redis.hincrby(self._key("begun"), job, -1)
+    def take_attempt_back(self, job: str) -> None:
+        """Take an attempt back: the worker lives and gave the job to another."""
+        self._redis.hincrby(self._key("attempts"), job, -1)
 
     def done(self) -> set[str]:
         """Jobs whose artifact exists, as far as Redis knows."""
@@ -88,7 +88,7 @@ class BrokerState:
             pipe.sadd(self._key("done"), *names)
             pipe.srem(self._key("outstanding"), *names)
             pipe.hdel(self._key("failures"), *names)
-            pipe.hdel(self._key("begun"), *names)
+            pipe.hdel(self._key("attempts"), *names)
             pipe.expire(self._key("done"), EXPIRE_S)
             pipe.execute()
 
@@ -99,7 +99,7 @@ class BrokerState:
             pipe = self._redis.pipeline()
             pipe.srem(self._key("done"), *names)
             pipe.srem(self._key("outstanding"), *names)
-            pipe.hdel(self._key("begun"), *names)
+            pipe.hdel(self._key("attempts"), *names)
             pipe.execute()
 
     def fail(self, failure: Failure) -> None:
@@ -107,7 +107,7 @@ class BrokerState:
         pipe = self._redis.pipeline()
         pipe.hset(self._key("failures"), failure.job, json.dumps(asdict(failure)))
         pipe.srem(self._key("outstanding"), failure.job)
-        pipe.hdel(self._key("begun"), failure.job)
+        pipe.hdel(self._key("attempts"), failure.job)
         pipe.expire(self._key("failures"), EXPIRE_S)
         pipe.execute()
 

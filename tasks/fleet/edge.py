@@ -28,7 +28,7 @@ from storage.record.run import Run, open_run
 from storage.record.store import is_below, open_store
 from tasks.fleet.declines import Declines
 from tasks.fleet.member import WorkLog, samples_in, tokens_in
-from tasks.fleet.suspects import Beginnings, Isolation, PoisonJobError, give_up, record_failure
+from tasks.fleet.suspects import Attempts, Isolation, PoisonJobError, give_up, record_failure
 from tasks.queue.job_logging import about
 from tasks.queue.message import JobMessage, MessageError, read_message
 from tasks.queue.send import hand_over, run_again
@@ -58,7 +58,7 @@ class Edge:
     permissions: Permissions = field(default_factory=Permissions)
     isolation: Isolation = field(default_factory=Isolation)
     work: WorkLog = field(default_factory=WorkLog)
-    beginnings: Beginnings = field(default_factory=Beginnings)
+    attempts: Attempts = field(default_factory=Attempts)
     declines: Declines = field(default_factory=Declines)
 
     def carry(self, stage: Stage, fields: Mapping[str, object]) -> str:
@@ -85,7 +85,7 @@ class Edge:
             raise Reject(str(error), requeue=True) from error
 
     def _carry_message(self, stage: Stage, message: JobMessage) -> str:
-        self.beginnings.tell()
+        self.attempts.tell()
         state = BrokerState(self._redis, message.run_id)
         if state.is_cancelled():
             return f"{message.job}: the run was cancelled"
@@ -155,29 +155,29 @@ class Edge:
         record_failure(state, job, error, message=failed_where)
 
     def _run_stage(self, stage: Stage, run: Run, job: Job, state: BrokerState) -> Record:
-        n_begun = state.n_begun(job.key)
-        if n_begun >= self.delivery.max_deaths:
+        n_attempts = state.n_attempts(job.key)
+        if n_attempts >= self.delivery.max_deaths:
             raise give_up(state, run, job, deaths=self.delivery.max_deaths)
-        if n_begun:
+        if n_attempts:
             note(state.client, run.run_id, {f"again.{job.stage}": 1})
             log.warning(
                 "%s begins again: the worker that had it died or was cut off.",
                 job.key,
                 extra={"event": "begun_again", "job": job.key},
             )
-        suspect = n_begun >= SUSPECT_FROM
+        suspect = n_attempts >= SUSPECT_FROM
         room = self.isolation.alone() if suspect else self.isolation.shared()
         with room:
             if suspect:
                 log.warning(
                     "%s was begun %d times and never ended: it runs alone.",
                     job.key,
-                    n_begun,
+                    n_attempts,
                     extra={"event": "suspect", "job": job.key},
                 )
             log.info("Begins %s.", job.key, extra={"event": "job_begun", "job": job.key})
             started = time.monotonic()
-            with self.beginnings.counted(state, job.key), self.work.doing(run.name, job.key):
+            with self.attempts.counted(state, job.key), self.work.doing(run.name, job.key):
                 record = stage(run, job)
                 self._count(run, job, record, time.monotonic() - started)
             return record

@@ -5,7 +5,7 @@ Rooms for jobs in one worker process: many share one, a suspect gets one for its
 A job that kills its worker takes the jobs beside it along, and they would count the death too.
 One that was begun before and never ended therefore runs alone, and only it can die then.
 
-Counts how often jobs were begun and did not end, which is how one that kills workers is found.
+Counts attempts that did not end, which is how one that kills workers is found.
 
 A job that a healthy worker gives back did not kill anybody.
 """
@@ -108,8 +108,8 @@ class DyingReject(Reject):  # type: ignore[misc]
 
 
 @dataclass(frozen=True)
-class Beginnings:
-    """The beginnings of one worker process; shared by its threads."""
+class Attempts:
+    """The attempts at jobs of one worker process; shared by its threads."""
 
     # jobs that went back while the broker could not be told
     _untold: deque[tuple[BrokerState, str]] = field(default_factory=deque)
@@ -117,13 +117,13 @@ class Beginnings:
     @contextlib.contextmanager
     def counted(self, state: BrokerState, job: str) -> Iterator[None]:
         """Count a job as begun; not any more when a worker that lives on gives it back."""
-        state.begin(job)
+        state.begin_attempt(job)
         try:
             yield
         except DyingReject:
             raise
         except (Reject, LocalError):
-            state.hand_back(job)
+            state.take_attempt_back(job)
             raise
         except BROKER_AWAY:
             self._untold.append((state, job))
@@ -135,7 +135,7 @@ class Beginnings:
             while True:
                 state, job = self._untold.popleft()
                 try:
-                    state.hand_back(job)
+                    state.take_attempt_back(job)
                 except BROKER_AWAY:
                     self._untold.append((state, job))
                     raise
