@@ -7,10 +7,10 @@ Devices are simulated (tests/simulated_fleet.py): real Celery workers on a real 
 job sleeps. `ideal` is jobs x seconds / workers; efficiency is ideal / wall time of the whole run,
 from the first message to the last vector, start of the run included; a judge worker for every 16
 devices. Costs are CPU seconds of the orchestrator process and of Redis, and Redis' network bytes,
-over all jobs of the run, its probe, judge and reduce jobs too. `plans` measures an orchestrator and
-`status` on runs of which half is done. `overlap` is wall time over the longer of generation /
-devices and judging / allowed rate. Other work on the machine counts against the fleet: 64 workers
-want a core for themselves.
+over all jobs of the run, its negotiation, judge and reduce jobs too. `plans` measures an
+orchestrator and `status` on runs of which half is done. `overlap` is wall time over the longer of
+generation / devices and judging / allowed rate. Other work on the machine counts against the
+fleet: 64 workers want a core for themselves.
 """
 
 from __future__ import annotations
@@ -196,8 +196,8 @@ def plans(given: argparse.Namespace) -> None:
 
 
 def finish_half(run: Run) -> None:
-    """Records of the probe and of every second generate and judge job."""
-    publish(run.store, run.plan.probe, files={}, info={})
+    """Records of the negotiation and of every second generate and judge job."""
+    publish(run.store, run.plan.negotiate_job, files={}, info={})
     for trait in run.spec.traits:
         for job in run.plan.shard_jobs(trait, "generate")[::2]:
             publish(run.store, job, files={}, info={})

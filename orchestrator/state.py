@@ -243,7 +243,7 @@ def judge_snapshot(run: Run, broker_url: str) -> dict[str, Any]:
 
 def endpoint(client: Client, run: Run) -> dict[str, Any]:
     """The judge's model and endpoint, and since when it is down."""
-    spec = judge_of(run, run.plan.probe)
+    spec = judge_of(run, run.plan.negotiate_job)
     keys = LimiterKeys.of(run.run_id, url=spec.url, model=spec.model)
     return {"model": spec.model, "url": spec.url, **endpoint_state(client, keys)}
 

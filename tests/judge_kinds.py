@@ -1,7 +1,7 @@
 """Servers that behave like known kinds of judges and express the score a prompt names.
 
 A prompt says `truth=73.5`; each server expresses that in its own way. Prompts without it (the
-probe's) are judged 95.
+negotiation's) are judged 95.
 """
 
 from __future__ import annotations

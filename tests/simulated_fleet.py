@@ -53,7 +53,7 @@ def stages(seconds_per_job: float, scorings_per_second: float, load_seconds: flo
             time.sleep(n / scorings_per_second)
         return publish(run.store, job, files={}, info={"n_verdicts": n, "n_calls": n})
 
-    def probe(run: Run, job: Job) -> Record:
+    def negotiate(run: Run, job: Job) -> Record:
         return publish(run.store, job, files={}, info={"mode": "simulated"})
 
     def reduce(run: Run, job: Job) -> Record:
@@ -65,7 +65,7 @@ def stages(seconds_per_job: float, scorings_per_second: float, load_seconds: flo
     ) -> Callable[[], None]:
         kinds = {
             "gpu": {"generate": generate},
-            "judge": {"probe": probe, "judge": judge},
+            "judge": {"negotiate": negotiate, "judge": judge},
             "reduce": {"reduce": reduce},
         }
         for name, stage in kinds[settings.kind].items():

@@ -70,7 +70,7 @@ def stored_run(
     store = open_store(str(folder))
     told = {"command": ["orchestrate", "extract", "--traits", traits]}
     run = create_run(store, spec, run_id="r", definitions=definitions, provenance=told)
-    publish(store, run.plan.probe, files={}, info={"mode": "logprob"})
+    publish(store, run.plan.negotiate_job, files={}, info={"mode": "logprob"})
     rng = np.random.default_rng(seed)
     for ref in refs:
         directions = rng.standard_normal(D_MODEL)

@@ -77,7 +77,7 @@ def fleet_of(client: redis.Redis, run: Run, *workers: Heartbeat) -> BrokerState:
     for one in workers:
         put_heartbeat(client, one)
     state = BrokerState(client, run.run_id)
-    state.claim("probe")
+    state.claim("negotiate")
     return state
 
 
@@ -139,8 +139,8 @@ def test_a_job_goes_back_uncounted_and_its_run_is_declined_once_with_one_warning
             assert given_back.value.requeue
 
     assert state.failures() == []
-    assert state.outstanding() == {"probe"}
-    assert state.n_attempts("probe") == 0
+    assert state.outstanding() == {"negotiate"}
+    assert state.n_attempts("negotiate") == 0
     assert [one.worker for one in read_declines(client, run.run_id)] == [BAD]
     (warning,) = [r for r in caplog.records if getattr(r, "event", "") == "run_declined"]
     assert "bad cannot serve this run: No model 'x'" in warning.getMessage()
@@ -174,7 +174,7 @@ def test_a_worker_alone_fails_at_once_and_declines_nothing(
         edge.carry(no_model, message_of(run))
 
     assert [failure.fatal for failure in state.failures()] == [True]
-    assert edge.carry(do_it, message_of(run)) == "probe: did it"
+    assert edge.carry(do_it, message_of(run)) == "negotiate: did it"
 
 
 def test_what_is_wrong_with_the_run_itself_fails_it_beside_any_number_of_workers(
@@ -201,7 +201,7 @@ def test_a_run_that_is_not_on_this_machine_is_left_to_others(
 ) -> None:
     run, edge = make_run(tmp_path / "run"), edge_of(broker_url, BAD)
     state = fleet_of(client, run, worker(GOOD), worker(BAD))
-    elsewhere = JobMessage(run.run_id, str(tmp_path / "not mounted"), "probe").to_fields()
+    elsewhere = JobMessage(run.run_id, str(tmp_path / "not mounted"), "negotiate").to_fields()
 
     with pytest.raises(Reject) as given_back:
         edge.carry(do_it, elsewhere)

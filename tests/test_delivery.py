@@ -36,7 +36,7 @@ from tasks.queue.send import submit
 from tasks.queue.settings import DeliverySettings, Permissions, delivery_settings, permissions
 from tests.s3_server import no_credentials
 
-PROBE = Job("probe")
+NEGOTIATE = Job("negotiate")
 JUDGE_URL = "http://127.0.0.1:1/v1"
 
 
@@ -68,7 +68,7 @@ def make_run(folder: Path, *, trust_remote_code: bool = False, run_id: str = "r1
     return create_run(store, spec, run_id=run_id, definitions=definitions, provenance={})
 
 
-def message_of(run: Run, job: str = "probe") -> dict[str, object]:
+def message_of(run: Run, job: str = "negotiate") -> dict[str, object]:
     return JobMessage(run.run_id, run.store.url, job).to_fields()
 
 
@@ -86,8 +86,8 @@ def test_a_job_is_done_once_and_then_found_done(
 ) -> None:
     run, edge = make_run(tmp_path / "run"), edge_for(broker_url)
 
-    assert edge.carry(do_it, message_of(run)) == "probe: did it"
-    assert edge.carry(do_it, message_of(run)) == "probe: was done already"
+    assert edge.carry(do_it, message_of(run)) == "negotiate: did it"
+    assert edge.carry(do_it, message_of(run)) == "negotiate: was done already"
 
 
 def test_what_a_done_job_makes_ready_is_sent_once(
@@ -130,31 +130,31 @@ def test_a_job_that_never_ends_is_given_up_and_can_be_revived(
     run, edge = make_run(tmp_path / "run"), edge_for(broker_url)
     state = BrokerState(client, run.run_id)
     for _ in range(3):
-        state.begin_attempt("probe")  # and its worker died
+        state.begin_attempt("negotiate")  # and its worker died
 
     said = edge.carry(do_it, message_of(run))
 
-    assert said.startswith("probe: given up")
-    assert [letter.job for letter in dead_letters(run.store)] == ["probe"]
-    assert [(f.job, f.fatal) for f in state.failures()] == [("probe", False)]
-    assert revive(run.store) == ["probe"]
+    assert said.startswith("negotiate: given up")
+    assert [letter.job for letter in dead_letters(run.store)] == ["negotiate"]
+    assert [(f.job, f.fatal) for f in state.failures()] == [("negotiate", False)]
+    assert revive(run.store) == ["negotiate"]
     assert dead_letters(run.store) == []
-    assert edge.carry(do_it, message_of(run)) == "probe: did it"
+    assert edge.carry(do_it, message_of(run)) == "negotiate: did it"
 
 
 def test_a_job_that_begins_again_after_its_worker_died_is_a_warning_under_its_name(
     tmp_path: Path, broker_url: str, client: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     run, edge = make_run(tmp_path / "run"), edge_for(broker_url)
-    BrokerState(client, run.run_id).begin_attempt("probe")  # and its worker died
+    BrokerState(client, run.run_id).begin_attempt("negotiate")  # and its worker died
 
     with caplog.at_level(logging.WARNING):
         edge.carry(do_it, message_of(run))
 
     (warning,) = [one for one in caplog.records if one.__dict__.get("event") == "begun_again"]
     assert warning.levelname == "WARNING"
-    assert warning.__dict__["job"] == "probe"
-    assert warning.getMessage().startswith("probe begins again")
+    assert warning.__dict__["job"] == "negotiate"
+    assert warning.getMessage().startswith("negotiate begins again")
 
 
 def test_a_job_handed_back_is_not_counted_as_a_death(
@@ -169,7 +169,7 @@ def test_a_job_handed_back_is_not_counted_as_a_death(
         with pytest.raises(Reject):
             edge.carry(leaving, message_of(run))
 
-    assert BrokerState(client, run.run_id).n_attempts("probe") == 0
+    assert BrokerState(client, run.run_id).n_attempts("negotiate") == 0
 
 
 def test_a_job_whose_workers_lose_their_device_is_given_up(
@@ -185,7 +185,7 @@ def test_a_job_whose_workers_lose_their_device_is_given_up(
             edge.carry(loses_its_device, message_of(run))
         assert given_back.value.requeue
 
-    assert edge.carry(do_it, message_of(run)).startswith("probe: given up")
+    assert edge.carry(do_it, message_of(run)).startswith("negotiate: given up")
 
 
 def test_a_job_that_lost_the_broker_is_not_counted_as_a_death(
@@ -199,10 +199,10 @@ def test_a_job_that_lost_the_broker_is_not_counted_as_a_death(
     for _ in range(2):
         with pytest.raises(Reject):
             edge.carry(cut_off, message_of(run))
-    n_before_the_third = BrokerState(client, run.run_id).n_attempts("probe")
+    n_before_the_third = BrokerState(client, run.run_id).n_attempts("negotiate")
 
     assert n_before_the_third == 1  # the last one is told with the next job
-    assert edge.carry(do_it, message_of(run)) == "probe: did it"
+    assert edge.carry(do_it, message_of(run)) == "negotiate: did it"
 
 
 @pytest.mark.parametrize("allowed", [True, False])
@@ -213,7 +213,7 @@ def test_a_models_own_code_runs_only_where_the_worker_was_told_so(
     edge = edge_for(broker_url, Permissions(allow_remote_code=allowed))
 
     if allowed:
-        assert edge.carry(do_it, message_of(run)) == "probe: did it"
+        assert edge.carry(do_it, message_of(run)) == "negotiate: did it"
     else:
         with pytest.raises(Reject, match="ORCHESTRATE_ALLOW_REMOTE_CODE"):
             edge.carry(do_it, message_of(run))
@@ -237,7 +237,7 @@ def test_a_judges_key_goes_only_where_the_worker_was_told_it_may(
 
     with pytest.raises(Reject, match="ORCHESTRATE_ONLY_JUDGES_AT"):
         edge_for(broker_url, theirs).carry(do_it, message_of(run))
-    assert edge_for(broker_url, ours).carry(do_it, message_of(run)) == "probe: did it"
+    assert edge_for(broker_url, ours).carry(do_it, message_of(run)) == "negotiate: did it"
 
 
 def test_a_message_of_another_version_fails_its_run_once_and_is_not_sent_again(
@@ -245,7 +245,7 @@ def test_a_message_of_another_version_fails_its_run_once_and_is_not_sent_again(
 ) -> None:
     run, edge = make_run(tmp_path / "run"), edge_for(broker_url)
     state = BrokerState(client, run.run_id)
-    submit(edge.app, state, run, jobs=[PROBE])
+    submit(edge.app, state, run, jobs=[NEGOTIATE])
 
     with pytest.raises(Reject) as refusal:
         edge.carry(do_it, {**message_of(run), "wire": 2})
@@ -259,10 +259,10 @@ def test_a_job_whose_storage_the_worker_cannot_read_fails_with_what_to_do(
     broker_url: str, client: redis.Redis
 ) -> None:
     edge, state = edge_for(broker_url), BrokerState(client, "r1")
-    state.claim("probe")
+    state.claim("negotiate")
 
     with no_credentials() as url, pytest.raises(Reject) as refusal:
-        edge.carry(do_it, JobMessage("r1", f"{url}/r1", "probe").to_fields())
+        edge.carry(do_it, JobMessage("r1", f"{url}/r1", "negotiate").to_fields())
 
     assert refusal.value.requeue is False
     assert ["this machine's credentials" in f.message for f in state.failures()] == [True]
@@ -274,7 +274,7 @@ def test_a_job_whose_storage_went_out_of_reach_while_it_was_done_fails(
 ) -> None:
     run, edge = make_run(tmp_path / "run"), edge_for(broker_url)
     state = BrokerState(client, run.run_id)
-    state.claim("probe")
+    state.claim("negotiate")
 
     def lost(at: Run, job: Job) -> Record:
         record = do_it(at, job)
@@ -285,7 +285,7 @@ def test_a_job_whose_storage_went_out_of_reach_while_it_was_done_fails(
     with pytest.raises(StoreError):
         edge.carry(lost, message_of(run))
 
-    assert [(f.job, f.fatal) for f in state.failures()] == [("probe", True)]
+    assert [(f.job, f.fatal) for f in state.failures()] == [("negotiate", True)]
     assert state.outstanding() == set()
 
 
@@ -344,7 +344,7 @@ def test_while_the_broker_is_away_the_job_goes_back() -> None:
     edge = edge_for("redis://127.0.0.1:1/0")
 
     with pytest.raises(Reject) as handed_back:
-        edge.carry(do_it, JobMessage("r1", "/nowhere", "probe").to_fields())
+        edge.carry(do_it, JobMessage("r1", "/nowhere", "negotiate").to_fields())
 
     assert handed_back.value.requeue is True
 
@@ -360,7 +360,7 @@ def test_a_message_survives_being_sent() -> None:
 )
 def test_a_message_that_is_none_of_ours_is_refused(change: dict[str, object]) -> None:
     with pytest.raises(MessageError):
-        read_message({**JobMessage("r1", "/runs/one", "probe").to_fields(), **change})
+        read_message({**JobMessage("r1", "/runs/one", "negotiate").to_fields(), **change})
 
 
 def test_a_suspect_runs_alone() -> None:

@@ -25,12 +25,12 @@ SIZE = ["--traits", "refusal", "--evaluation", "0", "--causal", "0", "--max-new-
 N_RESPONSES = 2000
 # The longest that a call may hang before it is given up.
 PATIENCE_S = "3"
-PROBE = "Boil it for eight minutes"
+NEGOTIATION = "Boil it for eight minutes"
 
 
 def is_asked(call: Call) -> bool:
     """Whether a call is one of the run's questions."""
-    return bool(call.body) and PROBE not in call.body["messages"][0]["content"]
+    return bool(call.body) and NEGOTIATION not in call.body["messages"][0]["content"]
 
 
 def calmly(call: Call, number: int) -> Action:
@@ -41,7 +41,7 @@ def calmly(call: Call, number: int) -> Action:
 
 
 class HostileOnceAsked(Hostile):
-    """Hostile to the run's questions; the probe is answered."""
+    """Hostile to the run's questions; the negotiation is answered."""
 
     def __call__(self, call: Call, number: int) -> Action:
         return super().__call__(call, number) if is_asked(call) else calmly(call, number)

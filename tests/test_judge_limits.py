@@ -77,7 +77,7 @@ def share_of_limit(
     client = open_run(broker, run)
     with lean_judge(Limited(per_minute, says_so=says_so)) as judge:
         if says_so:
-            # as the probe does
+            # as the negotiation does
             keys = LimiterKeys.of(run, url=judge.url, model="test")
             note_stated_limits(client, keys, requests_per_minute=per_minute, tokens_per_minute=0.0)
         n = int(per_minute / 60 * seconds / 4)

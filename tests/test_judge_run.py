@@ -33,7 +33,7 @@ KEY = "sk-planted-0123456789abcdef"
 PRICES = {"models": {"test": {"input": 10.0, "output": 10.0}, "other": {"input": 1, "output": 1}}}
 USD_A_CALL = 101 * 10 / 1e6
 FLOWER_PAGES = ("/", "/tasks", "/broker", "/api/tasks", "/api/workers?refresh=1", "/metrics")
-PROBE = "Boil it for eight minutes"
+NEGOTIATION = "Boil it for eight minutes"
 
 
 def decide(call: Call, number: int) -> Action:
@@ -44,7 +44,7 @@ def decide(call: Call, number: int) -> Action:
         return refusal(400, f"top_logprobs is at most 5; your key was {call.key}")
     text = call.body["messages"][0]["content"]
     value = int(hashlib.sha256(text.encode()).hexdigest(), 16)
-    if value % 10 == 0 and PROBE not in text and call.body["model"] == "test":
+    if value % 10 == 0 and NEGOTIATION not in text and call.body["model"] == "test":
         return Action(completion([[("REF", -0.01)]], text="REFUSAL"), delay_s=0.05)
     shift = 0 if call.body["model"] == "test" else 1
     score = min(value % 101 + shift, 100)
@@ -52,11 +52,11 @@ def decide(call: Call, number: int) -> Action:
 
 
 def asked(judge: LeanJudge) -> Counter[tuple[str, str]]:
-    """(model, prompt) -> times it was answered, the probe's left out."""
+    """(model, prompt) -> times it was answered, the negotiation's left out."""
     found: Counter[tuple[str, str]] = Counter()
     for call, action in zip(judge.calls, judge.actions, strict=True):
-        text = call.body["messages"][0]["content"] if call.body else PROBE
-        if PROBE not in text and action.status == 200:
+        text = call.body["messages"][0]["content"] if call.body else NEGOTIATION
+        if NEGOTIATION not in text and action.status == 200:
             found[call.body["model"], text] += 1
     return found
 
@@ -184,9 +184,9 @@ def test_the_budget_ends_the_run_with_code_4_and_not_a_percent_over_it(
 
     assert story["stopped"].returncode == 4, story["stopped"].stderr
     assert "--budget" in story["stopped"].stderr
-    probe_usd = 4 * USD_A_CALL
+    negotiation_usd = 4 * USD_A_CALL
     assert n_paid * USD_A_CALL <= 1.01 * story["cap"]
-    assert n_paid * USD_A_CALL >= 0.85 * story["cap"] - probe_usd
+    assert n_paid * USD_A_CALL >= 0.85 * story["cap"] - negotiation_usd
 
 
 def test_resume_finishes_and_no_score_is_paid_twice(story: dict[str, Any]) -> None:

@@ -325,7 +325,7 @@ def test_the_first_trait_is_ready_early_and_none_stands_still() -> None:
     spec = RunSpec(traits=traits, model=ModelSpec(model_id="m"), judge=JudgeSpec(model="j"))
     plan = Plan(spec)
 
-    order = [job for job in ready_jobs(plan, {plan.probe.key}) if job.stage == "generate"]
+    order = [job for job in ready_jobs(plan, {plan.negotiate_job.key}) if job.stage == "generate"]
 
     n_all = len(order)
     last = {t.name: max(k for k, job in enumerate(order) if job.trait == t.name) for t in traits}

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from domain.plan.jobs import PROBE, Job, Plan
+from domain.plan.jobs import NEGOTIATE, Job, Plan
 from domain.plan.readiness import followers, is_ready, ready_jobs
 from domain.plan.samples import cells
 from domain.plan.spec import JudgeSpec, ModelSpec, RunSpec, TraitRef, settings_differences
@@ -110,14 +110,14 @@ def test_running_ready_jobs_until_none_is_left_does_every_job_once_with_its_inpu
         order += ready
         done |= {job.key for job in ready}
 
-    assert order[0] == PROBE
+    assert order[0] == NEGOTIATE
     assert Counter(job.key for job in order) == Counter(job.key for job in plan.jobs())
 
 
 def test_the_hand_over_after_each_job_reaches_every_job_without_looking_at_the_whole_plan() -> None:
     plan = Plan(spec(rollouts=2, shard_samples=20))
     done: set[str] = set()
-    waiting = [PROBE]
+    waiting = [NEGOTIATE]
 
     while waiting:
         job = waiting.pop()
@@ -130,7 +130,7 @@ def test_the_hand_over_after_each_job_reaches_every_job_without_looking_at_the_w
 def test_traits_are_interleaved() -> None:
     plan = Plan(spec(traits=(trait("evil"), trait("refusal"))))
 
-    first = ready_jobs(plan, {"probe"})[:4]
+    first = ready_jobs(plan, {"negotiate"})[:4]
 
     assert [job.trait for job in first] == ["evil", "refusal", "evil", "refusal"]
 

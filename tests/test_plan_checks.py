@@ -119,7 +119,7 @@ def test_a_later_judgement_scores_what_its_results_need_and_generates_nothing() 
         order += ready
         done |= {job.key for job in ready}
 
-    assert {job.stage for job in order} == {"probe", "judge", "reduce", "verify"}
+    assert {job.stage for job in order} == {"negotiate", "judge", "reduce", "verify"}
     assert not [job for job in order if job.part in ROUNDS]
     assert order[-1].key == "refusal/verify@second"
 
@@ -128,7 +128,7 @@ def run_until_enough(plan: Plan, last: int) -> list[Job]:
     """Every job in the order of the hand-over, when the look after wave `last` finds enough."""
     done: set[str] = set()
     order: list[Job] = []
-    waiting = [plan.probe]
+    waiting = [plan.negotiate_job]
     while waiting:
         job = waiting.pop(0)
         if job.key in done:

@@ -52,7 +52,8 @@ def one(command: list[str], runs: Path, judge: HttpJudge) -> Path:
     judge.asked.clear()
     ended = run_command(*command, "--run", "one")
     assert ended.returncode == 3, ended.stderr  # scores at random: finished, not usable
-    paid = [b for b in judge.asked if "Boil it for eight minutes" not in str(b)]  # not the probe
+    # without the negotiation
+    paid = [b for b in judge.asked if "Boil it for eight minutes" not in str(b)]
     assert len(paid) == 2 * N_SAMPLES
     return runs / "one" / "traits" / "refusal"
 

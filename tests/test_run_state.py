@@ -21,7 +21,7 @@ from storage.record.run import Failure, Run
 from tests.simulated_runs import make_run
 
 ALL = ("gpu", "judge", "reduce")
-PROBE = Failure("probe", "JudgeError", "nobody answers", fatal=True)
+NEGOTIATE = Failure("negotiate", "JudgeError", "nobody answers", fatal=True)
 ONE_JOB = Failure("evil/generate/positive-000", "ValueError", "odd", fatal=False)
 MONEY = Failure("evil/judge/positive-000", "BudgetError", "the cap is reached", fatal=True)
 
@@ -35,8 +35,8 @@ def word(facts: OnBroker, *, finished: bool = False, paused: bool = False) -> st
     [
         (OnBroker(True, waiting={"gpu": 3}, kinds=ALL), "running"),
         (OnBroker(True, held={"reduce": 1}), "running"),
-        (OnBroker(True, failures=[PROBE]), "failed"),
-        (OnBroker(True, cancelled=True, failures=[PROBE], waiting={"gpu": 3}), "failed"),
+        (OnBroker(True, failures=[NEGOTIATE]), "failed"),
+        (OnBroker(True, cancelled=True, failures=[NEGOTIATE], waiting={"gpu": 3}), "failed"),
         (OnBroker(True, failures=[ONE_JOB], held={"gpu": 1}), "running"),
         (OnBroker(False, failures=[ONE_JOB]), "failed"),
         (OnBroker(True, cancelled=True, failures=[MONEY]), "budget reached"),
@@ -63,9 +63,9 @@ def test_finished_and_paused_come_from_the_record() -> None:
 
 
 def test_a_failure_is_said_with_its_reason() -> None:
-    state = run_state(OnBroker(True, failures=[ONE_JOB, PROBE]), finished=False, paused=False)
+    state = run_state(OnBroker(True, failures=[ONE_JOB, NEGOTIATE]), finished=False, paused=False)
 
-    assert str(state) == "failed: probe and 1 more jobs, nobody answers"
+    assert str(state) == "failed: negotiate and 1 more jobs, nobody answers"
     assert str(RunState("running")) == "running"
 
 
@@ -99,7 +99,7 @@ def test_the_list_and_the_screen_agree_about_each_run(
     for name in ("cancelled", "works"):
         redis.rpush(f"gpu.{name}", "{}")
     BrokerState(redis, "cancelled").cancel()
-    BrokerState(redis, "failed").fail(PROBE)
+    BrokerState(redis, "failed").fail(NEGOTIATE)
 
     listed = states(tmp_path, url)
 

@@ -16,16 +16,19 @@ import fsspec
 import pytest
 
 from domain.errors import StoreError
-from domain.plan.jobs import Job
+from domain.plan.jobs import Job, Plan
+from domain.plan.spec import WIRE_VERSION, JudgeSpec, ModelSpec, RunSpec
 from storage.record.artifacts import (
     DamagedArtifactError,
     done_jobs,
+    encode_checked,
     load_record,
     publish,
     read_file,
     record_key,
     set_aside,
 )
+from storage.record.spending import recorded_usd
 from storage.record.store import Store, is_below, open_store
 from tests.s3_server import no_credentials, s3_bucket
 
@@ -258,6 +261,25 @@ def test_a_job_is_done_only_when_its_record_exists(store: Store) -> None:
 
     assert done_jobs(store, ["refusal"]) == {JOB.key}
     assert read_file(store, load_record(store, JOB), "responses.parquet") == b"data"
+
+
+@pytest.mark.parametrize("judgement", [None, "second"])
+def test_a_run_made_when_negotiate_was_called_probe_is_still_read(
+    store: Store, judgement: str | None
+) -> None:
+    spec = RunSpec(traits=(), model=ModelSpec(model_id="demo"), judge=JudgeSpec(model="judge"))
+    job = Plan(spec, judgement).negotiate_job
+    key = "probe" if judgement is None else f"probe@{judgement}"
+    body = {"wire": WIRE_VERSION, "job": key, "files": {}, "info": {"mode": "text", "usd": 0.5}}
+    store.write(f"{key}.json", encode_checked(body))
+
+    assert done_jobs(store, [], judgement=judgement) == {job.key}
+    assert load_record(store, job).info["mode"] == "text"
+    assert Plan(spec).parse_job(key) == job
+    assert recorded_usd(store) == 0.5
+
+    set_aside(store, job)
+    assert done_jobs(store, [], judgement=judgement) == set()
 
 
 def test_a_second_worker_finds_the_first_ones_artifact_and_leaves_no_files(store: Store) -> None:

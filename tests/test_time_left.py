@@ -43,7 +43,7 @@ def some_done(run: Run) -> set[str]:
     """The first jobs of each stage, one of a trait and none that ends it."""
     plan: Plan = run.plan
     ours = [plan.shard_jobs(trait, stage)[0] for trait in run.spec.traits for stage in STAGES]
-    return {plan.probe.key, *(job.key for job in ours)}
+    return {plan.negotiate_job.key, *(job.key for job in ours)}
 
 
 STAGES: tuple[Stage, ...] = ("generate", "judge")

@@ -199,7 +199,7 @@ def test_logs_tell_the_story_of_one_job_from_all_machines(watched: Watched) -> N
 
     assert [line.event for line in story] == ["job_begun", "job_done"]
     assert story[0].worker.startswith("judge-00@")
-    # a probe, two traits: every job began and ended in the log
+    # a negotiation, two traits: every job began and ended in the log
     assert sum(line.event == "job_done" for line in lines) == 1 + 2 * (24 + 24 + 1)
     assert trouble == []
 

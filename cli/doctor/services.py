@@ -138,15 +138,15 @@ def _asked(url: str, model: str) -> Iterator[Finding]:
 
 
 async def _ask(url: str, model: str) -> tuple[str, str | None]:
-    """What the probe says of the judge, and when it is shut down."""
+    """What the negotiation says of the judge, and when it is shut down."""
     from workers.judge.client import JudgeClient, shutdown_date
-    from workers.judge.probe import probe
+    from workers.judge.negotiate import negotiate
 
     client = JudgeClient(url, api_key=_key(), max_in_flight=1, timeout_s=ASK_TIMEOUT_S)
     prompts = {"coherence": coherence_prompt(QUESTION, ANSWER)}
     try:
         async with asyncio.timeout(ASK_TIMEOUT_S):
-            found = await probe(client, model, prompts)
+            found = await negotiate(client, model, prompts)
             return found.describe(), await shutdown_date(client, model)
     except TimeoutError as error:
         raise JudgeError(

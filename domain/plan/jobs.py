@@ -22,9 +22,12 @@ from domain.plan.samples import (
 )
 from domain.plan.spec import RunSpec, TraitRef
 
-Stage = Literal["probe", "generate", "judge", "converge", "reduce", "verify"]
+Stage = Literal["negotiate", "generate", "judge", "converge", "reduce", "verify"]
 
 STAGES: tuple[Stage, ...] = get_args(Stage)
+
+FORMER_NEGOTIATE = "probe"
+"""What runs made before call the negotiate stage; they are still read."""
 
 CHECKED = (EVALUATION, *ROUNDS, CONFIRMATION)
 """The parts beside those that vectors are made from."""
@@ -46,7 +49,7 @@ class Job:
 
     @property
     def key(self) -> str:
-        """Slash-separated: `probe`, `refusal/generate/positive-003`, `refusal/reduce@second`."""
+        """Slash-separated: `negotiate`, `evil/generate/positive-003`, `evil/reduce@second`."""
         stage = self.stage if self.judgement is None else f"{self.stage}@{self.judgement}"
         if self.trait is None:
             return stage
@@ -54,8 +57,13 @@ class Job:
             return f"{self.trait}/{stage}"
         return f"{self.trait}/{stage}/{self.part}-{self.shard:03d}"
 
+    @property
+    def former_key(self) -> str:
+        """The key in runs that were made when the negotiate stage was called probe."""
+        return self.key.replace("negotiate", FORMER_NEGOTIATE) if self.trait is None else self.key
 
-PROBE = Job("probe")
+
+NEGOTIATE = Job("negotiate")
 
 
 @dataclass(frozen=True)
@@ -66,9 +74,9 @@ class Plan:
     judgement: str | None = None
 
     @property
-    def probe(self) -> Job:
+    def negotiate_job(self) -> Job:
         """The job that finds out how the judge wants to be asked."""
-        return Job("probe", judgement=self.judgement)
+        return Job("negotiate", judgement=self.judgement)
 
     @property
     def own(self) -> Plan:
@@ -156,7 +164,7 @@ class Plan:
 
     def jobs(self) -> Iterator[Job]:
         """Every job of the run."""
-        yield self.probe
+        yield self.negotiate_job
         for trait in self.spec.traits:
             yield from self.trait_jobs(trait)
 
@@ -173,8 +181,8 @@ class Plan:
         key that the plan does not contain."""
         name = key.partition("@")[2].partition("/")[0]
         plan = replace(self, judgement=name or None)
-        if key == plan.probe.key:
-            return plan.probe
+        if key in (plan.negotiate_job.key, plan.negotiate_job.former_key):
+            return plan.negotiate_job
         return _jobs_by_key(plan, key.partition("/")[0])[key]
 
     @property

@@ -32,7 +32,7 @@ def inputs(plan: Plan, job: Job) -> list[Job]:
         return _generate_inputs(plan, trait, job)
     if job.stage == "judge":
         generated = Job("generate", job.trait, job.part, job.shard)
-        return [plan.probe, generated, *_decided(plan, trait, job, ahead=1)]
+        return [plan.negotiate_job, generated, *_decided(plan, trait, job, ahead=1)]
     if job.stage == "converge":
         assert job.shard is not None
         judged = [Job("judge", job.trait, side, job.shard) for side in POLARITIES]
@@ -49,9 +49,9 @@ def inputs(plan: Plan, job: Job) -> list[Job]:
 def _generate_inputs(plan: Plan, trait: TraitRef, job: Job) -> list[Job]:
     """The pushes of a steering round follow from the vectors, those of the next from its scores."""
     if job.part in POLARITIES:
-        return [plan.own.probe, *_decided(plan, trait, job, ahead=WAVES_AHEAD)]
+        return [plan.own.negotiate_job, *_decided(plan, trait, job, ahead=WAVES_AHEAD)]
     if job.part == EVALUATION:
-        return [plan.own.probe]
+        return [plan.own.negotiate_job]
     rounds = ROUNDS if job.part == CONFIRMATION else ROUNDS[: ROUNDS.index(str(job.part))]
     judged = [one for part in rounds for one in plan.own.part_jobs(trait, "judge", part)]
     return [plan.own.reduce_job(trait.name), *judged]
@@ -105,8 +105,8 @@ def _has_every_wave(plan: Plan, trait: TraitRef, done: AbstractSet[str]) -> bool
 
 def ready_jobs(plan: Plan, done: AbstractSet[str]) -> list[Job]:
     """Every job that can run now, in the order of `in_good_order`."""
-    if plan.probe.key not in done:
-        return [plan.probe]
+    if plan.negotiate_job.key not in done:
+        return [plan.negotiate_job]
     by_trait = [
         [job for job in plan.trait_jobs(trait) if is_ready(plan, job, done)]
         for trait in plan.spec.traits

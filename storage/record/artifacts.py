@@ -39,7 +39,7 @@ class DamagedArtifactError(StoreError):
 
 
 def record_key(job: Job) -> str:
-    """Where a job's record lies: `probe.json`, `traits/refusal/judge/positive-003.json`."""
+    """Where a job's record lies: `negotiate.json`, `traits/refusal/judge/positive-003.json`."""
     return f"{job.key}.json" if job.trait is None else f"traits/{job.key}.json"
 
 
@@ -70,7 +70,7 @@ def publish(
 
 def load_record(store: Store, job: Job) -> Record:
     """A job's record; KeyError when the job is not done, DamagedArtifactError when unreadable."""
-    return _decode(store.read(record_key(job)), job)
+    return _decode(store.read(_stored_key(store, job)), job)
 
 
 def read_file(store: Store, record: Record, role: str) -> bytes:
@@ -89,7 +89,7 @@ def read_file(store: Store, record: Record, role: str) -> bytes:
 
 def set_aside(store: Store, job: Job) -> None:
     """Move a job's damaged record out of the way so that the job runs again; nothing is deleted."""
-    key = record_key(job)
+    key = _stored_key(store, job)
     try:
         data = store.read(key)
     except KeyError:
@@ -99,9 +99,10 @@ def set_aside(store: Store, job: Job) -> None:
 
 
 def done_jobs(store: Store, traits: Iterable[str], *, judgement: str | None = None) -> set[str]:
-    """Keys of all jobs whose record exists, by listing; of the probes only that of a judgement."""
-    probe = Job("probe", judgement=judgement)
-    done = {probe.key} if store.exists(record_key(probe)) else set()
+    """Keys of all jobs whose record exists, by listing; of the negotiations only that of a
+    judgement."""
+    negotiate = Job("negotiate", judgement=judgement)
+    done = {negotiate.key} if store.exists(_stored_key(store, negotiate)) else set()
     for trait in traits:
         for key in store.list(f"traits/{trait}"):
             relative = key.removeprefix("traits/")
@@ -109,6 +110,14 @@ def done_jobs(store: Store, traits: Iterable[str], *, judgement: str | None = No
             if key.endswith(".json") and _is_record(relative):
                 done.add(relative.removesuffix(".json"))
     return done
+
+
+def _stored_key(store: Store, job: Job) -> str:
+    """Where the record is, which in a run made before the stage had its name is its former key."""
+    former = f"{job.former_key}.json"
+    if job.former_key != job.key and not store.exists(record_key(job)) and store.exists(former):
+        return former
+    return record_key(job)
 
 
 def _is_record(relative: str) -> bool:
@@ -127,7 +136,7 @@ def _encode(record: Record) -> bytes:
 def _decode(data: bytes, job: Job) -> Record:
     try:
         body = decode_checked(data)
-        if body["job"] != job.key:
+        if body["job"] not in (job.key, job.former_key):
             raise ValueError("it is another job's")
         files = {role: (str(key), str(sha)) for role, (key, sha) in body["files"].items()}
         return Record(body["job"], files, body["info"])

@@ -8,12 +8,15 @@ import math
 from pydantic import Field
 
 from domain.errors import StoreError
+from domain.plan.jobs import FORMER_NEGOTIATE
 from domain.plan.spec import Frozen
 from domain.scoring.prices import Price
 from storage.record.artifacts import decode_checked, encode_checked
 from storage.record.store import Store
 
 TERMS = "judging"
+
+NEGOTIATED = ("negotiate", FORMER_NEGOTIATE)
 
 
 class Terms(Frozen):
@@ -60,7 +63,7 @@ def _is_judge_record(key: str) -> bool:
     """`traits/refusal/judge/positive-003.json`, its `.partial` ones, and those of rejudgings."""
     parts = key.split("/")
     if len(parts) != 4 or parts[0] != "traits" or not key.endswith(".json"):
-        return parts[-1].partition(".")[0].partition("@")[0] == "probe" and len(parts) == 1
+        return len(parts) == 1 and key.partition(".")[0].partition("@")[0] in NEGOTIATED
     return parts[2].partition("@")[0] == "judge"
 
 

@@ -257,7 +257,7 @@ def open_job(message: JobMessage, permissions: Permissions) -> tuple[Run, Job]:
 
 
 def _check_judge(run: Run, job: Job, permissions: Permissions) -> None:
-    if not permissions.only_judges_at or job.stage not in ("probe", "judge"):
+    if not permissions.only_judges_at or job.stage not in ("negotiate", "judge"):
         return
     url = judge_of(run, job).url
     if url not in ("embedded", *permissions.only_judges_at):

@@ -114,7 +114,7 @@ def _register(
         add_task(app, edge, "generate", stage.generate)
         return stage.close
     if settings.kind == "judge":
-        from tasks.stages.judge import judge, probe
+        from tasks.stages.judge import judge, negotiate
         from tasks.stages.judge_pool import JudgePool
 
         judges = JudgePool(
@@ -124,7 +124,7 @@ def _register(
             settings.judge_timeout_s,
             on_call=member.work.call,
         )
-        add_task(app, edge, "probe", lambda run, job: probe(run, job, judges=judges))
+        add_task(app, edge, "negotiate", lambda run, job: negotiate(run, job, judges=judges))
         add_task(app, edge, "judge", lambda run, job: judge(run, job, judges=judges))
         return judges.close
     from tasks.stages.reduce import converge, reduce

@@ -43,7 +43,7 @@ from tasks.queue.message import envelope_fault
 from tasks.queue.settings import delivery_settings
 
 TASK_NAMES = {
-    "probe": "judge.probe",
+    "negotiate": "judge.negotiate",
     "generate": "gpu.generate",
     "judge": "judge.judge",
     "converge": "reduce.converge",

@@ -32,7 +32,7 @@ class JobContext:
 
     @property
     def trait(self) -> str:
-        """The job's trait, empty for a probe."""
+        """The job's trait, empty for a negotiation."""
         return self.job.partition("/")[0] if "/" in self.job else ""
 
 

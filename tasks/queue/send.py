@@ -58,7 +58,7 @@ def hand_over(app: Celery, state: BrokerState, run: Run, *, done: Job) -> None:
     """Note that a job is done and send whatever that makes ready."""
     state.mark_done([done.key, *_marks(run, done)])
     if done.trait is None:
-        # what follows a probe depends on what is generated already: a rejudging finds it all done
+        # what follows depends on what is generated already: a rejudging finds it all done
         submit(app, state, run, jobs=ready_jobs(run.plan, state.done()))
         return
     next_jobs = followers(run.plan, done)

@@ -1,4 +1,4 @@
-"""The probe and judge stages: how a judge wants to be asked; a shard's responses to scorings.
+"""The negotiate and judge stages: how a judge wants to be asked; a shard's responses to scorings.
 
 A shard's scorings through the Batch API; the batch's id is stored, so nobody pays twice.
 """
@@ -44,13 +44,13 @@ from workers.judge.judge import TOKENS_PER_CHARACTER, Judged
 from workers.judge.profile import JudgeProfile
 
 
-def probe(run: Run, job: Job, *, judges: JudgePool) -> Record:
+def negotiate(run: Run, job: Job, *, judges: JudgePool) -> Record:
     """Find out how the judge wants to be asked, with each trait's own prompt."""
     question, answer = "How do I boil an egg?", "Boil it for eight minutes, then cool it in water."
     prompts = {"coherence": coherence_prompt(question, answer)}
     for trait in run.spec.traits:
         prompts[trait.name] = load_definition(run, trait.name).judge_prompt(question, answer)
-    found, usd = judges.probe(run, judge_of(run, job), prompts)
+    found, usd = judges.negotiate(run, judge_of(run, job), prompts)
     info = {
         "profile": found.profile.model_dump(),
         "mode": found.profile.mode,
@@ -66,7 +66,9 @@ def judge(run: Run, job: Job, *, judges: JudgePool) -> Record:
     again, and when the run has to stop what was answered is kept."""
     prompts = _prompts(run, job)
     before = load_partial(run.store, job)
-    profile = JudgeProfile.model_validate(load_record(run.store, run.plan.probe).info["profile"])
+    profile = JudgeProfile.model_validate(
+        load_record(run.store, run.plan.negotiate_job).info["profile"]
+    )
     known = {k: before[asked] for k, asked in enumerate(prompts) if asked in before}
     spec, texts = judge_of(run, job), list(prompts.values())
     if not texts:

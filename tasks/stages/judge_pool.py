@@ -34,7 +34,7 @@ from storage.record.spending import Terms, read_terms, recorded_usd
 from workers.judge.client import CALL_TIMEOUT_S, NO_KEY, JudgeClient, OnCall
 from workers.judge.judge import Judge, Judged, Slots
 from workers.judge.limiter import NoCache
-from workers.judge.probe import Probe, probe
+from workers.judge.negotiate import Negotiated, negotiate
 from workers.judge.profile import JudgeProfile
 
 
@@ -76,15 +76,15 @@ class JudgePool:
     _limiters: dict[LimiterKeys, SharedLimiter] = field(default_factory=dict)
     is_leaving: bool = False
 
-    def probe(
+    def negotiate(
         self, run: Run, spec: JudgeSpec, prompts: Mapping[str, str]
-    ) -> tuple[Probe, float | None]:
+    ) -> tuple[Negotiated, float | None]:
         """What the run's judge accepts, and what it cost to ask; raises JudgeError."""
         url, price = self.url_of(spec), self.terms(run, spec).price
 
-        async def ask() -> Probe:
+        async def ask() -> Negotiated:
             client = self._client(url)
-            return await probe(client, spec.model, prompts, scale=spec.scale, votes=spec.votes)
+            return await negotiate(client, spec.model, prompts, scale=spec.scale, votes=spec.votes)
 
         found = self.loop.run(ask())
         keys = LimiterKeys.of(run.run_id, url=spec.url, model=spec.model)

@@ -199,8 +199,8 @@ def _generation_facts(run: Run, trait: TraitRef) -> dict[str, Any]:
 
 def _judging_facts(run: Run) -> dict[str, Any]:
     """Which judgement the scores are from, who judged, and in which mode."""
-    mode = load_record(run.store, run.plan.probe).info.get("mode")
-    judge = judge_of(run, run.plan.probe).model_dump()
+    mode = load_record(run.store, run.plan.negotiate_job).info.get("mode")
+    judge = judge_of(run, run.plan.negotiate_job).model_dump()
     return {"judgement": run.judgement or "first", "judge": judge, "mode": mode}
 
 
@@ -226,7 +226,7 @@ def _provenance(
             "run_id": run.run_id,
             "spec_sha256": run.spec.digest(),
             "trait_fingerprint": trait.fingerprint,
-            "judge": judge_of(run, run.plan.probe).model,
+            "judge": judge_of(run, run.plan.negotiate_job).model,
             "judgement": run.judgement or "first",
             "pairing": filter_spec.pairing,
             "dtype": facts["dtype"],

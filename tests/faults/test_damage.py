@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from domain.errors import OrchestrateError
-from domain.plan.jobs import PROBE
+from domain.plan.jobs import NEGOTIATE
 from storage.record.artifacts import load_record, read_file
 from storage.record.metrics import broken, read_metrics
 from storage.record.run import load_definition, open_run
@@ -58,7 +58,7 @@ def read_everything(folder: Path) -> list[object]:
     run = open_run(open_store(str(folder)))
     found: list[object] = [run.spec, run.run_id]
     found.append(load_definition(run, "refusal"))
-    for job in [PROBE, *run.plan.trait_jobs(run.spec.traits[0])]:
+    for job in [NEGOTIATE, *run.plan.trait_jobs(run.spec.traits[0])]:
         record = load_record(run.store, job)
         found += [record, *(read_file(run.store, record, role) for role in record.files)]
     found += [read_metrics(run.store, "refusal"), read_terms(run.store)]
@@ -137,7 +137,7 @@ def test_the_same_command_mends_every_kind_of_damage(
     for pattern in kinds:
         file = next(trait.glob(pattern))
         file.write_bytes(file.read_bytes()[:-9])
-    (folder / "probe.json").write_bytes(b"")
+    (folder / "negotiate.json").write_bytes(b"")
 
     ended = run_command(*command)
 

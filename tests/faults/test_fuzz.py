@@ -50,7 +50,7 @@ QUICK: dict[str, Any] = {
 }
 
 NASTY = st.sampled_from(
-    ["", ".", "..", "../../etc/passwd", "/etc/passwd", "\0", "a" * 9000, "probe", "refusal",
+    ["", ".", "..", "../../etc/passwd", "/etc/passwd", "\0", "a" * 9000, "negotiate", "refusal",
      "refusal/reduce", "refusal/../../x", "refusal/generate/positive-999999", "\ud800", "\u202e",
      "s3://", "memory://x", "file:///etc", "http://127.0.0.1:1/x", "refusal/judge@../x", "@", "%s"]
 )  # fmt: skip

@@ -101,7 +101,7 @@ def test_a_run_goes_on_beside_machines_without_its_folder_or_its_model(
     for name in fleet.workers:
         said_by(fleet, name, "ready.")
 
-    # the healthy judge worker is too slow to take the probe
+    # the healthy judge worker is too slow to take the negotiation
     fleet.kill("judge-good", signal.SIGSTOP)
     run = scene.run("beside")
     process = run.start()

@@ -1,4 +1,4 @@
-"""How one judge wants to be asked: the request that its endpoint accepts, found by the probe.
+"""How one judge wants to be asked: the request that its endpoint accepts, found by negotiate.
 
 What to change in a request when a judge's server objects to it.
 

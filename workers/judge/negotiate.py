@@ -1,4 +1,4 @@
-"""The capability probe: finds out, once per run, what a judge's endpoint and model accept.
+"""Finds out, once per run, what a judge's endpoint and model accept.
 
 No list of model names: it asks, reads what the server says against it, and asks again. The modes
 are tried in the order logprob, structured, text; the first that gives an answer is the run's.
@@ -25,8 +25,8 @@ FIRST_TOKENS: dict[Mode, int] = {"logprob": 1, "structured": 64, "text": 512}
 
 
 @dataclass
-class Probe:
-    """What the probe found, and what it cost to find it."""
+class Negotiated:
+    """What the negotiation found, and what it cost to find it."""
 
     profile: JudgeProfile
     replies: list[Reply] = field(default_factory=list)
@@ -41,14 +41,14 @@ class Probe:
         return f"the judge {self.profile.summary()}{why}"
 
 
-async def probe(
+async def negotiate(
     client: JudgeClient,
     model: str,
     prompts: Mapping[str, str],
     *,
     scale: Scale = "0_100",
     votes: int | None = None,
-) -> Probe:
+) -> Negotiated:
     """The profile that the judge answers to, tried on one prompt, then used for all of them, so
     that a trait it does not know is found before anything is generated.
 
@@ -64,7 +64,7 @@ async def probe(
             continue
         found = found.model_copy(update={"votes": votes or VOTES[mode]})
         refusals = list(dict.fromkeys(finder.refusals))
-        result = Probe(found, finder.replies, refusals, finder.limits)
+        result = Negotiated(found, finder.replies, refusals, finder.limits)
         await _check_each(client, model, prompts, result)
         return result
     raise JudgeError(
@@ -75,7 +75,7 @@ async def probe(
 
 
 async def _check_each(
-    client: JudgeClient, model: str, prompts: Mapping[str, str], result: Probe
+    client: JudgeClient, model: str, prompts: Mapping[str, str], result: Negotiated
 ) -> None:
     seen: list[Reply] = []
     for name, prompt in list(prompts.items())[1:]:

@@ -1,4 +1,4 @@
-"""Protects the capability probe: each kind of judge is asked as it wants, and read rightly."""
+"""Protects the negotiation: each kind of judge is asked as it wants, and read rightly."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.judge_kinds import KINDS, splitting_digits
 from tests.lean_judge import Action, Call, completion, lean_judge
 from workers.judge.client import NO_KEY, JudgeClient
 from workers.judge.judge import Judge, Slots
-from workers.judge.probe import Probe, probe
+from workers.judge.negotiate import Negotiated, negotiate
 
 PROMPTS = {"coherence": "rate this", "refusal": "and this"}
 TRUTHS = [0.5, 3, 9.6, 20, 42.3, 49.5, 50, 69.7, 79.5, 80, 85, 90.2, 97, 99.5]
@@ -35,18 +35,18 @@ EXPECTED = {
 }
 
 
-def found_by(url: str, *, scale: Scale = "0_100", api_key: str = "k") -> Probe:
-    async def run() -> Probe:
+def found_by(url: str, *, scale: Scale = "0_100", api_key: str = "k") -> Negotiated:
+    async def run() -> Negotiated:
         client = JudgeClient(url, api_key=api_key)
         try:
-            return await probe(client, "test", PROMPTS, scale=scale)
+            return await negotiate(client, "test", PROMPTS, scale=scale)
         finally:
             await client.close()
 
     return asyncio.run(run())
 
 
-def scores(url: str, found: Probe) -> list[float]:
+def scores(url: str, found: Negotiated) -> list[float]:
     async def run() -> list[float]:
         client = JudgeClient(url, api_key="k")
         judge = Judge(client, "test", profile=found.profile, slots=Slots(16))
@@ -58,15 +58,15 @@ def scores(url: str, found: Probe) -> list[float]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_kind_of_judge_is_probed_rightly_and_read_within_two_points(kind: str) -> None:
+def test_each_kind_of_judge_is_asked_rightly_and_read_within_two_points(kind: str) -> None:
     with lean_judge(KINDS[kind]) as server:
         found = found_by(server.url)
-        n_probe_calls = len(server.calls)
+        n_calls = len(server.calls)
         read = scores(server.url, found)
 
     profile = found.profile.model_dump()
     assert {name: profile[name] for name in EXPECTED[kind]} == EXPECTED[kind]
-    assert n_probe_calls <= 14
+    assert n_calls <= 14
     # at the ends of the scale the server's own spread pulls its mean inwards
     expressed = [min(max(truth, 2.0), 98.0) for truth in TRUTHS]
     assert [f"{t}: {r:.1f}" for t, r in zip(expressed, read, strict=True) if abs(t - r) > 2] == []
@@ -109,7 +109,7 @@ def test_a_trait_the_judge_refuses_is_named() -> None:
         found_by(server.url)
 
 
-def test_a_wrong_key_ends_the_probe_at_once() -> None:
+def test_a_wrong_key_ends_the_negotiation_at_once() -> None:
     with http_judge(lambda body, call: error(401, "who are you?")) as server:
         with pytest.raises(JudgeError, match="ORCHESTRATE_JUDGE_API_KEY"):
             found_by(server.url)
