@@ -96,7 +96,7 @@ def main() -> int:
         lengths=given.lengths,
         failed=failed,
     )
-    thread.close(drain=True)
+    thread.close()
     print_report(report)
     if given.json:
         Path(given.json).write_text(json.dumps(report, indent=2))

@@ -180,24 +180,6 @@ def test_other_errors_are_not_taken_for_full_memory(llama: LoadedModel) -> None:
         handle.remove()
 
 
-def test_discarded_requests_never_come_and_the_others_keep_their_text(llama: LoadedModel) -> None:
-    requests = work()
-    expected = dict(
-        zip((r.key for r in requests), texts(run(Engine(llama), requests)), strict=True)
-    )
-    engine = Engine(llama, max_rows=8)
-    engine.add(requests)
-    made = engine.step()
-
-    engine.discard([*(r.key for r in requests if r.key.startswith("p1")), "unknown"])
-    while engine.has_work:
-        made += engine.step()
-
-    assert {m.key: m.response_ids for m in made} == {
-        key: text for key, text in expected.items() if not key.startswith("p1")
-    }
-
-
 def test_the_model_is_left_as_it_was(llama: LoadedModel) -> None:
     ids = torch.tensor([[20, 30, 40]])
     implementation = llama.model.config._attn_implementation

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -19,7 +18,6 @@ from workers.engine.generation import Generation, GenerationRequest, Sampling
 from workers.engine.resident import (
     EngineClosedError,
     EngineThread,
-    GenerationCancelledError,
     Residents,
 )
 from workers.models.model import LoadedModel
@@ -47,7 +45,7 @@ def start() -> Iterator[Callable[[Callable[[], Engine]], EngineThread]]:
 
     yield make
     for thread in started:
-        thread.close(drain=False)
+        thread.close()
 
 
 Start = Callable[[Callable[[], Engine]], EngineThread]
@@ -93,46 +91,16 @@ def test_the_busy_share_of_a_loaded_engine_is_high(llama: LoadedModel, start: St
     assert 0.5 < thread.busy_share() <= 1.0
 
 
-def test_a_cancelled_caller_is_released_and_its_requests_stop(
-    endless: LoadedModel, start: Start
-) -> None:
-    stop = threading.Event()
-    thread = start(lambda: Engine(endless, max_rows=32))
-    doomed = [replace(r, sampling=LONG) for r in work(prompts=2)]
-
-    with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(thread.generate, doomed, cancelled=stop.is_set)
-        others = thread.generate(work(prompts=1, rollouts=2, longest=5))
-        stop.set()
-        with pytest.raises(GenerationCancelledError):
-            waiting.result(timeout=30)
-
-    assert len(others) == 2
-    assert texts(thread.generate(work(prompts=1, longest=5)))
-    assert thread.engine is not None
-    assert not thread.engine.has_work
-
-
-def test_closing_with_draining_finishes_what_is_queued(llama: LoadedModel, start: Start) -> None:
-    requests = work()
-    thread, waiting, pool = _busy(start, llama, requests)
-
-    thread.close(drain=True)
-
-    assert texts(waiting.result()) == texts(run(Engine(llama), requests))
-    pool.shutdown()
-    with pytest.raises(EngineClosedError):
-        thread.generate(requests)
-
-
-def test_closing_without_draining_releases_the_callers(endless: LoadedModel, start: Start) -> None:
+def test_closing_releases_the_callers_and_takes_no_more(endless: LoadedModel, start: Start) -> None:
     thread, waiting, pool = _busy(start, endless, [replace(r, sampling=LONG) for r in work()])
 
-    thread.close(drain=False)
+    thread.close()
 
     with pytest.raises(EngineClosedError):
         waiting.result(timeout=30)
     pool.shutdown()
+    with pytest.raises(EngineClosedError):
+        thread.generate(work())
 
 
 def test_what_loading_raises_reaches_every_caller(start: Start) -> None:

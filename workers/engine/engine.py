@@ -70,10 +70,6 @@ class Engine:
         """Queue requests behind those that wait; keys must be unique among the unfinished."""
         self._core.add(requests)
 
-    def discard(self, keys: Iterable[str]) -> None:
-        """Drop requests, waiting or half done; unknown keys are ignored."""
-        self._core.discard(keys)
-
     def live(self) -> Iterator[LiveResponse]:
         """Responses in the making that have directions, between two steps, for showing them; one
         that memory cut off starts again with the same tokens. Empty on the slower core."""

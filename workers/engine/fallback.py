@@ -54,11 +54,6 @@ class GenerateCore:
         """None: a step is a whole batch."""
         return iter(())
 
-    def discard(self, keys: Iterable[str]) -> None:
-        """Forget waiting requests."""
-        gone = frozenset(keys)
-        self._pending = deque(r for r in self._pending if r.key not in gone)
-
     @torch.inference_mode()
     def step(self) -> list[Generation]:
         """Generate and measure one batch. Out of memory halves the batch and loses no request."""

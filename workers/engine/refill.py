@@ -78,14 +78,6 @@ class RefillCore:
                 yield LiveResponse(row.request.key, row.response, row.readings[1:])
 
     @torch.inference_mode()
-    def discard(self, keys: Iterable[str]) -> None:
-        """Forget requests, waiting or live; their generations never come."""
-        gone = frozenset(keys)
-        self._pending = deque(r for r in self._pending if r.key not in gone)
-        self._finished = [done for done in self._finished if done.key not in gone]
-        self._rows.drop(gone)
-
-    @torch.inference_mode()
     def step(self) -> list[Generation]:
         """One decode step of all rows; what finished.
 

@@ -35,8 +35,7 @@ class EngineThread:
         self._changed = threading.Condition()
         self._waiting: list[_Order] = []
         self._running: list[_Order] = []
-        self._withdrawn: list[_Order] = []
-        self._open, self._draining = True, False
+        self._open = True
         self._failure: BaseException | None = None
         self._busy_seconds = 0.0
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -47,22 +46,13 @@ class EngineThread:
         """The engine once it is loaded, for reading its model, path and statistics only."""
         return self._engine
 
-    def generate(
-        self,
-        requests: Sequence[GenerationRequest],
-        *,
-        cancelled: Callable[[], bool] = lambda: False,
-    ) -> list[Generation]:
+    def generate(self, requests: Sequence[GenerationRequest]) -> list[Generation]:
         """The generations of the requests, in their order; blocks until all are done.
 
-        Raises what loading or stepping the engine raised, EngineClosedError after a close without
-        draining, GenerationCancelledError once `cancelled` says so.
+        Raises what loading or stepping the engine raised, EngineClosedError once it is closed.
         """
         order = self._submit(requests)
-        while not order.settled.wait(CANCEL_POLL_SECONDS):
-            if cancelled():
-                self._withdraw(order)
-                raise GenerationCancelledError("The job was cancelled while it generated.")
+        order.settled.wait()
         if order.error:
             raise order.error
         return [
@@ -84,10 +74,10 @@ class EngineThread:
         """Seconds that went into forward passes so far."""
         return self._engine.stats.forward_seconds if self._engine else 0.0
 
-    def close(self, *, drain: bool) -> None:
-        """Stop: after all that is queued when draining, else after the step in progress."""
+    def close(self) -> None:
+        """Stop after the step in progress."""
         with self._changed:
-            self._open, self._draining = False, drain
+            self._open = False
             self._changed.notify_all()
         self._thread.join()
 
@@ -106,11 +96,6 @@ class EngineThread:
                 order.settled.set()
         return order
 
-    def _withdraw(self, order: _Order) -> None:
-        with self._changed:
-            self._withdrawn.append(order)
-            self._changed.notify_all()
-
     def _run(self) -> None:
         closed = EngineClosedError("The engine was closed: hand the job to another worker.")
         error: BaseException = closed
@@ -126,19 +111,15 @@ class EngineThread:
         self._settle_all(error)
 
     def _exchange(self, engine: Engine) -> bool:
-        """Take new orders in and withdrawn ones out; False when the thread shall end."""
+        """Take new orders in; False when the thread shall end."""
         with self._changed:
-            while self._open and not (self._waiting or self._withdrawn or engine.has_work):
+            while self._open and not (self._waiting or engine.has_work):
                 self._changed.wait()
             arrived, self._waiting = self._waiting, []
-            withdrawn, self._withdrawn = self._withdrawn, []
             self._running += arrived
-            self._running = [order for order in self._running if order not in withdrawn]
         for order in arrived:
             engine.add(replace(r, key=name) for name, r in order.requests.items())
-        for order in withdrawn:
-            engine.discard(order.missing())
-        return self._open or (self._draining and engine.has_work)
+        return self._open
 
     def _deliver(self, finished: Iterable[Generation]) -> None:
         for generation in finished:
@@ -219,7 +200,7 @@ class Residents:
     def close(self) -> None:
         """Stop generating and let the model go."""
         if self._resident is not None:
-            self._resident.engine.close(drain=False)
+            self._resident.engine.close()
             seconds = self._resident.engine.forward_seconds()
             self._resident = None
             self._computed_s += seconds
@@ -250,16 +231,8 @@ class Residents:
         self._resident = Resident(spec, model, model_hash(model.model), engine)
 
 
-# How often a waiting caller looks whether it was cancelled.
-CANCEL_POLL_SECONDS = 0.2
-
-
 class EngineClosedError(OrchestrateError):
     """The engine was closed before it finished: hand the job to another worker."""
-
-
-class GenerationCancelledError(OrchestrateError):
-    """The caller's job was cancelled while its responses were generated."""
 
 
 @dataclass(eq=False)
@@ -270,6 +243,3 @@ class _Order:
     finished: dict[str, Generation] = field(default_factory=dict)
     settled: threading.Event = field(default_factory=threading.Event)
     error: BaseException | None = None
-
-    def missing(self) -> list[str]:
-        return [name for name in self.requests if name not in self.finished]

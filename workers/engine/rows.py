@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -110,13 +110,6 @@ class LiveRows:
             self._prompts.leave(row.place)
             raise
         self._homes.pop()
-
-    def drop(self, keys: Iterable[str]) -> None:
-        """Take out the rows of these requests."""
-        gone = frozenset(keys)
-        for row in self.rows():
-            if row.request.key in gone:
-                self._leave(row)
 
     def cut(self, rows: int) -> list[GenerationRequest]:
         """Keep the `rows` longest and free memory; the requests of the others, to start again."""
