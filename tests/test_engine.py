@@ -18,7 +18,7 @@ from tests.engine_work import run, texts, tiny, work, worst_error
 from workers.engine.engine import Engine
 from workers.engine.fallback import GenerateCore
 from workers.engine.generation import Generation, GenerationRequest, Sampling
-from workers.engine.prefill import PackedLinears
+from workers.engine.prefix_cache import PackedLinears
 from workers.engine.refill import RefillCore
 from workers.models.model import LoadedModel
 

@@ -1,11 +1,11 @@
-"""Attention of one decode step: each row sees its shared prompt, then its own tokens.
+"""Attention of one decode step: each row sees its shared prefix, then its own tokens.
 
-Shared prompts are read once a step for all their rows, by one product over the padded grouping
+Shared prefixes are read once a step for all their rows, by one product over the padded grouping
 of the rows; own tokens are read lane by lane.
 
 Keeps each prompt's keys and values once for all the rollouts that are decoded at the moment.
 
-Attention then reads a shared prompt once a step, not once a rollout, and rows only store their
+Attention then reads a shared prefix once a step, not once a rollout, and rows only store their
 own tokens.
 """
 
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from workers.engine.attention import AttentionRule, attention_weights, hidden_where
 from workers.engine.cache import SlotCache
-from workers.engine.prefill import Prefilled
+from workers.engine.prefix_cache import Prefix
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class DecodePass:
     def __init__(
         self,
         lanes: Sequence[LaneRows],
-        prompts: SharedPrompts,
+        prompts: SharedPrefixes,
         places: Sequence[Place],
         positions: Sequence[int],
         device: torch.device,
@@ -173,7 +173,7 @@ class Place:
     """Where a live prompt lies in the cache, and how many rows share it."""
 
     index: int
-    prompt: Prefilled
+    prompt: Prefix
     sharers: int = 0
 
 
@@ -191,7 +191,7 @@ class SharingLayout:
     spot: Tensor
 
 
-class SharedPrompts:
+class SharedPrefixes:
     """The live prompts in dense places 0..n-1 of a cache of their own."""
 
     def __init__(self, n_layers: int) -> None:
@@ -203,7 +203,7 @@ class SharedPrompts:
         """Cached tokens of the longest live prompt."""
         return max((place.prompt.tokens - 1 for place in self._places), default=0)
 
-    def join(self, prompt: Prefilled) -> Place:
+    def join(self, prompt: Prefix) -> Place:
         """Take a share in a prompt's place, made now if it has none to spare."""
         for place in self._places:
             if place.prompt is prompt and place.sharers < MOST_SHARERS:

@@ -25,7 +25,7 @@ from workers.engine.generation import (
     LiveResponse,
     PromptKey,
 )
-from workers.engine.prefill import MeasuredForward, PromptShelf
+from workers.engine.prefix_cache import MeasuredForward, PrefixCache
 from workers.engine.rows import LiveRows, Row
 from workers.engine.sampler import RowSampling, draw
 from workers.engine.steering import Reader, RowPushes
@@ -49,7 +49,7 @@ class RefillCore:
         self._model = model
         self._measured = MeasuredForward(model)
         self._reader = Reader(model.device)
-        self._shelf = PromptShelf(self._measured)
+        self._prefixes = PrefixCache(self._measured)
         self._rows = LiveRows(model)
         self._pending: deque[GenerationRequest] = deque()
         self._finished: list[Generation] = []
@@ -64,7 +64,7 @@ class RefillCore:
     @property
     def windows(self) -> list[int | None]:
         """The sliding windows that the layers asked for in the last prefill."""
-        return self._shelf.windows
+        return self._prefixes.windows
 
     def add(self, requests: Iterable[GenerationRequest]) -> None:
         """Queue requests behind those that wait."""
@@ -113,7 +113,7 @@ class RefillCore:
         for _ in range(wanted):
             request = self._pending[0]
             self._prefill_missing(request)
-            self._rows.start(request, self._shelf.take(request.prompt_key))
+            self._rows.start(request, self._prefixes.take(request.prompt_key))
             self._pending.popleft()
             self.stats.prompt_tokens += len(request.prompt_ids)
         self.stats.peak_rows = max(self.stats.peak_rows, len(self._rows))
@@ -123,21 +123,21 @@ class RefillCore:
         capacity = self._rows.capacity
         if capacity >= self._limit:
             return self._limit
-        fitting = rows_that_fit(self._model, request, self._shelf.token_bytes)
+        fitting = rows_that_fit(self._model, request, self._prefixes.token_bytes)
         return max(1, min(self._limit, capacity + fitting))
 
     def _prefill_missing(self, request: GenerationRequest) -> None:
-        if request.prompt_key in self._shelf:
+        if request.prompt_key in self._prefixes:
             return
         started = time.perf_counter()
-        self._shelf.prefill(self._missing_prompts())
+        self._prefixes.prefill(self._missing_prompts())
         self.stats.prefill_seconds += time.perf_counter() - started
-        self.stats.prefilled_tokens = self._shelf.tokens_run
-        self.stats.prefill_capture_seconds = self._shelf.capture_seconds
+        self.stats.prefilled_tokens = self._prefixes.tokens_run
+        self.stats.prefill_capture_seconds = self._prefixes.capture_seconds
 
     def _missing_prompts(self) -> Iterator[PromptKey]:
         waiting = dict.fromkeys(r.prompt_key for r in islice(self._pending, LOOK_AHEAD))
-        return (prompt for prompt in waiting if prompt not in self._shelf)
+        return (prompt for prompt in waiting if prompt not in self._prefixes)
 
     def _decode(self, rows: list[Row]) -> None:
         started = time.perf_counter()
@@ -197,13 +197,13 @@ class RefillCore:
 
     def _halve(self) -> None:
         live = len(self._rows)
-        if live <= 1 and self._shelf.batch_tokens == 1:
+        if live <= 1 and self._prefixes.batch_tokens == 1:
             raise ModelNotHereError(
                 "One response alone does not fit in the device's memory: use a shorter limit on "
                 "tokens, a smaller dtype or a smaller model."
             )
         self._limit = max(1, (live or self._limit) // 2)
-        self._shelf.halve()
+        self._prefixes.halve()
         release_reserve(self._model.device)
         # The seed of a request that starts again gives the same text.
         self._pending.extendleft(reversed(self._rows.cut(self._limit)))

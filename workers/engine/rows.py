@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from workers.engine.cache import FIRST_WIDTH_CPU, FIRST_WIDTH_GPU, Lanes
-from workers.engine.decode import DecodePass, LaneRows, Place, SharedPrompts
+from workers.engine.decode import DecodePass, LaneRows, Place, SharedPrefixes
 from workers.engine.generation import Finish, Generation, GenerationRequest, Steering
-from workers.engine.prefill import Prefilled
+from workers.engine.prefix_cache import Prefix
 from workers.engine.sampler import tree_levels, uniforms
 from workers.models.model import LoadedModel
 
@@ -65,12 +65,12 @@ class Row:
 
 
 class LiveRows:
-    """Rows with their slots, shared prompts and running sums; a step takes them lane by lane."""
+    """Rows with their slots, shared prefixes and running sums; a step takes them lane by lane."""
 
     def __init__(self, model: LoadedModel) -> None:
         self._model = model
         self._levels = tree_levels(model.model.config.get_text_config().vocab_size)
-        self._prompts = SharedPrompts(model.n_layers)
+        self._prompts = SharedPrefixes(model.n_layers)
         on_cpu = model.device.type == "cpu"
         first_width = FIRST_WIDTH_CPU if on_cpu else FIRST_WIDTH_GPU
         self._lanes: Lanes[Row] = Lanes(model.n_layers, first_width)
@@ -90,7 +90,7 @@ class LiveRows:
         """All rows, in the order of a step."""
         return list(self._lanes)
 
-    def start(self, request: GenerationRequest, prompt: Prefilled) -> None:
+    def start(self, request: GenerationRequest, prompt: Prefix) -> None:
         """Begin a response; its first step feeds the prompt's last token."""
         draws = request.sampling.max_new_tokens + 1
         if not self._homes:

@@ -42,7 +42,7 @@ KEPT_PROMPTS = 64
 
 
 @dataclass
-class Prefilled:
+class Prefix:
     """A prompt without its last token, which is each rollout's first decode step.
 
     keys and values: per layer [kv_heads, tokens - 1, head_dim]; state_sum [L+1, d_model], float32
@@ -66,13 +66,13 @@ class Prefilled:
         self.last = states.cpu().numpy().copy()
 
 
-class PromptShelf:
-    """Prefilled prompts by their keys: what rollouts need now, and the latest ones beyond that."""
+class PrefixCache:
+    """Prefix prompts by their keys: what rollouts need now, and the latest ones beyond that."""
 
     def __init__(self, forward: MeasuredForward) -> None:
         self._measured = forward
         self._reader = Reader(forward.model.device)
-        self._ready: OrderedDict[PromptKey, Prefilled] = OrderedDict()
+        self._ready: OrderedDict[PromptKey, Prefix] = OrderedDict()
         on_cpu = forward.model.device.type == "cpu"
         self.batch_tokens = BATCH_TOKENS_CPU if on_cpu else BATCH_TOKENS_GPU
         self.windows: list[int | None] = []
@@ -83,7 +83,7 @@ class PromptShelf:
     def __contains__(self, prompt: PromptKey) -> bool:
         return prompt in self._ready
 
-    def take(self, prompt: PromptKey) -> Prefilled:
+    def take(self, prompt: PromptKey) -> Prefix:
         """A prompt that is ready; KeyError otherwise."""
         self._ready.move_to_end(prompt)
         return self._ready[prompt]
@@ -99,7 +99,7 @@ class PromptShelf:
             batch.append(prompt)
         for prompt in batch:
             if len(prompt.token_ids) == 1:
-                self._ready[prompt] = Prefilled(1, [], [], None)
+                self._ready[prompt] = Prefix(1, [], [], None)
         self._run([prompt for prompt in batch if len(prompt.token_ids) > 1])
         while len(self._ready) > max(KEPT_PROMPTS, len(batch)):
             self._ready.popitem(last=False)
@@ -120,7 +120,7 @@ class PromptShelf:
         stored, sums, readings = self._forward(ids, real, prompts)
         for row, prompt in enumerate(prompts):
             kept = slice(0, int(lengths[row]))
-            self._ready[prompt] = Prefilled(
+            self._ready[prompt] = Prefix(
                 tokens=len(prompt.token_ids),
                 keys=[k[row, :, kept] for k in stored.keys],
                 values=[v[row, :, kept] for v in stored.values],
