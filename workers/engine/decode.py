@@ -170,7 +170,7 @@ MOST_SHARERS = 16
 
 @dataclass(eq=False)
 class Place:
-    """Where a live prompt lies in the cache, and how many rows share it."""
+    """Where a prefix in use lies in the cache, and how many rows share it."""
 
     index: int
     prompt: Prefix
@@ -192,7 +192,7 @@ class SharingLayout:
 
 
 class SharedPrefixes:
-    """The live prompts in dense places 0..n-1 of a cache of their own."""
+    """The prefixes in use, in dense places 0..n-1 of a cache of their own."""
 
     def __init__(self, n_layers: int) -> None:
         self.cache = SlotCache(n_layers)
@@ -200,7 +200,7 @@ class SharedPrefixes:
 
     @property
     def columns(self) -> int:
-        """Cached tokens of the longest live prompt."""
+        """Cached tokens of the longest prefix in use."""
         return max((place.prompt.tokens - 1 for place in self._places), default=0)
 
     def join(self, prompt: Prefix) -> Place:

@@ -76,7 +76,7 @@ class Engine:
         return self._core.live()
 
     def step(self) -> list[Generation]:
-        """Decode one token of every live row and return the generations that it finished.
+        """Decode one token of every running sequence and return the generations that it finished.
 
         Raises ModelError when not even one response fits into memory.
         """

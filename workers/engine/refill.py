@@ -26,7 +26,7 @@ from workers.engine.generation import (
     PromptKey,
 )
 from workers.engine.prefix_cache import MeasuredForward, PrefixCache
-from workers.engine.rows import LiveRows, Row
+from workers.engine.running import RunningSequence, RunningSequences
 from workers.engine.sampler import RowSampling, draw
 from workers.engine.steering import Reader, RowPushes
 from workers.models.model import LoadedModel, is_out_of_memory
@@ -50,7 +50,7 @@ class RefillCore:
         self._measured = MeasuredForward(model)
         self._reader = Reader(model.device)
         self._prefixes = PrefixCache(self._measured)
-        self._rows = LiveRows(model)
+        self._rows = RunningSequences(model)
         self._pending: deque[GenerationRequest] = deque()
         self._finished: list[Generation] = []
         self._limit = max_rows or (MOST_ROWS_CPU if model.device.type == "cpu" else MOST_ROWS_GPU)
@@ -139,7 +139,7 @@ class RefillCore:
         waiting = dict.fromkeys(r.prompt_key for r in islice(self._pending, LOOK_AHEAD))
         return (prompt for prompt in waiting if prompt not in self._prefixes)
 
-    def _decode(self, rows: list[Row]) -> None:
+    def _decode(self, rows: list[RunningSequence]) -> None:
         started = time.perf_counter()
         logits, states = self._forward(rows)
         forward_done = time.perf_counter()
@@ -158,7 +158,7 @@ class RefillCore:
         self.stats.steps += 1
         self.stats.row_steps += len(rows)
 
-    def _forward(self, rows: list[Row]) -> tuple[Tensor, list[Tensor]]:
+    def _forward(self, rows: list[RunningSequence]) -> tuple[Tensor, list[Tensor]]:
         device = self._model.device
         slots = self._rows.decode_pass(rows)
         pushes = RowPushes([row.active_steering for row in rows], device)
@@ -177,7 +177,7 @@ class RefillCore:
         # logits [rows, vocabulary]; states, per layer, [rows, d_model]
         return logits, states
 
-    def _take(self, row: Row, token: int) -> None:
+    def _take(self, row: RunningSequence, token: int) -> None:
         row.position += 1
         if row.at_limit:
             row.finish = "length"

@@ -24,7 +24,7 @@ FAN = 16
 
 @dataclass(frozen=True)
 class RowSampling:
-    """The settings of the live rows, one array entry a row."""
+    """The settings of the running sequences, one array entry a row."""
 
     temperature: NDArray[np.float32]
     top_p: NDArray[np.float32]

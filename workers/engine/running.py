@@ -22,7 +22,7 @@ HOMES_STEP = 16
 
 
 @dataclass(eq=False)
-class Row:
+class RunningSequence:
     """A response being generated: `token` is fed next, at `position`; `place` holds its prompt.
 
     `home` is its column among the running sums, `lane` and `slot` say where its keys lie.
@@ -64,7 +64,7 @@ class Row:
         return own if before is None else np.concatenate([before, own])
 
 
-class LiveRows:
+class RunningSequences:
     """Rows with their slots, shared prefixes and running sums; a step takes them lane by lane."""
 
     def __init__(self, model: LoadedModel) -> None:
@@ -73,7 +73,7 @@ class LiveRows:
         self._prompts = SharedPrefixes(model.n_layers)
         on_cpu = model.device.type == "cpu"
         first_width = FIRST_WIDTH_CPU if on_cpu else FIRST_WIDTH_GPU
-        self._lanes: Lanes[Row] = Lanes(model.n_layers, first_width)
+        self._lanes: Lanes[RunningSequence] = Lanes(model.n_layers, first_width)
         # [layer, home, d_model], float32: sums of a fp16 or bf16 model's states keep their digits.
         self._sums = self._new_sums(0)
         self._homes: list[int] = []
@@ -86,7 +86,7 @@ class LiveRows:
         """Rows that have had memory."""
         return self._sums.shape[1]
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[RunningSequence]:
         """All rows, in the order of a step."""
         return list(self._lanes)
 
@@ -95,7 +95,7 @@ class LiveRows:
         draws = request.sampling.max_new_tokens + 1
         if not self._homes:
             self._add_homes()
-        row = Row(
+        row = RunningSequence(
             request=request,
             place=self._prompts.join(prompt),
             uniforms=uniforms(request.seed, draws, self._levels),
@@ -119,7 +119,7 @@ class LiveRows:
         self._lanes.shrink()
         return [row.request for row in gone]
 
-    def decode_pass(self, rows: Sequence[Row]) -> DecodePass:
+    def decode_pass(self, rows: Sequence[RunningSequence]) -> DecodePass:
         """The attention of one step over rows(), with a column to write in for each."""
         lanes, start = [], 0
         for lane in self._lanes.lanes:
@@ -135,7 +135,7 @@ class LiveRows:
         """Let every row have a free column; changes the order of rows."""
         self._lanes.make_room()
 
-    def add(self, rows: Sequence[Row], states: Tensor) -> None:
+    def add(self, rows: Sequence[RunningSequence], states: Tensor) -> None:
         """Count a step's states [layer, row, d_model]; a fresh row's are its prompt's last."""
         for index, row in enumerate(rows):
             if row.fresh and row.place.prompt.last is None:
@@ -158,7 +158,7 @@ class LiveRows:
                 self._leave(row)
         return made
 
-    def _generation(self, row: Row, finish: Finish) -> Generation:
+    def _generation(self, row: RunningSequence, finish: Finish) -> Generation:
         prompt = row.place.prompt
         assert prompt.last is not None and prompt.average is not None
         total = self._sums[:, row.home].cpu().numpy()
@@ -172,7 +172,7 @@ class LiveRows:
             readings=row.all_readings(),
         )
 
-    def _leave(self, row: Row) -> None:
+    def _leave(self, row: RunningSequence) -> None:
         self._lanes.remove(row)
         self._prompts.leave(row.place)
         self._homes.append(row.home)
