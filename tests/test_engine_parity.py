@@ -60,7 +60,7 @@ def test_the_number_of_rows_does_not_change_the_means(
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2"])
-def test_long_responses_that_move_from_lane_to_lane_keep_their_means_and_texts(
+def test_long_responses_that_move_from_bucket_to_bucket_keep_their_means_and_texts(
     family: str, tmp_path: Path
 ) -> None:
     model = tiny(tmp_path, family, n_stops=1)

@@ -2,10 +2,10 @@
 
 Knows nothing about attention or requests; grows on demand and can be cut back.
 
-Rows of like length side by side: each lane is twice as wide as the one before.
+Rows of like length side by side: each bucket is twice as wide as the one before.
 
-A step reads every row of a lane as wide as its longest, so long rows must not lie among short
-ones. A row that fills its lane moves to the next.
+A step reads every row of a bucket as wide as its longest, so long rows must not lie among short
+ones. A row that fills its bucket moves to the next.
 """
 
 from __future__ import annotations
@@ -118,16 +118,16 @@ class SlotCache:
         return new
 
 
-# Fewer, wider lanes on a GPU, where each one costs a launch of every kernel.
+# Fewer, wider buckets on a GPU, where each one costs a launch of every kernel.
 FIRST_WIDTH_CPU = 64
 
 FIRST_WIDTH_GPU = 256
 
 
 class Member(Protocol):
-    """A row: the lane and slot it lies in, and how many columns of it are in use."""
+    """A row: the bucket and slot it lies in, and how many columns of it are in use."""
 
-    lane: int
+    bucket: int
     slot: int
 
     @property
@@ -139,7 +139,7 @@ class Member(Protocol):
 M = TypeVar("M", bound=Member)
 
 
-class Lane(Generic[M]):
+class LengthBucket(Generic[M]):
     """Rows in dense slots 0..n-1 of a cache of this width."""
 
     def __init__(self, n_layers: int, width: int) -> None:
@@ -162,50 +162,52 @@ class Lane(Generic[M]):
             self.rows[row.slot] = last
 
 
-class Lanes(Generic[M]):
-    """Lanes from narrow to wide; rows are ordered lane by lane."""
+class LengthBuckets(Generic[M]):
+    """LengthBuckets from narrow to wide; rows are ordered bucket by bucket."""
 
     def __init__(self, n_layers: int, first_width: int) -> None:
         self._n_layers = n_layers
         self._first_width = first_width
-        self.lanes: list[Lane[M]] = []
+        self.buckets: list[LengthBucket[M]] = []
 
     def __iter__(self) -> Iterator[M]:
-        return (row for lane in self.lanes for row in lane.rows)
+        return (row for bucket in self.buckets for row in bucket.rows)
 
     def __len__(self) -> int:
-        return sum(len(lane.rows) for lane in self.lanes)
+        return sum(len(bucket.rows) for bucket in self.buckets)
 
     def push(self, row: M) -> None:
         """Start a row, which uses no columns yet."""
-        row.lane = 0
-        self._lane(0).push(row)
+        row.bucket = 0
+        self._bucket(0).push(row)
 
     def remove(self, row: M) -> None:
         """End a row."""
-        self.lanes[row.lane].remove(row)
+        self.buckets[row.bucket].remove(row)
 
     def make_room(self) -> None:
-        """Move every row that fills its lane, so that each can write one more column."""
-        for number, lane in enumerate(list(self.lanes)):
-            for row in [row for row in lane.rows if row.columns == lane.width]:
+        """Move every row that fills its bucket, so that each can write one more column."""
+        for number, bucket in enumerate(list(self.buckets)):
+            for row in [row for row in bucket.rows if row.columns == bucket.width]:
                 self._promote(row, number)
 
     def shrink(self) -> None:
         """Give back the memory of slots that no row uses."""
-        for lane in self.lanes:
-            lane.cache.shrink(len(lane.rows))
+        for bucket in self.buckets:
+            bucket.cache.shrink(len(bucket.rows))
 
     def _promote(self, row: M, number: int) -> None:
-        narrow, wide = self._lane(number), self._lane(number + 1)
+        narrow, wide = self._bucket(number), self._bucket(number + 1)
         source = row.slot
         wide.push(row)
         wide.cache.copy_from(narrow.cache, source, row.slot, row.columns)
         target, row.slot = row.slot, source
         narrow.remove(row)
-        row.lane, row.slot = number + 1, target
+        row.bucket, row.slot = number + 1, target
 
-    def _lane(self, number: int) -> Lane[M]:
-        while number >= len(self.lanes):
-            self.lanes.append(Lane(self._n_layers, self._first_width << len(self.lanes)))
-        return self.lanes[number]
+    def _bucket(self, number: int) -> LengthBucket[M]:
+        while number >= len(self.buckets):
+            self.buckets.append(
+                LengthBucket(self._n_layers, self._first_width << len(self.buckets))
+            )
+        return self.buckets[number]

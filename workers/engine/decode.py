@@ -1,7 +1,7 @@
 """Attention of one decode step: each row sees its shared prefix, then its own tokens.
 
 Shared prefixes are read once a step for all their rows, by one product over the padded grouping
-of the rows; own tokens are read lane by lane.
+of the rows; own tokens are read bucket by bucket.
 
 Keeps each prompt's keys and values once for all the rollouts that are decoded at the moment.
 
@@ -23,7 +23,7 @@ from workers.engine.prefix_cache import Prefix
 
 
 @dataclass(frozen=True)
-class LaneRows:
+class BucketRows:
     """Rows start..stop of a step lie in slots 0.. of this cache, used up to `width` columns."""
 
     cache: SlotCache
@@ -33,7 +33,7 @@ class LaneRows:
 
     @property
     def rows(self) -> slice:
-        """Where the lane's rows are among all rows of the step."""
+        """Where the bucket's rows are among all rows of the step."""
         return slice(self.start, self.stop)
 
 
@@ -42,7 +42,7 @@ class DecodePass:
 
     def __init__(
         self,
-        lanes: Sequence[LaneRows],
+        buckets: Sequence[BucketRows],
         prompts: SharedPrefixes,
         places: Sequence[Place],
         positions: Sequence[int],
@@ -50,20 +50,20 @@ class DecodePass:
     ) -> None:
         """`places` and `positions`, one entry a row: what it shares and where its token stands."""
         cached = [place.prompt.tokens - 1 for place in places]
-        self._lanes = lanes
+        self._buckets = buckets
         self._prompts = prompts
         self._sharing = prompts.layout(places, device)
         self._prompt_width = prompts.columns
         # [rows] each
         self._positions, self._cached = torch.tensor([positions, cached]).to(device)
-        self._masks: dict[tuple[LaneRows, int | None, torch.device], Tensor] = {}
-        self._targets: dict[tuple[LaneRows, int, int, torch.device], Tensor] = {}
+        self._masks: dict[tuple[BucketRows, int | None, torch.device], Tensor] = {}
+        self._targets: dict[tuple[BucketRows, int, int, torch.device], Tensor] = {}
         self._groups: dict[tuple[int, torch.device], tuple[Tensor, Tensor]] = {}
 
     @property
     def columns_read(self) -> int:
         """Columns of keys that a layer reads in this step."""
-        own = sum((lane.stop - lane.start) * lane.width for lane in self._lanes)
+        own = sum((bucket.stop - bucket.start) * bucket.width for bucket in self._buckets)
         return own + self._sharing.places * self._prompt_width
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, rule: AttentionRule) -> Tensor:
@@ -72,15 +72,15 @@ class DecodePass:
         grouped = (q * rule.scale).reshape(rows, k.shape[1], -1, size)
         from_prompt = self._prompt_scores(layer, grouped, k, v) if self._prompt_width else None
         mixed, weights = [], []
-        for lane in self._lanes:
-            scores = self._own_scores(lane, layer, grouped, k, v)
+        for bucket in self._buckets:
+            scores = self._own_scores(bucket, layer, grouped, k, v)
             if from_prompt is not None:
-                scores = torch.cat([from_prompt[lane.rows], scores], -1)
+                scores = torch.cat([from_prompt[bucket.rows], scores], -1)
             shape = scores.shape
             scores = scores.view(shape[0], heads, 1, -1)
-            paid = attention_weights(scores, self._mask(lane, rule.window, q), rule)
+            paid = attention_weights(scores, self._mask(bucket, rule.window, q), rule)
             paid = paid.to(v.dtype).reshape(shape)
-            values = lane.cache.layer(layer, k, v).values[: shape[0], :, : lane.width]
+            values = bucket.cache.layer(layer, k, v).values[: shape[0], :, : bucket.width]
             mixed.append(torch.matmul(paid[..., self._prompt_width :], values))
             weights.append(paid[..., : self._prompt_width])
         total = torch.cat(mixed) if len(mixed) > 1 else mixed[0]
@@ -90,16 +90,16 @@ class DecodePass:
         return total.view(rows, heads, 1, -1)
 
     def _own_scores(
-        self, lane: LaneRows, layer: int, grouped: Tensor, k: Tensor, v: Tensor
+        self, bucket: BucketRows, layer: int, grouped: Tensor, k: Tensor, v: Tensor
     ) -> Tensor:
-        own = lane.cache.layer(layer, k, v)
-        keys, values = k[lane.rows], v[lane.rows]
+        own = bucket.cache.layer(layer, k, v)
+        keys, values = k[bucket.rows], v[bucket.rows]
         lines = own.keys.view(-1)
-        lines.scatter_(0, self._target(lane, k[0].numel(), own.columns, k), keys.reshape(-1))
+        lines.scatter_(0, self._target(bucket, k[0].numel(), own.columns, k), keys.reshape(-1))
         lines = own.values.view(-1, v.shape[-1])
-        target = self._target(lane, v.shape[1], own.columns, v)
+        target = self._target(bucket, v.shape[1], own.columns, v)
         lines.index_copy_(0, target, values.reshape(-1, v.shape[-1]))
-        return torch.matmul(grouped[lane.rows], own.keys[: len(keys), ..., : lane.width])
+        return torch.matmul(grouped[bucket.rows], own.keys[: len(keys), ..., : bucket.width])
 
     def _prompt_scores(self, layer: int, grouped: Tensor, k: Tensor, v: Tensor) -> Tensor:
         keys = self._prompts.cache.layer(layer, k, v).keys
@@ -140,23 +140,23 @@ class DecodePass:
             self._groups[shared, device] = (spread.flatten(), back.flatten())
         return self._groups[shared, device]
 
-    def _target(self, lane: LaneRows, lines: int, capacity: int, like: Tensor) -> Tensor:
+    def _target(self, bucket: BucketRows, lines: int, capacity: int, like: Tensor) -> Tensor:
         # Where each row's column lies in storage of so many lines a row, `capacity` columns long.
-        key = (lane, lines, capacity, like.device)
+        key = (bucket, lines, capacity, like.device)
         if key not in self._targets:
-            columns = (self._positions - self._cached)[lane.rows].to(like.device)
+            columns = (self._positions - self._cached)[bucket.rows].to(like.device)
             line = torch.arange(len(columns) * lines, device=like.device).view(-1, lines)
             self._targets[key] = (line * capacity + columns.unsqueeze(1)).flatten()
         return self._targets[key]
 
-    def _mask(self, lane: LaneRows, window: int | None, q: Tensor) -> Tensor:
+    def _mask(self, bucket: BucketRows, window: int | None, q: Tensor) -> Tensor:
         # [rows, 1, 1, prompt columns + own columns]
-        key = (lane, window, q.device)
+        key = (bucket, window, q.device)
         if key not in self._masks:
-            position = self._positions[lane.rows].unsqueeze(1)
-            cached = self._cached[lane.rows].unsqueeze(1)
+            position = self._positions[bucket.rows].unsqueeze(1)
+            cached = self._cached[bucket.rows].unsqueeze(1)
             prompt = torch.arange(self._prompt_width, device=cached.device).expand(len(cached), -1)
-            own = cached + torch.arange(lane.width, device=cached.device)
+            own = cached + torch.arange(bucket.width, device=cached.device)
             hidden = torch.cat([prompt >= cached, own > position], dim=1)
             if window is not None:
                 hidden |= torch.cat([prompt, own], dim=1) <= position - window

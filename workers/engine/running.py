@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from workers.engine.cache import FIRST_WIDTH_CPU, FIRST_WIDTH_GPU, Lanes
-from workers.engine.decode import DecodePass, LaneRows, Place, SharedPrefixes
+from workers.engine.cache import FIRST_WIDTH_CPU, FIRST_WIDTH_GPU, LengthBuckets
+from workers.engine.decode import BucketRows, DecodePass, Place, SharedPrefixes
 from workers.engine.generation import Finish, Generation, GenerationRequest, Steering
 from workers.engine.prefix_cache import Prefix
 from workers.engine.sampler import tree_levels, uniforms
@@ -25,7 +25,7 @@ HOMES_STEP = 16
 class RunningSequence:
     """A response being generated: `token` is fed next, at `position`; `place` holds its prompt.
 
-    `home` is its column among the running sums, `lane` and `slot` say where its keys lie.
+    `home` is its column among the running sums, `bucket` and `slot` say where its keys lie.
     `readings` are those of its own tokens, from the prompt's last on, where it has directions.
     """
 
@@ -35,7 +35,7 @@ class RunningSequence:
     token: int
     position: int
     home: int
-    lane: int = 0
+    bucket: int = 0
     slot: int = 0
     fresh: bool = True
     response: list[int] = field(default_factory=list)
@@ -65,7 +65,7 @@ class RunningSequence:
 
 
 class RunningSequences:
-    """Rows with their slots, shared prefixes and running sums; a step takes them lane by lane."""
+    """Rows with their slots, shared prefixes and running sums; a step takes them bucket by bucket."""
 
     def __init__(self, model: LoadedModel) -> None:
         self._model = model
@@ -73,13 +73,13 @@ class RunningSequences:
         self._prompts = SharedPrefixes(model.n_layers)
         on_cpu = model.device.type == "cpu"
         first_width = FIRST_WIDTH_CPU if on_cpu else FIRST_WIDTH_GPU
-        self._lanes: Lanes[RunningSequence] = Lanes(model.n_layers, first_width)
+        self._buckets: LengthBuckets[RunningSequence] = LengthBuckets(model.n_layers, first_width)
         # [layer, home, d_model], float32: sums of a fp16 or bf16 model's states keep their digits.
         self._sums = self._new_sums(0)
         self._homes: list[int] = []
 
     def __len__(self) -> int:
-        return len(self._lanes)
+        return len(self._buckets)
 
     @property
     def capacity(self) -> int:
@@ -88,7 +88,7 @@ class RunningSequences:
 
     def rows(self) -> list[RunningSequence]:
         """All rows, in the order of a step."""
-        return list(self._lanes)
+        return list(self._buckets)
 
     def start(self, request: GenerationRequest, prompt: Prefix) -> None:
         """Begin a response; its first step feeds the prompt's last token."""
@@ -104,7 +104,7 @@ class RunningSequences:
             home=self._homes[-1],
         )
         try:
-            self._lanes.push(row)
+            self._buckets.push(row)
         except RuntimeError:
             # No memory for its slot: as if it had never been started.
             self._prompts.leave(row.place)
@@ -116,24 +116,24 @@ class RunningSequences:
         gone = self.rows()[: max(0, len(self) - rows)]
         for row in gone:
             self._leave(row)
-        self._lanes.shrink()
+        self._buckets.shrink()
         return [row.request for row in gone]
 
     def decode_pass(self, rows: Sequence[RunningSequence]) -> DecodePass:
         """The attention of one step over rows(), with a column to write in for each."""
-        lanes, start = [], 0
-        for lane in self._lanes.lanes:
-            if lane.rows:
-                width = max(row.columns for row in lane.rows) + 1
-                lanes.append(LaneRows(lane.cache, start, start + len(lane.rows), width))
-                start += len(lane.rows)
+        buckets, start = [], 0
+        for bucket in self._buckets.buckets:
+            if bucket.rows:
+                width = max(row.columns for row in bucket.rows) + 1
+                buckets.append(BucketRows(bucket.cache, start, start + len(bucket.rows), width))
+                start += len(bucket.rows)
         places = [row.place for row in rows]
         positions = [row.position for row in rows]
-        return DecodePass(lanes, self._prompts, places, positions, self._model.device)
+        return DecodePass(buckets, self._prompts, places, positions, self._model.device)
 
     def make_room(self) -> None:
         """Let every row have a free column; changes the order of rows."""
-        self._lanes.make_room()
+        self._buckets.make_room()
 
     def add(self, rows: Sequence[RunningSequence], states: Tensor) -> None:
         """Count a step's states [layer, row, d_model]; a fresh row's are its prompt's last."""
@@ -173,7 +173,7 @@ class RunningSequences:
         )
 
     def _leave(self, row: RunningSequence) -> None:
-        self._lanes.remove(row)
+        self._buckets.remove(row)
         self._prompts.leave(row.place)
         self._homes.append(row.home)
 
