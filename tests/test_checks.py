@@ -29,7 +29,7 @@ from tests.stored_run import PLANTED_LAYER, stored_run
 from traitlens.assess.dose_response import Answers, dose_response
 from traitlens.stats.cells import correlations, group_draws, interval_of, means
 from traitlens.vectors.files import load_vectors
-from workers.engine.steering import random_like
+from workers.engine.residual import random_like
 
 CHECKS = ChecksSpec(evaluation=2, causal=6)
 

@@ -8,7 +8,13 @@ import pytest
 from tests.engine_work import run
 from tests.planted_model import STRENGTH, PlantedModel, save_planted_model
 from workers.engine.engine import Engine
-from workers.engine.generation import Generation, GenerationRequest, Push, Sampling, Steering
+from workers.engine.generation import (
+    Generation,
+    GenerationRequest,
+    Intervention,
+    Sampling,
+    Steering,
+)
 from workers.models.chat import decode_response, render_prompt
 from workers.models.model import LoadedModel, load_model
 
@@ -75,7 +81,7 @@ def test_what_is_said_follows_the_instruction(planted: PlantedModel) -> None:
 
 def test_adding_the_direction_moves_what_is_said(planted: PlantedModel) -> None:
     model = load_model(planted.folder, device="cpu")
-    steering = Steering((Push(planted.layer, planted.direction, -STRENGTH),))
+    steering = Steering((Intervention(planted.layer, planted.direction, -STRENGTH),))
 
     pushed = responses(model, planted, side=0, instructed=False, steering=steering)
 

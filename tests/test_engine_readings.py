@@ -13,7 +13,13 @@ from tests.engine_work import run, texts, tiny, work
 from traitlens.capture.hooks import ActivationCapture, HookManager
 from traitlens.compute import projection
 from workers.engine.fallback import GenerateCore
-from workers.engine.generation import Directions, Generation, GenerationRequest, Push, Steering
+from workers.engine.generation import (
+    Directions,
+    Generation,
+    GenerationRequest,
+    Intervention,
+    Steering,
+)
 from workers.engine.refill import RefillCore
 from workers.engine.teacher_forced import read_tokens
 from workers.models.model import LoadedModel
@@ -97,7 +103,7 @@ def test_requests_that_are_not_read_lie_beside_those_that_are(tmp_path: Path) ->
 def test_readings_are_of_the_states_after_steering(tmp_path: Path) -> None:
     model, on = tiny(tmp_path, "llama"), directions()
     vector = np.random.default_rng(3).normal(size=48).astype(np.float32)
-    steering = Steering((Push(2, vector, 4.0),), "response")
+    steering = Steering((Intervention(2, vector, 4.0),), "response")
     requests = [replace(r, steering=steering) for r in reading(work(3, 2), on)]
 
     made = run(RefillCore(model), requests)

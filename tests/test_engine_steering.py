@@ -10,15 +10,17 @@ import pytest
 
 from tests.engine_work import run, texts, tiny, work, worst_error
 from workers.engine.fallback import GenerateCore
-from workers.engine.generation import GenerationRequest, Positions, Push, Steering
+from workers.engine.generation import GenerationRequest, Intervention, Positions, Steering
 from workers.engine.refill import RefillCore
 from workers.engine.teacher_forced import teacher_forced
 
 
-def pushes(positions: Positions, *, seed: int = 0, size: float = 3.0) -> Steering:
+def interventions(positions: Positions, *, seed: int = 0, size: float = 3.0) -> Steering:
     random = np.random.default_rng(seed)
     vectors = random.normal(size=(2, 48)).astype(np.float32)
-    return Steering((Push(0, vectors[0], size), Push(2, vectors[1], size)), positions)
+    return Steering(
+        (Intervention(0, vectors[0], size), Intervention(2, vectors[1], size)), positions
+    )
 
 
 def steered(requests: list[GenerationRequest], steering: Steering) -> list[GenerationRequest]:
@@ -29,7 +31,12 @@ def steered(requests: list[GenerationRequest], steering: Steering) -> list[Gener
 def test_each_request_is_steered_like_a_plain_pass_is(family: str, tmp_path: Path) -> None:
     model = tiny(tmp_path, family)
     plain = work(prompts=3, rollouts=3)
-    ways = [pushes("all"), pushes("prompt"), pushes("response"), pushes("all", seed=1)]
+    ways = [
+        interventions("all"),
+        interventions("prompt"),
+        interventions("response"),
+        interventions("all", seed=1),
+    ]
     batches = [steered(plain, way) for way in ways]
     mixed = [request for group in zip(plain, *batches, strict=True) for request in group]
 
@@ -47,7 +54,7 @@ def test_each_request_is_steered_like_a_plain_pass_is(family: str, tmp_path: Pat
 def test_a_steered_request_has_the_same_text_alone_and_among_others(tmp_path: Path) -> None:
     model = tiny(tmp_path, "llama")
     plain = work(prompts=2, rollouts=4)
-    hard = steered(plain, pushes("response"))
+    hard = steered(plain, interventions("response"))
 
     together = texts(run(RefillCore(model), [*plain, *hard]))
 
@@ -59,7 +66,11 @@ def test_a_steered_request_has_the_same_text_alone_and_among_others(tmp_path: Pa
 def test_the_fallback_steers_alike(tmp_path: Path) -> None:
     model = tiny(tmp_path, "llama")
     plain = work(prompts=2, rollouts=3)
-    mixed = [*plain, *steered(plain, pushes("all")), *steered(plain, pushes("response"))]
+    mixed = [
+        *plain,
+        *steered(plain, interventions("all")),
+        *steered(plain, interventions("response")),
+    ]
 
     fast, slow = run(RefillCore(model), mixed), run(GenerateCore(model), mixed)
 
@@ -72,10 +83,13 @@ def test_ablating_and_capping_rows_are_steered_like_a_plain_pass_is(tmp_path: Pa
     model = tiny(tmp_path, "llama")
     a, b = np.random.default_rng(5).normal(size=(2, 48)).astype(np.float32)
     ways = [
-        Steering((Push(2, a, 1.0, "ablate"),)),
-        Steering((Push(3, a, 0.2, "cap"), Push(1, b, 2.0))),
+        Steering((Intervention(2, a, 1.0, "ablate"),)),
+        Steering((Intervention(3, a, 0.2, "cap"), Intervention(1, b, 2.0))),
         # the order matters: what is added first is removed again
-        Steering((Push(2, a, 3.0), Push(2, a, 1.0, "ablate"), Push(2, b, 1.0)), "response"),
+        Steering(
+            (Intervention(2, a, 3.0), Intervention(2, a, 1.0, "ablate"), Intervention(2, b, 1.0)),
+            "response",
+        ),
     ]
     plain = work(prompts=3, rollouts=2)
     batches = [steered(plain, way) for way in ways]

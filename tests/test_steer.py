@@ -67,8 +67,8 @@ def test_the_unit_of_the_residual_stream_counts_its_norm(made: PlantedRun) -> No
     )
 
     # the vector has length 4 and the stream 8: half the stream is once the vector
-    assert raw.pushes[0].coefficient == 2.0
-    assert share.pushes[0].coefficient == pytest.approx(1.0)
+    assert raw.interventions[0].coefficient == 2.0
+    assert share.interventions[0].coefficient == pytest.approx(1.0)
 
 
 def test_ablating_removes_the_direction_from_every_token(made: PlantedRun) -> None:

@@ -23,7 +23,7 @@ from storage.record.run import Run, load_definition
 from tasks.stages.steering_cells import Directions, cells_json, job_cells, load_directions
 from workers.engine.generation import Generation, GenerationRequest, Sampling, Steering
 from workers.engine.resident import EngineClosedError, Residents
-from workers.engine.steering import random_like, steering_along
+from workers.engine.residual import random_like, steering_along
 from workers.models.chat import Prompt, decode_response, render_prompt
 from workers.models.model import LoadedModel
 

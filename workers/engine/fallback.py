@@ -24,8 +24,8 @@ from workers.engine.generation import (
     GenerationRequest,
     LiveResponse,
 )
+from workers.engine.residual import Readings, steered
 from workers.engine.sampler import RowSampling, draw, tree_levels, uniforms
-from workers.engine.steering import Readings, steered
 from workers.engine.teacher_forced import read_tokens, teacher_forced
 from workers.models.model import LoadedModel, is_out_of_memory
 

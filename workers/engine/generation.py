@@ -43,7 +43,7 @@ class Sampling:
 
 
 @dataclass(frozen=True, eq=False)
-class Push:
+class Intervention:
     """What is done to the states of a layer with a vector [d_model], as `traitlens.steer` does it:
     "add" adds coefficient * vector, "ablate" and "cap" work on the projection."""
 
@@ -60,7 +60,7 @@ class Steering:
     Requests that share one Steering object share their prompt's prefill.
     """
 
-    pushes: tuple[Push, ...]
+    interventions: tuple[Intervention, ...]
     positions: Positions = "all"
 
 

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from workers.engine.attention import AttentionPass, PrefillPass, attention_configs, slots_in_charge
 from workers.engine.capture import LayerTap, decoder_blocks, tapped, text_decoder, token_sums
 from workers.engine.generation import PromptKey
-from workers.engine.steering import Reader, Readings, RowPushes
+from workers.engine.residual import Reader, Readings, RowInterventions
 from workers.models.model import LoadedModel
 
 # Padded tokens of one forward pass, where matrix products are at their full rate.
@@ -136,13 +136,13 @@ class PrefixCache:
     ) -> tuple[PrefillPass, Tensor, dict[int, Readings]]:
         device = self._measured.model.device
         counted = real.to(device)
-        pushes = RowPushes([prompt.steering for prompt in prompts], device)
+        interventions = RowInterventions([prompt.steering for prompt in prompts], device)
         read = {layer for p in prompts if p.directions for layer in p.directions.layers}
         sums: list[Tensor] = []
         kept: dict[int, Tensor] = {}
 
         def tap(layer: int, states: Tensor) -> Tensor | None:
-            changed = pushes.applied(layer, states)
+            changed = interventions.applied(layer, states)
             started = time.perf_counter()
             final = states if changed is None else changed
             sums.append(token_sums(final, counted).to(device))

@@ -26,9 +26,9 @@ from workers.engine.generation import (
     PromptKey,
 )
 from workers.engine.prefix_cache import MeasuredForward, PrefixCache
+from workers.engine.residual import Reader, RowInterventions
 from workers.engine.running import RunningSequence, RunningSequences
 from workers.engine.sampler import RowSampling, draw
-from workers.engine.steering import Reader, RowPushes
 from workers.models.model import LoadedModel, is_out_of_memory
 
 # Beyond these the matrix products gain nothing more.
@@ -161,11 +161,11 @@ class RefillCore:
     def _forward(self, rows: list[RunningSequence]) -> tuple[Tensor, list[Tensor]]:
         device = self._model.device
         slots = self._rows.decode_pass(rows)
-        pushes = RowPushes([row.active_steering for row in rows], device)
+        interventions = RowInterventions([row.active_steering for row in rows], device)
         states: list[Tensor] = []
 
         def tap(layer: int, state: Tensor) -> Tensor | None:
-            changed = pushes.applied(layer, state)
+            changed = interventions.applied(layer, state)
             states.append((state if changed is None else changed)[:, -1].to(device))
             return changed
 

@@ -65,7 +65,7 @@ class RunningSequence:
 
 
 class RunningSequences:
-    """Rows with their slots, shared prefixes and running sums; a step takes them bucket by bucket."""
+    """Rows with slots, shared prefixes and running sums; a step takes them bucket by bucket."""
 
     def __init__(self, model: LoadedModel) -> None:
         self._model = model

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from workers.engine.capture import LayerTap, decoder_blocks, tapped, text_decoder, token_sums
 from workers.engine.generation import Directions, Steering
-from workers.engine.steering import Reader, Readings, steered
+from workers.engine.residual import Reader, Readings, steered
 from workers.models.model import LoadedModel
 
 # Padded tokens of one forward pass; more gains nothing, and every layer's states of it are held at

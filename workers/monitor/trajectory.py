@@ -18,7 +18,7 @@ from domain.errors import ModelError
 from traitlens.dynamics.baseline import Baseline
 from traitlens.dynamics.trajectory import trait_dynamics
 from traitlens.errors import NonFiniteError, ShapeError
-from workers.engine.steering import Readings
+from workers.engine.residual import Readings
 from workers.monitor.vectors import LayerVector
 
 Float64 = NDArray[np.float64]

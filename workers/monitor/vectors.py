@@ -1,6 +1,6 @@
 """The vectors of several traits, each at the layer where it is used, ready for a loaded model.
 
-Turns what people ask for into pushes that the engine applies.
+Turns what people ask for into interventions that the engine applies.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from traitlens.layers import layer_label
 from traitlens.steering import Unit, coefficient_unit
 from traitlens.vectors.files import from_safetensors_bytes
 from traitlens.vectors.trait_vector import TraitVector
-from workers.engine.generation import Directions, Positions, Push, Steering
+from workers.engine.generation import Directions, Intervention, Positions, Steering
 from workers.models.model import LoadedModel
 
 
@@ -114,10 +114,10 @@ def steering_of(
     `unit` "raw" counts stored vectors (projections, to cap), "residual" the mean norm of the
     residual stream at the layer. Raises UsageError where a vector records no such norm.
     """
-    return Steering(tuple(_push(term, one, unit) for term, one in terms), positions)
+    return Steering(tuple(_intervention(term, one, unit) for term, one in terms), positions)
 
 
-def _push(term: SteeringTerm, one: LayerVector, unit: Unit) -> Push:
+def _intervention(term: SteeringTerm, one: LayerVector, unit: Unit) -> Intervention:
     norms = one.vector.provenance.residual_norms
     try:
         size = coefficient_unit(
@@ -129,4 +129,4 @@ def _push(term: SteeringTerm, one: LayerVector, unit: Unit) -> Push:
     except MissingVectorError as error:
         raise UsageError(f"{term.trait}: {error}") from error
     vector = one.vector.at(one.layer).numpy()
-    return Push(one.layer, vector, term.strength * size, term.mode)
+    return Intervention(one.layer, vector, term.strength * size, term.mode)

@@ -1,12 +1,5 @@
-"""Applies each row's own pushes to the states of a layer, many differently steered rows in one
-batch.
-
-The steering of a request: a trait's direction, or a random one of the same length.
-
-Projects the states of tokens on the directions that their requests ask for.
-
-A reading is h.u, the state's projection on a unit vector, beside the norm of h at the same
-layer, so that projection, cosine and z-score all follow from it.
+"""What happens to the residual stream of each row in a batch: interventions, and projections of
+its states on the directions that a request asks for.
 """
 
 from __future__ import annotations
@@ -22,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from traitlens.steering import Change, steer
-from workers.engine.generation import Directions, Push, Steering
+from workers.engine.generation import Directions, Intervention, Steering
 
 
 @contextmanager
@@ -34,27 +27,27 @@ def steered(
     `prompt_length` as in `traitlens.steer`: where the response begins, None inside generate.
     """
     with ExitStack() as stack:
-        for push in steering.pushes if steering else ():
-            vector = torch.as_tensor(push.vector, dtype=torch.float32)
+        for one in steering.interventions if steering else ():
+            vector = torch.as_tensor(one.vector, dtype=torch.float32)
             stack.enter_context(
                 steer(
                     model,
                     vector,
-                    layer=push.layer,
-                    coefficient=push.coefficient,
+                    layer=one.layer,
+                    coefficient=one.coefficient,
                     positions=steering.positions if steering else "all",
-                    mode=push.mode,
+                    mode=one.mode,
                     prompt_length=prompt_length,
                 )
             )
         yield
 
 
-class RowPushes:
+class RowInterventions:
     """What to do to each row of a batch, by layer; nothing at all costs nothing.
 
-    Additions of all rows are one sum; a row that also has another push at the layer takes all of
-    its pushes there one after the other, since their order matters.
+    Additions of all rows are one sum; a row that also has another kind at the layer takes all of
+    its interventions there one after the other, since their order matters.
     """
 
     def __init__(self, steerings: Sequence[Steering | None], device: torch.device) -> None:
@@ -66,20 +59,20 @@ class RowPushes:
             if steering:
                 rows_of.setdefault(steering, []).append(row)
         for steering, rows in rows_of.items():
-            in_turn = {push.layer for push in steering.pushes if push.mode != "add"}
-            for push in steering.pushes:
-                vector = torch.as_tensor(push.vector, dtype=torch.float32)
-                if push.layer in in_turn:
+            in_turn = {one.layer for one in steering.interventions if one.mode != "add"}
+            for one in steering.interventions:
+                vector = torch.as_tensor(one.vector, dtype=torch.float32)
+                if one.layer in in_turn:
                     change = Change.of(
-                        vector, coefficient=push.coefficient, mode=push.mode, layer=push.layer
+                        vector, coefficient=one.coefficient, mode=one.mode, layer=one.layer
                     )
-                    self._in_turn.setdefault(push.layer, []).append((rows, change))
+                    self._in_turn.setdefault(one.layer, []).append((rows, change))
                 else:
-                    added = self._layer(push.layer, len(steerings), vector, device)
-                    added[rows] += (push.coefficient * vector).to(device)
+                    added = self._layer(one.layer, len(steerings), vector, device)
+                    added[rows] += (one.coefficient * vector).to(device)
 
     def applied(self, layer: int, states: Tensor) -> Tensor | None:
-        """The changed states [batch, tokens, d_model], by way of float32; None without a push."""
+        """The changed states [batch, tokens, d_model], by way of float32; None if unchanged."""
         changed = None
         if layer in self._added:
             added = self._added[layer].to(states.device).unsqueeze(1)
@@ -97,7 +90,7 @@ class RowPushes:
 
 def steering_along(vector: NDArray[np.float32], layer: int) -> Steering:
     """Add the vector [d_model] to every token at the layer."""
-    return Steering((Push(layer, vector, 1.0),))
+    return Steering((Intervention(layer, vector, 1.0),))
 
 
 def random_like(vector: NDArray[np.float32], *, name: str) -> NDArray[np.float32]:
