@@ -94,11 +94,11 @@ def _screened(
 ) -> Iterator[Trajectory]:
     """The trajectories as they are read, in no order that means anything."""
     from cli.using.monitored import answered_of
-    from workers.monitor.monitor import read_answers
+    from workers.monitor.monitor import project_answers
 
     answered = [answered_of(loaded.engine.model, one) for one in transcripts]
     shown = time.monotonic()
-    for n, one in enumerate(read_answers(loaded.engine, answered, loaded.directions), start=1):
+    for n, one in enumerate(project_answers(loaded.engine, answered, loaded.directions), start=1):
         yield one
         if console.is_terminal and time.monotonic() - shown > SHOWN_EVERY_S:
             shown = time.monotonic()

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from workers.monitor.monitor import TokenRead
+from workers.monitor.monitor import ProjectedToken
 from workers.monitor.trajectory import Scale, Trajectory, summary
 
 MOST_ROWS = 10
@@ -31,11 +31,11 @@ class TokenMarks:
         self.seen: set[int] = set()
         self._over = None if baseline is None else baseline.token_threshold(scale.false_alarm)
 
-    def marked(self, token: TokenRead) -> Text:
+    def marked(self, token: ProjectedToken) -> Text:
         """Plain without a baseline."""
         if self._scale.baseline is None or self._over is None:
             return Text(token.text)
-        excess = self._scale.baseline.token_z(token.reading[0]) - self._over
+        excess = self._scale.baseline.token_z(token.projections) - self._over
         k = int(np.argmax(excess))
         if excess[k] <= 0:
             return Text(token.text)

@@ -38,7 +38,7 @@ from workers.engine.engine import Engine
 from workers.engine.generation import Directions, Sampling
 from workers.models.chat import render_prompt
 from workers.models.model import load_model
-from workers.monitor.monitor import Answered, Asked, monitor, read_answers
+from workers.monitor.monitor import Answered, Asked, monitor, project_answers
 from workers.monitor.trajectory import Scale, Trajectory, scale_of
 from workers.monitor.vectors import (
     LayerVector,
@@ -204,7 +204,7 @@ def _measured(run: Run, engine: Engine, directions: Directions) -> list[Trajecto
         Answered("", tuple(one.prompt_token_ids), tuple(one.response_token_ids))
         for one in read_neutral_responses(run.store)
     ]
-    return list(read_answers(engine, answered, directions))
+    return list(project_answers(engine, answered, directions))
 
 
 def _made(run: Run, engine: Engine, directions: Directions) -> list[Trajectory]:

@@ -24,7 +24,7 @@ from storage.files.transcripts import Transcript
 from workers.engine.generation import Steering
 from workers.models.chat import Prompt, prompt_of_text, render_chat, response_ids
 from workers.models.model import LoadedModel
-from workers.monitor.monitor import Answered, Asked, TokenRead, monitor
+from workers.monitor.monitor import Answered, Asked, ProjectedToken, monitor
 from workers.monitor.trajectory import Trajectory
 
 SHOWN_EVERY_S = 0.5
@@ -54,7 +54,7 @@ def monitored(
             sampling=loaded.sampling(sampling),
             streams=streams,
         ):
-            if isinstance(event, TokenRead):
+            if isinstance(event, ProjectedToken):
                 if text:
                     text.add(event)
                 for sink in sinks:
@@ -76,7 +76,7 @@ class _Text:
     def __init__(self, console: Console, marks: TokenMarks) -> None:
         self._console, self._marks = console, marks
 
-    def add(self, token: TokenRead) -> None:
+    def add(self, token: ProjectedToken) -> None:
         """One token more."""
         self._console.print(self._marks.marked(token), end="", soft_wrap=True)
 

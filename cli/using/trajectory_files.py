@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import pandas as pd
 
 from domain.errors import UsageError
-from workers.monitor.monitor import TokenRead
+from workers.monitor.monitor import ProjectedToken
 from workers.monitor.trajectory import (
     Scale,
     Trajectory,
@@ -33,7 +33,7 @@ class Sink(Protocol):
     def start(self, id: int, prompt: str, facts: dict[str, Any]) -> None:
         """A response will come."""
 
-    def token(self, scale: Scale, token: TokenRead) -> None:
+    def token(self, scale: Scale, token: ProjectedToken) -> None:
         """One token of it."""
 
     def done(self, scale: Scale, trajectory: Trajectory) -> None:
@@ -55,9 +55,9 @@ class EventFile:
         own = {name: facts[name] for name in ("beside", "coefficient") if name in facts}
         self._write(event | own)
 
-    def token(self, scale: Scale, token: TokenRead) -> None:
+    def token(self, scale: Scale, token: ProjectedToken) -> None:
         """See Sink."""
-        scores = token_scores(scale, token.reading)
+        scores = token_scores(scale, token.projections)
         self._write({"event": "token", "id": token.id, "token": token.text, **scores})
 
     def done(self, scale: Scale, trajectory: Trajectory) -> None:
@@ -93,7 +93,7 @@ class _AtTheEnd:
     def start(self, id: int, prompt: str, facts: dict[str, Any]) -> None:
         """Nothing yet."""
 
-    def token(self, scale: Scale, token: TokenRead) -> None:
+    def token(self, scale: Scale, token: ProjectedToken) -> None:
         """Nothing yet."""
 
     def done(self, scale: Scale, trajectory: Trajectory) -> None:

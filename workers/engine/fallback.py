@@ -24,9 +24,9 @@ from workers.engine.generation import (
     GenerationRequest,
     LiveResponse,
 )
-from workers.engine.residual import Readings, steered
+from workers.engine.residual import Projections, steered
 from workers.engine.sampler import RowSampling, draw, tree_levels, uniforms
-from workers.engine.teacher_forced import read_tokens, teacher_forced
+from workers.engine.teacher_forced import project_tokens, teacher_forced
 from workers.models.model import LoadedModel, is_out_of_memory
 
 MOST_ROWS = 32
@@ -91,9 +91,11 @@ class GenerateCore:
         averages, prompt_averages, last = teacher_forced(
             self._model, prompts, texts, steering=steering
         )
-        readings: dict[int, Readings] = {}
+        projections: dict[int, Projections] = {}
         if directions:
-            readings.update(read_tokens(self._model, prompts, texts, directions, steering=steering))
+            projections.update(
+                project_tokens(self._model, prompts, texts, directions, steering=steering)
+            )
         self._count(batch, responses, generated - started, time.perf_counter() - generated)
         return [
             Generation(
@@ -103,7 +105,7 @@ class GenerateCore:
                 response_avg=averages[row],
                 prompt_avg=prompt_averages[row],
                 prompt_last=last[row],
-                readings=readings.get(row),
+                projections=projections.get(row),
             )
             for row, (request, (ids, finish)) in enumerate(zip(batch, responses, strict=True))
         ]

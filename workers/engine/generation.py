@@ -124,8 +124,9 @@ class Generation:
     `response_ids` excludes the end-of-turn token, so does `response_avg`. A model may stop at once:
     then `response_ids` is empty, `response_avg` is zeros, and the caller must treat it as unusable.
 
-    `readings` is [prompt + response tokens, 2, k] for a request with k directions: h.u of the state
-    h at each token itself, and the norm of h at that direction's layer. None without directions.
+    `projections` is [prompt + response tokens, 2, k] for a request with k directions: h.u of the
+    state h at each token itself, and the norm of h at that direction's layer. None without
+    directions.
     """
 
     key: str
@@ -134,17 +135,17 @@ class Generation:
     response_avg: NDArray[np.float32]
     prompt_avg: NDArray[np.float32]
     prompt_last: NDArray[np.float32]
-    readings: NDArray[np.float32] | None = None
+    projections: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
 class LiveResponse:
-    """A response in the making: its tokens so far and the readings [2, k] of those that were fed,
-    one fewer than the tokens or as many. Both only grow, until the next step."""
+    """A response in the making: its tokens so far and the projections [2, k] of those that were
+    fed, one fewer than the tokens or as many. Both only grow, until the next step."""
 
     key: str
     response_ids: Sequence[int]
-    readings: Sequence[NDArray[np.float32]]
+    projections: Sequence[NDArray[np.float32]]
 
 
 @dataclass

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from workers.engine.attention import AttentionPass, PrefillPass, attention_configs, slots_in_charge
 from workers.engine.capture import LayerTap, decoder_blocks, tapped, text_decoder, token_sums
 from workers.engine.generation import PromptKey
-from workers.engine.residual import Reader, Readings, RowInterventions
+from workers.engine.residual import Projections, Projector, RowInterventions
 from workers.models.model import LoadedModel
 
 # Padded tokens of one forward pass, where matrix products are at their full rate.
@@ -47,7 +47,7 @@ class Prefix:
 
     keys and values: per layer [kv_heads, tokens - 1, head_dim]; state_sum [L+1, d_model], float32
     on the device. `last` [L+1, d_model] appears on the host when the first rollout has taken that
-    step. `readings` [tokens - 1, 2, k] where the prompt's key has directions.
+    step. `projections` [tokens - 1, 2, k] where the prompt's key has directions.
     """
 
     tokens: int
@@ -56,7 +56,7 @@ class Prefix:
     state_sum: Tensor | None
     last: NDArray[np.float32] | None = None
     average: NDArray[np.float32] | None = None
-    readings: Readings | None = None
+    projections: Projections | None = None
 
     def take_last(self, states: Tensor) -> None:
         """Note the states [L+1, d_model], float32, of the last prompt token."""
@@ -71,7 +71,7 @@ class PrefixCache:
 
     def __init__(self, forward: MeasuredForward) -> None:
         self._measured = forward
-        self._reader = Reader(forward.model.device)
+        self._projector = Projector(forward.model.device)
         self._ready: OrderedDict[PromptKey, Prefix] = OrderedDict()
         on_cpu = forward.model.device.type == "cpu"
         self.batch_tokens = BATCH_TOKENS_CPU if on_cpu else BATCH_TOKENS_GPU
@@ -117,7 +117,7 @@ class PrefixCache:
         for row, prompt in enumerate(prompts):
             ids[row, : lengths[row]] = torch.tensor(prompt.token_ids[:-1])
         real = torch.arange(ids.shape[1]) < lengths.unsqueeze(1)
-        stored, sums, readings = self._forward(ids, real, prompts)
+        stored, sums, projections = self._forward(ids, real, prompts)
         for row, prompt in enumerate(prompts):
             kept = slice(0, int(lengths[row]))
             self._ready[prompt] = Prefix(
@@ -125,7 +125,7 @@ class PrefixCache:
                 keys=[k[row, :, kept] for k in stored.keys],
                 values=[v[row, :, kept] for v in stored.values],
                 state_sum=sums[row],
-                readings=readings[row][kept] if row in readings else None,
+                projections=projections[row][kept] if row in projections else None,
             )
         self.windows = stored.windows
         self.tokens_run += int(lengths.sum())
@@ -133,7 +133,7 @@ class PrefixCache:
 
     def _forward(
         self, ids: Tensor, real: Tensor, prompts: list[PromptKey]
-    ) -> tuple[PrefillPass, Tensor, dict[int, Readings]]:
+    ) -> tuple[PrefillPass, Tensor, dict[int, Projections]]:
         device = self._measured.model.device
         counted = real.to(device)
         interventions = RowInterventions([prompt.steering for prompt in prompts], device)
@@ -155,15 +155,17 @@ class PrefixCache:
         positions = torch.arange(ids.shape[1]).expand(ids.shape)
         self._measured.states(ids, positions, stored, tap)
         # [prompt, layer, d_model]
-        return stored, torch.stack(sums, dim=1), self._readings(kept, prompts)
+        return stored, torch.stack(sums, dim=1), self._projections(kept, prompts)
 
-    def _readings(self, kept: dict[int, Tensor], prompts: list[PromptKey]) -> dict[int, Readings]:
-        """Row -> readings of every column, padding too, [tokens, 2, k]."""
+    def _projections(
+        self, kept: dict[int, Tensor], prompts: list[PromptKey]
+    ) -> dict[int, Projections]:
+        """Row -> projections of every column, padding too, [tokens, 2, k]."""
         by_row = {}
         for row, prompt in enumerate(prompts):
             if prompt.directions:
                 states = {layer: kept[layer][row] for layer in prompt.directions.layers}
-                by_row[row] = self._reader.read(states, prompt.directions).cpu().numpy()
+                by_row[row] = self._projector.project(states, prompt.directions).cpu().numpy()
         return by_row
 
 

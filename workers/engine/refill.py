@@ -26,7 +26,7 @@ from workers.engine.generation import (
     PromptKey,
 )
 from workers.engine.prefix_cache import MeasuredForward, PrefixCache
-from workers.engine.residual import Reader, RowInterventions
+from workers.engine.residual import Projector, RowInterventions
 from workers.engine.running import RunningSequence, RunningSequences
 from workers.engine.sampler import RowSampling, draw
 from workers.models.model import LoadedModel, is_out_of_memory
@@ -48,7 +48,7 @@ class RefillCore:
     def __init__(self, model: LoadedModel, *, max_rows: int | None = None) -> None:
         self._model = model
         self._measured = MeasuredForward(model)
-        self._reader = Reader(model.device)
+        self._projector = Projector(model.device)
         self._prefixes = PrefixCache(self._measured)
         self._rows = RunningSequences(model)
         self._pending: deque[GenerationRequest] = deque()
@@ -73,9 +73,9 @@ class RefillCore:
     def live(self) -> Iterator[LiveResponse]:
         """The responses in the making that are read on the way."""
         for row in self._rows.rows():
-            if row.request.directions and row.readings:
-                # the first reading is of the prompt's last token
-                yield LiveResponse(row.request.key, row.response, row.readings[1:])
+            if row.request.directions and row.projections:
+                # the first is of the prompt's last token
+                yield LiveResponse(row.request.key, row.response, row.projections[1:])
 
     @torch.inference_mode()
     def step(self) -> list[Generation]:
@@ -146,11 +146,11 @@ class RefillCore:
         at = np.stack([row.uniforms[len(row.response)] for row in rows])
         tokens = draw(logits, at, RowSampling.of([row.request.sampling for row in rows])).tolist()
         drawn = time.perf_counter()
-        readings = self._reader.read_rows(states, [row.request.directions for row in rows])
+        projections = self._projector.project_rows(states, [row.request.directions for row in rows])
         self._rows.add(rows, torch.stack(states))
-        for row, token, reading in zip(rows, tokens, readings, strict=True):
-            if reading is not None:
-                row.readings.append(reading)
+        for row, token, projected in zip(rows, tokens, projections, strict=True):
+            if projected is not None:
+                row.projections.append(projected)
             self._take(row, token)
         self.stats.decode_seconds += forward_done - started
         self.stats.sample_seconds += drawn - forward_done

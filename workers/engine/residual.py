@@ -100,18 +100,18 @@ def random_like(vector: NDArray[np.float32], *, name: str) -> NDArray[np.float32
     return np.asarray(drawn * (np.linalg.norm(vector) / np.linalg.norm(drawn)), dtype=np.float32)
 
 
-Readings = NDArray[np.float32]
+Projections = NDArray[np.float32]
 
 
-class Reader:
+class Projector:
     """Keeps each Directions object's vectors on the device, as long as somebody holds it."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._placed: WeakKeyDictionary[Directions, tuple[Tensor, Tensor]] = WeakKeyDictionary()
 
-    def read(self, states: Mapping[int, Tensor], directions: Directions) -> Tensor:
-        """Readings [..., 2, k], float32 on the device, of states [..., d_model] by layer.
+    def project(self, states: Mapping[int, Tensor], directions: Directions) -> Tensor:
+        """Projections [..., 2, k], float32 on the device, of states [..., d_model] by layer.
 
         One matrix product projects every needed layer on all directions; each direction then keeps
         its own layer's column.
@@ -124,17 +124,17 @@ class Reader:
         norms = torch.linalg.vector_norm(stacked, dim=-1).movedim(0, -1)[..., places]
         return torch.stack([own, norms], dim=-2)
 
-    def read_rows(
+    def project_rows(
         self, states: Sequence[Tensor], directions: Sequence[Directions | None]
-    ) -> list[Readings | None]:
-        """Readings [2, k] of each row that asks for some; states [rows, d_model] by layer."""
-        found: list[Readings | None] = [None] * len(directions)
+    ) -> list[Projections | None]:
+        """Projections [2, k] of each row that asks for some; states [rows, d_model] by layer."""
+        found: list[Projections | None] = [None] * len(directions)
         for one in dict.fromkeys(d for d in directions if d is not None):
             rows = [row for row, asked in enumerate(directions) if asked is one]
             whole = len(rows) == len(directions)
             chosen = {k: states[k] if whole else states[k][rows] for k in one.layers}
-            for row, reading in zip(rows, self.read(chosen, one).cpu().numpy(), strict=True):
-                found[row] = reading
+            for row, projected in zip(rows, self.project(chosen, one).cpu().numpy(), strict=True):
+                found[row] = projected
         return found
 
     def _place(self, directions: Directions) -> tuple[Tensor, Tensor]:

@@ -26,7 +26,7 @@ class RunningSequence:
     """A response being generated: `token` is fed next, at `position`; `place` holds its prompt.
 
     `home` is its column among the running sums, `bucket` and `slot` say where its keys lie.
-    `readings` are those of its own tokens, from the prompt's last on, where it has directions.
+    `projections` are those of its own tokens, from the prompt's last on, where it has directions.
     """
 
     request: GenerationRequest
@@ -39,7 +39,7 @@ class RunningSequence:
     slot: int = 0
     fresh: bool = True
     response: list[int] = field(default_factory=list)
-    readings: list[NDArray[np.float32]] = field(default_factory=list)
+    projections: list[NDArray[np.float32]] = field(default_factory=list)
     at_limit: bool = False
     finish: Finish | None = None
 
@@ -55,12 +55,12 @@ class RunningSequence:
         other = "response" if self.fresh else "prompt"
         return None if steering is None or steering.positions == other else steering
 
-    def all_readings(self) -> NDArray[np.float32] | None:
+    def all_projections(self) -> NDArray[np.float32] | None:
         """Of prompt and response, [tokens, 2, k]; None without directions."""
         if self.request.directions is None:
             return None
-        own = np.stack(self.readings)
-        before = self.place.prompt.readings
+        own = np.stack(self.projections)
+        before = self.place.prompt.projections
         return own if before is None else np.concatenate([before, own])
 
 
@@ -169,7 +169,7 @@ class RunningSequences:
             response_avg=np.divide(total, max(1, len(row.response)), dtype=np.float32),
             prompt_avg=prompt.average,
             prompt_last=prompt.last,
-            readings=row.all_readings(),
+            projections=row.all_projections(),
         )
 
     def _leave(self, row: RunningSequence) -> None:

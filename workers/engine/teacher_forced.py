@@ -1,6 +1,4 @@
-"""Mean activations, and readings of every token, of given ids by a plain forward pass: the check,
-and the way in for other texts.
-"""
+"""Mean activations, and projections of every token, of given ids by a plain forward pass."""
 
 from __future__ import annotations
 
@@ -14,7 +12,7 @@ from torch import Tensor
 
 from workers.engine.capture import LayerTap, decoder_blocks, tapped, text_decoder, token_sums
 from workers.engine.generation import Directions, Steering
-from workers.engine.residual import Reader, Readings, steered
+from workers.engine.residual import Projections, Projector, steered
 from workers.models.model import LoadedModel
 
 # Padded tokens of one forward pass; more gains nothing, and every layer's states of it are held at
@@ -48,7 +46,7 @@ def teacher_forced(
     return means[0], means[1], means[2]
 
 
-def read_tokens(
+def project_tokens(
     model: LoadedModel,
     prompt_ids: Sequence[Sequence[int]],
     response_ids: Sequence[Sequence[int]],
@@ -56,13 +54,13 @@ def read_tokens(
     *,
     steering: Steering | None = None,
     batch_tokens: int = BATCH_TOKENS,
-) -> Iterator[tuple[int, Readings]]:
-    """(which text, its readings [prompt + response tokens, 2, k]) of N texts, as they are read.
+) -> Iterator[tuple[int, Projections]]:
+    """(which text, its projections [prompt + response tokens, 2, k]) of N texts, as they are read.
 
     Short texts come first, so that a batch wastes little on padding; states are those after
     steering.
     """
-    reader = Reader(model.device)
+    projector = Projector(model.device)
     lengths = [len(p) + len(r) for p, r in zip(prompt_ids, response_ids, strict=True)]
     for batch in _batches(lengths, batch_tokens):
         prompts = [prompt_ids[i] for i in batch]
@@ -70,7 +68,7 @@ def read_tokens(
         states = _batch_states(model, prompts, responses, steering, set(directions.layers))
         for row, i in enumerate(batch):
             own = {layer: of_layer[row, : lengths[i]] for layer, of_layer in states.items()}
-            yield i, reader.read(own, directions).cpu().numpy()
+            yield i, projector.project(own, directions).cpu().numpy()
 
 
 def _batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:

@@ -1,4 +1,4 @@
-"""Generates responses and hands out every token with its readings, while they are made."""
+"""Generates responses and hands out every token with its projections, while they are made."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from workers.engine.engine import Engine
 from workers.engine.generation import Directions, Generation, GenerationRequest, Sampling, Steering
-from workers.engine.teacher_forced import read_tokens
+from workers.engine.teacher_forced import project_tokens
 from workers.models.chat import Prompt, TokenTexts, decode_response
 from workers.monitor.trajectory import Trajectory
 
@@ -28,13 +28,13 @@ class Asked:
 
 
 @dataclass(frozen=True, eq=False)
-class TokenRead:
-    """Token `index` of response `id` with the reading [2, k] of the state at that token itself."""
+class ProjectedToken:
+    """Token `index` of response `id` with the projections [k] of the state at that token itself."""
 
     id: int
     index: int
     text: str
-    reading: NDArray[np.float32]
+    projections: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def monitor(
     *,
     sampling: Sampling,
     streams: bool = True,
-) -> Iterator[TokenRead | Trajectory]:
+) -> Iterator[ProjectedToken | Trajectory]:
     """Each token as soon as it is read, when streaming, and each response's trajectory once it is
     done; response i answers asked[i]. A model on the slower core hands tokens out at the end."""
     texts = TokenTexts(engine.model)
@@ -69,23 +69,23 @@ def monitor(
         finished = engine.step()
         for live in engine.live() if streams else ():
             i = int(live.key)
-            yield from _new_tokens(i, live.response_ids, live.readings, shown[i], texts)
+            yield from _new_tokens(i, live.response_ids, live.projections, shown[i], texts)
         for generation in finished:
             i = int(generation.key)
-            response = _response_readings(asked[i], generation)
+            response = _response_projections(asked[i], generation)
             if streams:
                 yield from _new_tokens(i, generation.response_ids, response, shown[i], texts)
             yield _trajectory(engine, i, asked[i], generation, texts)
 
 
-def read_answers(
+def project_answers(
     engine: Engine, answered: Sequence[Answered], directions: Directions
 ) -> Iterator[Trajectory]:
     """The trajectories of responses that exist, in batches of like length, as they are read."""
     texts = TokenTexts(engine.model)
     prompts = [one.prompt_ids for one in answered]
     responses = [one.response_ids for one in answered]
-    for i, readings in read_tokens(engine.model, prompts, responses, directions):
+    for i, projections in project_tokens(engine.model, prompts, responses, directions):
         one = answered[i]
         n_prompt = len(one.prompt_ids)
         yield Trajectory(
@@ -94,8 +94,9 @@ def read_answers(
             response=decode_response(engine.model, one.response_ids),
             tokens=texts.all(one.response_ids),
             token_ids=one.response_ids,
-            readings=readings[n_prompt:],
-            prompt_readings=readings[:n_prompt],
+            projections=projections[n_prompt:, 0],
+            norms=projections[n_prompt:, 1],
+            prompt_projections=projections[:n_prompt, 0],
             facts=one.facts,
         )
 
@@ -103,26 +104,26 @@ def read_answers(
 def _new_tokens(
     i: int,
     ids: Sequence[int],
-    readings: Iterable[NDArray[np.float32]],
+    projections: Iterable[NDArray[np.float32]],
     shown: list[str],
     texts: TokenTexts,
-) -> Iterator[TokenRead]:
+) -> Iterator[ProjectedToken]:
     """What was not handed out yet; a response that memory made start again is not repeated."""
-    for index, reading in enumerate(readings):
+    for index, one in enumerate(projections):
         if index >= len(shown):
             shown.append(texts.next(ids, index, shown))
-            yield TokenRead(i, index, shown[index], reading)
+            yield ProjectedToken(i, index, shown[index], one[0])
 
 
-def _response_readings(one: Asked, generation: Generation) -> NDArray[np.float32]:
-    assert generation.readings is not None
-    return generation.readings[len(one.prompt.token_ids) :]
+def _response_projections(one: Asked, generation: Generation) -> NDArray[np.float32]:
+    assert generation.projections is not None
+    return generation.projections[len(one.prompt.token_ids) :]
 
 
 def _trajectory(
     engine: Engine, i: int, one: Asked, generation: Generation, texts: TokenTexts
 ) -> Trajectory:
-    assert generation.readings is not None
+    assert generation.projections is not None
     n_prompt = len(one.prompt.token_ids)
     return Trajectory(
         id=i,
@@ -130,7 +131,8 @@ def _trajectory(
         response=decode_response(engine.model, generation.response_ids),
         tokens=texts.all(generation.response_ids),
         token_ids=generation.response_ids,
-        readings=generation.readings[n_prompt:],
-        prompt_readings=generation.readings[:n_prompt],
+        projections=generation.projections[n_prompt:, 0],
+        norms=generation.projections[n_prompt:, 1],
+        prompt_projections=generation.projections[:n_prompt, 0],
         facts={**one.facts, "finish": generation.finish, "seed": one.seed},
     )

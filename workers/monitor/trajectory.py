@@ -18,10 +18,9 @@ from domain.errors import ModelError
 from traitlens.dynamics.baseline import Baseline
 from traitlens.dynamics.trajectory import trait_dynamics
 from traitlens.errors import NonFiniteError, ShapeError
-from workers.engine.residual import Readings
 from workers.monitor.vectors import LayerVector
 
-Float64 = NDArray[np.float64]
+Float32 = NDArray[np.float32]
 
 # Digits that float32 holds; more would only be long.
 DIGITS = 7
@@ -29,33 +28,30 @@ DIGITS = 7
 
 @dataclass(frozen=True, eq=False)
 class Trajectory:
-    """Readings [tokens, 2, k] of a prompt's and its response's tokens, each at the token itself."""
+    """Projections h.v / ||v|| [tokens, k] of a response's and its prompt's tokens, each at the
+    token itself, and the norms of h there."""
 
     id: int
     prompt: str
     response: str
     tokens: tuple[str, ...]
     token_ids: tuple[int, ...]
-    readings: Readings
-    prompt_readings: Readings
+    projections: Float32
+    norms: Float32
+    prompt_projections: Float32
     facts: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def projections(self) -> NDArray[np.float32]:
-        """h.v / ||v|| at each response token, [tokens, k]."""
-        return self.readings[:, 0]
-
-    @property
-    def cosines(self) -> NDArray[np.float32]:
+    def cosines(self) -> Float32:
         """The projection over the norm of the state, [tokens, k]; 0 where the state is 0."""
-        along, norms = self.readings[:, 0], self.readings[:, 1]
-        return np.divide(along, norms, out=np.zeros_like(along), where=norms > 0)
+        zeros = np.zeros_like(self.projections)
+        return np.divide(self.projections, self.norms, out=zeros, where=self.norms > 0)
 
     @property
-    def mean(self) -> Float64:
+    def mean(self) -> NDArray[np.float64]:
         """Mean projection over the response's tokens, [k]; NaN for an empty response."""
-        if not len(self.readings):
-            return np.full(self.readings.shape[-1], np.nan)
+        if not len(self.projections):
+            return np.full(self.projections.shape[-1], np.nan)
         return np.asarray(self.projections.mean(axis=0, dtype=np.float64))
 
 
@@ -68,9 +64,9 @@ class Scale:
     baseline: Baseline | None = None
     false_alarm: float = 0.05
 
-    def response_z(self, trajectory: Trajectory) -> Float64 | None:
+    def response_z(self, trajectory: Trajectory) -> NDArray[np.float64] | None:
         """z of the response's mean by trait; None without a baseline or without tokens."""
-        if self.baseline is None or not len(trajectory.readings):
+        if self.baseline is None or not len(trajectory.projections):
             return None
         return self.baseline.response_z(trajectory.mean)
 
@@ -85,7 +81,7 @@ class Scale:
 
 def scale_of(
     vectors: Sequence[LayerVector],
-    neutral: Sequence[NDArray[np.float32]] | None,
+    neutral: Sequence[Float32] | None,
     *,
     false_alarm: float,
 ) -> Scale:
@@ -101,11 +97,11 @@ def scale_of(
     return Scale(tuple(about), about, baseline, false_alarm)
 
 
-def token_scores(scale: Scale, reading: NDArray[np.float32]) -> dict[str, dict[str, float]]:
-    """The scores of one token, reading [2, k], as a `token` event holds them."""
-    scores = {"trait_scores": dict(zip(scale.traits, rounded(reading[0]), strict=True))}
+def token_scores(scale: Scale, projections: Float32) -> dict[str, dict[str, float]]:
+    """The scores of one token, projections [k], as a `token` event holds them."""
+    scores = {"trait_scores": dict(zip(scale.traits, rounded(projections), strict=True))}
     if scale.baseline is not None:
-        z = rounded(scale.baseline.token_z(reading[0]))
+        z = rounded(scale.baseline.token_z(projections))
         scores["trait_zscores"] = dict(zip(scale.traits, z, strict=True))
     return scores
 
@@ -123,7 +119,7 @@ def record(scale: Scale, trajectory: Trajectory, *, dynamics: bool = True) -> di
         body["trait_zscores"] = _by_trait(scale, scale.baseline.token_z(trajectory.projections))
     if dynamics:
         body["dynamics"] = dynamics_of(scale, trajectory)
-    body["prompt_scores"] = _by_trait(scale, trajectory.prompt_readings[:, 0])
+    body["prompt_scores"] = _by_trait(scale, trajectory.prompt_projections)
     body["summary"] = summary(scale, trajectory)
     body["metadata"] = {**trajectory.facts, "directions": scale.about}
     return body

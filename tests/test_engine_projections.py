@@ -1,4 +1,4 @@
-"""Every token is projected in the step that runs it, and its reading is its own."""
+"""Every token is projected in the step that runs it, and its projections are its own."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from workers.engine.generation import (
     Steering,
 )
 from workers.engine.refill import RefillCore
-from workers.engine.teacher_forced import read_tokens
+from workers.engine.teacher_forced import project_tokens
 from workers.models.model import LoadedModel
 
 LAYERS = (0, 2, 2, 3, 4)
@@ -32,7 +32,7 @@ def directions(seed: int = 0) -> Directions:
     return Directions(LAYERS, vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
 
 
-def reading(requests: list[GenerationRequest], on: Directions) -> list[GenerationRequest]:
+def projected(requests: list[GenerationRequest], on: Directions) -> list[GenerationRequest]:
     return [replace(request, directions=on) for request in requests]
 
 
@@ -56,28 +56,28 @@ def test_each_token_reads_as_in_a_forward_pass_of_its_text_alone(
     core: type[RefillCore] | type[GenerateCore], tmp_path: Path
 ) -> None:
     model, on = tiny(tmp_path, "llama"), directions()
-    requests = reading(work(prompts=4, rollouts=3), on)
+    requests = projected(work(prompts=4, rollouts=3), on)
 
     made = run(core(model, max_rows=7), requests)
 
     for request, generation in zip(requests, made, strict=True):
-        assert generation.readings is not None
+        assert generation.projections is not None
         expected = alone(model, (*request.prompt_ids, *generation.response_ids), on)
         scale = np.abs(expected).max()
-        assert np.abs(generation.readings[:, 0] - expected).max() < 1e-5 * max(scale, 1)
-        assert (generation.readings[:, 1] >= np.abs(expected) - 1e-4).all()
+        assert np.abs(generation.projections[:, 0] - expected).max() < 1e-5 * max(scale, 1)
+        assert (generation.projections[:, 1] >= np.abs(expected) - 1e-4).all()
 
 
 def test_one_row_at_a_time_reads_as_many_do(tmp_path: Path) -> None:
     model, on = tiny(tmp_path, "gemma2"), directions()
-    requests = reading(work(prompts=4, rollouts=2), on)
+    requests = projected(work(prompts=4, rollouts=2), on)
 
     batched, single = run(RefillCore(model), requests), run(RefillCore(model, max_rows=1), requests)
 
     assert texts(batched) == texts(single)
     for ours, theirs in zip(batched, single, strict=True):
-        assert ours.readings is not None and theirs.readings is not None
-        np.testing.assert_allclose(ours.readings, theirs.readings, rtol=1e-5, atol=1e-4)
+        assert ours.projections is not None and theirs.projections is not None
+        np.testing.assert_allclose(ours.projections, theirs.projections, rtol=1e-5, atol=1e-4)
 
 
 def test_requests_that_are_not_read_lie_beside_those_that_are(tmp_path: Path) -> None:
@@ -93,31 +93,31 @@ def test_requests_that_are_not_read_lie_beside_those_that_are(tmp_path: Path) ->
 
     n = len(plain)
     assert texts(made)[:n] == texts(made)[n : 2 * n] == texts(made)[2 * n :]
-    assert all(generation.readings is None for generation in made[:n])
+    assert all(generation.projections is None for generation in made[:n])
     for ours, theirs in zip(made[n : 2 * n], made[2 * n :], strict=True):
-        assert ours.readings is not None and theirs.readings is not None
-        assert not np.allclose(ours.readings[:, 0], theirs.readings[:, 0])
-        np.testing.assert_allclose(ours.readings[:, 1], theirs.readings[:, 1], rtol=1e-5)
+        assert ours.projections is not None and theirs.projections is not None
+        assert not np.allclose(ours.projections[:, 0], theirs.projections[:, 0])
+        np.testing.assert_allclose(ours.projections[:, 1], theirs.projections[:, 1], rtol=1e-5)
 
 
-def test_readings_are_of_the_states_after_steering(tmp_path: Path) -> None:
+def test_projections_are_of_the_states_after_steering(tmp_path: Path) -> None:
     model, on = tiny(tmp_path, "llama"), directions()
     vector = np.random.default_rng(3).normal(size=48).astype(np.float32)
     steering = Steering((Intervention(2, vector, 4.0),), "response")
-    requests = [replace(r, steering=steering) for r in reading(work(3, 2), on)]
+    requests = [replace(r, steering=steering) for r in projected(work(3, 2), on)]
 
     made = run(RefillCore(model), requests)
 
     prompts = [request.prompt_ids for request in requests]
-    expected = dict(read_tokens(model, prompts, texts(made), on, steering=steering))
+    expected = dict(project_tokens(model, prompts, texts(made), on, steering=steering))
     for row, generation in enumerate(made):
-        assert generation.readings is not None
-        np.testing.assert_allclose(generation.readings, expected[row], rtol=1e-5, atol=1e-3)
+        assert generation.projections is not None
+        np.testing.assert_allclose(generation.projections, expected[row], rtol=1e-5, atol=1e-3)
 
 
 def test_live_responses_grow_to_what_the_generation_holds(tmp_path: Path) -> None:
     model, on = tiny(tmp_path, "llama"), directions()
-    requests = reading(work(prompts=3, rollouts=2), on)
+    requests = projected(work(prompts=3, rollouts=2), on)
     core = RefillCore(model)
     core.add(requests)
     seen: dict[str, list[np.ndarray]] = {}
@@ -126,14 +126,14 @@ def test_live_responses_grow_to_what_the_generation_holds(tmp_path: Path) -> Non
     while core.has_work:
         made |= {generation.key: generation for generation in core.step()}
         for live in core.live():
-            assert len(live.readings) in (len(live.response_ids), len(live.response_ids) - 1)
-            assert len(live.readings) >= len(seen.get(live.key, []))
-            seen[live.key] = list(live.readings)
+            assert len(live.projections) in (len(live.response_ids), len(live.response_ids) - 1)
+            assert len(live.projections) >= len(seen.get(live.key, []))
+            seen[live.key] = list(live.projections)
 
     assert any(seen.values())
     for request in requests:
-        generation, readings = made[request.key], seen.get(request.key, [])
-        assert generation.readings is not None
-        response = generation.readings[len(request.prompt_ids) :]
-        for ours, theirs in zip(readings, response, strict=False):
+        generation, projections = made[request.key], seen.get(request.key, [])
+        assert generation.projections is not None
+        response = generation.projections[len(request.prompt_ids) :]
+        for ours, theirs in zip(projections, response, strict=False):
             assert np.array_equal(ours, theirs)
