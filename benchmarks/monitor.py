@@ -37,10 +37,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.engine_models import build_model, model_names
 from workers.engine.engine import Engine
-from workers.engine.generation import Directions, GenerationRequest, Sampling
+from workers.engine.generation import GenerationRequest, Sampling, UnitVectors
 from workers.models.chat import Prompt
 from workers.models.model import LoadedModel, load_model
-from workers.monitor.monitor import Asked, monitor
+from workers.monitor.monitor import OpenPrompt, monitor
 
 N_TRAITS = 11
 LEAST_SPEEDUP = 5.0
@@ -67,7 +67,7 @@ def main() -> None:
     directions, sampling, engine = make_directions(model), Sampling(options.tokens), Engine(model)
     turns = itertools.count()
 
-    def prompts() -> list[Asked]:
+    def prompts() -> list[OpenPrompt]:
         # new ones each turn, so that none is prefilled already
         return make_prompts(model, options.prompts, seed=next(turns))
 
@@ -97,26 +97,26 @@ def words_tokenizer(name: str, device: str) -> PreTrainedTokenizerBase:
     return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel(words, unk_token="word0 ")))
 
 
-def make_prompts(model: LoadedModel, n: int, *, seed: int) -> list[Asked]:
+def make_prompts(model: LoadedModel, n: int, *, seed: int) -> list[OpenPrompt]:
     """Random prompts of 20 to 60 tokens, of the same lengths for every seed."""
     lengths = np.random.default_rng(0).integers(20, 61, n)
     random = np.random.default_rng(1000 + seed)
     vocabulary = model.model.config.get_text_config().vocab_size
     ids = [tuple(map(int, random.integers(10, vocabulary, length))) for length in lengths]
-    return [Asked(f"prompt {i}", Prompt("", one), seed=i) for i, one in enumerate(ids)]
+    return [OpenPrompt(f"prompt {i}", Prompt("", one), seed=i) for i, one in enumerate(ids)]
 
 
-def make_directions(model: LoadedModel) -> Directions:
+def make_directions(model: LoadedModel) -> UnitVectors:
     """11 directions on three middle layers."""
     random = np.random.default_rng(0)
     middle = model.n_layers // 2
     layers = tuple(middle + k % 3 - 1 for k in range(N_TRAITS))
     units = random.normal(size=(N_TRAITS, model.d_model)).astype(np.float32)
     units /= np.linalg.norm(units, axis=1, keepdims=True)
-    return Directions(layers, units)
+    return UnitVectors(layers, units)
 
 
-def generate(engine: Engine, asked: list[Asked], sampling: Sampling) -> None:
+def generate(engine: Engine, asked: list[OpenPrompt], sampling: Sampling) -> None:
     """The batch without directions."""
     engine.add(
         GenerationRequest(str(i), one.prompt.token_ids, one.seed, sampling)
@@ -127,7 +127,12 @@ def generate(engine: Engine, asked: list[Asked], sampling: Sampling) -> None:
 
 
 def watch(
-    engine: Engine, asked: list[Asked], directions: Directions, sampling: Sampling, *, streams: bool
+    engine: Engine,
+    asked: list[OpenPrompt],
+    directions: UnitVectors,
+    sampling: Sampling,
+    *,
+    streams: bool,
 ) -> None:
     """The batch with every token projected and every trajectory made."""
     for _ in monitor(engine, asked, directions, sampling=sampling, streams=streams):
@@ -135,7 +140,10 @@ def watch(
 
 
 def one_at_a_time(
-    engine: Engine, asked: list[Asked], directions: Directions, sampling: Sampling
+    engine: Engine,
+    asked: list[OpenPrompt],
+    directions: UnitVectors,
+    sampling: Sampling,
 ) -> None:
     """The prompts one after the other, as the published monitors do."""
     for one in asked:

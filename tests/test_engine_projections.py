@@ -14,11 +14,11 @@ from traitlens.capture.hooks import ActivationCapture, HookManager
 from traitlens.compute import projection
 from workers.engine.fallback import GenerateCore
 from workers.engine.generation import (
-    Directions,
     Generation,
     GenerationRequest,
     Intervention,
     Steering,
+    UnitVectors,
 )
 from workers.engine.refill import RefillCore
 from workers.engine.teacher_forced import project_tokens
@@ -27,16 +27,16 @@ from workers.models.model import LoadedModel
 LAYERS = (0, 2, 2, 3, 4)
 
 
-def directions(seed: int = 0) -> Directions:
+def directions(seed: int = 0) -> UnitVectors:
     vectors = np.random.default_rng(seed).normal(size=(len(LAYERS), 48)).astype(np.float32)
-    return Directions(LAYERS, vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+    return UnitVectors(LAYERS, vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
 
 
-def projected(requests: list[GenerationRequest], on: Directions) -> list[GenerationRequest]:
+def projected(requests: list[GenerationRequest], on: UnitVectors) -> list[GenerationRequest]:
     return [replace(request, directions=on) for request in requests]
 
 
-def alone(model: LoadedModel, ids: tuple[int, ...], on: Directions) -> np.ndarray:
+def alone(model: LoadedModel, ids: tuple[int, ...], on: UnitVectors) -> np.ndarray:
     """Projections [tokens, k] by the toolkit's hooks in a forward pass of this text only."""
     capture = ActivationCapture()
     with HookManager(model.model) as hooks, torch.inference_mode():

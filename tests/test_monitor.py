@@ -26,7 +26,7 @@ from traitlens.capture.hooks import ActivationCapture, HookManager
 from traitlens.compute import projection
 from traitlens.stats.separation import auroc
 from workers.models.model import load_model
-from workers.monitor.trajectory import Scale
+from workers.monitor.trajectory import TraitScale
 
 torch.set_num_threads(1)
 MARK = ("--system", "Write with ^ please.")
@@ -192,7 +192,7 @@ def test_an_output_that_cannot_be_written_does_not_cost_the_others(tmp_path: Pat
     lost, kept = folder / "a.csv", tmp_path / "b.json"
     sinks = [open_sink(lost), open_sink(kept)]
 
-    with pytest.raises(OSError, match="taken away"), all_sinks(sinks, Scale((), {})):
+    with pytest.raises(OSError, match="taken away"), all_sinks(sinks, TraitScale((), {})):
         shutil.rmtree(folder)
 
     assert json.loads(kept.read_text()) == []

@@ -26,7 +26,7 @@ from storage.files.transcripts import Transcript
 
 if TYPE_CHECKING:
     from cli.using.loaded_run import LoadedRun
-    from workers.monitor.monitor import Asked
+    from workers.monitor.monitor import OpenPrompt
     from workers.monitor.vectors import LayerVector
 
 MODES: tuple[Mode, ...] = ("add", "ablate", "cap")
@@ -139,7 +139,7 @@ def _asked(
     values: dict[str, Any],
     *,
     seed: int,
-) -> list[Asked]:
+) -> list[OpenPrompt]:
     """Every prompt unsteered, then every prompt in each column, with the same seeds."""
     from cli.using.monitored import asked_of
     from workers.monitor.vectors import steering_of

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from workers.monitor.monitor import ProjectedToken
-from workers.monitor.trajectory import Scale, Trajectory, summary
+from workers.monitor.trajectory import TraitScale, Trajectory, summary
 
 MOST_ROWS = 10
 
@@ -25,7 +25,7 @@ STYLES = ("black on yellow", "white on blue", "black on cyan", "white on red", "
 class TokenMarks:
     """The text of a token, marked where a trait's z exceeds what few neutral tokens reach."""
 
-    def __init__(self, scale: Scale) -> None:
+    def __init__(self, scale: TraitScale) -> None:
         self._scale = scale
         baseline = scale.baseline
         self.seen: set[int] = set()
@@ -50,7 +50,7 @@ class TokenMarks:
         return line
 
 
-def response_table(scale: Scale, trajectory: Trajectory) -> Table:
+def response_table(scale: TraitScale, trajectory: Trajectory) -> Table:
     """One response: a row per trait."""
     table = _table("trait", "layer", "mean", "cosine", "z", "flagged over", "highest token")
     found = summary(scale, trajectory)
@@ -73,7 +73,7 @@ def response_table(scale: Scale, trajectory: Trajectory) -> Table:
     return table
 
 
-def trait_table(scale: Scale, trajectories: Sequence[Trajectory]) -> Table:
+def trait_table(scale: TraitScale, trajectories: Sequence[Trajectory]) -> Table:
     """Many responses: a row per trait, with how many are flagged and what chance would flag."""
     table = _table("trait", "layer", "mean", "mean z", "highest z", "flagged", "neutral")
     held = [one for one in trajectories if one.tokens]
@@ -93,7 +93,7 @@ def trait_table(scale: Scale, trajectories: Sequence[Trajectory]) -> Table:
     return table
 
 
-def flagged_table(scale: Scale, trajectories: Sequence[Trajectory]) -> Table | None:
+def flagged_table(scale: TraitScale, trajectories: Sequence[Trajectory]) -> Table | None:
     """The flagged responses, the most extreme first; None without any."""
     rows = []
     for one in trajectories:
@@ -115,7 +115,7 @@ def flagged_table(scale: Scale, trajectories: Sequence[Trajectory]) -> Table | N
     return table
 
 
-def group_table(scale: Scale, trajectories: Sequence[Trajectory], *, by: str) -> Table:
+def group_table(scale: TraitScale, trajectories: Sequence[Trajectory], *, by: str) -> Table:
     """Mean z, and the flagged share, of each trait by the value of a fact."""
     groups: dict[str, list[Trajectory]] = {}
     for one in trajectories:
@@ -136,7 +136,7 @@ def group_table(scale: Scale, trajectories: Sequence[Trajectory], *, by: str) ->
 
 
 def side_by_side(
-    console: Console, scale: Scale, variants: Sequence[Trajectory], *, traits: Collection[str]
+    console: Console, scale: TraitScale, variants: Sequence[Trajectory], *, traits: Collection[str]
 ) -> None:
     """One prompt's responses, unsteered first: columns where they fit, else one below another.
 
@@ -159,7 +159,7 @@ def side_by_side(
     console.print()
 
 
-def print_summary(console: Console, scale: Scale, trajectories: Sequence[Trajectory]) -> None:
+def print_summary(console: Console, scale: TraitScale, trajectories: Sequence[Trajectory]) -> None:
     """The tables for one response, or for many."""
     if len(trajectories) == 1:
         console.print(response_table(scale, trajectories[0]))
@@ -171,7 +171,7 @@ def print_summary(console: Console, scale: Scale, trajectories: Sequence[Traject
     console.print(trait_table(scale, trajectories))
 
 
-def _scores(scale: Scale, trajectory: Trajectory, traits: Collection[str]) -> str:
+def _scores(scale: TraitScale, trajectory: Trajectory, traits: Collection[str]) -> str:
     found = summary(scale, trajectory)
     return ", ".join(
         f"{trait} mean {_figure(one['mean'], 1)}, z {_figure(one['z'], 1)}"

@@ -35,11 +35,11 @@ from storage.record.neutral import (
 from storage.record.responses import Response
 from storage.record.run import Run, load_definition, open_run
 from workers.engine.engine import Engine
-from workers.engine.generation import Directions, Sampling
+from workers.engine.generation import Sampling, UnitVectors
 from workers.models.chat import render_prompt
 from workers.models.model import load_model
-from workers.monitor.monitor import Answered, Asked, monitor, project_answers
-from workers.monitor.trajectory import Scale, Trajectory, scale_of
+from workers.monitor.monitor import AnsweredPrompt, OpenPrompt, monitor, project_answers
+from workers.monitor.trajectory import TraitScale, Trajectory, scale_of
 from workers.monitor.vectors import (
     LayerVector,
     check_model,
@@ -59,8 +59,8 @@ class LoadedRun:
     run: Run
     engine: Engine
     vectors: Sequence[LayerVector]
-    directions: Directions
-    scale: Scale
+    directions: UnitVectors
+    scale: TraitScale
     steering_layers: Mapping[str, int]
 
     def sampling(self, options: SamplingOptions) -> Sampling:
@@ -198,16 +198,16 @@ def run_baseline(
     return found
 
 
-def _measured(run: Run, engine: Engine, directions: Directions) -> list[Trajectory]:
+def _measured(run: Run, engine: Engine, directions: UnitVectors) -> list[Trajectory]:
     """The stored neutral responses on further directions; empty where none are stored."""
     answered = [
-        Answered("", tuple(one.prompt_token_ids), tuple(one.response_token_ids))
+        AnsweredPrompt("", tuple(one.prompt_token_ids), tuple(one.response_token_ids))
         for one in read_neutral_responses(run.store)
     ]
     return list(project_answers(engine, answered, directions))
 
 
-def _made(run: Run, engine: Engine, directions: Directions) -> list[Trajectory]:
+def _made(run: Run, engine: Engine, directions: UnitVectors) -> list[Trajectory]:
     definitions = [load_definition(run, trait.name) for trait in run.spec.traits]
     samples = neutral_samples(definitions, seed=run.spec.seed)
     click.echo(
@@ -216,7 +216,7 @@ def _made(run: Run, engine: Engine, directions: Directions) -> list[Trajectory]:
         err=True,
     )
     asked = [
-        Asked(s.question, render_prompt(engine.model, system=None, user=s.question), s.seed)
+        OpenPrompt(s.question, render_prompt(engine.model, system=None, user=s.question), s.seed)
         for s in samples
     ]
     sampling = Sampling(**run.spec.sampling.model_dump())

@@ -24,7 +24,7 @@ from storage.files.transcripts import Transcript
 from workers.engine.generation import Steering
 from workers.models.chat import Prompt, prompt_of_text, render_chat, response_ids
 from workers.models.model import LoadedModel
-from workers.monitor.monitor import Answered, Asked, ProjectedToken, monitor
+from workers.monitor.monitor import AnsweredPrompt, OpenPrompt, ProjectedToken, monitor
 from workers.monitor.trajectory import Trajectory
 
 SHOWN_EVERY_S = 0.5
@@ -32,7 +32,7 @@ SHOWN_EVERY_S = 0.5
 
 def monitored(
     loaded: LoadedRun,
-    asked: Sequence[Asked],
+    asked: Sequence[OpenPrompt],
     sampling: SamplingOptions,
     sinks: Sequence[Sink],
     console: Console,
@@ -120,13 +120,13 @@ def asked_of(
     seed: int,
     steering: Steering | None = None,
     facts: dict[str, Any] | None = None,
-) -> Asked:
+) -> OpenPrompt:
     """A response to be made to the transcript's prompt."""
     told = {**transcript.facts, **(facts or {})}
-    return Asked(transcript.shown, _prompt(model, transcript), seed, steering, told)
+    return OpenPrompt(transcript.shown, _prompt(model, transcript), seed, steering, told)
 
 
-def answered_of(model: LoadedModel, transcript: Transcript) -> Answered:
+def answered_of(model: LoadedModel, transcript: Transcript) -> AnsweredPrompt:
     """The transcript's own response, as token ids; raises UsageError without one."""
     if transcript.response is None:
         raise UsageError(
@@ -137,7 +137,7 @@ def answered_of(model: LoadedModel, transcript: Transcript) -> Answered:
     if ids is None or transcript.prompt_ids is None:
         ids = response_ids(model, transcript.response)
     prompt = _prompt(model, transcript)
-    return Answered(transcript.shown, prompt.token_ids, ids, transcript.facts)
+    return AnsweredPrompt(transcript.shown, prompt.token_ids, ids, transcript.facts)
 
 
 def _prompt(model: LoadedModel, transcript: Transcript) -> Prompt:

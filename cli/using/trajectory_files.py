@@ -16,7 +16,7 @@ import pandas as pd
 from domain.errors import UsageError
 from workers.monitor.monitor import ProjectedToken
 from workers.monitor.trajectory import (
-    Scale,
+    TraitScale,
     Trajectory,
     dynamics_of,
     record,
@@ -33,13 +33,13 @@ class Sink(Protocol):
     def start(self, id: int, prompt: str, facts: dict[str, Any]) -> None:
         """A response will come."""
 
-    def token(self, scale: Scale, token: ProjectedToken) -> None:
+    def token(self, scale: TraitScale, token: ProjectedToken) -> None:
         """One token of it."""
 
-    def done(self, scale: Scale, trajectory: Trajectory) -> None:
+    def done(self, scale: TraitScale, trajectory: Trajectory) -> None:
         """All of it."""
 
-    def close(self, scale: Scale) -> None:
+    def close(self, scale: TraitScale) -> None:
         """Nothing more comes."""
 
 
@@ -55,12 +55,12 @@ class EventFile:
         own = {name: facts[name] for name in ("beside", "coefficient") if name in facts}
         self._write(event | own)
 
-    def token(self, scale: Scale, token: ProjectedToken) -> None:
+    def token(self, scale: TraitScale, token: ProjectedToken) -> None:
         """See Sink."""
         scores = token_scores(scale, token.projections)
         self._write({"event": "token", "id": token.id, "token": token.text, **scores})
 
-    def done(self, scale: Scale, trajectory: Trajectory) -> None:
+    def done(self, scale: TraitScale, trajectory: Trajectory) -> None:
         """See Sink."""
         about = {"summary": summary(scale, trajectory), "directions": scale.about}
         self._write(
@@ -73,7 +73,7 @@ class EventFile:
             }
         )
 
-    def close(self, scale: Scale) -> None:
+    def close(self, scale: TraitScale) -> None:
         """See Sink."""
         self._write({"event": "end"})
         self._file.close()
@@ -93,14 +93,14 @@ class _AtTheEnd:
     def start(self, id: int, prompt: str, facts: dict[str, Any]) -> None:
         """Nothing yet."""
 
-    def token(self, scale: Scale, token: ProjectedToken) -> None:
+    def token(self, scale: TraitScale, token: ProjectedToken) -> None:
         """Nothing yet."""
 
-    def done(self, scale: Scale, trajectory: Trajectory) -> None:
+    def done(self, scale: TraitScale, trajectory: Trajectory) -> None:
         """Keep it."""
         self._done.append(trajectory)
 
-    def close(self, scale: Scale) -> None:
+    def close(self, scale: TraitScale) -> None:
         """Write them."""
         ordered = sorted(self._done, key=lambda one: one.id)
         if self._path.suffix == ".json":
@@ -115,7 +115,7 @@ class _AtTheEnd:
             pd.DataFrame(rows).to_parquet(self._path, index=False, compression="zstd")
 
 
-def nested(scale: Scale, ordered: Sequence[Trajectory]) -> list[dict[str, Any]]:
+def nested(scale: TraitScale, ordered: Sequence[Trajectory]) -> list[dict[str, Any]]:
     """The records, steered ones inside those that they stand beside."""
     by_id = {one.id: record(scale, one) for one in ordered}
     for one in ordered:
@@ -141,7 +141,7 @@ def open_sink(path: Path) -> Sink:
 
 
 @contextlib.contextmanager
-def all_sinks(sinks: Sequence[Sink], scale: Scale) -> Iterator[Sequence[Sink]]:
+def all_sinks(sinks: Sequence[Sink], scale: TraitScale) -> Iterator[Sequence[Sink]]:
     """Close every sink at the end, also after an interrupt and where another cannot be closed:
     what came until then is kept."""
     with contextlib.ExitStack() as open_still:

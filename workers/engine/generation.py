@@ -65,10 +65,10 @@ class Steering:
 
 
 @dataclass(frozen=True, eq=False)
-class Directions:
+class UnitVectors:
     """Unit vectors [k, d_model], each at its layer, that every token of a request is projected on.
 
-    Requests that share one Directions object share their prompt's prefill and one matrix product a
+    Requests that share one UnitVectors object share their prompt's prefill and one matrix product a
     step.
     """
 
@@ -87,7 +87,7 @@ class PromptKey:
 
     token_ids: tuple[int, ...]
     steering: Steering | None
-    directions: Directions | None = None
+    directions: UnitVectors | None = None
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class GenerationRequest:
     seed: int
     sampling: Sampling
     steering: Steering | None = None
-    directions: Directions | None = None
+    directions: UnitVectors | None = None
 
     def __post_init__(self) -> None:
         if not self.prompt_ids:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from traitlens.steering import Change, steer
-from workers.engine.generation import Directions, Intervention, Steering
+from workers.engine.generation import Intervention, Steering, UnitVectors
 
 
 @contextmanager
@@ -104,13 +104,13 @@ Projections = NDArray[np.float32]
 
 
 class Projector:
-    """Keeps each Directions object's vectors on the device, as long as somebody holds it."""
+    """Keeps each UnitVectors object's vectors on the device, as long as somebody holds it."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._placed: WeakKeyDictionary[Directions, tuple[Tensor, Tensor]] = WeakKeyDictionary()
+        self._placed: WeakKeyDictionary[UnitVectors, tuple[Tensor, Tensor]] = WeakKeyDictionary()
 
-    def project(self, states: Mapping[int, Tensor], directions: Directions) -> Tensor:
+    def project(self, states: Mapping[int, Tensor], directions: UnitVectors) -> Tensor:
         """Projections [..., 2, k], float32 on the device, of states [..., d_model] by layer.
 
         One matrix product projects every needed layer on all directions; each direction then keeps
@@ -125,7 +125,7 @@ class Projector:
         return torch.stack([own, norms], dim=-2)
 
     def project_rows(
-        self, states: Sequence[Tensor], directions: Sequence[Directions | None]
+        self, states: Sequence[Tensor], directions: Sequence[UnitVectors | None]
     ) -> list[Projections | None]:
         """Projections [2, k] of each row that asks for some; states [rows, d_model] by layer."""
         found: list[Projections | None] = [None] * len(directions)
@@ -137,7 +137,7 @@ class Projector:
                 found[row] = projected
         return found
 
-    def _place(self, directions: Directions) -> tuple[Tensor, Tensor]:
+    def _place(self, directions: UnitVectors) -> tuple[Tensor, Tensor]:
         placed = self._placed.get(directions)
         if placed is None:
             units = torch.from_numpy(np.ascontiguousarray(directions.units, np.float32))

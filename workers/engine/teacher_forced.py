@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from workers.engine.capture import LayerTap, decoder_blocks, tapped, text_decoder, token_sums
-from workers.engine.generation import Directions, Steering
+from workers.engine.generation import Steering, UnitVectors
 from workers.engine.residual import Projections, Projector, steered
 from workers.models.model import LoadedModel
 
@@ -50,7 +50,7 @@ def project_tokens(
     model: LoadedModel,
     prompt_ids: Sequence[Sequence[int]],
     response_ids: Sequence[Sequence[int]],
-    directions: Directions,
+    directions: UnitVectors,
     *,
     steering: Steering | None = None,
     batch_tokens: int = BATCH_TOKENS,

@@ -10,14 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workers.engine.engine import Engine
-from workers.engine.generation import Directions, Generation, GenerationRequest, Sampling, Steering
+from workers.engine.generation import (
+    Generation,
+    GenerationRequest,
+    Sampling,
+    Steering,
+    UnitVectors,
+)
 from workers.engine.teacher_forced import project_tokens
 from workers.models.chat import Prompt, TokenTexts, decode_response
 from workers.monitor.trajectory import Trajectory
 
 
 @dataclass(frozen=True)
-class Asked:
+class OpenPrompt:
     """One response to make: the prompt as people see it and as the model does; facts are kept."""
 
     shown: str
@@ -38,7 +44,7 @@ class ProjectedToken:
 
 
 @dataclass(frozen=True)
-class Answered:
+class AnsweredPrompt:
     """A prompt with a response that exists already, as token ids."""
 
     shown: str
@@ -49,8 +55,8 @@ class Answered:
 
 def monitor(
     engine: Engine,
-    asked: Sequence[Asked],
-    directions: Directions,
+    asked: Sequence[OpenPrompt],
+    directions: UnitVectors,
     *,
     sampling: Sampling,
     streams: bool = True,
@@ -79,7 +85,7 @@ def monitor(
 
 
 def project_answers(
-    engine: Engine, answered: Sequence[Answered], directions: Directions
+    engine: Engine, answered: Sequence[AnsweredPrompt], directions: UnitVectors
 ) -> Iterator[Trajectory]:
     """The trajectories of responses that exist, in batches of like length, as they are read."""
     texts = TokenTexts(engine.model)
@@ -115,13 +121,13 @@ def _new_tokens(
             yield ProjectedToken(i, index, shown[index], one[0])
 
 
-def _response_projections(one: Asked, generation: Generation) -> NDArray[np.float32]:
+def _response_projections(one: OpenPrompt, generation: Generation) -> NDArray[np.float32]:
     assert generation.projections is not None
     return generation.projections[len(one.prompt.token_ids) :]
 
 
 def _trajectory(
-    engine: Engine, i: int, one: Asked, generation: Generation, texts: TokenTexts
+    engine: Engine, i: int, one: OpenPrompt, generation: Generation, texts: TokenTexts
 ) -> Trajectory:
     assert generation.projections is not None
     n_prompt = len(one.prompt.token_ids)

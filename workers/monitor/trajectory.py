@@ -56,7 +56,7 @@ class Trajectory:
 
 
 @dataclass(frozen=True, eq=False)
-class Scale:
+class TraitScale:
     """The traits by column, what is known of each direction, and the baseline, if there is one."""
 
     traits: tuple[str, ...]
@@ -84,7 +84,7 @@ def scale_of(
     neutral: Sequence[Float32] | None,
     *,
     false_alarm: float,
-) -> Scale:
+) -> TraitScale:
     """The scale of these vectors, with the projections [tokens, k] of each neutral response.
 
     Raises ModelError where the neutral responses cannot be a baseline.
@@ -94,10 +94,10 @@ def scale_of(
         baseline = None if neutral is None else Baseline.of(neutral)
     except (ShapeError, NonFiniteError) as error:
         raise ModelError(f"the run's neutral responses give no baseline: {error}") from error
-    return Scale(tuple(about), about, baseline, false_alarm)
+    return TraitScale(tuple(about), about, baseline, false_alarm)
 
 
-def token_scores(scale: Scale, projections: Float32) -> dict[str, dict[str, float]]:
+def token_scores(scale: TraitScale, projections: Float32) -> dict[str, dict[str, float]]:
     """The scores of one token, projections [k], as a `token` event holds them."""
     scores = {"trait_scores": dict(zip(scale.traits, rounded(projections), strict=True))}
     if scale.baseline is not None:
@@ -106,7 +106,7 @@ def token_scores(scale: Scale, projections: Float32) -> dict[str, dict[str, floa
     return scores
 
 
-def record(scale: Scale, trajectory: Trajectory, *, dynamics: bool = True) -> dict[str, Any]:
+def record(scale: TraitScale, trajectory: Trajectory, *, dynamics: bool = True) -> dict[str, Any]:
     """The seeds' JSON of one response, ready to be written."""
     body: dict[str, Any] = {
         "prompt": trajectory.prompt,
@@ -125,13 +125,13 @@ def record(scale: Scale, trajectory: Trajectory, *, dynamics: bool = True) -> di
     return body
 
 
-def dynamics_of(scale: Scale, trajectory: Trajectory) -> dict[str, Any]:
+def dynamics_of(scale: TraitScale, trajectory: Trajectory) -> dict[str, Any]:
     """The documents' measures by trait."""
     columns = zip(scale.traits, trajectory.projections.T, strict=True)
     return {trait: trait_dynamics(scores) for trait, scores in columns}
 
 
-def summary(scale: Scale, trajectory: Trajectory) -> dict[str, dict[str, Any]]:
+def summary(scale: TraitScale, trajectory: Trajectory) -> dict[str, dict[str, Any]]:
     """By trait: mean projection and cosine of the response, its z, and whether it is flagged."""
     z = scale.response_z(trajectory)
     flagged = scale.flagged(trajectory)
@@ -149,7 +149,7 @@ def summary(scale: Scale, trajectory: Trajectory) -> dict[str, dict[str, Any]]:
     }
 
 
-def response_row(scale: Scale, trajectory: Trajectory) -> dict[str, Any]:
+def response_row(scale: TraitScale, trajectory: Trajectory) -> dict[str, Any]:
     """One row of a table: the texts, the facts, and each trait's mean, z and flag."""
     row: dict[str, Any] = {"id": trajectory.id, "prompt": trajectory.prompt}
     row |= {"response": trajectory.response, "n_tokens": len(trajectory.tokens)}
@@ -159,7 +159,7 @@ def response_row(scale: Scale, trajectory: Trajectory) -> dict[str, Any]:
     return row
 
 
-def token_rows(scale: Scale, trajectory: Trajectory) -> list[dict[str, Any]]:
+def token_rows(scale: TraitScale, trajectory: Trajectory) -> list[dict[str, Any]]:
     """One row per response token and trait, for a table."""
     z = None if scale.baseline is None else scale.baseline.token_z(trajectory.projections)
     cosines = trajectory.cosines
@@ -190,5 +190,5 @@ def number(value: float) -> float | None:
     return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
 
 
-def _by_trait(scale: Scale, values: NDArray[np.floating]) -> dict[str, list[float]]:
+def _by_trait(scale: TraitScale, values: NDArray[np.floating]) -> dict[str, list[float]]:
     return {trait: rounded(values[:, k]) for k, trait in enumerate(scale.traits)}

@@ -18,7 +18,7 @@ from traitlens.layers import layer_label
 from traitlens.steering import Unit, coefficient_unit
 from traitlens.vectors.files import from_safetensors_bytes
 from traitlens.vectors.trait_vector import TraitVector
-from workers.engine.generation import Directions, Intervention, Positions, Steering
+from workers.engine.generation import Intervention, Positions, Steering, UnitVectors
 from workers.models.model import LoadedModel
 
 
@@ -67,11 +67,11 @@ def check_model(
             raise ModelError(f"{one.trait}: {error}{hint}") from error
 
 
-def directions_of(vectors: Sequence[LayerVector]) -> Directions:
+def directions_of(vectors: Sequence[LayerVector]) -> UnitVectors:
     """What the engine projects every token on, in the order of the vectors."""
     rows = np.stack([one.vector.at(one.layer).double().numpy() for one in vectors])
     units = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    return Directions(tuple(one.layer for one in vectors), units.astype(np.float32))
+    return UnitVectors(tuple(one.layer for one in vectors), units.astype(np.float32))
 
 
 def digest(vectors: Sequence[LayerVector]) -> str:
