@@ -19,19 +19,17 @@ from domain.traits.prompts import coherence_prompt
 # English in the tokenizers of current models: 4 to 4.7 characters a token; the low end is safe.
 CHARACTERS_PER_TOKEN = 4.0
 
-# Calls measured on gpt-4-class judges are charged one token for the number.
-COMPLETION_TOKENS = 1
-
 
 @dataclass(frozen=True)
 class Asking:
     """How often a scoring is asked and how long its answers are, in tokens."""
 
-    votes: int = 1
-    completion_tokens: float = COMPLETION_TOKENS
+    votes: int
+    completion_tokens: float
 
 
-WITH_LOGPROBS = Asking()
+# Calls measured on gpt-4-class judges are charged one token for the number.
+WITH_LOGPROBS = Asking(votes=1, completion_tokens=1)
 
 # Without token probabilities a scoring takes three votes; a judge that thinks first was charged
 # about 200 tokens each.
@@ -67,44 +65,35 @@ class TraitEstimate:
             completion_tokens=self.n_calls * asking.completion_tokens,
         )
 
-    @property
-    def judge_completion_tokens(self) -> int:
-        """Tokens the judge will answer with."""
-        return self.n_calls * COMPLETION_TOKENS
-
 
 def estimate(
-    plan: Plan,
-    definitions: Mapping[str, TraitDefinition],
-    *,
-    done: AbstractSet[str],
-    response_tokens: int,
+    plan: Plan, definitions: Mapping[str, TraitDefinition], *, done: AbstractSet[str]
 ) -> list[TraitEstimate]:
-    """One estimate per trait; response_tokens is the assumed mean length of a response."""
-    return [
-        _trait_estimate(plan, t, definitions[t.name], done=done, response_tokens=response_tokens)
-        for t in plan.spec.traits
-    ]
-
-
-def _trait_estimate(
-    plan: Plan,
-    trait: TraitRef,
-    definition: TraitDefinition,
-    *,
-    done: AbstractSet[str],
-    response_tokens: int,
-) -> TraitEstimate:
-    generated = _n_done(plan, trait, "generate", done)
-    judged = _n_done(plan, trait, "judge", done)
-    questions = definition.questions[: trait.n_questions]
-    characters = sum(
-        len(definition.judge_prompt(q, "")) + len(coherence_prompt(q, "")) for q in questions
-    )
-    per_response = characters / len(questions) / CHARACTERS_PER_TOKEN + 2 * response_tokens
-    n_samples = plan.n_samples(trait) + plan.n_checked(trait)
-    tokens = ceil((n_samples - judged) * per_response)
-    return TraitEstimate(trait.name, n_samples, plan.n_checked(trait), generated, judged, tokens)
+    """One estimate per trait; `done` are the keys of the jobs that have ended."""
+    # half of the longest response is a fair guess before any was made
+    response_tokens = plan.spec.sampling.max_new_tokens // 2
+    found = []
+    for trait in plan.spec.traits:
+        definition = definitions[trait.name]
+        questions = definition.questions[: trait.n_questions]
+        characters = sum(
+            len(definition.judge_prompt(q, "")) + len(coherence_prompt(q, "")) for q in questions
+        )
+        per_response = characters / len(questions) / CHARACTERS_PER_TOKEN + 2 * response_tokens
+        n_checked = plan.n_checked(trait)
+        n_samples = plan.n_samples(trait) + n_checked
+        judged = _n_done(plan, trait, "judge", done)
+        found.append(
+            TraitEstimate(
+                trait=trait.name,
+                n_samples=n_samples,
+                n_checked=n_checked,
+                n_generated=_n_done(plan, trait, "generate", done),
+                n_judged=judged,
+                judge_prompt_tokens=ceil((n_samples - judged) * per_response),
+            )
+        )
+    return found
 
 
 def _n_done(plan: Plan, trait: TraitRef, stage: Stage, done: AbstractSet[str]) -> int:

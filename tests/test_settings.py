@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from click.testing import CliRunner
 
+from cli.commands.plan import plan
 from cli.main import orchestrate
+from cli.options.run import asked_run
 from domain.errors import UsageError
+from domain.plan.spec import settings
 from tests.fleet import run_command
 
 SIZE = ["--questions", "2", "--instructions", "1", "--json"]
@@ -197,3 +202,21 @@ def test_a_config_file_that_is_named_has_to_be_there(tmp_path: Path) -> None:
 
     assert ended.returncode == 2
     assert "none.toml, which is not a file" in ended.stderr
+
+
+def test_each_setting_of_the_specification_reaches_its_field_from_an_option() -> None:
+    texts = {int: "3", float: "0.5", bool: True, str: "x"}
+    arguments, wanted = ["--traits", "evil"], {}
+    for one in settings():
+        kinds = get_args(one.field.annotation) or (one.field.annotation,)
+        text = texts.get(kinds[0], kinds[-1])
+        text = "ica,probe" if one.name == "methods" else text
+        arguments += [f"--{one.name}"] if text is True else [f"--{one.name}", str(text)]
+        wanted[one.path] = text
+
+    spec = asked_run(plan.make_context("plan", arguments).params).spec
+
+    for path, text in wanted.items():
+        value = functools.reduce(getattr, path, spec)
+        shown = ",".join(value) if isinstance(value, tuple) else value
+        assert str(shown) == str(text), path

@@ -10,7 +10,7 @@ import click
 import pytest
 
 from cli.main import COMMANDS, orchestrate
-from cli.options.variables import OFTEN_SET, PREFIX, SETTINGS, STARTERS, unread
+from cli.options.variables import PREFIX, SETTINGS, STARTERS, often_set, unread
 from tests.fleet import run_command
 
 ROOT = Path(__file__).parent.parent
@@ -63,11 +63,11 @@ def test_what_is_often_set_has_no_command_loaded() -> None:
             drawn.append(one)
             yield one
 
-    found = unread({PREFIX + name: "1" for name in OFTEN_SET}, drawing())
+    found = unread({PREFIX + name: "1" for name in often_set()}, drawing())
 
     assert found == {}
     assert len(drawn) <= 1
-    assert {PREFIX + name for name in OFTEN_SET} <= set(twins(*commands()))
+    assert {PREFIX + name for name in often_set()} <= set(twins(*commands()))
 
 
 def test_the_settings_are_those_that_the_code_reads() -> None:

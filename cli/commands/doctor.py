@@ -12,7 +12,8 @@ import click
 from click.core import ParameterSource
 
 from cli.doctor.machine import Check, Finding, run_checks
-from cli.options.settings import broker_option, json_option, option, runs_dir_option
+from cli.options.run import setting_option
+from cli.options.settings import broker_option, json_option, runs_dir_option
 
 TIMEOUT_S = 40.0
 
@@ -25,9 +26,9 @@ COLORS = {"ok": "green", "warn": "yellow", "fail": "red"}
 @click.command()
 @broker_option
 @runs_dir_option
-@option("--model", default="demo", metavar="ID", help="The model a run would use.")
-@option("--judge-url", metavar="URL", help="The judge's endpoint, as in extract.")
-@option("--judge-model", metavar="NAME", help="The judge's name; it is asked one question.")
+@setting_option("model", help="The model a run would use.")
+@setting_option("judge-url", help="The judge's endpoint, as in extract.")
+@setting_option("judge-model", help="The judge's name; it is asked one question.")
 @json_option
 @click.pass_context
 def doctor(

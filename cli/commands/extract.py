@@ -16,13 +16,7 @@ from rich.console import Console
 from cli.commands.plan import plan_table, show_plan
 from cli.commands.report import write_report
 from cli.commands.status import priority_option, unpause
-from cli.options.run import (
-    options_from,
-    resolve_terms,
-    run_options,
-    terms_options,
-    terms_options_from,
-)
+from cli.options.run import asked_run, resolve_terms, run_options, terms_options
 from cli.options.settings import broker_option, json_option, option, runs_dir_option
 from cli.screens.progress import Progress
 from cli.screens.verdicts import print_verdicts, remarks, where_vectors_are
@@ -31,7 +25,7 @@ from domain.plan.spec import RunSpec
 from orchestrator.driver import Driver, missing_workers
 from orchestrator.estimate import estimate
 from orchestrator.local_fleet import local_fleet
-from orchestrator.runs import describe, record_run, run_store
+from orchestrator.runs import record_run, run_store
 from orchestrator.state import last_step_of, open_meter, spent_text
 from storage.broker.connection import connect
 from storage.broker.job_log import keep_lines
@@ -80,15 +74,14 @@ def extract(
     orchestrate extract --traits refusal,evil \\
         --model google/gemma-2-2b-it --judge-model gpt-6-luna --runs-dir /shared/runs
     """
-    options, rest = options_from(values)
-    spec, definitions = describe(options)
-    asked = terms_options_from(rest)
-    terms = resolve_terms(asked, spec.judge)
+    asked = asked_run(values)
+    # a budget that cannot be kept is told before anything is recorded
+    terms = resolve_terms(values, asked.spec.judge)
     if dry_run:
-        show_plan(options, spec, definitions, terms=terms, as_json=as_json)
+        show_plan(asked, terms, as_json=as_json)
         return
-    run = record_run(options)
-    write_terms(run.store, resolve_terms(asked, spec.judge, before=read_terms(run.store)))
+    run = record_run(asked.store, asked.spec, asked.definitions)
+    write_terms(run.store, resolve_terms(values, run.spec.judge, before=read_terms(run.store)))
     unpause(run, priority=priority)
     finish(run, broker_url, wait_s=wait_for_workers, detach=detach, as_json=as_json)
 
@@ -122,7 +115,7 @@ def resume(
     """
     recorded = open_run(run_store(runs_dir, run))
     before = read_terms(recorded.store)
-    terms = resolve_terms(terms_options_from(values), recorded.spec.judge, before=before)
+    terms = resolve_terms(values, recorded.spec.judge, before=before)
     write_terms(recorded.store, terms)
     unpause(recorded, priority=priority)
     finish(recorded, broker_url, wait_s=wait_for_workers, detach=detach, as_json=as_json)
@@ -226,9 +219,7 @@ def _say_plan(console: Console, run: Run) -> None:
     spec = run.spec
     definitions = {trait.name: load_definition(run, trait.name) for trait in spec.traits}
     done = done_jobs(run.store, definitions)
-    found = estimate(
-        run.plan, definitions, done=done, response_tokens=spec.sampling.max_new_tokens // 2
-    )
+    found = estimate(run.plan, definitions, done=done)
     console.print(plan_table(found, spec))
     console.print(f"Run {run.name} in {run.store.url}", highlight=False, soft_wrap=True)
     console.print(_with_whom(spec), highlight=False, soft_wrap=True)

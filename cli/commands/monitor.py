@@ -49,8 +49,8 @@ def monitor(**values: Any) -> None:
     orchestrate monitor demo --prompts prompts.txt --view     # see it in a browser as it comes
     orchestrate monitor demo --model ./fine-tuned --prompts prompts.txt
     """
-    use, values = use_of(values)
-    sampling, values = sampling_of(values)
+    use = use_of(values)
+    sampling = sampling_of(values)
     transcripts = prompts_of(values)
     # torch is not loaded for --help
     from cli.screens.scores import print_summary

@@ -10,20 +10,12 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from cli.options.run import (
-    options_from,
-    resolve_terms,
-    run_options,
-    terms_options,
-    terms_options_from,
-)
+from cli.options.run import AskedRun, asked_run, resolve_terms, run_options, terms_options
 from cli.options.settings import json_option
 from domain.plan.jobs import Plan
 from domain.plan.spec import RunSpec, settings_differences
 from domain.scoring.prices import BATCH_SHARE
-from domain.traits.definition import TraitDefinition
 from orchestrator.estimate import WITH_LOGPROBS, WITHOUT_LOGPROBS, Asking, TraitEstimate, estimate
-from orchestrator.runs import RunOptions, describe, run_name, run_store
 from storage.record.artifacts import done_jobs
 from storage.record.run import open_run
 from storage.record.spending import Terms
@@ -39,30 +31,18 @@ def plan(as_json: bool, **values: Any) -> None:
     \b
     orchestrate plan --traits refusal,evil --model google/gemma-2-2b-it --judge-model gpt-6-luna
     """
-    options, rest = options_from(values)
-    spec, definitions = describe(options)
-    terms = resolve_terms(terms_options_from(rest), spec.judge)
-    show_plan(options, spec, definitions, terms=terms, as_json=as_json)
+    asked = asked_run(values)
+    show_plan(asked, resolve_terms(values, asked.spec.judge), as_json=as_json)
 
 
-def show_plan(
-    options: RunOptions,
-    spec: RunSpec,
-    definitions: dict[str, TraitDefinition],
-    *,
-    terms: Terms,
-    as_json: bool,
-) -> None:
+def show_plan(asked: AskedRun, terms: Terms, *, as_json: bool) -> None:
     """Print the plan of the settings."""
-    name = run_name(options, spec)
-    store = run_store(options.runs_dir, name)
+    spec, store = asked.spec, asked.store
+    name = store.url.rpartition("/")[2]
     exists = store.exists("run.json")
     differences = settings_differences(open_run(store).spec, spec) if exists else ()
-    done = done_jobs(store, definitions) if exists else set()
-    # half of the longest response is a fair guess before any was made
-    found = estimate(
-        Plan(spec), definitions, done=done, response_tokens=spec.sampling.max_new_tokens // 2
-    )
+    done = done_jobs(store, asked.definitions) if exists else set()
+    found = estimate(Plan(spec), asked.definitions, done=done)
     if as_json:
         click.echo(json.dumps(_as_json(name, store.url, spec, found, differences, terms), indent=2))
         return

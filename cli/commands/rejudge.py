@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from cli.commands.extract import finish
-from cli.options.run import resolve_terms, terms_options, terms_options_from
+from cli.options.run import own_option, resolve_terms, terms_options
 from cli.options.settings import broker_option, json_option, option, runs_dir_option
 from domain.errors import UsageError
 from domain.plan.readiness import is_finished
@@ -27,12 +27,10 @@ from storage.record.spending import read_terms, write_terms
 @click.argument("run")
 @runs_dir_option
 @click.option("--only", type=click.Choice(["unscored"]), help="Ask only what has no score yet.")
-@click.option("--judge-model", metavar="NAME", help="Another judge.  [default: the run's own]")
-@click.option("--judge-url", metavar="URL", help="Its endpoint.  [default: the run's own]")
-@click.option(
-    "--judge-scale", type=click.Choice(["0_100", "0_10", "binary", "binary_text"]), default=None
-)
-@click.option("--judge-votes", type=click.IntRange(1, 25), default=None)
+@own_option("judge-model", help="Another judge.")
+@own_option("judge-url", help="Its endpoint.")
+@own_option("judge-scale")
+@own_option("judge-votes", help="Answers per score.")
 @click.option("--name", metavar="NAME", help="Name of the judgement.  [default: second, third ...]")
 @click.option("--use", metavar="NAME", help="Ask nothing: make the vectors from this judgement.")
 @terms_options
@@ -75,7 +73,7 @@ def rejudge(
         before = read_terms(recorded.store, judgement=judgement.name)
         if judge == recorded.spec.judge:
             before = before if before.price else read_terms(recorded.store)
-        terms = resolve_terms(terms_options_from(values), judge, before=before)
+        terms = resolve_terms(values, judge, before=before)
         add_judgement(recorded, judgement)
         write_terms(recorded.store, terms, judgement=judgement.name)
         chosen = replace(recorded, judgement=judgement.name)

@@ -52,7 +52,7 @@ def screen(**values: Any) -> None:
     orchestrate screen demo runs/demo/traits/evil/responses.parquet --by polarity
     orchestrate screen demo chats.jsonl --model ./fine-tuned --traits evil,sycophantic
     """
-    use, values = use_of(values)
+    use = use_of(values)
     several = len(values["files"]) > 1
     transcripts = [
         replace(one, facts={**one.facts, "file": path.name}) if several else one

@@ -89,8 +89,8 @@ def steer(**values: Any) -> None:
     orchestrate steer demo --prompts p.txt --ablate refusal --add sycophantic=0.3 --unit residual
     orchestrate steer demo --prompts p.txt --cap evil=10@4 --at response --output steered.json
     """
-    use, values = use_of(values)
-    sampling, values = sampling_of(values)
+    use = use_of(values)
+    sampling = sampling_of(values)
     terms = [parse_term(text, mode) for mode in MODES for text in values[mode]]
     if not terms:
         raise UsageError("nothing to steer with: give --add, --ablate or --cap")

@@ -1,142 +1,99 @@
-"""The settings of a run as options of a command; `extract` and `plan` take the same ones.
+"""The settings of a run as options of a command, and the run that they describe.
 
-What judging costs and how it is done, as options: budget, prices, cache, batch.
-
-None of them changes a result, so a later command may give others.
+The options are made from the fields of the specification, which declare name, type, default and
+help. What judging costs and how it is done stands beside them: none of that changes a result, so a
+later command may give others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin
 
+import annotated_types as bounds
 import click
+from pydantic import ValidationError
+from pydantic_core import PydanticUndefined
 
 from cli.options.settings import option, runs_dir_option
 from domain.errors import UsageError
-from domain.plan.spec import CONVERGED_DEGREES, JudgeSpec
+from domain.plan.spec import DEMO_MODEL, JudgeSpec, RunSpec, Setting, TraitRef, by_field, settings
 from domain.scoring.prices import FREE, Price, bundled_prices, parse_prices, price_of
-from orchestrator.runs import DEMO_MODEL, METHODS, RunOptions
+from domain.traits.definition import TraitDefinition
+from orchestrator.runs import parse_methods, run_store
+from storage.files.trait_files import load_traits
 from storage.record.spending import Terms
+from storage.record.store import Store
 
-_OPTIONS = [
+EMBEDDED_JUDGE = "embedded-judge"
+
+SETTINGS = {setting.name: setting for setting in settings()}
+
+
+def setting_option(name: str, *, help: str | None = None) -> Callable[[Any], Any]:
+    """A field of the specification as an option with its environment twin."""
+    setting = SETTINGS[name]
+    default = setting.field.default if setting.option.has_default else None
+    if default is PydanticUndefined:
+        default = None
+    return option(
+        f"--{name}",
+        default=",".join(default) if isinstance(default, tuple) else default,
+        help=help or setting.field.description,
+        **_taken_as(setting),
+    )
+
+
+def own_option(name: str, *, help: str | None = None) -> Callable[[Any], Any]:
+    """A setting as an option of a command on a recorded run, whose own counts without it.
+
+    No variable sets it: what is set for extract would silently replace the run's own.
+    """
+    setting = SETTINGS[name]
+    text = f"{help or setting.field.description}  [default: the run's own]"
+    return click.option(f"--{name}", default=None, help=text, **_taken_as(setting))
+
+
+def _taken_as(setting: Setting) -> dict[str, Any]:
+    """click's words for what a field may hold."""
+    kind: Any = setting.field.annotation
+    if kind is bool:
+        return {"is_flag": True}
+    if get_origin(kind) is Literal:
+        return {"type": click.Choice(get_args(kind))}
+    if type(None) in get_args(kind):
+        (kind,) = set(get_args(kind)) - {NoneType}
+    limits: dict[str, Any] = {}
+    for one in setting.field.metadata:
+        if isinstance(one, bounds.Ge | bounds.Gt):
+            limits["min"] = one.ge if isinstance(one, bounds.Ge) else one.gt
+            limits["min_open"] = isinstance(one, bounds.Gt)
+        elif isinstance(one, bounds.Le | bounds.Lt):
+            limits["max"] = one.le if isinstance(one, bounds.Le) else one.lt
+            limits["max_open"] = isinstance(one, bounds.Lt)
+    ranges = {int: click.IntRange, float: click.FloatRange}
+    taken = ranges[kind](**limits) if limits else kind if kind in ranges else str
+    return {"type": taken, "metavar": setting.option.metavar}
+
+
+_RUN_OPTIONS = [
     option(
         "--traits",
         default="all",
         metavar="LIST",
         help="all, or names and paths to trait files, comma-separated.",
     ),
-    option(
-        "--model",
-        default=DEMO_MODEL,
-        metavar="ID",
-        help="Hub id or folder of a chat model; demo is the small one shipped here.",
-    ),
-    option("--revision", metavar="REV", help="Commit, tag or branch of the model on the hub."),
-    option(
-        "--dtype", default="auto", type=click.Choice(["auto", "float32", "bfloat16", "float16"])
-    ),
-    option(
-        "--trust-remote-code",
-        is_flag=True,
-        help="Let the model's repository run its own code on the workers: trusted sources only.",
-    ),
-    option(
-        "--judge-model",
-        metavar="NAME",
-        help="Model that scores; without it the embedded judge of the demo traits.",
-    ),
-    option(
-        "--judge-url",
-        metavar="URL",
-        help="OpenAI-compatible endpoint of the judge; OpenAI's when only --judge-model is given.",
-    ),
-    option(
-        "--judge-scale",
-        default="0_100",
-        type=click.Choice(["0_100", "0_10", "binary", "binary_text"]),
-        help="What the judge answers with; every answer is put on 0 to 100.",
-    ),
-    option(
-        "--judge-votes",
-        type=click.IntRange(1, 25),
-        help="Answers per score.  [default: 1 with token probabilities, else 3]",
-    ),
-    option(
-        "--rollouts",
-        default=10,
-        type=click.IntRange(1),
-        help="Responses per instruction and question.",
-    ),
-    option(
-        "--questions",
-        type=click.IntRange(1),
-        help="Use the first N questions only.",
-    ),
+    option("--questions", type=click.IntRange(1), help="Use the first N questions only."),
     option(
         "--instructions", type=click.IntRange(1), help="Use the first N instruction pairs only."
     ),
-    option(
-        "--evaluation",
-        default=2,
-        type=click.IntRange(0),
-        metavar="N",
-        help="Test on held-out questions: N responses to each of the trait's evaluation questions "
-        "with the positive, the negative and no instruction; 0 leaves it out.",
-    ),
-    option(
-        "--causal",
-        default=12,
-        type=click.IntRange(0),
-        metavar="N",
-        help="Steer with the vector: 72 responses search for layer and strength, then N at each of "
-        "9 pushes (none, 4 strengths, 4 random) are the dose-response; 0 leaves it out.",
-    ),
-    option(
-        "--until",
-        default="all",
-        type=click.Choice(["all", "converged"]),
-        help="converged stops a trait once its direction is known well enough.",
-    ),
-    option(
-        "--converged-degrees",
-        default=CONVERGED_DEGREES,
-        type=click.FloatRange(0, 90, min_open=True, max_open=True),
-        help="Well enough: 95 % sure to be this near the true direction around the best layer.",
-    ),
-    option(
-        "--threshold",
-        default=50.0,
-        type=click.FloatRange(0, 100),
-        help="Keep positives at or over it and negatives under 100 minus it.",
-    ),
-    option(
-        "--coherence",
-        default=50.0,
-        type=click.FloatRange(0, 100),
-        help="Keep responses at or over it.",
-    ),
-    option(
-        "--filter",
-        default="unpaired",
-        type=click.Choice(["unpaired", "paired"]),
-        help="paired drops a response whose other side fell (persona_vectors).",
-    ),
-    option("--methods", default="mean_diff", metavar="LIST", help=f"Of {', '.join(METHODS)}."),
-    option("--max-new-tokens", default=200, type=click.IntRange(1), help="Longest response."),
-    option("--temperature", default=1.0, type=click.FloatRange(0)),
-    option("--top-p", default=1.0, type=click.FloatRange(0, 1, min_open=True)),
-    option("--top-k", default=0, type=click.IntRange(0), help="0 is off."),
-    option("--seed", default=0, type=int, help="Every sample's own seed follows from it."),
-    option(
-        "--shard-samples",
-        default=100,
-        type=click.IntRange(1),
-        help="Samples per job; changes no result.",
-    ),
+    *map(setting_option, SETTINGS),
     option(
         "--run",
         metavar="NAME",
@@ -144,19 +101,6 @@ _OPTIONS = [
     ),
     runs_dir_option,
 ]
-
-
-def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command all settings of a run."""
-    return reduce(lambda inner, decorate: decorate(inner), reversed(_OPTIONS), command)
-
-
-def options_from(values: dict[str, Any]) -> tuple[RunOptions, dict[str, Any]]:
-    """The run's settings out of a command's values, and the other values."""
-    names = {field.name for field in fields(RunOptions)}
-    ours = {name: values[name] for name in names}
-    return RunOptions(**ours), {n: v for n, v in values.items() if n not in names}
-
 
 _TERMS_OPTIONS = [
     option(
@@ -184,37 +128,94 @@ _TERMS_OPTIONS = [
     ),
 ]
 
-NAMES = ("budget", "prices", "no_judge_cache", "judge_batch")
 
-
-@dataclass(frozen=True)
-class TermsOptions:
-    """The options as given; None and False were not given."""
-
-    budget: float | None
-    prices: Path | None
-    no_judge_cache: bool
-    judge_batch: bool
+def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command all settings of a run."""
+    return reduce(lambda inner, decorate: decorate(inner), reversed(_RUN_OPTIONS), command)
 
 
 def terms_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options."""
+    """Give a command the options of what judging costs and how it is done."""
     return reduce(lambda inner, decorate: decorate(inner), reversed(_TERMS_OPTIONS), command)
 
 
-def terms_options_from(values: dict[str, Any]) -> TermsOptions:
-    """The options out of a command's values."""
-    return TermsOptions(**{name: values[name] for name in NAMES})
+@dataclass(frozen=True)
+class AskedRun:
+    """The run that a command's values describe; nothing is recorded yet."""
+
+    spec: RunSpec
+    definitions: Mapping[str, TraitDefinition]
+    store: Store
 
 
-def resolve_terms(options: TermsOptions, judge: JudgeSpec, *, before: Terms | None = None) -> Terms:
-    """The terms that the options mean for a judge; what they leave out stays as it was `before`.
+def asked_run(values: Mapping[str, Any]) -> AskedRun:
+    """The run of a command with `run_options`; raises UsageError or TraitFileError."""
+    definitions = {one.name: one for one in load_traits(values["traits"])}
+    body = by_field(values)
+    body["traits"] = [_trait_ref(one, values) for one in definitions.values()]
+    body["methods"] = parse_methods(values["methods"])
+    body["judge"] |= _judge(body["judge"]["model"], body["judge"]["url"], values["model"])
+    try:
+        spec = RunSpec.model_validate(body)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UsageError(f"setting {where}: {first['msg']}") from error
+    return AskedRun(spec, definitions, run_store(values["runs_dir"], _name(values["run"], spec)))
+
+
+def _trait_ref(definition: TraitDefinition, values: Mapping[str, Any]) -> TraitRef:
+    n_instructions, n_questions = len(definition.instruction), len(definition.questions)
+    n_eval = len(definition.eval_questions)
+    return TraitRef(
+        name=definition.name,
+        fingerprint=definition.fingerprint(),
+        n_instructions=min(n_instructions, values["instructions"] or n_instructions),
+        n_questions=min(n_questions, values["questions"] or n_questions),
+        n_eval_questions=min(n_eval, values["questions"] or n_eval),
+    )
+
+
+def _judge(judge_model: str | None, url: str | None, model: str) -> dict[str, str]:
+    """The judge's name and place; raises UsageError for one that cannot judge this model."""
+    if url is None and judge_model is None and model != DEMO_MODEL:
+        raise UsageError(
+            f"a judge is needed to score {model}: give --judge-model NAME, and "
+            "--judge-url for an endpoint other than OpenAI's; the embedded judge reads "
+            "only texts of the demo model"
+        )
+    if url == "embedded" or (url is None and judge_model is None):
+        return {"model": EMBEDDED_JUDGE, "url": "embedded"}
+    if judge_model is None:
+        raise UsageError(
+            "--judge-url needs --judge-model, the name the endpoint knows the judge by"
+        )
+    default_url = os.environ.get("OPENAI_BASE_URL", "https://api.openai.com/v1")
+    return {"model": judge_model, "url": url or default_url}
+
+
+def _name(given: str | None, spec: RunSpec) -> str:
+    """The run's folder: as given, else the model's short name and the settings' hash."""
+    if given is None:
+        last = spec.model.model_id.rstrip("/").rpartition("/")[2]
+        return f"{re.sub(r'[^A-Za-z0-9.-]+', '-', last)}-{spec.digest()[:8]}"
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,100}", given):
+        raise UsageError(
+            f"--run {given!r} is not a folder name: use letters, digits, '.', '_' and '-'"
+        )
+    return given
+
+
+def resolve_terms(
+    values: Mapping[str, Any], judge: JudgeSpec, *, before: Terms | None = None
+) -> Terms:
+    """The terms that a command's values mean for a judge; what they leave out stays as `before`.
 
     Raises UsageError for a budget whose judge has no known price.
     """
     earlier = before or Terms()
-    price = price_for(judge, options.prices) or earlier.price
-    cap = options.budget if options.budget is not None else earlier.cap_usd
+    price = _price_for(judge, values["prices"]) or earlier.price
+    cap = earlier.cap_usd if values["budget"] is None else float(values["budget"])
     if cap is not None and price is None:
         entry = f'{{"models": {{"{judge.model}": {{"input": USD, "output": USD}}}}}}'
         raise UsageError(
@@ -224,12 +225,12 @@ def resolve_terms(options: TermsOptions, judge: JudgeSpec, *, before: Terms | No
     return Terms(
         price=price,
         cap_usd=cap,
-        use_cache=earlier.use_cache and not options.no_judge_cache,
-        batch=earlier.batch or options.judge_batch,
+        use_cache=earlier.use_cache and not values["no_judge_cache"],
+        batch=earlier.batch or values["judge_batch"],
     )
 
 
-def price_for(judge: JudgeSpec, prices: Path | None) -> Price | None:
+def _price_for(judge: JudgeSpec, prices: Path | None) -> Price | None:
     """The judge's price: from the user's file, else the bundled table; None when unknown."""
     if judge.url == "embedded":
         return FREE

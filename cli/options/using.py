@@ -5,7 +5,7 @@ The options that say which prompts are answered and where results go.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import reduce
 from pathlib import Path
@@ -13,8 +13,10 @@ from typing import Any
 
 import click
 
+from cli.options.run import own_option, setting_option
 from cli.options.settings import option, runs_dir_option
 from domain.errors import UsageError
+from domain.plan.spec import DEFAULT_POSITION, POSITIONS
 from storage.files.transcripts import Transcript, Turn, read_transcripts
 
 
@@ -60,30 +62,19 @@ _USE: list[Callable[[Any], Any]] = [
     click.option("--method", metavar="NAME", help="Extraction method.  [default: the best]"),
     click.option(
         "--position",
-        default="response_avg",
+        default=DEFAULT_POSITION,
         show_default=True,
-        type=click.Choice(["response_avg", "prompt_avg", "prompt_last"]),
+        type=click.Choice(POSITIONS),
         help="Which of the stored vectors.",
     ),
-    # without an environment twin: what is set for extract would silently replace the run's own
-    click.option(
-        "--model",
-        metavar="ID",
-        help="Another model of the same shape, such as a fine-tune.  [default: the run's]",
-    ),
-    option(
-        "--dtype", default="auto", type=click.Choice(["auto", "float32", "bfloat16", "float16"])
-    ),
+    own_option("model", help="Another model of the same shape, such as a fine-tune."),
+    setting_option("dtype"),
     option("--device", default="auto", help="auto, cpu, cuda:0, mps."),
 ]
 
 _SAMPLING: list[Callable[[Any], Any]] = [
-    click.option(
-        "--max-new-tokens", type=click.IntRange(1), help="Longest response.  [default: the run's]"
-    ),
-    click.option(
-        "--temperature", type=click.FloatRange(0), help="0 is greedy.  [default: the run's]"
-    ),
+    own_option("max-new-tokens"),
+    own_option("temperature"),
     click.option("--seed", default=0, type=int, show_default=True),
 ]
 
@@ -109,18 +100,14 @@ def false_alarm_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
-def use_of(values: dict[str, Any]) -> tuple[UseOptions, dict[str, Any]]:
-    """The shared options out of a command's values, and the others."""
-    names = {field.name for field in fields(UseOptions)}
-    others = {name: value for name, value in values.items() if name not in names}
-    return UseOptions(**{name: values[name] for name in names}), others
+def use_of(values: Mapping[str, Any]) -> UseOptions:
+    """The shared options out of a command's values."""
+    return UseOptions(**{field.name: values[field.name] for field in fields(UseOptions)})
 
 
-def sampling_of(values: dict[str, Any]) -> tuple[SamplingOptions, dict[str, Any]]:
-    """The sampling options out of a command's values, and the others."""
-    names = {field.name for field in fields(SamplingOptions)}
-    others = {name: value for name, value in values.items() if name not in names}
-    return SamplingOptions(**{name: values[name] for name in names}), others
+def sampling_of(values: Mapping[str, Any]) -> SamplingOptions:
+    """The sampling options out of a command's values."""
+    return SamplingOptions(**{one.name: values[one.name] for one in fields(SamplingOptions)})
 
 
 output_option = click.option(

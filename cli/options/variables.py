@@ -1,7 +1,7 @@
 """ORCHESTRATE_* variables that nothing reads: said once, since a misspelt one changes nothing.
 
 In orchestrate.toml the same mistakes are refused; what stands in the environment may be meant for
-another version of this program. Knows nothing of what the variables do.
+another version of this program.
 """
 
 from __future__ import annotations
@@ -24,11 +24,19 @@ STARTERS = {
     *("JUDGE_API_KEY_FILE", "JUDGE_SERVER_KEY_FILE", "FLOWER_AUTH_FILE"),
     *("UID", "GID", "HOME", "VENV"),
 }
-# Twins of options that most machines set: with these alone no other command has to be loaded.
+# Twins of options that most machines set and that are no setting of a run.
 OFTEN_SET = {
-    *("BROKER_URL", "RUNS_DIR", "MODEL", "JUDGE_MODEL", "JUDGE_URL", "MODELS", "DEVICE", "TRAITS"),
-    *("ROLLOUTS", "QUESTIONS", "INSTRUCTIONS", "EVALUATION", "CAUSAL", "BUDGET", "SHARD_SAMPLES"),
+    *("BROKER_URL", "RUNS_DIR", "MODELS", "DEVICE", "TRAITS", "QUESTIONS", "INSTRUCTIONS"),
+    "BUDGET",
 }
+
+
+def often_set() -> set[str]:
+    """Twins that most machines set: with these alone no other command has to be loaded."""
+    # not for --help
+    from domain.plan.spec import settings
+
+    return OFTEN_SET | {one.name.replace("-", "_").upper() for one in settings()}
 
 
 def unread(environment: Mapping[str, str], commands: Iterable[click.Command]) -> dict[str, str]:
@@ -37,7 +45,9 @@ def unread(environment: Mapping[str, str], commands: Iterable[click.Command]) ->
     No more of `commands` are drawn than it takes, so importing them may wait.
     """
     names = {n.removeprefix(PREFIX) for n in environment if n.startswith(PREFIX)}
-    known = SETTINGS | STARTERS | OFTEN_SET
+    if not names:
+        return {}
+    known = SETTINGS | STARTERS | often_set()
     for command in commands:
         if names <= known:
             return {}

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic.fields import FieldInfo
 
 WIRE_VERSION = 1
 """Version of the messages and of run.json; a worker refuses any other instead of guessing."""
@@ -15,6 +18,10 @@ POSITIONS = ("response_avg", "prompt_avg", "prompt_last")
 
 DEFAULT_POSITION = "response_avg"
 """Where the vectors of a run are measured, tested and steered with."""
+
+METHODS = ("mean_diff", "probe", "ica", "gradient")
+
+DEMO_MODEL = "demo"
 
 # A shard is what a lost GPU worker costs at most; 100 samples are seconds on a GPU and still
 # amortise one message, one artifact and one judge task over enough work.
@@ -31,22 +38,44 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+@dataclass(frozen=True)
+class Option:
+    """How commands take a field, where that does not follow from the field alone.
+
+    Annotates a field whose option has another name than the field, shows another word for its
+    value, or whose value, left out, follows from other settings.
+    """
+
+    name: str | None = None
+    metavar: str | None = None
+    has_default: bool = True
+
+
 class SamplingSpec(Frozen):
     """How responses are drawn; top_p 1 and top_k 0 are off, temperature 0 is greedy."""
 
-    max_new_tokens: int = Field(default=200, ge=1)
-    temperature: float = Field(default=1.0, ge=0)
-    top_p: float = Field(default=1.0, gt=0, le=1)
-    top_k: int = Field(default=0, ge=0)
+    max_new_tokens: int = Field(default=200, ge=1, description="Longest response.")
+    temperature: float = Field(default=1.0, ge=0, description="0 is greedy.")
+    top_p: float = Field(default=1.0, gt=0, le=1, description="1 is off.")
+    top_k: int = Field(default=0, ge=0, description="0 is off.")
 
 
 class ModelSpec(Frozen):
     """Which model generates: a hub id, a local folder, or `demo`."""
 
-    model_id: str
-    revision: str | None = None
+    model_id: Annotated[str, Option("model", metavar="ID")] = Field(
+        default=DEMO_MODEL,
+        description="Hub id or folder of a chat model; demo is the small one shipped here.",
+    )
+    revision: Annotated[str | None, Option(metavar="REV")] = Field(
+        default=None, description="Commit, tag or branch of the model on the hub."
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    trust_remote_code: bool = False
+    trust_remote_code: bool = Field(
+        default=False,
+        description="Let the model's repository run its own code on the workers: trusted sources "
+        "only.",
+    )
 
 
 class JudgeSpec(Frozen):
@@ -55,10 +84,26 @@ class JudgeSpec(Frozen):
     votes None: one where the judge gives token probabilities, three where it does not.
     """
 
-    model: str
-    url: str = "embedded"
-    scale: Literal["0_100", "0_10", "binary", "binary_text"] = "0_100"
-    votes: int | None = Field(default=None, ge=1, le=25)
+    model: Annotated[str, Option("judge-model", metavar="NAME")] = Field(
+        description="Model that scores; without it the embedded judge of the demo traits."
+    )
+    url: Annotated[str, Option("judge-url", metavar="URL", has_default=False)] = Field(
+        default="embedded",
+        description="OpenAI-compatible endpoint of the judge; OpenAI's when only --judge-model is "
+        "given.",
+    )
+    scale: Annotated[Literal["0_100", "0_10", "binary", "binary_text"], Option("judge-scale")] = (
+        Field(
+            default="0_100",
+            description="What the judge answers with; every answer is put on 0 to 100.",
+        )
+    )
+    votes: Annotated[int | None, Option("judge-votes")] = Field(
+        default=None,
+        ge=1,
+        le=25,
+        description="Answers per score.  [default: 1 with token probabilities, else 3]",
+    )
 
     @field_validator("url")
     @classmethod
@@ -74,9 +119,19 @@ class JudgeSpec(Frozen):
 class FilterSpec(Frozen):
     """Which responses a vector is built from; scores are 0 to 100."""
 
-    threshold: float = Field(default=50.0, ge=0, le=100)
-    coherence: float = Field(default=50.0, ge=0, le=100)
-    pairing: Literal["unpaired", "paired"] = "unpaired"
+    threshold: float = Field(
+        default=50.0,
+        ge=0,
+        le=100,
+        description="Keep positives at or over it and negatives under 100 minus it.",
+    )
+    coherence: float = Field(
+        default=50.0, ge=0, le=100, description="Keep responses at or over it."
+    )
+    pairing: Annotated[Literal["unpaired", "paired"], Option("filter")] = Field(
+        default="unpaired",
+        description="paired drops a response whose other side fell (persona_vectors).",
+    )
 
 
 class ChecksSpec(Frozen):
@@ -86,8 +141,18 @@ class ChecksSpec(Frozen):
     instruction. causal: responses at each strength of the dose-response that is reported.
     """
 
-    evaluation: int = Field(default=2, ge=0)
-    causal: int = Field(default=12, ge=0)
+    evaluation: Annotated[int, Option(metavar="N")] = Field(
+        default=2,
+        ge=0,
+        description="Test on held-out questions: N responses to each of the trait's evaluation "
+        "questions with the positive, the negative and no instruction; 0 leaves it out.",
+    )
+    causal: Annotated[int, Option(metavar="N")] = Field(
+        default=12,
+        ge=0,
+        description="Steer with the vector: 72 responses search for layer and strength, then N at "
+        "each of 9 pushes (none, 4 strengths, 4 random) are the dose-response; 0 leaves it out.",
+    )
 
 
 class TraitRef(Frozen):
@@ -106,15 +171,28 @@ class RunSpec(Frozen):
     traits: tuple[TraitRef, ...] = Field(min_length=1)
     model: ModelSpec
     judge: JudgeSpec
-    rollouts: int = Field(default=10, ge=1)
+    rollouts: int = Field(default=10, ge=1, description="Responses per instruction and question.")
     sampling: SamplingSpec = SamplingSpec()
-    seed: int = 0
+    seed: int = Field(default=0, description="Every sample's own seed follows from it.")
     filter: FilterSpec = FilterSpec()
-    methods: tuple[str, ...] = ("mean_diff",)
+    methods: Annotated[tuple[str, ...], Option(metavar="LIST")] = Field(
+        default=("mean_diff",), description=f"Of {', '.join(METHODS)}."
+    )
     checks: ChecksSpec = ChecksSpec()
-    until: Literal["all", "converged"] = "all"
-    converged_degrees: float = Field(default=CONVERGED_DEGREES, gt=0, lt=90)
-    shard_samples: int = Field(default=SHARD_SAMPLES, ge=1)
+    until: Literal["all", "converged"] = Field(
+        default="all",
+        description="converged stops a trait once its direction is known well enough.",
+    )
+    converged_degrees: float = Field(
+        default=CONVERGED_DEGREES,
+        gt=0,
+        lt=90,
+        description="Well enough: 95 % sure to be this near the true direction around the best "
+        "layer.",
+    )
+    shard_samples: int = Field(
+        default=SHARD_SAMPLES, ge=1, description="Samples per job; changes no result."
+    )
 
     def digest(self) -> str:
         """SHA-256 of the settings; the shard size is left out, since it changes no result."""
@@ -127,6 +205,44 @@ class RunSpec(Frozen):
             if trait.name == name:
                 return trait
         raise KeyError(name)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A field of the specification as people set it.
+
+    `name` is its option without dashes, its key in orchestrate.toml, and, in capitals, its
+    environment variable; `path` leads to the field.
+    """
+
+    name: str
+    path: tuple[str, ...]
+    field: FieldInfo
+    option: Option
+
+
+def settings(
+    model: type[BaseModel] = RunSpec, *, within: tuple[str, ...] = ()
+) -> Iterator[Setting]:
+    """Every setting of a specification in the order of its fields; which traits it has is none."""
+    for name, field in model.model_fields.items():
+        path, kind = (*within, name), field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from settings(kind, within=path)
+        elif path != ("traits",):
+            option = next((one for one in field.metadata if isinstance(one, Option)), Option())
+            yield Setting(option.name or name.replace("_", "-"), path, field, option)
+
+
+def by_field(given: Mapping[str, object]) -> dict[str, Any]:
+    """The values of options, as click names them, at the fields that they set."""
+    body: dict[str, Any] = {}
+    for setting in settings():
+        inside = body
+        for part in setting.path[:-1]:
+            inside = inside.setdefault(part, {})
+        inside[setting.path[-1]] = given[setting.name.replace("-", "_")]
+    return body
 
 
 def canonical_json(body: object) -> bytes:
