@@ -32,7 +32,7 @@ from storage.broker.fleet import forget_declines, forget_run, put_run, queue_of
 from storage.broker.judge_limits import read_meter
 from storage.broker.state import BrokerState, jobs_on_queues
 from storage.record.artifacts import done_jobs, set_aside
-from storage.record.metrics import broken
+from storage.record.manifest import damaged_results
 from storage.record.run import Failure, Run, dead_letters
 from tasks.queue.app import TASK_NAMES
 from tasks.queue.send import submit
@@ -161,7 +161,7 @@ class Driver:
         what is assembled again."""
         plan, done = self.run.plan, self._done_jobs()
         for trait in self.run.spec.traits:
-            found = broken(self.run.store, f"traits/{trait.name}")
+            found = damaged_results(self.run.store, f"traits/{trait.name}")
             if found:
                 log.warning("%s: not what was written; assembled again.", ", ".join(found))
                 set_aside(self.run.store, plan.reduce_job(trait.name))

@@ -11,7 +11,8 @@ import torch
 
 from domain.plan.spec import JudgeSpec, ModelSpec, RunSpec, SamplingSpec, TraitRef
 from domain.traits.definition import TraitDefinition
-from storage.record.metrics import seal, write_metrics
+from storage.record.manifest import write_manifest
+from storage.record.metrics import write_metrics
 from storage.record.run import Run, create_run
 from storage.record.store import open_store
 from tests.planted_model import D_MODEL, N_LAYERS, PlantedModel, save_planted_model
@@ -104,4 +105,4 @@ def _write(run: Run, trait: str, direction: np.ndarray, *, layer: int, made_for:
         },
     }
     write_metrics(run.store, folder, metrics)
-    seal(run.store, folder)
+    write_manifest(run.store, folder)

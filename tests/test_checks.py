@@ -22,7 +22,8 @@ from domain.plan.steering import (
     surviving_cells,
 )
 from domain.verdict.gates import CheckFacts, Rise, VerdictInputs, check_gates, verdict
-from storage.record.metrics import broken, read_metrics
+from storage.record.manifest import damaged_results
+from storage.record.metrics import read_metrics
 from storage.record.store import open_store
 from tasks.stages.checks import causal
 from tests.stored_run import PLANTED_LAYER, stored_run
@@ -89,7 +90,7 @@ def test_a_tested_vector_says_so_in_its_file_and_the_seal_holds(checked: Path) -
     own = found["quality"]["evaluation"]["methods"]["mean_diff"]["separation"]["auroc"]
     assert noted["held_out_auroc"]["value"] == own["value"][noted["layer"]]
     assert found["is_checked"]
-    assert broken(open_store(str(checked)), "traits/evil") == []
+    assert damaged_results(open_store(str(checked)), "traits/evil") == []
 
 
 def test_a_vector_that_steers_nothing_is_weak_and_the_gate_says_so(tmp_path: Path) -> None:

@@ -24,7 +24,8 @@ from domain.plan.spec import ChecksSpec
 from domain.verdict.gates import vector_facts, vector_gates
 from domain.verdict.untested import untested
 from storage.record.artifacts import load_record, publish, read_file, set_aside
-from storage.record.metrics import broken, read_metrics
+from storage.record.manifest import damaged_results
+from storage.record.metrics import read_metrics
 from storage.record.responses import ACTIVATIONS, RESPONSES
 from storage.record.store import open_store
 from tests.stored_run import PLANTED_LAYER, PROMPT_LAYER, stored_run
@@ -120,7 +121,7 @@ def test_the_same_vectors_keep_the_verdict_that_steering_gave_them(runs: Path) -
     assert (folder / "steering.parquet").is_file()
     assert "steering" in load_vectors(folder).provenance.extra["tested"]
     key = folder.relative_to(runs / "idle").as_posix()
-    assert broken(open_store(str(runs / "idle")), key) == []
+    assert damaged_results(open_store(str(runs / "idle")), key) == []
 
 
 def test_other_vectors_than_those_steered_with_say_that_steering_was_not_tested(

@@ -14,7 +14,8 @@ from click.testing import CliRunner
 from cli.main import orchestrate
 from domain.errors import UsageError
 from domain.plan.steering import SteeringTerm, parse_term
-from storage.record.metrics import read_metrics, seal, write_metrics
+from storage.record.manifest import write_manifest
+from storage.record.metrics import read_metrics, write_metrics
 from tests.planted_model import PlantedModel
 from tests.planted_vectors import PlantedRun, planted_run
 from traitlens.vectors.files import load_vectors
@@ -113,7 +114,7 @@ def test_a_trait_is_steered_where_the_run_found_that_it_works(tmp_path: Path) ->
     metrics = read_metrics(made.run.store, "capitals")
     metrics["quality"]["causal"] = {"method": "mean_diff", "layer": 3}
     write_metrics(made.run.store, "traits/capitals", metrics)
-    seal(made.run.store, "traits/capitals")
+    write_manifest(made.run.store, "traits/capitals")
 
     found = steered(made, "--add", "capitals=1", "--add", "noise=1", "--add", "capitals=1@1")
     asked = steered(made, "--add", "capitals=1", "--layer", "2")

@@ -197,7 +197,7 @@ class RunSpec(Frozen):
     def digest(self) -> str:
         """SHA-256 of the settings; the shard size is left out, since it changes no result."""
         body = self.model_dump(mode="json", exclude={"shard_samples"})
-        return hashlib.sha256(canonical_json(body)).hexdigest()
+        return digest(body)
 
     def trait(self, name: str) -> TraitRef:
         """The trait of that name; raises KeyError when the run does not have it."""
@@ -245,9 +245,10 @@ def by_field(given: Mapping[str, object]) -> dict[str, Any]:
     return body
 
 
-def canonical_json(body: object) -> bytes:
-    """One byte string per JSON value: sorted keys, no spaces."""
-    return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+def digest(body: object) -> str:
+    """SHA-256 of a JSON value, whatever the order of its names."""
+    text = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def settings_differences(recorded: RunSpec, asked: RunSpec) -> tuple[str, ...]:

@@ -6,7 +6,6 @@ Pure: built from parsed JSON in the schema of the published trait files, knows n
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
@@ -14,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from domain.errors import TraitFileError
 from domain.plan.samples import Condition
-from domain.plan.spec import canonical_json
+from domain.plan.spec import digest
 from domain.traits.check import TRAIT_NAME, check, eval_questions_of
 from domain.traits.judge_prompt import PLACEHOLDERS, fill, placeholders
 
@@ -106,7 +105,7 @@ class TraitDefinition(BaseModel):
 
     def fingerprint(self) -> str:
         """SHA-256, in hexadecimal, of the name and every text of the definition."""
-        return hashlib.sha256(canonical_json({"name": self.name, **self.to_json()})).hexdigest()
+        return digest({"name": self.name, **self.to_json()})
 
     def instruction_text(self, index: int, polarity: Condition) -> str:
         """The instruction of one pair for one polarity; nothing for `plain`."""

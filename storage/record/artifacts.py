@@ -52,7 +52,7 @@ def publish(
     """
     stored: dict[str, tuple[str, str]] = {}
     for role, data in files.items():
-        digest = hashlib.sha256(data).hexdigest()
+        digest = checksum(data)
         stem, _, ending = role.rpartition(".")
         key = f"{record_key(job).removesuffix('.json')}.{stem}-{digest[:12]}.{ending}"
         store.write(key, data)
@@ -82,7 +82,7 @@ def read_file(store: Store, record: Record, role: str) -> bytes:
         data = store.read(key)
     except KeyError as error:
         raise DamagedArtifactError(f"{key} is missing from {store.url}", record.job) from error
-    if hashlib.sha256(data).hexdigest() != digest:
+    if checksum(data) != digest:
         raise DamagedArtifactError(f"{key} in {store.url} is not what was stored", record.job)
     return data
 
@@ -94,7 +94,7 @@ def set_aside(store: Store, job: Job) -> None:
         data = store.read(key)
     except KeyError:
         return
-    store.write(f"set-aside/{key}-{hashlib.sha256(data).hexdigest()[:12]}", data)
+    store.write(f"set-aside/{key}-{checksum(data)[:12]}", data)
     store.delete(key)
 
 
@@ -149,10 +149,14 @@ def _decode(data: bytes, job: Job) -> Record:
 CHECKSUM = "sha256"
 
 
+def checksum(data: bytes) -> str:
+    """Of a file, as records and manifests hold it."""
+    return hashlib.sha256(data).hexdigest()
+
+
 def encode_checked(body: Mapping[str, object]) -> bytes:
     """The body as indented JSON, with the SHA-256 of what it is without it as the last entry."""
-    checksum = hashlib.sha256(_spell(body)).hexdigest()
-    return _spell({**body, CHECKSUM: checksum})
+    return _spell({**body, CHECKSUM: checksum(_spell(body))})
 
 
 def decode_checked(data: bytes) -> dict[str, Any]:

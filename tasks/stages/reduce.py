@@ -30,7 +30,8 @@ from domain.verdict.metrics import (
 )
 from storage.record.artifacts import Record, load_record, publish
 from storage.record.judgements import effective_scorings, judge_of
-from storage.record.metrics import json_bytes, sealing, write_metrics
+from storage.record.manifest import writing_results
+from storage.record.metrics import json_bytes, write_metrics
 from storage.record.responses import load_activations, load_responses
 from storage.record.results import SampleResult, write_samples
 from storage.record.run import Run, load_definition
@@ -86,7 +87,7 @@ def assemble(
     forward pass, no judge call. Returns the metrics.
     """
     results = sample_results(run, training_jobs(run, trait, "generate"), filter_spec)
-    with sealing(run.store, folder):
+    with writing_results(run.store, folder):
         write_samples(run.store, folder, trait.name, results)
         facts = _generation_facts(run, trait)
         vectors = _vectors(run, trait, results, methods, position)

@@ -12,7 +12,8 @@ from domain.plan.spec import DEFAULT_POSITION, FilterSpec, TraitRef
 from domain.plan.steering import confirmed_best
 from domain.verdict.metrics import with_verdict
 from storage.record.artifacts import done_jobs
-from storage.record.metrics import sealing, write_metrics
+from storage.record.manifest import writing_results
+from storage.record.metrics import write_metrics
 from storage.record.responses import stored_positions
 from storage.record.run import Run
 from storage.record.tables import training_jobs
@@ -44,7 +45,7 @@ def assemble_and_test(
     if metrics["quality"] is None:
         return metrics
     done = done_jobs(run.store, [trait.name], judgement=run.judgement)
-    with sealing(run.store, folder):
+    with writing_results(run.store, folder):
         if _is_answered(run, trait, done):
             evaluate(run, trait, metrics, filter_spec=filter_spec, folder=folder)
         is_checked = run.plan.verify_job(trait.name).key in done

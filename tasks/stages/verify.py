@@ -15,7 +15,8 @@ from domain.plan.steering import confirmed_best, mean_worth
 from domain.scoring.thresholds import Fall
 from domain.verdict.metrics import with_verdict
 from storage.record.artifacts import Record, load_record, publish, read_file
-from storage.record.metrics import sealing, write_metrics
+from storage.record.manifest import writing_results
+from storage.record.metrics import write_metrics
 from storage.record.responses import load_activations
 from storage.record.results import SampleResult, write_tested
 from storage.record.run import Run
@@ -37,7 +38,7 @@ def verify(run: Run, job: Job) -> Record:
     trait, folder = run.spec.trait(job.trait), f"traits/{job.trait}"
     record = load_record(run.store, run.plan.reduce_job(trait.name))
     metrics = json.loads(read_file(run.store, record, METRICS))
-    with sealing(run.store, folder):
+    with writing_results(run.store, folder):
         if metrics["quality"] is not None:
             evaluate(run, trait, metrics, filter_spec=run.spec.filter, folder=folder)
             metrics["quality"]["causal"] = dose_response(run, trait, folder)

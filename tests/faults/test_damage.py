@@ -13,7 +13,8 @@ import torch
 from domain.errors import OrchestrateError
 from domain.plan.jobs import NEGOTIATE
 from storage.record.artifacts import load_record, read_file
-from storage.record.metrics import broken, read_metrics
+from storage.record.manifest import damaged_results
+from storage.record.metrics import read_metrics
 from storage.record.run import load_definition, open_run
 from storage.record.spending import read_terms
 from storage.record.store import open_store
@@ -62,7 +63,7 @@ def read_everything(folder: Path) -> list[object]:
         record = load_record(run.store, job)
         found += [record, *(read_file(run.store, record, role) for role in record.files)]
     found += [read_metrics(run.store, "refusal"), read_terms(run.store)]
-    damaged = broken(run.store, "traits/refusal")
+    damaged = damaged_results(run.store, "traits/refusal")
     if damaged:
         raise OrchestrateError(f"broken: {damaged}")
     return found

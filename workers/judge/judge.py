@@ -11,7 +11,6 @@ Rules only; the one loop that follows them is in workers.judge.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -19,7 +18,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 from tenacity.wait import wait_random_exponential
 
 from domain.errors import OrchestrateError
-from domain.plan.spec import canonical_json
+from domain.plan.spec import digest
 from domain.scoring.prices import FREE, Answered, Cost, Failed, Price
 from domain.scoring.replies import TOP, scoring, unseen_mass
 from domain.scoring.scores import Evidence, LostReply, Reply, Scoring, UnscoredReason
@@ -284,7 +283,7 @@ class Judge:
 def request_key(url: str, body: Mapping[str, object], vote: int, opinion: str = "") -> str:
     """The name of a question to one judge: the endpoint, the whole request, the vote's index, and
     which of several opinions is asked for."""
-    return hashlib.sha256(canonical_json([url, body, vote, opinion])).hexdigest()
+    return digest([url, body, vote, opinion])
 
 
 # The seeds' schedule: an attempt at once, then waits of up to 1, 2, 4 and 8 s.

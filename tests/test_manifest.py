@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import math
 import threading
 from pathlib import Path
 
 import pytest
 
 from domain.errors import StoreError
-from storage.record.metrics import read_metrics, sealing, write_metrics
+from storage.record.manifest import writing_results
+from storage.record.metrics import json_bytes, read_metrics, write_metrics
 from storage.record.store import open_store
 
 FOLDER = "traits/evil"
@@ -16,12 +19,12 @@ FOLDER = "traits/evil"
 
 def test_metrics_may_be_read_while_they_are_replaced(tmp_path: Path) -> None:
     store = open_store(str(tmp_path))
-    with sealing(store, FOLDER):
+    with writing_results(store, FOLDER):
         write_metrics(store, FOLDER, {"version": 0})
 
     def replace() -> None:
         for version in range(1, 100):
-            with sealing(store, FOLDER):
+            with writing_results(store, FOLDER):
                 write_metrics(store, FOLDER, {"version": version})
 
     writer = threading.Thread(target=replace)
@@ -37,10 +40,16 @@ def test_metrics_may_be_read_while_they_are_replaced(tmp_path: Path) -> None:
 
 def test_metrics_that_were_edited_are_refused(tmp_path: Path) -> None:
     store = open_store(str(tmp_path))
-    with sealing(store, FOLDER):
+    with writing_results(store, FOLDER):
         write_metrics(store, FOLDER, {"contrast": 10})
 
     write_metrics(store, FOLDER, {"contrast": 90})
 
     with pytest.raises(StoreError, match="is not what was written"):
         read_metrics(store, "evil")
+
+
+def test_a_number_that_nobody_has_is_null_wherever_it_stands() -> None:
+    body = {"contrast": math.nan, "layers": [{"auroc": (0.5, math.inf)}]}
+
+    assert json.loads(json_bytes(body)) == {"contrast": None, "layers": [{"auroc": [0.5, None]}]}
