@@ -28,7 +28,8 @@ from storage.record.store import open_store
 from tasks.stages.checks import causal
 from tests.stored_run import PLANTED_LAYER, stored_run
 from traitlens.assess.dose_response import Answers, dose_response
-from traitlens.stats.cells import correlations, group_draws, interval_of, means
+from traitlens.stats.bootstrap import correlations, group_draws, means
+from traitlens.stats.intervals import percentile_interval
 from traitlens.vectors.files import load_vectors
 from workers.engine.residual import random_like
 
@@ -222,7 +223,7 @@ def test_the_interval_of_a_correlation_covers_the_truth_in_200_data_sets(n_quest
     for seed in range(200):
         x, noise = np.random.default_rng(seed).standard_normal((2, n_questions))
         draws = correlations(x[:, None], 0.6 * x + 0.8 * noise, group_draws(range(n_questions)))
-        found = interval_of(draws, n_groups=n_questions)
+        found = percentile_interval(draws, n_groups=n_questions)
         covered.append(bool(found.low[0] <= 0.6 <= found.high[0]))
 
     assert 0.9 <= np.mean(covered) <= 0.99
@@ -259,8 +260,8 @@ def test_answers_to_one_question_count_as_one_observation() -> None:
     level = np.random.default_rng(0).normal(0, 10, 10)
     values = np.repeat(level, 20)
 
-    shared = interval_of(means(values, group_draws(np.repeat(range(10), 20))), n_groups=10)
-    alone = interval_of(means(values, group_draws(list(range(200)))), n_groups=200)
+    shared = percentile_interval(means(values, group_draws(np.repeat(range(10), 20))), n_groups=10)
+    alone = percentile_interval(means(values, group_draws(list(range(200)))), n_groups=200)
 
     assert shared.high - shared.low > 3 * (alone.high - alone.low)
 

@@ -31,7 +31,8 @@ from storage.record.store import open_store
 from tests.stored_run import PLANTED_LAYER, PROMPT_LAYER, stored_run
 from traitlens.assess.build import SMALL, build_vectors
 from traitlens.assess.kept_rows import KeptRows
-from traitlens.methods.mean_diff import MethodResult, mean_diff
+from traitlens.methods.fitting import MethodResult
+from traitlens.methods.mean_diff import mean_diff
 from traitlens.stats.intervals import percentile_interval
 from traitlens.vectors.files import load_vectors
 
@@ -261,7 +262,7 @@ def test_a_position_that_the_run_did_not_store_is_refused(tmp_path: Path) -> Non
 
 def test_a_layer_where_all_prompts_are_alike_is_no_trouble() -> None:
     """The embedding of a prompt's last token is the same whatever stands before it."""
-    alike = percentile_interval(np.array([np.nan]), np.full((9, 1), np.nan), n_clusters=5)
+    alike = percentile_interval(np.full((10, 1), np.nan), n_groups=5)
 
     assert np.isnan([*alike.low, *alike.high]).all()
 

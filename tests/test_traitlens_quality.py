@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from traitlens.assess.confounds import confound, cosine_matrices
+from traitlens.assess.confounds import confound
+from traitlens.assess.cosines import cosine_matrices
 from traitlens.assess.directions import direction_angles, direction_quality, vector_separation
 from traitlens.errors import NonFiniteError, ShapeError
 from traitlens.methods.mean_diff import mean_diff

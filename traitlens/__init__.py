@@ -8,25 +8,27 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from traitlens.capture.hooks import ActivationCapture, HookManager
-    from traitlens.compute import (
-        compute_derivative,
-        compute_second_derivative,
-        cosine,
-        projection,
-    )
-    from traitlens.dynamics.trajectory import analyze, find_commitment_point
-    from traitlens.layers import layer_label, parse_layer
-    from traitlens.methods import (
-        METHODS,
-        GradientMethod,
-        ICAMethod,
-        MeanDifferenceMethod,
-        ProbeMethod,
-    )
-    from traitlens.steering import steer
-    from traitlens.vectors.files import load_vectors, save_vectors
-    from traitlens.vectors.trait_vector import Provenance, TraitVector, model_hash
+    from traitlens.capture.hooks import ActivationCapture as ActivationCapture
+    from traitlens.capture.hooks import HookManager as HookManager
+    from traitlens.compute import compute_derivative as compute_derivative
+    from traitlens.compute import compute_second_derivative as compute_second_derivative
+    from traitlens.compute import cosine as cosine
+    from traitlens.compute import projection as projection
+    from traitlens.dynamics.trajectory import analyze as analyze
+    from traitlens.dynamics.trajectory import find_commitment_point as find_commitment_point
+    from traitlens.layers import layer_label as layer_label
+    from traitlens.layers import parse_layer as parse_layer
+    from traitlens.methods import METHODS as METHODS
+    from traitlens.methods import GradientMethod as GradientMethod
+    from traitlens.methods import ICAMethod as ICAMethod
+    from traitlens.methods import MeanDifferenceMethod as MeanDifferenceMethod
+    from traitlens.methods import ProbeMethod as ProbeMethod
+    from traitlens.steering import steer as steer
+    from traitlens.vectors.files import load_vectors as load_vectors
+    from traitlens.vectors.files import save_vectors as save_vectors
+    from traitlens.vectors.trait_vector import Provenance as Provenance
+    from traitlens.vectors.trait_vector import TraitVector as TraitVector
+    from traitlens.vectors.trait_vector import model_hash as model_hash
 
 _HOMES = {
     "ActivationCapture": "capture.hooks",
@@ -52,29 +54,7 @@ _HOMES = {
     "steer": "steering",
 }
 
-__all__ = [
-    "METHODS",
-    "ActivationCapture",
-    "GradientMethod",
-    "HookManager",
-    "ICAMethod",
-    "MeanDifferenceMethod",
-    "ProbeMethod",
-    "Provenance",
-    "TraitVector",
-    "analyze",
-    "compute_derivative",
-    "compute_second_derivative",
-    "cosine",
-    "find_commitment_point",
-    "layer_label",
-    "load_vectors",
-    "model_hash",
-    "parse_layer",
-    "projection",
-    "save_vectors",
-    "steer",
-]
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

@@ -1,7 +1,4 @@
-"""Projection, cosine and differences along a trajectory: the toolkit's arithmetic.
-
-Tensors in, float32 tensors out.
-"""
+"""Projection, cosine and differences along a trajectory: tensors in, float32 tensors out."""
 
 from __future__ import annotations
 
@@ -19,7 +16,13 @@ def projection(activations: Tensor, vector: Tensor) -> Tensor:
     compare across layers or models. Raises ShapeError for widths that differ and ValueError for a
     zero vector, which has no direction.
     """
-    _check_width(activations, vector)
+    if vector.ndim not in (1, 2):
+        raise ShapeError(f"vector has shape {tuple(vector.shape)}, want [d_model] or [k, d_model]")
+    if activations.shape[-1] != vector.shape[-1]:
+        raise ShapeError(
+            f"vector has d_model {vector.shape[-1]}, activations have {activations.shape[-1]}: "
+            "made for another model?"
+        )
     v = vector.detach().to(activations.device, torch.float32)
     norm = v.norm(dim=-1, keepdim=True)
     if not bool((norm > 0).all()):
@@ -46,13 +49,3 @@ def compute_derivative(trajectory: Tensor, dt: float = 1.0) -> Tensor:
 def compute_second_derivative(trajectory: Tensor, dt: float = 1.0) -> Tensor:
     """Acceleration: the derivative of the derivative; [n, ...] gives [n-2, ...]."""
     return compute_derivative(compute_derivative(trajectory, dt), dt)
-
-
-def _check_width(activations: Tensor, vector: Tensor) -> None:
-    if vector.ndim not in (1, 2):
-        raise ShapeError(f"vector has shape {tuple(vector.shape)}, want [d_model] or [k, d_model]")
-    if activations.shape[-1] != vector.shape[-1]:
-        raise ShapeError(
-            f"vector has d_model {vector.shape[-1]}, activations have {activations.shape[-1]}: "
-            "made for another model?"
-        )

@@ -1,8 +1,7 @@
 """The one layer convention: what people may write for a layer, and what they are shown.
 
 Layer l runs from 0 to L, the number of blocks: 0 is the embedding output, l is the raw output of
-block l-1 (`model.layers[l-1]`), so L is the last block's output before the final norm. Knows
-nothing about models or vectors.
+block l-1 (`model.layers[l-1]`), so L is the last block's output before the final norm.
 """
 
 from __future__ import annotations
@@ -16,9 +15,9 @@ LAYER_CONVENTION = (
     "last row = last block's output before the final norm"
 )
 
-_BLOCK = re.compile(r"^(block|post|pre):(-?\d+)$")
+_BLOCK = re.compile(r"(block|post|pre):(-?\d+)")
 
-_PERCENT = re.compile(r"^(\d+(?:\.\d+)?)%$")
+_PERCENT = re.compile(r"(\d+(?:\.\d+)?)%")
 
 
 def parse_layer(layer: int | str, n_blocks: int) -> int:
@@ -28,13 +27,8 @@ def parse_layer(layer: int | str, n_blocks: int) -> int:
     layer 16); "pre:16" (input of block 16, layer 16 as well); "50%" (0 % is the embeddings, 100 %
     the last block). Raises LayerError when there is no such layer.
     """
-    text = str(layer).strip()
-    index = _parse_block(text, n_blocks)
+    index = None if isinstance(layer, bool) else _layer_index(str(layer).strip(), n_blocks)
     if index is None:
-        index = _parse_percent(text, n_blocks)
-    if index is None:
-        index = _parse_index(text, n_blocks)
-    if isinstance(layer, bool) or index is None or not 0 <= index <= n_blocks:
         raise LayerError(
             f"no layer {layer!r} in a model of {n_blocks} blocks: use 0..{n_blocks}, "
             f'-1, "block:0".."block:{n_blocks - 1}" or "50%"'
@@ -42,33 +36,21 @@ def parse_layer(layer: int | str, n_blocks: int) -> int:
     return index
 
 
+def _layer_index(text: str, n_blocks: int) -> int | None:
+    if block := _BLOCK.fullmatch(text):
+        index = _counted(int(block[2]), n_blocks)
+        return index if index is None or block[1] == "pre" else index + 1
+    if percent := _PERCENT.fullmatch(text):
+        share = float(percent[1]) / 100
+        return round(share * n_blocks) if share <= 1 else None
+    return _counted(int(text), n_blocks + 1) if re.fullmatch(r"-?\d+", text) else None
+
+
+def _counted(index: int, n: int) -> int | None:
+    """The index from the front, of n; None beyond either end."""
+    return index % n if -n <= index < n else None
+
+
 def layer_label(layer: int) -> str:
     """Name a layer for people: "layer 16 (after block 15)"."""
     return "layer 0 (embeddings)" if layer == 0 else f"layer {layer} (after block {layer - 1})"
-
-
-def _parse_block(text: str, n_blocks: int) -> int | None:
-    match = _BLOCK.match(text)
-    if match is None:
-        return None
-    block = int(match.group(2))
-    if block < 0:
-        block += n_blocks
-    if not 0 <= block < n_blocks:
-        return -1
-    return block if match.group(1) == "pre" else block + 1
-
-
-def _parse_percent(text: str, n_blocks: int) -> int | None:
-    match = _PERCENT.match(text)
-    if match is None:
-        return None
-    share = float(match.group(1)) / 100
-    return round(share * n_blocks) if share <= 1 else -1
-
-
-def _parse_index(text: str, n_blocks: int) -> int | None:
-    if re.fullmatch(r"-?\d+", text) is None:
-        return None
-    index = int(text)
-    return index + n_blocks + 1 if index < 0 else index

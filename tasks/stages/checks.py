@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from domain.plan.samples import Sample
 from domain.plan.steering import Cell
+from traitlens.arrays import Float64
 from traitlens.assess.directions import vector_separation
 from traitlens.assess.dose_response import Answers, DoseResponse, dose_response
 from traitlens.assess.kept_rows import Array, Group
 from traitlens.assess.quality import interval_json, numbers, separation_json
-from traitlens.stats.cells import Float64, correlations, group_draws, interval_of, means
-from traitlens.stats.intervals import Interval
+from traitlens.stats.bootstrap import correlations, group_draws, means
+from traitlens.stats.intervals import Interval, percentile_interval
 
 # Below it answers are no longer read as answers; from it on they are good (the judge's scale).
 COHERENCE_FLOOR = 50.0
@@ -81,7 +82,7 @@ def _rise_over_random(scored: Sequence[Scored], strength: float | None) -> Inter
     times, trait = group_draws(questions), _scores([trait for *_, trait, _ in rows])
     sides = [np.array([cell.direction == k for _, cell, *_ in rows]) for k in ("vector", "random")]
     drawn = [means(trait[side], times[:, side]) for side in sides]
-    return interval_of(drawn[0] - drawn[1], n_groups=len(set(questions)))
+    return percentile_interval(drawn[0] - drawn[1], n_groups=len(set(questions)))
 
 
 def _curve(found: DoseResponse) -> dict[str, Any]:
@@ -184,7 +185,7 @@ def _correlation(
     units = vectors / np.where(norms > 0, norms, 1)
     scores = np.einsum("nld,ld->nl", answered.activations[rows], units).astype(np.float64)
     draws = correlations(scores, answered.trait[rows], group_draws(questions))
-    found = interval_of(draws, n_groups=len(set(questions)))
+    found = percentile_interval(draws, n_groups=len(set(questions)))
     return interval_json(
         Interval(found.value, np.maximum(found.low, -1), np.minimum(found.high, 1))
     )

@@ -17,7 +17,8 @@ from threadpoolctl import threadpool_limits
 from traitlens.assess.kept_rows import FEWEST_QUESTIONS, Array, KeptRows, independent_groups
 from traitlens.assess.quality import Quality, numbers, residual_norms, vector_quality
 from traitlens.methods import METHODS
-from traitlens.methods.mean_diff import MethodResult, mean_diff
+from traitlens.methods.fitting import MethodResult
+from traitlens.methods.mean_diff import mean_diff
 from traitlens.vectors.files import to_persona_vectors_pt_bytes, to_safetensors_bytes
 from traitlens.vectors.trait_vector import Provenance, TraitVector
 

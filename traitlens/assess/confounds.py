@@ -5,26 +5,27 @@ A covariate is one number per response.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from traitlens.arrays import Float32, Float64, Labels
 from traitlens.errors import ShapeError
-from traitlens.stats.cells import Float64, make_cells
+from traitlens.stats.bootstrap import make_cells
 from traitlens.stats.intervals import Interval
-from traitlens.stats.separation import auroc_interval
-from traitlens.stats.sides import Activations, FloatArray, Labels, make_sides
+from traitlens.stats.polarities import Activations, Polarities
+from traitlens.stats.separation import auroc_interval, effective_sizes
 
 
 @dataclass(frozen=True, eq=False)
 class Confound:
     """One covariate against one trait vector.
 
-    `auroc`: how well the covariate alone tells the sides apart (0.5: not at all). `correlation`
-    [L+1]: of the projection with the covariate within the sides, so that the trait itself does not
-    count. `cosine` [L+1]: of the vector with the covariate's own direction. A high AUROC together
-    with a correlation far from 0 means that the vector may measure the covariate.
+    `auroc`: how well the covariate alone tells the polarities apart (0.5: not at all).
+    `correlation` [L+1]: of the projection with the covariate within each polarity, so that the
+    trait itself does not count. `cosine` [L+1]: of the vector with the covariate's own direction. A
+    high AUROC together with a correlation far from 0 means that the vector may measure the
+    covariate.
     """
 
     auroc: Interval
@@ -33,40 +34,36 @@ class Confound:
 
 
 def confound(
-    vectors: FloatArray,
+    vectors: Float32,
     pos: Activations,
     neg: Activations,
     *,
     covariate: tuple[Float64, Float64],
     groups: tuple[Labels, Labels] | None = None,
 ) -> Confound:
-    """Test vectors [L+1, d_model] against a covariate given as ([n_pos], [n_neg])."""
-    sides = make_sides(pos, neg)
-    n_pos, n_neg = int(pos.shape[0]), int(neg.shape[0])
-    if (len(covariate[0]), len(covariate[1])) != (n_pos, n_neg):
+    """Test vectors [L+1, d_model] against a covariate given as ([n_pos], [n_neg]).
+
+    Raises ShapeError when the covariate does not match the activations [n, L+1, d_model].
+    """
+    both = Polarities.of(pos, neg)
+    n_pos, n_neg = both.counts
+    if (len(covariate[0]), len(covariate[1])) != both.counts:
         raise ShapeError(f"the covariate must have one value for each of {n_pos} + {n_neg} rows")
-    values = np.concatenate(covariate).astype(np.float64)
     within = np.concatenate([np.asarray(c, float) - np.mean(c) for c in covariate])
-    correlation, cosine = np.zeros(sides.n_layers), np.zeros(sides.n_layers)
-    for layer in range(sides.n_layers):
-        rows = np.concatenate([r - r.mean(axis=0) for r in sides.layer(layer)])
+    correlation, cosine = np.zeros(both.n_layers), np.zeros(both.n_layers)
+    for layer in range(both.n_layers):
+        rows = np.concatenate([r - r.mean(axis=0) for r in both.layer(layer)])
         vector = vectors[layer].astype(np.float32)
         scores = (rows @ vector).astype(np.float64)
-        correlation[layer] = _share(scores @ within, scores, within)
-        direction = within.astype(np.float32) @ rows  # least squares, up to its length
-        cosine[layer] = _share(float(direction @ vector), direction, vector)
-    layer_auroc = auroc_interval(values[:, None], make_cells(groups, n_pos, n_neg))
-    return Confound(layer_auroc, correlation, cosine)
+        correlation[layer] = _cosine(scores, within)
+        # least squares, up to its length
+        cosine[layer] = _cosine(within.astype(np.float32) @ rows, vector)
+    cells = make_cells(groups, n_pos, n_neg)
+    values = np.concatenate(covariate).astype(np.float64)[:, None]
+    reached = auroc_interval(values, n_pos, effective_sizes(values, cells))
+    return Confound(reached, correlation, cosine)
 
 
-def cosine_matrices(vectors: Mapping[str, FloatArray]) -> Float64:
-    """Cosines between vectors [L+1, d_model] in the mapping's order: [L+1, k, k]."""
-    stack = np.stack(list(vectors.values()), axis=1).astype(np.float64)
-    norms = np.linalg.norm(stack, axis=2, keepdims=True)
-    units = stack / np.where(norms > 0, norms, 1)
-    return np.asarray(units @ units.transpose(0, 2, 1))
-
-
-def _share(product: float, a: Float64 | FloatArray, b: Float64 | FloatArray) -> float:
+def _cosine(a: Float64 | Float32, b: Float64 | Float32) -> float:
     size = float(np.linalg.norm(a)) * float(np.linalg.norm(b))
-    return float(product) / size if size > 0 else 0.0
+    return float(a @ b) / size if size > 0 else 0.0

@@ -9,13 +9,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Vectors = NDArray[np.floating[Any]]
+from traitlens.arrays import Float64, Floats
 
 
 def trait_cosines(
-    vectors: Mapping[str, Vectors], angles: Mapping[str, Sequence[float | None]] | None
+    vectors: Mapping[str, Floats], angles: Mapping[str, Sequence[float | None]] | None
 ) -> dict[str, Any]:
     """Cosines of vectors [L+1, d_model] at each layer, with what the directions' errors allow.
 
@@ -23,25 +22,21 @@ def trait_cosines(
     directions then enclose the measured angle plus or minus the sum of the two (the triangle
     inequality on the sphere), so the range is wide and safe. Without `angles` there is no range.
     """
-    names = list(vectors)
-    units = np.stack([_units(vectors[name]) for name in names], axis=1)
-    cosine = np.clip(units @ units.transpose(0, 2, 1), -1, 1)
-    return {
-        "traits": names,
-        "by_layer": cosine.tolist(),
-        "interval": None if angles is None else _ranges(cosine, [angles[n] for n in names]),
-    }
-
-
-def _ranges(cosine: NDArray[np.float64], angles: list[Sequence[float | None]]) -> Any:
-    error = np.radians([[90.0 if a is None else a for a in one] for one in angles]).T
+    cosine = np.clip(cosine_matrices(vectors), -1, 1)
+    found = {"traits": list(vectors), "by_layer": cosine.tolist(), "interval": None}
+    if angles is None:
+        return found
+    bounds = [[90.0 if a is None else a for a in angles[name]] for name in vectors]
+    error = np.radians(bounds).T
     between = error[:, :, None] + error[:, None, :]
     angle = np.arccos(cosine)
     low, high = np.cos(np.minimum(angle + between, np.pi)), np.cos(np.maximum(angle - between, 0))
-    return np.stack([low, high], axis=-1).tolist()
+    return found | {"interval": np.stack([low, high], axis=-1).tolist()}
 
 
-def _units(vectors: Vectors) -> NDArray[np.float64]:
-    values = vectors.astype(np.float64)
-    norms = np.linalg.norm(values, axis=1, keepdims=True)
-    return np.asarray(values / np.where(norms > 0, norms, 1))
+def cosine_matrices(vectors: Mapping[str, Floats]) -> Float64:
+    """Cosines between vectors [L+1, d_model] in the mapping's order: [L+1, k, k]; 0 with zero."""
+    stack = np.stack(list(vectors.values()), axis=1).astype(np.float64)
+    norms = np.linalg.norm(stack, axis=2, keepdims=True)
+    units = stack / np.where(norms > 0, norms, 1)
+    return np.asarray(units @ units.transpose(0, 2, 1))

@@ -1,7 +1,7 @@
 """What steering does: trait and coherence against strength, with intervals over questions.
 
 The same questions are answered at every strength, and whole questions are drawn, so what differs
-between questions leaves the differences between strengths alone. Pure numpy;
+between questions leaves the differences between strengths alone.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from traitlens.stats.cells import Float64, group_draws, interval_of, means
-from traitlens.stats.intervals import Interval, stacked
-from traitlens.stats.sides import Labels
+from traitlens.arrays import Float64, Labels
+from traitlens.stats.bootstrap import group_draws, means
+from traitlens.stats.intervals import Interval, percentile_interval, stacked
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,10 +61,14 @@ def dose_response(answers: Answers, *, floor: float, best: float, seed: int = 0)
     return DoseResponse(
         strength=strengths,
         n=np.array([float(rows.sum()) for rows in at]),
-        trait=stacked([interval_of(column, n_groups=n_groups) for column in trait.T]),
-        coherence=stacked([interval_of(column, n_groups=n_groups) for column in coherence.T]),
-        slope=interval_of(_slopes(strengths[:coherent], trait[:, :coherent]), n_groups=n_groups),
-        rise=interval_of(_rise(trait, upto), n_groups=n_groups),
+        trait=stacked([percentile_interval(column, n_groups=n_groups) for column in trait.T]),
+        coherence=stacked(
+            [percentile_interval(column, n_groups=n_groups) for column in coherence.T]
+        ),
+        slope=percentile_interval(
+            _slopes(strengths[:coherent], trait[:, :coherent]), n_groups=n_groups
+        ),
+        rise=percentile_interval(_rise(trait, upto), n_groups=n_groups),
         rise_at=float(strengths[upto]) if upto else None,
     )
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from traitlens.stats.cells import Float64
+from traitlens.arrays import Float64
 
 Array = NDArray[np.float32]
 

@@ -18,7 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from traitlens.assess.confounds import confound, cosine_matrices
+from traitlens.arrays import Float64
+from traitlens.assess.confounds import confound
+from traitlens.assess.cosines import cosine_matrices
 from traitlens.assess.directions import direction_quality, vector_separation
 from traitlens.assess.kept_rows import (
     FEWEST_QUESTIONS,
@@ -30,13 +32,11 @@ from traitlens.assess.kept_rows import (
 )
 from traitlens.methods import METHODS
 from traitlens.methods.mean_diff import mean_diff
-from traitlens.stats.cells import Float64, make_cells
+from traitlens.stats.bootstrap import make_cells
 from traitlens.stats.intervals import Interval, percentile_interval
 from traitlens.stats.separation import Separation
 
 Quality = dict[str, Any]
-
-N_BOOTSTRAP = 1000
 
 
 def vector_quality(
@@ -110,12 +110,11 @@ def contrast_interval(
     drawn = independent_groups(groups, fewest=2)
     cells = make_cells(drawn, len(positive), len(negative))
     sums = cells.sums(np.array([*positive, *negative], dtype=np.float64))
-    value = cells.contrast(np.ones((1, len(cells.counts)))) @ sums
-    draws = cells.contrast(cells.bootstrap(N_BOOTSTRAP, seed=0)) @ sums
-    clusters = min(cells.side_counts())
-    found = percentile_interval(value, draws[:, None], n_clusters=clusters)
+    found = percentile_interval(
+        cells.contrast(cells.draw()) @ sums, n_groups=min(cells.by_polarity)
+    )
     # scores run from 0 to 100
-    return [float(np.clip(end[0], -100.0, 100.0)) for end in (found.low, found.high)]
+    return [float(np.clip(end, -100.0, 100.0)) for end in (found.low, found.high)]
 
 
 def _stability(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 
 from traitlens.errors import MissingModuleError
@@ -43,7 +45,7 @@ def _find_blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
     return min(found, key=lambda item: item[0].count("."))
 
 
-def _text_config(model: nn.Module):  # type: ignore[no-untyped-def]
+def _text_config(model: nn.Module) -> Any:
     config = getattr(model, "config", None)
     if config is None:
         raise MissingModuleError(

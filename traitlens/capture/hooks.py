@@ -1,12 +1,8 @@
-"""`HookManager`: hooks on modules named by path, removed when the context ends.
-
-`ActivationCapture`: keeps what hooked modules put out, over a whole generation.
-"""
+"""Hooks on modules named by path, and keeping what hooked modules put out over a generation."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -33,12 +29,7 @@ class HookManager:
     def __enter__(self) -> HookManager:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.remove_all()
 
     def add_forward_hook(self, path: str, hook: ForwardHook) -> RemovableHandle:

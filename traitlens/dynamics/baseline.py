@@ -1,8 +1,7 @@
 """What projections are where nothing is asked for: the scale that makes a score mean something.
 
 A baseline holds the projections of neutral responses, token by token. Scores are then given in
-its standard deviations, and a threshold is the score that few neutral responses exceed. Pure
-numpy;
+its standard deviations, and a threshold is the score that few neutral responses exceed.
 """
 
 from __future__ import annotations
@@ -13,13 +12,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 
+from traitlens.arrays import Float32, Float64, Floats, Ints
 from traitlens.errors import NonFiniteError, ShapeError
-
-Float32 = npt.NDArray[np.float32]
-
-Float64 = npt.NDArray[np.float64]
 
 # Two responses are the least that have a spread.
 FEWEST_RESPONSES = 2
@@ -34,7 +29,7 @@ class Baseline:
     """
 
     projections: Float32
-    lengths: npt.NDArray[np.int64]
+    lengths: Ints
 
     def __post_init__(self) -> None:
         if int(self.lengths.sum()) != len(self.projections):
@@ -67,20 +62,20 @@ class Baseline:
         return np.stack([one.mean(axis=0, dtype=np.float64) for one in self.responses])
 
     @cached_property
-    def _tokens(self) -> tuple[Float64, Float64]:
+    def _of_tokens(self) -> tuple[Float64, Float64]:
         return _mean_and_spread(self.projections.astype(np.float64))
 
     @cached_property
-    def _responses(self) -> tuple[Float64, Float64]:
+    def _of_responses(self) -> tuple[Float64, Float64]:
         return _mean_and_spread(self.response_means)
 
-    def token_z(self, projections: npt.NDArray[np.floating]) -> Float64:
+    def token_z(self, projections: Floats) -> Float64:
         """Projections [..., k] of tokens in standard deviations of neutral tokens."""
-        return _standardized(projections, *self._tokens)
+        return _standardized(projections, *self._of_tokens)
 
-    def response_z(self, means: npt.NDArray[np.floating]) -> Float64:
+    def response_z(self, means: Floats) -> Float64:
         """Means [..., k] over a response's tokens, in standard deviations of neutral responses."""
-        return _standardized(means, *self._responses)
+        return _standardized(means, *self._of_responses)
 
     def response_threshold(self, false_alarm: float) -> Float64:
         """The z of a response's mean that at most this share of neutral responses exceeds: [k].
@@ -101,7 +96,7 @@ def _mean_and_spread(neutral: Float64) -> tuple[Float64, Float64]:
     return neutral.mean(axis=0), neutral.std(axis=0, ddof=1)
 
 
-def _standardized(values: npt.NDArray[np.floating], mean: Float64, spread: Float64) -> Float64:
+def _standardized(values: Floats, mean: Float64, spread: Float64) -> Float64:
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(spread > 0, (values - mean) / spread, 0.0)
 
@@ -112,5 +107,4 @@ def _exceeded_by(z: Float64, share: float) -> Float64:
     rank = math.ceil((len(z) + 1) * (1 - share))
     if rank > len(z):
         return np.full(z.shape[1], np.inf)
-    exceeded: Float64 = np.sort(z, axis=0)[rank - 1]
-    return exceeded
+    return np.asarray(np.sort(z, axis=0)[rank - 1])

@@ -1,7 +1,6 @@
 """When a trait commits and how long it lasts, in measures that ignore the size of the scores.
 
-Everything here is unchanged when scores are multiplied by a positive number or shifted. Knows
-nothing about traits or tokens.
+Everything here is unchanged when scores are multiplied by a positive number or shifted.
 """
 
 from __future__ import annotations
@@ -12,9 +11,8 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Float64 = npt.NDArray[np.float64]
+from traitlens.arrays import Float64, Ints
 
 # Fewer tokens cannot show a step and its scatter on both sides.
 SHORTEST = 6
@@ -123,7 +121,7 @@ class _Steps:
     """The strongest step of each of m trajectories; all arrays [m]."""
 
     statistic: Float64
-    index: npt.NDArray[np.int64]
+    index: Ints
     height_sd: Float64
     correlation: Float64
 

@@ -1,10 +1,9 @@
-"""Dynamics of one trait over the tokens of a response: the seed documents' formulas by name.
+"""Dynamics of a trait over the tokens of responses: the seed documents' formulas by name.
 
 `analyze` gives the documents' output format. Their thresholds are absolute (0.1, 0.5) on scores
-of arbitrary size; `traitlens.change_point` has versions that do not depend on it. Indices here
-are as the formulas give them: acceleration i spans tokens i..i+2.
-
-Event-aligned averages: many responses, lined up at the token where something happened.
+of arbitrary size; `dynamics.change_point` has versions that do not depend on it. Indices here are
+as the formulas give them: acceleration i spans tokens i..i+2. `event_aligned_average` lines many
+responses up at the token where something happened.
 """
 
 from __future__ import annotations
@@ -14,19 +13,67 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 from torch import Tensor
 
+from traitlens.arrays import Float32, Float64, Floats, Ints
 from traitlens.dynamics.change_point import scale_free_dynamics
 from traitlens.errors import NonFiniteError, ShapeError
+from traitlens.stats.bootstrap import N_DRAWS, group_draws, means
+from traitlens.stats.intervals import middle_95
 
-Scores = Sequence[float] | npt.NDArray[np.floating] | Tensor
-
-Float64 = npt.NDArray[np.float64]
+Scores = Sequence[float] | Floats | Tensor
 
 SETTLED_BELOW = 0.1
 
 PERSISTENCE_FRACTION = 0.5
+
+
+def analyze(
+    tokens: Sequence[str],
+    scores: Mapping[str, Scores],
+    *,
+    prompt: str = "",
+    response: str | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Seed 003's output: prompt, response, tokens, trait_scores, and dynamics by trait.
+
+    `scores` maps traits to one score per token; `response` defaults to the joined tokens. Raises
+    ShapeError when a trait has another number of scores than there are tokens.
+    """
+    trait_scores = {trait: as_scores(values) for trait, values in scores.items()}
+    for trait, values in trait_scores.items():
+        if len(values) != len(tokens):
+            raise ShapeError(
+                f"{trait}: {len(values)} scores for {len(tokens)} tokens: give one per token"
+            )
+    return {
+        "prompt": prompt,
+        "response": "".join(tokens) if response is None else response,
+        "tokens": list(tokens),
+        "trait_scores": {trait: values.tolist() for trait, values in trait_scores.items()},
+        "dynamics": {t: trait_dynamics(values, seed=seed) for t, values in trait_scores.items()},
+    }
+
+
+def trait_dynamics(
+    scores: Scores, *, null: Sequence[Float64] | None = None, seed: int = 0
+) -> dict[str, Any]:
+    """The documents' six measures of one trait, and `scale_free` beside them; ready for JSON.
+
+    `null` holds trajectories without a step, to compare with; simulated ones where it is None.
+    """
+    x = as_scores(scores)
+    v, a = velocity(x), acceleration(x)
+    return {
+        "commitment_point": find_commitment_point(x),
+        "peak_velocity": float(np.abs(v).max()) if len(v) else 0.0,
+        "avg_velocity": float(np.abs(v).mean()) if len(v) else 0.0,
+        "persistence": persistence(x),
+        "velocity_profile": v.tolist(),
+        "acceleration_profile": a.tolist(),
+        "scale_free": scale_free_dynamics(x, null=null, seed=seed),
+    }
 
 
 def velocity(scores: Scores) -> Float64:
@@ -77,54 +124,6 @@ def find_decision_point(scores: Scores) -> int | None:
     return int(above[0]) + 3 if len(above) else None
 
 
-def trait_dynamics(
-    scores: Scores, *, null: Sequence[Float64] | None = None, seed: int = 0
-) -> dict[str, Any]:
-    """The documents' six measures of one trait, and `scale_free` beside them; ready for JSON.
-
-    `null` holds trajectories without a step, to compare with; simulated ones where it is None.
-    """
-    x = as_scores(scores)
-    v, a = velocity(x), acceleration(x)
-    return {
-        "commitment_point": find_commitment_point(x),
-        "peak_velocity": float(np.abs(v).max()) if len(v) else 0.0,
-        "avg_velocity": float(np.abs(v).mean()) if len(v) else 0.0,
-        "persistence": persistence(x),
-        "velocity_profile": v.tolist(),
-        "acceleration_profile": a.tolist(),
-        "scale_free": scale_free_dynamics(x, null=null, seed=seed),
-    }
-
-
-def analyze(
-    tokens: Sequence[str],
-    scores: Mapping[str, Scores],
-    *,
-    prompt: str = "",
-    response: str | None = None,
-    seed: int = 0,
-) -> dict[str, Any]:
-    """Seed 003's output: prompt, response, tokens, trait_scores, and dynamics by trait.
-
-    `scores` maps traits to one score per token; `response` defaults to the joined tokens. Raises
-    ShapeError when a trait has another number of scores than there are tokens.
-    """
-    trait_scores = {trait: as_scores(values) for trait, values in scores.items()}
-    for trait, values in trait_scores.items():
-        if len(values) != len(tokens):
-            raise ShapeError(
-                f"{trait}: {len(values)} scores for {len(tokens)} tokens: give one per token"
-            )
-    return {
-        "prompt": prompt,
-        "response": "".join(tokens) if response is None else response,
-        "tokens": list(tokens),
-        "trait_scores": {trait: values.tolist() for trait, values in trait_scores.items()},
-        "dynamics": {t: trait_dynamics(values, seed=seed) for t, values in trait_scores.items()},
-    }
-
-
 def as_scores(scores: Scores) -> Float64:
     """One score per token as float64 [n]; raises ShapeError and NonFiniteError."""
     raw = scores.detach().cpu().float().numpy() if isinstance(scores, Tensor) else scores
@@ -137,13 +136,10 @@ def as_scores(scores: Scores) -> Float64:
     return x
 
 
-def _published(scores: Scores) -> npt.NDArray[np.float32]:
+def _published(scores: Scores) -> Float32:
     """Scores in the precision the documents' code differentiates in: a difference that is 0.1 on
     paper falls under the threshold or not by float32's rounding."""
     return as_scores(scores).astype(np.float32)
-
-
-N_BOOTSTRAP = 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,21 +150,21 @@ class AlignedAverage:
     and interval are NaN where none does. `without_event` responses were left out.
     """
 
-    offsets: npt.NDArray[np.int64]
+    offsets: Ints
     mean: Float64
     low: Float64
     high: Float64
-    count: npt.NDArray[np.int64]
+    count: Ints
     without_event: int
 
 
 def event_aligned_average(
-    trajectories: Sequence[Sequence[float] | npt.NDArray[np.floating]],
+    trajectories: Sequence[Sequence[float] | Floats],
     events: Sequence[int | None],
     *,
     before: int = 5,
     after: int = 20,
-    n_bootstrap: int = N_BOOTSTRAP,
+    n_bootstrap: int = N_DRAWS,
     seed: int = 0,
 ) -> AlignedAverage:
     """Average trajectories [n_tokens] around their events; None means the event never came.
@@ -178,38 +174,21 @@ def event_aligned_average(
     """
     if len(trajectories) != len(events):
         raise ShapeError(f"{len(events)} events for {len(trajectories)} trajectories: one each")
-    happened = [(np.asarray(x, float), e) for x, e in zip(trajectories, events, strict=True)
-                if e is not None]  # fmt: skip
+    happened = [(x, e) for x, e in zip(trajectories, events, strict=True) if e is not None]
     lined_up = np.full((len(happened), before + 1 + after), np.nan)
     for row, (scores, event) in zip(lined_up, happened, strict=True):
         if not 0 <= event < len(scores):
             raise ValueError(f"event at token {event} of {len(scores)}: count from 0")
         first, last = max(0, event - before), min(len(scores), event + after + 1)
         row[first - event + before : last - event + before] = scores[first:last]
-    mean, low, high = _mean_with_interval(lined_up, n_bootstrap, seed)
+    times = group_draws(range(len(happened)), n_draws=n_bootstrap, seed=seed)
+    averages = means(lined_up, times)
+    low, high = middle_95(averages[1:])
     return AlignedAverage(
         offsets=np.arange(-before, after + 1),
-        mean=mean,
+        mean=averages[0],
         low=low,
         high=high,
         count=np.isfinite(lined_up).sum(axis=0),
         without_event=len(events) - len(happened),
     )
-
-
-def _mean_with_interval(
-    lined_up: Float64, n_bootstrap: int, seed: int
-) -> tuple[Float64, Float64, Float64]:
-    n, width = lined_up.shape
-    if n == 0:
-        return np.full(width, np.nan), np.full(width, np.nan), np.full(width, np.nan)
-    present = np.isfinite(lined_up)
-    values = np.where(present, lined_up, 0.0)
-    draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=n_bootstrap)
-    weights = np.vstack([np.ones(n), draws])  # the first "draw" is the sample itself
-    with np.errstate(invalid="ignore", divide="ignore"):
-        means = (weights @ values) / (weights @ present)
-    low, high = np.full(width, np.nan), np.full(width, np.nan)
-    reached = present.any(axis=0)
-    low[reached], high[reached] = np.nanquantile(means[1:, reached], [0.025, 0.975], axis=0)
-    return means[0], low, high

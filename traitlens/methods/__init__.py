@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from traitlens.arrays import Labels
+from traitlens.methods.fitting import Method
 from traitlens.methods.gradient import LEARNING_RATE, NUM_STEPS, gradient
 from traitlens.methods.ica import N_COMPONENTS, ica
-from traitlens.methods.mean_diff import Method, mean_diff
+from traitlens.methods.mean_diff import mean_diff
 from traitlens.methods.probe import probe
-from traitlens.stats.sides import Activations, Labels
+from traitlens.stats.polarities import Activations
 
 METHODS: Mapping[str, Method] = {
     "mean_diff": mean_diff,
@@ -31,7 +33,7 @@ Extracted = dict[str, Any]
 
 
 class MeanDifferenceMethod:
-    """`vector = mean(pos) - mean(neg)`; see `traitlens.mean_diff`."""
+    """`vector = mean(pos) - mean(neg)`; see `methods.mean_diff`."""
 
     def extract(self, pos_acts: Activations, neg_acts: Activations) -> Extracted:
         """`vector`, `pos_mean`, `neg_mean`, each [d_model] or [L+1, d_model] as the input was."""
@@ -40,7 +42,7 @@ class MeanDifferenceMethod:
 
 @dataclass(frozen=True)
 class ProbeMethod:
-    """Logistic regression; see `traitlens.probe`. `c` fixes C, None chooses it by validation."""
+    """Logistic regression; see `methods.probe`. `c` fixes C, None chooses it by validation."""
 
     c: float | None = None
     seed: int = 0
@@ -59,7 +61,7 @@ class ProbeMethod:
 
 @dataclass(frozen=True)
 class ICAMethod:
-    """Independent components, the one that separates best; see `traitlens.ica`."""
+    """Independent components, the one that separates best; see `methods.ica`."""
 
     n_components: int = N_COMPONENTS
     seed: int = 0
@@ -72,7 +74,7 @@ class ICAMethod:
 
 @dataclass(frozen=True)
 class GradientMethod:
-    """Margin loss by gradient descent; see `traitlens.gradient`."""
+    """Margin loss by gradient descent; see `methods.gradient`."""
 
     num_steps: int = NUM_STEPS
     lr: float = LEARNING_RATE

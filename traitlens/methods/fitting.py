@@ -1,22 +1,16 @@
-"""Minimizing a smooth function with L-BFGS (Liu & Nocedal 1989; scipy's implementation).
-
-Giving a direction the size of the gap between the two sides, so that methods can be compared.
-
-A classifier's weights and a component's column have arbitrary lengths; a steering coefficient
-would mean something else for each. Every method but mean_diff (whose length is the gap already)
-returns u * (u . (mean_pos - mean_neg)) with u its unit direction: coefficient 1 moves an
-activation from the negatives' mean to the positives' mean along u.
-"""
+"""What the extraction methods share: what they are and give back, how they fit and scale."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from traitlens.stats.sides import FloatArray
+from traitlens.arrays import Float32, Float64, Floats, Labels
+from traitlens.stats.polarities import Activations
 
 # More history than the usual 10 saves passes over the rows; much more costs as much as it saves.
 HISTORY = 20
@@ -30,9 +24,32 @@ SLACK = 10
 
 CLOSE = 0.014
 
-Float64 = npt.NDArray[np.float64]
 
-LossAndSlope = Callable[[Float64], tuple[float, Float64]]
+@dataclass(frozen=True, eq=False)
+class MethodResult:
+    """`vectors` float32 [L+1, d_model], raw; `details` name -> one number or an array per layer."""
+
+    vectors: Float32
+    details: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+
+
+class Method(Protocol):
+    """A method takes the activations of both polarities and returns directions."""
+
+    def __call__(
+        self,
+        pos: Activations,
+        neg: Activations,
+        *,
+        groups: tuple[Labels, Labels] | None = None,
+        seed: int = 0,
+    ) -> MethodResult:
+        """Activations [n, L+1, d_model] (or [n, d_model], then one row comes back).
+
+        `groups` labels the rows of each polarity by the prompt they came from, for methods that
+        hold rows out; `seed` feeds methods that draw numbers.
+        """
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,13 +62,8 @@ class Minimum:
     converged: bool
 
 
-def working_copy(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.floating]:
-    """The rows in the precision to fit in: float64 where that costs little."""
-    return rows.astype(np.float64) if rows.size <= DOUBLE_BELOW else rows
-
-
 def minimize(
-    loss_and_slope: LossAndSlope,
+    loss_and_slope: Callable[[Float64], tuple[float, Float64]],
     start: Float64,
     *,
     penalty: float,
@@ -60,8 +72,9 @@ def minimize(
 ) -> Minimum:
     """Descend until no component of the slope exceeds `tolerance`, or for `max_steps`.
 
-    `penalty` is the p of the loss's term p/2 ||w||^2, w being all but the last variable: with it
-    the slope bounds the distance to the optimum, ||w - w*|| <= ||slope|| / p.
+    L-BFGS (Liu & Nocedal 1989). `penalty` is the p of the loss's term p/2 ||w||^2, w being all but
+    the last variable: with it the slope bounds the distance to the optimum, ||w - w*|| <=
+    ||slope|| / p.
     """
     from scipy.optimize import minimize as scipy_minimize
 
@@ -79,12 +92,18 @@ def minimize(
     return Minimum(at, float(found.fun), int(found.nit), converged=bool(flat or close))
 
 
-def gap_scaled(
-    direction: npt.NDArray[np.floating], pos: FloatArray, neg: FloatArray
-) -> npt.NDArray[np.float64]:
+def working_copy(rows: Float32) -> Floats:
+    """The rows in the precision to fit in: float64 where that costs little."""
+    return rows.astype(np.float64) if rows.size <= DOUBLE_BELOW else rows
+
+
+def gap_scaled(direction: Floats, pos: Float32, neg: Float32) -> Float64:
     """The direction [d_model] with the length of the gap along it, pointing at the positives.
 
-    pos and neg are [n, d_model]. A zero direction stays zero.
+    With u the unit direction, u * (u . (mean_pos - mean_neg)); pos and neg are [n, d_model]. A
+    classifier's weights have an arbitrary length; this way a steering coefficient of 1 moves an
+    activation from the negatives' mean to the positives' along u, whatever the method. A zero
+    direction stays zero.
     """
     wide = direction.astype(np.float64)
     norm = np.linalg.norm(wide)

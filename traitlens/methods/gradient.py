@@ -1,4 +1,4 @@
-"""Gradient: the direction with the widest soft margin between the sides, by gradient descent.
+"""Gradient: the direction with the widest soft margin between the polarities, by gradient descent.
 
 Objective, per layer, with m the midpoint of the two means, x_i = (h_i - m) / ||h_i - m|| and D
 the distance between the two means of x:
@@ -7,7 +7,7 @@ the distance between the two means of x:
               + decay/2 (D/2)^2 ||w||^2
 
 the squared hinge of a linear support vector machine (Cortes & Vapnik 1995; squared: Chang, Hsieh
-& Lin 2008) on L2-normalized features. Each side weighs one half however many rows it has, and
+& Lin 2008) on L2-normalized features. Each polarity weighs one half however many rows it has, and
 the weight decay is in units of the gap, so that it means the same in any width. Unlike the
 objective of the seed documents, -(mean pos.v - mean neg.v)/||v||, the optimum is not the mean
 difference: rows beyond the margin have no say. J is strictly convex in w, so once converged the
@@ -17,11 +17,10 @@ random start does not show.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-from traitlens.methods.fitting import Float64, Minimum, gap_scaled, minimize, working_copy
-from traitlens.methods.mean_diff import MethodResult
-from traitlens.stats.sides import Activations, FloatArray, Labels, make_sides
+from traitlens.arrays import Float32, Float64, Floats, Labels
+from traitlens.methods.fitting import MethodResult, Minimum, gap_scaled, minimize, working_copy
+from traitlens.stats.polarities import Activations, Polarities
 
 NUM_STEPS = 100
 
@@ -51,18 +50,19 @@ def gradient(
     From a start drawn with `seed` the first step goes down the slope at rate `lr`; L-BFGS sets the
     rates of all later ones. Rounds of `num_steps` follow one another until converged, at most
     MAX_ROUNDS. Details per layer: `loss`, `steps`, `converged`, `final_separation` (difference of
-    the sides' mean projections on the unit direction). `groups` changes nothing.
+    the polarities' mean projections on the unit direction). `groups` changes nothing. Raises
+    ValueError for settings that are not positive, ShapeError and NonFiniteError.
     """
     if num_steps < 1 or lr <= 0:
         raise ValueError(f"num_steps {num_steps} and lr {lr} must be positive")
-    sides = make_sides(pos, neg)
-    start = np.random.default_rng(seed).standard_normal(sides.d_model + 1) / sides.d_model**0.5
-    vectors = np.zeros((sides.n_layers, sides.d_model), dtype=np.float32)
+    both = Polarities.of(pos, neg)
+    start = np.random.default_rng(seed).standard_normal(both.d_model + 1) / both.d_model**0.5
+    vectors = np.zeros((both.n_layers, both.d_model), dtype=np.float32)
     fits = []
-    for layer in range(sides.n_layers):
-        side_rows = sides.layer(layer)
-        fit = _widest_margin(*side_rows, start, lr=lr, max_steps=MAX_ROUNDS * num_steps)
-        vectors[layer] = gap_scaled(fit.at[:-1], *side_rows)
+    for layer in range(both.n_layers):
+        rows = both.layer(layer)
+        fit = _widest_margin(*rows, start, lr=lr, max_steps=MAX_ROUNDS * num_steps)
+        vectors[layer] = gap_scaled(fit.at[:-1], *rows)
         fits.append(fit)
     return MethodResult(
         vectors,
@@ -76,7 +76,7 @@ def gradient(
 
 
 def _widest_margin(
-    pos: FloatArray, neg: FloatArray, start: Float64, *, lr: float, max_steps: int
+    pos: Float32, neg: Float32, start: Float64, *, lr: float, max_steps: int
 ) -> Minimum:
     """Minimize J; the result holds w and then b."""
     rows = working_copy(_normalized(pos, neg))
@@ -102,7 +102,7 @@ def _widest_margin(
     )
 
 
-def _normalized(pos: FloatArray, neg: FloatArray) -> FloatArray:
+def _normalized(pos: Float32, neg: Float32) -> Float32:
     """Rows [n, d_model] at unit distance from the midpoint of the two means."""
     midpoint = 0.5 * (pos.mean(axis=0, dtype=np.float64) + neg.mean(axis=0, dtype=np.float64))
     rows = np.concatenate([pos, neg])
@@ -113,12 +113,8 @@ def _normalized(pos: FloatArray, neg: FloatArray) -> FloatArray:
 
 
 def seed_gradient_objective(
-    difference: npt.NDArray[np.floating],
-    start: npt.NDArray[np.floating],
-    *,
-    num_steps: int = NUM_STEPS,
-    lr: float = LEARNING_RATE,
-) -> FloatArray:
+    difference: Floats, start: Floats, *, num_steps: int = NUM_STEPS, lr: float = LEARNING_RATE
+) -> Float32:
     """The gradient method as the seed documents publish it, all layers at once: unit [L+1, d].
 
     Their loss, -(mean pos.v^ - mean neg.v^) + 0.01 ||v|| with v^ = v / (||v|| + 1e-8), sees the
@@ -135,5 +131,5 @@ def seed_gradient_objective(
         mean += 0.1 * (slope - mean)
         square += 0.001 * (slope * slope - square)
         v -= lr * (mean / (1 - 0.9**t)) / (np.sqrt(square / (1 - 0.999**t)) + 1e-8)
-    unit: FloatArray = v / np.linalg.norm(v, axis=1, keepdims=True)
+    unit: Float32 = v / np.linalg.norm(v, axis=1, keepdims=True)
     return unit

@@ -1,4 +1,4 @@
-"""Independent components: the one that separates the two sides best.
+"""Independent components: the one that separates the polarities best.
 
 Formula: the pooled, centered rows X [n, d] are whitened by their k leading singular vectors, X ~
 U S V^T, and FastICA finds a rotation W of sqrt(n) U into independent sources Z of unit variance,
@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from traitlens.methods.mean_diff import MethodResult
-from traitlens.stats.sides import Activations, FloatArray, Labels, Sides, make_sides
+from traitlens.arrays import Float32, Float64, Labels
+from traitlens.methods.fitting import MethodResult
+from traitlens.stats.polarities import Activations, Polarities
 
 N_COMPONENTS = 10
 
@@ -34,8 +34,6 @@ MAX_ITERATIONS = 200
 
 # Singular values below this share of the first are rounding, not data.
 RANK_TOLERANCE = 1e-5
-
-Float64 = npt.NDArray[np.float64]
 
 
 def ica(
@@ -50,16 +48,19 @@ def ica(
 
     Details per layer: `all_components` [L+1, k, d_model] (mixing columns, zero where the data has
     fewer than k dimensions), `separation_scores` [L+1, k], `component_idx`, `converged`. Where
-    all rows are equal the vector is zero. `groups` changes nothing.
+    all rows are equal the vector is zero. `groups` changes nothing. Raises ShapeError and
+    NonFiniteError.
     """
-    sides = make_sides(pos, neg)
-    layers = [_layer_ica(sides, i, n_components, seed) for i in range(sides.n_layers)]
+    both = Polarities.of(pos, neg)
+    layers = [_layer_components(both, i, n_components, seed) for i in range(both.n_layers)]
+    chosen = [int(np.argmax(np.abs(layer.gaps))) for layer in layers]
+    vectors = [one.columns[best] * one.gaps[best] for one, best in zip(layers, chosen, strict=True)]
     return MethodResult(
-        np.stack([layer.vector for layer in layers]).astype(np.float32),
+        np.stack(vectors).astype(np.float32),
         {
             "all_components": np.stack([layer.columns for layer in layers]).astype(np.float32),
             "separation_scores": np.stack([np.abs(layer.gaps) for layer in layers]),
-            "component_idx": np.array([layer.chosen for layer in layers]),
+            "component_idx": np.array(chosen),
             "converged": np.array([layer.converged for layer in layers]),
         },
     )
@@ -67,25 +68,18 @@ def ica(
 
 @dataclass(frozen=True, eq=False)
 class _LayerComponents:
-    """One layer's components: columns [k, d_model], gaps between the sides' sources [k]."""
+    """One layer's components: columns [k, d_model], gaps between the polarities' sources [k]."""
 
     columns: Float64
     gaps: Float64
     converged: bool
 
-    @property
-    def chosen(self) -> int:
-        return int(np.argmax(np.abs(self.gaps)))
 
-    @property
-    def vector(self) -> Float64:
-        vector: Float64 = self.columns[self.chosen] * self.gaps[self.chosen]
-        return vector
-
-
-def _layer_ica(sides: Sides, layer: int, n_components: int, seed: int) -> _LayerComponents:
-    rows, is_pos = sides.stacked_layer(layer)
-    columns = np.zeros((n_components, sides.d_model))
+def _layer_components(
+    both: Polarities, layer: int, n_components: int, seed: int
+) -> _LayerComponents:
+    rows, is_pos = both.stacked_layer(layer)
+    columns = np.zeros((n_components, both.d_model))
     gaps = np.zeros(n_components)
     white, unwhiten = _whitened(rows - rows.mean(axis=0), n_components, seed)
     if white.shape[1] == 0:
@@ -97,7 +91,7 @@ def _layer_ica(sides: Sides, layer: int, n_components: int, seed: int) -> _Layer
     return _LayerComponents(columns, gaps, converged)
 
 
-def _whitened(centered: FloatArray, n_components: int, seed: int) -> tuple[Float64, Float64]:
+def _whitened(centered: Float32, n_components: int, seed: int) -> tuple[Float64, Float64]:
     """Rows of unit variance [n, k], and the matrix [k, d_model] that takes them back."""
     from sklearn.utils.extmath import randomized_svd
 

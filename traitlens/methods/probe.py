@@ -1,12 +1,12 @@
 """Probe: the direction of a logistic regression, back in activation space.
 
-Formula, per layer: z = (h - mean) / std by coordinate, std being that within the sides (that
+Formula, per layer: z = (h - mean) / std by coordinate, std being that within the polarities (that
 over all rows would shrink the very coordinates that separate them; constant ones are left out,
-see `_center_and_spread` for those that are constant within each side); minimize
+see `_center_and_spread` for those that are constant within each polarity); minimize
 
     C sum_i c_i log(1 + exp(-y_i (w.z_i + b))) + 1/2 ||w||^2,    y = +-1,
 
-where the weights c_i make each side count one half and sum to n (with equal sides this is
+where the weights c_i make each polarity count one half and sum to n (with as many of each this is
 scikit-learn's objective); the direction is w / std. C is the one of `C_GRID` whose held-out
 scores are farthest apart in standard deviations (Cohen's d; the held-out loss would also pay for
 the size of w, which a direction does not have), over 5 folds dealt by group when groups are
@@ -20,19 +20,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from traitlens.methods.fitting import Float64, gap_scaled, minimize, working_copy
-from traitlens.methods.mean_diff import MethodResult
-from traitlens.stats.sides import (
-    Activations,
-    FloatArray,
-    IntArray,
-    Labels,
-    Sides,
-    fold_ids,
-    make_sides,
-)
+from traitlens.arrays import Bools, Float32, Float64, Floats, Ints, Labels
+from traitlens.methods.fitting import MethodResult, gap_scaled, minimize, working_copy
+from traitlens.stats.bootstrap import Cells, make_cells
+from traitlens.stats.polarities import Activations, Polarities
 
 C_GRID = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 
@@ -65,14 +57,14 @@ def probe(
     """The probe's direction at every layer, with the length of the gap along it.
 
     Details per layer: `held_out_acc` (balanced accuracy over the folds at the chosen C, NaN when a
-    side has a single group), `train_acc`, `c`, `converged`, and `bias`: h.vector + bias > 0 is the
-    probe's "positive". `c` fixes C; `seed` deals the folds.
+    polarity has a single group), `train_acc`, `c`, `converged`, and `bias`: h.vector + bias > 0 is
+    the probe's "positive". `c` fixes C; `seed` deals the folds. Raises ShapeError and
+    NonFiniteError.
     """
-    sides = make_sides(pos, neg)
-    n_pos, n_neg = int(pos.shape[0]), int(neg.shape[0])
-    folds, n_folds = fold_ids(groups, n_pos, n_neg, n_folds=N_FOLDS, seed=seed)
+    both = Polarities.of(pos, neg)
+    folds = _folds(make_cells(groups, *both.counts), seed)
     grid = C_GRID if c is None else (c,)
-    layers = [_layer_probe(sides, i, folds, n_folds, grid) for i in range(sides.n_layers)]
+    layers = [_layer_probe(*both.stacked_layer(i), folds, grid) for i in range(both.n_layers)]
     names = ("held_out_acc", "train_acc", "c", "converged", "bias")
     return MethodResult(
         np.stack([layer.vector for layer in layers]).astype(np.float32),
@@ -90,12 +82,22 @@ class _LayerProbe:
     converged: bool
 
 
-def _layer_probe(
-    sides: Sides, layer: int, folds: IntArray, n_folds: int, grid: Sequence[float]
-) -> _LayerProbe:
-    rows, is_pos = sides.stacked_layer(layer)
+def _folds(cells: Cells, seed: int) -> Ints:
+    """Deal whole groups into at most N_FOLDS folds with both polarities in each: [n].
+
+    All 0, so nothing can be held out, when a polarity has a single group.
+    """
+    n_folds = min(N_FOLDS, *cells.by_polarity)
+    fold_of_group = np.zeros(cells.n_groups, dtype=np.int64)
+    rng = np.random.default_rng(seed)
+    for stratum in cells.strata():
+        fold_of_group[rng.permutation(stratum)] = np.arange(len(stratum)) % n_folds
+    return fold_of_group[cells.group][cells.of_row]
+
+
+def _layer_probe(rows: Float32, is_pos: Bools, folds: Ints, grid: Sequence[float]) -> _LayerProbe:
     center, spread = _center_and_spread(rows[is_pos], rows[~is_pos])
-    c, held_out_acc = _choose_c(rows, is_pos, folds, n_folds, grid)
+    c, held_out_acc = _choose_c(rows, is_pos, folds, grid)
     standard = _standardized(rows, center, spread)
     fit = fit_logistic(standard, is_pos, c=c)
     weights = fit.weights / spread
@@ -112,15 +114,15 @@ def _layer_probe(
     )
 
 
-def _center_and_spread(pos: FloatArray, neg: FloatArray) -> tuple[Float64, Float64]:
-    """Midpoint and standard deviation within the sides, by coordinate; infinite for constants.
+def _center_and_spread(pos: Float32, neg: Float32) -> tuple[Float64, Float64]:
+    """Midpoint and standard deviation within the polarities, by coordinate; infinite for constants.
 
-    Coordinates that differ between the sides and not within them share half their widest gap, so
-    that among themselves they weigh as in the mean difference.
+    Coordinates that differ between the polarities and not within them share half their widest gap,
+    so that among themselves they weigh as in the mean difference.
     """
-    means = [side.mean(axis=0, dtype=np.float64) for side in (pos, neg)]
+    means = [rows.mean(axis=0, dtype=np.float64) for rows in (pos, neg)]
     center, gap = 0.5 * (means[0] + means[1]), np.abs(means[0] - means[1])
-    squares = sum(len(side) * side.var(axis=0, dtype=np.float64) for side in (pos, neg))
+    squares = sum(len(rows) * rows.var(axis=0, dtype=np.float64) for rows in (pos, neg))
     spread = np.sqrt(squares / max(len(pos) + len(neg) - 2, 1))
     rounding = ROUNDING * np.abs(center)
     still = spread <= rounding
@@ -130,28 +132,24 @@ def _center_and_spread(pos: FloatArray, neg: FloatArray) -> tuple[Float64, Float
     return center, spread
 
 
-def _standardized(rows: FloatArray, center: Float64, spread: Float64) -> npt.NDArray[np.floating]:
+def _standardized(rows: Float32, center: Float64, spread: Float64) -> Floats:
     standard = rows - center.astype(np.float32)
     standard /= spread.astype(np.float32)
     return working_copy(standard)
 
 
 def _choose_c(
-    rows: FloatArray,
-    is_pos: npt.NDArray[np.bool_],
-    folds: IntArray,
-    n_folds: int,
-    grid: Sequence[float],
+    rows: Float32, is_pos: Bools, folds: Ints, grid: Sequence[float]
 ) -> tuple[float, float]:
     """The C that separates held-out rows best, and its held-out accuracy.
 
-    Rows are standardized by the training folds alone: a spread within the sides that knows the
+    Rows are standardized by the training folds alone: a spread within the polarities that knows the
     held-out labels lets pure noise be told apart.
     """
-    if n_folds < 2:
+    if not folds.any():
         return (grid[0] if len(grid) == 1 else FALLBACK_C), float("nan")
     scores = np.zeros((len(grid), len(rows)))
-    for fold in range(n_folds):
+    for fold in range(folds.max() + 1):
         held = folds == fold
         kept_rows, kept_labels = rows[~held], is_pos[~held]
         scale = _center_and_spread(kept_rows[kept_labels], kept_rows[~kept_labels])
@@ -175,29 +173,31 @@ class LogisticFit:
     offset: float
     converged: bool
 
-    def scores(self, rows: npt.NDArray[np.floating]) -> Float64:
+    def scores(self, rows: Floats) -> Float64:
         """Log-odds of positive for rows [n, d]."""
         return np.asarray(rows @ self.weights.astype(rows.dtype) + self.offset, dtype=np.float64)
 
 
 def fit_logistic(
-    rows: npt.NDArray[np.floating],
-    is_pos: npt.NDArray[np.bool_],
+    rows: Floats,
+    is_pos: Bools,
     *,
     c: float,
     start: LogisticFit | None = None,
     tolerance: float = TOLERANCE,
 ) -> LogisticFit:
     """Minimise the module's objective on rows [n, d] as they are, from `start` or from zero."""
+    from scipy.special import expit
+
     signs = np.where(is_pos, 1.0, -1.0)
-    share = _side_weights(is_pos) / len(rows)
+    share = np.where(is_pos, 0.5 / is_pos.sum(), 0.5 / (~is_pos).sum())
     penalty = 1.0 / (c * len(rows))
 
     def loss_and_slope(packed: Float64) -> tuple[float, Float64]:
         w, b = packed[:-1], packed[-1]
         margins = (signs * (rows @ w.astype(rows.dtype) + b)).astype(np.float64)
         loss = share @ np.logaddexp(0, -margins) + 0.5 * penalty * (w @ w)
-        pull = -share * signs * _sigmoid(-margins)
+        pull = -share * signs * expit(-margins)
         slope = np.append(pull.astype(rows.dtype) @ rows + penalty * w, pull.sum())
         return float(loss), slope
 
@@ -210,20 +210,11 @@ def fit_logistic(
     return LogisticFit(found.at[:-1], float(found.at[-1]), found.converged)
 
 
-def _sigmoid(x: Float64) -> Float64:
-    return np.asarray(0.5 * (1 + np.tanh(0.5 * x)))
-
-
-def _side_weights(is_pos: npt.NDArray[np.bool_]) -> Float64:
-    n, n_pos = len(is_pos), int(is_pos.sum())
-    return np.where(is_pos, 0.5 * n / n_pos, 0.5 * n / (n - n_pos))
-
-
-def _balanced_accuracy(scores: Float64, is_pos: npt.NDArray[np.bool_]) -> float:
+def _balanced_accuracy(scores: Float64, is_pos: Bools) -> float:
     return float(0.5 * ((scores[is_pos] > 0).mean() + (scores[~is_pos] <= 0).mean()))
 
 
-def _cohens_d(scores: Float64, is_pos: npt.NDArray[np.bool_]) -> float:
+def _cohens_d(scores: Float64, is_pos: Bools) -> float:
     pos, neg = scores[is_pos], scores[~is_pos]
     spread = np.sqrt(0.5 * (pos.var() + neg.var()))
     return float((pos.mean() - neg.mean()) / spread) if spread > 0 else 0.0

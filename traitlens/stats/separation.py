@@ -1,7 +1,7 @@
-"""How well scores separate the two sides: AUROC, Cohen's d, accuracy, effective sample size.
+"""How well scores separate the polarities: AUROC, Cohen's d, accuracy, effective sample size.
 
 Scores are anything with one number per response and layer, such as projections; intervals
-respect that responses of one group resemble one another. Pure numpy;
+respect that responses of one group resemble one another.
 """
 
 from __future__ import annotations
@@ -10,29 +10,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from traitlens.arrays import Float64, Ints, Labels
 from traitlens.errors import ShapeError
-from traitlens.stats.cells import Cells, Float64, make_cells
+from traitlens.stats.bootstrap import N_DRAWS, Cells, make_cells
 from traitlens.stats.intervals import Interval, percentile_interval, score_interval
-from traitlens.stats.sides import IntArray, Labels
-
-N_BOOTSTRAP = 1000
-
-
-def auroc(pos: Float64, neg: Float64) -> Float64:
-    """Chance that a positive outscores a negative, ties one half: [k] for scores [n, k]."""
-    ordered = np.sort(neg, axis=0)
-    wins = [
-        np.searchsorted(column, scores, "left").sum()
-        + np.searchsorted(column, scores, "right").sum()
-        for column, scores in zip(ordered.T, pos.T, strict=True)
-    ]
-    return np.array(wins) / (2 * len(pos) * len(neg))
 
 
 @dataclass(frozen=True, eq=False)
 class Separation:
     """Per layer: AUROC, Cohen's d (pooled standard deviation) and balanced accuracy at the midpoint
-    of the two means, each with its interval; and the effective sample sizes [L+1] of the sides."""
+    of the two means, each with its interval; and the effective sample sizes [L+1]."""
 
     auroc: Interval
     cohens_d: Interval
@@ -46,52 +33,37 @@ def separation(
     neg: Float64,
     *,
     groups: tuple[Labels, Labels] | None = None,
-    n_bootstrap: int = N_BOOTSTRAP,
+    n_bootstrap: int = N_DRAWS,
     seed: int = 0,
 ) -> Separation:
     """Separation of scores pos [n_pos, L+1] from neg [n_neg, L+1], column by column.
 
-    Cohen's d gets a bootstrap over groups, the two shares score intervals.
+    Cohen's d gets a bootstrap over groups, the two shares score intervals. Raises ShapeError.
     """
     if pos.ndim != 2 or neg.ndim != 2 or pos.shape[1] != neg.shape[1]:
-        raise ShapeError(f"scores are {pos.shape} and {neg.shape}: want [n, L+1] on both sides")
+        raise ShapeError(f"scores are {pos.shape} and {neg.shape}: want [n, L+1] of both")
     cells = make_cells(groups, len(pos), len(neg))
-    times = cells.bootstrap(n_bootstrap, seed=seed)
     scores = np.concatenate([pos, neg]).astype(np.float64)
+    sizes = effective_sizes(scores, cells)
     return Separation(
-        auroc=auroc_interval(scores, cells),
-        cohens_d=_cohens_d_interval(scores, cells, times),
-        accuracy=_accuracy_interval(scores, cells),
-        effective_n_pos=effective_n(pos, cells.of_row[: len(pos)]),
-        effective_n_neg=effective_n(neg, cells.of_row[len(pos) :]),
+        auroc=auroc_interval(scores, cells.n_pos, sizes),
+        cohens_d=_cohens_d_interval(scores, cells, cells.draw(n_bootstrap, seed=seed)),
+        accuracy=_accuracy_interval(scores, cells.n_pos, sizes),
+        effective_n_pos=sizes[0],
+        effective_n_neg=sizes[1],
     )
 
 
-def auroc_interval(
-    scores: Float64, cells: Cells, *, is_group_one_observation: bool = False
-) -> Interval:
-    """AUROC of scores [n, L+1], positives first, with its interval.
-
-    The score interval of Newcombe (2006, method 5) on the effective sample sizes, or on the number
-    of groups where each counts once: a bootstrap has no width where the sides do not overlap, which
-    is where good vectors are.
-    """
-    pos, neg = scores[: cells.n_pos], scores[cells.n_pos :]
-    if is_group_one_observation:
-        n_pos, n_neg = (np.full(scores.shape[1], float(n)) for n in cells.side_counts())
-    else:
-        n_pos = effective_n(pos, cells.of_row[: cells.n_pos])
-        n_neg = effective_n(neg, cells.of_row[cells.n_pos :])
-    others = (n_pos + n_neg) / 2 - 1
-
-    def variance(p: Float64) -> Float64:
-        shape = 1 + others * ((1 - p) / (2 - p) + p / (1 + p))
-        return np.asarray(p * (1 - p) / (n_pos * n_neg) * shape)
-
-    return score_interval(auroc(pos, neg), variance)
+def effective_sizes(scores: Float64, cells: Cells) -> tuple[Float64, Float64]:
+    """`effective_n` of the positives and of the negatives, [L+1] each; scores [n, L+1]."""
+    n_pos = cells.n_pos
+    return (
+        effective_n(scores[:n_pos], cells.of_row[:n_pos]),
+        effective_n(scores[n_pos:], cells.of_row[n_pos:]),
+    )
 
 
-def effective_n(scores: Float64, group: IntArray) -> Float64:
+def effective_n(scores: Float64, group: Ints) -> Float64:
     """Independent observations that scores [n, L+1] of grouped rows [n] are worth: [L+1].
 
     n / (1 + (m - 1) r) with m the mean group size weighted by size and r the intraclass correlation
@@ -106,12 +78,38 @@ def effective_n(scores: Float64, group: IntArray) -> Float64:
     means /= sizes[:, None]
     between = (sizes[:, None] * (means - scores.mean(axis=0)) ** 2).sum(axis=0) / (k - 1)
     within = ((scores - means[of_row]) ** 2).sum(axis=0) / (n - k)
-    typical = (n - (sizes**2).sum() / n) / (k - 1)
-    spread = between + (typical - 1) * within
+    weighted_size = (sizes**2).sum() / n
+    spread = between + ((n - weighted_size) / (k - 1) - 1) * within
     with np.errstate(invalid="ignore", divide="ignore"):
         correlation = np.where(spread > 0, (between - within) / spread, 0.0)
-    weighted_size = (sizes**2).sum() / n
     return np.asarray(n / (1 + (weighted_size - 1) * np.clip(correlation, 0, 1)))
+
+
+def auroc(pos: Float64, neg: Float64) -> Float64:
+    """Chance that a positive outscores a negative, ties one half: [k] for scores [n, k]."""
+    ordered = np.sort(neg, axis=0)
+    wins = [
+        np.searchsorted(column, scores, "left").sum()
+        + np.searchsorted(column, scores, "right").sum()
+        for column, scores in zip(ordered.T, pos.T, strict=True)
+    ]
+    return np.array(wins) / (2 * len(pos) * len(neg))
+
+
+def auroc_interval(scores: Float64, n_pos: int, sizes: tuple[Float64, Float64]) -> Interval:
+    """AUROC of scores [n, L+1], the n_pos positives first, with its interval.
+
+    The score interval of Newcombe (2006, method 5) on the `sizes` that the positives and negatives
+    are worth, [L+1] each: a bootstrap has no width where the polarities do not overlap, which is
+    where good vectors are.
+    """
+    product, others = sizes[0] * sizes[1], (sizes[0] + sizes[1]) / 2 - 1
+
+    def variance(p: Float64) -> Float64:
+        shape = 1 + others * ((1 - p) / (2 - p) + p / (1 + p))
+        return np.asarray(p * (1 - p) / product * shape)
+
+    return score_interval(auroc(scores[:n_pos], scores[n_pos:]), variance)
 
 
 def _cohens_d_interval(scores: Float64, cells: Cells, times: Float64) -> Interval:
@@ -121,43 +119,39 @@ def _cohens_d_interval(scores: Float64, cells: Cells, times: Float64) -> Interva
     sample's is to the truth's as the draw's is to the sample's: d is too large by 1 / `shrunk` in
     the sample and by its square in a draw.
     """
-    centered = scores - scores.mean(axis=0)
-    sums, squares = cells.sums(centered), cells.sums(centered**2)
-    every = np.concatenate([np.ones((1, len(cells.counts))), times])
-    difference, spread = _difference_and_spread(sums, squares, cells, every)
+    difference, spread = _difference_and_spread(scores - scores.mean(axis=0), cells, times)
     with np.errstate(invalid="ignore", divide="ignore"):
         d = np.where(difference == 0, 0.0, difference / spread)
         shrunk = np.where(spread[0] > 0, np.nanmedian(spread[1:], axis=0) / spread[0], 1.0)
     shrunk = np.minimum(shrunk, 1.0)
-    clusters = min(cells.side_counts())
-    found = percentile_interval(shrunk * d[0], shrunk**2 * d[1:], n_clusters=clusters)
+    unbiased = np.concatenate([shrunk * d[:1], shrunk**2 * d[1:]])
+    found = percentile_interval(unbiased, n_groups=min(cells.by_polarity))
     return Interval(d[0], np.minimum(found.low, d[0]), np.maximum(found.high, d[0]))
 
 
 def _difference_and_spread(
-    sums: Float64, squares: Float64, cells: Cells, times: Float64
+    centered: Float64, cells: Cells, times: Float64
 ) -> tuple[Float64, Float64]:
-    """Difference of the means and pooled standard deviation in each draw: [k, L+1] both."""
-    pos, neg = cells.side_mean(times, positive=True), cells.side_mean(times, positive=False)
-    mean_pos, mean_neg = pos @ sums, neg @ sums
-    n_pos = np.where(cells.is_pos, times, 0) @ cells.counts
-    n_neg = np.where(cells.is_pos, 0, times) @ cells.counts
-    within_pos = n_pos[:, None] * (pos @ squares - mean_pos**2)
-    within_neg = n_neg[:, None] * (neg @ squares - mean_neg**2)
-    freedom = np.maximum(n_pos + n_neg - 2, 1)[:, None]
-    spread = np.sqrt(np.maximum(within_pos + within_neg, 0) / freedom)
-    return mean_pos - mean_neg, spread
+    """Difference of the means and pooled standard deviation in each draw: [1 + b, L+1] both."""
+    sums, squares = cells.sums(centered), cells.sums(centered**2)
+    means, within, n = [], [], []
+    for positive in (True, False):
+        average = cells.mean(times, positive=positive)
+        means.append(average @ sums)
+        n.append((np.where(cells.is_pos == positive, times, 0) @ cells.counts)[:, None])
+        within.append(n[-1] * (average @ squares - means[-1] ** 2))
+    freedom = np.maximum(n[0] + n[1] - 2, 1)
+    return means[0] - means[1], np.sqrt(np.maximum(within[0] + within[1], 0) / freedom)
 
 
-def _accuracy_interval(scores: Float64, cells: Cells) -> Interval:
-    """Balanced accuracy with Wilson's interval on the effective sample sizes of the scores.
+def _accuracy_interval(scores: Float64, n_pos: int, sizes: tuple[Float64, Float64]) -> Interval:
+    """Balanced accuracy with Wilson's interval on the effective sample sizes.
 
     The midpoint comes from the same scores, which costs one degree of freedom.
     """
-    pos, neg = scores[: cells.n_pos], scores[cells.n_pos :]
+    pos, neg = scores[:n_pos], scores[n_pos:]
     midpoint = 0.5 * (pos.mean(axis=0) + neg.mean(axis=0))
     value = 0.5 * ((pos > midpoint).mean(axis=0) + (neg <= midpoint).mean(axis=0))
-    n_pos = effective_n(pos, cells.of_row[: cells.n_pos])
-    n_neg = effective_n(neg, cells.of_row[cells.n_pos :])
-    share = (n_pos + n_neg) / (n_pos + n_neg - 1) * (1 / n_pos + 1 / n_neg) / 4
+    n = sizes[0] + sizes[1]
+    share = n / (n - 1) * (1 / sizes[0] + 1 / sizes[1]) / 4
     return score_interval(value, lambda p: np.asarray(p * (1 - p) * share))

@@ -1,8 +1,7 @@
 """Steering: change the residual stream at one layer while a context is open.
 
-Works on any causal language model of the transformers library;
-
-What steering does to a hidden state: add a vector, remove its direction, or cap the projection.
+A change adds a vector, removes its direction, or caps the projection on it, in any causal language
+model of the transformers library.
 """
 
 from __future__ import annotations
@@ -15,12 +14,17 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from traitlens.capture.blocks import backbone, decoder_blocks
 from traitlens.errors import MissingVectorError, ShapeError
 from traitlens.layers import layer_label
 
 Positions = Literal["all", "prompt", "response"]
+
+Mode = Literal["add", "ablate", "cap"]
+
+Unit = Literal["raw", "residual"]
 
 
 @contextmanager
@@ -51,8 +55,8 @@ def steer(
     response begins, padding included; it is needed for a plain forward over prompt and response,
     and whenever prompt tokens enter on top of a cache. Contexts nest: each adds its own change.
 
-    Raises ValueError for a zero vector, unknown words, or when prompt and response cannot be told
-    apart.
+    Raises ShapeError for a vector of another shape and ValueError for a zero vector, unknown words,
+    or when prompt and response cannot be told apart.
     """
     if positions not in get_args(Positions):
         raise ValueError(f"no positions {positions!r}: use one of {get_args(Positions)}")
@@ -63,6 +67,25 @@ def steer(
         hooks.callback(watch.remove)
         hooks.callback(_hook_layer(model, layer, change, columns).remove)
         yield model
+
+
+def _hook_layer(model: nn.Module, layer: int, change: Change, columns: _Columns) -> RemovableHandle:
+    def changed(hidden: Tensor) -> Tensor:
+        return change.applied(hidden, columns.mask(hidden))
+
+    def change_input(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (changed(args[0]), *args[1:])
+
+    def change_output(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        if isinstance(output, tuple):
+            return (changed(output[0]), *output[1:])
+        return changed(output)
+
+    blocks = decoder_blocks(model)
+    if layer == 0:
+        # Not the embedding module's output: Gemma scales that before its first block sees it.
+        return blocks[0].register_forward_pre_hook(change_input)
+    return blocks[layer - 1].register_forward_hook(change_output)
 
 
 class _Columns:
@@ -88,15 +111,13 @@ class _Columns:
     def mask(self, hidden: Tensor) -> Tensor | None:
         """Boolean [batch or 1, seq], or None for every token."""
         seq = hidden.shape[1]
-        chosen = self._chosen(seq)
+        chosen = None if self._positions == "all" else self._chosen(seq)
         if self._attention_mask is None:
             return chosen
         real = self._attention_mask[:, self._cached : self._cached + seq].bool()
         return real if chosen is None else chosen.to(real.device) & real
 
-    def _chosen(self, seq: int) -> Tensor | None:
-        if self._positions == "all":
-            return None
+    def _chosen(self, seq: int) -> Tensor:
         is_response = self._is_response(seq)
         return is_response if self._positions == "response" else ~is_response
 
@@ -110,37 +131,6 @@ class _Columns:
                 "pass prompt_length"
             )
         return torch.full((1, seq), self._cached > 0)
-
-
-def _hook_layer(
-    model: nn.Module, layer: int, change: Change, columns: _Columns
-) -> torch.utils.hooks.RemovableHandle:
-    blocks = decoder_blocks(model)
-    if layer == 0:
-        # Not the embedding module's output: Gemma scales that before its first block sees it.
-        return blocks[0].register_forward_pre_hook(_changed_input(change, columns))
-    return blocks[layer - 1].register_forward_hook(_changed_output(change, columns))
-
-
-def _changed_input(change: Change, columns: _Columns):  # type: ignore[no-untyped-def]
-    def hook(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        return (change.applied(args[0], columns.mask(args[0])), *args[1:])
-
-    return hook
-
-
-def _changed_output(change: Change, columns: _Columns):  # type: ignore[no-untyped-def]
-    def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-        hidden = output[0] if isinstance(output, tuple) else output
-        changed = change.applied(hidden, columns.mask(hidden))
-        return (changed, *output[1:]) if isinstance(output, tuple) else changed
-
-    return hook
-
-
-Mode = Literal["add", "ablate", "cap"]
-
-Unit = Literal["raw", "residual"]
 
 
 @dataclass(frozen=True)
@@ -168,7 +158,14 @@ class Change:
             )
         return Change(raw, raw / norm, float(coefficient), mode)
 
-    def delta(self, hidden: Tensor) -> Tensor:
+    def applied(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
+        """The changed hidden state, a new tensor of the same dtype; mask [batch, seq] or all."""
+        delta = self._delta(hidden)
+        if mask is not None:
+            delta = delta * mask.to(hidden.device).unsqueeze(-1)
+        return (hidden.float() + delta).to(hidden.dtype)
+
+    def _delta(self, hidden: Tensor) -> Tensor:
         """What to add to hidden [batch, seq, d_model]; float32, computed in float32."""
         if self.mode == "add":
             return (self.coefficient * self.vector.to(hidden.device)).expand(hidden.shape)
@@ -177,13 +174,6 @@ class Change:
         if self.mode == "ablate":
             return -self.coefficient * projection * unit
         return -(projection - self.coefficient).clamp_min(0) * unit
-
-    def applied(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
-        """The changed hidden state, a new tensor of the same dtype; mask [batch, seq] or all."""
-        delta = self.delta(hidden)
-        if mask is not None:
-            delta = delta * mask.to(hidden.device).unsqueeze(-1)
-        return (hidden.float() + delta).to(hidden.dtype)
 
 
 def coefficient_unit(

@@ -16,12 +16,7 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
 from traitlens.errors import MissingVectorError, VectorFileError
-from traitlens.vectors.trait_vector import (
-    DEFAULT_POSITION,
-    Provenance,
-    TraitVector,
-    provenance_from_metadata,
-)
+from traitlens.vectors.trait_vector import DEFAULT_POSITION, Provenance, TraitVector
 
 FORMAT = "traitlens/1"
 
@@ -53,11 +48,8 @@ def from_safetensors_bytes(data: bytes) -> TraitVector:
     noted = metadata.pop("sha256", "" if metadata.get("format") == FORMAT else None)
     if noted not in (None, _checksum(tensors, metadata)):
         raise VectorFileError("the file is not what was written: extract the trait again")
-    return TraitVector(
-        vectors=tensors,
-        provenance=provenance_from_metadata(metadata),
-        position=_default_position(tensors),
-    )
+    position = DEFAULT_POSITION if DEFAULT_POSITION in tensors else min(tensors)
+    return TraitVector(tensors, Provenance.from_metadata(metadata), position)
 
 
 def to_persona_vectors_pt_bytes(tensor: Tensor) -> bytes:
@@ -103,13 +95,10 @@ def _read(ref: str) -> bytes:
             data: bytes = file.read()
             return data
     except FileNotFoundError as error:
-        raise MissingVectorError(f"no file {ref}: {_what_is_there(ref)}") from error
-
-
-def _what_is_there(ref: str) -> str:
-    folder = Path(ref).parent
-    found = sorted(path.name for path in folder.glob("*.safetensors")) if folder.is_dir() else []
-    return f"{folder} holds {', '.join(found)}" if found else "has the trait been extracted?"
+        folder = Path(ref).parent
+        found = ", ".join(sorted(path.name for path in folder.glob("*.safetensors")))
+        hint = f"{folder} holds {found}" if found else "has the trait been extracted?"
+        raise MissingVectorError(f"no file {ref}: {hint}") from error
 
 
 def _metadata(data: bytes) -> dict[str, str]:
@@ -126,10 +115,6 @@ def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str
         digest.update(f"{name}{tuple(tensors[name].shape)}".encode())
         digest.update(tensors[name].contiguous().cpu().numpy().tobytes())
     return digest.hexdigest()
-
-
-def _default_position(tensors: dict[str, Tensor]) -> str:
-    return DEFAULT_POSITION if DEFAULT_POSITION in tensors else min(tensors)
 
 
 def _from_persona_vectors(data: bytes, *, name: str) -> TraitVector:

@@ -2,7 +2,7 @@
 
 The other tools number blocks: their k is the output of block k, our layer k+1; they have no name
 for layer 0, the embeddings. Their packages (gguf, repeng, steering-vectors) are optional and
-loaded when asked for. Nothing here sends anything anywhere.
+loaded when asked for.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from traitlens.errors import LayerError, MissingPackageError, VectorFileError
 from traitlens.layers import layer_label
-from traitlens.vectors.trait_vector import Provenance, TraitVector, provenance_from_metadata
+from traitlens.vectors.trait_vector import Provenance, TraitVector
 
 GGUF_ARCHITECTURE = "controlvector"
 
@@ -106,7 +106,7 @@ def from_gguf(path: str | Path, *, n_blocks: int | None = None) -> TraitVector:
     return from_block_directions(
         directions,
         n_blocks=n_blocks or max(written, max(directions) + 1),
-        provenance=provenance_from_metadata(metadata),
+        provenance=Provenance.from_metadata(metadata),
     )
 
 

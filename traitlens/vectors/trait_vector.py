@@ -1,12 +1,6 @@
 """`TraitVector`: the directions of one trait in one model, with arithmetic, guards and steering.
 
-Knows nothing about files; see `traitlens.vectors` for those.
-
-Where a trait vector came from: the facts that travel inside its file.
-
-Refusing a model that a vector was not made for.
-
-A short hash of a model's weights, so that a vector can refuse another model.
+Its provenance travels inside its file; a hash of the model's weights lets it refuse another model.
 """
 
 from __future__ import annotations
@@ -28,6 +22,12 @@ from traitlens.layers import LAYER_CONVENTION, layer_label, parse_layer
 from traitlens.steering import Mode, Positions, Unit, coefficient_unit, steer
 
 DEFAULT_POSITION = "response_avg"
+
+# 64 values of every parameter: enough that any fine-tune shows, few enough to hash a 70B at once.
+SAMPLES_PER_PARAMETER = 64
+
+# Below this, float16 rounds differently from bfloat16; such values are hashed as zero.
+SMALLEST_HASHED = 2.0**-12
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,14 @@ class Provenance:
     def to_metadata(self) -> dict[str, str]:
         """One JSON string per fact, as safetensors wants its metadata."""
         return {name: json.dumps(value, sort_keys=True) for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str]) -> Provenance:
+        """Read back what `to_metadata` wrote; unknown keys are ignored."""
+        known = {f.name for f in fields(cls)}
+        facts = {name: json.loads(text) for name, text in metadata.items() if name in known}
+        facts["residual_norms"] = tuple(facts.get("residual_norms", ()))
+        return cls(**{"trait": "", "method": ""} | facts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +122,8 @@ class TraitVector:
 
     def normalized(self) -> TraitVector:
         """Every layer at unit norm; a layer that is exactly zero stays zero."""
-        return self._map(lambda t: t / t.norm(dim=1, keepdim=True).clamp_min(_TINY), "unit {}")
+        tiny = torch.finfo(torch.float32).tiny
+        return self._map(lambda t: t / t.norm(dim=1, keepdim=True).clamp_min(tiny), "unit {}")
 
     def cosine(self, other: TraitVector) -> Tensor:
         """Cosine with another trait vector, layer by layer, float32 [L+1]."""
@@ -152,12 +161,23 @@ class TraitVector:
         Width and number of blocks must always fit; the weights' hash too (when the vector
         recorded one) unless `allow_other_model`.
         """
-        check_fits(
-            model,
-            d_model=self.d_model,
-            n_blocks=self.n_blocks,
-            made_for="" if allow_other_model else self.provenance.model_hash,
-        )
+        width, n_blocks = blocks.d_model(model), len(blocks.decoder_blocks(model))
+        if width != self.d_model:
+            raise VectorMismatchError(
+                f"vector has d_model {self.d_model}, model has {width}: made for another model?"
+            )
+        if n_blocks != self.n_blocks:
+            raise VectorMismatchError(
+                f"vector has layers 0..{self.n_blocks}, model has 0..{n_blocks}: "
+                "made for another model?"
+            )
+        made_for = "" if allow_other_model else self.provenance.model_hash
+        found = model_hash(model) if made_for else ""
+        if found != made_for:
+            raise VectorMismatchError(
+                f"vector was made for weights {made_for}, this model has {found}: "
+                "load that model, or pass allow_other_model=True"
+            )
 
     def steer(
         self,
@@ -171,26 +191,27 @@ class TraitVector:
         prompt_length: int | Tensor | None = None,
         allow_other_model: bool = False,
     ) -> AbstractContextManager[nn.Module]:
-        """Steer the model while the context is open; see `traitlens.steering.steer`."""
+        """Steer the model while the context is open; see `traitlens.steering.steer`.
+
+        Raises VectorMismatchError for another model, LayerError, and MissingVectorError for a
+        vector that records no norms for the unit "residual".
+        """
         self.check_model(model, allow_other_model=allow_other_model)
-        index = self.layer(layer)
+        index, norms = self.layer(layer), self.provenance.residual_norms
+        size = coefficient_unit(
+            unit,
+            mode=mode,
+            vector_norm=float(self.norms[index]),
+            residual_norm=norms[index] if norms else None,
+        )
         return steer(
             model,
             self.tensor[index],
             layer=index,
-            coefficient=coefficient * self._unit(index, unit, mode),
+            coefficient=coefficient * size,
             positions=positions,
             mode=mode,
             prompt_length=prompt_length,
-        )
-
-    def _unit(self, layer: int, unit: Unit, mode: Mode) -> float:
-        norms = self.provenance.residual_norms
-        return coefficient_unit(
-            unit,
-            mode=mode,
-            vector_norm=float(self.norms[layer]),
-            residual_norm=norms[layer] if norms else None,
         )
 
     def _map(self, change: Callable[[Tensor], Tensor], name: str) -> TraitVector:
@@ -229,7 +250,23 @@ class TraitVector:
             )
 
 
-_TINY = torch.finfo(torch.float32).tiny
+def model_hash(model: nn.Module) -> str:
+    """Hash a strided sample of every floating-point parameter: 16 hexadecimal digits.
+
+    The same for float32, bfloat16 and float16 copies of a bfloat16 checkpoint, on any device.
+    Parameters without data (offloaded to the meta device) are left out.
+    """
+    digest = hashlib.sha256()
+    for parameter in model.parameters():
+        if not parameter.is_floating_point() or parameter.is_meta:
+            continue
+        digest.update(str(tuple(parameter.shape)).encode())
+        flat = parameter.detach().reshape(-1)
+        step = max(1, flat.numel() // SAMPLES_PER_PARAMETER)
+        values = flat[::step][:SAMPLES_PER_PARAMETER].to("cpu", torch.bfloat16).float()
+        values[values.abs() < SMALLEST_HASHED] = 0.0
+        digest.update(values.numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _bracket(name: str) -> str:
@@ -244,63 +281,3 @@ def _as_stored(name: str, tensor: Tensor) -> Tensor:
     if bad:
         raise NonFiniteError(f"{name!r} is not finite at {layer_label(bad[0])}: extract it again")
     return stored
-
-
-def provenance_from_metadata(metadata: Mapping[str, str]) -> Provenance:
-    """Read back what `Provenance.to_metadata` wrote; unknown keys are ignored."""
-    known = {f.name for f in fields(Provenance)}
-    facts = {name: json.loads(text) for name, text in metadata.items() if name in known}
-    facts["residual_norms"] = tuple(facts.get("residual_norms", ()))
-    return Provenance(**{"trait": "", "method": ""} | facts)
-
-
-def check_fits(model: nn.Module, *, d_model: int, n_blocks: int, made_for: str) -> None:
-    """Raise VectorMismatchError unless width, number of blocks and weights fit.
-
-    `made_for` is the hash of the weights that the vector was made from; empty accepts any.
-    """
-    width, found_blocks = blocks.d_model(model), len(blocks.decoder_blocks(model))
-    if width != d_model:
-        raise VectorMismatchError(
-            f"vector has d_model {d_model}, model has {width}: made for another model?"
-        )
-    if found_blocks != n_blocks:
-        raise VectorMismatchError(
-            f"vector has layers 0..{n_blocks}, model has 0..{found_blocks}: made for another model?"
-        )
-    found = model_hash(model) if made_for else ""
-    if found != made_for:
-        raise VectorMismatchError(
-            f"vector was made for weights {made_for}, this model has {found}: "
-            "load that model, or pass allow_other_model=True"
-        )
-
-
-# 64 values of every parameter: enough that any fine-tune shows, few enough to hash a 70B at once.
-SAMPLES_PER_PARAMETER = 64
-
-# Below this, float16 rounds differently from bfloat16; such values are hashed as zero.
-SMALLEST_HASHED = 2.0**-12
-
-
-def model_hash(model: nn.Module) -> str:
-    """Hash a strided sample of every floating-point parameter: 16 hexadecimal digits.
-
-    The same for float32, bfloat16 and float16 copies of a bfloat16 checkpoint, on any device.
-    Parameters without data (offloaded to the meta device) are left out.
-    """
-    digest = hashlib.sha256()
-    for parameter in model.parameters():
-        if not parameter.is_floating_point() or parameter.is_meta:
-            continue
-        digest.update(str(tuple(parameter.shape)).encode())
-        digest.update(_sample(parameter.detach()))
-    return digest.hexdigest()[:16]
-
-
-def _sample(weights: Tensor) -> bytes:
-    flat = weights.reshape(-1)
-    step = max(1, flat.numel() // SAMPLES_PER_PARAMETER)
-    values = flat[::step][:SAMPLES_PER_PARAMETER].to("cpu", torch.bfloat16).float()
-    values[values.abs() < SMALLEST_HASHED] = 0.0
-    return values.numpy().tobytes()
