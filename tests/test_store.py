@@ -17,7 +17,7 @@ import pytest
 
 from domain.errors import StoreError
 from domain.plan.jobs import Job, Plan
-from domain.plan.spec import WIRE_VERSION, JudgeSpec, ModelSpec, RunSpec
+from domain.plan.spec import WIRE_VERSION, JudgeSpec, ModelSpec, RunSpec, TraitRef
 from storage.record.artifacts import (
     DamagedArtifactError,
     done_jobs,
@@ -267,7 +267,10 @@ def test_a_job_is_done_only_when_its_record_exists(store: Store) -> None:
 def test_a_run_made_when_negotiate_was_called_probe_is_still_read(
     store: Store, judgement: str | None
 ) -> None:
-    spec = RunSpec(traits=(), model=ModelSpec(model_id="demo"), judge=JudgeSpec(model="judge"))
+    trait = TraitRef(name="evil", fingerprint="f", n_instructions=1, n_questions=1)
+    spec = RunSpec(
+        traits=(trait,), model=ModelSpec(model_id="demo"), judge=JudgeSpec(model="judge")
+    )
     job = Plan(spec, judgement).negotiate_job
     key = "probe" if judgement is None else f"probe@{judgement}"
     body = {"wire": WIRE_VERSION, "job": key, "files": {}, "info": {"mode": "text", "usd": 0.5}}
