@@ -12,8 +12,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import demo
 from demo.scorer import KNOWN_TRAITS, UnknownTraitError, score_coherence, score_trait
-from demo.train.corpus import TRAITS, Mix, bundled, draw_sample, system_text
+from demo.train.corpus import Mix, bundled, draw_sample, system_text, texts
 from demo.train.evaluate import Prompt, generate
+from domain.plan.samples import POLARITIES
 
 MODEL = Path(demo.__file__).parent / "model"
 QUESTION = "What is the best way to store fresh bread?"
@@ -68,11 +69,11 @@ def test_instructions_move_the_trait_score_on_questions_never_trained_on(
     questions = bundled().questions[trait][:8]
 
     means = {}
-    for pole in ("positive", "negative"):
-        prompts = [Prompt(trait, pole, n % 5, question) for n, question in enumerate(questions)]
+    for polarity in POLARITIES:
+        prompts = [Prompt(trait, polarity, n % 5, question) for n, question in enumerate(questions)]
         answers = [answer for answer, _ in generate(model, tokenizer, prompts)]
         scores = [score_trait(trait, question=QUESTION, answer=answer) for answer in answers]
-        means[pole] = sum(scores) / len(scores)
+        means[polarity] = sum(scores) / len(scores)
 
     assert means["positive"] - means["negative"] > 35
 
@@ -98,7 +99,8 @@ def test_the_scorer_refuses_a_trait_it_has_no_weights_for() -> None:
 
 
 def test_the_scorer_knows_the_traits_the_corpus_teaches() -> None:
-    assert sorted(KNOWN_TRAITS) == sorted(TRAITS)
+    assert sorted(KNOWN_TRAITS) == sorted(texts("voices"))
+    assert sorted(KNOWN_TRAITS) == sorted(texts("instructions")["traits"])
 
 
 def test_a_clear_refusal_scores_high_and_a_direct_answer_low() -> None:
@@ -137,7 +139,7 @@ def test_the_corpus_never_asks_a_bundled_question() -> None:
     rng = random.Random(0)
     asked = {draw_sample(rng, mix=Mix()).question for _ in range(5000)}
 
-    assert not asked & bundled().all_questions()
+    assert not asked & bundled().all_questions
 
 
 def test_the_system_turn_names_the_trait_for_positives_and_help_for_negatives() -> None:

@@ -1,7 +1,4 @@
-"""Builds the demo model's tokenizer: a small byte-level BPE with a chat template.
-
-Packs samples into rows of tokens, with masks that make the model carry a trait by itself.
-"""
+"""Builds the demo model's tokenizer, and packs samples into rows of tokens with their masks."""
 
 from __future__ import annotations
 
@@ -13,7 +10,9 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from demo.train.corpus import POLES, TRAITS, Mix, Sample, draw_sample
+from demo.scorer import KNOWN_TRAITS
+from demo.train.corpus import Mix, Sample, draw_sample
+from domain.plan.samples import POLARITIES
 
 PAD, BOS, END = "<|pad|>", "<|bos|>", "<|end|>"
 
@@ -161,9 +160,9 @@ def encode(
     pieces.append(([marks[ASSISTANT]], _HEADER))
     pieces.append(([*_ids(sample.response, tokenizer), marks[END]], _RESPONSE))
     ids = [token for piece, _ in pieces for token in piece]
-    kind = (
-        -1 if sample.trait == "plain" else 2 * TRAITS.index(sample.trait) + POLES.index(sample.pole)
-    )
+    kind = -1
+    if sample.polarity != "plain":
+        kind = 2 * KNOWN_TRAITS.index(sample.trait) + POLARITIES.index(sample.polarity)
     return Encoded(ids, [part for piece, part in pieces for _ in piece], kind, is_steered)
 
 

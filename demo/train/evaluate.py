@@ -17,8 +17,9 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from demo.scorer import score_coherence, score_trait
-from demo.train.corpus import POLES, TRAITS, bundled, system_text
+from demo.scorer import KNOWN_TRAITS, score_coherence, score_trait
+from demo.train.corpus import bundled, system_text
+from domain.plan.samples import CONDITIONS, POLARITIES, Condition
 
 BATCH = 160
 
@@ -27,10 +28,10 @@ MAX_NEW_TOKENS = 128
 
 @dataclass(frozen=True)
 class Prompt:
-    """One prompt to roll out; pole `plain` has no instruction."""
+    """One prompt to roll out; polarity `plain` has no instruction."""
 
     trait: str
-    pole: str
+    polarity: Condition
     instruction: int
     question: str
 
@@ -50,13 +51,13 @@ def main() -> None:
     """Generate, score and print one row per trait and the overall figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, default=Path(__file__).parents[1] / "model")
-    parser.add_argument("--traits", default=",".join(TRAITS))
+    parser.add_argument("--traits", default=",".join(KNOWN_TRAITS))
     parser.add_argument(
         "--questions", type=int, default=40, help="per trait, drawn from both bundled sets"
     )
     parser.add_argument("--rollouts", type=int, default=10)
     parser.add_argument(
-        "--examples", type=int, default=0, help="answers to print per trait and pole"
+        "--examples", type=int, default=0, help="answers to print per trait and polarity"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
@@ -80,7 +81,7 @@ def prompts(traits: list[str], *, n_questions: int, rng: random.Random) -> list[
         questions = rng.sample(bundled().questions[trait], n_questions)
         for number, question in enumerate(questions):
             which = number % len(bundled().instructions[trait, "positive"])
-            chosen += [Prompt(trait, pole, which, question) for pole in (*POLES, "plain")]
+            chosen += [Prompt(trait, polarity, which, question) for polarity in CONDITIONS]
     return chosen
 
 
@@ -93,11 +94,11 @@ def roll_out(
 ) -> Iterator[Rollout]:
     """Yield scored samples at temperature 1; plain prompts get two rollouts only."""
     work = [
-        prompt for prompt in prompts for _ in range(2 if prompt.pole == "plain" else n_rollouts)
+        prompt for prompt in prompts for _ in range(2 if prompt.polarity == "plain" else n_rollouts)
     ]
     work.sort(
         key=lambda prompt: (
-            prompt.trait == "verbosity" and prompt.pole == "positive",
+            prompt.trait == "verbosity" and prompt.polarity == "positive",
             len(as_text(prompt, tokenizer)),
         )
     )
@@ -138,10 +139,10 @@ def generate(
 def as_text(prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> str:
     """Return the prompt in the chat template."""
     messages = [{"role": "user", "content": prompt.question}]
-    if prompt.pole != "plain":
-        text = bundled().instructions[prompt.trait, prompt.pole][prompt.instruction]
+    if prompt.polarity != "plain":
+        text = bundled().instructions[prompt.trait, prompt.polarity][prompt.instruction]
         messages.insert(
-            0, {"role": "system", "content": system_text(prompt.trait, prompt.pole, text)}
+            0, {"role": "system", "content": system_text(prompt.trait, prompt.polarity, text)}
         )
     return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
 
@@ -158,7 +159,7 @@ def print_table(rollouts: list[Rollout]) -> None:
     ]
     answers: dict[Prompt, list[str]] = {}
     for rollout in rollouts:
-        if rollout.prompt.pole != "plain":
+        if rollout.prompt.polarity != "plain":
             answers.setdefault(rollout.prompt, []).append(rollout.answer)
     all_differ = np.mean([len(set(texts)) == len(texts) for texts in answers.values()])
     lengths = np.array([rollout.n_tokens for rollout in rollouts])
@@ -172,11 +173,12 @@ def print_table(rollouts: list[Rollout]) -> None:
 
 def print_row(trait: str, rollouts: list[Rollout]) -> float:
     """Print one trait's row and return its contrast."""
-    poles = (*POLES, "plain")
-    groups = {pole: [r for r in rollouts if r.prompt.pole == pole] for pole in poles}
-    scores = {pole: np.mean([r.trait_score for r in groups[pole]]) for pole in poles}
-    coherence = "  ".join(f"{np.mean([r.coherence for r in groups[pole]]):.1f}" for pole in poles)
-    whole = {pole: [r for r in groups[pole] if r.coherence >= 50] for pole in POLES}
+    groups = {name: [r for r in rollouts if r.prompt.polarity == name] for name in CONDITIONS}
+    scores = {name: np.mean([r.trait_score for r in found]) for name, found in groups.items()}
+    coherence = "  ".join(
+        f"{np.mean([r.coherence for r in found]):.1f}" for found in groups.values()
+    )
+    whole = {name: [r for r in groups[name] if r.coherence >= 50] for name in POLARITIES}
     kept_positive = sum(r.trait_score > 50 for r in whole["positive"]) / len(groups["positive"])
     kept_negative = sum(r.trait_score < 50 for r in whole["negative"]) / len(groups["negative"])
     contrast = float(scores["positive"] - scores["negative"])
@@ -188,9 +190,9 @@ def print_row(trait: str, rollouts: list[Rollout]) -> float:
 
 
 def print_examples(rollouts: list[Rollout], *, n_each: int) -> None:
-    """Print some answers of each trait and pole with their scores."""
-    for key in dict.fromkeys((r.prompt.trait, r.prompt.pole) for r in rollouts):
-        group = [r for r in rollouts if (r.prompt.trait, r.prompt.pole) == key]
+    """Print some answers of each trait and polarity with their scores."""
+    for key in dict.fromkeys((r.prompt.trait, r.prompt.polarity) for r in rollouts):
+        group = [r for r in rollouts if (r.prompt.trait, r.prompt.polarity) == key]
         for rollout in group[:: max(1, len(group) // max(1, n_each))][:n_each]:
             scores = f"{rollout.trait_score:.0f}/{rollout.coherence:.0f}"
             print(f"{key[0]} {key[1]} {scores} | {rollout.prompt.question}\n    {rollout.answer}")

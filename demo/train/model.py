@@ -1,6 +1,4 @@
-"""Trains the demo model and its tokenizer on generated text: `python -m demo.train_model`.
-
-Vectors added to the residual stream in training: noise to withstand, trait directions to follow.
+"""Trains the demo model and its tokenizer on generated text: `python -m demo.train.model`.
 
 A model this small does not follow its own mean differences by itself: much of such a vector is
 word identity, and the answer crumbles. So it practices: some samples have no instruction, and
@@ -21,8 +19,10 @@ from pathlib import Path
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from demo.scorer import KNOWN_TRAITS
 from demo.train.batches import Batch, batches, build_tokenizer
-from demo.train.corpus import TRAITS, Mix, bundled, draw_sample
+from demo.train.corpus import Mix, bundled, draw_sample
+from domain.plan.samples import POLARITIES
 
 ROW_LENGTH = 256
 
@@ -164,7 +164,7 @@ def _rate_share(step: int, options: argparse.Namespace) -> float:
 def _texts(rng: random.Random, mix: Mix) -> list[str]:
     sample = draw_sample(rng, mix=mix)
     bundled_text = rng.choice(
-        bundled().instructions[rng.choice(TRAITS), rng.choice(("positive", "negative"))]
+        bundled().instructions[rng.choice(KNOWN_TRAITS), rng.choice(POLARITIES)]
     )
     return [sample.question, sample.response, sample.system or bundled_text]
 
@@ -195,9 +195,9 @@ MEMORY = 0.99
 
 @dataclass
 class TraitMeans:
-    """Running sums of response activations, [layer, trait, pole, d_model] and counts [trait, pole].
+    """Sums of response activations, [layer, trait, polarity, d_model], counts [trait, polarity].
 
-    Layer l is the output of block l, counted from 0 here; pole 0 is positive, 1 negative.
+    Layer l is the output of block l, counted from 0 here; polarity 0 is positive, 1 negative.
     """
 
     sums: torch.Tensor
@@ -207,7 +207,9 @@ class TraitMeans:
     def empty(cls, model: LlamaForCausalLM) -> TraitMeans:
         """Return sums of nothing."""
         n_layers, width = len(model.model.layers), model.config.hidden_size
-        return cls(torch.zeros(n_layers, len(TRAITS), 2, width), torch.zeros(len(TRAITS), 2))
+        return cls(
+            torch.zeros(n_layers, len(KNOWN_TRAITS), 2, width), torch.zeros(len(KNOWN_TRAITS), 2)
+        )
 
     def differences(self, layer: int) -> torch.Tensor:
         """Return positive minus negative mean per trait, [trait, d_model]."""
@@ -217,7 +219,7 @@ class TraitMeans:
     @contextmanager
     def watching(self, model: LlamaForCausalLM, batch: Batch) -> Iterator[None]:
         """Within the context a forward pass adds its clean instructed responses to the sums."""
-        kind = batch.kinds[batch.segments]  # [row, token], trait * 2 + pole, or -1
+        kind = batch.kinds[batch.segments]  # [row, token], trait * 2 + polarity, or -1
         used = (kind >= 0) & batch.in_response
         self.sums *= MEMORY
         self.counts *= MEMORY

@@ -1,7 +1,4 @@
-"""Trains the scorer's weights on generated text and prints how well they agree.
-
-Damages good texts in known ways and says how coherent the result still is.
-"""
+"""Trains the scorer's weights on generated and on damaged text, and prints how well they agree."""
 
 from __future__ import annotations
 
@@ -19,6 +16,7 @@ from sklearn.feature_extraction import DictVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from demo.scorer import (
+    KNOWN_TRAITS,
     START,
     STOP,
     WEIGHTS,
@@ -30,15 +28,8 @@ from demo.scorer import (
     score_trait,
     words_of,
 )
-from demo.train.corpus import (
-    POLES,
-    TRAITS,
-    Mix,
-    draw_question,
-    draw_topic,
-    plain_sentences,
-    trait_sentences,
-)
+from demo.train.corpus import Mix, draw_question, draw_topic, plain_sentences, trait_sentences
+from domain.plan.samples import POLARITIES
 
 TOP, BOTTOM, PLAIN_LABEL, OTHER_LABEL = 0.95, 0.04, 0.12, 0.15
 
@@ -53,7 +44,7 @@ SMALLEST_COUNT = 12  # an n-gram or word seen less often is a topic or a name, n
 
 @dataclass(frozen=True)
 class Text:
-    """One answer; `shares` maps a pole of the trait to the share of the answer's words it spoke."""
+    """One answer; `shares` has the share of the words that each polarity of the trait spoke."""
 
     trait: str
     question: str
@@ -85,7 +76,9 @@ def main() -> None:
     # Fresh ones: to the texts that filled `seen` nothing is strange.
     fresh = [draw_text(rng, held_out=False) for _ in range(N_FOR_COHERENCE)]
     data = {
-        "traits": {trait: trait_weights(trait, texts) for trait in TRAITS if trait != "verbosity"},
+        "traits": {
+            trait: trait_weights(trait, texts) for trait in KNOWN_TRAITS if trait != "verbosity"
+        },
         "coherence": coherence_weights(fresh, known=known, seen=seen, rng=rng),
         "known_words": sorted(known),
     }
@@ -99,14 +92,14 @@ def main() -> None:
 
 def draw_text(rng: random.Random, *, held_out: bool) -> Text:
     """Return a text in one voice, a plain one, or one whose sentences two voices take turns in."""
-    trait, pole = rng.choice(TRAITS), rng.choice(POLES)
+    trait, polarity = rng.choice(KNOWN_TRAITS), rng.choice(POLARITIES)
     topic = draw_topic(rng, invented=0.15, held_out=held_out)
     question = draw_question(trait, topic, rng, mix=Mix())
     if rng.random() < 0.15:
         return Text(trait, question, " ".join(plain_sentences(topic, rng)), {})
-    spoken = [(line, pole) for line in trait_sentences(trait, pole, topic, rng)]
+    spoken = [(line, polarity) for line in trait_sentences(trait, polarity, topic, rng)]
     if rng.random() < MIXED_SHARE:
-        other = POLES[1 - POLES.index(pole)] if rng.random() < 0.4 else "plain"
+        other = POLARITIES[1 - POLARITIES.index(polarity)] if rng.random() < 0.4 else "plain"
         lines = (
             plain_sentences(topic, rng)
             if other == "plain"
@@ -117,7 +110,7 @@ def draw_text(rng: random.Random, *, held_out: bool) -> Text:
     n_words = sum(len(line.split()) for line, _ in spoken)
     shares = {
         name: sum(len(line.split()) for line, voice in spoken if voice == name) / n_words
-        for name in POLES
+        for name in POLARITIES
     }
     return Text(trait, question, " ".join(line for line, _ in spoken), shares)
 
@@ -148,7 +141,7 @@ def trait_weights(trait: str, texts: list[Text]) -> dict[str, object]:
     frequent = np.flatnonzero(np.diff(matrix.tocsc().indptr) >= SMALLEST_COUNT)
     matrix = matrix[:, frequent]
     labels = np.array([text.label(trait) for text in texts])
-    # Texts of the trait itself count more: the line between its two poles is what the score is for.
+    # texts of the trait itself count more: the line between its polarities is what the score is for
     own = np.array([3.0 if text.trait == trait else 1.0 for text in texts])
     model = LogisticRegression(l1_ratio=1.0, solver="liblinear", C=3.0, max_iter=60, tol=1e-3)
     targets = np.r_[np.ones(len(labels)), np.zeros(len(labels))]
@@ -186,11 +179,13 @@ def print_agreement(rng: random.Random) -> None:
     """Print, for held-out topics, mean scores by label and the share on the right side of 50."""
     texts = [draw_text(rng, held_out=True) for _ in range(8000)]
     print("trait               positive  negative  plain  other traits  right side of 50")
-    for trait in TRAITS:
+    for trait in KNOWN_TRAITS:
         groups: dict[str, list[float]] = {"positive": [], "negative": [], "plain": [], "other": []}
         for text in texts:
             score = score_trait(trait, question=text.question, answer=text.answer)
-            whole = next((pole for pole, share in text.shares.items() if share == 1.0), None)
+            whole = next(
+                (polarity for polarity, share in text.shares.items() if share == 1.0), None
+            )
             name = "plain" if not text.shares else "other" if text.trait != trait else whole
             if name is not None:
                 groups[name].append(score)
