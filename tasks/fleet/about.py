@@ -25,8 +25,10 @@ from celery.worker.control import control_command, inspect_command
 
 from domain.errors import OrchestrateError
 from domain.plan.spec import WIRE_VERSION
+from storage.broker.connection import server_time
 from storage.record.store import is_below, open_store
 from tasks.fleet.member import Member
+from tasks.queue.kombu_internals import broker_client
 from tasks.queue.settings import permissions
 
 PACKAGES = (
@@ -91,9 +93,8 @@ def register_about() -> None:
 
 def _skew_s(consumer: Any) -> float:
     """This machine's clock minus the broker's."""
-    with consumer.task_consumer.channel.conn_or_acquire() as client:
-        seconds, micros = client.time()
-    return float(time.time() - (seconds + micros / 1e6))
+    with broker_client(consumer) as client:
+        return time.time() - server_time(client)
 
 
 def _sees_within_reason(store: str, key: str, token: str) -> str:

@@ -12,13 +12,13 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 from celery.exceptions import Reject
-from celery.worker import state as worker_state
 
 from domain.errors import CannotWorkError
 from domain.plan.jobs import Job
 from storage.record.artifacts import Record
 from storage.record.run import Run
 from tasks.fleet.suspects import DyingReject
+from tasks.queue.kombu_internals import leave
 
 if TYPE_CHECKING:
     from workers.engine.resident import Residents
@@ -85,7 +85,7 @@ class DeviceStage:
         if not self._is_closing:
             log.critical("The device is lost: %s.", error, extra={"event": "device_lost"})
         self._is_closing = True
-        worker_state.should_stop = DEVICE_LOST
+        leave(DEVICE_LOST)
 
     def _load(self) -> None:
         try:
@@ -104,6 +104,5 @@ class DeviceStage:
 
     def _give_up(self, error: Exception, *, trace: Exception | None = None) -> None:
         log.critical("Cannot generate: %s.", error, exc_info=trace, extra={"event": "broken"})
-        # not should_terminate: Celery ends that with code 0, as one that was told to leave
-        worker_state.should_stop = CannotWorkError.exit_code
+        leave(CannotWorkError.exit_code)
         self._residents.set_exception(CannotWorkError(f"{type(error).__name__}: {error}"))

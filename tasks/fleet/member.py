@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 from celery import bootsteps
-from celery.worker import state as worker_state
 from celery.worker.consumer.tasks import Tasks
 from kombu.exceptions import OperationalError
 
@@ -33,6 +32,7 @@ from storage.broker.fleet import forget_worker, put_heartbeat, queue_of, read_de
 from storage.broker.state import note_calls
 from tasks.fleet.declines import Declines
 from tasks.queue.app import run_queue
+from tasks.queue.kombu_internals import broker_client, hold, leave, running_messages
 
 if TYPE_CHECKING:
     from celery.worker.consumer import Consumer
@@ -191,7 +191,7 @@ class FleetStep(bootsteps.StartStopStep):  # type: ignore[misc]
             self._timer.cancel()
             self._timer = None
         try:
-            with parent.task_consumer.channel.conn_or_acquire() as client:
+            with broker_client(parent) as client:
                 forget_worker(client, parent.hostname)
                 self.member.declines.forget(client)
         except (redis.RedisError, OperationalError, OSError, AttributeError):
@@ -200,7 +200,7 @@ class FleetStep(bootsteps.StartStopStep):  # type: ignore[misc]
 
     def _look(self, parent: Consumer) -> None:
         try:
-            with parent.task_consumer.channel.conn_or_acquire() as client:
+            with broker_client(parent) as client:
                 self._take_part(parent, client)
         except (redis.RedisError, OperationalError, OSError) as error:
             log.warning("The broker did not say what waits: %s.", error, extra={"event": "blind"})
@@ -209,9 +209,8 @@ class FleetStep(bootsteps.StartStopStep):  # type: ignore[misc]
         member = self.member
         if member.draining:
             _listen(parent, set())
-            if not worker_state.requests:
-                # the worker's own way of being told to leave, with the code of a good end
-                worker_state.should_stop = 0
+            if not running_messages():
+                leave(0)
         elif not self._has_joined:
             # those that start together see each other before they choose between models
             self._has_joined = True
@@ -222,7 +221,7 @@ class FleetStep(bootsteps.StartStopStep):  # type: ignore[misc]
             mine = self._mine(parent.hostname, demands, peers)
             base = {member.kind}
             _listen(parent, base | {queue_of(member.kind, d.run.run_id) for d in mine})
-            _hold(parent, self._how_many(mine, peers))
+            hold(parent, self._how_many(mine, peers))
         if time.monotonic() >= self._next_heartbeat:
             put_heartbeat(client, member.heartbeat(parent.hostname))
             seconds, failed = member.work.take_calls()
@@ -276,16 +275,6 @@ def _listen(parent: Consumer, wanted: set[str]) -> None:
         consumer.add_queue(run_queue(name))
     if new:
         consumer.consume()
-
-
-def _hold(parent: Consumer, n_jobs: int) -> None:
-    """Take messages until this many are held, those of an earlier connection counted in."""
-    delivered = set(parent.task_consumer.channel.qos._delivered)
-    running = [request.message for request in list(worker_state.requests.values())]
-    earlier = sum(1 for m in running if not m.acknowledged and m.delivery_tag not in delivered)
-    # 0 would mean any number
-    parent.qos.value = max(1, n_jobs - earlier)
-    parent.qos.update()
 
 
 WINDOW_S = 60.0

@@ -10,10 +10,12 @@ import functools
 import logging
 import os
 import socket
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from celery import Celery
+from celery.exceptions import SecurityWarning
 from celery.signals import worker_ready, worker_shutting_down
 
 from domain.fleet.heartbeats import WorkerKind
@@ -60,6 +62,8 @@ def run_worker(settings: WorkerSettings, *, register: Register | None = None) ->
     # the HTTP clients' debug lines would hold prompts and headers
     for chatty in ("httpx2", "httpcore2", "openai", "fsspec", "celery.worker.strategy"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    # it is about pickle, which no worker of ours opens
+    warnings.filterwarnings("ignore", category=SecurityWarning)
     delivery = delivery_settings()
     declines = Declines(settings.kind, name, delivery.retry_declined_s)
     member = Member(settings.kind, settings.device_name, settings.models, declines=declines)

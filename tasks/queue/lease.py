@@ -12,12 +12,12 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from celery import bootsteps
-from celery.worker import state as worker_state
 from celery.worker.consumer.tasks import Tasks
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from storage.broker.connection import server_time
+from tasks.queue.kombu_internals import broker_client, renew_leases
 
 if TYPE_CHECKING:
     from celery.worker.consumer import Consumer
@@ -57,10 +57,13 @@ class LeaseStep(bootsteps.StartStopStep):  # type: ignore[misc]
 
     def _renew(self, parent: Consumer) -> None:
         try:
-            skew = renew(parent)
+            with broker_client(parent) as client:
+                now = server_time(client)
+                renew_leases(parent, client, now=now)
         except (RedisError, OperationalError, OSError) as error:
             log.warning("Leases could not be renewed: %s.", error, extra={"event": "lease_failed"})
             return
+        skew = time.time() - now
         if abs(skew) > CLOCK_SKEW_WARNING_S and not self._warned:
             self._warned = True
             log.warning(
@@ -68,26 +71,3 @@ class LeaseStep(bootsteps.StartStopStep):  # type: ignore[misc]
                 skew,
                 extra={"event": "clock_skew"},
             )
-
-
-def renew(parent: Consumer) -> float:
-    """Rewrite the delivery time of every message the worker holds, unless it was acknowledged.
-
-    Returns how many seconds this machine's clock is ahead of the broker's.
-    """
-    channel = parent.task_consumer.channel
-    with channel.conn_or_acquire() as client:
-        now = server_time(client)
-        held = _held(channel)
-        if held:
-            # XX: an acknowledged tag stays gone
-            client.zadd(channel.unacked_index_key, dict.fromkeys(held, now), xx=True)
-        return time.time() - now
-
-
-def _held(channel: Any) -> set[str]:
-    """Tags delivered on this channel, and those of jobs that still run since an earlier one."""
-    held = {tag for tag in list(channel.qos._delivered) if tag not in channel.qos._dirty}
-    # a plain dict's values are copied in one step, while job threads come and go
-    running = [request.message for request in list(worker_state.requests.values())]
-    return held | {message.delivery_tag for message in running if not message.acknowledged}

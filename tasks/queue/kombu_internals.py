@@ -1,0 +1,239 @@
+"""All that we use of Celery and kombu beyond what they document; USED lists it, a test checks it.
+
+kombu's Redis transport is changed here in five habits, so that leases hold and workers live.
+
+* Times of delivery come from the Redis server: kombu takes each machine's own clock, and one
+  that is an hour off takes every job of the others for abandoned, or offers its own to them.
+* A worker that has just connected gives the others time to renew before it calls their jobs
+  abandoned: after a restart of Redis nobody could have renewed.
+* Whatever is asked of a channel whose connection is gone is a connection error. kombu raises
+  AttributeError there, which Celery does not take for one: the worker would exit.
+* A lost connection gives nothing back that still runs here: its lease goes on with the next one.
+* What is no message of ours is refused with a reason, before it can raise in the main loop.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import celery.app.events
+import celery.events
+import redis
+from celery.worker import state as worker_state
+from kombu.transport import TRANSPORT_ALIASES, virtual
+from kombu.transport.redis import Channel, Mutex, MutexHeld, QoS, Transport
+from kombu.utils.json import dumps
+
+from storage.broker.connection import server_time
+from tasks.queue.message import envelope_fault
+
+if TYPE_CHECKING:
+    from celery.worker.consumer import Consumer
+
+log = logging.getLogger(__name__)
+
+# Celery's, where Flower and our own screens listen.
+EVENT_QUEUES = "celeryev."
+
+
+@dataclass(frozen=True)
+class Internal:
+    """Names of a module, or of `module:Class`, and the version of the library they were seen in."""
+
+    owner: str
+    names: tuple[str, ...]
+    why: str
+    seen: str = "5.7.0"
+
+
+USED = (
+    Internal(
+        "kombu.transport.redis:QoS",
+        ("append", "restore_visible", "restore_unacked", "restore_by_tag", "visibility_timeout"),
+        "delivery times by the server's clock, and what goes back on its queue",
+    ),
+    Internal(
+        "kombu.transport.redis:QoS",
+        ("unacked_key", "unacked_index_key", "unacked_mutex_key", "unacked_mutex_expire"),
+        "where messages lie that nobody acknowledged",
+    ),
+    Internal(
+        "kombu.transport.virtual:QoS",
+        ("_delivered", "_dirty", "append"),
+        "what a worker holds: delivered, less what is acknowledged and not yet noted",
+    ),
+    Internal("kombu.transport.virtual.base:Message", ("_raw",), "the message as it is put back"),
+    Internal(
+        "kombu.transport.redis:Channel",
+        ("_connparams", "_brpop_read", "conn_or_acquire", "unacked_index_key", "qos"),
+        "a lost connection is a connection error, and an unreadable message is refused",
+    ),
+    Internal("kombu.transport.redis", ("Mutex", "MutexHeld"), "one worker restores at a time"),
+    Internal("kombu.transport.redis:Transport", ("_deliver",), "foreign messages are refused"),
+    Internal("kombu.transport", ("TRANSPORT_ALIASES",), "redis:// means our transport"),
+    Internal("celery.worker.state", ("requests", "should_stop"), "what runs here, and leaving"),
+    Internal("celery.app.events:Events", ("dispatcher_cls",), "events are sent by our dispatcher"),
+    Internal("kombu.common:QoS", ("value", "update"), "how many messages a worker holds"),
+)
+
+
+def running_messages() -> list[Any]:
+    """The messages of the jobs that run in this worker, those of an earlier connection too."""
+    # a plain dict's values are copied in one step, while job threads come and go
+    return [request.message for request in list(worker_state.requests.values())]
+
+
+def delivered_tags(parent: Consumer) -> set[str]:
+    """What was delivered on the worker's present connection and is not acknowledged."""
+    qos = parent.task_consumer.channel.qos
+    return {tag for tag in list(qos._delivered) if tag not in qos._dirty}
+
+
+def leave(code: int) -> None:
+    """Have this worker end with a code, as if it had been told to leave."""
+    # not should_terminate: Celery ends that with code 0 whatever it is given
+    worker_state.should_stop = code
+
+
+def broker_client(parent: Consumer) -> AbstractContextManager[redis.Redis]:
+    """The Redis connection that a worker's main loop consumes on."""
+    client: AbstractContextManager[redis.Redis] = parent.task_consumer.channel.conn_or_acquire()
+    return client
+
+
+def renew_leases(parent: Consumer, client: redis.Redis, *, now: float) -> None:
+    """Rewrite the delivery time of every message the worker holds, unless it was acknowledged."""
+    running = {one.delivery_tag for one in running_messages() if not one.acknowledged}
+    held = delivered_tags(parent) | running
+    if held:
+        # XX: an acknowledged tag stays gone
+        key = parent.task_consumer.channel.unacked_index_key
+        client.zadd(key, dict.fromkeys(held, now), xx=True)
+
+
+def hold(parent: Consumer, n_jobs: int) -> None:
+    """Take messages until this many are held, those of an earlier connection counted in."""
+    delivered = set(parent.task_consumer.channel.qos._delivered)
+    earlier = sum(
+        not one.acknowledged and one.delivery_tag not in delivered for one in running_messages()
+    )
+    # 0 would mean any number
+    parent.qos.value = max(1, n_jobs - earlier)
+    parent.qos.update()
+
+
+class LeasedQoS(QoS):  # type: ignore[misc]
+    """Keeps delivery times by the server's clock."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # kombu's signature
+        super().__init__(*args, **kwargs)
+        self._opened = time.monotonic()
+
+    def append(self, message: Any, delivery_tag: str) -> None:
+        """Note a delivered message as unacknowledged."""
+        where = message.delivery_info
+        body = dumps([message._raw, where["exchange"], where["routing_key"]])
+        with self.channel.conn_or_acquire() as client:
+            pipe = client.pipeline()
+            pipe.zadd(self.unacked_index_key, {delivery_tag: server_time(client)})
+            pipe.hset(self.unacked_key, delivery_tag, body)
+            pipe.execute()
+        virtual.QoS.append(self, message, delivery_tag)
+
+    def restore_visible(self, start: int = 0, num: int = 10, interval: int = 10) -> None:
+        """Put messages whose lease ran out back on their queues."""
+        if time.monotonic() - self._opened < self.visibility_timeout:
+            return
+        with self.channel.conn_or_acquire() as client:
+            oldest = server_time(client) - self.visibility_timeout
+            try:
+                with Mutex(client, self.unacked_mutex_key, self.unacked_mutex_expire):
+                    # with REV the first bound is the highest score
+                    stale = client.zrange(
+                        self.unacked_index_key,
+                        oldest,
+                        0,
+                        desc=True,
+                        byscore=True,
+                        offset=start if num else None,
+                        num=num,
+                    )
+                    for tag in stale:
+                        self.restore_by_tag(tag, client)
+            except MutexHeld:
+                return
+
+    def restore_unacked(self, client: redis.Redis | None = None) -> None:
+        """Put back what this worker took and will not run, when it leaves or its connection goes.
+
+        Raises redis.ConnectionError while nobody answers; the leases of these run out then.
+        """
+        for tag in set(self._delivered) - {one.delivery_tag for one in running_messages()}:
+            self.restore_by_tag(tag, client=client)
+        self._delivered.clear()
+
+
+class LeasedChannel(Channel):  # type: ignore[misc]
+    """A channel that says so when its connection is gone."""
+
+    QoS = LeasedQoS
+
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
+        if self.connection is None or self.connection.client is None:
+            raise redis.ConnectionError("the connection of this channel is closed")
+        return dict(super()._connparams(asynchronous=asynchronous))
+
+    def _brpop_read(self, **options: Any) -> Any:
+        try:
+            return super()._brpop_read(**options)
+        except (ValueError, RecursionError) as error:
+            # it was taken off its queue and is noted nowhere else: refusing it is all there is
+            _refuse(str(error))
+            return True
+
+
+class LeasedTransport(Transport):  # type: ignore[misc]
+    """The transport behind redis:// and rediss:// in this process."""
+
+    Channel = LeasedChannel
+
+    def _deliver(self, message: Any, queue: str) -> None:
+        # remote control and events come on queues of their own kinds
+        is_ours = not queue.endswith(".pidbox") and not queue.startswith(EVENT_QUEUES)
+        fault = envelope_fault(message) if is_ours else ""
+        if fault:
+            _refuse(fault)
+        else:
+            super()._deliver(message, queue)
+
+
+def _refuse(fault: str) -> None:
+    log.error("Refused a message: %.300s.", fault, extra={"event": "message_refused"})
+
+
+def use_leased_transport() -> None:
+    """Have kombu take this transport for Redis URLs; harmless to repeat."""
+    for scheme in ("redis", "rediss"):
+        TRANSPORT_ALIASES[scheme] = f"{__name__}:{LeasedTransport.__name__}"
+
+
+class Dispatcher(celery.events.EventDispatcher):  # type: ignore[misc]
+    """Sends an event once; one that cannot be sent waits for the next connection.
+
+    Celery's tries again in the main loop of the worker, which then would not see that it was told
+    to leave.
+    """
+
+    def send(self, type: str, *arguments: Any, retry: bool = False, **fields: Any) -> Any:
+        """See Celery; `retry` counts as False."""
+        return super().send(type, *arguments, **{**fields, "retry": False})
+
+
+class Events(celery.app.events.Events):  # type: ignore[misc]
+    """An app's events, with our dispatcher."""
+
+    dispatcher_cls = Dispatcher
