@@ -123,7 +123,7 @@ def orchestrate() -> None:
 def main() -> None:
     """Run the command; every expected error is one sentence and an exit code."""
     try:
-        code = orchestrate.main(standalone_mode=False)
+        code = orchestrate.main(prog_name="orchestrate", standalone_mode=False)
     except click.exceptions.Exit as stop:
         code = stop.exit_code
     except click.Abort:
@@ -161,7 +161,3 @@ def _tell(error: Exception) -> int:
         err=True,
     )
     return 1
-
-
-if __name__ == "__main__":
-    main()

@@ -88,7 +88,7 @@ STOP_TIMEOUT_S = 20.0
 
 def orchestrate(*arguments: str) -> list[str]:
     """The command line of this program in a child; -P keeps the working folder off its path."""
-    return [sys.executable, "-P", "-m", "cli.main", *arguments]
+    return [sys.executable, "-P", "-m", "trait_vector_orchestrator", *arguments]
 
 
 def say(text: str) -> None:

@@ -92,13 +92,12 @@ def test_every_image_ends_as_a_user_that_is_not_root_and_copies_what_exists() ->
     images = re.split(r"^FROM .* AS ", text, flags=re.MULTILINE)[2:]
     ignore = (DEPLOY / "docker" / "Dockerfile.dockerignore").read_text().splitlines()
     kept = {line[1:].rstrip("/") for line in ignore if line.startswith("!")}
-    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"][
-        "packages"
-    ]
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
 
     assert [image.split()[0] for image in images] == ["judge", "reduce", "gpu"]
     assert [re.findall(r"^USER (.*)$", image, re.M) for image in images] == [["10001:10001"]] * 3
-    assert {package.partition(".")[0] for package in packages} <= kept
+    assert {package.partition(".")[0] for package in listed["packages"]} <= kept
+    assert {f"{module}.py" for module in listed["py-modules"]} <= kept
     assert all((ROOT / name).exists() for name in kept)
 
 

@@ -189,7 +189,7 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
     for one in (folder, bin_folder):
         one.mkdir()
     program = bin_folder / "orchestrate"
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} -P -m cli.main "$@"\n')
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -P -m cli "$@"\n')
     editor = bin_folder / "editor"
     editor.write_text('#!/bin/sh\ncp "written/$1" "$1"\n')
     for script in (program, editor):

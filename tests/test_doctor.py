@@ -186,7 +186,7 @@ def test_a_folder_that_takes_one_of_our_names_is_found(tmp_path: Path) -> None:
         [sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True
     )
 
-    assert shown.stdout.startswith("fail other packages use our names: tasks in ")
+    assert shown.stdout.startswith("warn Python finds others under our names: tasks in ")
 
 
 def test_secrets_that_others_can_read_are_found(tmp_path: Path) -> None:

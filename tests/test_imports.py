@@ -112,6 +112,11 @@ def test_no_other_distribution_owns_one_of_our_top_level_names() -> None:
     assert {name: who for name, who in taken.items() if who} == {}
 
 
+def is_left_over(folder: str) -> bool:
+    """What Python and an install of ./traitlens leave."""
+    return folder in ("__pycache__", "build") or folder.endswith(".egg-info")
+
+
 def test_every_folder_with_code_or_data_is_listed_for_installation() -> None:
     listed = set(
         tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
@@ -121,7 +126,7 @@ def test_every_folder_with_code_or_data_is_listed_for_installation() -> None:
         file.parent.relative_to(ROOT).as_posix().replace("/", ".")
         for name in OURS
         for file in (ROOT / name).rglob("*")
-        if file.is_file() and "__pycache__" not in file.parts
+        if file.is_file() and not any(map(is_left_over, file.relative_to(ROOT).parts))
     }
 
     assert present == listed

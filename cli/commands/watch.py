@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import sys
 
 import click
 
@@ -34,6 +33,8 @@ def flower(broker_url: str | None, port: int, address: str, persist: str | None)
     orchestrate flower
     ssh -L 5555:127.0.0.1:5555 broker-host      # from your laptop
     """
+    from tasks.fleet import flower_app
+
     url = required_broker(broker_url)
     connect(url).close()
     given = os.environ.get("ORCHESTRATE_FLOWER_AUTH")
@@ -46,15 +47,15 @@ def flower(broker_url: str | None, port: int, address: str, persist: str | None)
     if not given:
         click.echo(f"Login {auth.replace(':', ' / ')}")
     click.echo(f"Flower on http://{address}:{port} for the broker at {without_password(url)}")
-    # Flower reads options from the environment, where other users cannot see them
-    environment = {**os.environ, "FLOWER_BASIC_AUTH": auth, "CELERY_BROKER_URL": url}
-    environment["FLOWER_UNAUTHENTICATED_API"] = "false"
+    # Flower reads options from the environment, where other users cannot see them; celery reads
+    # the broker's address there before its own settings
+    os.environ |= {"FLOWER_BASIC_AUTH": auth, "CELERY_BROKER_URL": url}
+    os.environ["FLOWER_UNAUTHENTICATED_API"] = "false"
     arguments = [f"--address={address}", f"--port={port}", "--inspect_timeout=2000"]
     arguments.append(f"--tasks_columns={TASK_COLUMNS}")
     if persist:
         arguments += ["--persistent=True", f"--db={persist}"]
-    command = [sys.executable, "-P", "-m", "tasks.fleet.flower_app", *arguments]
-    os.execve(sys.executable, command, environment)
+    flower_app.show(url, arguments)
 
 
 @click.command()

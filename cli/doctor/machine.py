@@ -24,17 +24,7 @@ from typing import Literal
 
 from domain.errors import BrokerError, OrchestrateError
 from orchestrator.devices import visible_devices
-
-OUR_NAMES = (
-    "domain",
-    "orchestrator",
-    "workers",
-    "tasks",
-    "storage",
-    "cli",
-    "traitlens",
-    "demo",
-)
+from trait_vector_orchestrator import PACKAGES, on_the_path
 
 DISTRIBUTION = "trait-vector-orchestrator"
 
@@ -51,20 +41,26 @@ class Device:
 
 def packages() -> Iterator[Finding]:
     """Whether our flat package names are ours alone, and whether .env keeps its secrets."""
-    home = Path(__file__).resolve().parents[2]
-    strangers = [f"{name} in {where}" for name in OUR_NAMES if (where := _elsewhere(name, home))]
     owners = importlib.metadata.packages_distributions()
-    strangers += [
+    mixed = [
         f"{name} of {owner}"
-        for name in OUR_NAMES
+        for name in PACKAGES
         for owner in set(owners.get(name, ())) - {DISTRIBUTION}
     ]
-    if strangers:
+    before = [f"{name} in {place}" for name, place in on_the_path().items()]
+    if mixed:
         yield Finding(
             "packages",
             "fail",
-            f"other packages use our names: {'; '.join(strangers)}",
-            "uninstall them, or run from a virtual environment of its own with PYTHONPATH unset",
+            f"other packages use our names: {'; '.join(mixed)}",
+            "uninstall them, or install this program in an environment of its own",
+        )
+    elif before:
+        yield Finding(
+            "packages",
+            "warn",
+            f"Python finds others under our names: {'; '.join(before)}",
+            "orchestrate uses its own; for a notebook, unset PYTHONPATH or start it elsewhere",
         )
     else:
         yield Finding("packages", "ok", f"{_version()} on Python {platform.python_version()}")
@@ -145,18 +141,6 @@ def _main_memory() -> tuple[int, int]:
     if text != "max":
         total, free = min(total, int(text)), min(free, int(text))
     return total, free
-
-
-def _elsewhere(name: str, home: Path) -> str | None:
-    """Where a name of ours leads when it does not lead to us."""
-    spec = importlib.util.find_spec(name)
-    if spec is None:
-        return "nowhere (not installed)"
-    # an editable installation adds a name that is no folder
-    places = [Path(place) for place in spec.submodule_search_locations or ()]
-    folders = [place.resolve() for place in places if place.is_dir()]
-    strange = [str(folder) for folder in folders if folder.parent != home]
-    return ", ".join(strange) or (None if folders else str(spec.origin))
 
 
 def _version() -> str:

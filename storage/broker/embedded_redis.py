@@ -54,18 +54,20 @@ def embedded_redis() -> Iterator[str]:
     binary, password = find_redis_server(), secrets.token_urlsafe(24)
     with TemporaryDirectory(prefix="orchestrate-redis-") as folder:
         port = _free_port()
-        process = subprocess.Popen(
-            [str(binary), "-"],
-            stdin=subprocess.PIPE,
-            stdout=(Path(folder) / "redis.log").open("wb"),
-            stderr=subprocess.STDOUT,
-            preexec_fn=die_with_parent,
-            start_new_session=True,
-        )
+        log = Path(folder) / "redis.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [str(binary), "-"],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                preexec_fn=die_with_parent,
+                start_new_session=True,
+            )
         try:
             _configure(process, password, port, folder)
             url = f"redis://:{password}@127.0.0.1:{port}/0"
-            _wait_until_up(process, url, Path(folder) / "redis.log")
+            _wait_until_up(process, url, log)
             yield url
         finally:
             process.terminate()

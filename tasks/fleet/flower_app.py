@@ -6,8 +6,7 @@ pages about queues are told the names of the runs that are there.
 
 from __future__ import annotations
 
-import os
-import sys
+from collections.abc import Sequence
 from typing import Any
 
 from domain.fleet.heartbeats import QUEUES
@@ -16,12 +15,10 @@ from storage.broker.fleet import queue_of, read_runs
 from tasks.queue.app import make_app
 
 
-def main() -> None:
-    """Start Flower with the arguments of this process."""
-    broker_url = os.environ["CELERY_BROKER_URL"]
+def show(broker_url: str, arguments: Sequence[str]) -> None:
+    """Run Flower with arguments of its own until it is stopped."""
     show_queues_of_runs(broker_url)
-    app = make_app(broker_url)
-    app.start(argv=["flower", *sys.argv[1:]])
+    make_app(broker_url).start(argv=["flower", *arguments])
 
 
 def queue_names(broker_url: str) -> list[str]:
@@ -49,7 +46,3 @@ def show_queues_of_runs(broker_url: str) -> None:
                 handlers[k] = url(pattern, told(BrokerView), name=one.name)
         elif one[1] is GetQueueLengths:
             handlers[k] = (one[0], told(GetQueueLengths))
-
-
-if __name__ == "__main__":
-    main()

@@ -63,7 +63,7 @@ class Fleet:
         self,
         name: str,
         *arguments: str,
-        module: str = "cli.main",
+        module: str = "trait_vector_orchestrator",
         environment: Mapping[str, str] | None = None,
         prefix: Sequence[str] = (),
     ) -> Worker:

@@ -1,0 +1,7 @@
+"""`python -m cli`: the same as `orchestrate`."""
+
+from __future__ import annotations
+
+from trait_vector_orchestrator import main
+
+main()

@@ -1,0 +1,175 @@
+"""Protects the installs: foreign packages under our names, and the toolkit that stands alone."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.fleet import clean_environment
+from tests.test_imports import OURS, ROOT, imported_modules
+from trait_vector_orchestrator import PACKAGES
+
+FOREIGN = 'raise SystemExit("somebody else ran")\n'
+# what a distribution is imported as, where that is another name
+IMPORTED_AS = {"scikit-learn": "sklearn"}
+# the toolkit measures these models, and needs none to be imported
+PLAIN_MODEL = """
+import torch
+
+class Plain(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = torch.nn.Embedding(32, 16)
+        self.model = torch.nn.Module()
+        self.model.layers = torch.nn.ModuleList(torch.nn.Linear(16, 16) for _ in range(3))
+
+    def generate(self, input_ids):
+        hidden = self.embed(input_ids)
+        for layer in self.model.layers:
+            hidden = layer(hidden)
+        return hidden
+"""
+
+
+@pytest.fixture
+def crowded(tmp_path: Path) -> Path:
+    """A folder of somebody who has a `cli.py`, a `tasks/` and a `demo/` too."""
+    (tmp_path / "cli.py").write_text(FOREIGN)
+    for name in ("tasks", "demo"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(FOREIGN)
+    return tmp_path
+
+
+def started(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Python in a folder that stands before ours on its path."""
+    environment = {**clean_environment(), "PYTHONPATH": f".{os.pathsep}{ROOT}"}
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+def test_the_name_of_the_way_in_knows_every_package_that_is_installed() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+
+    assert set(PACKAGES) == {name.partition(".")[0] for name in listed} == set(OURS)
+
+
+def test_the_command_uses_its_own_packages_in_a_folder_with_foreign_ones(crowded: Path) -> None:
+    # as the installed script does, with the working folder on the path as well
+    code = "from trait_vector_orchestrator import main; main()"
+
+    ended = started(crowded, "-c", code, "traits", "list")
+
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "refusal" in ended.stdout
+
+
+@pytest.mark.slow
+def test_the_processes_that_a_run_starts_use_them_too(crowded: Path) -> None:
+    size = ["--traits", "refusal", "--rollouts", "1", "--questions", "2", "--instructions", "1"]
+
+    ended = started(crowded, "-m", "trait_vector_orchestrator", "extract", "--run", "r", *size)
+
+    assert "somebody else" not in ended.stdout + ended.stderr
+    assert (crowded / "runs" / "r" / "traits" / "refusal" / "metrics.json").is_file(), ended.stderr
+
+
+def test_a_foreign_package_that_was_loaded_before_is_named_in_one_sentence(crowded: Path) -> None:
+    (crowded / "cli.py").write_text("")
+
+    ended = started(crowded, "-c", "import cli, trait_vector_orchestrator as way; way.main()")
+
+    assert ended.returncode == 2
+    assert len(ended.stderr.splitlines()) == 1
+    assert str(crowded / "cli.py") in ended.stderr
+
+
+def test_python_m_cli_is_the_command(tmp_path: Path) -> None:
+    ended = started(tmp_path, "-m", "cli", "--version")
+
+    assert ended.stdout.startswith("orchestrate, version"), ended.stderr
+
+
+def test_the_toolkit_imports_nothing_but_itself_and_what_it_declares() -> None:
+    project = tomllib.loads((ROOT / "traitlens" / "pyproject.toml").read_text())["project"]
+    declared = [re.split(r"[<>=!~\[ ]", line)[0] for line in project["dependencies"]]
+    allowed = {"traitlens", *(IMPORTED_AS.get(name, name) for name in declared)}
+
+    imported = {
+        module.partition(".")[0]
+        for file in (ROOT / "traitlens").rglob("*.py")
+        if "build" not in file.relative_to(ROOT).parts
+        for module in imported_modules(file)
+    }
+
+    assert imported - set(sys.stdlib_module_names) <= allowed
+
+
+def test_the_toolkit_and_the_application_list_the_same_folders_and_versions_of_libraries() -> None:
+    alone = tomllib.loads((ROOT / "traitlens" / "pyproject.toml").read_text())
+    whole = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    needed = (ROOT / "requirements.txt").read_text().splitlines()
+
+    listed = whole["tool"]["setuptools"]["packages"]
+    assert alone["tool"]["setuptools"]["packages"] == [
+        name for name in listed if name.partition(".")[0] == "traitlens"
+    ]
+    assert set(alone["project"]["dependencies"]) <= set(needed)
+    assert alone["project"]["version"] == whole["project"]["version"]
+
+
+@pytest.mark.slow
+def test_the_toolkit_installed_by_itself_runs_the_seeds_blocks(tmp_path: Path) -> None:
+    source, alone = tmp_path / "source", tmp_path / "alone"
+    kept = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(alone)]
+    subprocess.run(["cp", "-rL", str(ROOT / "traitlens"), str(source)], check=True)
+    subprocess.run([*kept, str(source)], check=True)
+    absent = ["transformers", "celery", "redis", "pydantic", "click", "pandas", "openai"]
+    program = tmp_path / "program.py"
+    program.write_text(
+        f"import sys\nfor name in {[*absent, *(set(OURS) - {'traitlens'})]}:\n"
+        f"    sys.modules[name] = None\nsys.path.insert(0, {str(alone)!r})\n"
+        + PLAIN_MODEL
+        + seed_blocks(tmp_path)
+        + f"\nimport traitlens\nassert traitlens.__file__.startswith({str(alone)!r})\n"
+    )
+
+    ended = subprocess.run(
+        [sys.executable, "-I", str(program)], cwd=tmp_path, capture_output=True, text=True
+    )
+
+    assert ended.returncode == 0, ended.stderr
+    assert sorted(path.name for path in (alone / "traitlens").glob("*.*")) == sorted(
+        path.name for path in (ROOT / "traitlens").glob("*.py")
+    )
+
+
+def seed_blocks(folder: Path) -> str:
+    """The code blocks that tests/test_seed_snippets.py quotes, one after another."""
+    tree = ast.parse((ROOT / "tests" / "test_seed_snippets.py").read_text())
+    constants = {
+        node.targets[0].id: ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        and isinstance(node.targets[0], ast.Name)
+        and not isinstance(node.value, ast.Call)
+    }
+    given = (
+        f"torch.save(torch.arange(1.0, 17), {str(folder / 'v.pt')!r})\n"
+        "model, inputs = Plain(), {'input_ids': torch.tensor([[5, 6, 7]])}\n"
+        "pos_activations = torch.randn(200, 16) + 2 * torch.eye(16)[3]\n"
+        "neg_activations = torch.randn(200, 16)\n"
+        "measured = torch.linspace(0, 1, 14).reshape(7, 2)\n"
+        "trait_vector = torch.tensor([2.0, 0.0])\n"
+    )
+    blocks = [constants[name] for name in ("MONITOR", "CAPTURE", "DYNAMICS", "VERIFY")]
+    text = "\n".join([given, *blocks, *constants["METHODS"].values()])
+    text = re.sub(r"'experiments/[^']*'", repr(str(folder / "v.pt")), text)
+    return text.replace("model.layers.16", "model.layers.1").replace(" = ...", " = measured")
