@@ -49,4 +49,4 @@ docs: .venv/installed  ## the documents as a site: site/index.html
 	$(BIN)/python -m mkdocs build --strict --quiet
 
 clean:
-	rm -rf .venv build site *.egg-info
+	rm -rf .venv build site *.egg-info traitlens/build traitlens/*.egg-info

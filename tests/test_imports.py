@@ -59,6 +59,18 @@ ONLY_IN = {
 }
 
 
+def is_left_over(file: Path) -> bool:
+    """Whether Python or an install of ./traitlens left it."""
+    folders = file.relative_to(ROOT).parts[:-1]
+    return any(name in ("__pycache__", "build") or ".egg-info" in name for name in folders)
+
+
+def python_files(folder: str) -> list[Path]:
+    """The sources of a top-level folder."""
+    found = sorted((ROOT / folder).rglob("*.py"))
+    return [file for file in found if not is_left_over(file)]
+
+
 def imported_modules(file: Path) -> set[str]:
     """Every module that a file imports, at its top or inside a function."""
     found = set()
@@ -79,7 +91,7 @@ def room_of(module: str) -> str:
 @pytest.mark.parametrize("folder", OURS)
 def test_a_folder_imports_only_what_the_architecture_allows(folder: str) -> None:
     wrong = []
-    for file in sorted((ROOT / folder).rglob("*.py")):
+    for file in python_files(folder):
         names = {module.partition(".")[0] for module in imported_modules(file)}
         wrong += [f"{file}: {n}" for n in names & set(OURS) - MAY_IMPORT[folder]]
         wrong += [f"{file}: {n}" for n in names & set(ONLY_IN) if folder not in ONLY_IN[n]]
@@ -91,7 +103,7 @@ def test_a_folder_imports_only_what_the_architecture_allows(folder: str) -> None
 def test_a_room_imports_only_the_rooms_before_it(folder: str) -> None:
     order = {name: place for place, name in enumerate(ROOMS[folder])}
     wrong = []
-    for file in sorted((ROOT / folder).rglob("*.py")):
+    for file in python_files(folder):
         own = room_of(".".join(file.relative_to(ROOT).with_suffix("").parts))
         if file == ROOT / folder / "__init__.py":
             continue
@@ -112,11 +124,6 @@ def test_no_other_distribution_owns_one_of_our_top_level_names() -> None:
     assert {name: who for name, who in taken.items() if who} == {}
 
 
-def is_left_over(folder: str) -> bool:
-    """What Python and an install of ./traitlens leave."""
-    return folder in ("__pycache__", "build") or folder.endswith(".egg-info")
-
-
 def test_every_folder_with_code_or_data_is_listed_for_installation() -> None:
     listed = set(
         tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
@@ -126,7 +133,7 @@ def test_every_folder_with_code_or_data_is_listed_for_installation() -> None:
         file.parent.relative_to(ROOT).as_posix().replace("/", ".")
         for name in OURS
         for file in (ROOT / name).rglob("*")
-        if file.is_file() and not any(map(is_left_over, file.relative_to(ROOT).parts))
+        if file.is_file() and not is_left_over(file)
     }
 
     assert present == listed

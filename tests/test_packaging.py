@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.fleet import clean_environment
-from tests.test_imports import OURS, ROOT, imported_modules
+from tests.test_imports import OURS, ROOT, imported_modules, python_files
 from trait_vector_orchestrator import PACKAGES
 
 FOREIGN = 'raise SystemExit("somebody else ran")\n'
@@ -104,8 +104,7 @@ def test_the_toolkit_imports_nothing_but_itself_and_what_it_declares() -> None:
 
     imported = {
         module.partition(".")[0]
-        for file in (ROOT / "traitlens").rglob("*.py")
-        if "build" not in file.relative_to(ROOT).parts
+        for file in python_files("traitlens")
         for module in imported_modules(file)
     }
 
