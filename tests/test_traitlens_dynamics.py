@@ -178,3 +178,10 @@ def test_event_aligned_intervals_cover_the_mean_they_estimate() -> None:
 def test_an_event_outside_its_trajectory_is_refused() -> None:
     with pytest.raises(ValueError, match="token 4 of 3"):
         event_aligned_average([[1, 2, 3]], [4])
+
+
+def test_responses_without_any_event_have_an_unknown_average() -> None:
+    found = event_aligned_average([[1.0, 2.0], [3.0]], [None, None], before=1, after=1)
+
+    assert np.isnan([*found.mean, *found.low, *found.high]).all()
+    assert (found.count.tolist(), found.without_event) == ([0, 0, 0], 2)

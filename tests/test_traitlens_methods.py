@@ -276,3 +276,13 @@ def test_held_out_accuracy_of_a_probe_is_chance_on_noise_that_is_wide_and_of_few
     held_out = probe(pos, neg).details["held_out_acc"]
 
     assert 0.3 < held_out.mean() < 0.6
+
+
+def test_a_probe_that_can_hold_out_nothing_says_so() -> None:
+    pos, neg, truth = planted(40, 40)
+
+    # one group of both polarities and one of each: every fold would lack a polarity
+    found = probe(pos, neg, groups=(["a", "b"] * 20, ["b", "c"] * 20))
+
+    assert np.isnan(found.details["held_out_acc"]).all()
+    assert (cosine(found.vectors, truth) > 0.5).all()

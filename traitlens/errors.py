@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class ShapeError(ValueError):
-    """Arrays do not fit together; pass [n, d_model] or [n, L+1, d_model] on both sides."""
+    """Arrays do not fit together; pass [n, d_model] or [n, L+1, d_model] of both polarities."""
 
 
 class NonFiniteError(ValueError):

@@ -36,6 +36,11 @@ def parse_layer(layer: int | str, n_blocks: int) -> int:
     return index
 
 
+def layer_label(layer: int) -> str:
+    """Name a layer for people: "layer 16 (after block 15)"."""
+    return "layer 0 (embeddings)" if layer == 0 else f"layer {layer} (after block {layer - 1})"
+
+
 def _layer_index(text: str, n_blocks: int) -> int | None:
     if block := _BLOCK.fullmatch(text):
         index = _counted(int(block[2]), n_blocks)
@@ -49,8 +54,3 @@ def _layer_index(text: str, n_blocks: int) -> int | None:
 def _counted(index: int, n: int) -> int | None:
     """The index from the front, of n; None beyond either end."""
     return index % n if -n <= index < n else None
-
-
-def layer_label(layer: int) -> str:
-    """Name a layer for people: "layer 16 (after block 15)"."""
-    return "layer 0 (embeddings)" if layer == 0 else f"layer {layer} (after block {layer - 1})"

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
@@ -99,23 +98,6 @@ def peak_velocity_sd(scores: Float64) -> float:
     return float(np.abs(steps).max() / spread) if spread > 0 else 0.0
 
 
-def scale_free_dynamics(
-    scores: Float64, *, null: Sequence[Float64] | None = None, seed: int = 0
-) -> dict[str, Any]:
-    """commitment_point (with p_value and height_sd), peak_velocity_sd and half_life, for JSON.
-
-    `null` as in `find_change_point`.
-    """
-    change = find_change_point(scores, null=null, seed=seed)
-    return {
-        "commitment_point": None if change is None else change.index,
-        "p_value": None if change is None else change.p_value,
-        "height_sd": None if change is None else change.height_sd,
-        "peak_velocity_sd": peak_velocity_sd(scores),
-        "half_life": half_life(scores),
-    }
-
-
 @dataclass(frozen=True, eq=False)
 class _Steps:
     """The strongest step of each of m trajectories; all arrays [m]."""
@@ -157,18 +139,14 @@ def _simulated(n: int, seed: int) -> tuple[Float64, Float64]:
     rows_at_once = max(1, VALUES_AT_ONCE // n)
     for start in range(0, N_SIMULATED, rows_at_once):
         count = min(rows_at_once, N_SIMULATED - start)
-        parts.append(_strongest_step(_without_step(n, count, rng)))
+        # stationary, first-order autoregressive, of unit variance; [n, count]
+        correlation = rng.uniform(0, LARGEST_CORRELATION, count)
+        x = rng.standard_normal((n, count))
+        x[1:] *= np.sqrt(1 - correlation**2)
+        for t in range(1, n):
+            x[t] += correlation * x[t - 1]
+        parts.append(_strongest_step(np.ascontiguousarray(x.T)))
     return (
         np.concatenate([part.statistic for part in parts]),
         np.concatenate([part.correlation for part in parts]),
     )
-
-
-def _without_step(n: int, count: int, rng: np.random.Generator) -> Float64:
-    """Stationary first-order autoregressive trajectories [count, n] of unit variance."""
-    correlation = rng.uniform(0, LARGEST_CORRELATION, count)
-    x = rng.standard_normal((n, count))
-    x[1:] *= np.sqrt(1 - correlation**2)
-    for t in range(1, n):
-        x[t] += correlation * x[t - 1]
-    return np.ascontiguousarray(x.T)

@@ -16,7 +16,7 @@ import numpy as np
 from torch import Tensor
 
 from traitlens.arrays import Float32, Float64, Floats, Ints
-from traitlens.dynamics.change_point import scale_free_dynamics
+from traitlens.dynamics.change_point import find_change_point, half_life, peak_velocity_sd
 from traitlens.errors import NonFiniteError, ShapeError
 from traitlens.stats.bootstrap import N_DRAWS, group_draws, means
 from traitlens.stats.intervals import middle_95
@@ -24,8 +24,6 @@ from traitlens.stats.intervals import middle_95
 Scores = Sequence[float] | Floats | Tensor
 
 SETTLED_BELOW = 0.1
-
-PERSISTENCE_FRACTION = 0.5
 
 
 def analyze(
@@ -62,9 +60,11 @@ def trait_dynamics(
     """The documents' six measures of one trait, and `scale_free` beside them; ready for JSON.
 
     `null` holds trajectories without a step, to compare with; simulated ones where it is None.
+    Raises ShapeError and NonFiniteError.
     """
     x = as_scores(scores)
     v, a = velocity(x), acceleration(x)
+    change = find_change_point(x, null=null, seed=seed)
     return {
         "commitment_point": find_commitment_point(x),
         "peak_velocity": float(np.abs(v).max()) if len(v) else 0.0,
@@ -72,7 +72,13 @@ def trait_dynamics(
         "persistence": persistence(x),
         "velocity_profile": v.tolist(),
         "acceleration_profile": a.tolist(),
-        "scale_free": scale_free_dynamics(x, null=null, seed=seed),
+        "scale_free": {
+            "commitment_point": None if change is None else change.index,
+            "p_value": None if change is None else change.p_value,
+            "height_sd": None if change is None else change.height_sd,
+            "peak_velocity_sd": peak_velocity_sd(x),
+            "half_life": half_life(x),
+        },
     }
 
 
@@ -100,7 +106,7 @@ def find_commitment_point(
     return int(settled[0]) if len(settled) else None
 
 
-def persistence(scores: Scores, fraction: float = PERSISTENCE_FRACTION) -> int:
+def persistence(scores: Scores, fraction: float = 0.5) -> int:
     """Tokens after the peak of |score| whose |score| exceeds `fraction` of it; gaps allowed."""
     size = np.abs(as_scores(scores))
     if len(size) == 0:
@@ -134,12 +140,6 @@ def as_scores(scores: Scores) -> Float64:
         bad = int(np.flatnonzero(~np.isfinite(x))[0])
         raise NonFiniteError(f"the score of token {bad} is not finite: project it again")
     return x
-
-
-def _published(scores: Scores) -> Float32:
-    """Scores in the precision the documents' code differentiates in: a difference that is 0.1 on
-    paper falls under the threshold or not by float32's rounding."""
-    return as_scores(scores).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,8 +181,7 @@ def event_aligned_average(
             raise ValueError(f"event at token {event} of {len(scores)}: count from 0")
         first, last = max(0, event - before), min(len(scores), event + after + 1)
         row[first - event + before : last - event + before] = scores[first:last]
-    times = group_draws(range(len(happened)), n_draws=n_bootstrap, seed=seed)
-    averages = means(lined_up, times)
+    averages = means(lined_up, group_draws(range(len(happened)), n_draws=n_bootstrap, seed=seed))
     low, high = middle_95(averages[1:])
     return AlignedAverage(
         offsets=np.arange(-before, after + 1),
@@ -192,3 +191,9 @@ def event_aligned_average(
         count=np.isfinite(lined_up).sum(axis=0),
         without_event=len(events) - len(happened),
     )
+
+
+def _published(scores: Scores) -> Float32:
+    """Scores in the precision the documents' code differentiates in: a difference that is 0.1 on
+    paper falls under the threshold or not by float32's rounding."""
+    return as_scores(scores).astype(np.float32)

@@ -79,7 +79,10 @@ def _widest_margin(
     pos: Float32, neg: Float32, start: Float64, *, lr: float, max_steps: int
 ) -> Minimum:
     """Minimize J; the result holds w and then b."""
-    rows = working_copy(_normalized(pos, neg))
+    midpoint = 0.5 * (pos.mean(axis=0, dtype=np.float64) + neg.mean(axis=0, dtype=np.float64))
+    centered = np.concatenate([pos, neg]) - midpoint.astype(np.float32)
+    norms = np.linalg.norm(centered, axis=1, keepdims=True)
+    rows = working_copy(centered / np.where(norms > 0, norms, 1))
     is_pos = np.arange(len(rows)) < len(pos)
     labels = np.where(is_pos, 1.0, -1.0)
     share = np.where(is_pos, 0.5 / len(pos), 0.5 / len(neg))
@@ -100,16 +103,6 @@ def _widest_margin(
     return minimize(
         loss_and_slope, first, penalty=penalty, tolerance=TOLERANCE, max_steps=max_steps
     )
-
-
-def _normalized(pos: Float32, neg: Float32) -> Float32:
-    """Rows [n, d_model] at unit distance from the midpoint of the two means."""
-    midpoint = 0.5 * (pos.mean(axis=0, dtype=np.float64) + neg.mean(axis=0, dtype=np.float64))
-    rows = np.concatenate([pos, neg])
-    rows -= midpoint.astype(np.float32)
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    rows /= np.where(norms > 0, norms, 1)
-    return rows
 
 
 def seed_gradient_objective(

@@ -14,12 +14,11 @@ On purely Gaussian data components are not identified, only their subspace is.
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from traitlens.arrays import Float32, Float64, Labels
+from traitlens.arrays import Bools, Float32, Float64, Labels
 from traitlens.methods.fitting import MethodResult
 from traitlens.stats.polarities import Activations, Polarities
 
@@ -52,43 +51,35 @@ def ica(
     NonFiniteError.
     """
     both = Polarities.of(pos, neg)
-    layers = [_layer_components(both, i, n_components, seed) for i in range(both.n_layers)]
-    chosen = [int(np.argmax(np.abs(layer.gaps))) for layer in layers]
-    vectors = [one.columns[best] * one.gaps[best] for one, best in zip(layers, chosen, strict=True)]
+    layers = [_components(*both.stacked_layer(i), n_components, seed) for i in range(both.n_layers)]
+    columns, gaps = (np.stack([layer[k] for layer in layers]) for k in (0, 1))
+    every, chosen = np.arange(both.n_layers), np.abs(gaps).argmax(axis=1)
     return MethodResult(
-        np.stack(vectors).astype(np.float32),
+        (columns[every, chosen] * gaps[every, chosen, None]).astype(np.float32),
         {
-            "all_components": np.stack([layer.columns for layer in layers]).astype(np.float32),
-            "separation_scores": np.stack([np.abs(layer.gaps) for layer in layers]),
-            "component_idx": np.array(chosen),
-            "converged": np.array([layer.converged for layer in layers]),
+            "all_components": columns.astype(np.float32),
+            "separation_scores": np.abs(gaps),
+            "component_idx": chosen,
+            "converged": np.array([converged for *_, converged in layers]),
         },
     )
 
 
-@dataclass(frozen=True, eq=False)
-class _LayerComponents:
-    """One layer's components: columns [k, d_model], gaps between the polarities' sources [k]."""
-
-    columns: Float64
-    gaps: Float64
-    converged: bool
-
-
-def _layer_components(
-    both: Polarities, layer: int, n_components: int, seed: int
-) -> _LayerComponents:
-    rows, is_pos = both.stacked_layer(layer)
-    columns = np.zeros((n_components, both.d_model))
+def _components(
+    rows: Float32, is_pos: Bools, n_components: int, seed: int
+) -> tuple[Float64, Float64, bool]:
+    """Columns [k, d_model] of one layer, gaps between the polarities' sources [k], and whether
+    they settled."""
+    columns = np.zeros((n_components, rows.shape[1]))
     gaps = np.zeros(n_components)
     white, unwhiten = _whitened(rows - rows.mean(axis=0), n_components, seed)
     if white.shape[1] == 0:
-        return _LayerComponents(columns, gaps, converged=True)
+        return columns, gaps, True
     sources, rotation, converged = _rotated(white, seed)
     found = len(rotation)
     columns[:found] = rotation @ unwhiten
     gaps[:found] = sources[is_pos].mean(axis=0) - sources[~is_pos].mean(axis=0)
-    return _LayerComponents(columns, gaps, converged)
+    return columns, gaps, converged
 
 
 def _whitened(centered: Float32, n_components: int, seed: int) -> tuple[Float64, Float64]:

@@ -65,21 +65,10 @@ def probe(
     folds = _folds(make_cells(groups, *both.counts), seed)
     grid = C_GRID if c is None else (c,)
     layers = [_layer_probe(*both.stacked_layer(i), folds, grid) for i in range(both.n_layers)]
-    names = ("held_out_acc", "train_acc", "c", "converged", "bias")
     return MethodResult(
-        np.stack([layer.vector for layer in layers]).astype(np.float32),
-        {name: np.array([getattr(layer, name) for layer in layers]) for name in names},
+        np.stack([vector for vector, _ in layers]).astype(np.float32),
+        {name: np.array([details[name] for _, details in layers]) for name in layers[0][1]},
     )
-
-
-@dataclass(frozen=True, eq=False)
-class _LayerProbe:
-    vector: Float64
-    bias: float
-    c: float
-    held_out_acc: float
-    train_acc: float
-    converged: bool
 
 
 def _folds(cells: Cells, seed: int) -> Ints:
@@ -95,7 +84,10 @@ def _folds(cells: Cells, seed: int) -> Ints:
     return fold_of_group[cells.group][cells.of_row]
 
 
-def _layer_probe(rows: Float32, is_pos: Bools, folds: Ints, grid: Sequence[float]) -> _LayerProbe:
+def _layer_probe(
+    rows: Float32, is_pos: Bools, folds: Ints, grid: Sequence[float]
+) -> tuple[Float64, dict[str, float]]:
+    """One layer's vector [d_model], and its details by name."""
     center, spread = _center_and_spread(rows[is_pos], rows[~is_pos])
     c, held_out_acc = _choose_c(rows, is_pos, folds, grid)
     standard = _standardized(rows, center, spread)
@@ -104,14 +96,13 @@ def _layer_probe(rows: Float32, is_pos: Bools, folds: Ints, grid: Sequence[float
     vector = gap_scaled(weights, rows[is_pos], rows[~is_pos])
     norm = float(np.linalg.norm(weights))
     stretch = float(np.linalg.norm(vector)) / norm if norm else 1.0
-    return _LayerProbe(
-        vector=vector,
-        bias=stretch * (fit.offset - float(weights @ center)),
-        c=c,
-        held_out_acc=held_out_acc,
-        train_acc=_balanced_accuracy(fit.scores(standard), is_pos),
-        converged=fit.converged,
-    )
+    return vector, {
+        "held_out_acc": held_out_acc,
+        "train_acc": _balanced_accuracy(fit.scores(standard), is_pos),
+        "c": c,
+        "converged": fit.converged,
+        "bias": stretch * (fit.offset - float(weights @ center)),
+    }
 
 
 def _center_and_spread(pos: Float32, neg: Float32) -> tuple[Float64, Float64]:

@@ -124,18 +124,6 @@ def cell_labels(cells: Cells, labels: tuple[Labels, Labels]) -> tuple[Ints, int]
     return of_cell, n_labels
 
 
-def _numbered(groups: tuple[Labels, Labels] | None, n_pos: int, n_neg: int) -> tuple[Ints, int]:
-    """Numbers [n_pos + n_neg] for the labels of both polarities, and how many there are."""
-    if groups is None:
-        return np.arange(n_pos + n_neg), n_pos + n_neg
-    found = (len(groups[0]), len(groups[1]))
-    if found != (n_pos, n_neg):
-        raise ShapeError(f"{found} group labels for {(n_pos, n_neg)} rows: give one per row")
-    numbers: dict[object, int] = {}
-    ids = [numbers.setdefault(label, len(numbers)) for one in groups for label in one]
-    return np.array(ids, dtype=np.int64), len(numbers)
-
-
 def group_draws(groups: Labels, *, n_draws: int = N_DRAWS, seed: int = 0) -> Float64:
     """`Cells.draw` where there is one polarity, by row: [1 + n_draws, n]."""
     cells = make_cells((groups, []), len(groups), 0)
@@ -166,3 +154,15 @@ def correlations(scores: Float64, values: Float64, times: Float64) -> Float64:
         covariance = w @ (x * y) - mean_x * mean_y
         spread = (w @ x**2 - mean_x**2) * (w @ y**2 - mean_y**2)
         return np.asarray(covariance / np.sqrt(np.maximum(spread, 0)))
+
+
+def _numbered(groups: tuple[Labels, Labels] | None, n_pos: int, n_neg: int) -> tuple[Ints, int]:
+    """Numbers [n_pos + n_neg] for the labels of both polarities, and how many there are."""
+    if groups is None:
+        return np.arange(n_pos + n_neg), n_pos + n_neg
+    found = (len(groups[0]), len(groups[1]))
+    if found != (n_pos, n_neg):
+        raise ShapeError(f"{found} group labels for {(n_pos, n_neg)} rows: give one per row")
+    numbers: dict[object, int] = {}
+    ids = [numbers.setdefault(label, len(numbers)) for one in groups for label in one]
+    return np.array(ids, dtype=np.int64), len(numbers)

@@ -17,14 +17,12 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from traitlens.capture.blocks import backbone, decoder_blocks
-from traitlens.errors import MissingVectorError, ShapeError
+from traitlens.errors import ShapeError
 from traitlens.layers import layer_label
 
 Positions = Literal["all", "prompt", "response"]
 
 Mode = Literal["add", "ablate", "cap"]
-
-Unit = Literal["raw", "residual"]
 
 
 @contextmanager
@@ -111,15 +109,14 @@ class _Columns:
     def mask(self, hidden: Tensor) -> Tensor | None:
         """Boolean [batch or 1, seq], or None for every token."""
         seq = hidden.shape[1]
-        chosen = None if self._positions == "all" else self._chosen(seq)
+        chosen = None
+        if self._positions != "all":
+            is_response = self._is_response(seq)
+            chosen = is_response if self._positions == "response" else ~is_response
         if self._attention_mask is None:
             return chosen
         real = self._attention_mask[:, self._cached : self._cached + seq].bool()
         return real if chosen is None else chosen.to(real.device) & real
-
-    def _chosen(self, seq: int) -> Tensor:
-        is_response = self._is_response(seq)
-        return is_response if self._positions == "response" else ~is_response
 
     def _is_response(self, seq: int) -> Tensor:
         if self._prompt_length is not None:
@@ -174,25 +171,3 @@ class Change:
         if self.mode == "ablate":
             return -self.coefficient * projection * unit
         return -(projection - self.coefficient).clamp_min(0) * unit
-
-
-def coefficient_unit(
-    unit: Unit, *, mode: Mode, vector_norm: float, residual_norm: float | None
-) -> float:
-    """What a coefficient of 1 is, in multiples of the raw vector (of the projection, to cap).
-
-    "raw" is the vector as stored; "residual" is the vector's `residual_norms` at the layer, so that
-    0.1 pushes by a tenth of an averaged response's length in any model. Ablation
-    removes a share and has no unit.
-    """
-    if unit not in get_args(Unit):
-        raise ValueError(f"no unit {unit!r}: use one of {get_args(Unit)}")
-    if unit == "raw" or mode == "ablate":
-        return 1.0
-    if residual_norm is None:
-        raise MissingVectorError(
-            'this vector records no residual norms: use unit="raw", or extract it again'
-        )
-    if mode == "cap" or vector_norm == 0:
-        return residual_norm
-    return residual_norm / vector_norm

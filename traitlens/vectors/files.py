@@ -43,7 +43,9 @@ def from_safetensors_bytes(data: bytes) -> TraitVector:
         raise VectorFileError(f"not a safetensors file ({error}): was it cut short?") from error
     if not tensors:
         raise VectorFileError("the file holds no tensors: extract the trait again")
-    metadata = _metadata(data)
+    # Eight bytes of little-endian length, then JSON; the library reads it only from named files.
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    metadata: dict[str, str] = header.get("__metadata__", {})
     # files of other programs have no checksum of ours
     noted = metadata.pop("sha256", "" if metadata.get("format") == FORMAT else None)
     if noted not in (None, _checksum(tensors, metadata)):
@@ -62,10 +64,9 @@ def to_persona_vectors_pt_bytes(tensor: Tensor) -> bytes:
 def save_vectors(vector: TraitVector, path: str | Path) -> Path:
     """Write a .safetensors file, or for a name ending in .pt the current position's tensor."""
     target = Path(path)
-    if target.suffix == ".pt":
-        target.write_bytes(to_persona_vectors_pt_bytes(vector.tensor))
-    else:
-        target.write_bytes(to_safetensors_bytes(vector))
+    is_pt = target.suffix == ".pt"
+    data = to_persona_vectors_pt_bytes(vector.tensor) if is_pt else to_safetensors_bytes(vector)
+    target.write_bytes(data)
     return target
 
 
@@ -99,14 +100,6 @@ def _read(ref: str) -> bytes:
         found = ", ".join(sorted(path.name for path in folder.glob("*.safetensors")))
         hint = f"{folder} holds {found}" if found else "has the trait been extracted?"
         raise MissingVectorError(f"no file {ref}: {hint}") from error
-
-
-def _metadata(data: bytes) -> dict[str, str]:
-    # Eight bytes of little-endian length, then JSON; the library reads it only from named files.
-    length = int.from_bytes(data[:8], "little")
-    header = json.loads(data[8 : 8 + length])
-    metadata: dict[str, str] = header.get("__metadata__", {})
-    return metadata
 
 
 def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from traitlens.errors import LayerError, MissingPackageError, VectorFileError
 from traitlens.layers import layer_label
-from traitlens.vectors.trait_vector import Provenance, TraitVector
+from traitlens.vectors.trait_vector import DEFAULT_POSITION, Provenance, TraitVector
 
 GGUF_ARCHITECTURE = "controlvector"
 
@@ -51,7 +51,7 @@ def from_block_directions(
         if not 0 <= block < n_blocks:
             raise LayerError(f"direction of block {block} in a model of {n_blocks} blocks")
         tensor[block + 1] = direction.float()
-    return TraitVector({"response_avg": tensor}, provenance)
+    return TraitVector({DEFAULT_POSITION: tensor}, provenance)
 
 
 def to_gguf_bytes(
@@ -125,7 +125,7 @@ def from_repeng(control: Any, *, n_blocks: int, provenance: Provenance) -> Trait
 def to_steering_vectors(vector: TraitVector, *, layers: Iterable[int | str] | None = None) -> Any:
     """A `steering_vectors.SteeringVector` on decoder blocks."""
     directions = block_directions(vector, layers=layers)
-    package = _package("steering_vectors", install="steering-vectors")
+    package = _package("steering_vectors")
     return package.SteeringVector(layer_activations=directions, layer_type="decoder_block")
 
 
@@ -166,7 +166,7 @@ def from_neuronpedia_json(text: str, *, n_blocks: int) -> TraitVector:
     tensor = torch.zeros(n_blocks + 1, len(values))
     tensor[int(body["layerNumber"]) + shift] = values
     provenance = Provenance(trait=body["vectorLabel"], method="", model_id=body["modelId"])
-    return TraitVector({"response_avg": tensor}, provenance)
+    return TraitVector({DEFAULT_POSITION: tensor}, provenance)
 
 
 def _field(field: Any) -> Any:
@@ -174,10 +174,11 @@ def _field(field: Any) -> Any:
     return value.tobytes().decode() if value.dtype == np.uint8 else value[0]
 
 
-def _package(name: str, *, install: str | None = None) -> Any:
+def _package(name: str) -> Any:
     try:
         return import_module(name)
     except ModuleNotFoundError as error:
+        install = name.replace("_", "-")
         raise MissingPackageError(
-            f"this format needs the package {install or name}: pip install {install or name}"
+            f"this format needs the package {install}: pip install {install}"
         ) from error

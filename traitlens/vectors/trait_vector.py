@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, fields, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -19,9 +19,11 @@ from torch import Tensor, nn
 from traitlens.capture import blocks
 from traitlens.errors import MissingVectorError, NonFiniteError, ShapeError, VectorMismatchError
 from traitlens.layers import LAYER_CONVENTION, layer_label, parse_layer
-from traitlens.steering import Mode, Positions, Unit, coefficient_unit, steer
+from traitlens.steering import Mode, Positions, steer
 
 DEFAULT_POSITION = "response_avg"
+
+Unit = Literal["raw", "residual"]
 
 # 64 values of every parameter: enough that any fine-tune shows, few enough to hash a 70B at once.
 SAMPLES_PER_PARAMETER = 64
@@ -197,22 +199,34 @@ class TraitVector:
         vector that records no norms for the unit "residual".
         """
         self.check_model(model, allow_other_model=allow_other_model)
-        index, norms = self.layer(layer), self.provenance.residual_norms
-        size = coefficient_unit(
-            unit,
-            mode=mode,
-            vector_norm=float(self.norms[index]),
-            residual_norm=norms[index] if norms else None,
-        )
+        index = self.layer(layer)
         return steer(
             model,
             self.tensor[index],
             layer=index,
-            coefficient=coefficient * size,
+            coefficient=coefficient * self.unit_size(index, unit=unit, mode=mode),
             positions=positions,
             mode=mode,
             prompt_length=prompt_length,
         )
+
+    def unit_size(self, layer: int, *, unit: Unit, mode: Mode) -> float:
+        """What a coefficient of 1 is at a layer, in raw vectors (to cap: in units of projection).
+
+        "raw" is the vector as stored; "residual" is the residual norm at the layer, so that 0.1
+        moves by a tenth of an averaged response's length in any model. Ablation removes a share and
+        has no unit. Raises ValueError for another unit and MissingVectorError without such norms.
+        """
+        if unit not in get_args(Unit):
+            raise ValueError(f"no unit {unit!r}: use one of {get_args(Unit)}")
+        if unit == "raw" or mode == "ablate":
+            return 1.0
+        if not self.provenance.residual_norms:
+            raise MissingVectorError(
+                'this vector records no residual norms: use unit="raw", or extract it again'
+            )
+        residual, norm = self.provenance.residual_norms[layer], float(self.norms[layer])
+        return residual if mode == "cap" or norm == 0 else residual / norm
 
     def _map(self, change: Callable[[Tensor], Tensor], name: str) -> TraitVector:
         provenance = replace(self.provenance, trait=name.format(_bracket(self.provenance.trait)))

@@ -15,9 +15,8 @@ from domain.errors import ModelError, UsageError
 from domain.plan.steering import SteeringTerm
 from traitlens.errors import LayerError, MissingVectorError, VectorFileError, VectorMismatchError
 from traitlens.layers import layer_label
-from traitlens.steering import Unit, coefficient_unit
 from traitlens.vectors.files import from_safetensors_bytes
-from traitlens.vectors.trait_vector import TraitVector
+from traitlens.vectors.trait_vector import TraitVector, Unit
 from workers.engine.generation import Intervention, Positions, Steering, UnitVectors
 from workers.models.model import LoadedModel
 
@@ -118,14 +117,8 @@ def steering_of(
 
 
 def _intervention(term: SteeringTerm, one: LayerVector, unit: Unit) -> Intervention:
-    norms = one.vector.provenance.residual_norms
     try:
-        size = coefficient_unit(
-            unit,
-            mode=term.mode,
-            vector_norm=float(one.vector.norms[one.layer]),
-            residual_norm=norms[one.layer] if norms else None,
-        )
+        size = one.vector.unit_size(one.layer, unit=unit, mode=term.mode)
     except MissingVectorError as error:
         raise UsageError(f"{term.trait}: {error}") from error
     vector = one.vector.at(one.layer).numpy()
