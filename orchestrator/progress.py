@@ -7,8 +7,6 @@ How long a run still takes, by what each stage has left and how fast it goes.
 
 from __future__ import annotations
 
-import time
-from collections import deque
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -97,24 +95,3 @@ def stage_rates(counted: Mapping[str, float], stages: Iterable[str]) -> dict[str
 
 def _unit(stage: str) -> str:
     return "samples" if stage in SAMPLED else "jobs"
-
-
-# Rates are over this window: long enough to be steady, short enough to show a stall.
-RATE_WINDOW_S = 60.0
-
-
-class Rates:
-    """Samples per second of each stage over the last minute."""
-
-    def __init__(self) -> None:
-        self._seen: deque[tuple[float, dict[str, int]]] = deque()
-
-    def note(self, counts: list[TraitCount]) -> dict[str, float]:
-        """Add what is done by now; returns the rates."""
-        now = time.monotonic()
-        self._seen.append((now, {stage: total(counts, stage).done for stage in stages_of(counts)}))
-        while now - self._seen[0][0] > RATE_WINDOW_S:
-            self._seen.popleft()
-        began, before = self._seen[0]
-        span = max(now - began, 1e-9)
-        return {s: (n - before.get(s, 0)) / span for s, n in self._seen[-1][1].items()}

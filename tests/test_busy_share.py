@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from domain.fleet.heartbeats import RateMeter
 from orchestrator.prometheus import FleetCollector
 from storage.broker.connection import connect
 from storage.broker.embedded_redis import embedded_redis
 from storage.broker.fleet import read_workers
 from tasks.fleet.device_stage import DeviceStage
-from tasks.fleet.member import BusyShare, WorkLog
+from tasks.fleet.member import WorkLog
 from tests.faults.fleet import wait_until
 from tests.simulated_runs import simulated_workers
 
@@ -26,8 +28,10 @@ class Device:
         self.now += seconds
         self.computed += seconds * share
 
-    def busy_share(self) -> BusyShare:
-        return BusyShare(lambda: self.computed, clock=lambda: self.now)
+    def busy_share(self) -> Callable[[], float]:
+        meter = RateMeter()
+        meter.note(self.now, {})
+        return lambda: meter.note(self.now, {"computed": self.computed})["computed"]
 
 
 def test_a_device_is_as_busy_as_it_was_over_the_last_minute() -> None:
@@ -38,7 +42,7 @@ def test_a_device_is_as_busy_as_it_was_over_the_last_minute() -> None:
     for share in (0.5, 1.0, 0.0):
         for _ in range(40):
             device.passes(2.0, share=share)
-            shares.append(busy.share())
+            shares.append(busy())
 
     assert shares[39] == pytest.approx(0.5)
     assert shares[79] == pytest.approx(1.0)
@@ -49,23 +53,23 @@ def test_a_device_is_as_busy_as_it_was_over_the_last_minute() -> None:
 def test_a_device_that_never_worked_is_not_busy_from_the_start() -> None:
     device = Device()
 
-    assert device.busy_share().share() == 0.0
+    assert device.busy_share()() == 0.0
 
 
 def test_an_engine_that_is_replaced_leaves_no_gap_and_no_rise() -> None:
     device = Device()
     busy = device.busy_share()
     device.passes(10.0, share=1.0)
-    busy.share()
+    busy()
 
     device.computed -= 8.0  # the old one is gone and not counted yet
     device.now += 10.0
-    between = busy.share()
+    between = busy()
     device.computed += 8.0
     device.now += 10.0
 
     assert between == pytest.approx(0.5)
-    assert busy.share() == pytest.approx(1 / 3)
+    assert busy() == pytest.approx(1 / 3)
 
 
 def test_a_worker_without_a_device_says_nothing_and_one_without_libraries_is_idle() -> None:
@@ -74,7 +78,7 @@ def test_a_worker_without_a_device_says_nothing_and_one_without_libraries_is_idl
     gpu.watch_device(DeviceStage("cpu", limit=1).computed_s)
     gpu.note({"busy_share": 0.96})
 
-    assert (judge.busy(), gpu.busy()) == (None, 0.0)
+    assert (judge.lately()[1], gpu.lately()[1]) == (None, 0.0)
 
 
 def test_a_gpu_worker_that_never_had_a_job_is_served_as_idle(tmp_path: Path) -> None:

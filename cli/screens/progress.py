@@ -12,9 +12,9 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from domain.fleet.heartbeats import RateMeter
 from domain.plan.jobs import Plan
 from orchestrator.progress import (
-    Rates,
     StageCount,
     TraitCount,
     seconds_left,
@@ -43,7 +43,7 @@ class Progress:
         """`read_spent` says what the judge has cost so far, in words, or nothing."""
         self._console, self._plan, self._read_metrics = console, plan, read_metrics
         self._read_spent = read_spent
-        self._rates, self._verdicts, self._finished = Rates(), dict[str, str](), set[str]()
+        self._meter, self._verdicts, self._finished = RateMeter(), dict[str, str](), set[str]()
         self._live: Live | None = None
         self._next_line = time.monotonic() + PLAIN_EVERY_S
 
@@ -67,7 +67,8 @@ class Progress:
                 verdict = styled_verdict(self._read_metrics(count.trait)["verdict"])
                 note = "" if count.is_finished else " (not yet checked)"
                 self._verdicts[count.trait] = verdict + note
-        rates = self._rates.note(counts)
+        made = {stage: total(counts, stage).done for stage in stages_of(counts)}
+        rates = self._meter.note(time.monotonic(), made)
         if self._live is not None:
             self._live.update(self._table(counts, rates, failures))
         elif time.monotonic() >= self._next_line:

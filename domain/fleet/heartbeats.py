@@ -5,7 +5,8 @@ A worker leaves a heartbeat every few seconds, and says so when it declines a ru
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections import deque
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from glob import escape
@@ -46,6 +47,29 @@ class Demand:
     run: ListedRun
     waiting: int
     declined_by: frozenset[str] = frozenset()
+
+
+WINDOW_S = 60.0
+"""Rates are over this: long enough to be steady, short enough to show a stall."""
+
+
+class RateMeter:
+    """Rates over the last minute of totals that only grow; who asks brings the time."""
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, dict[str, float]]] = deque()
+
+    def note(self, now: float, totals: Mapping[str, float]) -> dict[str, float]:
+        """Add the totals by now; returns what each grew a second since the last look that is a
+        minute ago, or since the first. One that fell, as when an engine is replaced, waits."""
+        latest = self._seen[-1][1] if self._seen else {}
+        grown = {name: max(total, latest.get(name, 0.0)) for name, total in totals.items()}
+        self._seen.append((now, grown))
+        while len(self._seen) > 1 and now - self._seen[1][0] >= WINDOW_S:
+            self._seen.popleft()
+        began, before = self._seen[0]
+        span = now - began
+        return {n: (t - before.get(n, 0.0)) / span if span > 0 else 0.0 for n, t in grown.items()}
 
 
 @dataclass(frozen=True)

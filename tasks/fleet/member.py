@@ -1,13 +1,7 @@
-"""A worker's part in the fleet: which queues it listens to, how much it takes, and its heartbeat.
+"""A worker's part in the fleet: which queues it listens to, how much it takes, its heartbeat.
 
 Runs in the worker's main loop twice a second. What to take is decided in
 domain/fleet/placement.py, from heartbeats that every worker sees alike.
-
-What one worker process has in hand and got done lately, for its heartbeat and for the run's counts.
-
-The share of the last minute that a device computed.
-
-Knows nothing of what it computes; whoever asks every few seconds keeps it going.
 """
 
 from __future__ import annotations
@@ -16,7 +10,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections import deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -26,7 +20,7 @@ from celery import bootsteps
 from celery.worker.consumer.tasks import Tasks
 from kombu.exceptions import OperationalError
 
-from domain.fleet.heartbeats import Demand, Heartbeat, Rate, models_left
+from domain.fleet.heartbeats import Demand, Heartbeat, Rate, RateMeter, models_left
 from domain.fleet.placement import Server, in_turn, jobs_to_hold, model_to_serve, wanted_models
 from storage.broker.fleet import forget_worker, put_heartbeat, queue_of, read_demands, read_workers
 from storage.broker.state import note_calls
@@ -48,14 +42,16 @@ PEERS_A_SECOND = 8
 
 
 class WorkLog:
-    """Written by job threads, read by the main loop."""
+    """What one worker process has in hand and got done; job threads write, the main loop reads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._started = time.monotonic()
         self._doing: dict[tuple[str, str], float] = {}
-        self._done: deque[tuple[float, Rate]] = deque()
-        self._device: BusyShare | None = None
+        self._done: Counter[str] = Counter()
+        self._meter = RateMeter()
+        self._meter.note(self._started, {})
+        self._computed_s: Callable[[], float] | None = None
         self._calls: list[float] = []
         self._failed_calls = 0
 
@@ -73,11 +69,12 @@ class WorkLog:
     def note(self, info: Mapping[str, object]) -> None:
         """Take note of the record of a finished job."""
         with self._lock:
-            self._done.append((time.monotonic(), Rate(1.0, samples_in(info), tokens_in(info))))
+            done = {"jobs": 1.0, "samples": samples_in(info), "tokens": tokens_in(info)}
+            self._done.update(done)
 
     def watch_device(self, computed_s: Callable[[], float]) -> None:
         """Say from now on how busy a device is, by the seconds that it has computed so far."""
-        self._device = BusyShare(computed_s)
+        self._computed_s = computed_s
 
     def call(self, seconds: float, *, answered: bool) -> None:
         """Take note of a call of the judge."""
@@ -101,23 +98,16 @@ class WorkLog:
             found = [(run, job, now - began) for (run, job), began in self._doing.items()]
         return tuple(sorted(found, key=lambda one: -one[2]))
 
-    def per_minute(self) -> Rate:
-        """What was done over the last minute, or since the start when that is shorter ago."""
-        now = time.monotonic()
+    def lately(self) -> tuple[Rate, float | None]:
+        """What was done a minute, and the share of the time that the device computed, None for a
+        worker without one: over the last minute, or since the start when that is shorter ago."""
         with self._lock:
-            while self._done and now - self._done[0][0] > WINDOW_S:
-                self._done.popleft()
-            rates = [rate for _, rate in self._done]
-        scale = 60.0 / max(min(WINDOW_S, now - self._started), 1.0)
-        return Rate(
-            scale * sum(r.jobs for r in rates),
-            scale * sum(r.samples for r in rates),
-            scale * sum(r.tokens for r in rates),
-        )
-
-    def busy(self) -> float | None:
-        """The share of the last minute that the device computed; None for a worker without one."""
-        return None if self._device is None else self._device.share()
+            totals = {name: float(self._done[name]) for name in ("jobs", "samples", "tokens")}
+        if self._computed_s is not None:
+            totals["computed"] = self._computed_s()
+        rates = self._meter.note(time.monotonic(), totals)
+        busy = min(1.0, rates.pop("computed")) if "computed" in rates else None
+        return Rate(**{name: 60.0 * rate for name, rate in rates.items()}), busy
 
     def up_s(self) -> float:
         """Seconds since the process began."""
@@ -140,6 +130,7 @@ class Member:
 
     def heartbeat(self, name: str) -> Heartbeat:
         """What others read of it."""
+        per_minute, busy = self.work.lately()
         return Heartbeat(
             name=name,
             kind=self.kind,
@@ -149,8 +140,8 @@ class Member:
             serving_s=self.serving_s,
             models=self.models,
             jobs=self.work.in_hand(),
-            busy=self.work.busy(),
-            per_minute=self.work.per_minute(),
+            busy=busy,
+            per_minute=per_minute,
             draining=self.draining,
             up_s=self.work.up_s(),
         )
@@ -277,9 +268,6 @@ def _listen(parent: Consumer, wanted: set[str]) -> None:
         consumer.consume()
 
 
-WINDOW_S = 60.0
-
-
 def samples_in(info: Mapping[str, object]) -> float:
     """Samples that a record says its job carried through: two scorings are one."""
     if "n_verdicts" in info:
@@ -290,22 +278,3 @@ def samples_in(info: Mapping[str, object]) -> float:
 def tokens_in(info: Mapping[str, object]) -> float:
     """Tokens of responses that a record says its job generated."""
     return float(str(info.get("n_tokens") or 0))
-
-
-class BusyShare:
-    """`computed_s` says how many seconds the device has computed so far."""
-
-    def __init__(
-        self, computed_s: Callable[[], float], *, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._computed_s, self._clock = computed_s, clock
-        self._seen = deque([(clock(), computed_s())])
-
-    def share(self) -> float:
-        """0 to 1, over the time since the last look that is a minute ago, or since the start."""
-        now, total = self._clock(), max(self._computed_s(), self._seen[-1][1])
-        self._seen.append((now, total))
-        while len(self._seen) > 1 and now - self._seen[1][0] >= WINDOW_S:
-            self._seen.popleft()
-        began, before = self._seen[0]
-        return min(1.0, (total - before) / (now - began)) if now > began else 0.0
