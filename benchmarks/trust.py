@@ -53,7 +53,7 @@ def _print_tests(run: Run) -> bool:
     n_met = 0
     slopes, random = [], []
     for trait in run.spec.traits:
-        metrics = read_metrics(run.store, trait.name)
+        metrics = read_metrics(run.store, trait.name).model_dump(mode="json")
         quality = metrics["quality"]
         best, causal = quality["best"], quality["causal"]
         auroc = quality["evaluation"]["methods"][best["method"]]["separation"]["auroc"]
@@ -103,7 +103,9 @@ def _print_savings(whole: Run, enough: Run) -> bool:
             whole.plan.n_samples(trait),
         ]
         rows.append(row)
-        layer = read_metrics(whole.store, trait.name)["quality"]["best"]["layer"]
+        quality = read_metrics(whole.store, trait.name).quality
+        assert quality is not None
+        layer = quality.best.layer
         pair = [
             read_response_vectors(run.store, trait.name, "mean_diff")[layer].astype(np.float64)
             for run in (whole, enough)

@@ -15,6 +15,7 @@ from typing import Any
 
 from domain.errors import BudgetError, OrchestrateError
 from domain.fleet.heartbeats import QUEUES, Heartbeat, ListedRun
+from domain.verdict.record import TraitMetrics
 from orchestrator.progress import TraitCount, stages_of, total, trait_counts
 from storage.broker.connection import Client, connect
 from storage.broker.fleet import (
@@ -79,21 +80,21 @@ def _trait(run: Run, count: TraitCount) -> dict[str, Any]:
         **{stage: asdict(one) for stage, one in count.stages.items()},
         "is_reduced": count.is_reduced,
         "is_finished": count.is_finished,
-        "verdict": metrics.get("verdict"),
-        "contrast": metrics.get("contrast"),
-        "reasons": metrics.get("reasons", []),
-        "notes": metrics.get("notes", []),
+        "verdict": metrics and metrics.verdict,
+        "contrast": metrics and metrics.contrast,
+        "reasons": list(metrics.reasons) if metrics else [],
+        "notes": list(metrics.notes) if metrics else [],
     }
 
 
-def _metrics(run: Run, count: TraitCount) -> dict[str, Any]:
+def _metrics(run: Run, count: TraitCount) -> TraitMetrics | None:
     if not count.is_reduced:
-        return {}
+        return None
     try:
         return read_metrics(run.store, count.trait)
     except (KeyError, OrchestrateError):
         # about to be assembled again
-        return {}
+        return None
 
 
 def _done_by_record(run: Run) -> set[str]:

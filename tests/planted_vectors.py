@@ -11,10 +11,12 @@ import torch
 
 from domain.plan.spec import JudgeSpec, ModelSpec, RunSpec, SamplingSpec, TraitRef
 from domain.traits.definition import TraitDefinition
+from domain.verdict.record import Best, GenerationFacts, PolarityCounts, VerdictName
 from storage.record.manifest import write_manifest
 from storage.record.metrics import write_metrics
 from storage.record.run import Run, create_run
 from storage.record.store import open_store
+from tests import quality_records
 from tests.planted_model import D_MODEL, N_LAYERS, PlantedModel, save_planted_model
 from traitlens.vectors.files import to_safetensors_bytes
 from traitlens.vectors.trait_vector import Provenance, TraitVector, model_hash
@@ -85,24 +87,15 @@ def _write(run: Run, trait: str, direction: np.ndarray, *, layer: int, made_for:
     folder = f"traits/{trait}"
     vector = TraitVector({"response_avg": tensor}, facts)
     run.store.write(f"{folder}/vectors/mean_diff.safetensors", to_safetensors_bytes(vector))
-    best = {"method": "mean_diff", "layer": layer, "by_method": {"mean_diff": layer}}
-    auroc = {"value": [0.99] * (N_LAYERS + 1)}
-    metrics = {
-        "trait": trait,
-        "verdict": "usable",
-        "reasons": [],
-        "contrast": 70.0,
-        "n_kept": {"positive": 12, "negative": 12},
-        "quality": {
-            "best": best | {"rule": "a rule"},
-            "mean_difference": {"leave_one_question_out_auroc": auroc},
-        },
-        "generation": {
-            "model": run.spec.model.model_id,
-            "revision": None,
-            "model_hash": made_for,
-            "dtype": "float32",
-        },
-    }
+    best = Best(method="mean_diff", layer=layer, by_method={"mean_diff": layer}, rule="a rule")
+    metrics = quality_records.metrics(
+        trait=trait,
+        verdict=VerdictName.USABLE,
+        n_kept=PolarityCounts(positive=12, negative=12),
+        quality=quality_records.quality(best=best),
+        generation=GenerationFacts(
+            model=run.spec.model.model_id, model_hash=made_for, dtype="float32"
+        ),
+    )
     write_metrics(run.store, folder, metrics)
     write_manifest(run.store, folder)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,15 @@ from domain.plan.steering import (
     steering_layers,
     surviving_cells,
 )
-from domain.verdict.gates import CheckFacts, Rise, VerdictInputs, check_gates, verdict
+from domain.verdict.gates import with_verdict
+from domain.verdict.record import CausalFigures, Gate, Quality, Severity, TraitMetrics, VerdictName
 from storage.record.manifest import damaged_results
 from storage.record.metrics import read_metrics
 from storage.record.store import open_store
 from tasks.stages.checks import causal
+from tests.quality_records import evaluated, steered
+from tests.quality_records import metrics as metrics_with
+from tests.quality_records import quality as good_quality
 from tests.stored_run import PLANTED_LAYER, stored_run
 from traitlens.assess.dose_response import Answers, dose_response
 from traitlens.stats.bootstrap import correlations, group_draws, means
@@ -43,43 +46,51 @@ def checked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def quality(folder: Path) -> Any:
-    return metrics(folder)["quality"]
+def quality(folder: Path) -> Quality:
+    found = metrics(folder).quality
+    assert found is not None
+    return found
 
 
-def metrics(folder: Path) -> Any:
+def metrics(folder: Path) -> TraitMetrics:
     return read_metrics(open_store(str(folder)), "evil")
 
 
 def test_the_vectors_are_tested_on_questions_that_they_were_not_made_from(checked: Path) -> None:
-    tested = quality(checked)["evaluation"]
+    tested = quality(checked).evaluation
 
-    assert tested["n_questions"] == 6
-    assert set(tested["methods"]) == {"mean_diff", "probe"}
-    for one in tested["methods"].values():
-        low, high = one["separation"]["auroc"]["interval"][PLANTED_LAYER]
-        assert 0.6 < low < one["separation"]["auroc"]["value"][PLANTED_LAYER] <= high
-        assert one["correlation"]["interval"][PLANTED_LAYER][0] > 0.5
-    assert tested["methods"]["mean_diff"]["separation"]["auroc"]["value"][0] < 0.9
+    assert tested is not None
+    assert tested.n_questions == 6
+    assert set(tested.methods) == {"mean_diff", "probe"}
+    for one in tested.methods.values():
+        assert one.separation is not None and one.correlation is not None
+        auroc = one.separation.auroc.at(PLANTED_LAYER)
+        low, high = auroc.interval
+        assert auroc.value is not None and low is not None and high is not None
+        assert 0.6 < low < auroc.value <= high
+        assert (one.correlation.at(PLANTED_LAYER).interval[0] or 0) > 0.5
+    separation = tested.methods["mean_diff"].separation
+    assert separation is not None and (separation.auroc.value[0] or 1) < 0.9
     table = pd.read_parquet(checked / "traits" / "evil" / "evaluation.parquet")
     assert set(table["polarity"]) == {"positive", "negative", "plain"}
     assert (
-        tested["n"]["positive"]
-        == ((table["polarity"] == "positive") & (table["status"] == "kept")).sum()
+        tested.n.positive == ((table["polarity"] == "positive") & (table["status"] == "kept")).sum()
     )
 
 
 def test_the_search_ends_at_the_planted_layer_and_its_best_push_is_confirmed(checked: Path) -> None:
-    causal = quality(checked)["causal"]
+    causal = quality(checked).causal
 
-    assert causal["layer"] == PLANTED_LAYER
-    assert (causal["n_searched"], causal["n_confirmed"]) == (9 * 2 + 6 * 4 + 3 * 8, 9 * 6)
-    assert causal["vector"]["rise"]["interval"][0] > 20
-    assert causal["rise_over_random"]["interval"][0] > 20
-    low, high = causal["random"]["slope"]["interval"]
+    assert causal is not None
+    assert causal.layer == PLANTED_LAYER
+    assert (causal.n_searched, causal.n_confirmed) == (9 * 2 + 6 * 4 + 3 * 8, 9 * 6)
+    assert (causal.vector.rise.interval[0] or 0) > 20
+    assert (causal.rise_over_random.interval[0] or 0) > 20
+    low, high = causal.random.slope.interval
+    assert low is not None and high is not None
     assert low < 5 and high > -5
     table = pd.read_parquet(checked / "traits" / "evil" / "steering.parquet")
-    assert len(table) == causal["n_confirmed"]
+    assert len(table) == causal.n_confirmed
     assert set(table["direction"]) == {"none", "vector", "random"}
 
 
@@ -88,9 +99,11 @@ def test_a_tested_vector_says_so_in_its_file_and_the_seal_holds(checked: Path) -
 
     noted = load_vectors(checked / "traits" / "evil").provenance.extra["tested"]
 
-    own = found["quality"]["evaluation"]["methods"]["mean_diff"]["separation"]["auroc"]
-    assert noted["held_out_auroc"]["value"] == own["value"][noted["layer"]]
-    assert found["is_checked"]
+    assert found.quality is not None and found.quality.evaluation is not None
+    separation = found.quality.evaluation.methods["mean_diff"].separation
+    assert separation is not None
+    assert noted["held_out_auroc"]["value"] == separation.auroc.value[noted["layer"]]
+    assert found.is_checked
     assert damaged_results(open_store(str(checked)), "traits/evil") == []
 
 
@@ -99,8 +112,8 @@ def test_a_vector_that_steers_nothing_is_weak_and_the_gate_says_so(tmp_path: Pat
 
     found = metrics(tmp_path / "run")
 
-    assert found["verdict"] == "weak"
-    assert any("does not surely show the trait" in reason for reason in found["reasons"])
+    assert found.verdict == "weak"
+    assert Gate.STEERING_UNSURE in [one.gate for one in found.findings]
 
 
 def test_a_definition_without_evaluation_questions_is_noted(tmp_path: Path) -> None:
@@ -108,8 +121,8 @@ def test_a_definition_without_evaluation_questions_is_noted(tmp_path: Path) -> N
 
     found = metrics(tmp_path / "run")
 
-    assert found["verdict"] == "usable"
-    assert any("has no evaluation questions" in note for note in found["notes"])
+    assert found.verdict == "usable"
+    assert Gate.EVALUATION_NO_QUESTIONS in [one.gate for one in found.findings]
 
 
 def test_what_cannot_be_used_is_not_steered_with(tmp_path: Path) -> None:
@@ -117,8 +130,8 @@ def test_what_cannot_be_used_is_not_steered_with(tmp_path: Path) -> None:
 
     found = metrics(tmp_path / "run")
 
-    assert found["verdict"] == "do not use"
-    assert found["quality"]["causal"] is None
+    assert found.verdict == "do not use"
+    assert found.quality is not None and found.quality.causal is None
     assert not run.store.exists("traits/evil/steering.parquet")
 
 
@@ -138,9 +151,9 @@ def test_what_means_nothing_is_not_to_be_used_in_38_of_40_cases(name: str, tmp_p
     for seed in range(40):
         folder = tmp_path / str(seed)
         stored_run(folder, traits="evil", checks=CHECKS, effect=0.0, seed=seed, **changes)
-        verdicts.append(metrics(folder)["verdict"])
+        verdicts.append(metrics(folder).verdict)
 
-    assert verdicts.count("do not use") >= 38
+    assert verdicts.count(VerdictName.DO_NOT_USE) >= 38
 
 
 def test_layers_to_try_are_the_best_and_the_middle_of_the_model() -> None:
@@ -266,41 +279,31 @@ def test_answers_to_one_question_count_as_one_observation() -> None:
     assert shared.high - shared.low > 3 * (alone.high - alone.low)
 
 
-GOOD = CheckFacts(
-    layer=3,
-    held_out=(0.97, 0.9),
-    follows=(0.8, 0.6),
-    too_few=False,
-    rise=Rise(2.0, 50.0, 40.0, 35.0),
-)
-
-
 @pytest.mark.parametrize(
-    ("changes", "name", "words"),
+    ("tested", "causal", "name", "gate"),
     [
-        ({}, "usable", ""),
-        ({"held_out": (0.95, 0.45)}, "do not use", "on the evaluation questions at layer 3"),
-        ({"follows": (0.1, -0.2)}, "do not use", "go with the judge's trait score"),
-        ({"held_out": (0.85, 0.7)}, "weak", "AUROC 0.85 on the evaluation questions"),
-        ({"held_out": None, "too_few": True}, "weak", "too few responses"),
-        ({"rise": Rise(2.0, 5.0, -1.0, -2.0)}, "weak", "rises by 5, 95 % from -1"),
-        ({"rise": Rise(2.0, 9.0, 3.0, -2.0)}, "weak", "no more than random vectors"),
-        ({"rise": Rise(None, None, None, None)}, "weak", "no readable answers"),
-        ({"rise": Rise(2.0, 50.0, None, None)}, "weak", "on one question only"),
-        ({"held_out": None, "follows": None, "rise": None}, "usable", ""),
+        ({}, steered(), "usable", None),
+        ({"held_out": (0.95, 0.45)}, steered(), "do not use", Gate.EVALUATION_CHANCE),
+        ({"follows": (0.1, -0.2)}, steered(), "do not use", Gate.JUDGE_NOT_FOLLOWED),
+        ({"held_out": (0.85, 0.7)}, steered(), "weak", Gate.EVALUATION_LOW),
+        ({"too_few": True}, steered(), "weak", Gate.EVALUATION_FEW),
+        ({}, steered(2.0, 5.0, -1.0, -2.0), "weak", Gate.STEERING_UNSURE),
+        ({}, steered(2.0, 9.0, 3.0, -2.0), "weak", Gate.STEERING_RANDOM),
+        ({}, steered(None, None, None, None), "weak", Gate.STEERING_UNREADABLE),
+        ({}, steered(2.0, 50.0, None, None), "weak", Gate.STEERING_ONE_QUESTION),
+        (None, None, "usable", None),
     ],
 )
 def test_each_gate_on_the_checks_decides_and_is_named(
-    changes: dict[str, object], name: str, words: str
+    tested: dict[str, Any] | None, causal: CausalFigures | None, name: str, gate: Gate | None
 ) -> None:
-    facts = dataclasses.replace(GOOD, **changes)  # type: ignore[arg-type]
-    inputs = VerdictInputs(100, 0, 40, 40, 70.0, 3.0, contrast_low=60.0, checks=facts)
+    found = None if tested is None else evaluated(**tested)
 
-    decided, reasons = verdict(inputs)
+    decided = with_verdict(metrics_with(quality=good_quality(evaluation=found, causal=causal)))
 
-    assert decided == name
-    assert words in " ".join(reasons)
-    assert len(check_gates(facts)[0]) == (name == "do not use")
+    failed = [one for one in decided.findings if one.severity in (Severity.FATAL, Severity.WEAK)]
+    assert decided.verdict == name
+    assert [one.gate for one in failed] == [gate][: bool(gate)]
 
 
 def test_intervals_of_scores_stay_where_scores_can_be() -> None:
@@ -311,9 +314,9 @@ def test_intervals_of_scores_stay_where_scores_can_be() -> None:
         for question in (0, 1)
     ]
 
-    found = causal(scored, method="mean_diff", best=cells[1], step=1.0)
+    found = causal(scored, [], method="mean_diff", best=cells[1], step=1.0)
 
-    curve = found["vector"]
-    assert curve["trait"]["interval"] == [[0.0, 100.0]] * 2
-    for low, high in (curve["rise"]["interval"], found["rise_over_random"]["interval"]):
+    assert found.vector.trait.interval == ((0.0, 100.0),) * 2
+    for low, high in (found.vector.rise.interval, found.rise_over_random.interval):
+        assert low is not None and high is not None
         assert -100.0 <= low <= high <= 100.0

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
+from domain.plan.readiness import WaveEnd
 from storage.record.artifacts import done_jobs
 from storage.record.metrics import read_metrics
 from storage.record.run import Run, open_run
@@ -51,9 +52,10 @@ def test_it_stops_when_the_angle_is_small_and_says_so(run: Run) -> None:
     assert max(look["degrees"]) <= 10
     assert min(look["n_kept"].values()) >= 30
     # in the metrics too, and so in the report
-    stopping = read_metrics(run.store, "evil")["stopping"]
-    assert stopping == {**look, "n_planned": FULL}
-    assert "enough: the mean difference is within" in str(stopping["summary"])
+    stopping = read_metrics(run.store, "evil").stopping
+    assert stopping is not None
+    assert stopping.model_dump(mode="json") == {**look, "n_planned": FULL}
+    assert stopping.end == WaveEnd.ENOUGH
 
 
 def test_no_score_is_paid_after_the_last_wave_and_one_wave_was_ahead_at_most(run: Run) -> None:

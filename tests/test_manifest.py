@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from domain.errors import StoreError
+from domain.verdict.record import VERSION
 from storage.record.manifest import writing_results
 from storage.record.metrics import json_bytes, read_metrics, write_metrics
 from storage.record.store import open_store
+from tests.quality_records import metrics
 
 FOLDER = "traits/evil"
 
@@ -20,32 +22,40 @@ FOLDER = "traits/evil"
 def test_metrics_may_be_read_while_they_are_replaced(tmp_path: Path) -> None:
     store = open_store(str(tmp_path))
     with writing_results(store, FOLDER):
-        write_metrics(store, FOLDER, {"version": 0})
+        write_metrics(store, FOLDER, metrics(n_generated=0))
 
     def replace() -> None:
-        for version in range(1, 100):
+        for n in range(1, 100):
             with writing_results(store, FOLDER):
-                write_metrics(store, FOLDER, {"version": version})
+                write_metrics(store, FOLDER, metrics(n_generated=n))
 
     writer = threading.Thread(target=replace)
     writer.start()
     seen = []
     while writer.is_alive():
-        seen.append(read_metrics(store, "evil")["version"])
+        seen.append(read_metrics(store, "evil").n_generated)
     writer.join()
 
     assert seen == sorted(seen)
-    assert read_metrics(store, "evil") == {"version": 99}
+    assert read_metrics(store, "evil") == metrics(n_generated=99)
 
 
 def test_metrics_that_were_edited_are_refused(tmp_path: Path) -> None:
     store = open_store(str(tmp_path))
     with writing_results(store, FOLDER):
-        write_metrics(store, FOLDER, {"contrast": 10})
+        write_metrics(store, FOLDER, metrics(contrast=10.0))
 
-    write_metrics(store, FOLDER, {"contrast": 90})
+    write_metrics(store, FOLDER, metrics(contrast=90.0))
 
     with pytest.raises(StoreError, match="is not what was written"):
+        read_metrics(store, "evil")
+
+
+def test_metrics_of_a_later_version_are_not_guessed_at(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    write_metrics(store, FOLDER, metrics(version=VERSION + 1))
+
+    with pytest.raises(StoreError, match="update"):
         read_metrics(store, "evil")
 
 

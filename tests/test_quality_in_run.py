@@ -12,25 +12,25 @@ import numpy as np
 import pytest
 
 from cli.pages.content import finished_metrics
-from domain.verdict.gates import (
-    LeftOut,
-    VectorFacts,
-    VerdictInputs,
-    vector_facts,
-    vector_gates,
-    vector_notes,
-    verdict,
+from domain.verdict.gates import findings, with_verdict
+from domain.verdict.record import (
+    ConfoundFigures,
+    Estimate,
+    Estimates,
+    Finding,
+    Gate,
+    MethodFigures,
+    Quality,
+    Severity,
+    TraitMetrics,
 )
 from storage.record.metrics import read_metrics
+from tasks.stages.quality import best_layers, vector_quality
+from tests.quality_records import everywhere, metrics, quality, separation
 from tests.stored_run import PLANTED_LAYER, stored_run
 from traitlens.assess.cosines import trait_cosines
 from traitlens.assess.kept_rows import KeptRows, begins_with_refusal, borrowed_share
-from traitlens.assess.quality import (
-    best_layers,
-    candidate_layers,
-    contrast_interval,
-    vector_quality,
-)
+from traitlens.assess.quality import candidate_layers, contrast_interval
 from traitlens.methods.mean_diff import mean_diff
 from traitlens.vectors.files import load_vectors
 
@@ -62,24 +62,33 @@ def sides(
     return found[0], found[1]
 
 
-def quality_of(pos: np.ndarray, neg: np.ndarray, **changes: Any) -> dict[str, Any]:
+def quality_of(pos: np.ndarray, neg: np.ndarray, **changes: Any) -> Quality:
     rows = (kept_rows(), kept_rows())
     given = {"vectors": {"mean_diff": mean_diff(pos, neg).vectors}, "rows": rows, **changes}
     return vector_quality(given.pop("vectors"), pos, neg, **given)
 
 
+def found_in(quality: Quality, **changes: Any) -> dict[Gate, Finding]:
+    """What is found of vectors, but for the tests that were not made."""
+    found = findings(metrics(quality=quality, **changes))
+    not_made = (Gate.EVALUATION_PENDING, Gate.STEERING_NOT_WORTH)
+    return {one.gate: one for one in found if one.gate not in not_made}
+
+
+def fatal(found: dict[Gate, Finding]) -> set[Gate]:
+    return {gate for gate, one in found.items() if one.severity == Severity.FATAL}
+
+
 def test_the_planted_layer_is_chosen_and_every_gate_passes() -> None:
     quality = quality_of(*sides(gap=5.0))
 
-    facts = vector_facts(quality, {})
-
-    assert quality["best"]["layer"] == facts.layer == 2
-    assert vector_gates(facts) == ([], [])
-    difference = quality["mean_difference"]
-    assert difference["angle_upper_degrees"][2] < 30
-    assert difference["split_half_cosine"]["value"][2] > 0.7
-    assert difference["leave_one_question_out_auroc"]["interval"][2][0] > 0.9
-    assert difference["shuffled_labels_auroc"][2] < 0.75
+    assert quality.best.layer == 2
+    assert not {f.severity for f in found_in(quality).values()} & {Severity.FATAL, Severity.WEAK}
+    difference = quality.mean_difference
+    assert (difference.angle_upper_degrees[2] or 90) < 30
+    assert (difference.split_half_cosine.value[2] or 0) > 0.7
+    assert (difference.leave_one_question_out_auroc.interval[2][0] or 0) > 0.9
+    assert (difference.shuffled_labels_auroc[2] or 1) < 0.75
 
 
 def test_norms_are_those_of_a_naive_loop() -> None:
@@ -91,28 +100,26 @@ def test_norms_are_those_of_a_naive_loop() -> None:
         rows = [*pos[:, layer].astype(float), *neg[:, layer].astype(float)]
         residual = np.mean([np.linalg.norm(row) for row in rows])
         norm = np.linalg.norm(pos[:, layer].mean(0) - neg[:, layer].mean(0))
-        assert quality["residual_norm"][layer] == pytest.approx(residual, rel=1e-5)
-        own = quality["methods"]["mean_diff"]
-        assert own["norm"][layer] == pytest.approx(norm, rel=1e-4)
-        assert own["norm_to_residual"][layer] == pytest.approx(norm / residual, rel=1e-4)
+        assert quality.residual_norm[layer] == pytest.approx(residual, rel=1e-5)
+        own = quality.methods["mean_diff"]
+        assert own.norm[layer] == pytest.approx(norm, rel=1e-4)
+        assert own.norm_to_residual[layer] == pytest.approx(norm / residual, rel=1e-4)
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_labels_at_random_are_not_to_be_used(seed: int) -> None:
     pos, neg = sides(gap=0.0, seed=seed)
 
-    fatal, _ = vector_gates(vector_facts(quality_of(pos, neg), {}))
-
-    assert fatal
+    assert fatal(found_in(quality_of(pos, neg)))
 
 
 def test_a_direction_that_knows_only_its_instructions_is_named_so() -> None:
     pos, neg = sides(gap=0.0, instruction_noise=3.0)
 
-    fatal, weak = vector_gates(vector_facts(quality_of(pos, neg), {}))
+    found = found_in(quality_of(pos, neg))
 
-    assert any("left-out instructions" in reason for reason in fatal)
-    assert not any("left-out questions" in reason for reason in [*fatal, *weak])
+    assert fatal(found) == {Gate.INSTRUCTIONS_CHANCE}
+    assert Gate.QUESTIONS_LOW not in found
 
 
 def test_a_planted_confound_of_length_is_noted_and_a_harmless_one_is_not() -> None:
@@ -125,12 +132,13 @@ def test_a_planted_confound_of_length_is_noted_and_a_harmless_one_is_not() -> No
 
     quality = quality_of(pos, neg, rows=rows)
 
-    notes = " ".join(vector_notes(quality, vector_facts(quality, {}), trait="evil"))
-    assert "positive responses are longer than negative ones" in notes
-    assert "the vector may measure it" in notes
-    assert "instruction's words" not in notes
-    assert quality["confounds"]["response_length"]["correlation"][2] > 0.5
-    assert abs(quality["confounds"]["response_length"]["correlation"][1]) < 0.3
+    found = found_in(quality)
+    assert found[Gate.CONFOUND_WITHIN].of == "response_length"
+    assert Gate.CONFOUND not in found and Gate.CONFOUND_APART not in found
+    correlation = quality.confounds["response_length"].correlation
+    assert correlation is not None
+    assert (correlation[2] or 0) > 0.5
+    assert abs(correlation[1] or 1) < 0.3
 
 
 def test_refusals_that_go_with_the_vector_are_noted_unless_the_trait_is_refusal() -> None:
@@ -143,63 +151,62 @@ def test_refusals_that_go_with_the_vector_are_noted_unless_the_trait_is_refusal(
 
     quality = quality_of(pos, neg, rows=(rows[0], rows[1]))
 
-    facts = vector_facts(quality, {})
-    notes = " ".join(vector_notes(quality, facts, trait="evil"))
-    assert "positive responses begin with words of refusal more often than negative ones" in notes
-    assert "the vector may measure it" in notes
-    assert "words of refusal" not in " ".join(vector_notes(quality, facts, trait="refusal"))
+    assert found_in(quality)[Gate.CONFOUND_WITHIN].of == "refusal_words"
+    assert Gate.CONFOUND_WITHIN not in found_in(quality, trait="refusal")
 
 
 def test_a_best_fit_that_did_not_converge_is_noted() -> None:
     pos, neg = sides(gap=5.0)
     quality = quality_of(pos, neg, vectors={"ica": mean_diff(pos, neg).vectors})
 
-    def notes(converged: float) -> str:
-        fits = {"ica": {"response_avg": {"converged": [1.0, 1.0, converged, 1.0, 1.0]}}}
-        return " ".join(vector_notes(quality, vector_facts(quality, fits), trait="evil"))
+    def found(converged: float) -> dict[Gate, Finding]:
+        fits = {"ica": {"response_avg": {"converged": (1.0, 1.0, converged, 1.0, 1.0)}}}
+        return found_in(quality, methods=fits)
 
-    assert quality["best"]["layer"] == 2
-    assert "the fit of ica at layer 2 did not converge" in notes(0.0)
-    assert "converge" not in notes(1.0)
+    assert quality.best.layer == 2
+    noted = found(0.0)[Gate.NOT_CONVERGED]
+    assert (noted.of, noted.layer) == ("ica", 2)
+    assert Gate.NOT_CONVERGED not in found(1.0)
 
 
 @pytest.mark.parametrize(
-    ("interval", "correlation", "words"),
+    ("interval", "correlation", "gate"),
     [
-        ([0.72, 0.85], 0.5, "are longer than negative ones: this alone tells the sides apart"),
-        ([0.72, 0.85], 0.5, "the vector may measure it"),
-        ([0.72, 0.85], -0.03, "does not go with it within the sides (correlation -0.03)"),
-        ([0.1, 0.2], -0.5, "are shorter than negative ones"),
-        ([0.1, 0.2], -0.5, "the vector may measure it"),
-        ([0.1, 0.2], 0.5, "does not go with it"),
-        ([0.6, 0.9], 0.9, ""),
-        ([None, None], 0.9, ""),
+        ((0.72, 0.85), None, Gate.CONFOUND),
+        ((0.72, 0.85), 0.5, Gate.CONFOUND_WITHIN),
+        ((0.72, 0.85), -0.03, Gate.CONFOUND_APART),
+        ((0.1, 0.2), -0.5, Gate.CONFOUND_WITHIN),
+        ((0.1, 0.2), 0.5, Gate.CONFOUND_APART),
+        ((0.6, 0.9), 0.9, None),
+        ((None, None), 0.9, None),
     ],
 )
 def test_a_confound_is_noted_where_it_surely_tells_the_sides_apart(
-    interval: list[float], correlation: float, words: str
+    interval: tuple[float, float], correlation: float | None, gate: Gate | None
 ) -> None:
-    quality = quality_of(*sides(gap=5.0))
-    layer = quality["best"]["layer"]
-    length = quality["confounds"]["response_length"]
-    length["auroc"] = {"value": 0.8, "interval": interval}
-    length["correlation"][layer] = correlation
+    length = ConfoundFigures(
+        auroc=Estimate(value=0.8, interval=interval),
+        correlation=everywhere(correlation),
+        cosine=everywhere(0.1),
+    )
 
-    notes = vector_notes(quality, vector_facts(quality, {}), trait="evil")
+    decided = with_verdict(metrics(quality=quality(confounds={"response_length": length})))
 
-    named = [note for note in notes if "positive responses" in note]
-    assert words in " ".join(named)
-    assert len(named) == bool(words)
+    named = [one for one in decided.findings if one.of == "response_length"]
+    assert [one.gate for one in named] == [gate][: bool(gate)]
+    words = " ".join(decided.notes)
+    assert ("longer" in words) == (bool(gate) and interval[0] > 0.5)
+    assert ("shorter" in words) == (bool(gate) and interval[0] < 0.5)
 
 
 def test_the_difference_between_the_prompts_is_compared_with_the_vector() -> None:
     pos, neg = sides(gap=5.0)
     vectors = mean_diff(pos, neg).vectors
 
-    same = quality_of(pos, neg, prompt_vectors=vectors)["confounds"]["prompt_difference"]
+    same = quality_of(pos, neg, prompt_vectors=vectors).confounds["prompt_difference"]
 
-    assert same["cosine"] == pytest.approx([1.0] * 5)
-    assert "prompt_difference" not in quality_of(pos, neg)["confounds"]
+    assert same.cosine == pytest.approx([1.0] * 5)
+    assert "prompt_difference" not in quality_of(pos, neg).confounds
 
 
 def test_one_instruction_and_one_question_leave_gaps_and_say_so() -> None:
@@ -208,15 +215,12 @@ def test_one_instruction_and_one_question_leave_gaps_and_say_so() -> None:
 
     quality = quality_of(pos[:4], neg[:4], rows=(alone, alone))
 
-    facts = vector_facts(quality, {})
-    assert "one prompt only" in vector_gates(facts)[1][0]
-    assert quality["methods"]["mean_diff"]["held_out_half"] is None
-    assert "too few questions" in quality["best"]["rule"]
-    assert (facts.question, facts.instruction) == (None, None)
-    assert (
-        sum("was not possible" in note for note in vector_notes(quality, facts, trait="evil")) == 2
-    )
-    json.dumps(quality, allow_nan=False)
+    found = found_in(quality)
+    assert found[Gate.ANGLE_UNKNOWN].severity == Severity.WEAK
+    assert quality.methods["mean_diff"].held_out_half is None
+    assert "too few questions" in quality.best.rule
+    assert {Gate.INSTRUCTIONS_NOT_LEFT_OUT, Gate.QUESTIONS_NOT_LEFT_OUT} <= set(found)
+    json.dumps(quality.model_dump(mode="json"), allow_nan=False)
 
 
 def test_the_embedding_and_the_last_layer_are_chosen_only_where_nothing_else_is() -> None:
@@ -226,21 +230,27 @@ def test_the_embedding_and_the_last_layer_are_chosen_only_where_nothing_else_is(
 
 
 def test_the_best_method_is_the_one_whose_worst_case_is_best() -> None:
-    def method(*lows: float | None) -> dict[str, Any]:
-        return {"held_out_half": {"cohens_d": {"interval": [[low, 99.0] for low in lows]}}}
+    def method(*lows: float | None) -> MethodFigures:
+        own = quality().methods["mean_diff"]
+        d = Estimates(value=(99.0,) * len(lows), interval=tuple((low, 99.0) for low in lows))
+        assert own.held_out_half is not None
+        half = own.held_out_half.model_copy(update={"cohens_d": d})
+        return own.model_copy(update={"held_out_half": half})
 
     best = best_layers({"a": method(9, 1, 4, 9), "b": method(9, 5, None, 9)})
 
-    assert (best["method"], best["layer"]) == ("b", 1)
-    assert best["by_method"] == {"a": 2, "b": 1}
+    assert (best.method, best.layer) == ("b", 1)
+    assert best.by_method == {"a": 2, "b": 1}
 
 
 def test_where_one_prompt_leaves_no_interval_the_value_itself_chooses_the_layer() -> None:
-    unknown = {"value": [1.0, 2.0, 3.0, 9.0], "interval": [[None, None]] * 4}
+    unknown = Estimates(value=(1.0, 2.0, 3.0, 9.0), interval=((None, None),) * 4)
+    fitted = separation().model_copy(update={"cohens_d": unknown})
+    own = quality().methods["mean_diff"]
 
-    best = best_layers({"a": {"held_out_half": None, "fitted": {"cohens_d": unknown}}})
+    best = best_layers({"a": own.model_copy(update={"held_out_half": None, "fitted": fitted})})
 
-    assert best["layer"] == 2
+    assert best.layer == 2
 
 
 def test_words_shared_with_the_instruction_are_counted_once() -> None:
@@ -297,58 +307,51 @@ def test_the_contrast_s_interval_covers_the_truth_in_200_data_sets(
     assert 0.9 <= np.mean(covered) <= 0.99
 
 
-def facts(**changes: object) -> VectorFacts:
-    good = VectorFacts(
-        layer=3,
-        is_mean_difference=True,
-        n_instructions=5,
-        question=LeftOut(0.99, 0.95),
-        instruction=LeftOut(0.95, 0.8),
-        angle_upper=10.0,
-        shuffled=0.6,
-        probe_accuracy=0.97,
-        has_converged=None,
-    )
-    return dataclasses.replace(good, **changes)  # type: ignore[arg-type]
-
-
 @pytest.mark.parametrize(
-    ("changes", "name", "words"),
+    ("changes", "name", "gate"),
     [
-        ({}, "usable", ""),
-        ({"angle_upper": 90.0}, "do not use", "no longer than its sampling noise"),
-        ({"angle_upper": None}, "weak", "one prompt only"),
-        ({"angle_upper": 60.0}, "weak", "may be 60 degrees off"),
-        ({"question": LeftOut(0.7, 0.45)}, "do not use", "left-out questions"),
-        ({"question": LeftOut(0.58, 0.52)}, "do not use", "hardly better than chance"),
-        ({"question": LeftOut(0.8, 0.7), "shuffled": 0.85}, "do not use", "shuffled labels"),
-        ({"question": LeftOut(0.85, 0.7)}, "weak", "AUROC 0.85 on left-out questions"),
-        ({"question": LeftOut(1.0, 0.8), "shuffled": 1.0}, "usable", ""),
-        ({"instruction": LeftOut(0.55, 0.2)}, "do not use", "instructions' words alone"),
-        ({"instruction": LeftOut(0.8, 0.4)}, "weak", "instructions' words alone"),
-        ({"instruction": LeftOut(0.8, 0.4), "n_instructions": 3}, "usable", ""),
-        ({"angle_upper": 90.0, "is_mean_difference": False}, "weak", "sampling noise"),
-        ({"instruction": LeftOut(0.65, 0.55)}, "weak", "on left-out instructions"),
-        ({"probe_accuracy": 0.9}, "weak", "held-out accuracy 90%"),
-        ({"question": None, "instruction": None, "probe_accuracy": None}, "usable", ""),
+        ({}, "usable", None),
+        ({"angle_upper": 90.0}, "do not use", Gate.ANGLE_NOISE),
+        ({"angle_upper": None}, "weak", Gate.ANGLE_UNKNOWN),
+        ({"angle_upper": 60.0}, "weak", Gate.ANGLE_WIDE),
+        ({"question": (0.7, 0.45)}, "do not use", Gate.QUESTIONS_CHANCE),
+        ({"question": (0.58, 0.52)}, "do not use", Gate.QUESTIONS_CHANCE),
+        ({"question": (0.8, 0.7), "shuffled": 0.85}, "do not use", Gate.QUESTIONS_SHUFFLED),
+        ({"question": (0.85, 0.7)}, "weak", Gate.QUESTIONS_LOW),
+        ({"question": (1.0, 0.8), "shuffled": 1.0}, "usable", None),
+        ({"instruction": (0.55, 0.2)}, "do not use", Gate.INSTRUCTIONS_CHANCE),
+        ({"instruction": (0.8, 0.4)}, "weak", Gate.INSTRUCTIONS_UNSURE),
+        ({"instruction": (0.8, 0.4), "n_instructions": 3}, "usable", None),
+        ({"angle_upper": 90.0, "method": "ica"}, "weak", Gate.ANGLE_NOISE),
+        ({"half": (0.55, 0.4), "method": "ica"}, "do not use", Gate.QUESTIONS_CHANCE),
+        ({"half": (0.55, 0.4)}, "usable", None),
+        ({"instruction": (0.65, 0.55)}, "weak", Gate.INSTRUCTIONS_LOW),
+        ({"question": None, "instruction": None}, "usable", None),
     ],
 )
 def test_each_gate_on_the_vector_decides_and_is_named(
-    changes: dict[str, object], name: str, words: str
+    changes: dict[str, Any], name: str, gate: Gate | None
 ) -> None:
-    inputs = VerdictInputs(100, 0, 40, 40, 70.0, 3.0, contrast_low=60.0, vector=facts(**changes))
+    decided = with_verdict(metrics(quality=quality(**changes)))
 
-    decided, reasons = verdict(inputs)
+    failed = [one for one in decided.findings if one.severity in (Severity.FATAL, Severity.WEAK)]
+    assert decided.verdict == name
+    assert [one.gate for one in failed] == [gate][: bool(gate)]
 
-    assert decided == name
-    assert words in " ".join(reasons)
 
+@pytest.mark.parametrize(("position", "is_weak"), [("prompt_last", True), ("response_avg", False)])
+def test_the_probe_s_gate_reads_the_position_that_the_quality_is_of(
+    position: str, is_weak: bool
+) -> None:
+    accuracy = {
+        name: {"held_out_acc": everywhere(value)}
+        for name, value in (("response_avg", 0.99), ("prompt_last", 0.9))
+    }
+    of_probe = quality(method="probe", position=position)
 
-def test_a_contrast_whose_interval_reaches_zero_is_chance() -> None:
-    decided, reasons = verdict(VerdictInputs(100, 0, 40, 40, 45.0, 3.0, contrast_low=-1.0))
+    found = findings(metrics(quality=of_probe, methods={"probe": accuracy}))
 
-    assert decided == "do not use"
-    assert "reaches 0" in reasons[0]
+    assert (Gate.PROBE_ACCURACY_LOW in [one.gate for one in found]) == is_weak
 
 
 def test_cosines_between_traits_are_naive_ones_and_the_range_holds_the_truth() -> None:
@@ -378,26 +381,30 @@ def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def test_a_run_writes_its_quality_as_plain_finite_numbers(tmp_path: Path) -> None:
     run = stored_run(tmp_path / "run", traits="evil", methods=("mean_diff", "probe"))
 
-    metrics = read_metrics(run.store, "evil")
+    found = read_metrics(run.store, "evil")
 
-    assert metrics["verdict"] == "usable", metrics["reasons"]
-    assert metrics["quality"]["best"]["by_method"]["mean_diff"] == PLANTED_LAYER
-    low, high = metrics["contrast_interval"]
-    assert low < metrics["contrast"] < high
-    assert list(metrics["methods"]) == ["mean_diff", "probe"]
-    probe = metrics["methods"]["probe"]["response_avg"]
-    assert probe["held_out_acc"][PLANTED_LAYER] > 0.95
+    assert found.verdict == "usable", found.reasons
+    assert found.quality is not None
+    assert found.quality.best.by_method["mean_diff"] == PLANTED_LAYER
+    low, high = found.contrast_interval or (None, None)
+    assert low is not None and found.contrast is not None and high is not None
+    assert low < found.contrast < high
+    assert list(found.methods) == ["mean_diff", "probe"]
+    probe = found.methods["probe"]["response_avg"]
+    assert (probe["held_out_acc"][PLANTED_LAYER] or 0) > 0.95
     assert len(probe["converged"]) == 5
-    assert all(math.isfinite(number) for number in all_numbers(metrics))
+    stored = json.loads((tmp_path / "run/traits/evil/metrics.json").read_text())
+    assert all(math.isfinite(number) for number in all_numbers(stored))
+    assert TraitMetrics.model_validate(stored) == found
     vector = load_vectors(tmp_path / "run" / "traits" / "evil")
-    assert list(vector.provenance.residual_norms) == metrics["quality"]["residual_norm"]
+    assert vector.provenance.residual_norms == found.quality.residual_norm
 
 
 def test_a_judge_that_answers_at_random_gives_do_not_use(tmp_path: Path) -> None:
     verdicts = []
     for seed in range(6):
         run = stored_run(tmp_path / str(seed), traits="evil", judge_is_random=True, seed=seed)
-        verdicts += [metrics["verdict"] for metrics in finished_metrics(run)]
+        verdicts += [one.verdict for one in finished_metrics(run)]
 
     assert verdicts == ["do not use"] * 6
 
@@ -427,32 +434,9 @@ def test_the_angles_bound_holds_where_questions_have_effects_of_their_own() -> N
         angle = np.degrees(np.arccos(found[1] @ truth / 3.0 / np.linalg.norm(found[1])))
         difference = {"mean_diff": found}
         quality = vector_quality(difference, rows[0], rows[1], rows=(side, side))
-        inside.append(angle <= quality["mean_difference"]["angle_upper_degrees"][1])
+        inside.append(angle <= (quality.mean_difference.angle_upper_degrees[1] or 90))
 
     assert np.mean(inside) >= 0.9
-
-
-def test_a_vector_of_another_method_is_judged_by_itself() -> None:
-    left_out = {"value": [0.99], "interval": [[0.95, 1.0]]}
-    difference = {
-        "angle_upper_degrees": [20.0],
-        "shuffled_labels_auroc": [0.6],
-        "leave_one_question_out_auroc": left_out,
-        "leave_one_instruction_out_auroc": left_out,
-    }
-    half = {"auroc": {"value": [0.55], "interval": [[0.4, 0.7]]}}
-    quality = {
-        "position": "response_avg",
-        "best": {"method": "ica", "layer": 0, "by_method": {"ica": 0}},
-        "mean_difference": difference,
-        "methods": {"ica": {"held_out_half": half}},
-        "n_instructions": 5,
-    }
-
-    fatal, _ = vector_gates(vector_facts(quality, {}))
-
-    assert len(fatal) == 1
-    assert "hardly better than chance (AUROC 0.55" in fatal[0]
 
 
 def test_intervals_cover_the_truth_where_questions_have_effects_of_their_own() -> None:
@@ -478,9 +462,11 @@ def test_intervals_cover_the_truth_where_questions_have_effects_of_their_own() -
             nothing = np.zeros(len(question))
             rows.append(KeptRows(instruction, question, drawn[:, 1], nothing, nothing))
         quality = quality_of(found[0], found[1], rows=(rows[0], rows[1]), seed=seed)
-        half = quality["methods"]["mean_diff"]["held_out_half"]
-        ends = {name: half[name]["interval"][0] for name in truth}
-        ends["length"] = quality["confounds"]["response_length"]["auroc"]["interval"]
+        half = quality.methods["mean_diff"].held_out_half
+        length = quality.confounds["response_length"]
+        assert half is not None and length.auroc is not None
+        ends = {name: getattr(half, name).interval[0] for name in truth}
+        ends["length"] = length.auroc.interval
         for name, (low, high) in ends.items():
             covered[name].append(low <= truth.get(name, truth["auroc"]) <= high)
 

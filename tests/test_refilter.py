@@ -21,15 +21,16 @@ from cli.main import main, orchestrate
 from domain.errors import UsageError
 from domain.plan.samples import Polarity
 from domain.plan.spec import ChecksSpec
-from domain.verdict.gates import vector_facts, vector_gates
-from domain.verdict.untested import untested
+from domain.verdict.gates import with_verdict
+from domain.verdict.record import CausalFigures, EvaluationFigures, Gate, Severity
 from storage.record.artifacts import load_record, publish, read_file, set_aside
 from storage.record.manifest import damaged_results
 from storage.record.metrics import read_metrics
 from storage.record.responses import ACTIVATIONS, RESPONSES
 from storage.record.store import open_store
+from tasks.stages.vectors import SMALL, build_vectors
+from tests.quality_records import evaluated, metrics, quality, steered
 from tests.stored_run import PLANTED_LAYER, PROMPT_LAYER, stored_run
-from traitlens.assess.build import SMALL, build_vectors
 from traitlens.assess.kept_rows import KeptRows
 from traitlens.methods.fitting import MethodResult
 from traitlens.methods.mean_diff import mean_diff
@@ -48,7 +49,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def recorded(runs: Path, run: str) -> Any:
-    return read_metrics(open_store(str(runs / run)), "evil")
+    return read_metrics(open_store(str(runs / run)), "evil").model_dump(mode="json")
 
 
 def refiltered(runs: Path, *flags: str, run: str = "tested") -> Any:
@@ -223,27 +224,6 @@ def test_a_position_of_the_prompt_has_a_folder_whose_files_hold_every_position(
     assert recorded(prompted, "run")["quality"]["position"] == "response_avg"
 
 
-def test_the_probe_s_gate_reads_the_position_that_the_quality_is_of() -> None:
-    accuracy = {"response_avg": {"held_out_acc": [0.99]}, "prompt_last": {"held_out_acc": [0.6]}}
-    nothing = {"value": [None], "interval": [[None, None]]}
-    quality = {
-        "position": "prompt_last",
-        "best": {"method": "mean_diff", "layer": 0, "by_method": {"mean_diff": 0, "probe": 0}},
-        "methods": {"mean_diff": {"held_out_half": None}},
-        "mean_difference": {
-            "angle_upper_degrees": [20.0],
-            "shuffled_labels_auroc": [0.6],
-            "leave_one_question_out_auroc": nothing,
-            "leave_one_instruction_out_auroc": nothing,
-        },
-        "n_instructions": 3,
-    }
-
-    _, weak = vector_gates(vector_facts(quality, {"probe": accuracy}))
-
-    assert any("held-out accuracy 60%" in reason for reason in weak)
-
-
 def test_a_position_that_the_run_did_not_store_is_refused(tmp_path: Path) -> None:
     run = stored_run(tmp_path / "run", traits="evil")
     job = run.plan.shard_jobs(run.spec.trait("evil"), "generate")[0]
@@ -267,60 +247,40 @@ def test_a_layer_where_all_prompts_are_alike_is_no_trouble() -> None:
     assert np.isnan([*alike.low, *alike.high]).all()
 
 
-SEPARATED: dict[str, Any] = {"auroc": {"value": [0.9], "interval": [[0.8, 1.0]]}}
-TESTED: dict[str, Any] = {
-    "separation": SEPARATED,
-    "correlation": {"value": [0.9], "interval": [[0.8, 1.0]]},
-}
-CAUSAL: dict[str, Any] = {
-    "method": "mean_diff",
-    "vector": {"rise": {"value": 9.0, "interval": [5.0, 13.0]}, "rise_at": 1.0},
-    "rise_over_random": {"interval": [2.0, 9.0]},
-}
+EVALUATED, STEERED = evaluated(), steered()
 
 
 @pytest.mark.parametrize(
-    ("changes", "tested", "causal", "says"),
+    ("changes", "tested", "causal", "gate"),
     [
-        ({}, TESTED, CAUSAL, ""),
-        ({"n_eval_questions": 0}, None, None, "no evaluation questions, so the vectors are tested"),
-        ({"checks": {"evaluation": 0, "causal": 1}}, None, CAUSAL, "(--evaluation 0)"),
-        ({"checks": {"evaluation": 1, "causal": 0}}, TESTED, None, "(--causal 0)"),
-        ({}, None, CAUSAL, "their answers are not judged yet"),
-        ({"is_checked": False}, TESTED, None, "nothing was steered with these vectors yet"),
-        ({}, TESTED, None, "those that the run made were not worth it"),
-        ({"is_steered_with_others": True}, TESTED, None, "the run steered with its own"),
-        ({}, TESTED, {**CAUSAL, "method": "ica"}, "with the ica vectors, not with the best, mean"),
-        ({}, {**TESTED, "correlation": None}, CAUSAL, "too few evaluation questions"),
-        (
-            {},
-            {**TESTED, "separation": {"auroc": {"value": [0.9], "interval": [[None, None]]}}},
-            CAUSAL,
-            "one evaluation question does not show",
-        ),
+        ({}, EVALUATED, STEERED, None),
+        ({"n_eval_questions": 0}, None, None, Gate.EVALUATION_NO_QUESTIONS),
+        ({"checks": ChecksSpec(evaluation=0)}, None, STEERED, Gate.EVALUATION_OFF),
+        ({"checks": ChecksSpec(causal=0)}, EVALUATED, None, Gate.STEERING_OFF),
+        ({}, None, STEERED, Gate.EVALUATION_PENDING),
+        ({"is_checked": False}, EVALUATED, None, Gate.STEERING_PENDING),
+        ({}, EVALUATED, None, Gate.STEERING_NOT_WORTH),
+        ({"is_steered_with_others": True}, EVALUATED, None, Gate.STEERING_OTHERS),
+        ({}, EVALUATED, steered(method="ica"), Gate.STEERING_OTHER_METHOD),
+        ({}, evaluated(follows=None), STEERED, Gate.CORRELATION_FEW),
+        ({}, evaluated(held_out=None), STEERED, Gate.EVALUATION_ONE_QUESTION),
         # the gate itself says that too few show the trait
-        ({}, {**TESTED, "separation": None}, CAUSAL, ""),
+        ({}, evaluated(too_few=True), STEERED, None),
     ],
 )
 def test_each_test_that_was_not_made_is_named(
-    changes: dict[str, object], tested: Any, causal: Any, says: str
+    changes: dict[str, object],
+    tested: EvaluationFigures | None,
+    causal: CausalFigures | None,
+    gate: Gate | None,
 ) -> None:
-    metrics: dict[str, Any] = {
-        "n_eval_questions": 6,
-        "checks": {"evaluation": 1, "causal": 1},
-        "is_checked": True,
-        "is_steered_with_others": False,
-        "quality": {
-            "best": {"method": "mean_diff", "layer": 0},
-            "evaluation": tested and {"methods": {"mean_diff": tested}},
-            "causal": causal,
-        },
-    }
+    vectors = quality(evaluation=tested, causal=causal)
 
-    found = untested({**metrics, **changes})
+    decided = with_verdict(metrics(quality=vectors, **changes))
 
-    assert len(found) == bool(says)
-    assert says in " ".join(found)
+    untested = [one.gate for one in decided.findings if one.severity == Severity.UNTESTED]
+    assert untested == [gate][: bool(gate)]
+    assert len(decided.untested) == len(untested)
 
 
 @pytest.mark.parametrize(("width", "threads"), [(6, {1}), (SMALL // 4, {2})])
@@ -338,7 +298,7 @@ def test_small_fits_run_on_one_thread_and_large_ones_on_what_the_machine_has(
     def read(position: str, polarity: Polarity) -> Iterator[np.ndarray]:
         yield np.random.default_rng(len(polarity)).standard_normal((4, 2, width), dtype=np.float32)
 
-    monkeypatch.setattr("traitlens.assess.build.METHODS", {"ica": fit})
+    monkeypatch.setattr("tasks.stages.vectors.METHODS", {"ica": fit})
     monkeypatch.setattr("traitlens.assess.quality.METHODS", {"ica": fit})
     with threadpool_limits(2, user_api="blas"):
         build_vectors(read, methods=["ica"], positions=["response_avg"], rows=(side, side))

@@ -18,6 +18,7 @@ from storage.record.manifest import write_manifest
 from storage.record.metrics import read_metrics, write_metrics
 from tests.planted_model import PlantedModel
 from tests.planted_vectors import PlantedRun, planted_run
+from tests.quality_records import steered as steered_at_3
 from traitlens.vectors.files import load_vectors
 from workers.monitor.vectors import LayerVector, steering_of
 
@@ -112,8 +113,10 @@ def test_a_cap_holds_at_every_token(made: PlantedRun) -> None:
 def test_a_trait_is_steered_where_the_run_found_that_it_works(tmp_path: Path) -> None:
     made = planted_run(tmp_path)
     metrics = read_metrics(made.run.store, "capitals")
-    metrics["quality"]["causal"] = {"method": "mean_diff", "layer": 3}
-    write_metrics(made.run.store, "traits/capitals", metrics)
+    assert metrics.quality is not None and steered_at_3().layer == 3
+    quality = metrics.quality.model_copy(update={"causal": steered_at_3()})
+    changed = metrics.model_copy(update={"quality": quality})
+    write_metrics(made.run.store, "traits/capitals", changed)
     write_manifest(made.run.store, "traits/capitals")
 
     found = steered(made, "--add", "capitals=1", "--add", "noise=1", "--add", "capitals=1@1")

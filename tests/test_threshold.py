@@ -8,7 +8,12 @@ from domain.plan.samples import Polarity, Sample
 from domain.plan.spec import FilterSpec
 from domain.scoring.scores import Evidence, Score, Scoring, Unscored
 from domain.scoring.thresholds import Fall, Judged, Outcome, outcome, outcomes
-from domain.verdict.gates import VerdictInputs, contrast, verdict
+from domain.verdict.counts import contrast
+from domain.verdict.gates import with_verdict
+from domain.verdict.record import Gate, PolarityCounts, Severity
+from tests.quality_records import metrics
+
+FAILED = (Severity.FATAL, Severity.WEAK)
 
 
 def score(value: float) -> Score:
@@ -74,37 +79,28 @@ def test_pairing_drops_a_response_whose_other_side_fell_and_unpaired_keeps_it() 
     assert paired == ["kept", "kept", "dropped", "dropped"]
 
 
-def found(**changes: object) -> VerdictInputs:
-    body = {
-        "n_generated": 100,
-        "n_unscored": 0,
-        "n_kept_positive": 40,
-        "n_kept_negative": 40,
-        "contrast": 70.0,
-        "magnitude": 3.0,
-        **changes,
-    }
-    return VerdictInputs(**body)  # type: ignore[arg-type]
-
-
 @pytest.mark.parametrize(
-    ("changes", "name", "words"),
+    ("changes", "name", "gate"),
     [
-        ({}, "usable", ""),
-        ({"contrast": 40.0}, "weak", "contrast 40.0"),
-        ({"contrast": 20.0}, "do not use", "contrast 20.0"),
-        ({"contrast": None}, "do not use", "no scored response"),
-        ({"n_kept_positive": 9}, "weak", "only 9 positive"),
-        ({"n_kept_negative": 1}, "do not use", "1 negative"),
-        ({"n_unscored": 11}, "weak", "11% of the responses are unscored"),
-        ({"magnitude": 0.0}, "do not use", "zero at every layer"),
+        ({}, "usable", None),
+        ({"contrast": 40.0}, "weak", Gate.CONTRAST_LOW),
+        ({"contrast": 20.0}, "do not use", Gate.CONTRAST_LOW),
+        ({"contrast": None}, "do not use", Gate.CONTRAST_UNKNOWN),
+        ({"contrast_interval": (-1.0, 90.0)}, "do not use", Gate.CONTRAST_CHANCE),
+        ({"n_kept": PolarityCounts(positive=9, negative=40)}, "weak", Gate.KEPT_FEW),
+        ({"n_kept": PolarityCounts(positive=40, negative=1)}, "do not use", Gate.KEPT_TOO_FEW),
+        ({"n_unscored": {"http": 11}}, "weak", Gate.UNSCORED_MANY),
+        ({"magnitude": 0.0}, "do not use", Gate.DIFFERENCE_ZERO),
     ],
 )
-def test_each_gate_decides_and_is_named(changes: dict[str, object], name: str, words: str) -> None:
-    decided, reasons = verdict(found(**changes))
+def test_each_gate_decides_and_is_named(
+    changes: dict[str, object], name: str, gate: Gate | None
+) -> None:
+    decided = with_verdict(metrics(**changes))
 
-    assert decided == name
-    assert words in " ".join(reasons)
+    assert decided.verdict == name
+    assert [one.gate for one in decided.findings if one.severity in FAILED] == [gate][: bool(gate)]
+    assert len(decided.reasons) == bool(gate)
 
 
 def test_contrast_counts_all_scored_responses_and_is_unknown_for_an_empty_side() -> None:

@@ -22,6 +22,7 @@ from storage.broker.fleet import put_heartbeat, put_run
 from storage.broker.state import job_counts, note
 from storage.record.run import Run, create_run
 from storage.record.store import open_store
+from tests.quality_records import metrics
 from tests.simulated_runs import driver, make_run
 
 NOTHING_VERIFIED = {"generate": 10.0, "judge": 4.0, "verify": 0.0}
@@ -91,7 +92,7 @@ def test_extract_shows_a_time_left_before_any_vector_was_tested(
 ) -> None:
     monkeypatch.setattr("cli.screens.progress.PLAIN_EVERY_S", 0.0)
     console = Console(width=200, file=io.StringIO())
-    progress = Progress(console, checked.plan, read_metrics=lambda _: {})
+    progress = Progress(console, checked.plan, read_metrics=lambda _: metrics())
 
     progress.update(set(), [])
     progress.update(some_done(checked), [])

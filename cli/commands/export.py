@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,13 @@ from typing import Any
 import click
 
 from cli.options.settings import json_option, runs_dir_option
+from cli.screens.verdicts import number_text
 from cli.using.loaded_run import run_vectors
 from domain.errors import UsageError
 from domain.plan.spec import RunSpec
+from domain.verdict.record import Quality, TraitMetrics
 from orchestrator.runs import run_store
-from storage.record.metrics import read_metrics
+from storage.record.metrics import metrics_bytes, read_metrics
 from storage.record.run import Run, open_run
 
 FORMATS = (
@@ -121,13 +123,14 @@ def _of_run(run: Run, values: dict[str, Any]) -> dict[str, bytes]:
         vector = replace(one.vector, provenance=public)
         files |= encode(vector, kind, layers=layers, family=family)
     if is_hub:
+        name = public_name(run.spec.model.model_id)
         metrics = [read_metrics(run.store, one.trait) for one in loaded]
         for figures in metrics:
-            trait = figures["trait"]
-            figures["generation"]["model"] = public_name(run.spec.model.model_id)
-            definition = run.store.read(f"traits/{trait}/definition.json")
-            files[f"{trait}.definition.json"] = definition
-            files[f"{trait}.json"] = json.dumps(figures, indent=1).encode()
+            generation = figures.generation.model_copy(update={"model": name})
+            shown = figures.model_copy(update={"generation": generation})
+            definition = run.store.read(f"traits/{figures.trait}/definition.json")
+            files[f"{figures.trait}.definition.json"] = definition
+            files[f"{figures.trait}.json"] = metrics_bytes(shown)
         card = model_card(run.spec, metrics, convention=LAYER_CONVENTION)
         files["README.md"] = card.encode()
     return files
@@ -167,12 +170,12 @@ def _write(folder: Path, files: dict[str, bytes]) -> Sequence[str]:
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
-def model_card(spec: RunSpec, metrics: Sequence[Mapping[str, Any]], *, convention: str) -> str:
+def model_card(spec: RunSpec, metrics: Sequence[TraitMetrics], *, convention: str) -> str:
     """Markdown with the hub's header; one row per trait, whatever its verdict."""
-    facts = metrics[0]["generation"]
-    rows = "\n".join(_row(one) for one in metrics)
-    first = metrics[0]["trait"]
-    layer = metrics[0]["quality"]["best"]["layer"]
+    facts, first = metrics[0].generation, metrics[0].trait
+    qualities = {one.trait: one.quality for one in metrics if one.quality is not None}
+    best = qualities[first].best
+    rows = "\n".join(_row(one, qualities[one.trait]) for one in metrics)
     name = public_name(spec.model.model_id)
     is_on_hub = HUB_ID.fullmatch(name) is not None
     return f"""---
@@ -187,13 +190,13 @@ tags:
 # Trait vectors of {name}
 
 Directions in the residual stream of `{name}` for {len(metrics)} traits, from revision
-`{facts["revision"] or "unknown"}`, weights `{facts["model_hash"]}`, in {facts["dtype"]}.
+`{facts.revision or "unknown"}`, weights `{facts.model_hash}`, in {facts.dtype}.
 
 | trait | verdict | kept + / - | judge's contrast | best layer | AUROC, left-out questions |
 |---|---|--:|--:|--:|--:|
 {rows}
 
-The best layer is chosen by {metrics[0]["quality"]["best"]["rule"]}. `<trait>.json` holds every
+The best layer is chosen by {best.rule}. `<trait>.json` holds every
 figure with its interval, `<trait>.definition.json` the questions and instructions.
 
 ## Layers
@@ -208,7 +211,7 @@ Each tensor is [L+1, d_model], float32, raw (not normalized): {convention}. Posi
 from traitlens import load_vectors
 
 v = load_vectors("{first}.safetensors")
-with v.steer(model, layer={layer}, coefficient=1.0):
+with v.steer(model, layer={best.layer}, coefficient=1.0):
     out = model.generate(**inputs)
 ```
 
@@ -233,13 +236,8 @@ def public_name(model_id: str) -> str:
     return name if HUB_ID.fullmatch(name) else name.rpartition("/")[2]
 
 
-def _row(one: Mapping[str, Any]) -> str:
-    kept, best = one["n_kept"], one["quality"]["best"]
-    left_out = one["quality"]["mean_difference"].get("leave_one_question_out_auroc")
-    value = left_out["value"][best["layer"]] if left_out else None
-    auroc = "-" if value is None else f"{value:.3f}"
-    contrast = "-" if one["contrast"] is None else f"{one['contrast']:.1f}"
-    counts = f"{kept['positive']} / {kept['negative']}"
-    return (
-        f"| {one['trait']} | {one['verdict']} | {counts} | {contrast} | {best['layer']} | {auroc} |"
-    )
+def _row(one: TraitMetrics, quality: Quality) -> str:
+    layer, left_out = quality.best.layer, quality.mean_difference.leave_one_question_out_auroc
+    counts = f"{one.n_kept.positive} / {one.n_kept.negative}"
+    contrast, auroc = number_text(one.contrast), number_text(left_out.value[layer], ".3f")
+    return f"| {one.trait} | {one.verdict} | {counts} | {contrast} | {layer} | {auroc} |"

@@ -22,6 +22,7 @@ from cli.screens.progress import Progress
 from cli.screens.verdicts import print_verdicts, remarks, where_vectors_are
 from domain.errors import BrokerError, OrchestrateError
 from domain.plan.spec import RunSpec
+from domain.verdict.record import VerdictName
 from orchestrator.driver import Driver, missing_workers
 from orchestrator.estimate import estimate
 from orchestrator.local_fleet import local_fleet
@@ -252,7 +253,7 @@ def _print_result(console: Console, run: Run, failures: list[Failure], *, as_jso
         line = where_vectors_are(metrics, f"{run.store.url}/traits/<trait>/vectors")
         console.print(line, highlight=False, soft_wrap=True, markup=False)
     where = _write_report(console, run) if metrics else None
-    usable = all(one["verdict"] == "usable" for one in metrics)
+    usable = all(one.verdict == VerdictName.USABLE for one in metrics)
     code = 1 if failures or len(metrics) < len(run.spec.traits) else 0 if usable else NOT_USABLE
     if as_json:
         result = {
@@ -261,7 +262,7 @@ def _print_result(console: Console, run: Run, failures: list[Failure], *, as_jso
             "report": where,
             "exit_code": code,
             "judge_usd": recorded_usd(run.store) if read_terms(run.store).price else None,
-            "traits": metrics,
+            "traits": [one.model_dump(mode="json") for one in metrics],
         }
         click.echo(json.dumps(result, indent=2))
     sys.exit(code)

@@ -14,6 +14,7 @@ from cli.options.settings import json_option, option, runs_dir_option
 from cli.screens.verdicts import print_verdicts, remarks, where_vectors_are
 from domain.errors import UsageError
 from domain.plan.spec import DEFAULT_POSITION, POSITIONS, FilterSpec
+from domain.verdict.record import TraitMetrics
 from orchestrator.runs import parse_methods, run_store
 from storage.record.artifacts import done_jobs
 from storage.record.run import Run, open_run
@@ -78,7 +79,8 @@ def refilter(
     settings = Settings(filter_spec, chosen, position)
     found = [_assemble(recorded, name, settings) for name in _traits(recorded, run)]
     if as_json:
-        click.echo(json.dumps({"run": run, "traits": found}, indent=2))
+        traits = [one.model_dump(mode="json") for one in found]
+        click.echo(json.dumps({"run": run, "traits": traits}, indent=2))
         return
     console = Console()
     print_verdicts(console, found)
@@ -98,7 +100,7 @@ def _changed(recorded: FilterSpec, given: Mapping[str, object]) -> FilterSpec:
         raise UsageError(f"--{wrong} {given[wrong]} is not a number from 0 to 100") from error
 
 
-def _assemble(run: Run, trait: str, settings: Settings) -> dict[str, object]:
+def _assemble(run: Run, trait: str, settings: Settings) -> TraitMetrics:
     # the methods need torch, which is not loaded for --help
     from tasks.stages.refilter import assemble_and_test
 

@@ -19,7 +19,8 @@ from cli.pages.content import (
     run_name,
 )
 from cli.screens.progress import styled_verdict
-from cli.screens.verdicts import tested_texts
+from cli.screens.verdicts import number_text, tested_texts
+from domain.verdict.record import TraitMetrics
 from orchestrator.runs import run_store
 from storage.record.metrics import json_bytes
 from storage.record.run import Run, open_run
@@ -87,13 +88,13 @@ def _comparison_table(data: dict[str, Any]) -> Table:
     for heading in ("trait", *data["names"], "contrast", "AUROC", "steers", "cosine"):
         table.add_column(heading)
     for one in data["traits"]:
-        a, b = one["metrics"]
-        cosine = "-"
-        if one["cosine"]:
-            cosine = f"{one['cosine']['value'][a['quality']['best']['layer']]:.3f}"
-        contrasts = ["-" if m["contrast"] is None else f"{m['contrast']:.1f}" for m in (a, b)]
-        tested = zip(*(tested_texts(m["quality"]) for m in (a, b)), strict=True)
+        both = [TraitMetrics.model_validate(m) for m in one["metrics"]]
+        cosine, quality = "-", both[0].quality
+        if one["cosine"] and quality is not None:
+            cosine = number_text(one["cosine"]["value"][quality.best.layer], ".3f")
+        contrasts = [number_text(m.contrast) for m in both]
+        tested = zip(*(tested_texts(m.quality) for m in both), strict=True)
         pairs = [" ".join(pair) for pair in (contrasts, *tested)]
-        verdicts = [styled_verdict(m["verdict"]) for m in (a, b)]
+        verdicts = [styled_verdict(m.verdict) for m in both]
         table.add_row(one["trait"], *verdicts, *pairs, cosine)
     return table

@@ -25,7 +25,7 @@ from cli.options.settings import (
 )
 from cli.screens.fleet import RunsOfFolder, runs_screen
 from cli.screens.status import screen
-from cli.screens.verdicts import remarks
+from cli.screens.verdicts import remark_lines
 from domain.errors import BrokerError, UsageError
 from domain.fleet.heartbeats import HIGHEST, LOWEST
 from orchestrator.runs import run_store
@@ -82,7 +82,8 @@ def status(
         console = Console()
         console.print(shown(found))
         if recorded is not None:
-            for line in filter(None, [*remarks(found["traits"]), last_step(recorded, found)]):
+            said = [(one["trait"], one["reasons"], one["notes"]) for one in found["traits"]]
+            for line in filter(None, [*remark_lines(said), last_step(recorded, found)]):
                 console.print(line, highlight=False, soft_wrap=True, markup=False)
     if away is not None:
         raise BrokerError(f"only the record is shown: {away}") from away

@@ -6,7 +6,7 @@ What the page of two runs holds, gathered from their stores.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cli.pages.report_data import (
@@ -19,6 +19,7 @@ from cli.pages.report_data import (
     settings_compared,
 )
 from domain.errors import UsageError
+from domain.verdict.record import Layers, Quality, TraitMetrics
 from storage.record.metrics import read_metrics
 from storage.record.run import Run, load_definition
 from storage.record.spending import read_terms, recorded_usd
@@ -36,7 +37,7 @@ VERSION = 1
 
 
 def report_data(
-    run: Run, metrics: list[dict[str, Any]], cosines: dict[str, Any] | None
+    run: Run, metrics: Sequence[TraitMetrics], cosines: dict[str, Any] | None
 ) -> dict[str, Any]:
     """Everything that the page of a run shows; metrics stand in it as they are stored."""
     return {
@@ -45,13 +46,13 @@ def report_data(
         "name": run_name(run),
         "url": run.store.url,
         "traits": [_trait_data(run, one) for one in metrics],
-        "unfinished": sorted({t.name for t in run.spec.traits} - {m["trait"] for m in metrics}),
+        "unfinished": sorted({t.name for t in run.spec.traits} - {m.trait for m in metrics}),
         "cosine_between_traits": cosines,
         **run_data(run),
     }
 
 
-def finished_metrics(run: Run) -> list[dict[str, Any]]:
+def finished_metrics(run: Run) -> list[TraitMetrics]:
     """Metrics of the traits that are reduced; raises UsageError when a report cannot be made."""
     found = []
     for trait in run.spec.traits:
@@ -59,7 +60,7 @@ def finished_metrics(run: Run) -> list[dict[str, Any]]:
             found.append(read_metrics(run.store, trait.name))
     if not found:
         raise UsageError(f"no trait of {run_name(run)} is finished yet: see `orchestrate status`")
-    if any("quality" not in one for one in found):
+    if any("quality" not in one.model_fields_set for one in found):
         raise UsageError(
             f"{run_name(run)} was reduced by an earlier version, without quality: "
             "remove its traits/*/reduce.json, and `orchestrate resume` measures it from what is "
@@ -68,39 +69,33 @@ def finished_metrics(run: Run) -> list[dict[str, Any]]:
     return found
 
 
-def cosines_between_traits(run: Run, metrics: list[dict[str, Any]]) -> dict[str, Any] | None:
+def cosines_between_traits(run: Run, metrics: Sequence[TraitMetrics]) -> dict[str, Any] | None:
     """Between the traits that have vectors, by the run's first method; None with fewer than two."""
-    with_vectors = [one for one in metrics if one["quality"]]
-    if len(with_vectors) < 2:
+    qualities = {one.trait: one.quality for one in metrics if one.quality is not None}
+    if len(qualities) < 2:
         return None
     method = run.spec.methods[0]
-    vectors = {
-        m["trait"]: read_response_vectors(run.store, m["trait"], method) for m in with_vectors
-    }
-    return {"method": method, **trait_cosines(vectors, direction_errors(with_vectors, method))}
+    vectors = {trait: read_response_vectors(run.store, trait, method) for trait in qualities}
+    return {"method": method, **trait_cosines(vectors, direction_errors(qualities, method))}
 
 
-def direction_errors(
-    metrics: Sequence[dict[str, Any]], method: str
-) -> dict[str, list[float | None]] | None:
-    """Trait -> 95 % bounds in degrees on the angle to the true direction [L+1]; known of the mean
-    difference only, None for other methods."""
+def direction_errors(qualities: Mapping[str, Quality], method: str) -> dict[str, Layers] | None:
+    """95 % bounds in degrees on the angle to the true direction [L+1]; known of the mean difference
+    only, None for other methods."""
     if method != "mean_diff":
         return None
-    return {m["trait"]: m["quality"]["mean_difference"]["angle_upper_degrees"] for m in metrics}
+    return {name: one.mean_difference.angle_upper_degrees for name, one in qualities.items()}
 
 
-def _trait_data(run: Run, metrics: dict[str, Any]) -> dict[str, Any]:
-    trait = metrics["trait"]
+def _trait_data(run: Run, metrics: TraitMetrics) -> dict[str, Any]:
+    trait = metrics.trait
     rows = read_rows(run.store, trait)
     return {
-        "metrics": metrics,
+        "metrics": metrics.model_dump(mode="json"),
         "histograms": histograms(rows),
         "funnel": funnel(rows),
         "responses": _responses(run, trait, rows),
-        "load": load_snippet(run.store.url, trait, metrics["quality"])
-        if metrics["quality"]
-        else None,
+        "load": metrics.quality and load_snippet(run.store.url, trait, metrics.quality),
     }
 
 
@@ -168,7 +163,7 @@ def run_name(run: Run) -> str:
 
 def compare_data(first: Run, second: Run) -> dict[str, Any]:
     """Everything that the page of two runs shows."""
-    both = [{m["trait"]: m for m in finished_metrics(run)} for run in (first, second)]
+    both = [{m.trait: m for m in finished_metrics(run)} for run in (first, second)]
     traits = [name for name in both[0] if name in both[1]]
     if not traits:
         raise UsageError(
@@ -183,7 +178,7 @@ def compare_data(first: Run, second: Run) -> dict[str, Any]:
         "traits": [
             {
                 "trait": name,
-                "metrics": [both[0][name], both[1][name]],
+                "metrics": [found[name].model_dump(mode="json") for found in both],
                 "cosine": _cosine_of_two(first, second, both[0][name], both[1][name]),
             }
             for name in traits
@@ -192,33 +187,26 @@ def compare_data(first: Run, second: Run) -> dict[str, Any]:
 
 
 def _cosine_of_two(
-    first: Run, second: Run, a: dict[str, Any], b: dict[str, Any]
+    first: Run, second: Run, a: TraitMetrics, b: TraitMetrics
 ) -> dict[str, Any] | None:
-    """Cosine per layer of a trait's vectors in two runs; None when they are not of one shape."""
-    if not a["quality"] or not b["quality"]:
+    """Cosine per layer of a trait's vectors in two runs, by the best method of the first, or of the
+    second, or any of both; None when they are not of one shape."""
+    if a.quality is None or b.quality is None:
         return None
-    method = _method_of_both(a["quality"], b["quality"])
-    if method is None:
+    qualities = {"first": a.quality, "second": b.quality}
+    wanted = (a.quality.best.method, b.quality.best.method, *a.quality.methods)
+    common = [m for m in wanted if all(m in quality.methods for quality in qualities.values())]
+    if not common:
         return None
-    runs = {"first": first, "second": second}
-    found = {name: read_response_vectors(r.store, a["trait"], method) for name, r in runs.items()}
+    method, runs = common[0], {"first": first, "second": second}
+    found = {name: read_response_vectors(r.store, a.trait, method) for name, r in runs.items()}
     if found["first"].shape != found["second"].shape:
         return None
-    both = trait_cosines(
-        found,
-        direction_errors([{**a, "trait": "first"}, {**b, "trait": "second"}], method),
-    )
+    both = trait_cosines(found, direction_errors(qualities, method))
     ranges = both["interval"]
     return {
         "method": method,
-        "same_model": a["generation"]["model_hash"] == b["generation"]["model_hash"],
+        "same_model": a.generation.model_hash == b.generation.model_hash,
         "value": [matrix[0][1] for matrix in both["by_layer"]],
         "interval": ranges and [matrix[0][1] for matrix in ranges],
     }
-
-
-def _method_of_both(first: dict[str, Any], second: dict[str, Any]) -> str | None:
-    """The method to compare by: the best of the first run, or of the second, or any of both."""
-    wanted = [first["best"]["method"], second["best"]["method"], *first["methods"]]
-    common = (one for one in wanted if one in first["methods"] and one in second["methods"])
-    return next(common, None)

@@ -5,6 +5,7 @@ responses, the command that repeats the run. Pure;
 from __future__ import annotations
 
 import hashlib
+import math
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,6 +22,7 @@ from domain.plan.spec import (
 )
 from domain.scoring.scores import Score, Scoring
 from domain.scoring.thresholds import Fall
+from domain.verdict.record import Quality
 from storage.record.tables import SampleRow
 
 N_BINS = 20
@@ -177,14 +179,15 @@ def _settings(spec: RunSpec) -> dict[str, str]:
     return found
 
 
-def load_snippet(url: str, trait: str, quality: Mapping[str, Any]) -> str:
+def load_snippet(url: str, trait: str, quality: Quality) -> str:
     """Python that loads a trait's best vectors, takes the layer that separates best, and steers
     with the strongest push that surely raises the trait and stays readable, where one does."""
-    method, layer = quality["best"]["method"], quality["best"]["layer"]
-    causal = quality["causal"]
-    is_confirmed = causal is not None and _surely_rises(causal["vector"])
-    push, coefficient = (causal["layer"], _coefficient(quality)) if is_confirmed else (layer, 1.0)
-    note = "" if is_confirmed else "  # no push was confirmed: try strengths"
+    method, layer, causal = quality.best.method, quality.best.layer, quality.causal
+    push, coefficient, note = layer, 1.0, "  # no push was confirmed: try strengths"
+    if causal is not None and causal.vector.rise_at and (causal.vector.rise.interval[0] or 0) > 0:
+        # what to multiply the raw vector by for the push whose rise was measured
+        norm = quality.methods[causal.method].norm[causal.layer] or math.nan
+        push, coefficient, note = causal.layer, causal.vector.rise_at * causal.step / norm, ""
     return (
         "from traitlens import load_vectors\n\n"
         f'v = load_vectors("{url}/traits/{trait}", method="{method}")\n'
@@ -192,18 +195,6 @@ def load_snippet(url: str, trait: str, quality: Mapping[str, Any]) -> str:
         f"with v.steer(model, layer={push}, coefficient={coefficient:.3g}):{note}\n"
         "    out = model.generate(**inputs)"
     )
-
-
-def _coefficient(quality: Mapping[str, Any]) -> float:
-    """What to multiply the raw vector by for the push whose rise was measured."""
-    causal = quality["causal"]
-    norm = quality["methods"][causal["method"]]["norm"][causal["layer"]]
-    return float(causal["vector"]["rise_at"] * causal["step"] / norm)
-
-
-def _surely_rises(curve: Mapping[str, Any]) -> bool:
-    low = (curve["rise"]["interval"] or [None])[0]
-    return curve["rise_at"] is not None and low is not None and low > 0
 
 
 def _limits(spec: RunSpec, full: Mapping[str, tuple[int, int]]) -> list[str]:

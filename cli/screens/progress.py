@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from rich.console import Console
 from rich.live import Live
@@ -14,6 +13,7 @@ from rich.table import Table
 
 from domain.fleet.heartbeats import RateMeter
 from domain.plan.jobs import Plan
+from domain.verdict.record import TraitMetrics
 from orchestrator.progress import (
     StageCount,
     TraitCount,
@@ -26,7 +26,7 @@ from storage.record.run import Failure
 
 PLAIN_EVERY_S = 10.0
 
-ReadMetrics = Callable[[str], dict[str, Any]]
+ReadMetrics = Callable[[str], TraitMetrics]
 
 
 class Progress:
@@ -64,7 +64,7 @@ class Progress:
                 self._finished.add(count.trait)
                 self._verdicts.pop(count.trait, None)
             if count.is_reduced and count.trait not in self._verdicts:
-                verdict = styled_verdict(self._read_metrics(count.trait)["verdict"])
+                verdict = styled_verdict(self._read_metrics(count.trait).verdict)
                 note = "" if count.is_finished else " (not yet checked)"
                 self._verdicts[count.trait] = verdict + note
         made = {stage: total(counts, stage).done for stage in stages_of(counts)}

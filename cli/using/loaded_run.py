@@ -23,6 +23,7 @@ from cli.options.using import SamplingOptions, UseOptions
 from domain.errors import UsageError
 from domain.plan.spec import ModelSpec
 from domain.traits.prompts import neutral_samples
+from domain.verdict.record import VerdictName
 from orchestrator.runs import run_store
 from storage.record.metrics import read_metrics
 from storage.record.neutral import (
@@ -161,23 +162,22 @@ def _add(
         metrics = read_metrics(run.store, trait)
     except KeyError:
         return "is not finished"
-    best = (metrics.get("quality") or {}).get("best")
-    if best is None:
+    if metrics.quality is None:
         return "has no vector: too few responses were kept"
-    name = method or best["method"]
-    if name not in best["by_method"]:
+    best, causal = metrics.quality.best, metrics.quality.causal
+    name = method or best.method
+    if name not in best.by_method:
         raise UsageError(
-            f"{trait} has no {name} vector: use one of {', '.join(best['by_method'])}, or "
+            f"{trait} has no {name} vector: use one of {', '.join(best.by_method)}, or "
             "`orchestrate refilter --methods`"
         )
     found.files[trait] = run.store.read(f"traits/{trait}/vectors/{name}.safetensors")
-    found.layers[trait] = layer if layer is not None else best["by_method"][name]
-    causal = metrics["quality"].get("causal")
-    if layer is None and causal is not None and causal["method"] == name:
-        found.steering_layers[trait] = causal["layer"]
-    if metrics["verdict"] != "usable":
-        why = "; ".join(metrics["reasons"]) or "see its metrics"
-        found.warnings.append(f"{trait} is {metrics['verdict']}: {why}")
+    found.layers[trait] = layer if layer is not None else best.by_method[name]
+    if layer is None and causal is not None and causal.method == name:
+        found.steering_layers[trait] = causal.layer
+    if metrics.verdict != VerdictName.USABLE:
+        why = "; ".join(metrics.reasons) or "see its metrics"
+        found.warnings.append(f"{trait} is {metrics.verdict}: {why}")
     return None
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from enum import StrEnum
 from itertools import chain, cycle, zip_longest
 
 from domain.plan.jobs import Job, Plan
@@ -188,28 +189,17 @@ class Certainty:
     degrees: list[float]
 
 
-@dataclass(frozen=True)
-class Decision:
-    """Whether a trait's samples end here, whether by being enough, and why in words."""
+class WaveEnd(StrEnum):
+    """What follows from the look after a wave."""
 
-    stops: bool
-    converged: bool
-    reason: str
+    ENOUGH = "enough"
+    EVERYTHING_GENERATED = "everything_generated"
+    GOES_ON = "goes_on"
 
 
-def decide(found: Certainty, spec: RunSpec, *, is_last: bool) -> Decision:
+def decide(found: Certainty, spec: RunSpec, *, is_last: bool) -> WaveEnd:
     """Whether to go on after a wave."""
-    limit, few = spec.converged_degrees, min(found.n_kept.values())
-    if found.degrees:
-        worst = max(found.degrees)
-        words = (
-            f"the mean difference is within {worst:.1f} degrees of the true direction at layers "
-            f"{', '.join(map(str, found.layers))}"
-        )
-        if worst <= limit and few >= MINIMUM_KEPT:
-            return Decision(True, True, f"enough: {words}; {few} kept on the smaller side")
-    else:
-        words = f"the angle is unknown with {few} kept on one side"
-    if is_last:
-        return Decision(True, False, f"everything is generated: {words}")
-    return Decision(False, False, f"goes on: {words}; {few} kept on the smaller side")
+    is_sure = bool(found.degrees) and max(found.degrees) <= spec.converged_degrees
+    if is_sure and min(found.n_kept.values()) >= MINIMUM_KEPT:
+        return WaveEnd.ENOUGH
+    return WaveEnd.EVERYTHING_GENERATED if is_last else WaveEnd.GOES_ON

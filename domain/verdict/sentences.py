@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from domain.plan.readiness import Certainty, WaveEnd
 from domain.scoring.thresholds import Fall, Outcome
+from domain.verdict.record import Finding, Gate
 
 _FALLS = {
     Fall.UNSCORED: "{metric}: {unscored}",
@@ -13,7 +15,175 @@ _FALLS = {
     Fall.UNPAIRED: "its pair was not kept",
 }
 
+_CONFOUND = (
+    "positive responses {words} negative ones: this alone tells the sides apart "
+    "(AUROC {value:.2f}, 95 % {low:.2f} to {high:.2f})"
+)
+
+_CONFOUND_WORDS = {
+    "response_length": ("are longer than", "are shorter than"),
+    "instruction_words": (
+        "repeat more of their instruction's words than",
+        "repeat fewer of their instruction's words than",
+    ),
+    "refusal_words": (
+        "begin with words of refusal more often than",
+        "begin with words of refusal less often than",
+    ),
+}
+
+_FINDINGS = {
+    Gate.KEPT_TOO_FEW: "{value:g} {of} responses passed the thresholds, {limit:g} are needed",
+    Gate.KEPT_FEW: "only {value:g} {of} responses passed the thresholds",
+    Gate.CONTRAST_UNKNOWN: "one side has no scored response, so the contrast is unknown",
+    Gate.CONTRAST_LOW: "contrast {value:.1f} is not over {limit:g}",
+    Gate.CONTRAST_CHANCE: "chance alone may explain the contrast: its 95 % interval reaches 0",
+    Gate.DIFFERENCE_ZERO: "the mean difference is zero at every layer",
+    Gate.ANGLE_UNKNOWN: (
+        "nothing tells how sure the direction is: a side was kept of one prompt only"
+    ),
+    Gate.ANGLE_NOISE: ("the mean difference at layer {layer} is no longer than its sampling noise"),
+    Gate.ANGLE_WIDE: (
+        "the mean difference at layer {layer} may be {value:.0f} degrees off the true direction, "
+        "over {limit:g}"
+    ),
+    Gate.QUESTIONS_CHANCE: (
+        "on left-out questions the direction at layer {layer} separates hardly better than chance "
+        "(AUROC {value:.2f}, 95 % from {low:.2f})"
+    ),
+    Gate.QUESTIONS_SHUFFLED: (
+        "AUROC {value:.2f} on left-out questions at layer {layer} is not over the {limit:.2f} that "
+        "shuffled labels reach"
+    ),
+    Gate.QUESTIONS_LOW: (
+        "AUROC {value:.2f} on left-out questions at layer {layer} is not over {limit:g}"
+    ),
+    Gate.INSTRUCTIONS_CHANCE: (
+        "on left-out instructions the mean difference at layer {layer} separates no better than "
+        "chance (AUROC {value:.2f}): it may hold the instructions' words alone"
+    ),
+    Gate.INSTRUCTIONS_UNSURE: (
+        "AUROC {value:.2f} on left-out instructions at layer {layer} may be chance (95 % from "
+        "{low:.2f}): it may hold the instructions' words alone"
+    ),
+    Gate.INSTRUCTIONS_LOW: (
+        "AUROC {value:.2f} on left-out instructions at layer {layer} is not over {limit:g}"
+    ),
+    Gate.PROBE_ACCURACY_LOW: "the probe's held-out accuracy {value:.0%} is not over {limit:.0%}",
+    Gate.EVALUATION_FEW: (
+        "too few responses to the evaluation questions show the trait or its opposite to test the "
+        "vector on them"
+    ),
+    Gate.EVALUATION_CHANCE: (
+        "on the evaluation questions at layer {layer} the vector separates hardly better than "
+        "chance (AUROC {value:.2f}, 95 % from {low:.2f})"
+    ),
+    Gate.EVALUATION_LOW: (
+        "AUROC {value:.2f} on the evaluation questions at layer {layer} is not over {limit:g}"
+    ),
+    Gate.JUDGE_NOT_FOLLOWED: (
+        "on the evaluation questions the projection at layer {layer} does not surely go with the "
+        "judge's trait score (correlation {value:.2f}, 95 % from {low:.2f})"
+    ),
+    Gate.STEERING_UNREADABLE: (
+        "steering with the vector leaves no readable answers at any strength tried"
+    ),
+    Gate.STEERING_ONE_QUESTION: (
+        "steering with strength {strength:.3g} was tried on one question only, which shows no "
+        "spread"
+    ),
+    Gate.STEERING_UNSURE: (
+        "steering with strength {strength:.3g} does not surely show the trait: its score rises by "
+        "{value:.0f}, 95 % from {low:.0f}"
+    ),
+    Gate.STEERING_RANDOM: (
+        "steering with strength {strength:.3g} raises the trait no more than random vectors of the "
+        "same length do"
+    ),
+    Gate.UNSCORED_MANY: "{value:.0%} of the responses are unscored, over {limit:.0%}",
+    Gate.EVALUATION_NO_QUESTIONS: (
+        "the definition has no evaluation questions, so the vectors are tested on none and nothing "
+        "is steered with them"
+    ),
+    Gate.EVALUATION_OFF: "not tested on evaluation questions (--evaluation 0)",
+    Gate.EVALUATION_PENDING: (
+        "not tested on evaluation questions: their answers are not judged yet"
+    ),
+    Gate.EVALUATION_ONE_QUESTION: (
+        "one evaluation question does not show how sure the AUROC on such is"
+    ),
+    Gate.CORRELATION_FEW: (
+        "too few evaluation questions have readable answers to ask whether the projection goes "
+        "with the judge's trait score"
+    ),
+    Gate.STEERING_OTHER_METHOD: (
+        "steering was tested with the {of} vectors, not with the best, {best}"
+    ),
+    Gate.STEERING_OFF: "nothing was steered with these vectors (--causal 0)",
+    Gate.STEERING_OTHERS: (
+        "steering was not tested with these vectors: the run steered with its own"
+    ),
+    Gate.STEERING_PENDING: "nothing was steered with these vectors yet",
+    Gate.STEERING_NOT_WORTH: (
+        "nothing was steered with these vectors: those that the run made were not worth it"
+    ),
+    Gate.FROM_PROMPTS: (
+        "made from prompts, where the sides differ by their instructions whatever is answered: "
+        "that they separate says little"
+    ),
+    Gate.INSTRUCTIONS_NOT_LEFT_OUT: (
+        "leaving out instructions was not possible: too few were kept on one side"
+    ),
+    Gate.QUESTIONS_NOT_LEFT_OUT: (
+        "leaving out questions was not possible: too few were kept on one side"
+    ),
+    Gate.INSTRUCTIONS_FEW: (
+        "{value:g} instruction pairs do not show whether the direction holds for others: from "
+        "{limit:g} on that is tested"
+    ),
+    Gate.RANDOM_SEPARATES: (
+        "of directions drawn at random one in twenty reaches AUROC {value:.3f} on these responses: "
+        "judge the vector by its angle and Cohen's d rather than by AUROC"
+    ),
+    Gate.NOT_CONVERGED: (
+        "the fit of {of} at layer {layer} did not converge: another seed may give another direction"
+    ),
+    Gate.CONFOUND: _CONFOUND,
+    Gate.CONFOUND_WITHIN: (
+        f"{_CONFOUND}, and the projection at layer {{layer}} goes with it within the sides "
+        "(correlation {correlation:.2f}): the vector may measure it rather than the trait"
+    ),
+    Gate.CONFOUND_APART: (
+        f"{_CONFOUND}; the projection at layer {{layer}} does not go with it within the sides "
+        "(correlation {correlation:.2f}), which speaks against the vector measuring just that"
+    ),
+}
+
+
+def wave_text(end: WaveEnd, found: Certainty) -> str:
+    """Why a trait's samples end with a wave, or why they do not."""
+    few = min(found.n_kept.values())
+    words = f"the angle is unknown with {few} kept on one side"
+    if found.degrees:
+        words = (
+            f"the mean difference is within {max(found.degrees):.1f} degrees of the true direction "
+            f"at layers {', '.join(map(str, found.layers))}"
+        )
+    if end == WaveEnd.EVERYTHING_GENERATED:
+        return f"everything is generated: {words}"
+    first = "enough" if end == WaveEnd.ENOUGH else "goes on"
+    return f"{first}: {words}; {few} kept on the smaller side"
+
 
 def fall_text(outcome: Outcome) -> str:
     """Why a response fell; empty for the kept."""
     return "" if outcome.fall is None else _FALLS[outcome.fall].format(**vars(outcome))
+
+
+def finding_text(finding: Finding) -> str:
+    """What was found, with its figures."""
+    words = ""
+    if finding.of in _CONFOUND_WORDS:
+        more, less = _CONFOUND_WORDS[finding.of]
+        words = less if (finding.high or 0) < 0.5 else more
+    return _FINDINGS[finding.gate].format(**vars(finding), words=words)

@@ -24,6 +24,7 @@ from domain.plan.readiness import is_needed, last_wave, stop_mark
 from domain.plan.spec import TraitRef
 from domain.scoring.scores import Scoring
 from domain.scoring.thresholds import Fall
+from domain.verdict.record import Stopping
 from storage.record.artifacts import Record, done_jobs, load_record
 from storage.record.judgements import effective_scorings
 from storage.record.metrics import json_bytes
@@ -142,8 +143,8 @@ def training_jobs(run: Run, trait: TraitRef, stage: Stage) -> list[Job]:
     return [job for job in jobs if is_needed(run.plan, job, done)]
 
 
-def stopping(run: Run, trait: TraitRef) -> dict[str, Any] | None:
-    """What was measured after the wave that a trait's samples ended with, and why, in words; None
+def stopping(run: Run, trait: TraitRef) -> Stopping | None:
+    """What was measured after the wave that a trait's samples ended with, and why; None
     while that is open and where everything is generated anyway."""
     if run.spec.until == "all":
         return None
@@ -151,4 +152,4 @@ def stopping(run: Run, trait: TraitRef) -> dict[str, Any] | None:
     if wave is None:
         return None
     info = load_record(run.store, stop_mark(trait, wave)).info
-    return {**info, "n_planned": run.plan.n_samples(trait)}
+    return Stopping.model_validate({**info, "n_planned": run.plan.n_samples(trait)})

@@ -1,24 +1,31 @@
-"""The dose-response of a vector beside that of random ones: scored answers in, plain dict out.
-
-How vectors do on the evaluation questions, which they were not made from: arrays in, dict out.
-"""
+"""How vectors do on the evaluation questions, which they were not made from, and in steering beside
+random vectors."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from domain.plan.samples import Sample
-from domain.plan.steering import Cell
+from domain.plan.steering import Cell, Shown, mean_worth
+from domain.verdict.record import (
+    CausalFigures,
+    CurveFigures,
+    Estimates,
+    EvaluationCounts,
+    EvaluationFigures,
+    SearchedPush,
+    SeparationFigures,
+    TestedFigures,
+)
+from tasks.stages.quality import estimate, estimates, separation_figures
 from traitlens.arrays import Float64
 from traitlens.assess.directions import vector_separation
 from traitlens.assess.dose_response import Answers, DoseResponse, dose_response
 from traitlens.assess.kept_rows import Array, Group
-from traitlens.assess.quality import interval_json, numbers, separation_json
 from traitlens.stats.bootstrap import correlations, group_draws, means
 from traitlens.stats.intervals import Interval, percentile_interval
 
@@ -31,8 +38,10 @@ Scored = tuple[Sample, Cell, float | None, float | None]
 """A steered sample, its cell, and its trait and coherence scores."""
 
 
-def causal(scored: Sequence[Scored], *, method: str, best: Cell, step: float) -> dict[str, Any]:
-    """The quality dict's `causal`, from the confirmation's samples.
+def causal(
+    scored: Sequence[Scored], shown: Sequence[Shown], *, method: str, best: Cell, step: float
+) -> CausalFigures:
+    """What steering does, from the confirmation's samples and from what the search had `shown`.
 
     `step` is the length of a push of strength 1. Raises ValueError without unsteered answers.
     """
@@ -41,19 +50,31 @@ def causal(scored: Sequence[Scored], *, method: str, best: Cell, step: float) ->
         for kind in ("vector", "random")
     )
     good = vector.strength[(vector.coherence.value >= COHERENCE_GOOD) & (vector.strength > 0)]
-    return {
-        "method": method,
-        "layer": best.layer,
-        "best_strength": best.strength,
-        "step": step,
-        "n_questions": len({sample.question for sample, *_ in scored}),
-        "coherence_floor": COHERENCE_FLOOR,
-        "coherence_good": COHERENCE_GOOD,
-        "strongest_coherent": float(good.max()) if len(good) else None,
-        "vector": _curve(vector),
-        "random": _curve(random),
-        "rise_over_random": _one(_within(_rise_over_random(scored, vector.rise_at), -100.0)),
-    }
+    worth = mean_worth(shown)
+    return CausalFigures(
+        method=method,
+        layer=best.layer,
+        best_strength=best.strength,
+        step=step,
+        n_questions=len({sample.question for sample, *_ in scored}),
+        coherence_floor=COHERENCE_FLOOR,
+        coherence_good=COHERENCE_GOOD,
+        strongest_coherent=float(good.max()) if len(good) else None,
+        vector=_curve(vector),
+        random=_curve(random),
+        rise_over_random=estimate(_within(_rise_over_random(scored, vector.rise_at), -100.0)),
+        n_searched=len(shown),
+        search=tuple(
+            SearchedPush(
+                layer=cell.layer,
+                strength=cell.strength,
+                n=sum(one.cell == cell for one in shown),
+                worth=worth[cell],
+            )
+            for cell in sorted(worth, key=lambda c: (c.layer, c.strength))
+        ),
+        n_confirmed=len(scored),
+    )
 
 
 def _answers(scored: Sequence[Scored], kind: str) -> Answers:
@@ -68,7 +89,7 @@ def _answers(scored: Sequence[Scored], kind: str) -> Answers:
     )
 
 
-def _scores(values: Sequence[float | None]) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _scores(values: Sequence[float | None]) -> Float64:
     return np.array([np.nan if v is None else v for v in values], dtype=np.float64)
 
 
@@ -85,28 +106,22 @@ def _rise_over_random(scored: Sequence[Scored], strength: float | None) -> Inter
     return percentile_interval(drawn[0] - drawn[1], n_groups=len(set(questions)))
 
 
-def _curve(found: DoseResponse) -> dict[str, Any]:
-    return {
-        "strength": numbers(found.strength),
-        "n": [int(n) for n in found.n],
-        "trait": interval_json(_within(found.trait, 0.0)),
-        "coherence": interval_json(_within(found.coherence, 0.0)),
-        "slope": _one(found.slope),
-        "rise": _one(_within(found.rise, -100.0)),
-        "rise_at": found.rise_at,
-    }
+def _curve(found: DoseResponse) -> CurveFigures:
+    return CurveFigures(
+        strength=tuple(found.strength.tolist()),
+        n=tuple(int(n) for n in found.n),
+        trait=estimates(_within(found.trait, 0.0)),
+        coherence=estimates(_within(found.coherence, 0.0)),
+        slope=estimate(found.slope),
+        rise=estimate(_within(found.rise, -100.0)),
+        rise_at=found.rise_at,
+    )
 
 
 def _within(found: Interval, least: float) -> Interval:
     """Few questions make intervals that reach beyond what scores of 0 to 100 can do."""
     low, high = (np.clip(end, least, 100.0) for end in (found.low, found.high))
     return Interval(found.value, low, high)
-
-
-def _one(found: Interval) -> dict[str, Any]:
-    """A single number with its interval."""
-    body = interval_json(found)
-    return {"value": body["value"][0], "interval": body["interval"][0]}
 
 
 # With fewer a side nothing can be said.
@@ -132,7 +147,7 @@ class Answered:
     prompts: Sequence[Group]
 
 
-def evaluation(vectors: Mapping[str, Array], answered: Answered) -> dict[str, Any]:
+def evaluation(vectors: Mapping[str, Array], answered: Answered) -> EvaluationFigures:
     """Each method's vectors [L+1, d_model] on held-out questions, lists over the layers.
 
     `separation` is between instructed responses that count as positive and as negative, None when
@@ -143,24 +158,27 @@ def evaluation(vectors: Mapping[str, Array], answered: Answered) -> dict[str, An
     side = np.array(answered.side)
     sides = {name: side == name for name in ("positive", "negative")}
     questions = [question for _, question in answered.prompts]
-    return {
-        "n": {name: int(rows.sum()) for name, rows in sides.items()}
-        | {"plain": int((answered.is_plain & np.isfinite(answered.trait)).sum())},
-        "n_questions": len(set(questions)),
-        "methods": {
-            name: {
-                "separation": _separation(vector, answered, sides),
-                "correlation": _correlation(vector, answered, np.ones(len(questions), bool)),
-                "correlation_plain": _correlation(vector, answered, answered.is_plain),
-            }
+    return EvaluationFigures(
+        n=EvaluationCounts(
+            positive=int(sides["positive"].sum()),
+            negative=int(sides["negative"].sum()),
+            plain=int((answered.is_plain & np.isfinite(answered.trait)).sum()),
+        ),
+        n_questions=len(set(questions)),
+        methods={
+            name: TestedFigures(
+                separation=_separation(vector, answered, sides),
+                correlation=_correlation(vector, answered, np.ones(len(questions), bool)),
+                correlation_plain=_correlation(vector, answered, answered.is_plain),
+            )
             for name, vector in vectors.items()
         },
-    }
+    )
 
 
 def _separation(
     vectors: Array, answered: Answered, sides: Mapping[str, NDArray[np.bool_]]
-) -> dict[str, Any] | None:
+) -> SeparationFigures | None:
     pos, neg = sides["positive"], sides["negative"]
     if min(pos.sum(), neg.sum()) < FEWEST_A_SIDE:
         return None
@@ -171,12 +189,10 @@ def _separation(
         answered.activations[neg],
         groups=(groups[0], groups[1]),
     )
-    return separation_json(found)
+    return separation_figures(found)
 
 
-def _correlation(
-    vectors: Array, answered: Answered, rows: NDArray[np.bool_]
-) -> dict[str, Any] | None:
+def _correlation(vectors: Array, answered: Answered, rows: NDArray[np.bool_]) -> Estimates | None:
     rows = rows & np.isfinite(answered.trait)
     questions = [answered.prompts[int(k)][1] for k in np.flatnonzero(rows)]
     if len(set(questions)) < FEWEST_TO_CORRELATE:
@@ -186,6 +202,4 @@ def _correlation(
     scores = np.einsum("nld,ld->nl", answered.activations[rows], units).astype(np.float64)
     draws = correlations(scores, answered.trait[rows], group_draws(questions))
     found = percentile_interval(draws, n_groups=len(set(questions)))
-    return interval_json(
-        Interval(found.value, np.maximum(found.low, -1), np.minimum(found.high, 1))
-    )
+    return estimates(Interval(found.value, np.maximum(found.low, -1), np.minimum(found.high, 1)))

@@ -1,12 +1,9 @@
-"""The reduce stage: thresholds over a trait's scores, and its vectors from what was kept.
-
-The converge stage: whether a trait's direction is known well enough after a wave of samples.
-
-How sure the mean-difference direction is with the samples so far, at the layers that matter.
-"""
+"""The reduce stage: thresholds over a trait's verdicts, and its vectors from what was kept; and the
+converge stage: whether a trait's direction is known well enough after a wave of samples."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,30 +11,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from domain.plan.jobs import Job
-from domain.plan.readiness import Certainty, decide, stop_mark
-from domain.plan.samples import Polarity
+from domain.plan.readiness import Certainty, WaveEnd, decide, stop_mark
+from domain.plan.samples import POLARITIES, Polarity
 from domain.plan.spec import DEFAULT_POSITION, POSITIONS, FilterSpec, TraitRef
 from domain.scoring.scores import METRICS as SCORED_METRICS
-from domain.scoring.thresholds import Judged, outcomes
+from domain.scoring.thresholds import Fall, Judged, outcomes
 from domain.traits.prompts import question_for
-from domain.verdict.metrics import (
-    Measured,
-    Outcomes,
-    n_with,
-    scored_prompts,
-    trait_metrics,
-    trait_scores,
+from domain.verdict.counts import contrast, kept_counts, scores_by_prompt
+from domain.verdict.gates import with_verdict
+from domain.verdict.record import (
+    VERSION,
+    GenerationFacts,
+    JudgingFacts,
+    TraitMetrics,
+    VerdictName,
 )
+from domain.verdict.sentences import fall_text, wave_text
 from storage.record.artifacts import Record, load_record, publish
 from storage.record.judgements import effective_scorings, judge_of
 from storage.record.manifest import writing_results
-from storage.record.metrics import json_bytes, write_metrics
+from storage.record.metrics import metrics_bytes, write_metrics
 from storage.record.responses import load_activations, load_responses
 from storage.record.results import SampleResult, write_samples
 from storage.record.run import Run, load_definition
 from storage.record.tables import read_response_vectors, stopping, training_jobs
 from tasks.stages.steering_cells import encode_directions
-from traitlens.assess.build import TraitVectors, build_vectors, encode_vectors
+from tasks.stages.vectors import TraitVectors, build_vectors
 from traitlens.assess.directions import direction_angles, vector_separation
 from traitlens.assess.kept_rows import (
     Array,
@@ -49,6 +48,7 @@ from traitlens.assess.kept_rows import (
 )
 from traitlens.assess.quality import candidate_layers, contrast_interval
 from traitlens.methods.mean_diff import mean_diff
+from traitlens.vectors.files import vector_files
 from traitlens.vectors.trait_vector import Provenance
 
 METRICS = "metrics.json"
@@ -61,13 +61,12 @@ def reduce(run: Run, job: Job) -> Record:
     trait = run.spec.trait(job.trait)
     folder = f"traits/{trait.name}"
     metrics = assemble(run, trait, run.spec.filter, methods=run.spec.methods, folder=folder)
-    info: dict[str, Any] = {"summary": metrics["verdict"], "verdict": metrics["verdict"]}
-    files = {METRICS: json_bytes(metrics)}
-    if metrics["verdict"] != "do not use":
+    info: dict[str, Any] = {"summary": metrics.verdict, "verdict": metrics.verdict}
+    files = {METRICS: metrics_bytes(metrics)}
+    if metrics.verdict != VerdictName.DO_NOT_USE and metrics.quality is not None:
         # what cannot be used is not worth the price of steering with it
-        method = metrics["quality"]["best"]["method"]
-        vectors = read_response_vectors(run.store, trait.name, method)
-        directions, info["steering"] = encode_directions(vectors, metrics["quality"])
+        vectors = read_response_vectors(run.store, trait.name, metrics.quality.best.method)
+        directions, info["steering"] = encode_directions(vectors, metrics.quality)
         files |= directions
     return publish(run.store, job, files=files, info=info)
 
@@ -80,7 +79,7 @@ def assemble(
     methods: tuple[str, ...],
     folder: str,
     position: str = DEFAULT_POSITION,
-) -> dict[str, Any]:
+) -> TraitMetrics:
     """Threshold, build the vectors, and write what people read of the trait below a folder.
 
     The vectors are made at every position and measured at one. Reads stored artifacts only: no
@@ -93,24 +92,9 @@ def assemble(
         vectors = _vectors(run, trait, results, methods, position)
         if vectors is not None:
             provenance = _provenance(run, trait, filter_spec, results, facts, vectors)
-            for name, data in encode_vectors(vectors, provenance).items():
+            for name, data in vector_files(vectors.by_method, provenance).items():
                 run.store.write(f"{folder}/vectors/{name}", data)
-        found = [(one.judged, one.outcome) for one in results]
-        measured = Measured(
-            contrast_interval=_contrast_interval(found),
-            magnitude=None if vectors is None else vectors.magnitude(),
-            quality=None if vectors is None else vectors.quality,
-            methods={} if vectors is None else vectors.details,
-            n_eval_questions=trait.n_eval_questions,
-            checks=run.spec.checks,
-        )
-        metrics = {
-            **trait_metrics(trait.name, found, measured),
-            "filter": filter_spec.model_dump(),
-            "generation": facts,
-            "judging": _judging_facts(run),
-            "stopping": stopping(run, trait),
-        }
+        metrics = with_verdict(_metrics(run, trait, filter_spec, results, facts, vectors))
         write_metrics(run.store, folder, metrics)
     return metrics
 
@@ -149,7 +133,7 @@ def _vectors(
     methods: tuple[str, ...],
     quality_at: str,
 ) -> TraitVectors | None:
-    kept = [one for one in results if one.outcome.status == "kept"]
+    kept = [one for one in results if one.outcome.fall is None]
     rows = _kept_rows(kept, "positive"), _kept_rows(kept, "negative")
     if not all(side.prompts for side in rows):
         return None
@@ -181,28 +165,63 @@ def _kept_rows(kept: list[SampleResult], polarity: Polarity) -> KeptRows:
     )
 
 
-def _contrast_interval(found: Outcomes) -> list[float] | None:
-    prompts = scored_prompts(found, "positive"), scored_prompts(found, "negative")
-    scores = trait_scores(found, "positive"), trait_scores(found, "negative")
-    return contrast_interval(*scores, groups=prompts)
-
-
-def _generation_facts(run: Run, trait: TraitRef) -> dict[str, Any]:
-    records = [load_record(run.store, job) for job in training_jobs(run, trait, "generate")]
-    names = ("model", "revision", "model_hash", "dtype", "d_model", "n_layers", "system_mode")
-    facts: dict[str, Any] = {n: records[0].info.get(n) for n in (*names, "thinking", "path")}
-    facts["devices"] = sorted({str(r.info.get("device")) for r in records})
-    facts["n_tokens"] = sum(int(str(r.info.get("n_tokens", 0))) for r in records)
-    shares = [float(str(r.info.get("busy_share", 0.0))) for r in records]
-    facts["busy_share"] = sum(shares) / len(shares)
-    return facts
-
-
-def _judging_facts(run: Run) -> dict[str, Any]:
-    """Which judgement the scores are from, who judged, and in which mode."""
+def _metrics(
+    run: Run,
+    trait: TraitRef,
+    filter_spec: FilterSpec,
+    results: list[SampleResult],
+    facts: GenerationFacts,
+    vectors: TraitVectors | None,
+) -> TraitMetrics:
+    """Before the gates have looked, and before anything is tested."""
+    found = [(one.judged, one.outcome) for one in results]
+    fallen = [one.outcome for one in results if one.outcome.fall is not None]
+    unscored = Counter(str(one.unscored) for one in fallen if one.fall == Fall.UNSCORED)
+    coherence = [s for one in results if (s := one.coherence_score) is not None]
+    (positive, positive_prompts), (negative, negative_prompts) = (
+        scores_by_prompt(found, polarity) for polarity in POLARITIES
+    )
     mode = load_record(run.store, run.plan.negotiate_job).info.get("mode")
-    judge = judge_of(run, run.plan.negotiate_job).model_dump()
-    return {"judgement": run.judgement or "first", "judge": judge, "mode": mode}
+    return TraitMetrics(
+        version=VERSION,
+        trait=trait.name,
+        n_generated=len(found),
+        n_scored=len(found) - unscored.total(),
+        n_unscored=dict(unscored),
+        n_dropped=dict(Counter(fall_text(one) for one in fallen if one.fall != Fall.UNSCORED)),
+        n_kept=kept_counts(found),
+        contrast=contrast(positive, negative),
+        contrast_interval=contrast_interval(
+            positive, negative, groups=(positive_prompts, negative_prompts)
+        ),
+        coherence=sum(coherence) / len(coherence) if coherence else None,
+        magnitude=None if vectors is None else vectors.magnitude(),
+        methods={} if vectors is None else vectors.details,
+        quality=None if vectors is None else vectors.quality,
+        n_eval_questions=trait.n_eval_questions,
+        checks=run.spec.checks,
+        filter=filter_spec,
+        generation=facts,
+        judging=JudgingFacts(
+            judgement=run.judgement or "first",
+            judge=judge_of(run, run.plan.negotiate_job),
+            mode=None if mode is None else str(mode),
+        ),
+        stopping=stopping(run, trait),
+    )
+
+
+def _generation_facts(run: Run, trait: TraitRef) -> GenerationFacts:
+    infos = [load_record(run.store, j).info for j in training_jobs(run, trait, "generate")]
+    # what is of the model is the same in every shard
+    return GenerationFacts.model_validate(
+        {
+            **infos[0],
+            "devices": sorted({str(info.get("device")) for info in infos}),
+            "n_tokens": sum(int(str(info.get("n_tokens", 0))) for info in infos),
+            "busy_share": sum(float(str(i.get("busy_share", 0.0))) for i in infos) / len(infos),
+        }
+    )
 
 
 def _provenance(
@@ -210,17 +229,17 @@ def _provenance(
     trait: TraitRef,
     filter_spec: FilterSpec,
     results: list[SampleResult],
-    facts: dict[str, Any],
+    facts: GenerationFacts,
     vectors: TraitVectors,
 ) -> Provenance:
     found = [(one.judged, one.outcome) for one in results]
     return Provenance(
         trait=trait.name,
         method="",
-        model_id=str(facts["model"]),
-        model_revision=str(facts["revision"] or ""),
-        model_hash=str(facts["model_hash"] or ""),
-        counts={p: n_with(found, p, "kept") for p in ("positive", "negative")},
+        model_id=str(facts.model),
+        model_revision=facts.revision or "",
+        model_hash=facts.model_hash or "",
+        counts=dict(kept_counts(found)),
         thresholds={"trait": filter_spec.threshold, "coherence": filter_spec.coherence},
         residual_norms=vectors.residual_norms,
         extra={
@@ -230,7 +249,7 @@ def _provenance(
             "judge": judge_of(run, run.plan.negotiate_job).model,
             "judgement": run.judgement or "first",
             "pairing": filter_spec.pairing,
-            "dtype": facts["dtype"],
+            "dtype": facts.dtype,
             "residual_norms_of": "response averages of the kept responses",
         },
     )
@@ -242,17 +261,18 @@ def converge(run: Run, job: Job) -> Record:
     assert job.trait is not None and job.shard is not None
     trait, wave = run.spec.trait(job.trait), job.shard
     found = _certainty(run, trait, wave)
-    decision = decide(found, run.spec, is_last=wave == run.plan.n_shards(trait) - 1)
+    end = decide(found, run.spec, is_last=wave == run.plan.n_shards(trait) - 1)
     info: dict[str, Any] = {
         "wave": wave,
         "n_kept": found.n_kept,
         "layers": found.layers,
         "degrees": found.degrees,
-        "stops": decision.stops,
-        "converged": decision.converged,
-        "summary": decision.reason,
+        "end": end,
+        "stops": end != WaveEnd.GOES_ON,
+        "converged": end == WaveEnd.ENOUGH,
+        "summary": wave_text(end, found),
     }
-    if decision.stops:
+    if end != WaveEnd.GOES_ON:
         publish(run.store, stop_mark(trait, wave), files={}, info=info)
     return publish(run.store, job, files={}, info=info)
 
@@ -264,25 +284,17 @@ def _certainty(run: Run, trait: TraitRef, wave: int) -> Certainty:
         if job.shard is not None and job.shard <= wave
     ]
     results = sample_results(run, jobs, run.spec.filter)
-    rows = np.concatenate([load_activations(run.store, job).response_avg for job in jobs])
-    sides = [_kept(results, side) for side in ("positive", "negative")]
-    return certainty(
-        (rows[sides[0]], rows[sides[1]]),
-        prompts=(_prompts(results, sides[0]), _prompts(results, sides[1])),
-    )
-
-
-def _kept(results: list[SampleResult], polarity: str) -> list[int]:
-    return [
-        k
-        for k, one in enumerate(results)
-        if one.outcome.status == "kept" and one.judged.sample.polarity == polarity
-    ]
-
-
-def _prompts(results: list[SampleResult], rows: list[int]) -> list[tuple[int, int]]:
-    samples = [results[k].judged.sample for k in rows]
-    return [(sample.instruction, sample.question) for sample in samples]
+    activations = np.concatenate([load_activations(run.store, job).response_avg for job in jobs])
+    rows, prompts = [], []
+    for polarity in POLARITIES:
+        kept = [
+            (k, one.judged.sample)
+            for k, one in enumerate(results)
+            if one.outcome.fall is None and one.judged.sample.polarity == polarity
+        ]
+        rows.append(activations[[k for k, _ in kept]])
+        prompts.append([(sample.instruction, sample.question) for _, sample in kept])
+    return certainty((rows[0], rows[1]), prompts=(prompts[0], prompts[1]))
 
 
 # A direction needs some prompts on each side before its spread means anything.

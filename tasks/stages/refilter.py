@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from domain.errors import UsageError
 from domain.plan.samples import CONFIRMATION, EVALUATION
 from domain.plan.spec import DEFAULT_POSITION, FilterSpec, TraitRef
 from domain.plan.steering import confirmed_best
-from domain.verdict.metrics import with_verdict
+from domain.verdict.gates import with_verdict
+from domain.verdict.record import Quality, TraitMetrics
 from storage.record.artifacts import done_jobs
 from storage.record.manifest import writing_results
 from storage.record.metrics import write_metrics
@@ -20,7 +19,6 @@ from storage.record.tables import training_jobs
 from tasks.stages.reduce import assemble
 from tasks.stages.steering_cells import load_directions, recorded_cells
 from tasks.stages.verify import dose_response, evaluate, note_in_vectors, stored_vectors
-from traitlens.assess.kept_rows import Array
 
 # No threshold moves a direction by less and matters: what was seen of one holds for the other.
 SAME_COSINE = 0.99999
@@ -34,7 +32,7 @@ def assemble_and_test(
     methods: tuple[str, ...],
     folder: str,
     position: str = DEFAULT_POSITION,
-) -> dict[str, Any]:
+) -> TraitMetrics:
     """New vectors below a folder, tested at one position on what is stored: the answers to the
     evaluation questions, and the dose-response where the run steered with the very same direction.
 
@@ -42,18 +40,24 @@ def assemble_and_test(
     """
     _check_stored(run, trait, position)
     metrics = assemble(run, trait, filter_spec, methods=methods, folder=folder, position=position)
-    if metrics["quality"] is None:
+    quality = metrics.quality
+    if quality is None:
         return metrics
     done = done_jobs(run.store, [trait.name], judgement=run.judgement)
+    answers = run.plan.part_jobs(trait, "judge", EVALUATION)
+    told = {"is_checked": run.plan.verify_job(trait.name).key in done}
     with writing_results(run.store, folder):
-        if _is_answered(run, trait, done):
-            evaluate(run, trait, metrics, filter_spec=filter_spec, folder=folder)
-        is_checked = run.plan.verify_job(trait.name).key in done
-        if is_checked:
-            _take_over_steering(run, trait, metrics, folder)
-        if metrics["quality"]["evaluation"] or metrics["quality"]["causal"]:
-            note_in_vectors(run, metrics, folder)
-        metrics = with_verdict({**metrics, "is_checked": is_checked})
+        if answers and all(job.key in done for job in answers):
+            tested = evaluate(run, trait, quality, filter_spec=filter_spec, folder=folder)
+            quality = quality.model_copy(update={"evaluation": tested})
+        if told["is_checked"] and _is_steered(run, trait):
+            told["is_steered_with_others"] = not _is_same_direction(run, trait, quality, folder)
+            if not told["is_steered_with_others"]:
+                steered = dose_response(run, trait, folder)
+                quality = quality.model_copy(update={"causal": steered})
+        if quality.evaluation or quality.causal:
+            note_in_vectors(run, quality, folder)
+        metrics = with_verdict(metrics.model_copy(update={"quality": quality, **told}))
         write_metrics(run.store, folder, metrics)
     return metrics
 
@@ -66,24 +70,18 @@ def _check_stored(run: Run, trait: TraitRef, position: str) -> None:
         )
 
 
-def _is_answered(run: Run, trait: TraitRef, done: set[str]) -> bool:
-    jobs = run.plan.part_jobs(trait, "judge", EVALUATION)
-    return bool(jobs) and all(job.key in done for job in jobs)
+def _is_steered(run: Run, trait: TraitRef) -> bool:
+    is_planned = bool(run.plan.part_jobs(trait, "generate", CONFIRMATION))
+    return is_planned and load_directions(run, trait.name) is not None
 
 
-def _take_over_steering(run: Run, trait: TraitRef, metrics: dict[str, Any], folder: str) -> None:
-    """Fill `quality.causal` with the run's dose-response where it is of these vectors, too."""
+def _is_same_direction(run: Run, trait: TraitRef, quality: Quality, folder: str) -> bool:
+    """Whether the run steered with the direction of these vectors."""
     directions = load_directions(run, trait.name)
-    if directions is None or not run.plan.part_jobs(trait, "generate", CONFIRMATION):
-        return
     layer = confirmed_best(recorded_cells(run, trait.name, CONFIRMATION)).layer
-    vector = stored_vectors(run, metrics, folder).get(directions.method)
-    is_same = vector is not None and _is_along(directions.unit(layer), vector.at(layer).numpy())
-    metrics["is_steered_with_others"] = not is_same
-    if is_same:
-        metrics["quality"]["causal"] = dose_response(run, trait, folder)
-
-
-def _is_along(unit: Array, vector: Array) -> bool:
+    if directions is None or directions.method not in quality.methods:
+        return False
+    vector = stored_vectors(run, quality, folder)[directions.method].at(layer).numpy()
     norm = np.linalg.norm(vector.astype(np.float64))
-    return bool(norm > 0 and unit.astype(np.float64) @ vector / norm > SAME_COSINE)
+    cosine = directions.unit(layer).astype(np.float64) @ vector / norm if norm > 0 else 0.0
+    return bool(cosine > SAME_COSINE)

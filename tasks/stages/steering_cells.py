@@ -1,7 +1,4 @@
-"""Which pushes a steering job adds: read from the vectors, and from the scores of earlier rounds.
-
-The choice itself is made in orchestrator.steering_rounds.
-"""
+"""Which pushes a steering job adds, from the vectors and the scores of earlier rounds."""
 
 from __future__ import annotations
 
@@ -26,10 +23,11 @@ from domain.plan.steering import (
     surviving_cells,
 )
 from domain.scoring.scores import Score, Scoring
+from domain.verdict.record import Quality
 from storage.record.artifacts import load_record, read_file
 from storage.record.responses import load_scorings
 from storage.record.run import Run
-from traitlens.assess.quality import Quality, candidate_layers
+from traitlens.assess.quality import candidate_layers
 
 DIRECTIONS = "directions.safetensors"
 
@@ -63,12 +61,12 @@ def encode_directions(
 
     A layer where the vector is zero pushes nowhere and is left out.
     """
-    best, steps = quality["best"], quality["mean_difference"]["norm"]
+    best, norm = quality.best, quality.mean_difference.norm
     norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
-    usable = [i for i in candidate_layers(len(vectors)) if norms[i] > 0 and steps[i]]
-    layers = steering_layers(best["layer"], usable) if usable else []
+    usable = [i for i in candidate_layers(len(vectors)) if norms[i] > 0 and norm[i]]
+    layers = steering_layers(best.layer, usable) if usable else []
     units = (vectors[layers] / norms[layers, None]).astype(np.float32)
-    facts = {"method": best["method"], "layers": layers, "steps": [steps[i] for i in layers]}
+    facts = {"method": best.method, "layers": layers, "steps": [norm[i] for i in layers]}
     return {DIRECTIONS: bytes(save_safetensors({"units": units}))}, facts
 
 

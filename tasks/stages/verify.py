@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from domain.plan.jobs import Job
 from domain.plan.samples import CONFIRMATION, EVALUATION, ROUNDS
 from domain.plan.spec import FilterSpec, TraitRef
-from domain.plan.steering import confirmed_best, mean_worth
+from domain.plan.steering import confirmed_best
 from domain.scoring.thresholds import Fall
-from domain.verdict.metrics import with_verdict
+from domain.verdict.gates import with_verdict
+from domain.verdict.record import CausalFigures, EvaluationFigures, Quality, TraitMetrics
 from storage.record.artifacts import Record, load_record, publish, read_file
 from storage.record.manifest import writing_results
 from storage.record.metrics import write_metrics
@@ -37,36 +36,36 @@ def verify(run: Run, job: Job) -> Record:
     assert job.trait is not None
     trait, folder = run.spec.trait(job.trait), f"traits/{job.trait}"
     record = load_record(run.store, run.plan.reduce_job(trait.name))
-    metrics = json.loads(read_file(run.store, record, METRICS))
+    metrics = TraitMetrics.model_validate_json(read_file(run.store, record, METRICS))
     with writing_results(run.store, folder):
-        if metrics["quality"] is not None:
-            evaluate(run, trait, metrics, filter_spec=run.spec.filter, folder=folder)
-            metrics["quality"]["causal"] = dose_response(run, trait, folder)
-            note_in_vectors(run, metrics, folder)
-        told = {"checks": run.spec.checks.model_dump(), "is_steered_with_others": False}
-        metrics = with_verdict({**metrics, **told, "is_checked": True})
+        quality = metrics.quality
+        if quality is not None:
+            tested = evaluate(run, trait, quality, filter_spec=run.spec.filter, folder=folder)
+            steered = dose_response(run, trait, folder)
+            quality = quality.model_copy(update={"evaluation": tested, "causal": steered})
+            note_in_vectors(run, quality, folder)
+        told = {"checks": run.spec.checks, "is_checked": True, "is_steered_with_others": False}
+        metrics = with_verdict(metrics.model_copy(update={"quality": quality, **told}))
         write_metrics(run.store, folder, metrics)
-    info = {"summary": metrics["verdict"], "verdict": metrics["verdict"]}
+    info = {"summary": metrics.verdict, "verdict": metrics.verdict}
     return publish(run.store, job, files={}, info=info)
 
 
 def evaluate(
-    run: Run, trait: TraitRef, metrics: dict[str, Any], *, filter_spec: FilterSpec, folder: str
-) -> None:
-    """Test the vectors below a folder on the stored answers to the evaluation questions: fills
-    `quality.evaluation` and writes evaluation.parquet; nothing where there are no such answers."""
+    run: Run, trait: TraitRef, quality: Quality, *, filter_spec: FilterSpec, folder: str
+) -> EvaluationFigures | None:
+    """Test the vectors below a folder on the stored answers to the evaluation questions, and write
+    evaluation.parquet; None where there are no such answers."""
     jobs = run.plan.part_jobs(trait, "generate", EVALUATION)
     if not jobs:
-        return
+        return None
     # the three conditions of a question are no pairs
     single = filter_spec.model_copy(update={"pairing": "unpaired"})
     results = sample_results(run, jobs, single)
     write_tested(run.store, f"{folder}/evaluation.parquet", results)
-    position = metrics["quality"]["position"]
-    stored = [load_activations(run.store, job).at(position) for job in jobs]
-    vectors = {name: v.tensor.numpy() for name, v in stored_vectors(run, metrics, folder).items()}
-    answered = _answered(results, np.concatenate(stored))
-    metrics["quality"]["evaluation"] = evaluation(vectors, answered)
+    stored = [load_activations(run.store, job).at(quality.position) for job in jobs]
+    vectors = {name: v.tensor.numpy() for name, v in stored_vectors(run, quality, folder).items()}
+    return evaluation(vectors, _answered(results, np.concatenate(stored)))
 
 
 def _answered(results: list[SampleResult], activations: np.ndarray) -> Answered:
@@ -85,7 +84,7 @@ def _answered(results: list[SampleResult], activations: np.ndarray) -> Answered:
     )
 
 
-def dose_response(run: Run, trait: TraitRef, folder: str) -> dict[str, Any] | None:
+def dose_response(run: Run, trait: TraitRef, folder: str) -> CausalFigures | None:
     """The dose-response with how it was found; None when nothing was steered."""
     directions = load_directions(run, trait.name)
     jobs = run.plan.part_jobs(trait, "generate", CONFIRMATION)
@@ -95,66 +94,47 @@ def dose_response(run: Run, trait: TraitRef, folder: str) -> dict[str, Any] | No
     results = sample_results(run, jobs, run.spec.filter)
     write_tested(run.store, f"{folder}/steering.parquet", results, cells)
     best = confirmed_best(cells)
-    row = directions.layers.index(best.layer)
-    found = causal(
+    return causal(
         [
             (s, cells[s.cell], one.trait_score, one.coherence_score)
             for one in results
             if (s := one.judged.sample).cell is not None
         ],
+        [one for part in ROUNDS for one in shown_in(run, trait.name, part)],
         method=directions.method,
         best=best,
-        step=directions.steps[row],
+        step=directions.steps[directions.layers.index(best.layer)],
     )
-    return {**found, **_search(run, trait), "n_confirmed": len(results)}
 
 
-def _search(run: Run, trait: TraitRef) -> dict[str, Any]:
-    shown = [one for part in ROUNDS for one in shown_in(run, trait.name, part)]
-    worth = mean_worth(shown)
-    counts = {cell: sum(one.cell == cell for one in shown) for cell in worth}
+def stored_vectors(run: Run, quality: Quality, folder: str) -> Vectors:
+    """The vectors below a folder, at the position that their quality is of."""
+    files = {name: run.store.read(_key(folder, name)) for name in quality.methods}
     return {
-        "n_searched": len(shown),
-        "search": [
-            {"layer": c.layer, "strength": c.strength, "n": counts[c], "worth": worth[c]}
-            for c in sorted(worth, key=lambda c: (c.layer, c.strength))
-        ],
+        name: from_safetensors_bytes(data).at_position(quality.position)
+        for name, data in files.items()
     }
 
 
-def stored_vectors(run: Run, metrics: dict[str, Any], folder: str) -> Vectors:
-    """The vectors below a folder, at the position that their quality is of."""
-    names, position = metrics["quality"]["methods"], metrics["quality"]["position"]
-    files = {name: run.store.read(_key(folder, name)) for name in names}
-    return {n: from_safetensors_bytes(data).at_position(position) for n, data in files.items()}
-
-
-def note_in_vectors(run: Run, metrics: dict[str, Any], folder: str) -> None:
+def note_in_vectors(run: Run, quality: Quality, folder: str) -> None:
     """Have each vector's file say what it reached on responses of its own."""
-    quality = metrics["quality"]
-    for name, vector in stored_vectors(run, metrics, folder).items():
-        layer = quality["best"]["by_method"][name]
-        noted = {"position": quality["position"], "layer": layer}
-        noted |= _held_out(quality, name, layer)
-        if quality["causal"] and quality["causal"]["method"] == name:
-            causal = quality["causal"]
-            curve = causal["vector"]
-            noted["steering"] = {"layer": causal["layer"], "strength": curve["rise_at"]}
-            noted["steering"] |= {"step": causal["step"], "trait_rise": curve["rise"]}
+    for name, vector in stored_vectors(run, quality, folder).items():
+        layer, causal = quality.best.by_method[name], quality.causal
+        noted: dict[str, object] = {"position": quality.position, "layer": layer}
+        held_out = quality.evaluation and quality.evaluation.methods[name].separation
+        if held_out:
+            noted["held_out_auroc"] = held_out.auroc.at(layer).model_dump(mode="json")
+            noted["held_out_cohens_d"] = held_out.cohens_d.at(layer).model_dump(mode="json")
+        if causal is not None and causal.method == name:
+            noted["steering"] = {
+                "layer": causal.layer,
+                "strength": causal.vector.rise_at,
+                "step": causal.step,
+                "trait_rise": causal.vector.rise.model_dump(mode="json"),
+            }
         extra = {**vector.provenance.extra, "tested": noted}
         changed = replace(vector, provenance=replace(vector.provenance, extra=extra))
         run.store.write(_key(folder, name), to_safetensors_bytes(changed))
-
-
-def _held_out(quality: dict[str, Any], method: str, layer: int) -> dict[str, Any]:
-    tested = quality["evaluation"]
-    separation = tested["methods"][method]["separation"] if tested else None
-    if separation is None:
-        return {}
-    return {
-        f"held_out_{name}": {k: separation[name][k][layer] for k in ("value", "interval")}
-        for name in ("auroc", "cohens_d")
-    }
 
 
 def _key(folder: str, method: str) -> str:

@@ -7,9 +7,12 @@ import io
 import json
 import pickle
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
@@ -59,6 +62,23 @@ def to_persona_vectors_pt_bytes(tensor: Tensor) -> bytes:
     buffer = io.BytesIO()
     torch.save(tensor.detach().to("cpu", torch.float32).contiguous().clone(), buffer)
     return buffer.getvalue()
+
+
+def vector_files(
+    by_method: Mapping[str, Mapping[str, NDArray[np.float32]]], provenance: Provenance
+) -> dict[str, bytes]:
+    """File name -> bytes, from method -> position -> vectors [L+1, d_model]: one safetensors per
+    method, and persona_vectors' files of mean_diff."""
+    files = {}
+    for method, by_position in by_method.items():
+        tensors = {position: torch.from_numpy(v) for position, v in by_position.items()}
+        vector = TraitVector(vectors=tensors, provenance=replace(provenance, method=method))
+        files[f"{method}.safetensors"] = to_safetensors_bytes(vector)
+        if method == "mean_diff":
+            for position, tensor in tensors.items():
+                name = f"{provenance.trait}_{position}_diff.pt"
+                files[name] = to_persona_vectors_pt_bytes(tensor)
+    return files
 
 
 def save_vectors(vector: TraitVector, path: str | Path) -> Path:

@@ -1,38 +1,33 @@
-"""Vectors of a trait: runs the extraction methods over kept activations and encodes the files.
-
-How many threads linear algebra runs on while methods are fitted.
-"""
+"""Vectors of a trait: the extraction methods run over kept activations, and their quality."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-import torch
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from domain.plan.samples import Polarity
+from domain.verdict.record import Layers, Quality
+from tasks.stages.quality import numbers, vector_quality
 from traitlens.assess.kept_rows import FEWEST_QUESTIONS, Array, KeptRows, independent_groups
-from traitlens.assess.quality import Quality, numbers, residual_norms, vector_quality
+from traitlens.assess.quality import residual_norms
 from traitlens.methods import METHODS
 from traitlens.methods.fitting import MethodResult
 from traitlens.methods.mean_diff import mean_diff
-from traitlens.vectors.files import to_persona_vectors_pt_bytes, to_safetensors_bytes
-from traitlens.vectors.trait_vector import Provenance, TraitVector
 
 RESPONSE_POSITION, PROMPT_POSITION = "response_avg", "prompt_avg"
-
-Polarity = Literal["positive", "negative"]
 
 ReadKept = Callable[[str, Polarity], Iterator[Array]]
 """(position, polarity) -> shards of kept activations, each [n, L+1, d_model] float32."""
 
-Details = Mapping[str, list[float | None]]
-
 # One number per layer; larger details (all components, side means) can be had from a notebook.
 DETAIL_AXES = 1
+
+# 4 MB of float32, about what stays in a core's caches; larger products are worth sharing.
+SMALL = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -42,13 +37,13 @@ class TraitVectors:
     mean norm of the kept response averages at each layer [L+1]."""
 
     by_method: Mapping[str, Mapping[str, Array]]
-    details: Mapping[str, Mapping[str, Details]]
+    details: Mapping[str, Mapping[str, Mapping[str, Layers]]]
     quality: Quality
     residual_norms: tuple[float, ...]
 
     def magnitude(self) -> float:
         """Mean L2 norm over layers of the first method's vector, at the quality's position."""
-        first = next(iter(self.by_method.values()))[self.quality["position"]]
+        first = next(iter(self.by_method.values()))[self.quality.position]
         return float(np.linalg.norm(first.astype(np.float64), axis=1).mean())
 
 
@@ -68,25 +63,26 @@ def build_vectors(
     groups = independent_groups((rows[0].prompts, rows[1].prompts), fewest=FEWEST_QUESTIONS)
     found: dict[str, dict[str, MethodResult]] = {method: {} for method in methods}
     prompts: Array | None = None
-    quality: Quality = {}
+    quality: Quality | None = None
     norms: tuple[float, ...] = ()
     # response_avg last: its quality looks back at the difference between the prompts
     for position in sorted(positions, key=lambda p: p == RESPONSE_POSITION):
-        sides = _stack(read(position, "positive")), _stack(read(position, "negative"))
-        with blas_threads_for((len(sides[0]) + len(sides[1])) * sides[0].shape[2]):
+        pos, neg = (np.concatenate(list(read(position, p))) for p in ("positive", "negative"))
+        with blas_threads_for((len(pos) + len(neg)) * pos.shape[2]):
             for method in methods:
-                found[method][position] = METHODS[method](*sides, groups=groups)
+                found[method][position] = METHODS[method](pos, neg, groups=groups)
             if position == PROMPT_POSITION:
-                prompts = mean_diff(*sides).vectors
+                prompts = mean_diff(pos, neg).vectors
             if position == RESPONSE_POSITION:
-                norms = tuple(residual_norms(*sides).tolist())
+                norms = tuple(residual_norms(pos, neg).tolist())
             if position == quality_at:
                 vectors = {method: found[method][position].vectors for method in methods}
                 # of vectors that are made from prompts their difference is no confound
                 before = prompts if position == RESPONSE_POSITION else None
                 quality = vector_quality(
-                    vectors, *sides, rows=rows, prompt_vectors=before, position=position
+                    vectors, pos, neg, rows=rows, prompt_vectors=before, position=position
                 )
+    assert quality is not None
     return TraitVectors(
         {m: {p: by_position[p].vectors for p in positions} for m, by_position in found.items()},
         {m: {p: _details(by_position[p]) for p in positions} for m, by_position in found.items()},
@@ -95,31 +91,9 @@ def build_vectors(
     )
 
 
-def encode_vectors(vectors: TraitVectors, provenance: Provenance) -> dict[str, bytes]:
-    """File name -> bytes: one safetensors per method, and persona_vectors' files of mean_diff."""
-    files = {}
-    for method, by_position in vectors.by_method.items():
-        tensors = {position: torch.from_numpy(v) for position, v in by_position.items()}
-        vector = TraitVector(vectors=tensors, provenance=replace(provenance, method=method))
-        files[f"{method}.safetensors"] = to_safetensors_bytes(vector)
-        if method == "mean_diff":
-            for position, tensor in tensors.items():
-                name = f"{provenance.trait}_{position}_diff.pt"
-                files[name] = to_persona_vectors_pt_bytes(tensor)
-    return files
-
-
-def _details(result: MethodResult) -> Details:
+def _details(result: MethodResult) -> dict[str, Layers]:
     values = {name: np.asarray(value) for name, value in result.details.items()}
     return {name: numbers(v) for name, v in values.items() if v.ndim == DETAIL_AXES}
-
-
-def _stack(shards: Iterable[Array]) -> Array:
-    return np.concatenate(list(shards))
-
-
-# 4 MB of float32, about what stays in a core's caches; larger products are worth sharing.
-SMALL = 1 << 20
 
 
 @contextlib.contextmanager

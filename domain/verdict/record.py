@@ -1,0 +1,365 @@
+"""What a trait's metrics.json holds: the quality of its vectors with intervals, and the verdict.
+
+Lists run over the layers 0 to L; null is what cannot be measured. docs/report.md says what each
+figure means, and docs/metrics.schema.json is made from this file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict
+
+from domain.plan.readiness import WaveEnd
+from domain.plan.spec import DEFAULT_POSITION, ChecksSpec, FilterSpec, JudgeSpec
+
+VERSION = 1
+"""Of the record; a file without one was written before there was any."""
+
+Layers = tuple[float | None, ...]
+
+Ends = tuple[float | None, float | None]
+"""[low, high] of a 95 % interval."""
+
+
+class VerdictName(StrEnum):
+    """What a trait's vectors are good for."""
+
+    USABLE = "usable"
+    WEAK = "weak"
+    DO_NOT_USE = "do not use"
+
+
+class Severity(StrEnum):
+    """Fatal and weak findings are failed gates, untested ones name what no gate saw."""
+
+    FATAL = "fatal"
+    WEAK = "weak"
+    UNTESTED = "untested"
+    NOTE = "note"
+
+
+class Gate(StrEnum):
+    """What was found; domain/verdict/sentences.py says each in words."""
+
+    KEPT_TOO_FEW = "kept_too_few"
+    KEPT_FEW = "kept_few"
+    CONTRAST_UNKNOWN = "contrast_unknown"
+    CONTRAST_LOW = "contrast_low"
+    CONTRAST_CHANCE = "contrast_chance"
+    DIFFERENCE_ZERO = "difference_zero"
+    ANGLE_UNKNOWN = "angle_unknown"
+    ANGLE_NOISE = "angle_noise"
+    ANGLE_WIDE = "angle_wide"
+    QUESTIONS_CHANCE = "questions_chance"
+    QUESTIONS_SHUFFLED = "questions_shuffled"
+    QUESTIONS_LOW = "questions_low"
+    INSTRUCTIONS_CHANCE = "instructions_chance"
+    INSTRUCTIONS_UNSURE = "instructions_unsure"
+    INSTRUCTIONS_LOW = "instructions_low"
+    PROBE_ACCURACY_LOW = "probe_accuracy_low"
+    EVALUATION_FEW = "evaluation_few"
+    EVALUATION_CHANCE = "evaluation_chance"
+    EVALUATION_LOW = "evaluation_low"
+    JUDGE_NOT_FOLLOWED = "judge_not_followed"
+    STEERING_UNREADABLE = "steering_unreadable"
+    STEERING_ONE_QUESTION = "steering_one_question"
+    STEERING_UNSURE = "steering_unsure"
+    STEERING_RANDOM = "steering_random"
+    UNSCORED_MANY = "unscored_many"
+    EVALUATION_NO_QUESTIONS = "evaluation_no_questions"
+    EVALUATION_OFF = "evaluation_off"
+    EVALUATION_PENDING = "evaluation_pending"
+    EVALUATION_ONE_QUESTION = "evaluation_one_question"
+    CORRELATION_FEW = "correlation_few"
+    STEERING_OTHER_METHOD = "steering_other_method"
+    STEERING_OFF = "steering_off"
+    STEERING_OTHERS = "steering_others"
+    STEERING_PENDING = "steering_pending"
+    STEERING_NOT_WORTH = "steering_not_worth"
+    FROM_PROMPTS = "from_prompts"
+    INSTRUCTIONS_NOT_LEFT_OUT = "instructions_not_left_out"
+    QUESTIONS_NOT_LEFT_OUT = "questions_not_left_out"
+    INSTRUCTIONS_FEW = "instructions_few"
+    RANDOM_SEPARATES = "random_separates"
+    NOT_CONVERGED = "not_converged"
+    CONFOUND = "confound"
+    CONFOUND_WITHIN = "confound_within"
+    CONFOUND_APART = "confound_apart"
+
+
+class Figures(BaseModel):
+    """A value that cannot change; fields that a later version adds are passed over."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Finding(Figures):
+    """One thing that was found: where, the figure with its interval, and what it was held against.
+
+    `of` names the polarity, method or covariate that it is about, `best` the method that was to be
+    tested, `strength` the push of steering.
+    """
+
+    gate: Gate
+    severity: Severity
+    of: str | None = None
+    best: str | None = None
+    layer: int | None = None
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    limit: float | None = None
+    correlation: float | None = None
+    strength: float | None = None
+
+
+class Estimate(Figures):
+    """One number with its interval."""
+
+    value: float | None = None
+    interval: Ends = (None, None)
+
+
+class Estimates(Figures):
+    """Numbers with their intervals, by layer or by strength."""
+
+    value: Layers
+    interval: tuple[Ends, ...]
+
+    def at(self, index: int) -> Estimate:
+        """The one of a layer."""
+        return Estimate(value=self.value[index], interval=self.interval[index])
+
+
+class PolarityCounts(Figures):
+    """Numbers of responses, or of prompts."""
+
+    positive: int
+    negative: int
+
+
+class EffectiveSizes(Figures):
+    """Sample sizes, less what responses of one prompt repeat."""
+
+    positive: Layers
+    negative: Layers
+
+
+class SeparationFigures(Figures):
+    """How well projections tell the sides apart; accuracy is balanced, at the midpoint."""
+
+    auroc: Estimates
+    cohens_d: Estimates
+    accuracy: Estimates
+    effective_n: EffectiveSizes
+
+
+class HalfFigures(SeparationFigures):
+    """On the half of the questions that the vector was not made from."""
+
+    n_questions: int
+
+
+class VectorNorms(Figures):
+    """Norm of the raw vector, and as a share of the residual stream's."""
+
+    norm: Layers
+    norm_to_residual: Layers
+
+
+class MethodFigures(VectorNorms):
+    """One method's vectors on what they were made from, and on the held-out half."""
+
+    fitted: SeparationFigures
+    held_out_half: HalfFigures | None
+
+
+class DifferenceFigures(VectorNorms):
+    """How sure the mean difference is; angles in degrees to the true direction."""
+
+    angle_degrees: Layers
+    angle_upper_degrees: Layers
+    split_half_cosine: Estimates
+    leave_one_instruction_out_auroc: Estimates
+    leave_one_question_out_auroc: Estimates
+    random_vector_auroc: Layers
+    shuffled_labels_auroc: Layers
+
+
+class MethodCosines(Figures):
+    """Matrices [L+1, k, k] of the cosines between the methods' vectors."""
+
+    methods: tuple[str, ...]
+    by_layer: tuple[tuple[tuple[float, ...], ...], ...]
+
+
+class ConfoundFigures(Figures):
+    """What else the vector may measure: how well it alone tells the sides apart, how it goes with
+    the projection within them, and the cosine with its own direction."""
+
+    auroc: Estimate | None = None
+    correlation: Layers | None = None
+    cosine: Layers
+
+
+class Best(Figures):
+    """The best method and its layer, each method's best layer, and the rule in words."""
+
+    method: str
+    layer: int
+    by_method: dict[str, int]
+    rule: str
+
+
+class EvaluationCounts(PolarityCounts):
+    """Responses to the evaluation questions that count."""
+
+    plain: int
+
+
+class TestedFigures(Figures):
+    """One method's vectors on the evaluation questions; None where too few responses count."""
+
+    separation: SeparationFigures | None
+    correlation: Estimates | None
+    correlation_plain: Estimates | None
+
+
+class EvaluationFigures(Figures):
+    """The vectors on questions that they were not made from."""
+
+    n: EvaluationCounts
+    n_questions: int
+    methods: dict[str, TestedFigures]
+
+
+class CurveFigures(Figures):
+    """Scores over the strengths of a push; the rise is taken at `rise_at`, None where no push
+    leaves readable answers."""
+
+    strength: tuple[float, ...]
+    n: tuple[int, ...]
+    trait: Estimates
+    coherence: Estimates
+    slope: Estimate
+    rise: Estimate
+    rise_at: float | None
+
+
+class SearchedPush(Figures):
+    """One push of the search, its number of answers and what they were worth."""
+
+    layer: int
+    strength: float
+    n: int
+    worth: float
+
+
+class CausalFigures(Figures):
+    """What steering with the vector does, beside random vectors as long; `step` is the length of a
+    push of strength 1."""
+
+    method: str
+    layer: int
+    best_strength: float
+    step: float
+    n_questions: int
+    coherence_floor: float
+    coherence_good: float
+    strongest_coherent: float | None
+    vector: CurveFigures
+    random: CurveFigures
+    rise_over_random: Estimate
+    n_searched: int
+    search: tuple[SearchedPush, ...]
+    n_confirmed: int
+
+
+class Quality(Figures):
+    """The vectors' quality at one position; evaluation and causal are filled by the tests."""
+
+    position: str = DEFAULT_POSITION
+    n_prompts: PolarityCounts
+    n_instructions: int
+    residual_norm: Layers
+    mean_difference: DifferenceFigures
+    methods: dict[str, MethodFigures]
+    cosine_between_methods: MethodCosines
+    confounds: dict[str, ConfoundFigures]
+    best: Best
+    evaluation: EvaluationFigures | None = None
+    causal: CausalFigures | None = None
+
+
+class GenerationFacts(Figures):
+    """Which model wrote the responses, on what, and how many tokens."""
+
+    model: str | None = None
+    revision: str | None = None
+    model_hash: str | None = None
+    dtype: str | None = None
+    d_model: int | None = None
+    n_layers: int | None = None
+    system_mode: str | None = None
+    thinking: str | None = None
+    path: str | None = None
+    devices: tuple[str, ...] = ()
+    n_tokens: int = 0
+    busy_share: float = 0.0
+
+
+class JudgingFacts(Figures):
+    """Which judgement the scores are from, who judged, and in which mode."""
+
+    judgement: str
+    judge: JudgeSpec
+    mode: str | None
+
+
+class Stopping(Figures):
+    """What was measured after the wave that a trait's samples ended with, and why it ended."""
+
+    wave: int
+    n_kept: PolarityCounts
+    layers: tuple[int, ...]
+    degrees: tuple[float, ...]
+    stops: bool
+    converged: bool
+    end: WaveEnd | None = None
+    summary: str
+    n_planned: int
+
+
+class TraitMetrics(Figures):
+    """A trait's metrics.json. `reasons`, `notes` and `untested` say the findings in words;
+    `magnitude` is the mean norm over layers of the first method's vector, `methods` what each
+    method says of its own fit, by position and name; `checks` what the run tests vectors with."""
+
+    version: int | None = None
+    trait: str
+    verdict: VerdictName = VerdictName.DO_NOT_USE
+    n_generated: int = 0
+    n_scored: int = 0
+    n_unscored: dict[str, int] = {}
+    n_dropped: dict[str, int] = {}
+    n_kept: PolarityCounts = PolarityCounts(positive=0, negative=0)
+    contrast: float | None = None
+    contrast_interval: Ends | None = None
+    coherence: float | None = None
+    magnitude: float | None = None
+    methods: Mapping[str, Mapping[str, Mapping[str, Layers]]] = {}
+    quality: Quality | None = None
+    n_eval_questions: int = 0
+    checks: ChecksSpec = ChecksSpec()
+    is_checked: bool = False
+    is_steered_with_others: bool = False
+    findings: tuple[Finding, ...] = ()
+    reasons: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    untested: tuple[str, ...] = ()
+    filter: FilterSpec = FilterSpec()
+    generation: GenerationFacts = GenerationFacts()
+    judging: JudgingFacts | None = None
+    stopping: Stopping | None = None

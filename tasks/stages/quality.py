@@ -1,0 +1,233 @@
+"""The quality of a trait's vectors as its record holds it, made from arrays and from answers.
+
+What cannot be measured is NaN in an array and None in the record.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from domain.verdict.record import (
+    Best,
+    ConfoundFigures,
+    DifferenceFigures,
+    EffectiveSizes,
+    Estimate,
+    Estimates,
+    HalfFigures,
+    Layers,
+    MethodCosines,
+    MethodFigures,
+    PolarityCounts,
+    Quality,
+    SeparationFigures,
+)
+from traitlens.arrays import Float64
+from traitlens.assess.confounds import confound
+from traitlens.assess.cosines import cosine_matrices
+from traitlens.assess.directions import direction_quality, vector_separation
+from traitlens.assess.kept_rows import (
+    FEWEST_QUESTIONS,
+    Array,
+    Drawn,
+    KeptRows,
+    independent_groups,
+)
+from traitlens.assess.quality import (
+    HeldOutHalf,
+    candidate_layers,
+    has_two,
+    held_out_halves,
+    left_out_instructions,
+    residual_norms,
+)
+from traitlens.methods.mean_diff import mean_diff
+from traitlens.stats.intervals import Interval
+from traitlens.stats.separation import Separation
+
+BEST_RULE = (
+    "the largest lower end of Cohen's d on the half of the questions that the vector was not made "
+    "from; the embedding and the last layer are not chosen"
+)
+
+BEST_RULE_FITTED = (
+    "the largest lower end of Cohen's d on the responses that the vector was made from, because "
+    "there are too few questions to halve; the embedding and the last layer are not chosen"
+)
+
+
+def vector_quality(
+    vectors: Mapping[str, Array],
+    pos: Array,
+    neg: Array,
+    *,
+    rows: tuple[KeptRows, KeptRows],
+    prompt_vectors: Array | None = None,
+    position: str = "response_avg",
+    seed: int = 0,
+) -> Quality:
+    """Quality of each method's vectors [L+1, d_model] on activations pos, neg [n, L+1, d_model].
+
+    `position` names where they were captured; `prompt_vectors` [L+1, d_model] are the mean
+    difference of the prompts, before any word of a response. Takes about three passes over the
+    activations for the mean difference and half a fit of each method.
+    """
+    groups = (rows[0].prompts, rows[1].prompts)
+    drawn = independent_groups(groups, fewest=FEWEST_QUESTIONS)
+    residual = residual_norms(pos, neg)
+    halves = held_out_halves(tuple(vectors), pos, neg, rows=rows, seed=seed)
+    methods = {}
+    for name, vector in vectors.items():
+        half = halves.get(name)
+        methods[name] = MethodFigures(
+            **_norms(vector, residual),
+            fitted=separation_figures(vector_separation(vector, pos, neg, groups=drawn)),
+            held_out_half=None if half is None else _half(half),
+        )
+    best = best_layers(methods)
+    return Quality(
+        position=position,
+        n_prompts=PolarityCounts(positive=len(set(groups[0])), negative=len(set(groups[1]))),
+        n_instructions=min(len(set(side.instruction)) for side in rows),
+        residual_norm=numbers(residual),
+        mean_difference=_difference(
+            vectors, pos, neg, residual=residual, rows=rows, drawn=drawn, seed=seed
+        ),
+        methods=methods,
+        cosine_between_methods=MethodCosines(
+            methods=tuple(vectors), by_layer=cosine_matrices(vectors).tolist()
+        ),
+        confounds=_confounds(
+            vectors[best.method], pos, neg, rows=rows, drawn=drawn, prompt_vectors=prompt_vectors
+        ),
+        best=best,
+    )
+
+
+def _half(found: HeldOutHalf) -> HalfFigures:
+    figures = dict(separation_figures(found.separation))
+    return HalfFigures(**figures, n_questions=found.n_questions)
+
+
+def _difference(
+    vectors: Mapping[str, Array],
+    pos: Array,
+    neg: Array,
+    *,
+    residual: Float64,
+    rows: tuple[KeptRows, KeptRows],
+    drawn: Drawn,
+    seed: int,
+) -> DifferenceFigures:
+    """All unknown but the norms where a side has one prompt, which shows no spread."""
+    difference = vectors["mean_diff"] if "mean_diff" in vectors else mean_diff(pos, neg).vectors
+    norms = _norms(difference, residual)
+    unknown: Layers = (None,) * pos.shape[1]
+    no_interval = Estimates(value=unknown, interval=((None, None),) * len(unknown))
+    if not has_two(drawn):
+        return DifferenceFigures(
+            **norms,
+            angle_degrees=unknown,
+            angle_upper_degrees=unknown,
+            split_half_cosine=no_interval,
+            leave_one_instruction_out_auroc=no_interval,
+            leave_one_question_out_auroc=no_interval,
+            random_vector_auroc=unknown,
+            shuffled_labels_auroc=unknown,
+        )
+    questions = {"question": (rows[0].question, rows[1].question)}
+    found = direction_quality(pos, neg, groups=drawn, folds=questions, seed=seed)
+    instructions = left_out_instructions(pos, neg, rows)
+    return DifferenceFigures(
+        **norms,
+        angle_degrees=numbers(found.angle),
+        angle_upper_degrees=numbers(found.angle_upper),
+        split_half_cosine=estimates(found.split_half),
+        leave_one_instruction_out_auroc=estimates(instructions) if instructions else no_interval,
+        leave_one_question_out_auroc=estimates(found.leave_one_out["question"]),
+        random_vector_auroc=numbers(found.random_auroc),
+        shuffled_labels_auroc=numbers(found.shuffled_auroc),
+    )
+
+
+def _confounds(
+    vectors: Array,
+    pos: Array,
+    neg: Array,
+    *,
+    rows: tuple[KeptRows, KeptRows],
+    drawn: Drawn,
+    prompt_vectors: Array | None,
+) -> dict[str, ConfoundFigures]:
+    found = {}
+    for name in ("response_length", "instruction_words", "refusal_words"):
+        covariate = (getattr(rows[0], name), getattr(rows[1], name))
+        one = confound(vectors, pos, neg, covariate=covariate, groups=drawn)
+        found[name] = ConfoundFigures(
+            auroc=estimates(one.auroc).at(0),
+            correlation=numbers(one.correlation),
+            cosine=numbers(one.cosine),
+        )
+    if prompt_vectors is not None:
+        both = cosine_matrices({"vector": vectors, "prompt": prompt_vectors})
+        found["prompt_difference"] = ConfoundFigures(cosine=numbers(both[:, 0, 1]))
+    return found
+
+
+def _norms(vectors: Array, residual: Float64) -> dict[str, Layers]:
+    norm = np.linalg.norm(vectors.astype(np.float64), axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return {"norm": numbers(norm), "norm_to_residual": numbers(norm / residual)}
+
+
+def best_layers(methods: Mapping[str, MethodFigures]) -> Best:
+    """The best layer of each method, the best method of all, and the rule that chose them."""
+    by_method, reached = {}, {}
+    is_halved = all(one.held_out_half is not None for one in methods.values())
+    for name, one in methods.items():
+        seen = one.held_out_half if is_halved and one.held_out_half is not None else one.fitted
+        ends = _lower_ends(seen.cohens_d)
+        by_method[name] = max(candidate_layers(len(ends)), key=ends.__getitem__)
+        reached[name] = ends[by_method[name]]
+    method = max(reached, key=lambda name: reached[name])
+    rule = BEST_RULE if is_halved else BEST_RULE_FITTED
+    return Best(method=method, layer=by_method[method], by_method=by_method, rule=rule)
+
+
+def _lower_ends(found: Estimates) -> list[float]:
+    """The intervals' lower ends; the values where one prompt a side leaves no interval."""
+    lows = [low for low, _ in found.interval]
+    known = found.value if all(low is None for low in lows) else lows
+    return [-math.inf if one is None else one for one in known]
+
+
+def numbers(values: Float64 | NDArray[np.float32] | Sequence[float]) -> Layers:
+    """Plain numbers; None where there is nothing finite to say."""
+    return tuple(float(x) if math.isfinite(x) else None for x in np.atleast_1d(np.asarray(values)))
+
+
+def estimates(found: Interval) -> Estimates:
+    """Values with [low, high] pairs."""
+    low, high = numbers(found.low), numbers(found.high)
+    return Estimates(value=numbers(found.value), interval=tuple(zip(low, high, strict=True)))
+
+
+def estimate(found: Interval) -> Estimate:
+    """A single number with its interval."""
+    return estimates(found).at(0)
+
+
+def separation_figures(found: Separation) -> SeparationFigures:
+    """AUROC, Cohen's d and balanced accuracy with intervals, and the effective sample sizes."""
+    return SeparationFigures(
+        auroc=estimates(found.auroc),
+        cohens_d=estimates(found.cohens_d),
+        accuracy=estimates(found.accuracy),
+        effective_n=EffectiveSizes(
+            positive=numbers(found.effective_n_pos), negative=numbers(found.effective_n_neg)
+        ),
+    )
