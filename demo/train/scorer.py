@@ -6,7 +6,7 @@ import argparse
 import json
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -29,7 +29,7 @@ from demo.scorer import (
     words_of,
 )
 from demo.train.corpus import Mix, draw_question, draw_topic, plain_sentences, trait_sentences
-from domain.plan.samples import POLARITIES
+from domain.plan.samples import CONDITIONS, POLARITIES, Condition, Polarity
 
 TOP, BOTTOM, PLAIN_LABEL, OTHER_LABEL = 0.95, 0.04, 0.12, 0.15
 
@@ -49,7 +49,7 @@ class Text:
     trait: str
     question: str
     answer: str
-    shares: dict[str, float]
+    shares: Mapping[str, float]
 
     def label(self, trait: str) -> float:
         """Return the target, 0 to 1, when the text is rated for the trait."""
@@ -97,18 +97,19 @@ def draw_text(rng: random.Random, *, held_out: bool) -> Text:
     question = draw_question(trait, topic, rng, mix=Mix())
     if rng.random() < 0.15:
         return Text(trait, question, " ".join(plain_sentences(topic, rng)), {})
+    spoken: list[tuple[str, Condition]]
     spoken = [(line, polarity) for line in trait_sentences(trait, polarity, topic, rng)]
     if rng.random() < MIXED_SHARE:
-        other = POLARITIES[1 - POLARITIES.index(polarity)] if rng.random() < 0.4 else "plain"
-        lines = (
-            plain_sentences(topic, rng)
-            if other == "plain"
-            else trait_sentences(trait, other, topic, rng)
-        )
-        spoken = rng.sample(spoken, rng.randint(1, len(spoken))) + [(line, other) for line in lines]
+        added: list[tuple[str, Condition]]
+        if rng.random() < 0.4:
+            other: Polarity = "negative" if polarity == "positive" else "positive"
+            added = [(line, other) for line in trait_sentences(trait, other, topic, rng)]
+        else:
+            added = [(line, "plain") for line in plain_sentences(topic, rng)]
+        spoken = rng.sample(spoken, rng.randint(1, len(spoken))) + added
         rng.shuffle(spoken)
     n_words = sum(len(line.split()) for line, _ in spoken)
-    shares = {
+    shares: dict[str, float] = {
         name: sum(len(line.split()) for line, voice in spoken if voice == name) / n_words
         for name in POLARITIES
     }
@@ -180,22 +181,18 @@ def print_agreement(rng: random.Random) -> None:
     texts = [draw_text(rng, held_out=True) for _ in range(8000)]
     print("trait               positive  negative  plain  other traits  right side of 50")
     for trait in KNOWN_TRAITS:
-        groups: dict[str, list[float]] = {"positive": [], "negative": [], "plain": [], "other": []}
+        groups: dict[str, list[float]] = {name: [] for name in (*CONDITIONS, "other")}
         for text in texts:
             score = score_trait(trait, question=text.question, answer=text.answer)
-            whole = next(
-                (polarity for polarity, share in text.shares.items() if share == 1.0), None
-            )
-            name = "plain" if not text.shares else "other" if text.trait != trait else whole
-            if name is not None:
+            names = ["other"] if text.shares else ["plain"]
+            if text.shares and text.trait == trait:
+                names = [name for name, share in text.shares.items() if share == 1.0]
+            for name in names:
                 groups[name].append(score)
-        right = [
-            *(score > 50 for score in groups["positive"]),
-            *(score < 50 for score in groups["negative"]),
-        ]
-        means = [np.mean(groups[name]) for name in ("positive", "negative", "plain", "other")]
+        right = np.mean([s > 50 for s in groups["positive"]] + [s < 50 for s in groups["negative"]])
+        means = [np.mean(scores) for scores in groups.values()]
         print(
-            f"{trait:<20}{means[0]:8.1f}{means[1]:10.1f}{means[2]:7.1f}{means[3]:14.1f}{np.mean(right):18.1%}"
+            f"{trait:<20}{means[0]:8.1f}{means[1]:10.1f}{means[2]:7.1f}{means[3]:14.1f}{right:18.1%}"
         )
     whole_scores = [score_coherence(question=text.question, answer=text.answer) for text in texts]
     broken = [(damaged(text.answer, rng), text.question) for text in texts]
