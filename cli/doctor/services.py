@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from cli.doctor.machine import GIB, Finding, State
 from domain.errors import JudgeError, StoreError
-from domain.scoring.prices import bundled_prices, price_of
+from domain.scoring.prices import price_of
 from domain.traits.prompts import coherence_prompt
 from storage.record.store import LocalStore, Store, open_store
 
@@ -126,7 +126,7 @@ def judge_findings(url: str | None, model: str | None, *, demo: bool) -> Iterato
 def _asked(url: str, model: str) -> Iterator[Finding]:
     found, retires = asyncio.run(_ask(url, model))
     yield Finding("judge", "ok", f"{model} at {url}: {found}")
-    price = price_of(model, bundled_prices())
+    price = price_of(model, url)
     retires = retires or (price.retires if price else None)
     if retires:
         advice = "a run should end before it; afterwards nothing scores the same again"

@@ -24,7 +24,7 @@ from pydantic_core import PydanticUndefined
 from cli.options.settings import option, runs_dir_option
 from domain.errors import UsageError
 from domain.plan.spec import DEMO_MODEL, JudgeSpec, RunSpec, Setting, TraitRef, by_field, settings
-from domain.scoring.prices import FREE, Price, bundled_prices, parse_prices, price_of
+from domain.scoring.prices import FREE, Price, parse_prices, price_of
 from domain.traits.definition import TraitDefinition
 from orchestrator.runs import parse_methods, run_store
 from storage.files.trait_files import load_traits
@@ -114,7 +114,7 @@ _TERMS_OPTIONS = [
         "--prices",
         metavar="FILE",
         type=click.Path(dir_okay=False, path_type=Path),
-        help="JSON file with prices of judges per million tokens; goes before the bundled table.",
+        help="JSON file with prices of judges per million tokens; goes before the known ones.",
     ),
     click.option(
         "--no-judge-cache",
@@ -231,14 +231,14 @@ def resolve_terms(
 
 
 def _price_for(judge: JudgeSpec, prices: Path | None) -> Price | None:
-    """The judge's price: from the user's file, else the bundled table; None when unknown."""
+    """The judge's price: from the user's file, else the listed one; None when unknown."""
     if judge.url == "embedded":
         return FREE
-    table = bundled_prices()
+    own: dict[str, Price] = {}
     if prices is not None:
         try:
             text = prices.read_text(encoding="utf-8")
         except OSError as error:
             raise UsageError(f"--prices {prices} cannot be read: {error.strerror}") from error
-        table = {**table, **parse_prices(text, name=str(prices))}
-    return price_of(judge.model, table)
+        own = parse_prices(text, name=str(prices))
+    return price_of(judge.model, judge.url, own=own)

@@ -1,16 +1,16 @@
-"""Prices of judges: a dated table that a user can override, and what tokens cost by it. A model
-that the table does not have costs an unknown sum, never nothing.
+"""Prices of judges, and what one judge call may cost, did cost, and how it failed.
 
-What one judge call may cost, did cost, and how it failed: the values that the limiter is told.
+Prices come from the user's file or else from genai-prices, by the table that it is installed with.
+A model that neither knows costs an unknown sum, never nothing.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from importlib.resources import files
+from itertools import product
 from typing import Any
 
 from pydantic import Field, ValidationError
@@ -20,6 +20,16 @@ from domain.plan.spec import Frozen
 
 BATCH_SHARE = 0.5
 """What the Batch API charges of the price."""
+
+# What vendors announced on their pages by 2026-11-20; genai-prices has no dates.
+RETIRES = {
+    "gpt-4.1-mini": "2027-01-14",
+    "gpt-4o-mini": "2027-01-14",
+    "gpt-5-mini": "2026-12-11",
+}
+
+MAKERS = ("openai", "anthropic")
+"""Whose models are known by their names alone, wherever they are asked."""
 
 _DATED = re.compile(r"-\d{4}-\d{2}-\d{2}$")
 
@@ -40,17 +50,20 @@ class Price(Frozen):
 FREE = Price(input=0, output=0, source="runs on this machine")
 
 
-def bundled_prices() -> dict[str, Price]:
-    """The table shipped with the program."""
-    text = files("domain").joinpath("scoring/price_data/prices.json").read_text(encoding="utf-8")
-    return parse_prices(text, name="the bundled price table")
+def price_of(model: str, url: str, *, own: Mapping[str, Price] | None = None) -> Price | None:
+    """The model's price: from the user's own prices, else what its endpoint charges, else what its
+    maker does at home. A name is looked up as it is, without "openai/" and without a date."""
+    plain = model.removeprefix("openai/")
+    names = (model, plain, _DATED.sub("", plain))
+    found = next((own[name] for name in names if name in own), None) if own else None
+    return found or _listed_price(names, url)
 
 
 def parse_prices(text: str, *, name: str) -> dict[str, Price]:
     """The models of a price file; raises UsageError naming the file and the entry."""
     try:
         body = json.loads(text)
-        return {str(model): _price(entry, body) for model, entry in body["models"].items()}
+        return {str(model): _own_price(entry, body) for model, entry in body["models"].items()}
     except ValidationError as error:
         raise UsageError(f"{name}: {error.errors()[0]['msg']}; see docs/judge.md") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -60,14 +73,7 @@ def parse_prices(text: str, *, name: str) -> dict[str, Price]:
         ) from error
 
 
-def price_of(model: str, table: Mapping[str, Price]) -> Price | None:
-    """The model's price, by its name, the name without a date, or without "openai/"."""
-    plain = model.removeprefix("openai/")
-    names = (model, plain, _DATED.sub("", plain))
-    return next((table[name] for name in names if name in table), None)
-
-
-def _price(entry: dict[str, Any], body: dict[str, Any]) -> Price:
+def _own_price(entry: dict[str, Any], body: dict[str, Any]) -> Price:
     source = f"{body.get('source', 'your price file')}, {body.get('date', 'undated')}"
     return Price(
         input=entry["input"],
@@ -75,6 +81,36 @@ def _price(entry: dict[str, Any], body: dict[str, Any]) -> Price:
         source=entry.get("source", source),
         retires=entry.get("retires"),
     )
+
+
+def _listed_price(names: Iterable[str], url: str) -> Price | None:
+    # its table takes a second to import
+    from genai_prices import Usage, __version__, calc_price
+    from genai_prices.types import TieredPrices
+
+    for name, endpoint in product(names, (url, None)):
+        try:
+            found = calc_price(Usage(), name, provider_api_url=endpoint)
+        except LookupError:
+            continue
+        # a server of one's own may call its model much like somebody else's
+        if endpoint is None and (found.model.id != name or found.provider.id not in MAKERS):
+            continue
+        # higher tiers begin where a prompt has a hundred thousand tokens
+        per_million = [
+            price.base if isinstance(price, TieredPrices) else price
+            for price in (found.model_price.input_mtok, found.model_price.output_mtok)
+        ]
+        retires = RETIRES.get(found.model.id)
+        source = f"genai-prices {__version__}"
+        if per_million[0] is not None and per_million[1] is not None:
+            return Price(
+                input=float(per_million[0]),
+                output=float(per_million[1]),
+                source=source,
+                retires=retires,
+            )
+    return None
 
 
 @dataclass(frozen=True)
