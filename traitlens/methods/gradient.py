@@ -80,9 +80,11 @@ def _widest_margin(
 ) -> Minimum:
     """Minimize J; the result holds w and then b."""
     midpoint = 0.5 * (pos.mean(axis=0, dtype=np.float64) + neg.mean(axis=0, dtype=np.float64))
-    centered = np.concatenate([pos, neg]) - midpoint.astype(np.float32)
-    norms = np.linalg.norm(centered, axis=1, keepdims=True)
-    rows = working_copy(centered / np.where(norms > 0, norms, 1))
+    unit = np.concatenate([pos, neg])
+    unit -= midpoint.astype(np.float32)
+    norms = np.linalg.norm(unit, axis=1, keepdims=True)
+    unit /= np.where(norms > 0, norms, 1)
+    rows = working_copy(unit)
     is_pos = np.arange(len(rows)) < len(pos)
     labels = np.where(is_pos, 1.0, -1.0)
     share = np.where(is_pos, 0.5 / len(pos), 0.5 / len(neg))
