@@ -130,7 +130,7 @@ def test_the_toolkit_installed_by_itself_runs_the_seeds_blocks(tmp_path: Path) -
     kept = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(alone)]
     subprocess.run(["cp", "-rL", str(ROOT / "traitlens"), str(source)], check=True)
     subprocess.run([*kept, str(source)], check=True)
-    absent = ["transformers", "celery", "redis", "pydantic", "click", "pandas", "openai"]
+    absent = ["transformers", "celery", "redis", "pydantic", "click", "openai"]
     program = tmp_path / "program.py"
     program.write_text(
         f"import sys\nfor name in {[*absent, *(set(OURS) - {'traitlens'})]}:\n"
