@@ -17,7 +17,13 @@ from cli.commands.plan import plan_table, show_plan
 from cli.commands.report import write_report
 from cli.commands.status import priority_option, unpause
 from cli.options.run import asked_run, resolve_terms, run_options, terms_options
-from cli.options.settings import broker_option, json_option, option, runs_dir_option
+from cli.options.settings import (
+    broker_option,
+    json_option,
+    option,
+    runs_dir_option,
+    wait_option,
+)
 from cli.screens.progress import Progress
 from cli.screens.verdicts import print_verdicts, remarks, where_vectors_are
 from domain.errors import BrokerError, OrchestrateError
@@ -48,9 +54,7 @@ PRIVATE_BROKER_PATIENCE_S = 10.0
 @run_options
 @terms_options
 @broker_option
-@option(
-    "--wait-for-workers", default=60.0, metavar="S", help="How long to wait for workers to join."
-)
+@wait_option
 @option(
     "--detach",
     is_flag=True,
@@ -93,9 +97,7 @@ def extract(
 @terms_options
 @priority_option
 @broker_option
-@option(
-    "--wait-for-workers", default=60.0, metavar="S", help="How long to wait for workers to join."
-)
+@wait_option
 @option("--detach", is_flag=True, help="Send the jobs to the fleet and return.")
 @json_option
 def resume(

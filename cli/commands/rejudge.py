@@ -12,7 +12,12 @@ import click
 
 from cli.commands.extract import finish
 from cli.options.run import own_option, resolve_terms, terms_options
-from cli.options.settings import broker_option, json_option, option, runs_dir_option
+from cli.options.settings import (
+    broker_option,
+    json_option,
+    runs_dir_option,
+    wait_option,
+)
 from domain.errors import UsageError
 from domain.plan.readiness import is_finished
 from domain.plan.spec import JudgeSpec
@@ -35,9 +40,7 @@ from storage.record.spending import read_terms, write_terms
 @click.option("--use", metavar="NAME", help="Ask nothing: make the vectors from this judgement.")
 @terms_options
 @broker_option
-@option(
-    "--wait-for-workers", default=60.0, metavar="S", help="How long to wait for workers to join."
-)
+@wait_option
 @json_option
 def rejudge(
     run: str,
@@ -155,9 +158,7 @@ def _next_name(existing: list[Judgement]) -> str:
 @runs_dir_option
 @broker_option
 @click.option("--dead", is_flag=True, help="Also the jobs that were given up for killing workers.")
-@option(
-    "--wait-for-workers", default=60.0, metavar="S", help="How long to wait for workers to join."
-)
+@wait_option
 @click.option("--detach", is_flag=True, help="Send the jobs to the fleet and return.")
 @json_option
 def retry(

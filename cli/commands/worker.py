@@ -1,10 +1,8 @@
-"""`orchestrate worker gpu|judge|reduce`: start workers on this machine.
-
-Drains workers by name or host, and waits until they are gone.
-"""
+"""`orchestrate worker`: start workers on this machine, list those of the fleet, drain them."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -12,7 +10,7 @@ import time
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from types import FrameType
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import click
 from rich.console import Console
@@ -26,6 +24,10 @@ from storage.broker.connection import connect
 from storage.broker.fleet import read_runs, read_workers
 from tasks.fleet.about import drain_workers
 from tasks.queue.app import make_app
+
+ANSWER_WITHIN_S = 3.0
+
+POLL_S = 0.5
 
 
 def _log_options(command: Any) -> Any:
@@ -79,9 +81,14 @@ def gpu(
     """
     url = required_broker(broker_url)
     if pinned is not None:
-        patterns = tuple(one.strip() for one in (models or "").split(",") if one.strip())
         _run(
-            "gpu", url, (log_level, log_format), device=pinned, name_device=device, models=patterns
+            "gpu",
+            url,
+            device=pinned,
+            device_name=device,
+            models=tuple(one.strip() for one in (models or "").split(",") if one.strip()),
+            log_level=log_level,
+            log_format=log_format,
         )
     connect(url).close()
     devices = visible_devices() if device == "auto" else [d.strip() for d in device.split(",")]
@@ -112,25 +119,18 @@ def judge(
     log_format: str,
 ) -> None:
     """Ask the judge for scores; the key comes from ORCHESTRATE_JUDGE_API_KEY or OPENAI_API_KEY."""
-    url = required_broker(broker_url)
-    if no_embedded:
-        _run(
-            "judge",
-            url,
-            (log_level, log_format),
-            judge_in_flight=concurrency,
-            judge_timeout_s=judge_timeout,
-        )
     from cli.commands.judge_server import embedded_judge
 
-    with embedded_judge() as judge_url:
+    url = required_broker(broker_url)
+    with contextlib.nullcontext() if no_embedded else embedded_judge() as judge_url:
         _run(
             "judge",
             url,
-            (log_level, log_format),
-            judge_in_flight=concurrency,
             judge_url=judge_url,
+            judge_in_flight=concurrency,
             judge_timeout_s=judge_timeout,
+            log_level=log_level,
+            log_format=log_format,
         )
 
 
@@ -139,7 +139,7 @@ def judge(
 @_log_options
 def reduce(broker_url: str | None, log_level: str, log_format: str) -> None:
     """Assemble vectors once a trait's scores are in."""
-    _run("reduce", required_broker(broker_url), (log_level, log_format))
+    _run("reduce", required_broker(broker_url), log_level=log_level, log_format=log_format)
 
 
 @worker.command("list")
@@ -160,7 +160,7 @@ def list_workers(broker_url: str | None, as_json: bool) -> None:
 
 
 @worker.command()
-@click.argument("who", nargs=-1, required=True)
+@click.argument("who", metavar="WHO...", nargs=-1, required=True)
 @broker_option
 @click.option("--wait", default=600.0, metavar="S", help="How long to wait for them to leave.")
 def drain(who: tuple[str, ...], broker_url: str | None, wait: float) -> None:
@@ -172,37 +172,38 @@ def drain(who: tuple[str, ...], broker_url: str | None, wait: float) -> None:
     orchestrate worker drain gpu1
     orchestrate worker drain 'gpu-cuda:0-*@gpu2'
     """
-
     drain_and_wait(required_broker(broker_url), who, wait_s=wait)
 
 
 def _run(
     kind: Literal["gpu", "judge", "reduce"],
     url: str,
-    log: tuple[str, str],
     *,
+    log_level: str,
+    log_format: str,
     device: str = "auto",
-    name_device: str = "",
+    device_name: str = "",
     models: tuple[str, ...] = (),
     judge_url: str | None = None,
-    judge_in_flight: int = 256,
-    judge_timeout_s: float = 60.0,
-) -> None:
+    judge_in_flight: int = 0,
+    judge_timeout_s: float = 0.0,
+) -> NoReturn:
+    """Work in this process until told to stop."""
     from tasks.fleet.worker import WorkerSettings, default_name, run_worker
 
     connect(url).close()
     settings = WorkerSettings(
         kind=kind,
         broker_url=url,
-        name=default_name(kind, name_device),
+        name=default_name(kind, device_name),
         device=device,
-        device_name=name_device,
+        device_name=device_name,
         models=models,
         judge_url=judge_url,
         judge_in_flight=judge_in_flight,
         judge_timeout_s=judge_timeout_s,
-        log_level=log[0],
-        log_format=log[1],
+        log_level=log_level,
+        log_format=log_format,
     )
     raise SystemExit(run_worker(settings))
 
@@ -223,11 +224,6 @@ def _tend_until_stopped(processes: Processes) -> None:
     # Python gives signals back while it ends: a stop that comes then is no failure
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signal_number, signal.SIG_IGN)
-
-
-ANSWER_WITHIN_S = 3.0
-
-POLL_S = 0.5
 
 
 def drain_and_wait(broker_url: str, who: Sequence[str], *, wait_s: float) -> None:

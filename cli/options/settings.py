@@ -68,6 +68,16 @@ def runs_dir_option(command: Any) -> Any:
     )(command)
 
 
+def wait_option(command: Any) -> Any:
+    """--wait-for-workers, the same wherever it is taken."""
+    return option(
+        "--wait-for-workers",
+        default=60.0,
+        metavar="S",
+        help="How long to wait for workers to join.",
+    )(command)
+
+
 def json_option(command: Any) -> Any:
     """--json, the same wherever it is taken."""
     return click.option(
