@@ -13,15 +13,15 @@ from typing import Any
 
 import click
 
-from cli.options.config_file import (
+from cli.options.sources import (
     check_above,
     check_tables,
     command_defaults,
+    load_env_file,
     own_settings,
     read_config,
+    warn_of_unread,
 )
-from cli.options.settings import load_env_file
-from cli.options.variables import warn_of_unread
 from domain.errors import BrokerError, OrchestrateError
 
 # command -> its file in cli/commands, and its line in --help

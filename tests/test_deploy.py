@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from cli.doctor.broker import broker_findings
+from cli.doctor.services import broker_findings
 from domain.errors import BrokerError
 from domain.fleet.heartbeats import QUEUES
 from storage.broker.embedded_redis import embedded_redis, find_redis_server

@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from cli.doctor.broker import (
+from cli.doctor.services import (
     Fleet,
     broker_findings,
     queue_findings,
     shared_storage,
+    token_file,
     worker_findings,
 )
-from cli.doctor.services import token_file
 from domain.plan.spec import WIRE_VERSION
 from storage.broker.connection import connect
 from storage.broker.embedded_redis import embedded_redis

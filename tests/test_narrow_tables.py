@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console, RenderableType
 
-from cli.screens.fleet import FleetTable
-from cli.screens.status import screen
+from cli.screens.status import FleetTable, screen
 from domain.fleet.heartbeats import Heartbeat, Rate
 
 JOB = ("gemma", "overconfidence/generate/positive-003", 123.4)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cli.screens.fleet import RunsOfFolder
+from cli.screens.status import RunsOfFolder
 from domain.fleet.heartbeats import Heartbeat
 from orchestrator.state import OnBroker, RunState, by_record, run_snapshot, run_state
 from storage.broker.connection import Client, connect

@@ -10,7 +10,7 @@ import click
 import pytest
 
 from cli.main import COMMANDS, orchestrate
-from cli.options.variables import PREFIX, SETTINGS, STARTERS, often_set, unread
+from cli.options.sources import PREFIX, SETTINGS, STARTERS, often_set, unread
 from tests.fleet import run_command
 
 ROOT = Path(__file__).parent.parent
@@ -72,7 +72,7 @@ def test_what_is_often_set_has_no_command_loaded() -> None:
 
 def test_the_settings_are_those_that_the_code_reads() -> None:
     files = [f for p in CODE for f in ROOT.glob(f"{p}/**/*.py")]
-    code = "".join(f.read_text() for f in files if f.name != "variables.py")
+    code = "".join(f.read_text() for f in files if f.name != "sources.py")
 
     for name in SETTINGS:
         assert re.search(rf'"(?:{PREFIX})?{name}"', code), name
@@ -103,7 +103,7 @@ def test_a_misspelt_variable_costs_one_line_on_stderr_and_nothing_else(tmp_path:
 
 def test_no_variable_that_the_code_reads_is_called_unread() -> None:
     files = [f for p in CODE for f in ROOT.glob(f"{p}/**/*.py")]
-    code = "".join(f.read_text() for f in files if f.name != "variables.py")
+    code = "".join(f.read_text() for f in files if f.name != "sources.py")
 
     names = re.findall(rf'(?:"{PREFIX}|PREFIX \+ "|_number\(found, ")([A-Z_]+)"', code)
 

@@ -55,8 +55,7 @@ def monitor(**values: Any) -> None:
     # torch is not loaded for --help
     from cli.screens.scores import print_summary
     from cli.using.loaded_run import load_run
-    from cli.using.monitored import asked_of, monitored
-    from cli.using.trajectory_files import EventFile, nested, open_sink
+    from cli.using.monitored import EventFile, asked_of, monitored, nested, open_sink
 
     with contextlib.ExitStack() as stack:
         sinks = [open_sink(path) for path in values["outputs"]]

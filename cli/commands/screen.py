@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from cli.using.loaded_run import LoadedRun
     from storage.files.transcripts import Transcript
     from workers.monitor.trajectory import Trajectory
-
-SHOWN_EVERY_S = 0.5
 
 
 @click.command()
@@ -66,7 +63,7 @@ def screen(**values: Any) -> None:
     # torch is not loaded for --help
     from cli.screens.scores import group_table, print_summary
     from cli.using.loaded_run import load_run
-    from cli.using.trajectory_files import all_sinks, nested, open_sink
+    from cli.using.monitored import all_sinks, nested, open_sink
 
     sinks = [open_sink(path) for path in values["outputs"]]
     loaded = load_run(use, false_alarm=values["false_alarm"])
@@ -93,13 +90,12 @@ def _screened(
     loaded: LoadedRun, transcripts: list[Transcript], console: Console
 ) -> Iterator[Trajectory]:
     """The trajectories as they are read, in no order that means anything."""
-    from cli.using.monitored import answered_of
+    from cli.using.monitored import CountLine, answered_of
     from workers.monitor.monitor import project_answers
 
     answered = [answered_of(loaded.engine.model, one) for one in transcripts]
-    shown = time.monotonic()
+    progress = CountLine(console)
     for n, one in enumerate(project_answers(loaded.engine, answered, loaded.directions), start=1):
         yield one
-        if console.is_terminal and time.monotonic() - shown > SHOWN_EVERY_S:
-            shown = time.monotonic()
-            console.print(f"{n}/{len(answered)} responses read", end="\r", soft_wrap=True)
+        progress.show(f"{n}/{len(answered)} responses read")
+    progress.clear()

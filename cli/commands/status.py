@@ -23,8 +23,7 @@ from cli.options.settings import (
     required_broker,
     runs_dir_option,
 )
-from cli.screens.fleet import RunsOfFolder, runs_screen
-from cli.screens.status import screen
+from cli.screens.status import RunsOfFolder, runs_screen, screen
 from cli.screens.verdicts import remark_lines
 from domain.errors import BrokerError, UsageError
 from domain.fleet.heartbeats import HIGHEST, LOWEST

@@ -99,8 +99,7 @@ def steer(**values: Any) -> None:
     # torch is not loaded for --help
     from cli.screens.scores import side_by_side
     from cli.using.loaded_run import load_run
-    from cli.using.monitored import monitored
-    from cli.using.trajectory_files import nested, open_sink
+    from cli.using.monitored import monitored, nested, open_sink
 
     sinks = [open_sink(path) for path in values["outputs"]]
     loaded = load_run(use, false_alarm=values["false_alarm"])

@@ -10,12 +10,18 @@ import time
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from types import FrameType
-from typing import Any, Literal, NoReturn
+from typing import Literal, NoReturn
 
 import click
 from rich.console import Console
 
-from cli.options.settings import broker_option, json_option, option, required_broker
+from cli.options.settings import (
+    broker_option,
+    json_option,
+    option,
+    required_broker,
+    together,
+)
 from domain.errors import UsageError
 from domain.fleet.heartbeats import Heartbeat
 from orchestrator.devices import pin, visible_devices
@@ -30,18 +36,15 @@ ANSWER_WITHIN_S = 3.0
 POLL_S = 0.5
 
 
-def _log_options(command: Any) -> Any:
-    """--log-level and --log-format, the same for every kind."""
-    level = option(
-        "--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"])
-    )
-    form = option(
+_log_options = together(
+    option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"])),
+    option(
         "--log-format",
         default="text",
         type=click.Choice(["text", "json"]),
         help="json: one object a line, with run, trait and job.",
-    )
-    return level(form(command))
+    ),
+)
 
 
 @click.group()
@@ -147,7 +150,7 @@ def reduce(broker_url: str | None, log_level: str, log_format: str) -> None:
 @json_option
 def list_workers(broker_url: str | None, as_json: bool) -> None:
     """Show the workers on the broker: what each serves, holds and gets done."""
-    from cli.screens.fleet import FleetTable, decline_lines
+    from cli.screens.status import FleetTable, decline_lines
     from orchestrator.state import decline_rows, fleet_rows
 
     with connect(required_broker(broker_url)) as client:

@@ -111,7 +111,7 @@ def model_size(folder: Path) -> ModelSize | None:
         raise ModelError(
             f"a weight file in {folder} is cut off or damaged ({error}): download it again"
         ) from error
-    return _size(found.parameter_count, config)
+    return _size({str(kind): n for kind, n in found.parameter_count.items()}, config)
 
 
 def _missing(folder: Path) -> str:

@@ -11,7 +11,6 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import reduce
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
@@ -21,7 +20,7 @@ import click
 from pydantic import ValidationError
 from pydantic_core import PydanticUndefined
 
-from cli.options.settings import option, runs_dir_option
+from cli.options.settings import option, runs_dir_option, together
 from domain.errors import UsageError
 from domain.plan.spec import DEMO_MODEL, JudgeSpec, RunSpec, Setting, TraitRef, by_field, settings
 from domain.scoring.prices import FREE, Price, parse_prices, price_of
@@ -82,7 +81,7 @@ def _taken_as(setting: Setting) -> dict[str, Any]:
     return {"type": taken, "metavar": setting.option.metavar}
 
 
-_RUN_OPTIONS = [
+run_options = together(
     option(
         "--traits",
         default="all",
@@ -100,9 +99,9 @@ _RUN_OPTIONS = [
         help="Name of the run's folder.  [default: from the model and the settings]",
     ),
     runs_dir_option,
-]
+)
 
-_TERMS_OPTIONS = [
+terms_options = together(
     option(
         "--budget",
         metavar="USD",
@@ -126,17 +125,7 @@ _TERMS_OPTIONS = [
         is_flag=True,
         help="Ask through OpenAI's Batch API: half the price, up to 24 hours.",
     ),
-]
-
-
-def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command all settings of a run."""
-    return reduce(lambda inner, decorate: decorate(inner), reversed(_RUN_OPTIONS), command)
-
-
-def terms_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options of what judging costs and how it is done."""
-    return reduce(lambda inner, decorate: decorate(inner), reversed(_TERMS_OPTIONS), command)
+)
 
 
 @dataclass(frozen=True)

@@ -1,38 +1,14 @@
-"""Where settings come from: flags > ORCHESTRATE_* environment > .env > orchestrate.toml > defaults.
-
-Every option made here has its environment twin.
-"""
+"""Options with their environment twins, and those that several commands take."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from pathlib import Path
+from functools import reduce
 from typing import Any
 
 import click
 
 from domain.errors import UsageError
-
-
-def load_env_file() -> None:
-    """Read .env of the working folder; it does not override what is set.
-
-    Raises UsageError for a file that is not text.
-    """
-    env_file = Path(".env")
-    if env_file.is_file():
-        from dotenv import dotenv_values
-
-        try:
-            values = dotenv_values(env_file, encoding="utf-8-sig")
-        except OSError as error:
-            raise UsageError(f"{env_file} cannot be read: {error.strerror}") from error
-        except UnicodeDecodeError as error:
-            raise UsageError(f"{env_file} is not text in UTF-8: save it as UTF-8") from error
-        for name, value in values.items():
-            if value is not None:
-                os.environ.setdefault(name, value)
 
 
 def option(name: str, *declarations: str, of: str = "", **attributes: Any) -> Callable[[Any], Any]:
@@ -46,46 +22,35 @@ def option(name: str, *declarations: str, of: str = "", **attributes: Any) -> Ca
     return click.option(name, *declarations, envvar=twin, show_envvar=True, **attributes)
 
 
-def broker_option(command: Any) -> Any:
-    """--broker-url, the same wherever it is taken."""
-    return option(
-        "--broker-url",
-        metavar="URL",
-        # the one of the file or the environment may hold a password
-        show_default=False,
-        help="Redis broker, e.g. redis://:password@host:6379/0 (better in the environment: "
-        "arguments are visible to other users).",
-    )(command)
+def together(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Several options as one decorator, in the order in which help shows them."""
+    return lambda command: reduce(lambda inner, one: one(inner), reversed(options), command)
 
 
-def runs_dir_option(command: Any) -> Any:
-    """--runs-dir, the same wherever it is taken."""
-    return option(
-        "--runs-dir",
-        default="runs",
-        metavar="URL",
-        help="Folder or fsspec URL that holds the runs.",
-    )(command)
+# the same wherever they are taken
+broker_option = option(
+    "--broker-url",
+    metavar="URL",
+    # the one of the file or the environment may hold a password
+    show_default=False,
+    help="Redis broker, e.g. redis://:password@host:6379/0 (better in the environment: "
+    "arguments are visible to other users).",
+)
 
+runs_dir_option = option(
+    "--runs-dir", default="runs", metavar="URL", help="Folder or fsspec URL that holds the runs."
+)
 
-def wait_option(command: Any) -> Any:
-    """--wait-for-workers, the same wherever it is taken."""
-    return option(
-        "--wait-for-workers",
-        default=60.0,
-        metavar="S",
-        help="How long to wait for workers to join.",
-    )(command)
+wait_option = option(
+    "--wait-for-workers", default=60.0, metavar="S", help="How long to wait for workers to join."
+)
 
-
-def json_option(command: Any) -> Any:
-    """--json, the same wherever it is taken."""
-    return click.option(
-        "--json",
-        "as_json",
-        is_flag=True,
-        help="Machine-readable results on stdout, all else on stderr.",
-    )(command)
+json_option = click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Machine-readable results on stdout, all else on stderr.",
+)
 
 
 def required_broker(url: str | None) -> str:

@@ -1,20 +1,16 @@
-"""The options of the commands that use a run's vectors, the same wherever they are taken.
-
-The options that say which prompts are answered and where results go.
-"""
+"""Options of the commands that use a run's vectors: which ones, on which prompts, where to."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import click
 
 from cli.options.run import own_option, setting_option
-from cli.options.settings import option, runs_dir_option
+from cli.options.settings import option, runs_dir_option, together
 from domain.errors import UsageError
 from domain.plan.spec import DEFAULT_POSITION, POSITIONS
 from storage.files.transcripts import Transcript, Turn, read_transcripts
@@ -44,7 +40,7 @@ class SamplingOptions:
     seed: int
 
 
-_USE: list[Callable[[Any], Any]] = [
+use_options = together(
     click.argument("run"),
     runs_dir_option,
     click.option(
@@ -70,34 +66,21 @@ _USE: list[Callable[[Any], Any]] = [
     own_option("model", help="Another model of the same shape, such as a fine-tune."),
     setting_option("dtype"),
     option("--device", default="auto", help="auto, cpu, cuda:0, mps."),
-]
+)
 
-_SAMPLING: list[Callable[[Any], Any]] = [
+sampling_options = together(
     own_option("max-new-tokens"),
     own_option("temperature"),
     click.option("--seed", default=0, type=int, show_default=True),
-]
+)
 
-
-def use_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """RUN and which of its vectors are used on which model."""
-    return reduce(lambda inner, decorate: decorate(inner), reversed(_USE), command)
-
-
-def sampling_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """How responses are drawn."""
-    return reduce(lambda inner, decorate: decorate(inner), reversed(_SAMPLING), command)
-
-
-def false_alarm_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The rate at which neutral responses may be flagged."""
-    return click.option(
-        "--false-alarm",
-        default=0.05,
-        show_default=True,
-        type=click.FloatRange(0, 1, min_open=True, max_open=True),
-        help="Share of neutral responses that a trait may flag.",
-    )(command)
+false_alarm_option = click.option(
+    "--false-alarm",
+    default=0.05,
+    show_default=True,
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Share of neutral responses that a trait may flag.",
+)
 
 
 def use_of(values: Mapping[str, Any]) -> UseOptions:
@@ -120,7 +103,7 @@ output_option = click.option(
     ".csv: a row per response. May be repeated.",
 )
 
-_PROMPTS: list[Callable[[Any], Any]] = [
+prompt_options = together(
     click.option(
         "--prompt", "texts", multiple=True, metavar="TEXT", help="A prompt; may be repeated."
     ),
@@ -134,12 +117,7 @@ _PROMPTS: list[Callable[[Any], Any]] = [
     ),
     click.option("--system", metavar="TEXT", help="A system instruction for all prompts."),
     output_option,
-]
-
-
-def prompt_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """--prompt, --prompts, --system and --output."""
-    return reduce(lambda inner, decorate: decorate(inner), reversed(_PROMPTS), command)
+)
 
 
 def prompts_of(values: dict[str, Any]) -> list[Transcript]:

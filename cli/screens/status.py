@@ -1,9 +1,9 @@
-"""A run's snapshot as a screen: traits, rates, queues, workers, the latest trouble."""
+"""What `orchestrate status` shows: a run, or all runs of a folder, and the fleet below them."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +14,26 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from cli.screens.fleet import FleetTable, decline_lines
 from cli.screens.progress import styled_verdict
+from domain.fleet.heartbeats import QUEUES, Heartbeat, ListedRun
 from orchestrator.progress import StageCount, seconds_left, stage_rates
-from orchestrator.state import RUNNING, RunState, snapshot_text
-from storage.broker.fleet import read_heartbeat
+from orchestrator.state import (
+    FINISHED,
+    RUNNING,
+    RunState,
+    by_record,
+    decline_rows,
+    fleet_rows,
+    read_on_broker,
+    run_state,
+    snapshot_text,
+    state_json,
+)
+from storage.broker.connection import Client, connect
+from storage.broker.fleet import read_heartbeat, read_queues, read_runs, read_workers
+from storage.record.artifacts import record_key
+from storage.record.run import Run, open_run, read_schedule
+from storage.record.store import open_store
 
 BAR_WIDTH = 16
 
@@ -165,3 +180,182 @@ def _trouble(snapshot: dict[str, Any]) -> list[RenderableType]:
         text.append(line["text"], style="red" if line["level"] == "error" else "yellow")
         found.append(text)
     return found
+
+
+Row = dict[str, Any]
+
+
+class RunsOfFolder:
+    """The runs of a folder, looked at as often as wanted; no run's artifacts are listed."""
+
+    def __init__(self, runs_dir: str) -> None:
+        self._store = open_store(runs_dir)
+        # a finished run stays so while nobody works on it: it is read once
+        self._finished: dict[str, tuple[Run, Row]] = {}
+
+    def look(self, broker_url: str | None) -> dict[str, Any]:
+        """The runs by name; with a broker what each is doing, and the workers."""
+        if not broker_url:
+            return self._found([row for _, row in self._rows({})])
+        with connect(broker_url) as client:
+            listed = {one.run_id: one for one in read_runs(client)}
+            rows, workers = self._rows(listed), read_workers(client)
+            _add_doings(client, rows, listed, workers)
+            declines = decline_rows(client, listed.values(), workers)
+        found = self._found([row for _, row in rows])
+        return {**found, "workers": fleet_rows(workers), "refusals": declines}
+
+    def _found(self, rows: list[Row]) -> dict[str, Any]:
+        names = [row["name"] for row in rows]
+        return {"place": self._store.url, "runs": names, "standing": rows}
+
+    def _rows(self, listed: Mapping[str, ListedRun]) -> list[tuple[Run, Row]]:
+        found = []
+        for name in sorted(self._store.folders()):
+            known = self._finished.get(name)
+            if known is None or known[0].run_id in listed:
+                if not self._store.exists(f"{name}/run.json"):
+                    continue
+                run = open_run(self._store.at(name))
+                known = run, _row(run)
+            if known[1]["state"] == FINISHED:
+                self._finished[name] = known
+            found.append((known[0], dict(known[1])))
+        return found
+
+
+def runs_screen(found: dict[str, Any]) -> RenderableType:
+    """The runs, and the workers below them."""
+    parts: list[RenderableType] = [_table(found["standing"])]
+    if not found["runs"]:
+        parts = [Text(f"No runs in {found['place']}: start one with `orchestrate extract`.")]
+    if "workers" in found:
+        parts += decline_lines(found["refusals"], run="")
+        parts += [Text(""), FleetTable([read_heartbeat(row) for row in found["workers"]])]
+    return Group(*parts)
+
+
+def _table(rows: list[Row]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for heading in ("run", "traits", "model", "state"):
+        table.add_column(heading, no_wrap=heading == "traits", overflow="fold")
+    with_priority = any(row.get("priority") for row in rows)
+    if with_priority:
+        table.add_column("priority", justify="right", no_wrap=True)
+    for row in rows:
+        cells = [escape(row["name"]), f"{row['finished']}/{row['traits']}", escape(row["model"])]
+        priority = [str(row.get("priority") or "")] if with_priority else []
+        table.add_row(*cells, escape(row["state"]), *priority)
+    return table
+
+
+def _row(run: Run) -> Row:
+    plan, traits = run.plan, run.spec.traits
+    # the last job's record is what makes a trait finished
+    finished = sum(run.store.exists(record_key(plan.last_job(trait))) for trait in traits)
+    schedule = read_schedule(run.store)
+    state = by_record(finished=finished == len(traits), paused=schedule.paused)
+    return {
+        "name": run.name,
+        "run_id": run.run_id,
+        "traits": len(traits),
+        "finished": finished,
+        "model": run.spec.model.model_id,
+        **state_json(state),
+        "paused": schedule.paused,
+    }
+
+
+def _add_doings(
+    client: Client,
+    rows: list[tuple[Run, Row]],
+    listed: Mapping[str, ListedRun],
+    workers: Sequence[Heartbeat],
+) -> None:
+    """What each run is doing by the broker."""
+    queues = read_queues(client, listed.values(), QUEUES)
+    for run, row in rows:
+        one, finished = listed.get(run.run_id), row["state"] == FINISHED
+        row["priority"] = None if one is None else one.priority
+        if one is not None or not finished:
+            facts = read_on_broker(client, run, queues=queues, workers=workers)
+            row |= state_json(run_state(facts, finished=finished, paused=row["paused"]))
+
+
+@dataclass(frozen=True)
+class FleetTable:
+    """One row a worker; where that is too wide, the job it holds longest stands in a table below.
+
+    Names may go over two lines, numbers and headings never.
+    """
+
+    workers: Sequence[Heartbeat]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """See rich."""
+        whole = _workers(self.workers, with_jobs=True)
+        if Measurement.get(console, options.update(max_width=1000), whole).maximum <= (
+            options.max_width
+        ):
+            yield whole
+            return
+        yield _workers(self.workers, with_jobs=False)
+        if any(one.jobs for one in self.workers):
+            yield Text("")
+            yield _longest(self.workers)
+
+
+def _workers(workers: Sequence[Heartbeat], *, with_jobs: bool) -> Table:
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
+    for heading in ("worker", "serves"):
+        table.add_column(heading, overflow="fold")
+    table.add_column("holds", justify="right", no_wrap=True)
+    if with_jobs:
+        _add_job_columns(table)
+    for heading in ("jobs/min", "tokens/s", "busy"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for worker in workers:
+        table.add_row(
+            escape(worker.name),
+            escape("leaving" if worker.draining else worker.model),
+            str(len(worker.jobs)) if worker.jobs else "-",
+            *(_longest_of(worker) if with_jobs else ()),
+            f"{worker.per_minute.jobs:.1f}",
+            f"{worker.per_minute.tokens / 60:.0f}" if worker.kind == "gpu" else "",
+            "" if worker.busy is None else f"{worker.busy:.0%}",
+        )
+    if not workers:
+        table.add_row("none is connected")
+    return table
+
+
+def _longest(workers: Sequence[Heartbeat]) -> Table:
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
+    table.add_column("worker", overflow="fold")
+    _add_job_columns(table)
+    for worker in workers:
+        if worker.jobs:
+            table.add_row(escape(worker.name), *_longest_of(worker))
+    return table
+
+
+def _add_job_columns(table: Table) -> None:
+    table.add_column("longest job", overflow="fold")
+    table.add_column("for", justify="right", no_wrap=True)
+
+
+def _longest_of(worker: Heartbeat) -> tuple[str, str]:
+    return (escape(worker.jobs[0][1]), f"{worker.jobs[0][2]:.0f} s") if worker.jobs else ("", "")
+
+
+def decline_lines(rows: Iterable[Mapping[str, str]], *, run: str = "this run") -> list[Text]:
+    """`host-2 gpu-cpu-17: cannot serve this run: ...`, or each run by its name when `run` is
+    empty."""
+    return [
+        Text(
+            f"{row['host']} {row['worker'].partition('@')[0]}: cannot serve "
+            f"{run or row['run']}: {row['reason']}",
+            style="yellow",
+        )
+        for row in rows
+    ]

@@ -1,31 +1,40 @@
-"""Runs a monitored batch: tokens to the terminal and the files as they come, results in order.
+"""Runs a monitored batch: tokens to the terminal and to files as they come, results in order.
 
-Imported by commands when they run, because it loads torch.
-
-Transcripts as a model reads them: chats through its template, ids that ran as they are.
-
-Imported by commands when they run, because it loads transformers.
+The ending of a file's name decides what is written. Imported by commands when they run, because it
+loads torch.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from rich.console import Console
 
 from cli.options.using import SamplingOptions
 from cli.screens.scores import TokenMarks
 from cli.using.loaded_run import LoadedRun
-from cli.using.trajectory_files import EventFile, Sink, all_sinks
 from domain.errors import UsageError
 from storage.files.transcripts import Transcript
 from workers.engine.generation import Steering
 from workers.models.chat import Prompt, prompt_of_text, render_chat, response_ids
 from workers.models.model import LoadedModel
 from workers.monitor.monitor import AnsweredPrompt, OpenPrompt, ProjectedToken, monitor
-from workers.monitor.trajectory import Trajectory
+from workers.monitor.trajectory import (
+    TraitScale,
+    Trajectory,
+    dynamics_of,
+    record,
+    response_row,
+    summary,
+    token_rows,
+    token_scores,
+)
 
 SHOWN_EVERY_S = 0.5
 
@@ -39,10 +48,9 @@ def monitored(
 ) -> list[Trajectory]:
     """The trajectories in the order of `asked`; a single one is printed while it is made."""
     scale = loaded.scale
-    text = _Text(console, TokenMarks(scale)) if len(asked) == 1 else None
-    progress = _Progress(console, len(asked))
-    streams = text is not None or any(isinstance(sink, EventFile) for sink in sinks)
-    made = []
+    marks = TokenMarks(scale) if len(asked) == 1 else None
+    streams = marks is not None or any(isinstance(sink, EventFile) for sink in sinks)
+    progress, n_tokens, made = CountLine(console), 0, []
     with all_sinks(sinks, scale):
         for sink in sinks:
             for i, one in enumerate(asked):
@@ -55,61 +63,46 @@ def monitored(
             streams=streams,
         ):
             if isinstance(event, ProjectedToken):
-                if text:
-                    text.add(event)
+                if marks:
+                    console.print(marks.marked(event), end="", soft_wrap=True)
                 for sink in sinks:
                     sink.token(scale, event)
             else:
                 made.append(event)
-                progress.add(event)
+                n_tokens += len(event.tokens)
+                rate = n_tokens / progress.seconds()
+                progress.show(f"{len(made)}/{len(asked)} responses, {rate:.0f} tokens/s")
                 for sink in sinks:
                     sink.done(scale, event)
-    progress.end()
-    if text:
-        text.end()
+    progress.clear()
+    if marks:
+        console.print("\n")
+        if marks.seen:
+            console.print(marks.legend())
     return sorted(made, key=lambda one: one.id)
 
 
-class _Text:
-    """One response as it is written, its tokens marked."""
+class CountLine:
+    """A line that says how far a batch is, on a terminal only, twice a second at most."""
 
-    def __init__(self, console: Console, marks: TokenMarks) -> None:
-        self._console, self._marks = console, marks
-
-    def add(self, token: ProjectedToken) -> None:
-        """One token more."""
-        self._console.print(self._marks.marked(token), end="", soft_wrap=True)
-
-    def end(self) -> None:
-        """Say whose the marks are."""
-        self._console.print("\n")
-        if self._marks.seen:
-            self._console.print(self._marks.legend())
-
-
-class _Progress:
-    """A line that says how far a batch is, on a terminal only."""
-
-    def __init__(self, console: Console, total: int) -> None:
-        self._console, self._total = console, total
-        self._shows = total > 1 and console.is_terminal
-        self._done, self._tokens = 0, 0
+    def __init__(self, console: Console) -> None:
+        self._console = console
         self._started = self._shown = time.monotonic()
 
-    def add(self, trajectory: Trajectory) -> None:
-        """One response more."""
-        self._done += 1
-        self._tokens += len(trajectory.tokens)
-        now = time.monotonic()
-        if self._shows and now - self._shown > SHOWN_EVERY_S:
-            self._shown = now
-            rate = self._tokens / (now - self._started)
-            line = f"{self._done}/{self._total} responses, {rate:.0f} tokens/s"
-            self._console.print(line, end="\r", soft_wrap=True)
+    def seconds(self) -> float:
+        """Since the batch began."""
+        return time.monotonic() - self._started
 
-    def end(self) -> None:
-        """Clear the line."""
-        if self._shows:
+    def show(self, text: str) -> None:
+        """Write it over the line before."""
+        now = time.monotonic()
+        if self._console.is_terminal and now - self._shown > SHOWN_EVERY_S:
+            self._shown = now
+            self._console.print(text, end="\r", soft_wrap=True)
+
+    def clear(self) -> None:
+        """Leave an empty line to what comes next."""
+        if self._console.is_terminal:
             self._console.print(" " * 40, end="\r")
 
 
@@ -146,3 +139,121 @@ def _prompt(model: LoadedModel, transcript: Transcript) -> Prompt:
     if transcript.rendered is not None:
         return prompt_of_text(model, transcript.rendered)
     return render_chat(model, [(turn.role, turn.content) for turn in transcript.turns])
+
+
+class Sink:
+    """Takes what a monitored batch gives, in the order in which it comes."""
+
+    def start(self, id: int, prompt: str, facts: dict[str, Any]) -> None:
+        """A response will come."""
+
+    def token(self, scale: TraitScale, token: ProjectedToken) -> None:
+        """One token of it."""
+
+    def done(self, scale: TraitScale, trajectory: Trajectory) -> None:
+        """All of it."""
+
+    def close(self, scale: TraitScale) -> None:
+        """Nothing more comes."""
+
+
+class EventFile(Sink):
+    """JSON lines of events that `orchestrate view --follow` shows as they are written."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("w", encoding="utf-8")
+
+    def start(self, id: int, prompt: str, facts: dict[str, Any]) -> None:
+        """See Sink. `beside` and `coefficient` among the facts are the event's own."""
+        own = {name: facts[name] for name in ("beside", "coefficient") if name in facts}
+        self._write({"event": "start", "id": id, "prompt": prompt, "metadata": facts} | own)
+
+    def token(self, scale: TraitScale, token: ProjectedToken) -> None:
+        """See Sink."""
+        scores = token_scores(scale, token.projections)
+        self._write({"event": "token", "id": token.id, "token": token.text, **scores})
+
+    def done(self, scale: TraitScale, trajectory: Trajectory) -> None:
+        """See Sink."""
+        about = {"summary": summary(scale, trajectory), "directions": scale.about}
+        self._write(
+            {
+                "event": "done",
+                "id": trajectory.id,
+                "response": trajectory.response,
+                "dynamics": dynamics_of(scale, trajectory),
+                "metadata": {**trajectory.facts, **about},
+            }
+        )
+
+    def close(self, scale: TraitScale) -> None:
+        """See Sink."""
+        self._write({"event": "end"})
+        self._file.close()
+
+    def _write(self, event: dict[str, Any]) -> None:
+        self._file.write(json.dumps(event, ensure_ascii=False, allow_nan=False) + "\n")
+        self._file.flush()
+
+
+class _AtTheEnd(Sink):
+    """Keeps the trajectories and writes one file when the last has come, in the prompts' order."""
+
+    def __init__(self, path: Path) -> None:
+        # told before minutes of generation, not after
+        path.open("ab").close()
+        self._path = path
+        self._done: list[Trajectory] = []
+
+    def done(self, scale: TraitScale, trajectory: Trajectory) -> None:
+        """See Sink."""
+        self._done.append(trajectory)
+
+    def close(self, scale: TraitScale) -> None:
+        """See Sink."""
+        ordered = sorted(self._done, key=lambda one: one.id)
+        if self._path.suffix == ".json":
+            records = nested(scale, ordered)
+            text = json.dumps(records, indent=1, ensure_ascii=False, allow_nan=False)
+            self._path.write_text(text, encoding="utf-8")
+        elif self._path.suffix == ".csv":
+            rows = [response_row(scale, one) for one in ordered]
+            pd.DataFrame(rows).to_csv(self._path, index=False)
+        else:
+            rows = [row for one in ordered for row in token_rows(scale, one)]
+            pd.DataFrame(rows).to_parquet(self._path, index=False, compression="zstd")
+
+
+def nested(scale: TraitScale, ordered: Sequence[Trajectory]) -> list[dict[str, Any]]:
+    """The records, steered ones inside those that they stand beside."""
+    by_id = {one.id: record(scale, one) for one in ordered}
+    for one in ordered:
+        beside = one.facts.get("beside")
+        if beside is not None:
+            body = by_id.pop(one.id) | {"coefficient": one.facts["coefficient"]}
+            by_id[beside].setdefault("steered", []).append(body)
+    return list(by_id.values())
+
+
+def open_sink(path: Path) -> Sink:
+    """A sink for the file's kind; raises UsageError for another kind or a folder that is not
+    there."""
+    if path.suffix not in (".json", ".jsonl", ".parquet", ".csv"):
+        raise UsageError(
+            f"--output {path}: end it in .json (all), .jsonl (tokens as they come), .parquet (a "
+            "row per token) or .csv (a row per response)"
+        )
+    try:
+        return EventFile(path) if path.suffix == ".jsonl" else _AtTheEnd(path)
+    except OSError as error:
+        raise UsageError(f"--output {path} cannot be written: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def all_sinks(sinks: Sequence[Sink], scale: TraitScale) -> Iterator[Sequence[Sink]]:
+    """Close every sink at the end, also after an interrupt and where another cannot be closed:
+    what came until then is kept."""
+    with contextlib.ExitStack() as open_still:
+        for sink in reversed(sinks):
+            open_still.callback(sink.close, scale)
+        yield sinks

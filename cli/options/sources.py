@@ -1,4 +1,6 @@
-"""orchestrate.toml: settings for every command, or for one in a table of its name.
+"""Where settings come from: flags > ORCHESTRATE_* environment > .env > orchestrate.toml > defaults.
+
+orchestrate.toml holds settings for every command, or for one in a table of its name:
 
 runs-dir = "/shared/runs"       # whichever command has the option
 
@@ -8,8 +10,8 @@ model = "google/gemma-2-2b-it"
 [worker.gpu]
 device = "cuda:1"
 
-In orchestrate.toml the same mistakes are refused; what stands in the environment may be meant
-for another version of this program.
+A mistake in it is refused. ORCHESTRATE_* variables that nothing reads are only named, once: what
+stands in the environment may be meant for another version of this program.
 """
 
 from __future__ import annotations
@@ -26,6 +28,45 @@ import click
 from domain.errors import UsageError
 
 CONFIG_FILE = "orchestrate.toml"
+
+PREFIX = "ORCHESTRATE_"
+# Read by the program, not as an option.
+SETTINGS = {
+    *("CONFIG", "DEBUG", "JUDGE_API_KEY", "JUDGE_SERVER_KEY", "FLOWER_AUTH"),
+    *("ONLY_RUNS_BELOW", "ONLY_JUDGES_AT", "ALLOW_REMOTE_CODE"),
+    *("VISIBILITY_TIMEOUT", "MAX_DEATHS", "RETRY_REFUSED"),
+}
+# Read by what starts the program: the images' entrypoint, compose, the scripts for Slurm.
+STARTERS = {
+    *("BROKER_HOST", "BROKER_PORT", "BROKER_PASSWORD", "BROKER_PASSWORD_FILE", "BROKER_URL_FILE"),
+    *("JUDGE_API_KEY_FILE", "JUDGE_SERVER_KEY_FILE", "FLOWER_AUTH_FILE"),
+    *("UID", "GID", "HOME", "VENV"),
+}
+# Twins of options that most machines set and that are no setting of a run.
+OFTEN_SET = {
+    *("BROKER_URL", "RUNS_DIR", "MODELS", "DEVICE", "TRAITS", "QUESTIONS", "INSTRUCTIONS"),
+    "BUDGET",
+}
+
+
+def load_env_file() -> None:
+    """Read .env of the working folder; it does not override what is set.
+
+    Raises UsageError for a file that is not text.
+    """
+    env_file = Path(".env")
+    if env_file.is_file():
+        from dotenv import dotenv_values
+
+        try:
+            values = dotenv_values(env_file, encoding="utf-8-sig")
+        except OSError as error:
+            raise UsageError(f"{env_file} cannot be read: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise UsageError(f"{env_file} is not text in UTF-8: save it as UTF-8") from error
+        for name, value in values.items():
+            if value is not None:
+                os.environ.setdefault(name, value)
 
 
 def read_config() -> dict[str, Any]:
@@ -179,3 +220,51 @@ def _hyphenated(table: Mapping[str, Any]) -> dict[str, Any]:
 def _meant(name: str, known: list[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def often_set() -> set[str]:
+    """Twins that most machines set: with these alone no other command has to be loaded."""
+    # not for --help
+    from domain.plan.spec import settings
+
+    return OFTEN_SET | {one.name.replace("-", "_").upper() for one in settings()}
+
+
+def unread(environment: Mapping[str, str], commands: Iterable[click.Command]) -> dict[str, str]:
+    """Variable -> what was probably meant, perhaps nothing, of those that no command reads.
+
+    No more of `commands` are drawn than it takes, so importing them may wait.
+    """
+    names = {n.removeprefix(PREFIX) for n in environment if n.startswith(PREFIX)}
+    if not names:
+        return {}
+    known = SETTINGS | STARTERS | often_set()
+    for command in commands:
+        if names <= known:
+            return {}
+        known |= set(_twins(command))
+    return {PREFIX + name: _twin_meant(name, known - STARTERS) for name in sorted(names - known)}
+
+
+def warn_of_unread(environment: Mapping[str, str], commands: Iterable[click.Command]) -> None:
+    """Say on stderr, in one line, which variables nothing reads."""
+    found = unread(environment, commands)
+    if found:
+        each = [f"{n} (did you mean {meant}?)" if meant else n for n, meant in found.items()]
+        click.echo(f"Warning: nothing reads {', '.join(each)}", err=True)
+
+
+def _twins(command: click.Command) -> Iterable[str]:
+    if isinstance(command, click.Group):
+        for one in command.commands.values():
+            yield from _twins(one)
+    for parameter in command.params:
+        if isinstance(parameter.envvar, str):
+            yield parameter.envvar.removeprefix(PREFIX)
+
+
+def _twin_meant(name: str, known: set[str]) -> str:
+    close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.75)
+    # PORT: several commands have one of their own
+    names = close or sorted(one for one in known if one.endswith(f"_{name}"))
+    return " or ".join(PREFIX + one for one in names)
