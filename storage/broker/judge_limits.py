@@ -14,7 +14,8 @@ import random
 import socket
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from importlib.resources import files
 from typing import Any
 
 import redis
@@ -22,70 +23,8 @@ from redis.asyncio import Redis as AsyncRedis
 
 from domain.errors import BrokerError, BudgetError, OrchestrateError, StoppedError
 from domain.scoring.prices import Answered, Cost, Failed
-from storage.broker.judge_limits_script import ADMIT, FAILED, LOOKED
 from storage.broker.state import EXPIRE_S
 from storage.record.spending import Terms
-
-
-@dataclass(frozen=True)
-class Meter:
-    """What is spent and what calls under way may still cost, in US dollars."""
-
-    spent: float
-    reserved: float
-    cap: float | None
-
-
-def put_meter(client: redis.Redis, run_id: str, *, terms: Terms, spent: float) -> None:
-    """Bring the run's money into Redis; a meter that stands higher there stays."""
-    key = _meter_key(run_id)
-    before = client.hget(key, "spent")
-    if before is None or float(before) < spent:
-        client.hset(key, "spent", repr(float(spent)))
-    client.hset(key, "cap", "" if terms.cap_usd is None else repr(terms.cap_usd))
-    client.expire(key, EXPIRE_S)
-
-
-def read_meter(client: redis.Redis, run_id: str) -> Meter | None:
-    """What the meter shows; None when Redis has none."""
-    found: dict[bytes, bytes] = client.hgetall(_meter_key(run_id))  # type: ignore[assignment]
-    if b"spent" not in found:
-        return None
-    reserved = math.fsum(float(v) for k, v in found.items() if k.startswith(b"r:"))
-    cap = found.get(b"cap", b"")
-    return Meter(float(found[b"spent"]), reserved, float(cap) if cap else None)
-
-
-def note_stated_limits(
-    client: redis.Redis, keys: LimiterKeys, *, requests_per_minute: float, tokens_per_minute: float
-) -> None:
-    """Remember what the endpoint stated before the first score is asked; 0 is not stated."""
-    stated = {"rpm": requests_per_minute, "tpm": tokens_per_minute}
-    known = {name: repr(value) for name, value in stated.items() if value}
-    if known:
-        client.hset(keys.limits, mapping=known)  # type: ignore[arg-type]
-        client.expire(keys.limits, EXPIRE_S)
-
-
-def endpoint_state(client: redis.Redis, keys: LimiterKeys) -> dict[str, Any]:
-    """What is known of the judge's endpoint: calls a second now, rejections, and since when it is
-    down (None: it is up)."""
-    found: dict[bytes, bytes] = client.hgetall(keys.limits)  # type: ignore[assignment]
-    number = {k.decode(): float(v) for k, v in found.items() if v}
-    seconds, _ = client.time()
-    down_since = number.get("down_since", 0.0)
-    return {
-        "calls_per_second": number.get("rate"),
-        "requests_per_minute_stated": number.get("rpm"),
-        "rejected": int(number.get("rejected", 0)),
-        "down_for_s": max(0.0, seconds - down_since) if down_since else None,
-        "next_look_in_s": max(0.0, number.get("open_until", 0.0) - seconds) if down_since else None,
-    }
-
-
-def _meter_key(run_id: str) -> str:
-    return LimiterKeys(run_id, "").budget
-
 
 # As many failures in a row, over all processes, as one question has attempts: the circuit opens
 # before any question has used up its own.
@@ -137,10 +76,78 @@ class LimiterKeys:
         ]
 
 
+@dataclass(frozen=True)
+class Meter:
+    """What is spent and what calls under way may still cost, in US dollars."""
+
+    spent: float
+    reserved: float
+    cap: float | None
+
+
+def put_meter(client: redis.Redis, run_id: str, *, terms: Terms, spent: float) -> None:
+    """Bring the run's money into Redis; a meter that stands higher there stays."""
+    key = LimiterKeys(run_id, "").budget
+    before = client.hget(key, "spent")
+    if before is None or float(before) < spent:
+        client.hset(key, "spent", repr(float(spent)))
+    client.hset(key, "cap", "" if terms.cap_usd is None else repr(terms.cap_usd))
+    client.expire(key, EXPIRE_S)
+
+
+def read_meter(client: redis.Redis, run_id: str) -> Meter | None:
+    """What the meter shows; None when Redis has none."""
+    found: dict[bytes, bytes] = client.hgetall(LimiterKeys(run_id, "").budget)  # type: ignore[assignment]
+    if b"spent" not in found:
+        return None
+    reserved = math.fsum(float(v) for k, v in found.items() if k.startswith(b"r:"))
+    cap = found.get(b"cap", b"")
+    return Meter(float(found[b"spent"]), reserved, float(cap) if cap else None)
+
+
+def note_stated_limits(
+    client: redis.Redis, keys: LimiterKeys, *, requests_per_minute: float, tokens_per_minute: float
+) -> None:
+    """Remember what the endpoint stated before the first score is asked; 0 is not stated."""
+    stated = {"rpm": requests_per_minute, "tpm": tokens_per_minute}
+    known = {name: repr(value) for name, value in stated.items() if value}
+    if known:
+        client.hset(keys.limits, mapping=known)  # type: ignore[arg-type]
+        client.expire(keys.limits, EXPIRE_S)
+
+
+def endpoint_state(client: redis.Redis, keys: LimiterKeys) -> dict[str, Any]:
+    """What is known of the judge's endpoint: calls a second now, rejections, and since when it is
+    down (None: it is up)."""
+    found: dict[bytes, bytes] = client.hgetall(keys.limits)  # type: ignore[assignment]
+    number = {k.decode(): float(v) for k, v in found.items() if v}
+    seconds, _ = client.time()
+    down_since = number.get("down_since", 0.0)
+    return {
+        "calls_per_second": number.get("rate"),
+        "requests_per_minute_stated": number.get("rpm"),
+        "rejected": int(number.get("rejected", 0)),
+        "down_for_s": max(0.0, seconds - down_since) if down_since else None,
+        "next_look_in_s": max(0.0, number.get("open_until", 0.0) - seconds) if down_since else None,
+    }
+
+
 @dataclass
 class _Waiting:
     cost: Cost
     future: asyncio.Future[None]
+
+
+@dataclass
+class _Noted:
+    """What the others are not told yet, in the order of the script's arguments."""
+
+    released: float = 0.0
+    spent: float = 0.0
+    n_ok: int = 0
+    extra_tokens: int = 0
+    requests_per_minute: float = 0.0
+    tokens_per_minute: float = 0.0
 
 
 class SharedLimiter:
@@ -156,16 +163,14 @@ class SharedLimiter:
     ) -> None:
         """`is_up` asks the endpoint; `open_budget` puts the run's money into Redis again."""
         self._keys, self._is_up, self._open_budget = keys, is_up, open_budget
-        self._admit: Any = client.register_script(ADMIT)
-        self._failed: Any = client.register_script(FAILED)
-        self._looked: Any = client.register_script(LOOKED)
+        lua = files("storage").joinpath("broker/judge_limits.lua").read_text(encoding="utf-8")
+        self._script: Any = client.register_script(lua)
         self._process = f"{socket.gethostname()}-{os.getpid()}-{id(self)}"
         self._waiting: deque[_Waiting] = deque()
         self._pump: asyncio.Task[None] | None = None
         self._flusher: asyncio.Task[None] | None = None
         self._stopped: OrchestrateError | None = None
-        self._released, self._spent, self._n_ok, self._extra_tokens = 0.0, 0.0, 0, 0
-        self._rpm, self._tpm = 0.0, 0.0
+        self._noted = _Noted()
 
     async def admit(self, cost: Cost) -> None:
         """Wait until a call may go out; raises BudgetError, StoppedError or what broke."""
@@ -179,12 +184,13 @@ class SharedLimiter:
 
     def answered(self, cost: Cost, result: Answered) -> None:
         """Note an answered call; told to the others with the next message."""
-        self._released += cost.usd
-        self._spent += result.usd
-        self._extra_tokens += result.tokens - cost.tokens
-        self._n_ok += 1 if result.tokens else 0
-        self._rpm = result.requests_per_minute or self._rpm
-        self._tpm = result.tokens_per_minute or self._tpm
+        noted = self._noted
+        noted.released += cost.usd
+        noted.spent += result.usd
+        noted.extra_tokens += result.tokens - cost.tokens
+        noted.n_ok += 1 if result.tokens else 0
+        noted.requests_per_minute = result.requests_per_minute or noted.requests_per_minute
+        noted.tokens_per_minute = result.tokens_per_minute or noted.tokens_per_minute
         if self._flusher is None or self._flusher.done():
             self._flusher = asyncio.create_task(self._flush_soon())
 
@@ -193,13 +199,11 @@ class SharedLimiter:
         await self.flush()
         numbers = (cost.usd, result.usd, result.retry_after_s)
         limits = (result.requests_per_minute, result.tokens_per_minute, OPEN_AFTER)
-        arguments = [self._process, result.kind, *numbers, *limits]
-        found = await self._told(self._failed, self._keys.all()[:2], arguments)
-        return bool(found)
+        return bool(await self._run("failed", self._process, result.kind, *numbers, *limits))
 
     async def flush(self) -> None:
         """Tell the others what was noted."""
-        if self._n_ok or self._released or self._spent:
+        if self._noted.n_ok or self._noted.released or self._noted.spent:
             await self._ask([])
 
     def stop(self) -> None:
@@ -243,26 +247,25 @@ class SharedLimiter:
             await self._open_budget()
         if state == "look":
             is_up = await self._is_up()
-            await self._told(self._looked, self._keys.all()[:1], [int(is_up), OPEN_AFTER])
+            await self._run("looked", int(is_up), OPEN_AFTER)
 
     async def _ask(self, batch: list[_Waiting]) -> tuple[str, int, int]:
-        noted = [self._released, self._spent, self._n_ok, self._extra_tokens, self._rpm, self._tpm]
-        self._forget()
-        arguments: list[object] = [self._keys.run_id, self._process, len(batch), *noted, EXPIRE_S]
+        noted, self._noted = self._noted, _Noted()
+        arguments = [self._keys.run_id, self._process, len(batch), *astuple(noted), EXPIRE_S]
         for one in batch:
             arguments += [one.cost.tokens, one.cost.usd]
-        state, granted, wait_ms = await self._told(self._admit, self._keys.all(), arguments)
+        state, granted, wait_ms = await self._run("admit", *arguments)
         if state == b"no_budget":
-            self._released += float(noted[0])
-            self._spent += float(noted[1])
+            self._noted.released += noted.released
+            self._noted.spent += noted.spent
         return state.decode(), int(granted), int(wait_ms)
 
-    async def _told(self, script: Any, keys: list[str], arguments: list[object]) -> Any:
-        """Run a script; a broker that restarts is waited for."""
+    async def _run(self, action: str, *arguments: object) -> Any:
+        """Do one of the script's actions; a broker that restarts is waited for."""
         deadline = asyncio.get_running_loop().time() + BROKER_PATIENCE_S
         while True:
             try:
-                return await script(keys=keys, args=arguments)
+                return await self._script(keys=self._keys.all(), args=[action, *arguments])
             except (redis.ConnectionError, redis.TimeoutError) as error:
                 if asyncio.get_running_loop().time() > deadline:
                     raise _as_ours(error) from error
@@ -277,10 +280,6 @@ class SharedLimiter:
             future = self._waiting.popleft().future
             if not future.done():
                 future.set_exception(error)
-
-    def _forget(self) -> None:
-        self._released, self._spent, self._n_ok, self._extra_tokens = 0.0, 0.0, 0, 0
-        self._rpm, self._tpm = 0.0, 0.0
 
 
 def _as_ours(error: Exception) -> OrchestrateError:
