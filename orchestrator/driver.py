@@ -1,7 +1,4 @@
-"""Drives a run to its end: reconciles, watches, and says when nothing more can happen.
-
-Which kinds of workers a fleet lacks.
-"""
+"""Drives a run to its end: reconciles, watches, and says when nothing more can happen."""
 
 from __future__ import annotations
 
@@ -31,7 +28,7 @@ from storage.broker.connection import BROKER_AWAY, connect
 from storage.broker.fleet import forget_declines, forget_run, put_run, queue_of
 from storage.broker.judge_limits import read_meter
 from storage.broker.state import BrokerState, jobs_on_queues
-from storage.record.artifacts import done_jobs, set_aside
+from storage.record.artifacts import set_aside
 from storage.record.manifest import damaged_results
 from storage.record.run import Failure, Run, dead_letters
 from tasks.queue.app import TASK_NAMES
@@ -89,13 +86,13 @@ class Driver:
             self.state.fail(failure)
         self._set_broken_results_aside()
         # artifacts that were taken away since are not done any more
-        self.state.mark_undone(self.state.done() - self._done_jobs())
+        self.state.mark_undone(self.state.done() - self.run.done())
         self.reconcile()
 
     def reconcile(self) -> set[str]:
         """Compare plan and artifacts, and send what is ready and not out; returns the done jobs."""
         put_run(self.state.client, self.run)
-        done = self._done_jobs()
+        done = self.run.done()
         self.state.mark_done(done)
         failed = {failure.job for failure in self.state.failures()}
         jobs = [job for job in ready_jobs(self.run.plan, done) if job.key not in failed]
@@ -159,7 +156,7 @@ class Driver:
     def _set_broken_results_aside(self) -> None:
         """Have a trait assembled again whose results are not what was written, and tested again
         what is assembled again."""
-        plan, done = self.run.plan, self._done_jobs()
+        plan, done = self.run.plan, self.run.done()
         for trait in self.run.spec.traits:
             found = damaged_results(self.run.store, f"traits/{trait.name}")
             if found:
@@ -170,17 +167,10 @@ class Driver:
 
     def queues_to_come(self) -> list[str]:
         """The queues of what is still to be done: a rejudging, say, needs no GPU worker."""
-        done = self._done_jobs()
+        done = self.run.done()
         stages = {job.stage for job in self.run.plan.jobs() if job.key not in done}
         wanted = {TASK_NAMES[stage].partition(".")[0] for stage in stages}
         return [name for name in QUEUES if name in wanted]
-
-    def _done_jobs(self) -> set[str]:
-        return done_jobs(
-            self.run.store,
-            [t.name for t in self.run.spec.traits],
-            judgement=self.run.judgement,
-        )
 
     def _release_lost(self) -> None:
         """Take back claims on jobs that have been on no list for long: the broker lost them."""

@@ -2,10 +2,6 @@
 
 A private redis-server, one GPU worker per visible device or one CPU worker, a judge worker with
 the embedded judge, a reduce worker. The same code, tasks and queues as on a fleet.
-
-A set of child processes kept alive: started, restarted when they die, stopped together.
-
-Which devices this machine shows, found without importing torch.
 """
 
 from __future__ import annotations

@@ -1,9 +1,4 @@
-"""Counts of a run by trait and stage, from the plan and the jobs that are done.
-
-How long a run still takes, by what each stage has left and how fast it goes.
-
-`extract` and `status` both show it.
-"""
+"""Counts of a run by trait and stage, from the plan and the jobs done, and the time left."""
 
 from __future__ import annotations
 

@@ -1,11 +1,4 @@
-"""Where a run stands, as one JSON value: from the record, and from the broker when there is one.
-
-What a run is doing, in a word and a reason, as its record and the broker know it.
-
-The judge's meter and endpoint as people see them: what is spent, and whether anybody answers.
-
-What a run that nobody watched to its end still lacks, and the command that adds it.
-"""
+"""Where a run stands and what it is doing: from its record, and from a broker when there is one."""
 
 from __future__ import annotations
 
@@ -30,7 +23,6 @@ from storage.broker.fleet import (
 from storage.broker.job_log import last_lines
 from storage.broker.judge_limits import LimiterKeys, endpoint_state, put_meter, read_meter
 from storage.broker.state import BrokerState, read_counts, read_rates
-from storage.record.artifacts import done_jobs
 from storage.record.judgements import judge_of
 from storage.record.metrics import read_metrics
 from storage.record.run import Failure, Run, read_schedule
@@ -42,12 +34,12 @@ LAST_ERRORS = 5
 def run_snapshot(run: Run, broker_url: str | None) -> dict[str, Any]:
     """The run now; `queues`, `workers` and what else only a broker knows are absent without one."""
     if not broker_url:
-        return _standing(run, _done_by_record(run))
+        return _standing(run, run.done())
     with connect(broker_url) as client:
         state = BrokerState(client, run.run_id)
         # the broker's list is quick, and as good as the record's while the run is on it
         on_broker = has_run(client, run.run_id)
-        done = state.done() if on_broker else _done_by_record(run)
+        done = state.done() if on_broker else run.done()
         standing = _standing(run, done)
         return {
             **standing,
@@ -95,10 +87,6 @@ def _metrics(run: Run, count: TraitCount) -> TraitMetrics | None:
     except (KeyError, OrchestrateError):
         # about to be assembled again
         return None
-
-
-def _done_by_record(run: Run) -> set[str]:
-    return done_jobs(run.store, [trait.name for trait in run.spec.traits], judgement=run.judgement)
 
 
 def _on_broker(run: Run, client: Client, standing: Mapping[str, Any]) -> dict[str, Any]:

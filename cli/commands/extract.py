@@ -37,7 +37,6 @@ from orchestrator.state import last_step_of, open_meter, spent_text
 from storage.broker.connection import connect
 from storage.broker.job_log import keep_lines
 from storage.broker.state import broker_state
-from storage.record.artifacts import done_jobs
 from storage.record.judgements import judge_of
 from storage.record.metrics import read_metrics
 from storage.record.run import Failure, Run, load_definition, open_run
@@ -221,7 +220,7 @@ def keep_log(console: Console, driver: Driver) -> None:
 def _say_plan(console: Console, run: Run) -> None:
     spec = run.spec
     definitions = {trait.name: load_definition(run, trait.name) for trait in spec.traits}
-    done = done_jobs(run.store, definitions)
+    done = run.done()
     found = estimate(run.plan, definitions, done=done)
     console.print(plan_table(found, spec))
     console.print(f"Run {run.name} in {run.store.url}", highlight=False, soft_wrap=True)

@@ -16,7 +16,6 @@ from domain.errors import UsageError
 from domain.plan.spec import DEFAULT_POSITION, POSITIONS, FilterSpec
 from domain.verdict.record import TraitMetrics
 from orchestrator.runs import parse_methods, run_store
-from storage.record.artifacts import done_jobs
 from storage.record.run import Run, open_run
 
 
@@ -116,7 +115,7 @@ def _assemble(run: Run, trait: str, settings: Settings) -> TraitMetrics:
 
 def _traits(run: Run, name: str) -> list[str]:
     traits = [trait.name for trait in run.spec.traits]
-    done = done_jobs(run.store, traits)
+    done = run.done()
     ready = [trait for trait in traits if f"{trait}/reduce" in done]
     if not ready:
         raise UsageError(f"no trait of {name} is finished yet: see `orchestrate status {name}`")

@@ -22,7 +22,7 @@ from domain.errors import UsageError
 from domain.plan.readiness import is_finished
 from domain.plan.spec import JudgeSpec
 from orchestrator.runs import run_store
-from storage.record.artifacts import done_jobs, set_aside
+from storage.record.artifacts import set_aside
 from storage.record.judgements import FIRST, Judgement, add_judgement, names, read_judgement
 from storage.record.run import Run, dead_letters, open_run, revive
 from storage.record.spending import read_terms, write_terms
@@ -84,7 +84,7 @@ def rejudge(
 
 
 def _require_generated(run: Run) -> None:
-    done = done_jobs(run.store, [trait.name for trait in run.spec.traits])
+    done = run.done()
     for trait in run.spec.traits:
         if not is_finished(run.plan, trait, done):
             raise UsageError(
@@ -136,9 +136,9 @@ def _judgement(run: Run, name: str | None, judge: JudgeSpec, *, only_unscored: b
 
 
 def _is_finished(run: Run, judgement: Judgement) -> bool:
-    plan = replace(run, judgement=judgement.name).plan
-    done = done_jobs(run.store, [t.name for t in run.spec.traits], judgement=judgement.name)
-    return all(is_finished(plan, trait, done) for trait in run.spec.traits)
+    judged = replace(run, judgement=judgement.name)
+    done = judged.done()
+    return all(is_finished(judged.plan, trait, done) for trait in run.spec.traits)
 
 
 def _latest_of(existing: list[Judgement], judge: JudgeSpec) -> str | None:

@@ -3,8 +3,6 @@
 Pure: every worker sees the same heartbeats and decides for itself, so nobody has to be in charge.
 Messages of a run lie on queues of its own, and a worker takes from the queues it listens to in
 turn; so choosing queues is all that scheduling needs.
-
-Which GPU worker serves which model: a small matching that every worker computes alike.
 """
 
 from __future__ import annotations

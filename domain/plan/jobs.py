@@ -1,7 +1,6 @@
 """The plan of a run: its samples, and the jobs that carry them through the stages.
 
-A plan follows from the run's specification alone, so every machine has the same one. Knows
-nothing of what has been done already (see readiness).
+A plan follows from the run's specification alone, so every machine has the same one.
 """
 
 from __future__ import annotations

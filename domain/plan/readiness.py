@@ -2,9 +2,7 @@
 
 Resuming, the embedded mode, the workers' hand-over and the dry run all use it. `done` holds the
 keys of finished jobs, and those of the stop marks that a converge job leaves when a trait has
-enough.
-
-When a trait has enough samples: its direction is known well enough and both sides are kept.
+enough samples.
 """
 
 from __future__ import annotations

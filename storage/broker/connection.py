@@ -1,9 +1,4 @@
-"""Connections to the broker's Redis, with the waits that long work needs.
-
-What a broker says about itself: version, memory policy, persistence, clock.
-
-Reads only.
-"""
+"""Connections to the broker's Redis with the waits that long work needs, and what it says."""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
 """A private redis-server for the time of one command: random loopback port, random password.
 
 The password goes to the server on its standard input, never on its command line.
-
-Ties a child process's life to its parent's, where the system can.
 """
 
 from __future__ import annotations

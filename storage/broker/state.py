@@ -1,10 +1,6 @@
-"""The Redis side of a run: which jobs are done, out or failed, and whether it was cancelled.
+"""The Redis side of a run: which jobs are done, out or failed, and what they came to.
 
-Everything here can be lost and is rebuilt from the run's record.
-
-What a run's jobs came to, counted on the broker: totals, and buckets of the last minutes.
-
-For looking at only: what counts is the record.
+Everything here can be lost: the first is rebuilt from the run's record, counts are to look at.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Finds and reads trait definitions: the bundled ones and people's own JSON files.
 
-A reference is a bundled name or a path. Knows nothing of runs; what a definition must hold is
-decided in orchestrator.trait_check.
+A reference is a bundled name or a path.
 """
 
 from __future__ import annotations

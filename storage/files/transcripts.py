@@ -1,8 +1,6 @@
-"""Reads people's prompts and transcripts: text, JSON, JSON lines, CSV, Parquet, by column names.
+"""Reads people's prompts and transcripts, by column names, and the scores that `monitor` wrote.
 
-Knows nothing of models; what a row holds is handed on as it is.
-
-Reads the scores that `orchestrate monitor` and `screen` wrote, or another program in their form.
+Text, JSON, JSON lines, CSV and Parquet; what a row holds is handed on as it is.
 """
 
 from __future__ import annotations

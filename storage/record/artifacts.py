@@ -1,10 +1,7 @@
 """Artifacts of jobs: data files named by their content, and a record that makes them count.
 
 A job is done when its record exists. The record is created last, carries the SHA-256 of every
-data file, and the first complete one wins; a second worker's files are removed again. Knows
-nothing of what is in the files.
-
-JSON files that notice damage: a body with its own checksum, in one exact spelling.
+data file, and the first complete one wins; a second worker's files are removed again.
 """
 
 from __future__ import annotations

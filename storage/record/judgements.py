@@ -1,13 +1,7 @@
 """Judgements of a run: its own, and later ones of the same responses, all kept side by side.
 
 A later judgement asks everything again, or only what has no score in the judgement it is based
-on.
-
-The scorings that count in a judgement, from the files of judge jobs.
-
-What an interrupted judge job had paid for already, kept so that nothing is paid twice.
-
-One file per interruption beside the shard's record; gone once the shard is judged.
+on. What an interrupted judge job had paid for is kept beside the shard's record until it is judged.
 """
 
 from __future__ import annotations

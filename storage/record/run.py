@@ -1,11 +1,6 @@
-"""A run's own files: run.json, the trait definitions, and the tables that people read.
+"""A run's own files: run.json, the trait definitions, its place among others, its dead letters.
 
-A run's place among others: priority and pause, in its record, so that a lost broker forgets
-neither.
-
-The dead-letter list of a run: jobs given up because they kept killing their workers.
-
-Part of the run's record, so that it outlives the broker.
+Dead letters are jobs given up because they kept killing their workers.
 """
 
 from __future__ import annotations
@@ -21,7 +16,7 @@ from domain.fleet.heartbeats import HIGHEST, LOWEST
 from domain.plan.jobs import Job, Plan
 from domain.plan.spec import WIRE_VERSION, Frozen, RunSpec, settings_differences
 from domain.traits.definition import TraitDefinition
-from storage.record.artifacts import decode_checked, encode_checked
+from storage.record.artifacts import decode_checked, done_jobs, encode_checked
 from storage.record.store import Store
 
 
@@ -43,6 +38,11 @@ class Run:
     def plan(self) -> Plan:
         """The plan that follows from the specification, for the judgement worked on."""
         return Plan(self.spec, self.judgement)
+
+    def done(self, *traits: str) -> set[str]:
+        """Keys of the jobs whose artifacts exist, of these traits or of all."""
+        named = traits or [trait.name for trait in self.spec.traits]
+        return done_jobs(self.store, named, judgement=self.judgement)
 
     def of(self, job: Job) -> Run:
         """The run as a job of it sees it: with the judgement that the job belongs to."""

@@ -1,7 +1,6 @@
 """Where a run's record lives: bytes under slash-separated keys, on any fsspec URL.
 
-A value appears whole or not at all, and the first complete one created under a key wins. Knows
-nothing of what the bytes mean.
+A value appears whole or not at all, and the first complete one created under a key wins.
 """
 
 from __future__ import annotations
@@ -99,7 +98,6 @@ class LocalStore:
         self.url = str(self.root)
 
     def read(self, key: str) -> bytes:
-        """See Store."""
         try:
             return self._path(key).read_bytes()
         except (FileNotFoundError, NotADirectoryError) as error:
@@ -108,13 +106,11 @@ class LocalStore:
             raise StoreNotHereError(f"cannot read {self._path(key)}: {error.strerror}") from error
 
     def write(self, key: str, data: bytes) -> None:
-        """See Store."""
         with self._temporary(key, data) as temporary:
             temporary.replace(self._path(key))
             _sync_folder(self._path(key).parent)
 
     def create(self, key: str, data: bytes) -> bool:
-        """See Store."""
         with self._temporary(key, data) as temporary:
             try:
                 # link fails when the name exists, also between two hosts on a shared folder
@@ -133,19 +129,16 @@ class LocalStore:
             return True
 
     def exists(self, key: str) -> bool:
-        """See Store."""
         with _in_words("read", str(self._path(key))):
             return self._path(key).is_file()
 
     def list(self, prefix: str) -> set[str]:
-        """See Store."""
         folder = self._path(prefix) if prefix else self.root
         with _in_words("list", str(folder)):
             found = (p for p in folder.rglob("*") if not p.name.startswith(".tmp-") and p.is_file())
             return {p.relative_to(self.root).as_posix() for p in found}
 
     def folders(self) -> set[str]:
-        """See Store."""
         with _in_words("list", self.url):
             try:
                 return {entry.name for entry in os.scandir(self.root) if entry.is_dir()}
@@ -153,12 +146,10 @@ class LocalStore:
                 return set()
 
     def delete(self, key: str) -> None:
-        """See Store."""
         with _in_words("delete", str(self._path(key))):
             self._path(key).unlink(missing_ok=True)
 
     def at(self, prefix: str) -> LocalStore:
-        """See Store."""
         return LocalStore(self._path(prefix))
 
     def _path(self, key: str) -> Path:
@@ -190,7 +181,6 @@ class ObjectStore:
         self._fs, self._root, self.url = fs, root.rstrip("/"), url
 
     def read(self, key: str) -> bytes:
-        """See Store."""
         with _in_words("read", f"{self.url}/{key}"):
             try:
                 return bytes(self._fs.cat_file(self._path(key)))
@@ -199,12 +189,10 @@ class ObjectStore:
         raise KeyError(key)
 
     def write(self, key: str, data: bytes) -> None:
-        """See Store."""
         with _in_words("write", f"{self.url}/{key}"):
             self._fs.pipe_file(self._path(key), data)
 
     def create(self, key: str, data: bytes) -> bool:
-        """See Store."""
         with _in_words("write", f"{self.url}/{key}"):
             try:
                 self._fs.pipe_file(self._path(key), data, mode="create")
@@ -213,18 +201,15 @@ class ObjectStore:
             return True
 
     def exists(self, key: str) -> bool:
-        """See Store."""
         with _in_words("read", f"{self.url}/{key}"):
             return bool(self._fs.exists(self._path(key)))
 
     def list(self, prefix: str) -> set[str]:
-        """See Store."""
         with _in_words("list", f"{self.url}/{prefix}"):
             found = self._fs.find(self._path(prefix) if prefix else self._root)
             return {str(p)[len(self._root) :].lstrip("/") for p in found}
 
     def folders(self) -> set[str]:
-        """See Store."""
         with _in_words("list", self.url):
             try:
                 found = self._fs.ls(self._root, detail=True)
@@ -234,12 +219,10 @@ class ObjectStore:
         return {name.rstrip("/").rpartition("/")[2] for name in names}
 
     def delete(self, key: str) -> None:
-        """See Store."""
         with _in_words("delete", f"{self.url}/{key}"), contextlib.suppress(FileNotFoundError):
             self._fs.rm_file(self._path(key))
 
     def at(self, prefix: str) -> ObjectStore:
-        """See Store."""
         return ObjectStore(self._fs, self._path(prefix), f"{self.url}/{checked_key(prefix)}")
 
     def _path(self, key: str) -> str:

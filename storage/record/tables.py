@@ -1,9 +1,6 @@
-"""What a report reads of a run beside its metrics, and where the pages lie.
+"""What a report reads of a run beside its metrics, and which shards its vectors are made from.
 
-Which shards a trait's vectors are made from: all of the plan's, or those up to the wave after
-which the trait had enough.
-
-Follows from the record alone: what was generated ahead and not needed does not count.
+Both follow from the record alone: what was generated ahead and not needed does not count.
 """
 
 from __future__ import annotations
@@ -25,7 +22,7 @@ from domain.plan.spec import TraitRef
 from domain.scoring.scores import Scoring
 from domain.scoring.thresholds import Fall
 from domain.verdict.record import Stopping
-from storage.record.artifacts import Record, done_jobs, load_record
+from storage.record.artifacts import Record, load_record
 from storage.record.judgements import effective_scorings
 from storage.record.metrics import json_bytes
 from storage.record.run import Run
@@ -139,7 +136,7 @@ def training_jobs(run: Run, trait: TraitRef, stage: Stage) -> list[Job]:
     jobs = run.plan.shard_jobs(trait, stage)
     if run.spec.until == "all":
         return jobs
-    done = done_jobs(run.store, [trait.name], judgement=run.judgement)
+    done = run.done(trait.name)
     return [job for job in jobs if is_needed(run.plan, job, done)]
 
 
@@ -148,7 +145,7 @@ def stopping(run: Run, trait: TraitRef) -> Stopping | None:
     while that is open and where everything is generated anyway."""
     if run.spec.until == "all":
         return None
-    wave = last_wave(run.plan, trait, done_jobs(run.store, [trait.name], judgement=run.judgement))
+    wave = last_wave(run.plan, trait, run.done(trait.name))
     if wave is None:
         return None
     info = load_record(run.store, stop_mark(trait, wave)).info

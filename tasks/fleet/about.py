@@ -1,11 +1,6 @@
-"""A worker's answer to `orchestrate doctor`: versions, clock, queues, and whether it sees a file
-and may write beside it.
+"""What a worker answers when it is asked: `about` for `orchestrate doctor`, and `drain` to leave.
 
-Registered as Celery's inspect command `about`.
-
-Draining: a worker finishes what it holds, takes nothing more, and leaves.
-
-A control command of its own, sent to workers by name.
+Both are control commands of Celery. Draining, a worker finishes what it holds and takes no more.
 """
 
 from __future__ import annotations

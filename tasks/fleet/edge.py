@@ -1,9 +1,4 @@
-"""The edge of every task: checks the message, skips what is done, records failures, hands over.
-
-Knows nothing of what a stage does; a stage is a function from a run and a job to its record.
-
-Finds the run and job that a message names, as far as this worker may open them.
-"""
+"""The edge of every task: checks the message, skips what is done, records failures, hands over."""
 
 from __future__ import annotations
 

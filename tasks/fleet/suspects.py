@@ -1,13 +1,8 @@
-"""Notes under a job what went wrong with it, in the log, on the broker and in the record.
+"""How jobs that kill their workers are found: attempts that did not end are counted.
 
-Rooms for jobs in one worker process: many share one, a suspect gets one for itself.
-
-A job that kills its worker takes the jobs beside it along, and they would count the death too.
-One that was begun before and never ended therefore runs alone, and only it can die then.
-
-Counts attempts that did not end, which is how one that kills workers is found.
-
-A job that a healthy worker gives back did not kill anybody.
+Such a job takes the jobs beside it along, and they would count the death too. One that was begun
+before and never ended therefore runs alone, and only it can die then. A job that a healthy worker
+gives back did not kill anybody.
 """
 
 from __future__ import annotations

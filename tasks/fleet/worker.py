@@ -1,8 +1,4 @@
-"""One Celery worker of one kind: builds what its tasks share, registers them, and runs.
-
-Knows nothing of devices beyond the name it is given; the launcher in cli/ starts one process
-each.
-"""
+"""One Celery worker of one kind: builds what its tasks share, registers them, and runs."""
 
 from __future__ import annotations
 

@@ -1,11 +1,7 @@
 """What a job's message says, checked: whoever can reach the broker may have written it.
 
-Knows nothing of Celery; what a message names is looked up in the run's own plan later.
-
-The envelope around a job's message, checked before Celery opens it.
-
 Celery takes what lies on its queues for its own: an odd type in a header raises in the worker's
-main loop and ends the worker. Ours are all alike, so anything else is refused first.
+main loop and ends the worker. So the envelope is checked too, before Celery opens it.
 """
 
 from __future__ import annotations

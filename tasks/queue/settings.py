@@ -1,4 +1,5 @@
 """How jobs are delivered and what a worker will open: read from the environment, once per process.
+
 The names are documented in docs/reliability.md and SECURITY.md.
 """
 

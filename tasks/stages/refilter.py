@@ -10,7 +10,6 @@ from domain.plan.spec import DEFAULT_POSITION, FilterSpec, TraitRef
 from domain.plan.steering import confirmed_best
 from domain.verdict.gates import with_verdict
 from domain.verdict.record import Quality, TraitMetrics
-from storage.record.artifacts import done_jobs
 from storage.record.manifest import writing_results
 from storage.record.metrics import write_metrics
 from storage.record.responses import stored_positions
@@ -43,7 +42,7 @@ def assemble_and_test(
     quality = metrics.quality
     if quality is None:
         return metrics
-    done = done_jobs(run.store, [trait.name], judgement=run.judgement)
+    done = run.done(trait.name)
     answers = run.plan.part_jobs(trait, "judge", EVALUATION)
     told = {"is_checked": run.plan.verify_job(trait.name).key in done}
     with writing_results(run.store, folder):
