@@ -54,7 +54,7 @@ SKIPPED = (
     Skipped(r"make (test|docs)", "the suite itself; test_docs.py builds the site"),
     Skipped(r"\. \.venv/bin/activate", "the test has its environment"),
     Skipped(r"\{ cat deploy/redis\.conf.*", HOSTS_TESTS),
-    Skipped(r"pip install s3fs", "downloads"),
+    Skipped(r"(pipx|pip|uv tool) install .*", "downloads; test_packaging.py tries ./traitlens"),
     Skipped(r"ssh .*", "another host"),
     Skipped(r"orchestrate extract --traits all --rollouts 3", "is what `make demo` runs", True),
     Skipped(
