@@ -37,7 +37,7 @@ from benchmarks.engine_gates import failed_gates
 from benchmarks.engine_models import build_model, model_names
 from benchmarks.engine_report import Measured, engine_facts, make_report, print_report
 from benchmarks.engine_ways import PEERS_BATCH, Outcome, ours, peers, plain_best
-from workers.engine.engine import Engine
+from workers.engine.engine import build_engine
 from workers.engine.generation import EngineStats, GenerationRequest, Sampling
 from workers.engine.refill import MOST_ROWS_CPU, MOST_ROWS_GPU
 from workers.engine.resident import EngineThread
@@ -71,7 +71,7 @@ def main() -> int:
     model = build_model(given.model, given.device)
     requests = _requests(model, given)
     rows = given.rows or (MOST_ROWS_CPU if given.device == "cpu" else MOST_ROWS_GPU)
-    thread = EngineThread(lambda: Engine(model, max_rows=rows))
+    thread = EngineThread(lambda: build_engine(model, max_rows=rows))
     ways: dict[str, Callable[[Sequence[GenerationRequest]], Outcome]] = {
         "A": lambda work: peers(model, work),
         "ours": lambda work: ours(thread, work),
@@ -131,7 +131,7 @@ def _requests(model: LoadedModel, given: argparse.Namespace) -> list[GenerationR
         if i % ROLLOUTS == 0:
             tokens = random.integers(*PROMPT_TOKENS)
             prompt = tuple(int(t) for t in random.integers(3, vocabulary, tokens))
-        requests.append(GenerationRequest(str(i), prompt, i, Sampling(int(length))))
+        requests.append(GenerationRequest(prompt, i, Sampling(int(length))))
     return requests
 
 

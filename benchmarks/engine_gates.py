@@ -9,7 +9,7 @@ import torch
 
 from benchmarks.engine_report import Measured
 from benchmarks.engine_ways import Outcome, ours
-from workers.engine.engine import Engine
+from workers.engine.engine import build_engine
 from workers.engine.generation import GenerationRequest, Sampling
 from workers.engine.resident import EngineThread
 from workers.engine.sampler import RowSampling, draw, tree_levels, uniforms
@@ -41,7 +41,7 @@ def failed_gates(
     ]
     if runs.get("ours") and model.dtype == torch.float32:
         some = list(requests[:REPEATED])
-        again = ours(EngineThread(lambda: Engine(model, max_rows=rows // 7)), some).responses
+        again = ours(EngineThread(lambda: build_engine(model, max_rows=rows // 7)), some).responses
         if again != runs["ours"][-1].outcome.responses[: len(some)]:
             failed.append("ours: another batch size gives another text")
     return failed + _sampler_gate()

@@ -36,7 +36,6 @@ def engine_facts(stats: EngineStats, busy: float) -> dict[str, float]:
         "busy_share": busy,
         "mean_rows": stats.row_steps / stats.steps,
         "peak_rows": stats.peak_rows,
-        "context_of_read_columns": stats.columns_live / stats.columns_read,
         "prompt_tokens_run_of_asked": stats.prefilled_tokens / stats.prompt_tokens,
     }
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from workers.engine.prefix_cache import PackedLinears
+from workers.engine.forward import PackedLinears
 from workers.models.model import LoadedModel
 
 ROWS = {"cpu": 1024, "cuda": 8192}

@@ -146,8 +146,8 @@ def _write(
     prompts = list(dict.fromkeys(request.prompt_ids for request in shard))
     first = {request.prompt_ids: g for request, g in zip(shard, made, strict=True)}
     rows = [
-        Response(r.key, r.seed, "", list(r.prompt_ids), "", list(g.response_ids), g.finish)
-        for r, g in zip(shard, made, strict=True)
+        Response(str(i), r.seed, "", list(r.prompt_ids), "", list(g.response_ids), g.finish)
+        for i, (r, g) in enumerate(zip(shard, made, strict=True))
     ]
     activations = Activations(
         response_avg=np.stack([generation.response_avg for generation in made]),

@@ -36,7 +36,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.engine_models import build_model, model_names
-from workers.engine.engine import Engine
+from workers.engine.engine import Engine, build_engine
 from workers.engine.generation import GenerationRequest, Sampling, UnitVectors
 from workers.models.chat import Prompt
 from workers.models.model import LoadedModel, load_model
@@ -64,7 +64,8 @@ def main() -> None:
         stop_ids=frozenset(),
         tokenizer=words_tokenizer(options.model, options.device),
     )
-    directions, sampling, engine = make_directions(model), Sampling(options.tokens), Engine(model)
+    directions, sampling = make_directions(model), Sampling(options.tokens)
+    engine = build_engine(model)
     turns = itertools.count()
 
     def prompts() -> list[OpenPrompt]:
@@ -118,10 +119,7 @@ def make_directions(model: LoadedModel) -> UnitVectors:
 
 def generate(engine: Engine, asked: list[OpenPrompt], sampling: Sampling) -> None:
     """The batch without directions."""
-    engine.add(
-        GenerationRequest(str(i), one.prompt.token_ids, one.seed, sampling)
-        for i, one in enumerate(asked)
-    )
+    engine.add(GenerationRequest(one.prompt.token_ids, one.seed, sampling) for one in asked)
     while engine.has_work:
         engine.step()
 

@@ -11,9 +11,7 @@ import torch
 
 from tests.tiny_models import save_tiny_model
 from workers.engine.engine import Engine
-from workers.engine.fallback import GenerateCore
 from workers.engine.generation import Generation, GenerationRequest, Sampling
-from workers.engine.refill import RefillCore
 from workers.models.model import LoadedModel, load_model
 
 torch.set_num_threads(1)
@@ -47,21 +45,19 @@ def work(
             settings = Sampling(int(random.integers(1, longest + 1)))
             if sampling:
                 settings = sampling[r % len(sampling)]
-            requests.append(GenerationRequest(f"p{p}/r{r}", ids, 1000 * p + r, settings))
+            requests.append(GenerationRequest(ids, 1000 * p + r, settings))
     return requests
 
 
-def run(
-    engine: Engine | RefillCore | GenerateCore, requests: Sequence[GenerationRequest]
-) -> list[Generation]:
+def run(engine: Engine, requests: Sequence[GenerationRequest]) -> list[Generation]:
     """All generations, in the requests' order."""
     engine.add(requests)
     made: list[Generation] = []
     while engine.has_work:
         made += engine.step()
     assert len(made) == len(requests)
-    by_key = {generation.key: generation for generation in made}
-    return [by_key[request.key] for request in requests]
+    by_request = {generation.request: generation for generation in made}
+    return [by_request[request] for request in requests]
 
 
 def texts(generations: Sequence[Generation]) -> list[tuple[int, ...]]:

@@ -26,6 +26,7 @@ from storage.record.manifest import damaged_results
 from storage.record.metrics import read_metrics
 from storage.record.store import open_store
 from tasks.stages.checks import causal
+from tasks.stages.generate import random_like
 from tests.quality_records import evaluated, steered
 from tests.quality_records import metrics as metrics_with
 from tests.quality_records import quality as good_quality
@@ -34,7 +35,6 @@ from traitlens.assess.dose_response import Answers, dose_response
 from traitlens.stats.bootstrap import correlations, group_draws, means
 from traitlens.stats.intervals import percentile_interval
 from traitlens.vectors.files import load_vectors
-from workers.engine.residual import random_like
 
 CHECKS = ChecksSpec(evaluation=2, causal=6)
 

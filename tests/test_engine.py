@@ -15,10 +15,10 @@ import torch
 
 from domain.errors import ModelError
 from tests.engine_work import run, texts, tiny, work, worst_error
-from workers.engine.engine import Engine
+from workers.engine.engine import build_engine
 from workers.engine.fallback import GenerateCore
+from workers.engine.forward import PackedLinears
 from workers.engine.generation import Generation, GenerationRequest, Sampling
-from workers.engine.prefix_cache import PackedLinears
 from workers.engine.refill import RefillCore
 from workers.models.model import LoadedModel
 
@@ -61,9 +61,9 @@ def test_every_way_of_drawing_gives_the_same_text_in_any_batch(llama: LoadedMode
 
 
 def test_temperature_zero_equals_greedy_generate(llama: LoadedModel) -> None:
-    request = GenerationRequest("a", (20, 30, 40, 50), 5, Sampling(12, temperature=0.0))
+    request = GenerationRequest((20, 30, 40, 50), 5, Sampling(12, temperature=0.0))
 
-    (made,) = run(Engine(llama), [request])
+    (made,) = run(build_engine(llama), [request])
 
     out = llama.model.generate(
         torch.tensor([request.prompt_ids]),
@@ -79,8 +79,8 @@ def test_a_prompt_is_prefilled_once_for_all_its_rollouts_and_for_later_ones(
     llama: LoadedModel,
 ) -> None:
     prompt = tuple(range(20, 50))
-    requests = [GenerationRequest(str(i), prompt, i, Sampling(5)) for i in range(30)]
-    engine = Engine(llama, max_rows=4)
+    requests = [GenerationRequest(prompt, i, Sampling(5)) for i in range(30)]
+    engine = build_engine(llama, max_rows=4)
 
     run(engine, requests[:20])
     run(engine, requests[20:])
@@ -91,7 +91,7 @@ def test_a_prompt_is_prefilled_once_for_all_its_rollouts_and_for_later_ones(
 def test_a_response_that_stops_at_once_is_empty_with_zero_means(llama: LoadedModel) -> None:
     mute = replace(llama, stop_ids=frozenset(range(272)))
 
-    (made,) = run(Engine(mute), work(prompts=1, rollouts=1))
+    (made,) = run(build_engine(mute), work(prompts=1, rollouts=1))
 
     assert made.response_ids == ()
     assert made.finish == "stop"
@@ -102,7 +102,7 @@ def test_a_response_that_stops_at_once_is_empty_with_zero_means(llama: LoadedMod
 def test_stop_tokens_never_appear_and_limits_are_kept(llama: LoadedModel) -> None:
     requests = work()
 
-    for request, made in zip(requests, run(Engine(llama), requests), strict=True):
+    for request, made in zip(requests, run(build_engine(llama), requests), strict=True):
         assert not llama.stop_ids & set(made.response_ids)
         assert len(made.response_ids) <= request.sampling.max_new_tokens
         full = len(made.response_ids) == request.sampling.max_new_tokens
@@ -113,8 +113,8 @@ def test_a_batch_that_does_not_fit_is_halved_and_every_sample_comes_once(
     llama: LoadedModel,
 ) -> None:
     requests = work(prompts=4, rollouts=10)
-    expected = texts(run(Engine(llama), requests))
-    engine = Engine(llama, max_rows=32)
+    expected = texts(run(build_engine(llama), requests))
+    engine = build_engine(llama, max_rows=32)
     handle = llama.model.register_forward_pre_hook(_full_beyond(rows=9), with_kwargs=True)
 
     try:
@@ -127,7 +127,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_every_sample_comes_once(
     assert (
         worst_error(
             np.stack([m.response_avg for m in made]),
-            np.stack([m.response_avg for m in run(Engine(llama), requests)]),
+            np.stack([m.response_avg for m in run(build_engine(llama), requests)]),
         )
         < 1e-5
     )
@@ -137,7 +137,7 @@ def test_running_out_of_memory_in_mid_flight_loses_no_finished_response(
     llama: LoadedModel,
 ) -> None:
     requests = work(prompts=4, rollouts=10)
-    engine = Engine(llama, max_rows=32)
+    engine = build_engine(llama, max_rows=32)
     engine.add(requests)
     early: list[Generation] = []
     while len(early) < 5:
@@ -150,13 +150,14 @@ def test_running_out_of_memory_in_mid_flight_loses_no_finished_response(
     finally:
         handle.remove()
 
-    assert sorted(made.key for made in early) == sorted(request.key for request in requests)
+    assert len(early) == len(requests)
+    assert {made.request for made in early} == set(requests)
 
 
 def test_one_response_that_does_not_fit_is_an_error_a_person_can_act_on(
     llama: LoadedModel,
 ) -> None:
-    engine = Engine(llama)
+    engine = build_engine(llama)
     handle = llama.model.register_forward_pre_hook(_full_beyond(rows=0), with_kwargs=True)
 
     try:
@@ -170,7 +171,7 @@ def test_other_errors_are_not_taken_for_full_memory(llama: LoadedModel) -> None:
     def broken(*_: Any) -> None:
         raise RuntimeError("shapes differ")
 
-    engine = Engine(llama)
+    engine = build_engine(llama)
     handle = llama.model.register_forward_pre_hook(broken)
 
     try:
@@ -184,7 +185,7 @@ def test_the_model_is_left_as_it_was(llama: LoadedModel) -> None:
     ids = torch.tensor([[20, 30, 40]])
     implementation = llama.model.config._attn_implementation
 
-    run(Engine(llama), work(prompts=2))
+    run(build_engine(llama), work(prompts=2))
 
     assert llama.model.config._attn_implementation == implementation
     assert not any(part._forward_hooks or part._forward_pre_hooks for part in llama.model.modules())
@@ -221,7 +222,7 @@ def test_a_model_the_engine_cannot_carry_falls_back_and_says_so_once(
     model = tiny(tmp_path, "llama4_text", n_stops=1)
 
     with caplog.at_level(logging.WARNING, logger="workers.engine.engine"):
-        engine = Engine(model)
+        engine = build_engine(model)
         made = run(engine, work(prompts=2, longest=10))
 
     assert engine.path == "fallback"

@@ -12,10 +12,10 @@ import torch
 
 from tests.engine_work import POSITIONS, run, texts, tiny, work, worst_error
 from tests.tiny_models import FAMILIES, byte_tokenizer, save_tiny_model
-from workers.engine.cache import FIRST_WIDTH_CPU
-from workers.engine.capture import decoder_blocks, tapped, text_decoder
-from workers.engine.engine import Engine
+from traitlens.capture.blocks import backbone, decoder_blocks, tapped
+from workers.engine.engine import build_engine
 from workers.engine.generation import Generation, GenerationRequest
+from workers.engine.running import FIRST_WIDTH_CPU
 from workers.engine.teacher_forced import teacher_forced
 from workers.models.model import LoadedModel, load_model
 
@@ -33,7 +33,7 @@ def test_every_position_equals_a_teacher_forced_pass(family: str, tmp_path: Path
     model = tiny(tmp_path, family)
     requests = work()
 
-    engine = Engine(model, max_rows=7)
+    engine = build_engine(model, max_rows=7)
     made = run(engine, requests)
 
     assert engine.path == "engine"
@@ -52,7 +52,7 @@ def test_the_number_of_rows_does_not_change_the_means(
     requests = work(prompts=2, rollouts=4, longest=25)
     backwards = list(reversed(requests))
 
-    made = run(Engine(model, max_rows=max_rows), backwards)
+    made = run(build_engine(model, max_rows=max_rows), backwards)
 
     for position, means in second_pass(model, backwards, made).items():
         ours = np.stack([getattr(generation, position) for generation in made])
@@ -66,18 +66,18 @@ def test_long_responses_that_move_from_bucket_to_bucket_keep_their_means_and_tex
     model = tiny(tmp_path, family, n_stops=1)
     requests = work(prompts=3, rollouts=4, longest=150)
 
-    made = run(Engine(model, max_rows=8), requests)
+    made = run(build_engine(model, max_rows=8), requests)
 
     assert max(len(generation.response_ids) for generation in made) > 2 * FIRST_WIDTH_CPU
     expected = second_pass(model, requests, made)["response_avg"]
     assert worst_error(np.stack([g.response_avg for g in made]), expected) < 1e-5
-    assert texts(made) == texts(run(Engine(model, max_rows=3), requests))
+    assert texts(made) == texts(run(build_engine(model, max_rows=3), requests))
 
 
 def test_a_left_padded_batch_of_the_stock_model_gives_the_same_means(tmp_path: Path) -> None:
     model = tiny(tmp_path, "llama")
     requests = work(prompts=2, rollouts=3)
-    made = run(Engine(model), requests)
+    made = run(build_engine(model), requests)
     rows = [[*r.prompt_ids, *g.response_ids] for r, g in zip(requests, made, strict=True)]
     width = max(map(len, rows))
     ids = torch.tensor([[0] * (width - len(row)) + row for row in rows])
@@ -85,7 +85,7 @@ def test_a_left_padded_batch_of_the_stock_model_gives_the_same_means(tmp_path: P
     states: list[torch.Tensor] = []
 
     with torch.no_grad(), tapped(decoder_blocks(model.model), lambda _, s: states.append(s)):
-        text_decoder(model.model)(
+        backbone(model.model)(
             input_ids=ids, attention_mask=real, position_ids=(real.cumsum(1) - 1).clamp(min=0)
         )
 
@@ -101,9 +101,9 @@ def test_the_last_row_is_raw_and_the_first_is_the_embedding(tmp_path: Path) -> N
     prompt = (20, 30, 40)
     request = replace(work(prompts=1, rollouts=1)[0], prompt_ids=prompt)
 
-    (made,) = run(Engine(model), [request])
+    (made,) = run(build_engine(model), [request])
 
-    decoder: Any = text_decoder(model.model)
+    decoder: Any = backbone(model.model)
     with torch.no_grad():
         normed = decoder(input_ids=torch.tensor([prompt])).last_hidden_state[0, -1]
         embedded = decoder.embed_tokens(torch.tensor(prompt[-1]))
@@ -120,7 +120,7 @@ def test_bfloat16_is_no_farther_from_float32_arithmetic_than_a_second_pass(
     exact = load_model(folder, device="cpu", dtype="float32")
     requests = work(prompts=4)
 
-    made = run(Engine(coarse, max_rows=9), requests)
+    made = run(build_engine(coarse, max_rows=9), requests)
 
     truth = second_pass(exact, requests, made)
     second = second_pass(coarse, requests, made)
@@ -149,7 +149,7 @@ def test_a_multimodal_wrapper_is_measured_in_its_text_model(tmp_path: Path) -> N
     model = load_model(str(tmp_path), device="cpu")
     requests = work(prompts=2, longest=20)
 
-    engine = Engine(model)
+    engine = build_engine(model)
     made = run(engine, requests)
 
     assert engine.path == "engine"

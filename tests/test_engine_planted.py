@@ -7,7 +7,7 @@ import pytest
 
 from tests.engine_work import run
 from tests.planted_model import STRENGTH, PlantedModel, save_planted_model
-from workers.engine.engine import Engine
+from workers.engine.engine import build_engine
 from workers.engine.generation import (
     Generation,
     GenerationRequest,
@@ -41,10 +41,9 @@ def responses(
             prompt = render_prompt(model, system=system, user=question)
             for r in range(3):
                 seed = 1000 * side + 100 * i + 10 * q + r
-                name = f"{side}/{i}/{q}/{r}"
                 ids, sampling = prompt.token_ids, Sampling(60)
-                requests.append(GenerationRequest(name, ids, seed, sampling, steering))
-    return [made for made in run(Engine(model), requests) if made.response_ids]
+                requests.append(GenerationRequest(ids, seed, sampling, steering))
+    return [made for made in run(build_engine(model), requests) if made.response_ids]
 
 
 def share(model: LoadedModel, planted: PlantedModel, made: list[Generation]) -> float:

@@ -85,8 +85,8 @@ def test_requests_that_are_not_read_lie_beside_those_that_are(tmp_path: Path) ->
     plain = work(prompts=3, rollouts=2)
     mixed = [
         *plain,
-        *(replace(r, key=f"one/{r.key}", directions=one) for r in plain),
-        *(replace(r, key=f"other/{r.key}", directions=other) for r in plain),
+        *(replace(r, directions=one) for r in plain),
+        *(replace(r, directions=other) for r in plain),
     ]
 
     made = run(RefillCore(model), mixed)
@@ -115,24 +115,26 @@ def test_projections_are_of_the_states_after_steering(tmp_path: Path) -> None:
         np.testing.assert_allclose(generation.projections, expected[row], rtol=1e-5, atol=1e-3)
 
 
-def test_live_responses_grow_to_what_the_generation_holds(tmp_path: Path) -> None:
+def test_running_sequences_grow_to_what_the_generation_holds(tmp_path: Path) -> None:
     model, on = tiny(tmp_path, "llama"), directions()
     requests = projected(work(prompts=3, rollouts=2), on)
     core = RefillCore(model)
     core.add(requests)
-    seen: dict[str, list[np.ndarray]] = {}
-    made: dict[str, Generation] = {}
+    seen: dict[GenerationRequest, list[np.ndarray]] = {}
+    made: dict[GenerationRequest, Generation] = {}
 
     while core.has_work:
-        made |= {generation.key: generation for generation in core.step()}
-        for live in core.live():
-            assert len(live.projections) in (len(live.response_ids), len(live.response_ids) - 1)
-            assert len(live.projections) >= len(seen.get(live.key, []))
-            seen[live.key] = list(live.projections)
+        made |= {generation.request: generation for generation in core.step()}
+        for row in core.running():
+            # the first is that of the prompt's last token
+            own = row.projections[1:]
+            assert len(own) in (len(row.response_ids), len(row.response_ids) - 1)
+            assert len(own) >= len(seen.get(row.request, []))
+            seen[row.request] = own
 
     assert any(seen.values())
     for request in requests:
-        generation, projections = made[request.key], seen.get(request.key, [])
+        generation, projections = made[request], seen.get(request, [])
         assert generation.projections is not None
         response = generation.projections[len(request.prompt_ids) :]
         for ours, theirs in zip(projections, response, strict=False):

@@ -117,7 +117,7 @@ def test_settings_out_of_range_are_refused(wrong: dict[str, float]) -> None:
 
 def test_an_empty_prompt_is_refused() -> None:
     with pytest.raises(ValueError, match="empty prompt"):
-        GenerationRequest("a", (), 1, Sampling(5))
+        GenerationRequest((), 1, Sampling(5))
 
 
 def _some_settings(n: int) -> list[tuple[float, int, float]]:

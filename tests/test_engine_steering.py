@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from tests.engine_work import run, texts, tiny, work, worst_error
+from traitlens.steering import Positions
 from workers.engine.fallback import GenerateCore
-from workers.engine.generation import GenerationRequest, Intervention, Positions, Steering
+from workers.engine.generation import GenerationRequest, Intervention, Steering
 from workers.engine.refill import RefillCore
 from workers.engine.teacher_forced import teacher_forced
 
@@ -24,7 +25,7 @@ def interventions(positions: Positions, *, seed: int = 0, size: float = 3.0) -> 
 
 
 def steered(requests: list[GenerationRequest], steering: Steering) -> list[GenerationRequest]:
-    return [replace(r, key=f"{id(steering)}/{r.key}", steering=steering) for r in requests]
+    return [replace(r, steering=steering) for r in requests]
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2"])
@@ -40,10 +41,10 @@ def test_each_request_is_steered_like_a_plain_pass_is(family: str, tmp_path: Pat
     batches = [steered(plain, way) for way in ways]
     mixed = [request for group in zip(plain, *batches, strict=True) for request in group]
 
-    made = {m.key: m for m in run(RefillCore(model, max_rows=20), mixed)}
+    made = {m.request: m for m in run(RefillCore(model, max_rows=20), mixed)}
 
     for way, batch in zip([None, *ways], [plain, *batches], strict=True):
-        ours = [made[request.key] for request in batch]
+        ours = [made[request] for request in batch]
         prompts = [request.prompt_ids for request in batch]
         expected = teacher_forced(model, prompts, [m.response_ids for m in ours], steering=way)
         assert worst_error(np.stack([m.response_avg for m in ours]), expected[0]) < 1e-5
@@ -95,10 +96,10 @@ def test_ablating_and_capping_rows_are_steered_like_a_plain_pass_is(tmp_path: Pa
     batches = [steered(plain, way) for way in ways]
     mixed = [request for group in zip(plain, *batches, strict=True) for request in group]
 
-    made = {m.key: m for m in run(RefillCore(model), mixed)}
+    made = {m.request: m for m in run(RefillCore(model), mixed)}
 
     for way, batch in zip([None, *ways], [plain, *batches], strict=True):
-        ours = [made[request.key] for request in batch]
+        ours = [made[request] for request in batch]
         prompts = [request.prompt_ids for request in batch]
         expected = teacher_forced(model, prompts, [m.response_ids for m in ours], steering=way)
         assert worst_error(np.stack([m.response_avg for m in ours]), expected[0]) < 1e-5

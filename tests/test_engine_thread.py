@@ -13,7 +13,7 @@ from domain.errors import ModelError
 from domain.plan.spec import ModelSpec
 from tests.engine_work import run, texts, tiny, work
 from tests.tiny_models import save_tiny_model
-from workers.engine.engine import Engine
+from workers.engine.engine import Engine, build_engine
 from workers.engine.generation import Generation, GenerationRequest, Sampling
 from workers.engine.resident import (
     EngineClosedError,
@@ -51,26 +51,26 @@ def start() -> Iterator[Callable[[Callable[[], Engine]], EngineThread]]:
 Start = Callable[[Callable[[], Engine]], EngineThread]
 
 
-def test_callers_with_the_same_keys_each_get_their_own_in_order(
+def test_callers_with_the_same_requests_each_get_their_own_in_order(
     llama: LoadedModel, start: Start
 ) -> None:
     requests = work(prompts=4)
     jobs = [requests[:12], list(reversed(requests)), requests[:12]]
-    expected = [texts(run(Engine(llama), job)) for job in jobs]
-    thread = start(lambda: Engine(llama, max_rows=9))
+    expected = [texts(run(build_engine(llama), job)) for job in jobs]
+    thread = start(lambda: build_engine(llama, max_rows=9))
 
     with ThreadPoolExecutor(3) as pool:
         made = list(pool.map(thread.generate, jobs))
 
     assert [texts(job) for job in made] == expected
-    assert [[m.key for m in job] for job in made] == [[r.key for r in job] for job in jobs]
+    assert [[m.request.seed for m in job] for job in made] == [[r.seed for r in j] for j in jobs]
     assert thread.generate([]) == []
 
 
 def test_the_engine_does_not_drain_between_two_jobs(endless: LoadedModel, start: Start) -> None:
     first = [replace(r, sampling=Sampling(60)) for r in work(prompts=1, rollouts=4)]
     second = [replace(r, sampling=Sampling(20)) for r in work(prompts=2, rollouts=2)]
-    thread = start(lambda: Engine(endless, max_rows=8))
+    thread = start(lambda: build_engine(endless, max_rows=8))
 
     with ThreadPoolExecutor(2) as pool:
         jobs = [pool.submit(thread.generate, job) for job in (first, second)]
@@ -83,7 +83,7 @@ def test_the_engine_does_not_drain_between_two_jobs(endless: LoadedModel, start:
 
 
 def test_the_busy_share_of_a_loaded_engine_is_high(llama: LoadedModel, start: Start) -> None:
-    thread = start(lambda: Engine(llama))
+    thread = start(lambda: build_engine(llama))
 
     assert thread.busy_share() == 0.0
     thread.generate(work(prompts=8))
@@ -115,7 +115,7 @@ def test_what_loading_raises_reaches_every_caller(start: Start) -> None:
 
 
 def test_what_a_step_raises_reaches_the_waiting_caller(llama: LoadedModel, start: Start) -> None:
-    thread = start(lambda: Engine(llama))
+    thread = start(lambda: build_engine(llama))
     impossible = [replace(r, prompt_ids=(5, 100_000, 7)) for r in work(prompts=1)]
 
     with pytest.raises(IndexError):
@@ -145,7 +145,7 @@ def test_an_engine_that_failed_is_not_lent_again(tmp_path: Path) -> None:
 def _busy(
     start: Start, model: LoadedModel, requests: list[GenerationRequest]
 ) -> tuple[EngineThread, Future[list[Generation]], ThreadPoolExecutor]:
-    thread = start(lambda: Engine(model, max_rows=4))
+    thread = start(lambda: build_engine(model, max_rows=4))
     pool = ThreadPoolExecutor(1)
     waiting = pool.submit(thread.generate, requests)
     while thread.engine is None or not thread.engine.stats.steps:

@@ -35,7 +35,7 @@ from storage.record.neutral import (
 )
 from storage.record.responses import Response
 from storage.record.run import Run, load_definition, open_run
-from workers.engine.engine import Engine
+from workers.engine.engine import Engine, build_engine
 from workers.engine.generation import Sampling, UnitVectors
 from workers.models.chat import render_prompt
 from workers.models.model import load_model
@@ -112,7 +112,7 @@ def _engine(
         trust_remote_code=spec.trust_remote_code,
     )
     check_model(vectors, model, allow_other_model=not is_own)
-    return Engine(model)
+    return build_engine(model)
 
 
 @dataclass(frozen=True)

@@ -90,8 +90,8 @@ class DeviceStage:
     def _load(self) -> None:
         try:
             import tasks.stages.generate  # noqa: F401
-            from workers.engine.device import prove
             from workers.engine.resident import Residents, jobs_in_flight
+            from workers.models.model import prove
 
             prove(self._device, shown=self._shown)
             self._most_jobs = min(jobs_in_flight(self._device), self._limit)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+from functools import cache
+
 import numpy as np
 from celery.exceptions import Reject
+from numpy.typing import NDArray
 
 from domain.plan.jobs import Job
 from domain.plan.samples import EVALUATION, POLARITIES, Sample
 from domain.plan.steering import Cell
-from domain.traits.definition import TraitDefinition
 from domain.traits.prompts import question_for, system_for
 from storage.record.artifacts import Record, publish
 from storage.record.responses import (
@@ -21,11 +24,15 @@ from storage.record.responses import (
 )
 from storage.record.run import Run, load_definition
 from tasks.stages.steering_cells import Directions, cells_json, job_cells, load_directions
-from workers.engine.generation import Generation, GenerationRequest, Sampling, Steering
+from workers.engine.generation import (
+    Generation,
+    GenerationRequest,
+    Intervention,
+    Sampling,
+    Steering,
+)
 from workers.engine.resident import EngineClosedError, Residents
-from workers.engine.residual import random_like, steering_along
 from workers.models.chat import Prompt, decode_response, render_prompt
-from workers.models.model import LoadedModel
 
 IS_CAPTURED = (*POLARITIES, EVALUATION)
 """The parts whose activations vectors are made from or tested on."""
@@ -38,19 +45,28 @@ def generate(run: Run, job: Job, *, residents: Residents) -> Record:
     """
     assert job.trait is not None
     definition = load_definition(run, job.trait)
-    samples, steerings, cells = _steered(run, job)
+    samples = run.plan.samples(job)
+    steerings: list[Steering | None] = [None] * len(samples)
+    cells: list[Cell] = []
+    if job.part not in IS_CAPTURED:
+        directions = load_directions(run, job.trait)
+        cells = job_cells(run, job, directions) if directions else []
+        samples = [s for s in samples if s.cell is not None and s.cell < len(cells)]
+        steerings = _steerings(samples, cells, directions) if directions else []
+    sampling = Sampling(**run.spec.sampling.model_dump())
     with residents.use(run.spec.model) as resident:
-        prompts = _prompts(resident.model, definition, samples)
-        sampling = Sampling(**run.spec.sampling.model_dump())
+        model = resident.model
+
+        @cache
+        def rendered(system: str | None, user: str) -> Prompt:
+            return render_prompt(model, system=system, user=user)
+
+        prompts = [
+            rendered(system_for(definition, s), question_for(definition, s)) for s in samples
+        ]
         requests = [
-            GenerationRequest(
-                s.key,
-                prompts[s.key].token_ids,
-                s.seed(run.spec.seed),
-                sampling,
-                steerings.get(s.key),
-            )
-            for s in samples
+            GenerationRequest(prompt.token_ids, s.seed(run.spec.seed), sampling, steering)
+            for s, prompt, steering in zip(samples, prompts, steerings, strict=True)
         ]
         try:
             generations = resident.engine.generate(requests)
@@ -58,12 +74,19 @@ def generate(run: Run, job: Job, *, residents: Residents) -> Record:
             # the worker is leaving; the job goes back to the queue at once
             raise Reject(str(error), requeue=True) from error
         responses = [
-            _response(resident.model, request, prompts[request.key], generation)
-            for request, generation in zip(requests, generations, strict=True)
+            Response(
+                key=sample.key,
+                seed=generation.request.seed,
+                prompt=prompt.text,
+                prompt_token_ids=list(prompt.token_ids),
+                response=decode_response(model, generation.response_ids),
+                response_token_ids=list(generation.response_ids),
+                finish=generation.finish,
+            )
+            for sample, prompt, generation in zip(samples, prompts, generations, strict=True)
         ]
         info = {
             **resident.facts(),
-            "path": resident.engine.engine.path if resident.engine.engine else None,
             "n_samples": len(samples),
             "n_tokens": sum(len(g.response_ids) for g in generations),
             "busy_share": resident.engine.busy_share(),
@@ -71,85 +94,52 @@ def generate(run: Run, job: Job, *, residents: Residents) -> Record:
     info["summary"] = f"{len(samples)} responses, {info['n_tokens']} tokens"
     files = {RESPONSES: encode_responses(responses)}
     if job.part in IS_CAPTURED:
-        files[ACTIVATIONS] = encode_activations(_activations(requests, generations))
+        files[ACTIVATIONS] = encode_activations(_activations(generations))
     else:
         info["cells"] = cells_json(cells)
     return publish(run.store, job, files=files, info=info)
 
 
-def _steered(run: Run, job: Job) -> tuple[list[Sample], dict[str, Steering], list[Cell]]:
-    """The job's samples, sample key -> what is added, and the cells that samples count into."""
-    samples = run.plan.samples(job)
-    if job.part in IS_CAPTURED:
-        return samples, {}, []
-    directions = load_directions(run, str(job.trait))
-    cells = job_cells(run, job, directions) if directions else []
-    samples = [s for s in samples if s.cell is not None and s.cell < len(cells)]
-    return samples, _steerings(samples, cells, directions) if directions else {}, cells
-
-
 def _steerings(
     samples: list[Sample], cells: list[Cell], directions: Directions
-) -> dict[str, Steering]:
+) -> list[Steering | None]:
     """Samples that are pushed alike share one Steering; a random direction is each sample's own,
     so that intervals over questions hold over directions too."""
-    made: dict[Cell, Steering] = {}
-    found: dict[str, Steering] = {}
+
+    @cache
+    def along_vector(cell: Cell) -> Steering:
+        return Steering((Intervention(cell.layer, directions.push(cell)),))
+
+    found: list[Steering | None] = []
     for sample in samples:
         assert sample.cell is not None
         cell = cells[sample.cell]
         if cell.direction == "random":
             name = f"{sample.trait}/{cell.layer}/{sample.question}/{sample.rollout}"
-            vector = random_like(directions.push(cell), name=name)
-            found[sample.key] = steering_along(vector, cell.layer)
-        elif cell.direction == "vector":
-            if cell not in made:
-                made[cell] = steering_along(directions.push(cell), cell.layer)
-            found[sample.key] = made[cell]
+            drawn = random_like(directions.push(cell), name=name)
+            found.append(Steering((Intervention(cell.layer, drawn),)))
+        else:
+            found.append(along_vector(cell) if cell.direction == "vector" else None)
     return found
 
 
-def _prompts(
-    model: LoadedModel, definition: TraitDefinition, samples: list[Sample]
-) -> dict[str, Prompt]:
-    """Sample key -> prompt; rendered once per distinct prompt."""
-    rendered: dict[tuple[str, int, int], Prompt] = {}
-    found: dict[str, Prompt] = {}
-    for sample in samples:
-        cell = (sample.polarity, sample.instruction, sample.question)
-        if cell not in rendered:
-            rendered[cell] = render_prompt(
-                model,
-                system=system_for(definition, sample),
-                user=question_for(definition, sample),
-            )
-        found[sample.key] = rendered[cell]
-    return found
+def random_like(vector: NDArray[np.float32], *, name: str) -> NDArray[np.float32]:
+    """A direction drawn at random, as long as the vector; the same for the same name."""
+    digest = hashlib.sha256(name.encode()).digest()
+    drawn = np.random.default_rng(int.from_bytes(digest[:8], "big")).standard_normal(len(vector))
+    return np.asarray(drawn * (np.linalg.norm(vector) / np.linalg.norm(drawn)), dtype=np.float32)
 
 
-def _response(
-    model: LoadedModel, request: GenerationRequest, prompt: Prompt, generation: Generation
-) -> Response:
-    return Response(
-        key=request.key,
-        seed=request.seed,
-        prompt=prompt.text,
-        prompt_token_ids=list(request.prompt_ids),
-        response=decode_response(model, generation.response_ids),
-        response_token_ids=list(generation.response_ids),
-        finish=generation.finish,
-    )
-
-
-def _activations(requests: list[GenerationRequest], generations: list[Generation]) -> Activations:
+def _activations(generations: list[Generation]) -> Activations:
     first_of: dict[tuple[int, ...], int] = {}
     rows: list[Generation] = []
     prompt_of = []
-    for request, generation in zip(requests, generations, strict=True):
-        if request.prompt_ids not in first_of:
-            first_of[request.prompt_ids] = len(rows)
+    for generation in generations:
+        prompt_ids = generation.request.prompt_ids
+        if prompt_ids not in first_of:
+            first_of[prompt_ids] = len(rows)
             rows.append(generation)
-        prompt_of.append(first_of[request.prompt_ids])
+        prompt_of.append(first_of[prompt_ids])
     return Activations(
         response_avg=np.stack([g.response_avg for g in generations]),
         prompt_avg=np.stack([g.prompt_avg for g in rows]),

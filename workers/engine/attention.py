@@ -1,7 +1,4 @@
-"""Attention over slots, which transformers calls in place of its own.
-
-The prefill pass (whole prompts) is here, the decode pass (one token a row) beside it.
-"""
+"""Attention over slots, which transformers calls in place of its own, and the pass over prompts."""
 
 from __future__ import annotations
 
@@ -13,9 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface, PreTrainedConfig, PreTrainedModel
-
-from workers.engine.capture import text_decoder
+from transformers import AttentionInterface, PreTrainedConfig
 
 IMPLEMENTATION = "orchestrate_slots"
 
@@ -66,18 +61,17 @@ class PrefillPass:
                 q, k, v, is_causal=tokens > 1, scale=rule.scale, enable_gqa=q.shape[1] != k.shape[1]
             )
         columns = torch.arange(tokens, device=q.device)
-        chunks = [
-            grouped_attention(
-                q[:, :, rows], k, v, _causal(rows, columns, rule.window, q.dtype), rule
-            )
-            for rows in columns.split(QUERY_CHUNK)
-        ]
+        chunks = []
+        for rows in torch.split(columns, QUERY_CHUNK):
+            hidden = columns > rows.unsqueeze(1)
+            if rule.window is not None:
+                hidden |= columns <= rows.unsqueeze(1) - rule.window
+            mask = hidden_where(hidden, q.dtype)
+            chunks.append(grouped_attention(q[:, :, rows], k, v, mask, rule))
         return torch.cat(chunks, dim=2)
 
 
-def grouped_attention(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, rule: AttentionRule
-) -> Tensor:
+def grouped_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, rule: AttentionRule) -> Tensor:
     """Attention without repeating keys and values for the heads that share them.
 
     q [batch, heads, tokens, head_dim], k and v [batch, kv_heads, columns, head_dim]; the mask is
@@ -92,12 +86,11 @@ def grouped_attention(
     return mixed.view(batch, heads, tokens, -1)
 
 
-def attention_weights(scores: Tensor, mask: Tensor | None, rule: AttentionRule) -> Tensor:
+def attention_weights(scores: Tensor, mask: Tensor, rule: AttentionRule) -> Tensor:
     """Softmax in float32 over scaled scores [batch, heads, tokens, columns], may change them."""
     if rule.softcap is not None:
         scores = scores.div_(rule.softcap).tanh_().mul_(rule.softcap)
-    if mask is not None:
-        scores += mask
+    scores += mask
     if rule.sinks is None:
         return torch.softmax(scores, -1, dtype=torch.float32)
     # A sink is one more score per head, whose share of the mass goes nowhere.
@@ -139,14 +132,6 @@ def slot_attention(
 AttentionInterface.register(IMPLEMENTATION, slot_attention)
 
 
-def attention_configs(model: PreTrainedModel) -> list[PreTrainedConfig]:
-    """The settings objects that the text decoder's modules ask for their attention, each once."""
-    parts = text_decoder(model).modules()
-    return list(
-        {id(part.config): part.config for part in parts if hasattr(part, "config")}.values()
-    )
-
-
 @contextmanager
 def slots_in_charge(configs: Sequence[PreTrainedConfig]) -> Iterator[None]:
     """Let the model attend through slots inside the context, and in its own way after it."""
@@ -158,10 +143,3 @@ def slots_in_charge(configs: Sequence[PreTrainedConfig]) -> Iterator[None]:
     finally:
         for config, implementation in zip(configs, before, strict=True):
             config._attn_implementation = implementation
-
-
-def _causal(rows: Tensor, columns: Tensor, window: int | None, dtype: torch.dtype) -> Tensor:
-    hidden = columns > rows.unsqueeze(1)
-    if window is not None:
-        hidden |= columns <= rows.unsqueeze(1) - window
-    return hidden_where(hidden, dtype)

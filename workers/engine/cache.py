@@ -1,18 +1,9 @@
-"""Keys and values in slots, one a sequence, columns from the left, so that nothing ever shifts.
-
-Knows nothing about attention or requests; grows on demand and can be cut back.
-
-Rows of like length side by side: each bucket is twice as wide as the one before.
-
-A step reads every row of a bucket as wide as its longest, so long rows must not lie among short
-ones. A row that fills its bucket moves to the next.
-"""
+"""Keys and values in slots, one a sequence, columns from the left, so that nothing ever shifts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
 
 from torch import Tensor
 
@@ -53,15 +44,15 @@ class SlotCache:
         self._slots = 0
         self._columns = 0
 
-    def reserve(self, slots: int, columns: int, *, live: int) -> None:
-        """Make room for slots x columns; the first `live` slots keep what they hold."""
+    def reserve(self, slots: int, columns: int, *, kept: int) -> None:
+        """Make room for slots x columns; the first `kept` slots keep what they hold."""
         if columns > self._columns:
             self._columns = -(-columns // COLUMN_STEP) * COLUMN_STEP
         if slots > self._slots:
             self._slots = -(-int(slots * SLOT_GROWTH) // SLOT_STEP) * SLOT_STEP
         for index, held in enumerate(self._layers):
             if held and (held.slots < self._slots or held.columns < self._columns):
-                self._layers[index] = self._resized(held, live)
+                self._layers[index] = self._resized(held, kept)
 
     def shrink(self, slots: int) -> None:
         """Keep only the first `slots` slots and give the memory of the others back."""
@@ -77,12 +68,8 @@ class SlotCache:
             held.keys[slot, :, :, : k.shape[1]] = k.transpose(1, 2)
             held.values[slot, :, : v.shape[1]] = v
 
-    def move(self, source: int, target: int, columns: int) -> None:
-        """Copy a slot's first `columns` columns into another slot."""
-        self.copy_from(self, source, target, columns)
-
     def copy_from(self, other: SlotCache, source: int, target: int, columns: int) -> None:
-        """Copy the first `columns` columns of another cache's slot into one of this."""
+        """Copy the first `columns` columns of a cache's slot into one of this."""
         for index, theirs in enumerate(other._layers):
             if theirs is None or not columns:
                 continue
@@ -109,105 +96,10 @@ class SlotCache:
             values.new_zeros(self._slots, heads, self._columns, value_size),
         )
 
-    def _resized(self, held: LayerSlots, live: int) -> LayerSlots:
-        kept = slice(0, min(live, held.slots, self._slots))
+    def _resized(self, held: LayerSlots, kept: int) -> LayerSlots:
+        slots = slice(0, min(kept, held.slots, self._slots))
         columns = slice(0, min(held.columns, self._columns))
         new = self._empty(held.keys, held.keys.shape[2], held.values, held.values.shape[3])
-        new.keys[kept, ..., columns] = held.keys[kept, ..., columns]
-        new.values[kept, :, columns] = held.values[kept, :, columns]
+        new.keys[slots, ..., columns] = held.keys[slots, ..., columns]
+        new.values[slots, :, columns] = held.values[slots, :, columns]
         return new
-
-
-# Fewer, wider buckets on a GPU, where each one costs a launch of every kernel.
-FIRST_WIDTH_CPU = 64
-
-FIRST_WIDTH_GPU = 256
-
-
-class Member(Protocol):
-    """A row: the bucket and slot it lies in, and how many columns of it are in use."""
-
-    bucket: int
-    slot: int
-
-    @property
-    def columns(self) -> int:
-        """Columns in use."""
-        ...
-
-
-M = TypeVar("M", bound=Member)
-
-
-class LengthBucket(Generic[M]):
-    """Rows in dense slots 0..n-1 of a cache of this width."""
-
-    def __init__(self, n_layers: int, width: int) -> None:
-        self.width = width
-        self.cache = SlotCache(n_layers)
-        self.rows: list[M] = []
-
-    def push(self, row: M) -> None:
-        """Give the row the next slot; its memory is there when this returns."""
-        self.cache.reserve(len(self.rows) + 1, self.width, live=len(self.rows))
-        row.slot = len(self.rows)
-        self.rows.append(row)
-
-    def remove(self, row: M) -> None:
-        """Take a row out; the last one moves into its slot."""
-        last = self.rows.pop()
-        if last is not row:
-            self.cache.move(last.slot, row.slot, last.columns)
-            last.slot = row.slot
-            self.rows[row.slot] = last
-
-
-class LengthBuckets(Generic[M]):
-    """LengthBuckets from narrow to wide; rows are ordered bucket by bucket."""
-
-    def __init__(self, n_layers: int, first_width: int) -> None:
-        self._n_layers = n_layers
-        self._first_width = first_width
-        self.buckets: list[LengthBucket[M]] = []
-
-    def __iter__(self) -> Iterator[M]:
-        return (row for bucket in self.buckets for row in bucket.rows)
-
-    def __len__(self) -> int:
-        return sum(len(bucket.rows) for bucket in self.buckets)
-
-    def push(self, row: M) -> None:
-        """Start a row, which uses no columns yet."""
-        row.bucket = 0
-        self._bucket(0).push(row)
-
-    def remove(self, row: M) -> None:
-        """End a row."""
-        self.buckets[row.bucket].remove(row)
-
-    def make_room(self) -> None:
-        """Move every row that fills its bucket, so that each can write one more column."""
-        for number, bucket in enumerate(list(self.buckets)):
-            for row in [row for row in bucket.rows if row.columns == bucket.width]:
-                self._promote(row, number)
-
-    def shrink(self) -> None:
-        """Give back the memory of slots that no row uses."""
-        for bucket in self.buckets:
-            bucket.cache.shrink(len(bucket.rows))
-
-    def _promote(self, row: M, number: int) -> None:
-        narrow, wide = self._bucket(number), self._bucket(number + 1)
-        source = row.slot
-        wide.push(row)
-        wide.cache.copy_from(narrow.cache, source, row.slot, row.columns)
-        target, row.slot = row.slot, source
-        narrow.remove(row)
-        row.bucket, row.slot = number + 1, target
-
-    def _bucket(self, number: int) -> LengthBucket[M]:
-        while number >= len(self.buckets):
-            self.buckets.append(
-                LengthBucket(self._n_layers, self._first_width << len(self.buckets))
-            )
-        return self.buckets[number]

@@ -1,33 +1,27 @@
-"""The generation engine: turns requests into responses and their mean activations, in one pass.
-
-It checks itself on the loaded model first and takes the slower core when the fast one would not
-be exact.
+"""Chooses the core that generates: the fast one where a trial on the loaded model shows that it is
+exact, else the slower one.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
-from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedConfig
 
+from domain.errors import ModelError
+from traitlens.capture.blocks import decoder_blocks
+from traitlens.errors import MissingModuleError
 from workers.engine.fallback import GenerateCore
-from workers.engine.generation import (
-    EngineStats,
-    Generation,
-    GenerationRequest,
-    LiveResponse,
-    Sampling,
-)
+from workers.engine.generation import Generation, GenerationRequest, Sampling
 from workers.engine.refill import RefillCore
 from workers.engine.teacher_forced import teacher_forced
 from workers.models.model import LoadedModel, is_out_of_memory
 
-Path = Literal["engine", "fallback"]
+# Single-threaded, over one model: add requests, then step while it has work.
+Engine = RefillCore | GenerateCore
 
 CARRIED_LAYERS = {"full_attention", "sliding_attention"}
 
@@ -39,48 +33,24 @@ COARSE_ROUNDING = 1e-2
 log = logging.getLogger(__name__)
 
 
-class Engine:
-    """A single-threaded engine over one model: add requests, then step while it has work."""
+def build_engine(model: LoadedModel, *, max_rows: int | None = None) -> Engine:
+    """An engine on the model; `max_rows` bounds the batch, by default the device's memory does.
 
-    def __init__(self, model: LoadedModel, *, max_rows: int | None = None) -> None:
-        """`max_rows` bounds the batch; by default the device's memory does."""
-        obstacle = _obstacle(model)
-        if obstacle:
-            log.warning(
-                "Model %s runs on transformers' generate and a second pass, which is slower: %s.",
-                model.model_id,
-                obstacle,
-            )
-        self.path: Path = "fallback" if obstacle else "engine"
-        core = GenerateCore if obstacle else RefillCore
-        self._core: GenerateCore | RefillCore = core(model, max_rows=max_rows)
-        self.model = model
-
-    @property
-    def stats(self) -> EngineStats:
-        """Counts and seconds since the engine was made."""
-        return self._core.stats
-
-    @property
-    def has_work(self) -> bool:
-        """True while requests are unfinished."""
-        return self._core.has_work
-
-    def add(self, requests: Iterable[GenerationRequest]) -> None:
-        """Queue requests behind those that wait; keys must be unique among the unfinished."""
-        self._core.add(requests)
-
-    def live(self) -> Iterator[LiveResponse]:
-        """Responses in the making that have directions, between two steps, for showing them; one
-        that memory cut off starts again with the same tokens. Empty on the slower core."""
-        return self._core.live()
-
-    def step(self) -> list[Generation]:
-        """Decode one token of every running sequence and return the generations that it finished.
-
-        Raises ModelError when not even one response fits into memory.
-        """
-        return self._core.step()
+    Raises ModelError for a family that cannot be measured.
+    """
+    try:
+        decoder_blocks(model.model)
+    except MissingModuleError as error:
+        raise ModelError(f"This family cannot be measured yet: {error}") from error
+    obstacle = _obstacle(model)
+    if obstacle is None:
+        return RefillCore(model, max_rows=max_rows)
+    log.warning(
+        "Model %s runs on transformers' generate and a second pass, which is slower: %s.",
+        model.model_id,
+        obstacle,
+    )
+    return GenerateCore(model, max_rows=max_rows)
 
 
 def _obstacle(model: LoadedModel) -> str | None:
@@ -101,18 +71,19 @@ def _disagreement(model: LoadedModel, text: PreTrainedConfig) -> str | None:
     step = max(1, text.vocab_size // 64)
     prompts = [tuple(range(1, 1 + 8 * step, step)), tuple(range(2, 2 + 5 * step, step))]
     greedy = Sampling(max_new_tokens=6, temperature=0.0)
-    core.add(GenerationRequest(str(i), ids, 0, greedy) for i, ids in enumerate(prompts))
-    made: dict[str, Generation] = {}
+    requests = [GenerationRequest(ids, 0, greedy) for ids in prompts]
+    core.add(requests)
+    made: dict[GenerationRequest, Generation] = {}
     try:
         while core.has_work:
-            made |= {done.key: done for done in core.step()}
+            made |= {done.request: done for done in core.step()}
     except (TypeError, AttributeError, KeyError, IndexError, RuntimeError, AssertionError) as error:
         if is_out_of_memory(error):
             raise
         return f"a trial failed ({type(error).__name__}: {str(error).splitlines()[0]})"
     if core.windows != _windows(text):
         return "its sliding windows are not passed to the attention"
-    done = [made[str(i)] for i in range(len(prompts))]
+    done = [made[request] for request in requests]
     plain = teacher_forced(model, prompts, [generation.response_ids for generation in done])
     ours = [[g.response_avg, g.prompt_avg, g.prompt_last] for g in done]
     distances = _distances(np.array(ours).swapaxes(0, 1), np.stack(plain))

@@ -1,22 +1,16 @@
-"""What is asked of the engine and what it returns: requests, sampling, steering, generations.
-
-Knows nothing about models; every value is plain data.
-"""
+"""What is asked of an engine and what it returns: requests, sampling, steering, generations."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from traitlens.steering import Mode, Positions
+
 Finish = Literal["stop", "length"]
-
-Positions = Literal["all", "prompt", "response"]
-
-Mode = Literal["add", "ablate", "cap"]
 
 
 @dataclass(frozen=True)
@@ -49,13 +43,13 @@ class Intervention:
 
     layer: int
     vector: NDArray[np.float32]
-    coefficient: float
+    coefficient: float = 1.0
     mode: Mode = "add"
 
 
 @dataclass(frozen=True, eq=False)
 class Steering:
-    """Pushes on some tokens of a request; "prompt" includes the prompt's last token.
+    """Interventions on some tokens of a request; "prompt" includes the prompt's last token.
 
     Requests that share one Steering object share their prompt's prefill.
     """
@@ -90,16 +84,15 @@ class PromptKey:
     directions: UnitVectors | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GenerationRequest:
-    """One response to generate; key is the caller's own and unique among the requests in flight.
+    """One response to generate; the object itself is what its generation is told by.
 
     The same prompt, seed, sampling and steering give the same response, whatever else is generated
     beside it: promised on a CPU in float32; elsewhere rounding can differ with the batch and may,
     now and then, flip a token.
     """
 
-    key: str
     prompt_ids: tuple[int, ...]
     seed: int
     sampling: Sampling
@@ -108,7 +101,7 @@ class GenerationRequest:
 
     def __post_init__(self) -> None:
         if not self.prompt_ids:
-            raise ValueError(f"request {self.key!r} has an empty prompt: render a chat first")
+            raise ValueError("a request has an empty prompt: render a chat first")
 
     @property
     def prompt_key(self) -> PromptKey:
@@ -117,7 +110,7 @@ class GenerationRequest:
         return PromptKey(self.prompt_ids, self.steering if steered else None, self.directions)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Generation:
     """One response and its mean activations, each [L+1, d_model], the last row before the norm.
 
@@ -129,23 +122,13 @@ class Generation:
     directions.
     """
 
-    key: str
+    request: GenerationRequest
     response_ids: tuple[int, ...]
     finish: Finish
     response_avg: NDArray[np.float32]
     prompt_avg: NDArray[np.float32]
     prompt_last: NDArray[np.float32]
     projections: NDArray[np.float32] | None = None
-
-
-@dataclass(frozen=True)
-class LiveResponse:
-    """A response in the making: its tokens so far and the projections [2, k] of those that were
-    fed, one fewer than the tokens or as many. Both only grow, until the next step."""
-
-    key: str
-    response_ids: Sequence[int]
-    projections: Sequence[NDArray[np.float32]]
 
 
 @dataclass
@@ -167,8 +150,6 @@ class EngineStats:
     steps: int = 0
     row_steps: int = 0
     peak_rows: int = 0
-    columns_read: int = 0
-    columns_live: int = 0
     halvings: int = 0
 
     @property

@@ -1,36 +1,23 @@
-"""Runs each distinct prompt through the model once and keeps what its rollouts share.
-
-Runs a model's forward pass through slots, with every layer's states handed to a tap on the way.
-
-The one place that knows how transformers is called; outside a call the model is as it was
-loaded.
-
-Linear layers on a CPU whose weights are laid out once for oneDNN; torch does it at every call.
-
-At the sizes of decoding this is 1.5 to 2.5 times the speed of torch's own product, and the same
-numbers up to rounding. Knows nothing about generation; the model is untouched outside the
-context.
+"""The prefix cache: each distinct prompt runs through the model once, and its keys and values are
+kept for its rollouts, and laid out for those that are decoded at the moment.
 """
 
 from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import psutil
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from workers.engine.attention import AttentionPass, PrefillPass, attention_configs, slots_in_charge
-from workers.engine.capture import LayerTap, decoder_blocks, tapped, text_decoder, token_sums
+from workers.engine.attention import PrefillPass
+from workers.engine.cache import SlotCache
+from workers.engine.forward import MeasuredForward, Projector, token_sums
 from workers.engine.generation import PromptKey
-from workers.engine.residual import Projections, Projector, RowInterventions
-from workers.models.model import LoadedModel
 
 # Padded tokens of one forward pass, where matrix products are at their full rate.
 BATCH_TOKENS_CPU = 2048
@@ -39,6 +26,9 @@ BATCH_TOKENS_GPU = 8192
 
 # Prompts kept after use, for rollouts that other jobs ask for later.
 KEPT_PROMPTS = 64
+
+# More rows on one place would widen the padded layout for every other prompt.
+MOST_SHARERS = 16
 
 
 @dataclass
@@ -56,7 +46,7 @@ class Prefix:
     state_sum: Tensor | None
     last: NDArray[np.float32] | None = None
     average: NDArray[np.float32] | None = None
-    projections: Projections | None = None
+    projections: NDArray[np.float32] | None = None
 
     def take_last(self, states: Tensor) -> None:
         """Note the states [L+1, d_model], float32, of the last prompt token."""
@@ -67,11 +57,10 @@ class Prefix:
 
 
 class PrefixCache:
-    """Prefix prompts by their keys: what rollouts need now, and the latest ones beyond that."""
+    """Prefixes by their prompts' keys: what rollouts need now, and the latest ones beyond that."""
 
-    def __init__(self, forward: MeasuredForward) -> None:
-        self._measured = forward
-        self._projector = Projector(forward.model.device)
+    def __init__(self, forward: MeasuredForward, projector: Projector) -> None:
+        self._forward, self._projector = forward, projector
         self._ready: OrderedDict[PromptKey, Prefix] = OrderedDict()
         on_cpu = forward.model.device.type == "cpu"
         self.batch_tokens = BATCH_TOKENS_CPU if on_cpu else BATCH_TOKENS_GPU
@@ -116,143 +105,103 @@ class PrefixCache:
         ids = torch.zeros(len(prompts), int(lengths.max()), dtype=torch.long)
         for row, prompt in enumerate(prompts):
             ids[row, : lengths[row]] = torch.tensor(prompt.token_ids[:-1])
-        real = torch.arange(ids.shape[1]) < lengths.unsqueeze(1)
-        stored, sums, projections = self._forward(ids, real, prompts)
+        device = self._forward.model.device
+        real = (torch.arange(ids.shape[1]) < lengths.unsqueeze(1)).to(device)
+        wanted = {layer for p in prompts if p.directions for layer in p.directions.layers}
+        stored = PrefillPass()
+        sums: list[Tensor] = []
+        states: dict[int, Tensor] = {}
+
+        def watch(layer: int, of_layer: Tensor) -> None:
+            started = time.perf_counter()
+            sums.append(token_sums(of_layer, real).to(device))
+            if layer in wanted:
+                states[layer] = of_layer
+            self.capture_seconds += time.perf_counter() - started
+
+        self._forward.prefill(ids, stored, [prompt.steering for prompt in prompts], watch)
+        state_sums = torch.stack(sums, dim=1)  # [prompt, layer, d_model]
         for row, prompt in enumerate(prompts):
             kept = slice(0, int(lengths[row]))
+            projections = None
+            if prompt.directions:
+                own = {layer: states[layer][row, kept] for layer in prompt.directions.layers}
+                projections = self._projector.project(own, prompt.directions).cpu().numpy()
             self._ready[prompt] = Prefix(
                 tokens=len(prompt.token_ids),
                 keys=[k[row, :, kept] for k in stored.keys],
                 values=[v[row, :, kept] for v in stored.values],
-                state_sum=sums[row],
-                projections=projections[row][kept] if row in projections else None,
+                state_sum=state_sums[row],
+                projections=projections,
             )
         self.windows = stored.windows
         self.tokens_run += int(lengths.sum())
         self.token_bytes = sum(t.nbytes for t in (*stored.keys, *stored.values)) // ids.numel()
 
-    def _forward(
-        self, ids: Tensor, real: Tensor, prompts: list[PromptKey]
-    ) -> tuple[PrefillPass, Tensor, dict[int, Projections]]:
-        device = self._measured.model.device
-        counted = real.to(device)
-        interventions = RowInterventions([prompt.steering for prompt in prompts], device)
-        read = {layer for p in prompts if p.directions for layer in p.directions.layers}
-        sums: list[Tensor] = []
-        kept: dict[int, Tensor] = {}
 
-        def tap(layer: int, states: Tensor) -> Tensor | None:
-            changed = interventions.applied(layer, states)
-            started = time.perf_counter()
-            final = states if changed is None else changed
-            sums.append(token_sums(final, counted).to(device))
-            if layer in read:
-                kept[layer] = final
-            self.capture_seconds += time.perf_counter() - started
-            return changed
+@dataclass(eq=False)
+class Place:
+    """Where a prefix in use lies in the cache, and how many rows share it."""
 
-        stored = PrefillPass()
-        positions = torch.arange(ids.shape[1]).expand(ids.shape)
-        self._measured.states(ids, positions, stored, tap)
-        # [prompt, layer, d_model]
-        return stored, torch.stack(sums, dim=1), self._projections(kept, prompts)
-
-    def _projections(
-        self, kept: dict[int, Tensor], prompts: list[PromptKey]
-    ) -> dict[int, Projections]:
-        """Row -> projections of every column, padding too, [tokens, 2, k]."""
-        by_row = {}
-        for row, prompt in enumerate(prompts):
-            if prompt.directions:
-                states = {layer: kept[layer][row] for layer in prompt.directions.layers}
-                by_row[row] = self._projector.project(states, prompt.directions).cpu().numpy()
-        return by_row
+    index: int
+    prefix: Prefix
+    sharers: int = 0
 
 
-class MeasuredForward:
-    """A loaded model with what its forward passes need, found once."""
+class SharedPrefixes:
+    """The prefixes in use, in dense places 0..n-1 of a cache of their own."""
 
-    def __init__(self, model: LoadedModel) -> None:
-        self.model = model
-        self._decoder = text_decoder(model.model)
-        self._blocks = decoder_blocks(model.model)
-        self._configs = attention_configs(model.model)
-        self._packed = PackedLinears(model.model)
+    def __init__(self, n_layers: int) -> None:
+        self.cache = SlotCache(n_layers)
+        self._places: list[Place] = []
 
-    def states(self, ids: Tensor, positions: Tensor, slots: AttentionPass, tap: LayerTap) -> None:
-        """Run the blocks alone, for their states; ids and positions [batch, tokens]."""
-        device = self.model.device
-        with slots_in_charge(self._configs), tapped(self._blocks, tap), self._packed.in_use():
-            self._decoder(
-                input_ids=ids.to(device),
-                position_ids=positions.to(device),
-                use_cache=False,
-                slots=slots,
-            )
+    @property
+    def columns(self) -> int:
+        """Cached tokens of the longest prefix in use."""
+        return max((place.prefix.tokens - 1 for place in self._places), default=0)
 
-    def logits(self, ids: Tensor, positions: Tensor, slots: AttentionPass, tap: LayerTap) -> Tensor:
-        """Run the whole model on one token a row [rows, 1]; logits [rows, vocabulary]."""
-        with slots_in_charge(self._configs), tapped(self._blocks, tap), self._packed.in_use():
-            output = self.model.model(
-                input_ids=ids, position_ids=positions, use_cache=False, slots=slots
-            )
-        logits: Tensor = output.logits[:, -1]
-        return logits
+    def __len__(self) -> int:
+        return len(self._places)
 
+    def join(self, prefix: Prefix) -> Place:
+        """Take a share in a prefix's place, made now if it has none to spare."""
+        for place in self._places:
+            if place.prefix is prefix and place.sharers < MOST_SHARERS:
+                place.sharers += 1
+                return place
+        place = Place(len(self._places), prefix, 1)
+        self.cache.reserve(place.index + 1, prefix.tokens - 1, kept=place.index)
+        self.cache.load(place.index, prefix.keys, prefix.values)
+        self._places.append(place)
+        return place
 
-# The layout depends little on the rows it is made for.
-TYPICAL_ROWS = 128
+    def leave(self, place: Place) -> None:
+        """Give a share back; a place that nobody shares is filled by the last one."""
+        place.sharers -= 1
+        if place.sharers:
+            return
+        last = self._places.pop()
+        if last is not place:
+            self.cache.copy_from(self.cache, last.index, place.index, last.prefix.tokens - 1)
+            last.index = place.index
+            self._places[last.index] = last
 
-# The second copy of the weights may take this share of the free memory.
-MEMORY_SHARE = 0.3
-
-
-class PackedLinears:
-    """Packed twins of a model's float32 linear layers; none where that is impossible or memory is
-    short.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        layers = [layer for layer in model.modules() if type(layer) is nn.Linear]
-        layers = [layer for layer in layers if _can_be_packed(layer)]
-        size = sum(layer.weight.numel() * layer.weight.itemsize for layer in layers)
-        if not _available() or size > MEMORY_SHARE * psutil.virtual_memory().available:
-            layers = []
-        self._twins = [(layer, _packed(layer)) for layer in layers]
-
-    @contextmanager
-    def in_use(self) -> Iterator[None]:
-        """Let the layers multiply with their packed weights inside the context."""
-        try:
-            for layer, twin in self._twins:
-                # nn.Module's own __setattr__ would look through its registries at every step.
-                layer.__dict__["forward"] = twin
-            yield
-        finally:
-            for layer, _ in self._twins:
-                layer.__dict__.pop("forward", None)
-
-
-def _available() -> bool:
-    return bool(torch.backends.mkldnn.is_available()) and all(
-        hasattr(torch.ops.mkldnn, name) for name in ("_reorder_linear_weight", "_linear_pointwise")
-    )
-
-
-def _can_be_packed(layer: nn.Linear) -> bool:
-    plain = layer.weight.device.type == "cpu" and layer.weight.dtype == torch.float32
-    # accelerate puts a forward of its own on layers that it moves about.
-    return plain and "forward" not in vars(layer)
-
-
-def _packed(layer: nn.Linear) -> Callable[[Tensor], Tensor]:
-    weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), TYPICAL_ROWS)
-    bias = layer.bias
-    multiply = torch.ops.mkldnn._linear_pointwise
-
-    def forward(states: Tensor) -> Tensor:
-        # "none": no activation is fused behind the product.
-        product: Tensor = multiply(states, weight, bias, "none", [], "")
-        return product
-
-    return forward
+    def layout(
+        self, row_places: Sequence[Place], device: torch.device
+    ) -> tuple[int, Tensor, Tensor]:
+        """(width, rows, spots) of rows 0..n-1 that share these places: place p's i-th row stands at
+        spot p * width + i. rows [places * width] names who stands there (padding names row 0),
+        spots [rows] is the way back.
+        """
+        taken = [0] * len(self._places)
+        ranks: list[int] = []
+        for place in row_places:
+            ranks.append(taken[place.index])
+            taken[place.index] += 1
+        width = max(taken)
+        spots = [p.index * width + rank for p, rank in zip(row_places, ranks, strict=True)]
+        rows = [0] * (len(taken) * width)
+        for row, spot in enumerate(spots):
+            rows[spot] = row
+        both = torch.tensor(rows + spots).to(device)
+        return width, both[: len(rows)], both[len(rows) :]

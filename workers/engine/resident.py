@@ -1,16 +1,14 @@
-"""The resident model of a GPU worker: loaded once, kept until a job asks for another.
-
-Runs one engine in its own thread for many callers, so that it never drains between two jobs.
+"""The resident model of a GPU worker: loaded once, kept until a job asks for another, and generated
+with in a thread of its own for many jobs at once.
 """
 
 from __future__ import annotations
 
 import contextlib
 import gc
-import itertools
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -18,26 +16,40 @@ import torch
 from domain.errors import OrchestrateError
 from domain.plan.spec import SHARD_SAMPLES, ModelSpec
 from traitlens.vectors.trait_vector import model_hash
-from workers.engine.engine import Engine
+from workers.engine.engine import Engine, build_engine
 from workers.engine.generation import Generation, GenerationRequest
 from workers.engine.refill import MOST_ROWS_CPU, MOST_ROWS_GPU
 from workers.models.model import LoadedModel, load_model
 
 
+class EngineClosedError(OrchestrateError):
+    """The engine was closed before it finished: hand the job to another worker."""
+
+
+@dataclass(eq=False)
+class _Order:
+    """One caller's requests."""
+
+    requests: list[GenerationRequest]
+    finished: dict[GenerationRequest, Generation] = field(default_factory=dict)
+    settled: threading.Event = field(default_factory=threading.Event)
+    error: BaseException | None = None
+
+
 class EngineThread:
-    """Owns an engine that is loaded and stepped in one thread, for callers from other threads."""
+    """Owns an engine that is loaded and stepped in one thread, for callers from other threads; it
+    never drains between two jobs."""
 
     def __init__(self, load: Callable[[], Engine]) -> None:
         self._load = load
         self._engine: Engine | None = None
-        self._numbers = itertools.count()
-        # Everything below is shared with the callers and guarded by the condition.
+        self._orders: dict[GenerationRequest, _Order] = {}
+        self._busy_seconds = 0.0
+        # What is shared with the callers is guarded by the condition.
         self._changed = threading.Condition()
         self._waiting: list[_Order] = []
-        self._running: list[_Order] = []
         self._open = True
         self._failure: BaseException | None = None
-        self._busy_seconds = 0.0
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
@@ -51,14 +63,21 @@ class EngineThread:
 
         Raises what loading or stepping the engine raised, EngineClosedError once it is closed.
         """
-        order = self._submit(requests)
+        if not requests:
+            return []
+        # Copies, because a request is told by itself and two callers may hand in the same ones.
+        order = _Order([replace(request) for request in requests])
+        with self._changed:
+            if self._failure:
+                raise self._failure
+            if not self._open:
+                raise EngineClosedError("The engine is closed: hand the job to another worker.")
+            self._waiting.append(order)
+            self._changed.notify_all()
         order.settled.wait()
         if order.error:
             raise order.error
-        return [
-            replace(order.finished[name], key=request.key)
-            for name, request in order.requests.items()
-        ]
+        return [order.finished[request] for request in order.requests]
 
     def has_failed(self) -> bool:
         """Whether loading or stepping raised: every further call would raise the same."""
@@ -81,62 +100,39 @@ class EngineThread:
             self._changed.notify_all()
         self._thread.join()
 
-    def _submit(self, requests: Sequence[GenerationRequest]) -> _Order:
-        number = next(self._numbers)
-        order = _Order({f"{number}/{i}": request for i, request in enumerate(requests)})
-        with self._changed:
-            if self._failure:
-                raise self._failure
-            if not self._open:
-                raise EngineClosedError("The engine is closed: hand the job to another worker.")
-            if requests:
-                self._waiting.append(order)
-                self._changed.notify_all()
-            else:
-                order.settled.set()
-        return order
-
     def _run(self) -> None:
-        closed = EngineClosedError("The engine was closed: hand the job to another worker.")
-        error: BaseException = closed
+        error: BaseException = EngineClosedError(
+            "The engine was closed: hand the job to another worker."
+        )
         try:
-            self._engine = self._load()
-            while self._exchange(self._engine):
+            engine = self._engine = self._load()
+            while self._take_orders(engine):
                 started = time.perf_counter()
-                finished = self._engine.step()
-                self._deliver(finished)
+                for generation in engine.step():
+                    order = self._orders.pop(generation.request)
+                    order.finished[generation.request] = generation
+                    if len(order.finished) == len(order.requests):
+                        order.settled.set()
                 self._busy_seconds += time.perf_counter() - started
         except BaseException as raised:  # the thread's edge: the callers raise it
             error = raised
-        self._settle_all(error)
-
-    def _exchange(self, engine: Engine) -> bool:
-        """Take new orders in; False when the thread shall end."""
-        with self._changed:
-            while self._open and not (self._waiting or engine.has_work):
-                self._changed.wait()
-            arrived, self._waiting = self._waiting, []
-            self._running += arrived
-        for order in arrived:
-            engine.add(replace(r, key=name) for name, r in order.requests.items())
-        return self._open
-
-    def _deliver(self, finished: Iterable[Generation]) -> None:
-        for generation in finished:
-            order = next(o for o in self._running if generation.key in o.requests)
-            order.finished[generation.key] = generation
-            if len(order.finished) == len(order.requests):
-                self._running.remove(order)
-                order.settled.set()
-
-    def _settle_all(self, error: BaseException) -> None:
         with self._changed:
             self._failure = error
-            unsettled = [*self._waiting, *self._running]
-            self._waiting, self._running = [], []
+            unsettled = {*self._waiting, *self._orders.values()}
+            self._waiting, self._orders = [], {}
         for order in unsettled:
             order.error = error
             order.settled.set()
+
+    def _take_orders(self, engine: Engine) -> bool:
+        """Hand new orders to the engine, waiting for one if it has none; False once closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._open or self._waiting or engine.has_work)
+            arrived, self._waiting = self._waiting, []
+        for order in arrived:
+            self._orders |= dict.fromkeys(order.requests, order)
+            engine.add(order.requests)
+        return self._open
 
 
 @dataclass(frozen=True)
@@ -160,6 +156,7 @@ class Resident:
             "system_mode": self.model.system_mode,
             "thinking": self.model.thinking,
             "model_hash": self.model_hash,
+            "path": self.engine.engine.path if self.engine.engine else None,
         }
 
 
@@ -227,19 +224,5 @@ class Residents:
             revision=spec.revision,
             trust_remote_code=spec.trust_remote_code,
         )
-        engine = EngineThread(lambda: Engine(model, max_rows=self._max_rows))
+        engine = EngineThread(lambda: build_engine(model, max_rows=self._max_rows))
         self._resident = Resident(spec, model, model_hash(model.model), engine)
-
-
-class EngineClosedError(OrchestrateError):
-    """The engine was closed before it finished: hand the job to another worker."""
-
-
-@dataclass(eq=False)
-class _Order:
-    """One caller's requests, renamed so that two callers may use the same keys."""
-
-    requests: dict[str, GenerationRequest]
-    finished: dict[str, Generation] = field(default_factory=dict)
-    settled: threading.Event = field(default_factory=threading.Event)
-    error: BaseException | None = None

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from workers.engine.capture import LayerTap, decoder_blocks, tapped, text_decoder, token_sums
+from traitlens.capture.blocks import LayerTap, backbone, decoder_blocks, tapped
+from traitlens.steering import steer
+from workers.engine.forward import Projector, token_sums
 from workers.engine.generation import Steering, UnitVectors
-from workers.engine.residual import Projections, Projector, steered
 from workers.models.model import LoadedModel
 
 # Padded tokens of one forward pass; more gains nothing, and every layer's states of it are held at
@@ -54,7 +56,7 @@ def project_tokens(
     *,
     steering: Steering | None = None,
     batch_tokens: int = BATCH_TOKENS,
-) -> Iterator[tuple[int, Projections]]:
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """(which text, its projections [prompt + response tokens, 2, k]) of N texts, as they are read.
 
     Short texts come first, so that a batch wastes little on padding; states are those after
@@ -69,6 +71,31 @@ def project_tokens(
         for row, i in enumerate(batch):
             own = {layer: of_layer[row, : lengths[i]] for layer, of_layer in states.items()}
             yield i, projector.project(own, directions).cpu().numpy()
+
+
+@contextmanager
+def steered(
+    model: nn.Module, steering: Steering | None, prompt_length: int | Tensor | None = None
+) -> Iterator[None]:
+    """Steer a whole batch alike in plain forward passes, by the toolkit that notebooks use.
+
+    `prompt_length` as in `traitlens.steer`: where the response begins, None inside generate.
+    """
+    with ExitStack() as stack:
+        for one in steering.interventions if steering else ():
+            vector = torch.as_tensor(one.vector, dtype=torch.float32)
+            stack.enter_context(
+                steer(
+                    model,
+                    vector,
+                    layer=one.layer,
+                    coefficient=one.coefficient,
+                    positions=steering.positions if steering else "all",
+                    mode=one.mode,
+                    prompt_length=prompt_length,
+                )
+            )
+        yield
 
 
 def _batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
@@ -133,7 +160,7 @@ def _forward(model: LoadedModel, texts: _Texts, steering: Steering | None, tap: 
         steered(model.model, steering, prompt_lengths),
         tapped(decoder_blocks(model.model), tap),
     ):
-        text_decoder(model.model)(
+        backbone(model.model)(
             input_ids=texts.ids.to(model.device),
             attention_mask=(texts.prompt + texts.response).to(model.device, torch.long),
             use_cache=False,

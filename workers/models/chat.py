@@ -122,7 +122,7 @@ class TokenTexts:
     """Texts of tokens as they come, for many responses of one model."""
 
     def __init__(self, model: LoadedModel) -> None:
-        self._model = model
+        self.model = model
         self._pairs: dict[tuple[int, int], str] = {}
 
     def all(self, ids: Sequence[int]) -> tuple[str, ...]:
@@ -157,4 +157,4 @@ class TokenTexts:
         return self._pairs[pair]
 
     def _decode(self, ids: Sequence[int]) -> str:
-        return decode_response(self._model, ids)
+        return decode_response(self.model, ids)

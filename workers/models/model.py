@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import psutil
 import torch
 from jinja2.exceptions import TemplateError
 from transformers import (
@@ -30,7 +31,7 @@ from transformers.models.auto.modeling_auto import (
 from transformers.utils.logging import disable_progress_bar
 
 import demo
-from domain.errors import ModelError, ModelNotHereError
+from domain.errors import CannotWorkError, ModelError, ModelNotHereError
 
 DEMO_MODEL = "demo"
 
@@ -259,6 +260,47 @@ def is_device_lost(error: BaseException) -> bool:
     if not isinstance(error, RuntimeError) or is_out_of_memory(error):
         return False
     return any(words in str(error) for words in _LOST)
+
+
+def free_bytes(device: torch.device) -> int:
+    """Bytes that can still be allocated on the device, what torch holds in reserve included."""
+    if device.type == "cuda":
+        free = torch.cuda.mem_get_info(device)[0]
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory()
+    return int(psutil.virtual_memory().available)
+
+
+def release_reserve(device: torch.device) -> None:
+    """Give torch's unused reserve back, so that the next allocation finds one piece."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
+
+
+def prove(device: str, *, shown: str = "") -> None:
+    """Allocate and add on a device, `shown` to people under its own name.
+
+    Raises CannotWorkError with what to do for an unknown device and one that does not compute.
+    """
+    try:
+        total = float(torch.ones(8, device=chosen_device(device)).sum())
+    # an unknown name, a torch without CUDA, no driver, a broken device: each raises another class
+    except Exception as error:
+        words = (str(error) or repr(error)).splitlines()[0].rstrip(".")
+        raise CannotWorkError(_advice(shown or device, words)) from error
+    if total != 8:
+        raise CannotWorkError(_advice(shown or device, f"the sum of eight ones is {total:g} there"))
+
+
+def _advice(device: str, words: str) -> str:
+    return (
+        f"nothing can be computed on the device {device} here ({words}): check its name, its "
+        "driver, that torch is built for it and that nothing else fills it, or start with "
+        "--device cpu"
+    )
 
 
 def thinking_mode(tokenizer: PreTrainedTokenizerBase) -> Thinking:

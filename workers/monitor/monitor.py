@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from workers.engine.engine import Engine
 from workers.engine.generation import (
-    Generation,
     GenerationRequest,
     Sampling,
     Steering,
@@ -64,24 +63,28 @@ def monitor(
     """Each token as soon as it is read, when streaming, and each response's trajectory once it is
     done; response i answers asked[i]. A model on the slower core hands tokens out at the end."""
     texts = TokenTexts(engine.model)
-    engine.add(
-        GenerationRequest(
-            str(i), one.prompt.token_ids, one.seed, sampling, one.steering, directions
-        )
-        for i, one in enumerate(asked)
-    )
-    shown: dict[int, list[str]] = {i: [] for i in range(len(asked))}
+    requests = [
+        GenerationRequest(one.prompt.token_ids, one.seed, sampling, one.steering, directions)
+        for one in asked
+    ]
+    engine.add(requests)
+    number = {request: i for i, request in enumerate(requests)}
+    shown: list[list[str]] = [[] for _ in asked]
     while engine.has_work:
         finished = engine.step()
-        for live in engine.live() if streams else ():
-            i = int(live.key)
-            yield from _new_tokens(i, live.response_ids, live.projections, shown[i], texts)
+        for row in engine.running() if streams else ():
+            # the first projection is that of the prompt's last token
+            i, own = number[row.request], row.projections[1:]
+            yield from _new_tokens(i, row.response_ids, own, shown[i], texts)
         for generation in finished:
-            i = int(generation.key)
-            response = _response_projections(asked[i], generation)
+            i, ids = number[generation.request], generation.response_ids
+            one, n_prompt = asked[i], len(generation.request.prompt_ids)
+            assert generation.projections is not None
             if streams:
-                yield from _new_tokens(i, generation.response_ids, response, shown[i], texts)
-            yield _trajectory(engine, i, asked[i], generation, texts)
+                answer = generation.projections[n_prompt:]
+                yield from _new_tokens(i, ids, answer, shown[i], texts)
+            facts = {**one.facts, "finish": generation.finish, "seed": one.seed}
+            yield _trajectory(i, one.shown, ids, generation.projections, facts, texts)
 
 
 def project_answers(
@@ -93,18 +96,7 @@ def project_answers(
     responses = [one.response_ids for one in answered]
     for i, projections in project_tokens(engine.model, prompts, responses, directions):
         one = answered[i]
-        n_prompt = len(one.prompt_ids)
-        yield Trajectory(
-            id=i,
-            prompt=one.shown,
-            response=decode_response(engine.model, one.response_ids),
-            tokens=texts.all(one.response_ids),
-            token_ids=one.response_ids,
-            projections=projections[n_prompt:, 0],
-            norms=projections[n_prompt:, 1],
-            prompt_projections=projections[:n_prompt, 0],
-            facts=one.facts,
-        )
+        yield _trajectory(i, one.shown, one.response_ids, projections, one.facts, texts)
 
 
 def _new_tokens(
@@ -121,24 +113,23 @@ def _new_tokens(
             yield ProjectedToken(i, index, shown[index], one[0])
 
 
-def _response_projections(one: OpenPrompt, generation: Generation) -> NDArray[np.float32]:
-    assert generation.projections is not None
-    return generation.projections[len(one.prompt.token_ids) :]
-
-
 def _trajectory(
-    engine: Engine, i: int, one: OpenPrompt, generation: Generation, texts: TokenTexts
+    i: int,
+    prompt: str,
+    ids: tuple[int, ...],
+    projections: NDArray[np.float32],
+    facts: dict[str, Any],
+    texts: TokenTexts,
 ) -> Trajectory:
-    assert generation.projections is not None
-    n_prompt = len(one.prompt.token_ids)
+    n_prompt = len(projections) - len(ids)
     return Trajectory(
         id=i,
-        prompt=one.shown,
-        response=decode_response(engine.model, generation.response_ids),
-        tokens=texts.all(generation.response_ids),
-        token_ids=generation.response_ids,
-        projections=generation.projections[n_prompt:, 0],
-        norms=generation.projections[n_prompt:, 1],
-        prompt_projections=generation.projections[:n_prompt, 0],
-        facts={**one.facts, "finish": generation.finish, "seed": one.seed},
+        prompt=prompt,
+        response=decode_response(texts.model, ids),
+        tokens=texts.all(ids),
+        token_ids=ids,
+        projections=projections[n_prompt:, 0],
+        norms=projections[n_prompt:, 1],
+        prompt_projections=projections[:n_prompt, 0],
+        facts=facts,
     )

@@ -15,9 +15,10 @@ from domain.errors import ModelError, UsageError
 from domain.plan.steering import SteeringTerm
 from traitlens.errors import LayerError, MissingVectorError, VectorFileError, VectorMismatchError
 from traitlens.layers import layer_label
+from traitlens.steering import Positions
 from traitlens.vectors.files import from_safetensors_bytes
 from traitlens.vectors.trait_vector import TraitVector, Unit
-from workers.engine.generation import Intervention, Positions, Steering, UnitVectors
+from workers.engine.generation import Intervention, Steering, UnitVectors
 from workers.models.model import LoadedModel
 
 
