@@ -51,7 +51,7 @@ class SampleRow:
 
 _COLUMNS = list(SampleRow.__dataclass_fields__)
 
-# What tables without a `fall` column say in `reason`, up to the number; unscored go by status.
+# What tables without a `fall` column say in `reason`, without the number; unscored go by status.
 _FALLS_BEFORE = {
     "": None,
     "empty response": Fall.EMPTY,
@@ -67,8 +67,9 @@ Vectors = NDArray[np.float32]
 def read_rows(store: Store, trait: str) -> list[SampleRow]:
     """A reduced trait's samples."""
     data = store.read(f"traits/{trait}/responses.parquet")
-    # columns that a table of before lacks are left out
-    rows = pq.read_table(io.BytesIO(data), columns=_COLUMNS).to_pylist()
+    table = pq.ParquetFile(io.BytesIO(data))
+    stored = set(table.schema_arrow.names)
+    rows = table.read([name for name in _COLUMNS if name in stored]).to_pylist()
     return [SampleRow(**{**row, "fall": _fall(row)}) for row in rows]
 
 
@@ -77,7 +78,8 @@ def _fall(row: Mapping[str, Any]) -> Fall | None:
         return None if row["fall"] is None else Fall(row["fall"])
     if row["status"] == "unscored":
         return Fall.UNSCORED
-    return _FALLS_BEFORE[row["reason"].rstrip("0123456789.e+- ")]
+    told: str = row["reason"]
+    return _FALLS_BEFORE[told if told in _FALLS_BEFORE else told.rpartition(" ")[0]]
 
 
 def read_response_vectors(store: Store, trait: str, method: str) -> Vectors:
