@@ -165,7 +165,7 @@ def test_workers_that_see_another_folder_are_named() -> None:
 def test_workers_that_may_not_write_what_we_make_are_told_from_those_that_see_nothing() -> None:
     refused = "cannot write /shared/runs/.doctor-0/1: Permission denied"
 
-    found = shared_storage(Fleet({"a@x": worker(sees=refused)}), "/shared/runs")
+    found = shared_storage(Fleet({"a@x": worker(sees=refused, writes=False)}), "/shared/runs")
 
     assert found.state == "fail"
     assert "chmod g+rwxs /shared/runs" in found.advice
@@ -207,7 +207,7 @@ def _as_another_user(store: str, key: str, token: str) -> str:
     os.setgid(OTHER_GROUP)
     os.setuid(OTHER_USER)
     os.umask(0o022)
-    return _sees(store, key, token)
+    return str(_sees(store, key, token)["sees"])
 
 
 @pytest.mark.parametrize("key", ["runs/token", ".doctor-0123456789abcdef/../token", "token"])
@@ -228,7 +228,7 @@ def test_a_worker_does_not_look_where_it_may_open_no_run(
     monkeypatch.setenv("ORCHESTRATE_ONLY_RUNS_BELOW", str(tmp_path / "ours"))
 
     with token_file(open_store(str(tmp_path))) as (key, token):
-        assert "opens runs below" in _sees(str(tmp_path), key, token)
+        assert "opens runs below" in _sees(str(tmp_path), key, token)["sees"]
 
 
 def test_waiting_jobs_and_listeners_are_counted(broker: str, tmp_path: Path) -> None:

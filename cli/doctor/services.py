@@ -162,7 +162,7 @@ def shared_storage(fleet: Fleet, store_url: str) -> Finding:
     if blind:
         who = "; ".join(f"{name}: {why}" for name, why in sorted(blind.items()))
         advice = "mount the same folder at the same path everywhere, or use s3:// or gs://"
-        if "cannot write" in who:
+        if not all(fleet.workers[name].get("writes", True) for name in blind):
             advice = (
                 "give it to a group that you and they are in: chgrp GROUP and chmod g+rwxs "
                 f"{store_url}; runs that are there already: chmod -R g+rwX"

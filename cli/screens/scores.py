@@ -52,7 +52,8 @@ class TokenMarks:
 
 def response_table(scale: TraitScale, trajectory: Trajectory) -> Table:
     """One response: a row per trait."""
-    table = _table("trait", "layer", "mean", "cosine", "z", "flagged over", "highest token")
+    numbers = ["layer", "mean", "cosine", "z", "flagged over"]
+    table = _table(["trait"], numbers, ["highest token"])
     found = summary(scale, trajectory)
     over = None
     if scale.baseline is not None:
@@ -75,7 +76,7 @@ def response_table(scale: TraitScale, trajectory: Trajectory) -> Table:
 
 def trait_table(scale: TraitScale, trajectories: Sequence[Trajectory]) -> Table:
     """Many responses: a row per trait, with how many are flagged and what chance would flag."""
-    table = _table("trait", "layer", "mean", "mean z", "highest z", "flagged", "neutral")
+    table = _table(["trait"], ["layer", "mean", "mean z", "highest z", "flagged", "neutral"])
     held = [one for one in trajectories if one.tokens]
     for k, trait in enumerate(scale.traits):
         means = [float(one.mean[k]) for one in held]
@@ -107,7 +108,7 @@ def flagged_table(scale: TraitScale, trajectories: Sequence[Trajectory]) -> Tabl
     if not rows:
         return None
     rows.sort(key=lambda row: -row[0])
-    table = _table("", "flagged (z)", "prompt", "response")
+    table = _table([], [""], ["flagged (z)", "prompt", "response"])
     for _, one, what in rows[:MOST_ROWS]:
         table.add_row(str(one.id), what, _cut(one.prompt), _cut(one.response))
     if len(rows) > MOST_ROWS:
@@ -180,11 +181,15 @@ def _scores(scale: TraitScale, trajectory: Trajectory, traits: Collection[str]) 
     )
 
 
-def _table(*headings: str) -> Table:
+def _table(before: Sequence[str], numbers: Sequence[str], after: Sequence[str] = ()) -> Table:
+    """Columns of texts, then of numbers on the right, then of texts again."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in headings:
-        is_text = heading in ("trait", "highest token", "prompt", "response", "flagged (z)")
-        table.add_column(heading, justify="left" if is_text else "right", no_wrap=True)
+    for heading in before:
+        table.add_column(heading, no_wrap=True)
+    for heading in numbers:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for heading in after:
+        table.add_column(heading, no_wrap=True)
     return table
 
 

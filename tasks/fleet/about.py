@@ -77,7 +77,7 @@ def about(state: Any, store: str = "", key: str = "", token: str = "") -> dict[s
         "skew_s": _skew_s(consumer),
         "queues": sorted(queue.name for queue in consumer.task_consumer.queues),
         "host": str(consumer.hostname).partition("@")[2],
-        "sees": _sees_within_reason(store, key, token) if store else None,
+        **(_sees_within_reason(store, key, token) if store else {"sees": None}),
     }
 
 
@@ -92,43 +92,47 @@ def _skew_s(consumer: Any) -> float:
         return time.time() - server_time(client)
 
 
-def _sees_within_reason(store: str, key: str, token: str) -> str:
-    answer = ["no answer from the storage"]
+def _sees_within_reason(store: str, key: str, token: str) -> dict[str, Any]:
+    answer: dict[str, Any] = {"sees": "no answer from the storage"}
 
     def look() -> None:
-        answer[0] = _sees(store, key, token)
+        answer.update(_sees(store, key, token))
 
     looking = threading.Thread(target=look, daemon=True)
     looking.start()
     looking.join(READ_TIMEOUT_S)
-    return answer[0]
+    return dict(answer)
 
 
-def _sees(store: str, key: str, token: str) -> str:
-    """`yes`, or why not; says nothing of what a file holds beyond being the token."""
+def _sees(store: str, key: str, token: str) -> dict[str, Any]:
+    """`sees` is `yes`, or why not; `writes` whether a file can be made in the folder of the one who
+    asks. Says nothing of what a file holds beyond being the token."""
     folder = permissions().only_runs_below
     try:
         if folder is not None and not is_below(store, folder):
-            return f"this worker opens runs below {folder} only"
+            return {"sees": f"this worker opens runs below {folder} only"}
         if open_store(store).read(key) != token.encode():
-            return "another file"
-        own = TOKEN_KEY.fullmatch(key)
-        return _writes_below(store, own[1]) if own else "yes"
+            return {"sees": "another file"}
     except KeyError:
-        return "no such file"
+        return {"sees": "no such file"}
     except (OrchestrateError, OSError) as error:
-        return str(error)
+        return {"sees": str(error)}
+    own = TOKEN_KEY.fullmatch(key)
+    try:
+        if own:
+            _write_below(store, own[1])
+    except (OrchestrateError, OSError) as error:
+        return {"sees": str(error), "writes": False}
+    return {"sees": "yes"}
 
 
-def _writes_below(store: str, folder: str) -> str:
-    """`yes`, or why a file cannot be made in a folder that the one who asks has made."""
+def _write_below(store: str, folder: str) -> None:
     key = f"{folder}/{secrets.token_hex(8)}"
     opened = open_store(store)
     opened.create(key, b"written by a worker")
     # who asks clears away what is left
     with contextlib.suppress(OrchestrateError):
         opened.delete(key)
-    return "yes"
 
 
 def register_drain(member: Member) -> None:
