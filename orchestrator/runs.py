@@ -13,12 +13,20 @@ from domain.plan.spec import METHODS, RunSpec
 from domain.redaction import without_password
 from domain.traits.definition import TraitDefinition
 from storage.record.run import Run, create_run
-from storage.record.store import Store, open_store
+from storage.record.store import LocalStore, Store, open_store
+
+
+def runs_place(runs_dir: str) -> Store:
+    """The place of --runs-dir, which need not be there yet; raises UsageError for a file."""
+    place = open_store(runs_dir)
+    if isinstance(place, LocalStore) and place.root.is_file():
+        raise UsageError(f"--runs-dir {runs_dir} is a file: give the folder that holds the runs")
+    return place
 
 
 def run_store(runs_dir: str, name: str) -> Store:
     """The store of a run below --runs-dir."""
-    return open_store(runs_dir).at(name)
+    return runs_place(runs_dir).at(name)
 
 
 def record_run(store: Store, spec: RunSpec, definitions: Mapping[str, TraitDefinition]) -> Run:

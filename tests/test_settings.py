@@ -220,3 +220,10 @@ def test_each_setting_of_the_specification_reaches_its_field_from_an_option() ->
         value = functools.reduce(getattr, path, spec)
         shown = ",".join(value) if isinstance(value, tuple) else value
         assert str(shown) == str(text), path
+
+
+@pytest.mark.parametrize("command", [["plan", "--traits", "evil"], ["status"], ["report", "demo"]])
+def test_a_file_in_the_place_of_the_runs_is_called_one(command: list[str], tmp_path: Path) -> None:
+    (tmp_path / "runs").touch()
+
+    assert "is a file: give the folder" in refusal(*command, "--runs-dir", str(tmp_path / "runs"))

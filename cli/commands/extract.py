@@ -24,7 +24,7 @@ from cli.options.settings import (
     runs_dir_option,
     wait_option,
 )
-from cli.screens.progress import Progress
+from cli.screens.progress import Progress, say
 from cli.screens.verdicts import print_verdicts, remarks, where_vectors_are
 from domain.errors import BrokerError, OrchestrateError
 from domain.plan.spec import RunSpec
@@ -143,8 +143,8 @@ def finish(run: Run, broker_url: str | None, *, wait_s: float, detach: bool, as_
         driver.patiently(lambda: open_meter(run, url))
         driver.patiently(driver.start)
         if detach:
-            console.print(f"Sent. Follow it with: orchestrate status {run.name}", highlight=False)
-            console.print(last_step_of(run.name), highlight=False, soft_wrap=True)
+            say(console, f"Sent. Follow it with: orchestrate status {run.name}")
+            say(console, last_step_of(run.name))
             return
         try:
             failures = _watch(console, driver)
@@ -196,9 +196,9 @@ def _watch(console: Console, driver: Driver) -> list[Failure]:
         with progress.shown():
             return driver.watch(progress)
     except KeyboardInterrupt:
-        console.print(
+        say(
+            console,
             f"\nInterrupted; what is done is kept. Continue with: orchestrate resume {run.name}",
-            highlight=False,
         )
         raise
 
@@ -209,12 +209,7 @@ def keep_log(console: Console, driver: Driver) -> None:
         with connect(driver.broker_url) as client:
             keep_lines(driver.run.store, client, driver.run.run_id)
     except (OrchestrateError, OSError) as error:
-        console.print(
-            f"What workers said was not kept with the run: {error}",
-            highlight=False,
-            soft_wrap=True,
-            markup=False,
-        )
+        say(console, f"What workers said was not kept with the run: {error}")
 
 
 def _say_plan(console: Console, run: Run) -> None:
@@ -223,15 +218,14 @@ def _say_plan(console: Console, run: Run) -> None:
     done = run.done()
     found = estimate(run.plan, definitions, done=done)
     console.print(plan_table(found, spec))
-    console.print(f"Run {run.name} in {run.store.url}", highlight=False, soft_wrap=True)
-    console.print(_with_whom(spec), highlight=False, soft_wrap=True)
+    say(console, f"Run {run.name} in {run.store.url}")
+    say(console, _with_whom(spec))
     if spec.model.trust_remote_code:
-        console.print(
+        say(
+            console,
             f"Warning: --trust-remote-code lets the repository of {spec.model.model_id} run its "
             "own code on every GPU worker that allows it (ORCHESTRATE_ALLOW_REMOTE_CODE=1).",
             style="yellow",
-            highlight=False,
-            soft_wrap=True,
         )
 
 
@@ -247,12 +241,12 @@ def _print_result(console: Console, run: Run, failures: list[Failure], *, as_jso
             metrics.append(read_metrics(run.store, trait.name))
     print_verdicts(console, metrics)
     for line in remarks(metrics):
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
+        say(console, line)
     for failure in failures:
-        console.print(f"{failure.job} failed: {failure.error}: {failure.message}", highlight=False)
+        say(console, f"{failure.job} failed: {failure.error}: {failure.message}")
     if metrics:
         line = where_vectors_are(metrics, f"{run.store.url}/traits/<trait>/vectors")
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
+        say(console, line)
     where = _write_report(console, run) if metrics else None
     usable = all(one.verdict == VerdictName.USABLE for one in metrics)
     code = 1 if failures or len(metrics) < len(run.spec.traits) else 0 if usable else NOT_USABLE
@@ -274,7 +268,7 @@ def _write_report(console: Console, run: Run) -> str | None:
     try:
         where = write_report(run)
     except OrchestrateError as error:
-        console.print(f"No report: {error}", highlight=False, soft_wrap=True, markup=False)
+        say(console, f"No report: {error}")
         return None
-    console.print(f"Report: {where}", highlight=False, soft_wrap=True, markup=False)
+    say(console, f"Report: {where}")
     return where

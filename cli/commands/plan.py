@@ -12,6 +12,7 @@ from rich.table import Table
 
 from cli.options.run import AskedRun, asked_run, resolve_terms, run_options, terms_options
 from cli.options.settings import json_option
+from cli.screens.progress import say
 from domain.plan.jobs import Plan
 from domain.plan.spec import RunSpec, settings_differences
 from domain.scoring.prices import BATCH_SHARE
@@ -48,16 +49,10 @@ def show_plan(asked: AskedRun, terms: Terms, *, as_json: bool) -> None:
         return
     console = Console()
     console.print(plan_table(found, spec))
-    console.print(f"Run {name} in {store.url}{' (continues)' if exists else ''}.", highlight=False)
-    console.print(
-        f"Judge: {spec.judge.model} at {spec.judge.url}; {money(spec, found, terms)}.",
-        highlight=False,
-        soft_wrap=True,
-    )
+    say(console, f"Run {name} in {store.url}{' (continues)' if exists else ''}.")
+    say(console, f"Judge: {spec.judge.model} at {spec.judge.url}; {money(spec, found, terms)}.")
     for difference in differences:
-        console.print(
-            f"Not the recorded run's settings: {difference}.", style="red", highlight=False
-        )
+        say(console, f"Not the recorded run's settings: {difference}.", style="red")
 
 
 def plan_table(found: list[TraitEstimate], spec: RunSpec) -> Table:

@@ -18,7 +18,7 @@ from cli.pages.content import (
     report_data,
     run_name,
 )
-from cli.screens.progress import styled_verdict
+from cli.screens.progress import say, styled_verdict
 from cli.screens.verdicts import number_text, tested_texts
 from domain.verdict.record import TraitMetrics
 from orchestrator.runs import run_store
@@ -69,8 +69,8 @@ def compare(first: str, second: str, runs_dir: str, as_json: bool) -> None:
     console = Console()
     console.print(_comparison_table(data))
     for line in data["differences"]:
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
-    console.print(where, highlight=False, soft_wrap=True, markup=False)
+        say(console, line)
+    say(console, where)
 
 
 def write_report(run: Run) -> str:

@@ -23,6 +23,7 @@ from cli.options.settings import (
     required_broker,
     runs_dir_option,
 )
+from cli.screens.progress import say
 from cli.screens.status import RunsOfFolder, runs_screen, screen
 from cli.screens.verdicts import remark_lines
 from domain.errors import BrokerError, UsageError
@@ -83,7 +84,7 @@ def status(
         if recorded is not None:
             said = [(one["trait"], one["reasons"], one["notes"]) for one in found["traits"]]
             for line in filter(None, [*remark_lines(said), last_step(recorded, found)]):
-                console.print(line, highlight=False, soft_wrap=True, markup=False)
+                say(console, line)
     if away is not None:
         raise BrokerError(f"only the record is shown: {away}") from away
 

@@ -21,6 +21,7 @@ from domain.plan.spec import WIRE_VERSION
 from domain.redaction import without_password
 from domain.scoring.prices import price_of
 from domain.traits.prompts import coherence_prompt
+from orchestrator.runs import runs_place
 from storage.broker.connection import BrokerFacts, broker_facts, connect
 from storage.broker.fleet import read_queues, read_runs
 from storage.record.store import LocalStore, Store, open_store
@@ -245,7 +246,7 @@ def storage_findings(runs_dir: str, *, is_shared: bool) -> Iterator[Finding]:
 
     A fleet's folder has to be there: an empty one in its place would hide that it is not mounted.
     """
-    store = open_store(runs_dir)
+    store = runs_place(runs_dir)
     if is_missing(store):
         yield _missing(runs_dir, store.url, is_shared=is_shared)
         return

@@ -73,7 +73,7 @@ class Progress:
             self._live.update(self._table(counts, rates, failures))
         elif time.monotonic() >= self._next_line:
             line = _line(counts, rates, failures, self._read_spent())
-            self._console.print(line, highlight=False, soft_wrap=True)
+            say(self._console, line)
             self._next_line = time.monotonic() + PLAIN_EVERY_S
 
     def _table(
@@ -90,6 +90,11 @@ class Progress:
             bars = [part for stage in stages for part in _bar(count.stages.get(stage))]
             table.add_row(count.trait, *bars, verdict)
         return table
+
+
+def say(console: Console, text: str, *, style: str | None = None) -> None:
+    """A line as it is: unbroken, nothing in it coloured or taken for markup."""
+    console.print(text, style=style, highlight=False, soft_wrap=True, markup=False)
 
 
 def styled_verdict(verdict: str) -> str:

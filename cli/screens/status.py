@@ -17,6 +17,7 @@ from rich.text import Text
 from cli.screens.progress import styled_verdict
 from domain.fleet.heartbeats import QUEUES, Heartbeat, ListedRun
 from orchestrator.progress import StageCount, seconds_left, stage_rates
+from orchestrator.runs import runs_place
 from orchestrator.state import (
     FINISHED,
     RUNNING,
@@ -33,7 +34,6 @@ from storage.broker.connection import Client, connect
 from storage.broker.fleet import read_heartbeat, read_queues, read_runs, read_workers
 from storage.record.artifacts import record_key
 from storage.record.run import Run, open_run, read_schedule
-from storage.record.store import open_store
 
 BAR_WIDTH = 16
 
@@ -189,7 +189,7 @@ class RunsOfFolder:
     """The runs of a folder, looked at as often as wanted; no run's artifacts are listed."""
 
     def __init__(self, runs_dir: str) -> None:
-        self._store = open_store(runs_dir)
+        self._store = runs_place(runs_dir)
         # a finished run stays so while nobody works on it: it is read once
         self._finished: dict[str, tuple[Run, Row]] = {}
 
