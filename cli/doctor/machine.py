@@ -5,6 +5,7 @@ torch is never imported: it takes seconds, and what is asked stands in its versi
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import os
@@ -16,7 +17,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Literal
+
+import psutil
 
 from domain.errors import BrokerError, OrchestrateError
 from orchestrator.devices import visible_devices
@@ -153,38 +157,37 @@ def devices() -> list[Device]:
     return [Device(names[0], label, total, free)]
 
 
-def _cuda_devices(count: int) -> list[Device]:
+@contextlib.contextmanager
+def _driver_library() -> Iterator[ModuleType]:
     import pynvml
 
     pynvml.nvmlInit()
     try:
-        shown = os.environ.get("CUDA_VISIBLE_DEVICES")
-        ids = [i.strip() for i in shown.split(",") if i.strip()] if shown else None
-        return [_cuda_device(i, ids[i] if ids else str(i)) for i in range(count)]
+        yield pynvml
     finally:
         pynvml.nvmlShutdown()
 
 
-def _cuda_device(index: int, identity: str) -> Device:
-    import pynvml
-
-    if identity.isdecimal():
-        handle = pynvml.nvmlDeviceGetHandleByIndex(int(identity))
-    else:
-        handle = pynvml.nvmlDeviceGetHandleByUUID(identity)
-    memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
-    label = str(pynvml.nvmlDeviceGetName(handle))
-    return Device(f"cuda:{index}", label, int(memory.total), int(memory.free))
+def _cuda_devices(count: int) -> list[Device]:
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    ids = [i.strip() for i in shown.split(",") if i.strip()] or [str(i) for i in range(count)]
+    found = []
+    with _driver_library() as nvml:
+        for index, identity in enumerate(ids[:count]):
+            if identity.isdecimal():
+                handle = nvml.nvmlDeviceGetHandleByIndex(int(identity))
+            else:
+                handle = nvml.nvmlDeviceGetHandleByUUID(identity)
+            memory, label = nvml.nvmlDeviceGetMemoryInfo(handle), nvml.nvmlDeviceGetName(handle)
+            name = f"cuda:{index}"
+            found.append(Device(name, str(label), int(memory.total), int(memory.free)))
+    return found
 
 
 def _main_memory() -> tuple[int, int]:
     """Total and available bytes, within the limit of a container."""
-    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    free = total
-    facts = Path("/proc/meminfo")
-    if facts.is_file():
-        available = re.search(r"^MemAvailable:\s+(\d+) kB", facts.read_text(), re.MULTILINE)
-        free = int(available.group(1)) * 1024 if available else total
+    memory = psutil.virtual_memory()
+    total, free = int(memory.total), int(memory.available)
     limit = Path("/sys/fs/cgroup/memory.max")
     text = limit.read_text().strip() if limit.is_file() else "max"
     if text != "max":
@@ -206,7 +209,9 @@ def _gib(n_bytes: int) -> str:
 def driver_findings(found: list[Device]) -> Iterator[Finding]:
     """Whether the installed torch can use the devices, or why there are none."""
     if found[0].name.startswith("cuda"):
-        driver, serves = _driver()
+        with _driver_library() as nvml:
+            driver = str(nvml.nvmlSystemGetDriverVersion())
+            serves = int(nvml.nvmlSystemGetCudaDriverVersion_v2())
         yield driver_finding(driver, serves=serves, built_for=torch_cuda())
     elif shutil.which("nvidia-smi") or Path("/dev/nvidia0").exists():
         yield Finding(
@@ -245,14 +250,3 @@ def torch_cuda() -> str | None:
     text = (Path(spec.origin).parent / "version.py").read_text(encoding="utf-8")
     built_for = re.search(r"^cuda\b[^=]*= '([\d.]+)'", text, re.MULTILINE)
     return built_for.group(1) if built_for else None
-
-
-def _driver() -> tuple[str, int]:
-    import pynvml
-
-    pynvml.nvmlInit()
-    try:
-        supports = int(pynvml.nvmlSystemGetCudaDriverVersion_v2())
-        return str(pynvml.nvmlSystemGetDriverVersion()), supports
-    finally:
-        pynvml.nvmlShutdown()
