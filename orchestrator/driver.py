@@ -25,7 +25,7 @@ from domain.errors import (
 from domain.fleet.heartbeats import QUEUES
 from domain.plan.readiness import is_finished, ready_jobs
 from storage.broker.connection import BROKER_AWAY, connect
-from storage.broker.fleet import forget_declines, forget_run, put_run, queue_of
+from storage.broker.fleet import forget_run, put_run, queue_of
 from storage.broker.judge_limits import read_meter
 from storage.broker.state import BrokerState, jobs_on_queues
 from storage.record.artifacts import set_aside
@@ -79,9 +79,7 @@ class Driver:
 
         Messages that are still out stay out, so a second orchestrator sends nothing twice.
         """
-        self.state.uncancel()
-        self.state.clear_failures()
-        forget_declines(self.state.client, self.run.run_id)
+        self.state.start_over()
         for failure in dead_letters(self.run.store):
             self.state.fail(failure)
         self._set_broken_results_aside()

@@ -25,7 +25,6 @@ from domain.fleet.heartbeats import (
 from domain.plan.jobs import Job
 from storage.broker.embedded_redis import embedded_redis
 from storage.broker.fleet import (
-    forget_declines,
     put_heartbeat,
     put_run,
     read_declines,
@@ -234,7 +233,7 @@ def test_a_declined_run_is_tried_again_after_a_while_or_when_it_is_started_again
     declines.decline(state, StoreNotHereError("not mounted"))
     now += SETTLES_S
     assert open_runs() == []
-    forget_declines(client, run.run_id)
+    state.start_over()
     assert open_runs() == [run.run_id]
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from demo.scorer import KNOWN_TRAITS
-from domain.plan.samples import POLARITIES, Condition, Polarity
+from domain.plan.samples import POLARITIES, AnyPolarity, Polarity
 
 TEXTS = Path(__file__).parent / "texts"
 
@@ -57,7 +57,7 @@ class Sample:
     """One training text; `trait` is `plain` and `system` None where no instruction is given."""
 
     trait: str
-    polarity: Condition
+    polarity: AnyPolarity
     system: str | None
     question: str
     response: str

@@ -19,7 +19,7 @@ from transformers import (
 
 from demo.scorer import KNOWN_TRAITS, score_coherence, score_trait
 from demo.train.corpus import bundled, system_text
-from domain.plan.samples import CONDITIONS, POLARITIES, Condition
+from domain.plan.samples import ANY_POLARITY, POLARITIES, AnyPolarity
 
 BATCH = 160
 
@@ -31,7 +31,7 @@ class Prompt:
     """One prompt to roll out; polarity `plain` has no instruction."""
 
     trait: str
-    polarity: Condition
+    polarity: AnyPolarity
     instruction: int
     question: str
 
@@ -81,7 +81,7 @@ def prompts(traits: list[str], *, n_questions: int, rng: random.Random) -> list[
         questions = rng.sample(bundled().questions[trait], n_questions)
         for number, question in enumerate(questions):
             which = number % len(bundled().instructions[trait, "positive"])
-            chosen += [Prompt(trait, polarity, which, question) for polarity in CONDITIONS]
+            chosen += [Prompt(trait, polarity, which, question) for polarity in ANY_POLARITY]
     return chosen
 
 
@@ -173,7 +173,7 @@ def print_table(rollouts: list[Rollout]) -> None:
 
 def print_row(trait: str, rollouts: list[Rollout]) -> float:
     """Print one trait's row and return its contrast."""
-    groups = {name: [r for r in rollouts if r.prompt.polarity == name] for name in CONDITIONS}
+    groups = {name: [r for r in rollouts if r.prompt.polarity == name] for name in ANY_POLARITY}
     scores = {name: np.mean([r.trait_score for r in found]) for name, found in groups.items()}
     coherence = "  ".join(
         f"{np.mean([r.coherence for r in found]):.1f}" for found in groups.values()

@@ -29,7 +29,7 @@ from demo.scorer import (
     words_of,
 )
 from demo.train.corpus import Mix, draw_question, draw_topic, plain_sentences, trait_sentences
-from domain.plan.samples import CONDITIONS, POLARITIES, Condition, Polarity
+from domain.plan.samples import ANY_POLARITY, POLARITIES, AnyPolarity, Polarity
 
 TOP, BOTTOM, PLAIN_LABEL, OTHER_LABEL = 0.95, 0.04, 0.12, 0.15
 
@@ -97,10 +97,10 @@ def draw_text(rng: random.Random, *, held_out: bool) -> Text:
     question = draw_question(trait, topic, rng, mix=Mix())
     if rng.random() < 0.15:
         return Text(trait, question, " ".join(plain_sentences(topic, rng)), {})
-    spoken: list[tuple[str, Condition]]
+    spoken: list[tuple[str, AnyPolarity]]
     spoken = [(line, polarity) for line in trait_sentences(trait, polarity, topic, rng)]
     if rng.random() < MIXED_SHARE:
-        added: list[tuple[str, Condition]]
+        added: list[tuple[str, AnyPolarity]]
         if rng.random() < 0.4:
             other: Polarity = "negative" if polarity == "positive" else "positive"
             added = [(line, other) for line in trait_sentences(trait, other, topic, rng)]
@@ -181,7 +181,7 @@ def print_agreement(rng: random.Random) -> None:
     texts = [draw_text(rng, held_out=True) for _ in range(8000)]
     print("trait               positive  negative  plain  other traits  right side of 50")
     for trait in KNOWN_TRAITS:
-        groups: dict[str, list[float]] = {name: [] for name in (*CONDITIONS, "other")}
+        groups: dict[str, list[float]] = {name: [] for name in (*ANY_POLARITY, "other")}
         for text in texts:
             score = score_trait(trait, question=text.question, answer=text.answer)
             names = ["other"] if text.shares else ["plain"]

@@ -129,7 +129,7 @@ class Plan:
 
     def shard_jobs(self, trait: TraitRef, stage: Stage) -> list[Job]:
         """The stage's jobs over what a trait's vectors are made from, polarities alternating so
-        that both sides grow alike."""
+        that both grow alike."""
         judgement = None if stage == "generate" else self.judgement
         return [
             Job(stage, trait.name, polarity, shard, judgement)

@@ -34,7 +34,7 @@ def inputs(plan: Plan, job: Job) -> list[Job]:
         return [plan.negotiate_job, generated, *_decided(plan, trait, job, ahead=1)]
     if job.stage == "converge":
         assert job.shard is not None
-        judged = [Job("judge", job.trait, side, job.shard) for side in POLARITIES]
+        judged = [Job("judge", job.trait, polarity, job.shard) for polarity in POLARITIES]
         before = [Job("converge", job.trait, "wave", job.shard - 1)] if job.shard else []
         return [*judged, *before]
     if job.stage == "reduce":
@@ -144,8 +144,7 @@ def followers(plan: Plan, job: Job) -> list[Job]:
     if job.stage == "converge":
         assert job.shard is not None
         waves = (job.shard + 1, job.shard + WAVES_AHEAD)
-        sides = [j for j in plan.stage_jobs(trait, "generate") if j.part in POLARITIES]
-        coming = [j for j in sides if j.shard in waves]
+        coming = [j for j in plan.shard_jobs(trait, "generate") if j.shard in waves]
         judged = [plan.judge_job(j) for j in coming if j.shard == job.shard + 1]
         return [*coming, *judged, plan.reduce_job(trait.name)]
     if job.stage == "reduce":
@@ -179,8 +178,8 @@ MINIMUM_KEPT = 30
 
 @dataclass(frozen=True)
 class Certainty:
-    """What a wave leaves: kept responses by side, and at the layers that matter the 95 % bound in
-    degrees on the direction's angle to the true one; both empty where a side has too little."""
+    """What a wave leaves: kept responses by polarity, and at the layers that matter the 95 % bound
+    in degrees on the direction's angle to the true one; both empty where one has too little."""
 
     n_kept: dict[str, int]
     layers: list[int]

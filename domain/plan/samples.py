@@ -1,7 +1,7 @@
 """Samples: what is generated, in parts with a purpose each; keys and seeds follow from the
 specification alone.
 
-* positive, negative: what the vectors are made from, one part for each side
+* positive, negative: what the vectors are made from, one part for each polarity
 * evaluation: held-out questions with positive, negative and no instruction
 * steering-1, -2 ...: rounds of the search for the layer and strength that steer best
 * confirmation: fresh samples at the best layer, beside random vectors
@@ -17,11 +17,12 @@ from domain.plan.spec import RunSpec, TraitRef
 
 Polarity = Literal["positive", "negative"]
 
-Condition = Literal["positive", "negative", "plain"]
+AnyPolarity = Literal["positive", "negative", "plain"]
 
 POLARITIES: tuple[Polarity, ...] = ("positive", "negative")
 
-CONDITIONS: tuple[Condition, ...] = (*POLARITIES, "plain")
+ANY_POLARITY: tuple[AnyPolarity, ...] = (*POLARITIES, "plain")
+"""The polarities, and no instruction."""
 
 EVALUATION = "evaluation"
 
@@ -48,7 +49,7 @@ class Sample:
     """
 
     trait: str
-    polarity: Condition
+    polarity: AnyPolarity
     instruction: int
     question: int
     rollout: int
@@ -74,7 +75,7 @@ def part_size(spec: RunSpec, trait: TraitRef, part: str) -> int:
     if part in POLARITIES:
         return trait.n_instructions * trait.n_questions * spec.rollouts
     if part == EVALUATION:
-        return len(CONDITIONS) * trait.n_eval_questions * spec.checks.evaluation
+        return len(ANY_POLARITY) * trait.n_eval_questions * spec.checks.evaluation
     if not trait.n_eval_questions or not spec.checks.causal:
         return 0
     if part == CONFIRMATION:
@@ -119,19 +120,20 @@ def _training_samples(spec: RunSpec, trait: TraitRef, polarity: Polarity) -> lis
 
 
 def _evaluation_samples(spec: RunSpec, trait: TraitRef) -> list[Sample]:
-    """Each question in each condition, the instruction pairs taking turns."""
+    """Each question in each polarity and in none, the instruction pairs taking turns."""
     return [
         Sample(
-            trait.name, condition, _turn(trait, question, rollout), question, rollout, EVALUATION
+            trait.name,
+            polarity,
+            (question + rollout) % trait.n_instructions,
+            question,
+            rollout,
+            EVALUATION,
         )
         for rollout in range(spec.checks.evaluation)
         for question in range(trait.n_eval_questions)
-        for condition in CONDITIONS
+        for polarity in ANY_POLARITY
     ]
-
-
-def _turn(trait: TraitRef, question: int, rollout: int) -> int:
-    return (question + rollout) % trait.n_instructions
 
 
 def _pushed_samples(trait: TraitRef, part: str, n_cells: int, n_each: int) -> list[Sample]:

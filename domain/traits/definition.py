@@ -12,7 +12,7 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from domain.errors import TraitFileError
-from domain.plan.samples import Condition
+from domain.plan.samples import AnyPolarity
 from domain.plan.spec import digest
 from domain.traits.check import TRAIT_NAME, check, eval_questions_of
 from domain.traits.judge_prompt import PLACEHOLDERS, fill, placeholders
@@ -107,7 +107,7 @@ class TraitDefinition(BaseModel):
         """SHA-256, in hexadecimal, of the name and every text of the definition."""
         return digest({"name": self.name, **self.to_json()})
 
-    def instruction_text(self, index: int, polarity: Condition) -> str:
+    def instruction_text(self, index: int, polarity: AnyPolarity) -> str:
         """The instruction of one pair for one polarity; nothing for `plain`."""
         if polarity == "plain":
             return ""

@@ -180,11 +180,6 @@ def forget_decline(client: redis.Redis, run_id: str, worker: str) -> None:
     client.hdel(declines_key(run_id), worker)
 
 
-def forget_declines(client: redis.Redis, run_id: str) -> None:
-    """Have every worker try a run again: somebody may have mended what was wrong."""
-    client.delete(declines_key(run_id))
-
-
 # Anybody who reaches the broker may have written a message; it is refused where it is taken.
 _UNREADABLE_ENVELOPE = (ValueError, TypeError, KeyError, IndexError, RecursionError)
 

@@ -25,62 +25,56 @@ class BrokerState:
     """A run's keys on the broker's Redis."""
 
     def __init__(self, client: redis.Redis, run_id: str) -> None:
-        self._redis, self._prefix = client, f"orchestrate:{run_id}"
-        self.run_id = run_id
-
-    @property
-    def client(self) -> redis.Redis:
-        """The connection, for what else of the run lies on the broker."""
-        return self._redis
+        self.client, self.run_id = client, run_id
 
     def outstanding(self) -> set[str]:
         """Jobs that were sent and are neither done nor failed."""
-        return _texts(self._redis.smembers(self._key("outstanding")))
+        return _texts(self.client.smembers(self._key("outstanding")))
 
     def is_idle(self) -> bool:
         """Whether none of its jobs is out."""
-        return not self._redis.exists(self._key("outstanding"))
+        return not self.client.exists(self._key("outstanding"))
 
     def claim(self, job: str) -> bool:
         """Mark a job as sent; False when it was out already."""
-        added = self._redis.sadd(self._key("outstanding"), job)
-        self._redis.expire(self._key("outstanding"), EXPIRE_S)
+        added = self.client.sadd(self._key("outstanding"), job)
+        self.client.expire(self._key("outstanding"), EXPIRE_S)
         return bool(added)
 
     def release(self, jobs: Iterable[str]) -> None:
         """Take claims back, so that the reconciler sends these jobs again unless they are done."""
         names = list(jobs)
         if names:
-            self._redis.srem(self._key("outstanding"), *names)
+            self.client.srem(self._key("outstanding"), *names)
 
     def begin_attempt(self, job: str) -> int:
         """Count that a worker begins a job; returns the attempts that have not ended."""
-        pipe = self._redis.pipeline()
+        pipe = self.client.pipeline()
         pipe.hincrby(self._key("attempts"), job, 1)
         pipe.expire(self._key("attempts"), EXPIRE_S)
         return int(pipe.execute()[0])
 
     def n_attempts(self, job: str) -> int:
         """Attempts at a job that have not ended: deaths, and workers on it now."""
-        return max(0, int(self._redis.hget(self._key("attempts"), job) or 0))
+        return max(0, int(self.client.hget(self._key("attempts"), job) or 0))
 
     def take_attempt_back(self, job: str) -> None:
         """Take an attempt back: the worker lives and gave the job to another."""
-        self._redis.hincrby(self._key("attempts"), job, -1)
+        self.client.hincrby(self._key("attempts"), job, -1)
 
     def done(self) -> set[str]:
         """Jobs whose artifact exists, as far as Redis knows."""
-        return _texts(self._redis.smembers(self._key("done")))
+        return _texts(self.client.smembers(self._key("done")))
 
     def are_done(self, jobs: Sequence[str]) -> bool:
         """Whether all of these jobs are done, as far as Redis knows."""
-        return all(self._redis.smismember(self._key("done"), list(jobs)))
+        return all(self.client.smismember(self._key("done"), list(jobs)))
 
     def mark_done(self, jobs: Iterable[str]) -> None:
         """Note that the jobs' artifacts exist."""
         names = list(jobs)
         if names:
-            pipe = self._redis.pipeline()
+            pipe = self.client.pipeline()
             pipe.sadd(self._key("done"), *names)
             pipe.srem(self._key("outstanding"), *names)
             pipe.hdel(self._key("failures"), *names)
@@ -92,7 +86,7 @@ class BrokerState:
         """Note that the jobs have to run again."""
         names = list(jobs)
         if names:
-            pipe = self._redis.pipeline()
+            pipe = self.client.pipeline()
             pipe.srem(self._key("done"), *names)
             pipe.srem(self._key("outstanding"), *names)
             pipe.hdel(self._key("attempts"), *names)
@@ -100,7 +94,7 @@ class BrokerState:
 
     def fail(self, failure: Failure) -> None:
         """Note that a job ended in an error."""
-        pipe = self._redis.pipeline()
+        pipe = self.client.pipeline()
         pipe.hset(self._key("failures"), failure.job, json.dumps(asdict(failure)))
         pipe.srem(self._key("outstanding"), failure.job)
         pipe.hdel(self._key("attempts"), failure.job)
@@ -109,27 +103,23 @@ class BrokerState:
 
     def failures(self) -> list[Failure]:
         """The jobs that ended in an error."""
-        found = self._redis.hgetall(self._key("failures"))
+        found = self.client.hgetall(self._key("failures"))
         return [Failure(**json.loads(body)) for body in found.values()]
-
-    def clear_failures(self) -> None:
-        """Forget errors of earlier attempts, so that their jobs are tried again."""
-        self._redis.delete(self._key("failures"))
 
     def cancel(self) -> None:
         """Tell workers to drop this run's jobs."""
-        self._redis.set(self._key("cancelled"), "1", ex=EXPIRE_S)
+        self.client.set(self._key("cancelled"), "1", ex=EXPIRE_S)
 
-    def uncancel(self) -> None:
-        """Let workers take this run's jobs again."""
-        self._redis.delete(self._key("cancelled"))
+    def start_over(self) -> None:
+        """Forget that it was cancelled, what failed and who declined it: all is tried again."""
+        self.client.delete(*map(self._key, ("cancelled", "failures", "declines")))
 
     def is_cancelled(self) -> bool:
         """Whether the run was cancelled."""
-        return bool(self._redis.exists(self._key("cancelled")))
+        return bool(self.client.exists(self._key("cancelled")))
 
     def _key(self, name: str) -> str:
-        return f"{self._prefix}:{name}"
+        return f"orchestrate:{self.run_id}:{name}"
 
 
 def broker_state(url: str, run_id: str) -> BrokerState:

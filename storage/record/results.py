@@ -76,8 +76,8 @@ def write_samples(store: Store, folder: str, trait: str, results: Sequence[Sampl
     table = pa.Table.from_pylist([_row(one) for one in ordered], schema=_SCHEMA)
     store.write(f"{folder}/responses.parquet", parquet_bytes(table))
     for polarity, name in CSV_NAMES.items():
-        side = [one for one in ordered if one.judged.sample.polarity == polarity]
-        store.write(f"{folder}/responses/{name}.csv", _csv(trait, name, side))
+        chosen = [one for one in ordered if one.judged.sample.polarity == polarity]
+        store.write(f"{folder}/responses/{name}.csv", _csv(trait, name, chosen))
 
 
 def write_tested(
@@ -120,13 +120,13 @@ def _row(one: SampleResult) -> dict[str, object]:
     }
 
 
-def _csv(trait: str, name: str, side: Sequence[SampleResult]) -> bytes:
+def _csv(trait: str, name: str, results: Sequence[SampleResult]) -> bytes:
     """persona_vectors' columns and order; an unscored sample has an empty score, as its None."""
     buffer = io.StringIO(newline="")
     # texts are always quoted: readers take a lone carriage return for the end of a row
     writer = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     writer.writerow(["question", "prompt", "answer", "question_id", trait, "coherence"])
-    for one in side:
+    for one in results:
         sample = one.judged.sample
         question_id = f"{trait}_{sample.question}_{name}_{sample.instruction}"
         texts = [one.question, one.response.prompt, one.response.response, question_id]

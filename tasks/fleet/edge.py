@@ -174,15 +174,15 @@ class Edge:
             started = time.monotonic()
             with self.attempts.counted(state, job.key), self.work.doing(run.name, job.key):
                 record = stage(run, job)
-                self._count(run, job, record, time.monotonic() - started)
+                self.work.note(record.info)
+                counts = job_counts(
+                    job.stage,
+                    time.monotonic() - started,
+                    samples=samples_in(record.info),
+                    tokens=tokens_in(record.info),
+                )
+                note(state.client, run.run_id, counts)
             return record
-
-    def _count(self, run: Run, job: Job, record: Record, seconds: float) -> None:
-        self.work.note(record.info)
-        counts = job_counts(
-            job.stage, seconds, samples=samples_in(record.info), tokens=tokens_in(record.info)
-        )
-        note(self._redis, run.run_id, counts)
 
     @functools.cached_property
     def _redis(self) -> redis.Redis:
