@@ -77,7 +77,8 @@ class Watcher:
             stderr=subprocess.STDOUT,
         )
         self.said = ""
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def _read(self) -> None:
         assert self.process.stdout is not None
@@ -90,6 +91,9 @@ class Watcher:
     def close(self) -> None:
         self.process.kill()
         self.process.wait()
+        self._reader.join(timeout=10)
+        if self.process.stdout is not None:
+            self.process.stdout.close()
 
 
 @pytest.fixture

@@ -218,6 +218,6 @@ def test_the_command_prints_its_address_and_serves(tmp_path: Path) -> None:
         connection.close()
     finally:
         process.terminate()
-        process.wait(timeout=5)
+        process.communicate(timeout=5)
 
     assert "served" in body

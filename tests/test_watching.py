@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import json
-import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -99,7 +99,7 @@ def values(text: str) -> dict[tuple[str, ...], float]:
 
 
 def draw(snapshot: dict[str, object]) -> str:
-    console = Console(width=130, record=True, file=open(os.devnull, "w"))  # noqa: PTH123, SIM115
+    console = Console(width=130, record=True, file=io.StringIO())
     console.print(screen(snapshot))
     return console.export_text()
 

@@ -53,12 +53,13 @@ class RedisProcess:
         ]
         config = self.folder / "redis.conf"
         config.write_text("\n".join(lines) + "\n")
-        self._process = subprocess.Popen(
-            [*self._prefix, str(find_redis_server()), str(config)],
-            stdout=(self.folder / "redis.log").open("ab"),
-            stderr=subprocess.STDOUT,
-            preexec_fn=die_with_parent,
-        )
+        with (self.folder / "redis.log").open("ab") as output:
+            self._process = subprocess.Popen(
+                [*self._prefix, str(find_redis_server()), str(config)],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                preexec_fn=die_with_parent,
+            )
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
             try:
