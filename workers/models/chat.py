@@ -1,11 +1,4 @@
-"""Renders an instruction and a question into prompt tokens, and response tokens into text.
-
-What it renders for a model is the same on every machine and every day.
-
-The text of each token of a response, such that the texts joined are the response.
-
-A letter of several tokens stands at the last of them.
-"""
+"""Renders a chat into prompt tokens, alike on every machine and day, and tokens into text."""
 
 from __future__ import annotations
 
@@ -119,7 +112,10 @@ REMEMBERED = 2**16
 
 
 class TokenTexts:
-    """Texts of tokens as they come, for many responses of one model."""
+    """Texts of tokens as they come, for many responses of one model: joined, they are the response.
+
+    A letter of several tokens stands at the last of them.
+    """
 
     def __init__(self, model: LoadedModel) -> None:
         self.model = model

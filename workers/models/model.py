@@ -1,9 +1,4 @@
-"""Loads the resident model: a causal language model of Hugging Face and what generation must know.
-
-Says what an error means for its device;
-
-What a chat template does, found out by rendering it once: system turns, ends of turns, thinking.
-"""
+"""Loads the resident model, and tells what its chat template does and what its device holds."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Trait vectors as the files of other tools, and back.
-
-Knows nothing about runs; see traitlens.export for how layers are converted.
-"""
+"""Trait vectors as the files of other tools, and back."""
 
 from __future__ import annotations
 
