@@ -12,7 +12,6 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from dataclasses import dataclass
 
 import redis
 
@@ -22,27 +21,15 @@ from storage.broker.job_log import LogLine, append_line
 FORMATS = ("text", "json")
 
 
-@dataclass(frozen=True)
-class JobContext:
-    """Which job a thread works on."""
-
-    run_id: str
-    run: str
-    job: str
-
-    @property
-    def trait(self) -> str:
-        """The job's trait, empty for a negotiation."""
-        return self.job.partition("/")[0] if "/" in self.job else ""
-
-
-_context: ContextVar[JobContext | None] = ContextVar("job", default=None)
+# which job a thread works on
+_context: ContextVar[dict[str, str]] = ContextVar("job")
 
 
 @contextlib.contextmanager
 def about(run_id: str, run: str, job: str) -> Iterator[None]:
     """Lines that this thread logs while the context is open are about a job."""
-    token = _context.set(JobContext(run_id, run, job))
+    trait = job.partition("/")[0] if "/" in job else ""
+    token = _context.set({"run": run, "run_id": run_id, "trait": trait, "job": job})
     try:
         yield
     finally:
@@ -54,11 +41,9 @@ class AddContext(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Lets every record through."""
-        context = _context.get()
-        record.run = context.run if context else ""
-        record.run_id = context.run_id if context else ""
-        record.trait = context.trait if context else ""
-        record.job = context.job if context else getattr(record, "job", "")
+        context = _context.get({})
+        for name in ("run", "run_id", "trait", "job"):
+            setattr(record, name, context.get(name, getattr(record, name, "")))
         return True
 
 
