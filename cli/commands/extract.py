@@ -27,7 +27,6 @@ from cli.options.settings import (
 from cli.screens.progress import Progress, say
 from cli.screens.verdicts import print_verdicts, remarks, where_vectors_are
 from domain.errors import BrokerError, OrchestrateError
-from domain.plan.spec import RunSpec
 from domain.verdict.record import VerdictName
 from orchestrator.driver import Driver, missing_workers
 from orchestrator.estimate import estimate
@@ -219,7 +218,8 @@ def _say_plan(console: Console, run: Run) -> None:
     found = estimate(run.plan, definitions, done=done)
     console.print(plan_table(found, spec))
     say(console, f"Run {run.name} in {run.store.url}")
-    say(console, _with_whom(spec))
+    where = "on this machine" if spec.judge.url == "embedded" else f"at {spec.judge.url}"
+    say(console, f"Model {spec.model.model_id}; judge {spec.judge.model} {where}")
     if spec.model.trust_remote_code:
         say(
             console,
@@ -227,11 +227,6 @@ def _say_plan(console: Console, run: Run) -> None:
             "own code on every GPU worker that allows it (ORCHESTRATE_ALLOW_REMOTE_CODE=1).",
             style="yellow",
         )
-
-
-def _with_whom(spec: RunSpec) -> str:
-    where = "on this machine" if spec.judge.url == "embedded" else f"at {spec.judge.url}"
-    return f"Model {spec.model.model_id}; judge {spec.judge.model} {where}"
 
 
 def _print_result(console: Console, run: Run, failures: list[Failure], *, as_json: bool) -> None:

@@ -61,19 +61,18 @@ def plan_table(found: list[TraitEstimate], spec: RunSpec) -> Table:
     if spec.until == "converged":
         table.caption = "at most: a trait stops when its direction is known well enough"
         table.caption_justify = "left"
-    columns: list[tuple[str, list[str] | list[int], str | None]] = [
-        ("trait", [e.trait for e in found], "total"),
-        ("responses", [e.n_samples for e in found], None),
-        ("of them tests", [e.n_checked for e in found], None),
-        ("to generate", [e.n_to_generate for e in found], None),
-        ("judge calls", [e.n_calls for e in found], None),
-        ("judge tokens (est.)", [e.judge_prompt_tokens for e in found], None),
-    ]
-    for heading, values, footer in columns:
-        shown = footer or f"{sum(map(int, values)):,}"
-        table.add_column(heading, footer=shown, justify="left" if footer else "right")
-    for row in zip(*(values for _, values, _ in columns), strict=True):
-        table.add_row(*(v if isinstance(v, str) else f"{v:,}" for v in row))
+    counts = {
+        "responses": [e.n_samples for e in found],
+        "of them tests": [e.n_checked for e in found],
+        "to generate": [e.n_to_generate for e in found],
+        "judge calls": [e.n_calls for e in found],
+        "judge tokens (est.)": [e.judge_prompt_tokens for e in found],
+    }
+    table.add_column("trait", footer="total")
+    for heading, values in counts.items():
+        table.add_column(heading, footer=f"{sum(values):,}", justify="right")
+    for one, *row in zip(found, *counts.values(), strict=True):
+        table.add_row(one.trait, *(f"{value:,}" for value in row))
     return table
 
 

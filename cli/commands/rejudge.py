@@ -1,7 +1,4 @@
-"""`orchestrate rejudge`: scores stored responses again; every judgement is kept.
-
-`orchestrate retry`: jobs that were given up get another chance.
-"""
+"""`orchestrate rejudge` scores stored responses again; `retry` gives failed jobs another chance."""
 
 from __future__ import annotations
 

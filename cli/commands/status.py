@@ -1,7 +1,4 @@
-"""`orchestrate status` and `cancel`: where runs stand, from their record, from any shell.
-
-`orchestrate pause`: a run's jobs wait until `resume`; what is in hand is finished.
-"""
+"""`orchestrate status`, `cancel` and `pause`: where runs stand, and holding them up."""
 
 from __future__ import annotations
 

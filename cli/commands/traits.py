@@ -1,7 +1,4 @@
-"""`orchestrate traits`: list, show, write and check trait definitions.
-
-Knows nothing of what a definition must hold; orchestrator.trait_check does.
-"""
+"""`orchestrate traits`: list, show, write and check trait definitions."""
 
 from __future__ import annotations
 

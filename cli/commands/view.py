@@ -1,7 +1,4 @@
-"""`orchestrate view`: trait scores token by token in a browser.
-
-Knows nothing of the page's parts; cli.page_build puts them together.
-"""
+"""`orchestrate view`: trait scores token by token in a browser."""
 
 from __future__ import annotations
 

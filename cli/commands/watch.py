@@ -1,7 +1,4 @@
-"""`orchestrate flower`: Flower on the fleet's broker, on loopback and behind a password.
-
-`orchestrate metrics`: the fleet's numbers for Prometheus, one exporter for all machines.
-"""
+"""`orchestrate flower` shows the fleet in a browser, `metrics` tells Prometheus of it."""
 
 from __future__ import annotations
 

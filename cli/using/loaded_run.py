@@ -1,12 +1,4 @@
-"""A run's vectors beside the model that they are used on, loaded in this process.
-
-Imported by commands when they run, because it loads torch.
-
-Which vectors of a run are used: the traits asked for, each with its best method and layer.
-
-Knows nothing of tensors; the files are handed on as bytes.
-
-The baseline of a run: read from its folder, or made once with its model and no instruction.
+"""A run's chosen vectors and baseline beside the model that they are used on.
 
 Imported by commands when they run, because it loads torch.
 """
