@@ -1,8 +1,6 @@
 """Scores an answer for a demo trait and for coherence, by style markers alone.
 
-Knows nothing of servers, prompts or models; imports no torch.
-
-Turns an answer into what the scorer weighs: word n-grams, familiarity, repetition, casing.
+It weighs word n-grams; coherence is familiarity, repetition and casing.
 """
 
 from __future__ import annotations

@@ -18,11 +18,11 @@ from storage.broker.embedded_redis import die_with_parent
 from storage.broker.judge_limits import LimiterKeys, SharedLimiter
 from storage.broker.reply_cache import SharedCache
 from workers.judge.client import JudgeClient
-from workers.judge.judge import Judge, Judged, Slots
+from workers.judge.judge import Judge, JudgedPrompts, Slots
 from workers.judge.profile import JudgeProfile
 
 
-async def ask(settings: dict[str, Any]) -> Judged:
+async def ask(settings: dict[str, Any]) -> JudgedPrompts:
     """Ask all prompts; the parent has opened the run's budget."""
     client = JudgeClient(settings["url"], api_key="test-key-1234", max_in_flight=64, timeout_s=10)
     connection = redis.asyncio.Redis.from_url(settings["broker"])
@@ -75,7 +75,7 @@ def in_processes(each: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def in_this_process(each: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The same with one limiter, client and connection each, but without the start of processes."""
 
-    async def ask_all() -> list[Judged]:
+    async def ask_all() -> list[JudgedPrompts]:
         return await asyncio.gather(*(ask(settings) for settings in each))
 
     return [said_by(found) for found in asyncio.run(ask_all())]
@@ -86,7 +86,7 @@ def main() -> None:
     sys.stdout.write(json.dumps(said_by(asyncio.run(ask(json.loads(sys.argv[1]))))) + "\n")
 
 
-def said_by(found: Judged) -> dict[str, Any]:
+def said_by(found: JudgedPrompts) -> dict[str, Any]:
     """The report of an asking."""
     return {
         "n_scored": sum(hasattr(v, "value") for v in found.scorings),

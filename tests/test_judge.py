@@ -14,7 +14,7 @@ from domain.scoring.scores import Reply, Score, Unscored
 from tests.http_judge import Answer, HttpJudge, error, http_judge, scoring
 from tests.lean_judge import Action, Call, completion, lean_judge
 from workers.judge.client import JudgeClient
-from workers.judge.judge import ATTEMPTS, Judge, Judged, Slots
+from workers.judge.judge import ATTEMPTS, Judge, JudgedPrompts, Slots
 from workers.judge.limiter import NoCache
 from workers.judge.profile import JudgeProfile
 
@@ -37,7 +37,7 @@ async def judged(
     sleep: Any = asyncio.sleep,
     timeout_s: float = 60.0,
     **settings: Any,
-) -> Judged:
+) -> JudgedPrompts:
     client = JudgeClient(url, api_key="sk-planted", timeout_s=timeout_s)
     judge = Judge(
         client,
@@ -53,7 +53,7 @@ async def judged(
         await client.close()
 
 
-def ask(answer: Answer, n: int = 1, **settings: Any) -> tuple[Judged, HttpJudge, Waits]:
+def ask(answer: Answer, n: int = 1, **settings: Any) -> tuple[JudgedPrompts, HttpJudge, Waits]:
     waits = Waits()
     with http_judge(answer) as server:
         prompts = [f"prompt {k}" for k in range(n)]

@@ -11,7 +11,7 @@ import pytest
 from domain.scoring.scores import Score, Unscored
 from tests.lean_judge import Action, Call, completion, lean_judge, refusal
 from workers.judge.client import JudgeClient
-from workers.judge.judge import Judge, Judged, Slots
+from workers.judge.judge import Judge, JudgedPrompts, Slots
 from workers.judge.profile import JudgeProfile
 
 FAULTS = {
@@ -81,7 +81,7 @@ async def quickly(seconds: float) -> None:
     await asyncio.sleep(seconds / 20)
 
 
-async def judge_all(url: str, prompts: list[str]) -> Judged:
+async def judge_all(url: str, prompts: list[str]) -> JudgedPrompts:
     client = JudgeClient(url, api_key="k", max_in_flight=128, timeout_s=2.0)
     slots = Slots(128)
     judge = Judge(client, "test", profile=JudgeProfile(), slots=slots, sleep=quickly)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import redis
 
+from domain.scoring.prices import Limits
 from storage.broker.embedded_redis import embedded_redis
 from storage.broker.judge_limits import (
     LimiterKeys,
@@ -79,7 +80,7 @@ def share_of_limit(
         if says_so:
             # as the negotiation does
             keys = LimiterKeys.of(run, url=judge.url, model="test")
-            note_stated_limits(client, keys, requests_per_minute=per_minute, tokens_per_minute=0.0)
+            note_stated_limits(client, keys, Limits(requests_per_minute=per_minute))
         n = int(per_minute / 60 * seconds / 4)
         asked = [settings(broker, judge, run, n=n, who=f"p{k}") for k in range(4)]
         reports = ask_all(asked)
@@ -125,7 +126,7 @@ def test_two_runs_get_equal_shares_of_a_limit_although_one_has_more_processes(
     open_run(broker, "small")
     with lean_judge(Limited(1200, says_so=True)) as judge:
         keys = LimiterKeys.of("big", url=judge.url, model="test")
-        note_stated_limits(client, keys, requests_per_minute=1200, tokens_per_minute=0.0)
+        note_stated_limits(client, keys, Limits(requests_per_minute=1200))
         asked = [settings(broker, judge, "big", n=100, who=f"p{k}") for k in range(2)]
         asked.append(settings(broker, judge, "small", n=70))
         in_this_process(asked)

@@ -1,4 +1,4 @@
-"""How well two sets of scores agree: Spearman, quadratic kappa, calibration. Pure arithmetic.
+"""How well two sets of scores agree: Spearman, quadratic kappa, calibration.
 
 Scores are on 0..100. NaN-free by construction: what has no score on either side is not a pair,
 and the number of pairs stands beside every figure.

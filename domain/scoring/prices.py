@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError
 
 from domain.errors import UsageError
 from domain.plan.spec import Frozen
+from domain.scoring.scores import Reply
 
 BATCH_SHARE = 0.5
 """What the Batch API charges of the price."""
@@ -45,6 +46,12 @@ class Price(Frozen):
     def usd(self, *, prompt_tokens: float, completion_tokens: float) -> float:
         """What a call costs; cached prompt tokens count in full, so the sum is an upper bound."""
         return (prompt_tokens * self.input + completion_tokens * self.output) / 1e6
+
+    def of(self, reply: Reply) -> float:
+        """What a reply did cost."""
+        return self.usd(
+            prompt_tokens=reply.prompt_tokens, completion_tokens=reply.completion_tokens
+        )
 
 
 FREE = Price(input=0, output=0, source="runs on this machine")
@@ -122,13 +129,21 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class Limits:
+    """What an answer's headers say: requests and tokens a minute, and when to come again."""
+
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+    retry_after_s: float | None = None
+
+
+@dataclass(frozen=True)
 class Answered:
-    """What an answered call did cost, and the limits that its headers stated (0: none stated)."""
+    """What an answered call did cost, and the limits that came with it."""
 
     tokens: int
     usd: float
-    requests_per_minute: float = 0.0
-    tokens_per_minute: float = 0.0
+    limits: Limits = Limits()
 
 
 @dataclass(frozen=True)
@@ -137,6 +152,4 @@ class Failed:
 
     kind: str
     usd: float = 0.0
-    retry_after_s: float = 0.0
-    requests_per_minute: float = 0.0
-    tokens_per_minute: float = 0.0
+    limits: Limits = Limits()

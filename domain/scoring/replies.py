@@ -1,15 +1,11 @@
 """Judging rules: from a judge's evidence to a score, or to the reason why there is none.
 
-Pure arithmetic; makes no calls. The scales are the seeds': `0_100` is persona_vectors' expected
+The scales are the seeds': `0_100` is persona_vectors' expected
 value over the integer tokens 0..100, `0_10` over the digits 0..9, `binary` P(YES) / (P(YES) +
 P(NO)), `binary_text` the word the judge wrote. Every value is then put on 0..100. No score when
 the answers carry less than 0.25 of the mass.
 
-Reads a judge's reply as text: an answer, a refusal, nothing, or words that are no answer.
-
-Pure;
-
-Numbers in token alternatives: whole ("85") or written digit by digit ("8", "5"). A digit-
+Numbers in token alternatives are whole ("85") or written digit by digit ("8", "5"). A digit-
 splitting judge shows the alternatives of a later digit only along the digits it took. So each
 reply opens one branch; what no reply took is put where the seen numbers make it likeliest, and
 `unseen_mass` says how much probability that is.

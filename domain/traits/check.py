@@ -1,14 +1,9 @@
-"""A finding about a trait's JSON, and the findings that any of its texts can have.
-
-Finds what is wrong with a trait's JSON before a run spends anything on it.
+"""Finds what is wrong with a trait's JSON before a run spends anything on it, and makes the file
+that a person fills in to define one.
 
 An error is what keeps a definition from loading; a warning is what makes it worse than it could
-be. Pure: gets parsed JSON and
-
-The file that a person fills in to define a trait.
-
-JSON has no comments, so the advice sits under keys that begin with an underscore, which every
-reader of trait files skips. What must be replaced is marked, and `check` reports it until it is.
+be. JSON has no comments, so the template's advice sits under keys that begin with an underscore,
+which every reader of trait files skips. What must be replaced is marked, and `check` reports it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""A trait definition: what to ask a model, under which instructions, and how to score its answers.
-
-Pure: built from parsed JSON in the schema of the published trait files, knows nothing of files
-(see storage.trait_files) or of runs.
-"""
+"""A trait definition: what to ask a model, under which instructions, how to score its answers."""
 
 from __future__ import annotations
 

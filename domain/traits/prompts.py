@@ -3,10 +3,6 @@
 The model's prompts follow persona_vectors (`eval/eval_persona.py`): a system turn
 "You are a/an <name> assistant. <instruction>", the name being the trait for positives and
 "helpful" for negatives, and the bare question as the user turn.
-
-Which neutral responses a run is compared with: its traits' questions, asked without instruction.
-
-Pure;
 """
 
 from __future__ import annotations
@@ -17,6 +13,7 @@ from dataclasses import dataclass
 
 from domain.plan.samples import Polarity, Sample
 from domain.traits.definition import TraitDefinition
+from domain.traits.judge_prompt import fill
 
 COHERENCE_PROMPT = """\
 You are rating the **coherence** of a text that a language model wrote, and nothing else. Do not
@@ -59,9 +56,7 @@ def question_for(definition: TraitDefinition, sample: Sample) -> str:
 
 def coherence_prompt(question: str, answer: str) -> str:
     """The judge's prompt for coherence; braces in the texts stay as they are."""
-    head, _, rest = COHERENCE_PROMPT.partition("{question}")
-    middle, _, tail = rest.partition("{answer}")
-    return f"{head}{question}{middle}{answer}{tail}"
+    return fill(COHERENCE_PROMPT, question=question, answer=answer)
 
 
 # 1 % false alarms need a hundred responses to be promised at all; two hundred give that some room.

@@ -22,7 +22,7 @@ import redis
 from redis.asyncio import Redis as AsyncRedis
 
 from domain.errors import BrokerError, BudgetError, OrchestrateError, StoppedError
-from domain.scoring.prices import Answered, Cost, Failed
+from domain.scoring.prices import Answered, Cost, Failed, Limits
 from storage.broker.state import EXPIRE_S
 from storage.record.spending import Terms
 
@@ -105,11 +105,9 @@ def read_meter(client: redis.Redis, run_id: str) -> Meter | None:
     return Meter(float(found[b"spent"]), reserved, float(cap) if cap else None)
 
 
-def note_stated_limits(
-    client: redis.Redis, keys: LimiterKeys, *, requests_per_minute: float, tokens_per_minute: float
-) -> None:
-    """Remember what the endpoint stated before the first score is asked; 0 is not stated."""
-    stated = {"rpm": requests_per_minute, "tpm": tokens_per_minute}
+def note_stated_limits(client: redis.Redis, keys: LimiterKeys, limits: Limits) -> None:
+    """Remember what the endpoint stated before the first score is asked."""
+    stated = {"rpm": limits.requests_per_minute, "tpm": limits.tokens_per_minute}
     known = {name: repr(value) for name, value in stated.items() if value}
     if known:
         client.hset(keys.limits, mapping=known)  # type: ignore[arg-type]
@@ -189,17 +187,28 @@ class SharedLimiter:
         noted.spent += result.usd
         noted.extra_tokens += result.tokens - cost.tokens
         noted.n_ok += 1 if result.tokens else 0
-        noted.requests_per_minute = result.requests_per_minute or noted.requests_per_minute
-        noted.tokens_per_minute = result.tokens_per_minute or noted.tokens_per_minute
+        limits = result.limits
+        noted.requests_per_minute = limits.requests_per_minute or noted.requests_per_minute
+        noted.tokens_per_minute = limits.tokens_per_minute or noted.tokens_per_minute
         if self._flusher is None or self._flusher.done():
             self._flusher = asyncio.create_task(self._flush_soon())
 
     async def failed(self, cost: Cost, result: Failed) -> bool:
         """Note a failed call at once; whether the circuit is open now."""
         await self.flush()
-        numbers = (cost.usd, result.usd, result.retry_after_s)
-        limits = (result.requests_per_minute, result.tokens_per_minute, OPEN_AFTER)
-        return bool(await self._run("failed", self._process, result.kind, *numbers, *limits))
+        stated = result.limits
+        found = await self._run(
+            "failed",
+            self._process,
+            result.kind,
+            cost.usd,
+            result.usd,
+            stated.retry_after_s or 0.0,
+            stated.requests_per_minute or 0.0,
+            stated.tokens_per_minute or 0.0,
+            OPEN_AFTER,
+        )
+        return bool(found)
 
     async def flush(self) -> None:
         """Tell the others what was noted."""

@@ -40,7 +40,7 @@ from storage.record.responses import SCORINGS, encode_scorings, load_responses
 from storage.record.run import Run, load_definition
 from tasks.stages.judge_pool import JudgePool
 from workers.judge.batch import Answers, submit, wait
-from workers.judge.judge import TOKENS_PER_CHARACTER, Judged
+from workers.judge.judge import TOKENS_PER_CHARACTER, JudgedPrompts
 from workers.judge.profile import JudgeProfile
 
 
@@ -72,7 +72,7 @@ def judge(run: Run, job: Job, *, judges: JudgePool) -> Record:
     known = {k: before[asked] for k, asked in enumerate(prompts) if asked in before}
     spec, texts = judge_of(run, job), list(prompts.values())
     if not texts:
-        judged = Judged([], [])
+        judged = JudgedPrompts([], [])
     elif judges.terms(run, spec).batch:
         judged = batch_scorings(run, job, spec, profile, texts, known=known, judges=judges)
     else:
@@ -107,7 +107,7 @@ def _prompts(run: Run, job: Job) -> dict[Asked, str]:
     return {asked: p for asked, p in prompts.items() if not isinstance(base[asked], Score)}
 
 
-def _info(scorings: Sequence[Scoring], judged: Judged) -> dict[str, object]:
+def _info(scorings: Sequence[Scoring], judged: JudgedPrompts) -> dict[str, object]:
     """Counts and costs for the record; usd is None when the price is unknown."""
     unscored = Counter(v.reason for v in scorings if isinstance(v, Unscored))
     evidence: list[Evidence] = judged.evidence
@@ -136,7 +136,7 @@ def batch_scorings(
     *,
     known: Mapping[int, Evidence],
     judges: JudgePool,
-) -> Judged:
+) -> JudgedPrompts:
     """Like Judge.scorings, in one batch; what `known` has is not asked again."""
     ids = {
         f"{k}-{vote}": profile.body(spec.model, prompt, vote=vote)
@@ -147,7 +147,7 @@ def batch_scorings(
     try:
         answers = judges.loop.run(_ask(run, job, spec, ids, judges=judges)) if ids else {}
     except OrchestrateError as error:
-        return Judged([None] * len(prompts), evidence, error)
+        return JudgedPrompts([None] * len(prompts), evidence, error)
     found = []
     for k in range(len(prompts)):
         asked = [key for key in ids if key.partition("-")[0] == str(k)]
@@ -161,7 +161,7 @@ def batch_scorings(
                 digits=profile.digits,
             )
         )
-    return Judged([scoring(one) for one in found], found)
+    return JudgedPrompts([scoring(one) for one in found], found)
 
 
 async def _ask(

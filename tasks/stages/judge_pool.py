@@ -1,12 +1,7 @@
 """The judges that one worker process talks to, kept with their connections for its life.
 
-Puts together what the layers below keep apart: the client and judge of workers, the shared limiter,
-cache and terms of storage, and the one event loop they live on.
-
-One event loop in a thread of its own, kept for the life of the process.
-
-Clients and semaphores live on it; job threads hand it coroutines. Never one loop per task: an
-HTTP client's connections die with the loop that made them.
+Everything async lives on one event loop in a thread of its own; job threads hand it coroutines.
+Never one loop per task: an HTTP client's connections die with the loop that made them.
 """
 
 from __future__ import annotations
@@ -32,7 +27,7 @@ from storage.broker.reply_cache import SharedCache
 from storage.record.run import Run
 from storage.record.spending import Terms, read_terms, recorded_usd
 from workers.judge.client import CALL_TIMEOUT_S, NO_KEY, JudgeClient, OnCall
-from workers.judge.judge import Judge, Judged, Slots
+from workers.judge.judge import Judge, JudgedPrompts, Slots
 from workers.judge.limiter import NoCache
 from workers.judge.negotiate import Negotiated, negotiate
 from workers.judge.profile import JudgeProfile
@@ -89,21 +84,8 @@ class JudgePool:
         found = self.loop.run(ask())
         keys = LimiterKeys.of(run.run_id, url=spec.url, model=spec.model)
         with connect(self.broker_url) as redis:
-            note_stated_limits(
-                redis,
-                keys,
-                requests_per_minute=found.limits.requests_per_minute or 0.0,
-                tokens_per_minute=found.limits.tokens_per_minute or 0.0,
-            )
-        usd = (
-            None
-            if price is None
-            else math.fsum(
-                price.usd(prompt_tokens=r.prompt_tokens, completion_tokens=r.completion_tokens)
-                for r in found.replies
-            )
-        )
-        return found, usd
+            note_stated_limits(redis, keys, found.limits)
+        return found, None if price is None else math.fsum(price.of(r) for r in found.replies)
 
     def scorings(
         self,
@@ -113,11 +95,11 @@ class JudgePool:
         prompts: Sequence[str],
         *,
         known: Mapping[int, Evidence],
-    ) -> Judged:
+    ) -> JudgedPrompts:
         """The run's judge on the prompts; see workers.judge.Judge.scorings."""
         terms = self.terms(run, spec)
 
-        async def ask() -> Judged:
+        async def ask() -> JudgedPrompts:
             judge = self._judge(run, spec, profile, terms)
             return await judge.scorings(prompts, known=known)
 

@@ -1,7 +1,7 @@
 """Asks a judge through OpenAI's Batch API: a file of requests in, a file of replies out, in hours.
 
-Knows nothing of runs; whoever calls it remembers the batch's id, so that a restart waits for the
-same batch instead of paying for another.
+Whoever calls it remembers the batch's id, so that a restart waits for the same batch instead of
+paying for another.
 """
 
 from __future__ import annotations
@@ -119,7 +119,4 @@ def _answer(row: Mapping[str, object], price: Price | None) -> Reply | LostReply
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         detail = f"the reply is no chat completion ({error})"[:200]
         return LostReply(reason="http", detail=detail, usd=0.0, attempts=1)
-    usd = price and price.usd(
-        prompt_tokens=reply.prompt_tokens, completion_tokens=reply.completion_tokens
-    )
-    return reply.model_copy(update={"usd": usd})
+    return reply.model_copy(update={"usd": price and price.of(reply)})

@@ -2,8 +2,6 @@
 
 No retries here: every failure leaves as one error that says whether it can heal. Connections are
 spread over small pools, since looking for a free one costs time in proportion to the pool.
-
-What an endpoint announces of a model in its list: the day it will be shut down.
 """
 
 from __future__ import annotations
@@ -11,7 +9,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import httpx2
@@ -19,8 +16,9 @@ import openai
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
 from domain.errors import JudgeError, JudgeNotHereError
+from domain.scoring.prices import Limits
 from domain.scoring.replies import integer
-from domain.scoring.scores import Candidate, Position, Reply, candidates_from_logprobs
+from domain.scoring.scores import Position, Reply, candidates_from_logprobs
 
 # What is sent for a key where there is none: servers of one's own ask for nothing.
 NO_KEY = "no-key"
@@ -37,15 +35,6 @@ MAX_RETRY_AFTER_S = 120.0
 
 FailureKind = Literal["limit", "http", "timeout", "unreachable"]
 """429; a server error or a broken connection; no answer in time; nobody there at all."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What an answer's headers say: requests and tokens a minute, and when to come again."""
-
-    requests_per_minute: float | None = None
-    tokens_per_minute: float | None = None
-    retry_after_s: float | None = None
 
 
 class HealingError(Exception):
@@ -230,33 +219,26 @@ def _answer_starts(positions: list[Position]) -> int:
     if not words:
         return 0
     # "**85**" and "Score: 85" hold their number later; a number seen first stays the answer
-    return numbers[0] if numbers and not _is_answer(positions[words[0]].candidates) else words[0]
-
-
-def _is_answer(candidates: tuple[Candidate, ...]) -> bool:
-    return any(integer(c.token, top=100) is not None for c in candidates)
+    first = positions[words[0]].candidates
+    starts_with_one = any(integer(c.token, top=100) is not None for c in first)
+    return numbers[0] if numbers and not starts_with_one else words[0]
 
 
 def _classified(error: openai.APIError, key: str) -> HealingError | RefusedError:
-    words = _words(error, key)
     if isinstance(error, openai.APITimeoutError):
         return HealingError("no answer in time", kind="timeout")
     if not isinstance(error, openai.APIStatusError):
         unsent = isinstance(error.__cause__, httpx2.ConnectError)
-        return HealingError(_cause(error), kind="unreachable" if unsent else "http")
+        words = f"{error.message} {error.__cause__ or ''}".strip()[:500]
+        return HealingError(words, kind="unreachable" if unsent else "http")
+    words, limits = _words(error, key), read_limits(error.response.headers)
+    words, limits = _words(error, key), read_limits(error.response.headers)
     if error.status_code == 429 and error.code != "insufficient_quota":
-        return HealingError(words, kind="limit", limits=read_limits(error.response.headers))
+        return HealingError(words, kind="limit", limits=limits)
     if error.status_code in (408, 409) or error.status_code >= 500:
-        limits = read_limits(error.response.headers)
-        return HealingError(
-            f"{error.status_code}: {words}", kind="http", limits=limits, answered=True
-        )
+        words = f"{error.status_code}: {words}"
+        return HealingError(words, kind="http", limits=limits, answered=True)
     return RefusedError(words, status=error.status_code, parameter=error.param)
-
-
-def _cause(error: openai.APIError) -> str:
-    cause = error.__cause__
-    return f"{error.message} {cause or ''}".strip()[:500]
 
 
 def _words(error: openai.APIError, key: str) -> str:

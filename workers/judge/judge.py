@@ -1,11 +1,6 @@
 """The judge: asks an OpenAI-compatible endpoint for scorings, and retries what can heal.
 
-The only retry loop of the program. Knows nothing of queues, runs or thresholds; is given its
-client, its limiter, its cache and its way to sleep.
-
-When a judge call is tried again, and when its question is given up.
-
-Rules only; the one loop that follows them is in workers.judge.
+This is the only retry loop of the program.
 """
 
 from __future__ import annotations
@@ -63,7 +58,7 @@ class Slots:
 
 
 @dataclass
-class Judged:
+class JudgedPrompts:
     """The outcome of one asking: a scoring or None for each prompt, and what stopped it, if
     anything; `evidence` has what was paid for, complete or not."""
 
@@ -105,13 +100,15 @@ class Judge:
 
     async def scorings(
         self, prompts: Sequence[str], *, known: Mapping[int, Evidence] | None = None
-    ) -> Judged:
+    ) -> JudgedPrompts:
         """The scoring on each prompt, in order; `known` holds earlier evidence by prompt index.
 
         Never raises for what ends a run: the outcome says it, beside what was paid for already.
         """
         before = known or {}
-        keys = [self._key(prompt, vote) for prompt in prompts for vote in range(self._votes())]
+        keys = [
+            self._key(prompt, vote) for prompt in prompts for vote in range(self._profile.votes)
+        ]
         asking = _Asking(await self._cache.get_many(keys))
         tasks = [
             asyncio.create_task(self._evidence(prompt, asking, before.get(number)))
@@ -120,7 +117,7 @@ class Judge:
         found = [await task for task in tasks]
         await self._limiter.flush()
         await self._cache.flush()
-        return Judged(
+        return JudgedPrompts(
             [scoring(evidence) if complete else None for evidence, complete in found],
             [evidence for evidence, _ in found],
             asking.stopped,
@@ -131,7 +128,7 @@ class Judge:
     ) -> tuple[Evidence, bool]:
         """What the judge says of a prompt, and whether that is all there is to ask."""
         replies = list(before.replies) if before else []
-        votes = range(len(replies), self._votes())
+        votes = range(len(replies), self._profile.votes)
         asked = await asyncio.gather(*(self._vote(prompt, vote, asking) for vote in votes))
         replies += [one for one in asked if isinstance(one, Reply)]
         lost = [one for one in asked if isinstance(one, LostReply)]
@@ -196,9 +193,8 @@ class Judge:
                     reply = await self._call_in_slot(body, len(prompt), tries, asking)
         except HealingError as error:
             reason: UnscoredReason = "timeout" if error.kind == "timeout" else "http"
-            return LostReply(
-                reason=reason, detail=str(error), usd=self._known(tries.usd), attempts=tries.made
-            )
+            usd = None if self._price is None else tries.usd
+            return LostReply(reason=reason, detail=str(error), usd=usd, attempts=tries.made)
         paid = None if reply.usd is None else reply.usd + tries.usd
         return reply.model_copy(update={"attempts": tries.made, "usd": paid})
 
@@ -235,30 +231,18 @@ class Judge:
             # a call that was sent and not answered may be on the bill
             usd = cost.usd if error.kind in ("timeout", "http") and not error.answered else 0.0
             tries.usd += usd
-            failed = Failed(
-                error.kind,
-                usd,
-                error.limits.retry_after_s or 0.0,
-                error.limits.requests_per_minute or 0.0,
-                error.limits.tokens_per_minute or 0.0,
-            )
+            failed = Failed(error.kind, usd, error.limits)
             tries.note(error, is_down=await self._limiter.failed(cost, failed))
             raise
         except RefusedError:
             self._limiter.answered(cost, Answered(0, 0.0))
             raise
         tokens = reply.prompt_tokens + reply.completion_tokens
-        price = self._price
-        paid: float | None = None
-        if price is not None:
-            paid = price.usd(
-                prompt_tokens=reply.prompt_tokens, completion_tokens=reply.completion_tokens
-            )
+        paid = None if self._price is None else self._price.of(reply)
         self._tokens_per_character = max(
             self._tokens_per_character, reply.prompt_tokens / max(n_characters, 1)
         )
-        rpm, tpm = limits.requests_per_minute or 0.0, limits.tokens_per_minute or 0.0
-        self._limiter.answered(cost, Answered(tokens, paid or 0.0, rpm, tpm))
+        self._limiter.answered(cost, Answered(tokens, paid or 0.0, limits))
         return reply if paid is None else reply.model_copy(update={"usd": paid})
 
     def _most_it_can_cost(self, n_characters: int) -> Cost:
@@ -268,12 +252,6 @@ class Judge:
         if self._price is not None:
             usd = self._price.usd(prompt_tokens=prompt_tokens, completion_tokens=most)
         return Cost(int(prompt_tokens) + most, usd)
-
-    def _known(self, usd: float) -> float | None:
-        return None if self._price is None else usd
-
-    def _votes(self) -> int:
-        return self._profile.votes
 
     def _key(self, prompt: str, vote: int) -> str:
         body = self._profile.body(self._model, prompt, vote=vote)

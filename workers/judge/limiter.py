@@ -1,7 +1,6 @@
 """What a judge call passes before it goes out: the shared limits, the circuit and the budget.
 
-Only the interfaces, and the limiter of a judge that shares nothing; the shared one lives in
-storage.
+The limiter and the cache that a fleet shares live in storage.
 """
 
 from __future__ import annotations

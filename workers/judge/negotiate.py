@@ -11,14 +11,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from domain.errors import JudgeError
+from domain.scoring.prices import Limits
 from domain.scoring.replies import goes_on, integer, is_refusal_token, scoring
 from domain.scoring.scores import Evidence, Mode, Reply, Scale, Score
-from workers.judge.client import HealingError, JudgeClient, Limits, RefusedError, stop_at_once
+from workers.judge.client import HealingError, JudgeClient, RefusedError, stop_at_once
 from workers.judge.profile import WALK_TOKENS, JudgeProfile, amended, with_more_tokens
 
 MAX_QUESTIONS_A_MODE = 14
 
 PATIENCE = 4
+
 
 VOTES: dict[Mode, int] = {"logprob": 1, "structured": 3, "text": 3}
 FIRST_TOKENS: dict[Mode, int] = {"logprob": 1, "structured": 64, "text": 512}
@@ -135,7 +137,8 @@ async def _patiently(client: JudgeClient, body: Mapping[str, object]) -> tuple[R
                     f"no judge answers at {client.url}: check --judge-url and that it is running"
                 ) from None
             last = error
-            await _pause(error, chance)
+            asked = error.limits.retry_after_s
+            await asyncio.sleep(2.0**chance if asked is None else asked)
     raise JudgeError(f"the judge at {client.url} does not answer the first question: {last}")
 
 
@@ -162,17 +165,14 @@ def _after_logprobs(profile: JudgeProfile, reply: Reply) -> JudgeProfile | None:
         return profile
     if goes_on(reply.text.strip()[:1], reply.following):
         return profile.model_copy(update={"digits": "split"})
-    if _shows_whole_numbers(reply) or not _is_single_digit(reply):
+    shows_whole_numbers = any((integer(c.token, top=100) or 0) >= 10 for c in reply.candidates)
+    if shows_whole_numbers or not _is_single_digit(reply):
         return profile
     if profile.n_tokens < WALK_TOKENS:
         # one digit and no room for another: ask for more tokens and look again
         return profile.model_copy(update={"n_tokens": WALK_TOKENS})
     # a lone digit with room for more: reading it by the walk is right for either kind of judge
     return profile.model_copy(update={"digits": "split"})
-
-
-def _shows_whole_numbers(reply: Reply) -> bool:
-    return any((integer(c.token, top=100) or 0) >= 10 for c in reply.candidates)
 
 
 def _is_single_digit(reply: Reply) -> bool:
@@ -186,8 +186,3 @@ def _what_is_wrong(profile: JudgeProfile, reply: Reply) -> str:
     if profile.mode == "structured":
         return "it ignored the JSON schema"
     return f"it answered {reply.text[:80]!r}, which is no score"
-
-
-async def _pause(error: HealingError, chance: int) -> None:
-    asked = error.limits.retry_after_s
-    await asyncio.sleep(2.0**chance if asked is None else asked)

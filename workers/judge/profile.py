@@ -1,9 +1,6 @@
-"""How one judge wants to be asked: the request that its endpoint accepts, found by negotiate.
+"""How one judge wants to be asked, and what to change when its server objects to a request.
 
-What to change in a request when a judge's server objects to it.
-
-Reads the server's words; where they name nothing, what endpoints were seen to refuse is tried in
-a fixed order.
+Where the server's words name nothing, what endpoints were seen to refuse is tried in a fixed order.
 """
 
 from __future__ import annotations

@@ -1,11 +1,8 @@
-"""The local judge's HTTP side: `/v1/models` and `/v1/chat/completions` with logprobs.
+"""The local judge: `/v1/models` and `/v1/chat/completions` with logprobs, over a backend.
 
-Speaks OpenAI's protocol, so the real client is the only judge path in the code.
-
-The built-in backend of the local judge: the demo scorer behind number tokens.
-
-Reads the trait's name and the two texts from our own prompts. It measures style markers of the
-demo traits and nothing else (see demo/scorer_weights/README.md).
+It speaks OpenAI's protocol, so the real client is the only judge path in the code. The built-in
+backend is the demo scorer, which measures style markers of the demo traits and nothing else (see
+demo/scorer_weights/README.md).
 """
 
 from __future__ import annotations
