@@ -1,8 +1,6 @@
 """`orchestrate export`: vectors as files of other tools, and other tools' files as ours.
 
-The card of a folder of trait vectors: what they are, how they were made, how far to trust them.
-
-Pure: text from what a run recorded.
+A folder for the hub also gets a card: what they are, how they were made, how far to trust them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""What the page of a run holds, gathered from the store.
-
-What the page of two runs holds, gathered from their stores.
-"""
+"""What the page of a run holds, or that of two runs, gathered from their stores."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """What a report shows, from a run's tables: score histograms, the kept/dropped funnel, a choice of
-responses, the command that repeats the run. Pure;
+responses, the command that repeats the run.
 """
 
 from __future__ import annotations

@@ -103,7 +103,7 @@ def findings(metrics: TraitMetrics) -> tuple[Finding, ...]:
     """Failed gates first, then the tests that were not made, then what else should be known."""
     found = [*_kept(metrics), *_contrast(metrics)]
     if metrics.magnitude is not None and not metrics.magnitude > 0:
-        found.append(Finding(gate=Gate.DIFFERENCE_ZERO, severity=FATAL))
+        found.append(Finding(Gate.DIFFERENCE_ZERO, FATAL))
     elif metrics.quality is not None:
         found += [*_angle(metrics.quality), *_left_out(metrics.quality)]
         found += _probe(metrics, metrics.quality)
@@ -111,9 +111,7 @@ def findings(metrics: TraitMetrics) -> tuple[Finding, ...]:
         found += [*_evaluation(metrics.quality), *_steering(metrics.quality.causal)]
     share = sum(metrics.n_unscored.values()) / max(metrics.n_generated, 1)
     if share > UNSCORED_USABLE:
-        found.append(
-            Finding(gate=Gate.UNSCORED_MANY, severity=WEAK, value=share, limit=UNSCORED_USABLE)
-        )
+        found.append(Finding(Gate.UNSCORED_MANY, WEAK, value=share, limit=UNSCORED_USABLE))
     found += _not_tested(metrics)
     if metrics.quality is not None:
         found += _notes(metrics, metrics.quality)
@@ -123,26 +121,22 @@ def findings(metrics: TraitMetrics) -> tuple[Finding, ...]:
 def _kept(metrics: TraitMetrics) -> Iterator[Finding]:
     for polarity, n in metrics.n_kept:
         if n < KEPT_WEAK:
-            yield Finding(
-                gate=Gate.KEPT_TOO_FEW, severity=FATAL, of=polarity, value=n, limit=KEPT_WEAK
-            )
+            yield Finding(Gate.KEPT_TOO_FEW, FATAL, of=polarity, value=n, limit=KEPT_WEAK)
         elif n < KEPT_USABLE:
-            yield Finding(
-                gate=Gate.KEPT_FEW, severity=WEAK, of=polarity, value=n, limit=KEPT_USABLE
-            )
+            yield Finding(Gate.KEPT_FEW, WEAK, of=polarity, value=n, limit=KEPT_USABLE)
 
 
 def _contrast(metrics: TraitMetrics) -> Iterator[Finding]:
     value, interval = metrics.contrast, metrics.contrast_interval
     if value is None:
-        yield Finding(gate=Gate.CONTRAST_UNKNOWN, severity=FATAL)
+        yield Finding(Gate.CONTRAST_UNKNOWN, FATAL)
     elif value <= CONTRAST_WEAK:
-        yield Finding(gate=Gate.CONTRAST_LOW, severity=FATAL, value=value, limit=CONTRAST_WEAK)
+        yield Finding(Gate.CONTRAST_LOW, FATAL, value=value, limit=CONTRAST_WEAK)
     elif value <= CONTRAST_USABLE:
-        yield Finding(gate=Gate.CONTRAST_LOW, severity=WEAK, value=value, limit=CONTRAST_USABLE)
+        yield Finding(Gate.CONTRAST_LOW, WEAK, value=value, limit=CONTRAST_USABLE)
     low = interval[0] if interval else None
     if low is not None and low <= 0:
-        yield Finding(gate=Gate.CONTRAST_CHANCE, severity=FATAL, value=value, low=low)
+        yield Finding(Gate.CONTRAST_CHANCE, FATAL, value=value, low=low)
 
 
 def _is_difference(quality: Quality) -> bool:
@@ -156,13 +150,13 @@ def _angle(quality: Quality) -> Iterator[Finding]:
     layer = quality.best.layer
     upper = quality.mean_difference.angle_upper_degrees[layer]
     if upper is None:
-        yield Finding(gate=Gate.ANGLE_UNKNOWN, severity=WEAK)
+        yield Finding(Gate.ANGLE_UNKNOWN, WEAK)
     elif upper >= ANGLE_UNKNOWN:
         # says nothing of a direction that another method found
         severity = FATAL if _is_difference(quality) else WEAK
-        yield _at(layer, Gate.ANGLE_NOISE, severity, upper, limit=ANGLE_UNKNOWN)
+        yield Finding(Gate.ANGLE_NOISE, severity, layer, upper, limit=ANGLE_UNKNOWN)
     elif upper > ANGLE_USABLE:
-        yield _at(layer, Gate.ANGLE_WIDE, WEAK, upper, limit=ANGLE_USABLE)
+        yield Finding(Gate.ANGLE_WIDE, WEAK, layer, upper, limit=ANGLE_USABLE)
 
 
 def _left_out_questions(quality: Quality) -> tuple[float, float] | None:
@@ -179,23 +173,23 @@ def _left_out(quality: Quality) -> Iterator[Finding]:
         value, low = questions
         shuffled = quality.mean_difference.shuffled_labels_auroc[layer] if is_difference else None
         if low <= CHANCE or value <= LEFT_OUT_WEAK:
-            yield _at(layer, Gate.QUESTIONS_CHANCE, FATAL, value, low=low)
+            yield Finding(Gate.QUESTIONS_CHANCE, FATAL, layer, value, low=low)
         elif shuffled is not None and value <= shuffled <= SHUFFLED_MEANS_LITTLE:
-            yield _at(layer, Gate.QUESTIONS_SHUFFLED, FATAL, value, limit=shuffled)
+            yield Finding(Gate.QUESTIONS_SHUFFLED, FATAL, layer, value, limit=shuffled)
         elif value <= LEFT_OUT_USABLE:
-            yield _at(layer, Gate.QUESTIONS_LOW, WEAK, value, limit=LEFT_OUT_USABLE)
+            yield Finding(Gate.QUESTIONS_LOW, WEAK, layer, value, limit=LEFT_OUT_USABLE)
     instructions = _known(quality.mean_difference.leave_one_instruction_out_auroc, layer)
     if instructions is None:
         return
     value, low = instructions
     if value <= LEFT_OUT_WEAK:
         severity = FATAL if is_difference else WEAK
-        yield _at(layer, Gate.INSTRUCTIONS_CHANCE, severity, value, low=low)
+        yield Finding(Gate.INSTRUCTIONS_CHANCE, severity, layer, value, low=low)
     elif low <= CHANCE and quality.n_instructions >= FEWEST_INSTRUCTIONS:
         # few instructions are a wide interval: that alone makes a vector weak, never useless
-        yield _at(layer, Gate.INSTRUCTIONS_UNSURE, WEAK, value, low=low)
+        yield Finding(Gate.INSTRUCTIONS_UNSURE, WEAK, layer, value, low=low)
     elif value <= LEFT_OUT_INSTRUCTION_USABLE:
-        yield _at(layer, Gate.INSTRUCTIONS_LOW, WEAK, value, limit=LEFT_OUT_INSTRUCTION_USABLE)
+        yield Finding(Gate.INSTRUCTIONS_LOW, WEAK, layer, value, limit=LEFT_OUT_INSTRUCTION_USABLE)
 
 
 def _probe(metrics: TraitMetrics, quality: Quality) -> Iterator[Finding]:
@@ -204,14 +198,7 @@ def _probe(metrics: TraitMetrics, quality: Quality) -> Iterator[Finding]:
     layer = quality.best.by_method["probe"]
     accuracy = metrics.methods["probe"][quality.position]["held_out_acc"][layer]
     if accuracy is not None and accuracy <= LEFT_OUT_USABLE:
-        yield Finding(
-            gate=Gate.PROBE_ACCURACY_LOW,
-            severity=WEAK,
-            of="probe",
-            layer=layer,
-            value=accuracy,
-            limit=LEFT_OUT_USABLE,
-        )
+        yield Finding(Gate.PROBE_ACCURACY_LOW, WEAK, layer, accuracy, limit=LEFT_OUT_USABLE)
 
 
 def _evaluation(quality: Quality) -> Iterator[Finding]:
@@ -219,18 +206,18 @@ def _evaluation(quality: Quality) -> Iterator[Finding]:
         return
     layer, own = quality.best.layer, quality.evaluation.methods[quality.best.method]
     if own.separation is None:
-        yield Finding(gate=Gate.EVALUATION_FEW, severity=WEAK)
+        yield Finding(Gate.EVALUATION_FEW, WEAK)
     elif held_out := _known(own.separation.auroc, layer):
         value, low = held_out
         if low <= CHANCE or value <= LEFT_OUT_WEAK:
-            yield _at(layer, Gate.EVALUATION_CHANCE, FATAL, value, low=low)
+            yield Finding(Gate.EVALUATION_CHANCE, FATAL, layer, value, low=low)
         elif value <= LEFT_OUT_USABLE:
-            yield _at(layer, Gate.EVALUATION_LOW, WEAK, value, limit=LEFT_OUT_USABLE)
+            yield Finding(Gate.EVALUATION_LOW, WEAK, layer, value, limit=LEFT_OUT_USABLE)
     follows = _known(own.correlation, layer)
     if follows is not None and follows[1] <= 0:
         # the sides differ by their instructions whatever the judge says; this asks the judge
         value, low = follows
-        yield _at(layer, Gate.JUDGE_NOT_FOLLOWED, FATAL, value, low=low)
+        yield Finding(Gate.JUDGE_NOT_FOLLOWED, FATAL, layer, value, low=low)
 
 
 def _steering(causal: CausalFigures | None) -> Iterator[Finding]:
@@ -248,73 +235,58 @@ def _steering(causal: CausalFigures | None) -> Iterator[Finding]:
         gate = Gate.STEERING_RANDOM
     else:
         return
-    yield Finding(
-        gate=gate,
-        severity=WEAK,
-        layer=causal.layer,
-        strength=strength,
-        value=rise.value,
-        low=rise.interval[0],
-    )
+    yield Finding(gate, WEAK, causal.layer, rise.value, *rise.interval, strength=strength)
 
 
 def _not_tested(metrics: TraitMetrics) -> Iterator[Finding]:
     """The tests, on evaluation questions or by steering, that were not made."""
     quality = metrics.quality
     if not metrics.n_eval_questions:
-        yield Finding(gate=Gate.EVALUATION_NO_QUESTIONS, severity=UNTESTED)
+        yield Finding(Gate.EVALUATION_NO_QUESTIONS, UNTESTED)
         return
     if quality is None:
         return
     if quality.evaluation is None:
         gate = Gate.EVALUATION_PENDING if metrics.checks.evaluation else Gate.EVALUATION_OFF
-        yield Finding(gate=gate, severity=UNTESTED)
+        yield Finding(gate, UNTESTED)
     elif (own := quality.evaluation.methods[quality.best.method]).separation is not None:
         # that too few show the trait or its opposite is a gate of its own
         if _known(own.separation.auroc, quality.best.layer) is None:
-            yield Finding(gate=Gate.EVALUATION_ONE_QUESTION, severity=UNTESTED)
+            yield Finding(Gate.EVALUATION_ONE_QUESTION, UNTESTED)
         if _known(own.correlation, quality.best.layer) is None:
-            yield Finding(gate=Gate.CORRELATION_FEW, severity=UNTESTED)
+            yield Finding(Gate.CORRELATION_FEW, UNTESTED)
     if quality.causal is not None:
-        if quality.causal.method != quality.best.method:
-            yield Finding(
-                gate=Gate.STEERING_OTHER_METHOD,
-                severity=UNTESTED,
-                of=quality.causal.method,
-                best=quality.best.method,
-            )
+        tested, best = quality.causal.method, quality.best.method
+        if tested != best:
+            yield Finding(Gate.STEERING_OTHER_METHOD, UNTESTED, of=tested, best=best)
     elif not metrics.checks.causal:
-        yield Finding(gate=Gate.STEERING_OFF, severity=UNTESTED)
+        yield Finding(Gate.STEERING_OFF, UNTESTED)
     elif metrics.is_steered_with_others:
-        yield Finding(gate=Gate.STEERING_OTHERS, severity=UNTESTED)
+        yield Finding(Gate.STEERING_OTHERS, UNTESTED)
     else:
         gate = Gate.STEERING_NOT_WORTH if metrics.is_checked else Gate.STEERING_PENDING
-        yield Finding(gate=gate, severity=UNTESTED)
+        yield Finding(gate, UNTESTED)
 
 
 def _notes(metrics: TraitMetrics, quality: Quality) -> Iterator[Finding]:
     """What fails no gate and should be known: what could not be measured, and confounds."""
     best, difference = quality.best, quality.mean_difference
     if quality.position != DEFAULT_POSITION:
-        yield Finding(gate=Gate.FROM_PROMPTS, severity=NOTE)
+        yield Finding(Gate.FROM_PROMPTS, NOTE)
     instructions = _known(difference.leave_one_instruction_out_auroc, best.layer)
     if instructions is None:
-        yield Finding(gate=Gate.INSTRUCTIONS_NOT_LEFT_OUT, severity=UNTESTED)
+        yield Finding(Gate.INSTRUCTIONS_NOT_LEFT_OUT, UNTESTED)
     if _left_out_questions(quality) is None:
-        yield Finding(gate=Gate.QUESTIONS_NOT_LEFT_OUT, severity=UNTESTED)
+        yield Finding(Gate.QUESTIONS_NOT_LEFT_OUT, UNTESTED)
     if instructions is not None and quality.n_instructions < FEWEST_INSTRUCTIONS:
-        yield Finding(
-            gate=Gate.INSTRUCTIONS_FEW,
-            severity=NOTE,
-            value=quality.n_instructions,
-            limit=FEWEST_INSTRUCTIONS,
-        )
+        n = quality.n_instructions
+        yield Finding(Gate.INSTRUCTIONS_FEW, NOTE, value=n, limit=FEWEST_INSTRUCTIONS)
     random = difference.random_vector_auroc[best.layer]
     if random is not None and random > RANDOM_SEPARATES:
-        yield _at(best.layer, Gate.RANDOM_SEPARATES, NOTE, random, limit=RANDOM_SEPARATES)
+        yield Finding(Gate.RANDOM_SEPARATES, NOTE, best.layer, random, limit=RANDOM_SEPARATES)
     fits = metrics.methods.get(best.method, {}).get(quality.position, {})
     if "converged" in fits and not fits["converged"][best.layer]:
-        yield Finding(gate=Gate.NOT_CONVERGED, severity=NOTE, of=best.method, layer=best.layer)
+        yield Finding(Gate.NOT_CONVERGED, NOTE, of=best.method, layer=best.layer)
     for name in quality.confounds:
         # a trait of refusal is measured by it, not confounded
         if (name, metrics.trait) != ("refusal_words", "refusal"):
@@ -332,28 +304,8 @@ def _confound(quality: Quality, name: str) -> Iterator[Finding]:
     if correlation is not None:
         along = correlation if low > CONFOUND_AUROC else -correlation
         gate = Gate.CONFOUND_WITHIN if along > CONFOUND_CORRELATION else Gate.CONFOUND_APART
-    yield Finding(
-        gate=gate,
-        severity=NOTE,
-        of=name,
-        layer=layer,
-        value=found.auroc.value,
-        low=low,
-        high=high,
-        correlation=correlation,
-    )
-
-
-def _at(
-    layer: int,
-    gate: Gate,
-    severity: Severity,
-    value: float,
-    *,
-    low: float | None = None,
-    limit: float | None = None,
-) -> Finding:
-    return Finding(gate=gate, severity=severity, layer=layer, value=value, low=low, limit=limit)
+    value = found.auroc.value
+    yield Finding(gate, NOTE, layer, value, low, high, of=name, correlation=correlation)
 
 
 def _known(found: Estimates | None, layer: int) -> tuple[float, float] | None:

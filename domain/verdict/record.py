@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
+from pydantic.dataclasses import dataclass
 
 from domain.plan.readiness import WaveEnd
 from domain.plan.spec import DEFAULT_POSITION, ChecksSpec, FilterSpec, JudgeSpec
@@ -95,7 +96,8 @@ class Figures(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class Finding(Figures):
+@dataclass(frozen=True, config=ConfigDict(extra="ignore"))
+class Finding:
     """One thing that was found: where, the figure with its interval, and what it was held against.
 
     `of` names the polarity, method or covariate that it is about, `best` the method that was to be
@@ -104,13 +106,13 @@ class Finding(Figures):
 
     gate: Gate
     severity: Severity
-    of: str | None = None
-    best: str | None = None
     layer: int | None = None
     value: float | None = None
     low: float | None = None
     high: float | None = None
     limit: float | None = None
+    of: str | None = None
+    best: str | None = None
     correlation: float | None = None
     strength: float | None = None
 

@@ -9,7 +9,7 @@ from domain.plan.samples import CONFIRMATION, EVALUATION
 from domain.plan.spec import DEFAULT_POSITION, FilterSpec, TraitRef
 from domain.plan.steering import confirmed_best
 from domain.verdict.gates import with_verdict
-from domain.verdict.record import Quality, TraitMetrics
+from domain.verdict.record import TraitMetrics
 from storage.record.manifest import writing_results
 from storage.record.metrics import write_metrics
 from storage.record.responses import stored_positions
@@ -18,6 +18,7 @@ from storage.record.tables import training_jobs
 from tasks.stages.reduce import assemble
 from tasks.stages.steering_cells import load_directions, recorded_cells
 from tasks.stages.verify import dose_response, evaluate, note_in_vectors, stored_vectors
+from traitlens.arrays import Float32
 
 # No threshold moves a direction by less and matters: what was seen of one holds for the other.
 SAME_COSINE = 0.99999
@@ -49,9 +50,15 @@ def assemble_and_test(
         if answers and all(job.key in done for job in answers):
             tested = evaluate(run, trait, quality, filter_spec=filter_spec, folder=folder)
             quality = quality.model_copy(update={"evaluation": tested})
-        if told["is_checked"] and _is_steered(run, trait):
-            told["is_steered_with_others"] = not _is_same_direction(run, trait, quality, folder)
-            if not told["is_steered_with_others"]:
+        directions = load_directions(run, trait.name) if told["is_checked"] else None
+        if directions is not None and run.plan.part_jobs(trait, "generate", CONFIRMATION):
+            layer = confirmed_best(recorded_cells(run, trait.name, CONFIRMATION)).layer
+            vector = stored_vectors(run, quality, folder).get(directions.method)
+            is_same = vector is not None and _is_along(
+                directions.unit(layer), vector.at(layer).numpy()
+            )
+            told["is_steered_with_others"] = not is_same
+            if is_same:
                 steered = dose_response(run, trait, folder)
                 quality = quality.model_copy(update={"causal": steered})
         if quality.evaluation or quality.causal:
@@ -69,18 +76,6 @@ def _check_stored(run: Run, trait: TraitRef, position: str) -> None:
         )
 
 
-def _is_steered(run: Run, trait: TraitRef) -> bool:
-    is_planned = bool(run.plan.part_jobs(trait, "generate", CONFIRMATION))
-    return is_planned and load_directions(run, trait.name) is not None
-
-
-def _is_same_direction(run: Run, trait: TraitRef, quality: Quality, folder: str) -> bool:
-    """Whether the run steered with the direction of these vectors."""
-    directions = load_directions(run, trait.name)
-    layer = confirmed_best(recorded_cells(run, trait.name, CONFIRMATION)).layer
-    if directions is None or directions.method not in quality.methods:
-        return False
-    vector = stored_vectors(run, quality, folder)[directions.method].at(layer).numpy()
+def _is_along(unit: Float32, vector: Float32) -> bool:
     norm = np.linalg.norm(vector.astype(np.float64))
-    cosine = directions.unit(layer).astype(np.float64) @ vector / norm if norm > 0 else 0.0
-    return bool(cosine > SAME_COSINE)
+    return bool(norm > 0 and unit.astype(np.float64) @ vector / norm > SAME_COSINE)
