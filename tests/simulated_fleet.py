@@ -20,8 +20,10 @@ from pathlib import Path
 from celery import Celery
 
 from domain.plan.jobs import Job
+from domain.verdict.record import TraitMetrics, VerdictName
 from storage.broker.embedded_redis import die_with_parent
 from storage.record.artifacts import Record, publish
+from storage.record.metrics import write_metrics
 from storage.record.run import Run
 from tasks.fleet.edge import Edge
 from tasks.fleet.member import Member
@@ -57,7 +59,8 @@ def stages(seconds_per_job: float, scorings_per_second: float, load_seconds: flo
         return publish(run.store, job, files={}, info={"mode": "simulated"})
 
     def reduce(run: Run, job: Job) -> Record:
-        run.store.write(f"traits/{job.trait}/metrics.json", b'{"verdict": "usable"}')
+        metrics = TraitMetrics(trait=str(job.trait), verdict=VerdictName.USABLE)
+        write_metrics(run.store, f"traits/{job.trait}", metrics)
         return publish(run.store, job, files={}, info={"verdict": "usable"})
 
     def register(
