@@ -5,24 +5,29 @@ A folder for the hub also gets a card: what they are, how they were made, how fa
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cli.options.settings import json_option, runs_dir_option
 from cli.screens.verdicts import number_text
 from cli.using.loaded_run import run_vectors
-from domain.errors import UsageError
+from domain.errors import OrchestrateError, UsageError
 from domain.plan.spec import RunSpec
 from domain.verdict.record import Quality, TraitMetrics
 from orchestrator.runs import run_store
 from storage.record.metrics import metrics_bytes, read_metrics
 from storage.record.run import Run, open_run
+from traitlens.errors import LayerError, MissingPackageError, MissingVectorError, VectorFileError
+
+if TYPE_CHECKING:
+    from traitlens.vectors.trait_vector import TraitVector
 
 FORMATS = (
     "safetensors",
@@ -35,6 +40,8 @@ FORMATS = (
 )
 
 SUFFIXES = (".safetensors", ".pt", ".gguf", ".json")
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
 @click.command()
@@ -100,7 +107,7 @@ def export(**values: Any) -> None:
 def _of_run(run: Run, values: dict[str, Any]) -> dict[str, bytes]:
     # torch is not loaded for --help
     from traitlens.layers import LAYER_CONVENTION
-    from workers.monitor.vector_files import encode, model_type
+    from workers.models.model import model_type
     from workers.monitor.vectors import load_layer_vectors
 
     names = [] if values["traits"] == "all" else [n.strip() for n in values["traits"].split(",")]
@@ -119,7 +126,7 @@ def _of_run(run: Run, values: dict[str, Any]) -> dict[str, bytes]:
         facts = one.vector.provenance
         public = replace(facts, model_id=public_name(facts.model_id)) if is_hub else facts
         vector = replace(one.vector, provenance=public)
-        files |= encode(vector, kind, layers=layers, family=family)
+        files |= _encoded(vector, kind, layers=layers, family=family)
     if is_hub:
         name = public_name(run.spec.model.model_id)
         metrics = [read_metrics(run.store, one.trait) for one in loaded]
@@ -135,17 +142,80 @@ def _of_run(run: Run, values: dict[str, Any]) -> dict[str, bytes]:
 
 
 def _of_file(path: Path, values: dict[str, Any]) -> dict[str, bytes]:
-    from workers.monitor.vector_files import encode, load_file
-
     if values["kind"] == "hub-folder":
         raise UsageError("a hub folder is made of a run, whose record its card tells: name a run")
-    vector = load_file(path, n_blocks=values["n_blocks"])
+    vector = _loaded(path, values["n_blocks"])
     layers = _layers(values["layers"])
     if not layers and values["kind"] in ("gguf", "steering-vectors", "neuronpedia"):
         raise UsageError(f"{path} does not say which layer is best: give --layers")
     if values["kind"] in ("gguf", "repeng") and values["model_type"] is None:
         raise UsageError("give --model-type, for example llama or gemma2")
-    return encode(vector, values["kind"], layers=layers, family=values["model_type"])
+    return _encoded(vector, values["kind"], layers=layers, family=values["model_type"])
+
+
+def _loaded(path: Path, n_blocks: int | None) -> TraitVector:
+    """The vector in a file of ours or of another tool.
+
+    `n_blocks` is the model's number of blocks, which a .gguf may not know and a .json does not.
+    """
+    from traitlens.vectors import formats
+    from traitlens.vectors.files import load_vectors
+
+    try:
+        if path.suffix == ".gguf":
+            return formats.from_gguf(path, n_blocks=n_blocks)
+        if path.suffix != ".json":
+            return load_vectors(path)
+        if n_blocks is None:
+            raise UsageError(f"{path} does not say how deep the model is: give --n-blocks")
+        return formats.from_neuronpedia_json(path.read_text(encoding="utf-8"), n_blocks=n_blocks)
+    except (VectorFileError, MissingVectorError, LayerError, OSError) as error:
+        raise UsageError(f"{path}: {error}") from error
+    except (KeyError, ValueError, TypeError) as error:
+        raise UsageError(f"{path} cannot be read as a vector: {error}") from error
+    except MissingPackageError as error:
+        raise OrchestrateError(str(error)) from error
+
+
+def _encoded(
+    vector: TraitVector, kind: str, *, layers: Sequence[int | str], family: str | None
+) -> dict[str, bytes]:
+    """File name -> bytes of one trait in one of FORMATS, at the vector's current position.
+
+    `layers` matter to the formats that hold some of them: gguf, steering-vectors and neuronpedia (a
+    file each); `family` is the model's type, which gguf and repeng want.
+    """
+    import torch
+
+    from traitlens.vectors import formats
+    from traitlens.vectors.files import to_persona_vectors_pt_bytes, to_safetensors_bytes
+
+    trait = vector.provenance.trait.replace(" ", "_") or "vector"
+    try:
+        if kind == "safetensors":
+            return {f"{trait}.safetensors": to_safetensors_bytes(vector)}
+        if kind == "pt":
+            name = f"{trait}_{vector.position}_diff.pt"
+            return {name: to_persona_vectors_pt_bytes(vector.tensor)}
+        if kind in ("gguf", "repeng"):
+            chosen = layers if kind == "gguf" else None
+            data = formats.to_gguf_bytes(vector, model_type=family or "", layers=chosen)
+            return {f"{trait}.gguf": data}
+        if kind == "steering-vectors":
+            buffer = io.BytesIO()
+            torch.save(formats.block_directions(vector, layers=layers), buffer)
+            return {f"{trait}.blocks.pt": buffer.getvalue()}
+        model_id = vector.provenance.model_id.rpartition("/")[2]
+        return {
+            f"{trait}.layer{vector.layer(layer)}.json": formats.to_neuronpedia_json(
+                vector, layer=layer, model_id=model_id
+            ).encode()
+            for layer in layers
+        }
+    except (LayerError, ValueError) as error:
+        raise UsageError(f"{trait}: {error}") from error
+    except MissingPackageError as error:
+        raise OrchestrateError(str(error)) from error
 
 
 def _layers(text: str | None) -> list[int | str]:
@@ -163,9 +233,6 @@ def _write(folder: Path, files: dict[str, bytes]) -> Sequence[str]:
     except OSError as error:
         raise UsageError(f"{folder} cannot be written: {error.strerror}") from error
     return written
-
-
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
 def model_card(spec: RunSpec, metrics: Sequence[TraitMetrics], *, convention: str) -> str:

@@ -14,6 +14,12 @@ PINNED_DATE = date(2024, 7, 26)
 
 DATE_PATTERNS = ("%Y-%m-%d", "%d %b %Y", "%d %B %Y", "%B %d, %Y", "%b %d, %Y", "%Y")
 
+# What decoders put where bytes are not yet, or never, a letter.
+INCOMPLETE = "\ufffd"
+
+# A token's text depends on the one before it, which is looked up again and again.
+REMEMBERED = 2**16
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -45,7 +51,8 @@ def render_chat(model: LoadedModel, turns: Sequence[tuple[str, str]]) -> Prompt:
         chat_template=_pinned(model.tokenizer.get_chat_template()),
         tokenize=False,
         add_generation_prompt=True,
-        **_template_settings(model),
+        date_string=PINNED_DATE.strftime("%d %b %Y"),
+        **({"enable_thinking": False} if model.thinking == "off" else {}),
     )
     return Prompt(text, _token_ids(model, text))
 
@@ -75,13 +82,6 @@ def _messages(model: LoadedModel, turns: Sequence[tuple[str, str]]) -> list[dict
     return [{"role": role, "content": content} for role, content in turns]
 
 
-def _template_settings(model: LoadedModel) -> dict[str, object]:
-    settings: dict[str, object] = {"date_string": PINNED_DATE.strftime("%d %b %Y")}
-    if model.thinking == "off":
-        settings["enable_thinking"] = False
-    return settings
-
-
 def _pinned(template: str) -> str:
     # A macro of the same name hides the function that would read the clock; transformers passes no
     # functions on.
@@ -102,13 +102,6 @@ def _token_ids(model: LoadedModel, text: str) -> tuple[int, ...]:
         ids = ids[1:]
     wants_first = first is not None and first in model.tokenizer.encode("a")
     return (first, *ids) if wants_first and ids[:1] != [first] else tuple(ids)
-
-
-# What decoders put where bytes are not yet, or never, a letter.
-INCOMPLETE = "\ufffd"
-
-# A token's text depends on the one before it, which is looked up again and again.
-REMEMBERED = 2**16
 
 
 class TokenTexts:

@@ -26,7 +26,7 @@ from transformers.models.auto.modeling_auto import (
 from transformers.utils.logging import disable_progress_bar
 
 import demo
-from domain.errors import CannotWorkError, ModelError, ModelNotHereError
+from domain.errors import CannotWorkError, ModelError, ModelNotHereError, UsageError
 
 DEMO_MODEL = "demo"
 
@@ -36,6 +36,16 @@ WEIGHT_SHARE = 0.8
 # Their hidden state has several planes per token, so "the" state of a layer is not defined.
 UNMEASURABLE = ("gemma3n",)
 
+# How torch's own sentences begin when a process has lost its device or never had it.
+DEVICE_LOST = (
+    "CUDA error",
+    "HIP error",
+    "No CUDA GPUs are available",
+    "Found no NVIDIA driver",
+    "cudaGetDeviceCount",
+    "CUDA driver initialization failed",
+)
+
 log = logging.getLogger(__name__)
 
 SystemMode = Literal["native", "prefix_user"]
@@ -43,34 +53,12 @@ SystemMode = Literal["native", "prefix_user"]
 Thinking = Literal["off", "none"]
 
 
-def stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """Every token that ends a response: the checkpoint's, the tokenizer's, the template's."""
-    listed = model.generation_config.eos_token_id if model.generation_config else None
-    ids = set(listed if isinstance(listed, list) else [listed])
-    ids |= {tokenizer.eos_token_id, _end_of_turn(tokenizer)}
-    return frozenset(int(token) for token in ids if token is not None)
-
-
-def system_mode(tokenizer: PreTrainedTokenizerBase) -> SystemMode:
-    """Whether system text has a turn of its own, or must stand before the question.
-
-    Some templates raise an error at a system turn, others drop it in silence.
-    """
-    if not template_text(tokenizer):
-        return "prefix_user"
-    chat = [{"role": "system", "content": "SYSTEM-MARK"}, {"role": "user", "content": "USER-MARK"}]
-    try:
-        text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-    except TemplateError:
-        return "prefix_user"
-    return "native" if "SYSTEM-MARK" in text else "prefix_user"
-
-
 @dataclass(frozen=True)
 class LoadedModel:
     """A model ready to generate, with n_layers blocks and states of d_model numbers.
 
-    `stop_ids` end a response; `device` is where tokens go in.
+    `stop_ids` end a response; `device` is where tokens go in; `thinking` is "off" where the
+    template has a switch, which prompts then use, and "none" where it has not.
     """
 
     model: PreTrainedModel
@@ -84,23 +72,6 @@ class LoadedModel:
     stop_ids: frozenset[int]
     system_mode: SystemMode
     thinking: Thinking
-
-
-@dataclass(frozen=True)
-class _Source:
-    """Where a model comes from, as from_pretrained wants it."""
-
-    path: str
-    revision: str | None
-    trust_remote_code: bool
-
-    def load(self, kind: Any, **settings: Any) -> Any:
-        return kind.from_pretrained(
-            self.path,
-            revision=self.revision,
-            trust_remote_code=self.trust_remote_code,
-            **settings,
-        )
 
 
 def load_model(
@@ -118,14 +89,13 @@ def load_model(
     by accelerate. Raises ModelError with one sentence that says what to do.
     """
     disable_progress_bar()  # in logs and between a person and the text it is only noise
-    path = str(Path(demo.__file__).parent / "model") if model_id == DEMO_MODEL else model_id
-    source = _Source(path, revision, trust_remote_code)
-    place = chosen_device(device)
+    path, place = _path(model_id), chosen_device(device)
+    source: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     try:
-        config = source.load(AutoConfig)
+        config = AutoConfig.from_pretrained(path, **source)
         number = _dtype(dtype, config, place)
-        tokenizer = source.load(AutoTokenizer)
-        model = _weights(source, config, number, place)
+        tokenizer = AutoTokenizer.from_pretrained(path, **source)
+        model = _weights(path, config, number, place, source)
     except (OSError, ValueError, ImportError, KeyError) as error:
         raise ModelNotHereError(_what_went_wrong(model_id, error)) from error
     except RuntimeError as error:
@@ -137,7 +107,7 @@ def load_model(
         ) from error
     text = config.get_text_config()
     return LoadedModel(
-        model=model,
+        model=model.eval().requires_grad_(False),
         tokenizer=tokenizer,
         model_id=model_id,
         revision=getattr(config, "_commit_hash", None) or revision,
@@ -147,8 +117,23 @@ def load_model(
         d_model=text.hidden_size,
         stop_ids=stop_ids(model, tokenizer),
         system_mode=system_mode(tokenizer),
-        thinking=thinking_mode(tokenizer),
+        thinking="off" if "enable_thinking" in template_text(tokenizer) else "none",
     )
+
+
+def model_type(model_id: str) -> str:
+    """The family that llama.cpp's and repeng's files name, from the model's configuration."""
+    try:
+        return str(AutoConfig.from_pretrained(_path(model_id)).model_type)
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"the configuration of {model_id!r} cannot be read here: give --model-type, for "
+            "example llama or gemma2"
+        ) from error
+
+
+def _path(model_id: str) -> str:
+    return str(Path(demo.__file__).parent / "model") if model_id == DEMO_MODEL else model_id
 
 
 def chosen_device(name: str) -> torch.device:
@@ -174,15 +159,21 @@ def _dtype(name: str, config: PreTrainedConfig, device: torch.device) -> torch.d
 
 
 def _weights(
-    source: _Source, config: PreTrainedConfig, dtype: torch.dtype, device: torch.device
+    path: str,
+    config: PreTrainedConfig,
+    dtype: torch.dtype,
+    device: torch.device,
+    source: dict[str, Any],
 ) -> PreTrainedModel:
     kind = _kind(config)
-    if device.type == "cuda" and _weight_bytes(kind, source, config, dtype) > _room(device):
-        log.info("The weights exceed %s: accelerate spreads them over the devices.", device)
-        model = source.load(kind, dtype=dtype, device_map="auto")
-    else:
-        model = source.load(kind, dtype=dtype).to(device)
-    return model.eval().requires_grad_(False)
+    if device.type == "cuda":
+        with torch.device("meta"):
+            empty = kind.from_config(config, trust_remote_code=source["trust_remote_code"])
+        size = sum(weight.numel() for weight in empty.parameters()) * dtype.itemsize
+        if size > WEIGHT_SHARE * torch.cuda.mem_get_info(device)[0]:
+            log.info("The weights exceed %s: accelerate spreads them over the devices.", device)
+            return kind.from_pretrained(path, dtype=dtype, device_map="auto", **source)
+    return kind.from_pretrained(path, dtype=dtype, **source).to(device)
 
 
 def _kind(config: PreTrainedConfig) -> Any:
@@ -205,18 +196,6 @@ def _kind(config: PreTrainedConfig) -> Any:
     raise ModelError(f"A {family} model is not a causal language model: choose one that writes.")
 
 
-def _weight_bytes(
-    kind: Any, source: _Source, config: PreTrainedConfig, dtype: torch.dtype
-) -> float:
-    with torch.device("meta"):
-        empty = kind.from_config(config, trust_remote_code=source.trust_remote_code)
-    return float(sum(weight.numel() for weight in empty.parameters()) * dtype.itemsize)
-
-
-def _room(device: torch.device) -> float:
-    return WEIGHT_SHARE * torch.cuda.mem_get_info(device)[0]
-
-
 def _what_went_wrong(model_id: str, error: Exception) -> str:
     said = str(error)
     if "gated repo" in said or "401" in said or "403" in said:
@@ -229,15 +208,43 @@ def _what_went_wrong(model_id: str, error: Exception) -> str:
     return f"Model {model_id!r} cannot be loaded: {first}"
 
 
-# How torch's own sentences begin when a process has lost its device or never had it.
-_LOST = (
-    "CUDA error",
-    "HIP error",
-    "No CUDA GPUs are available",
-    "Found no NVIDIA driver",
-    "cudaGetDeviceCount",
-    "CUDA driver initialization failed",
-)
+def stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """Every token that ends a response: the checkpoint's, the tokenizer's, the template's."""
+    listed = model.generation_config.eos_token_id if model.generation_config else None
+    ids = set(listed if isinstance(listed, list) else [listed])
+    ids |= {tokenizer.eos_token_id, _end_of_turn(tokenizer)}
+    return frozenset(int(token) for token in ids if token is not None)
+
+
+def _end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    if not template_text(tokenizer):
+        return None
+    chat = [{"role": "user", "content": "USER-MARK"}, {"role": "assistant", "content": "REPLY"}]
+    text = tokenizer.apply_chat_template(chat, tokenize=False)
+    ids = tokenizer.encode(text.rpartition("REPLY")[2], add_special_tokens=False)
+    added = tokenizer.added_tokens_decoder.get(ids[0]) if ids else None
+    return int(ids[0]) if added is not None and added.special else None
+
+
+def system_mode(tokenizer: PreTrainedTokenizerBase) -> SystemMode:
+    """Whether system text has a turn of its own, or must stand before the question.
+
+    Some templates raise an error at a system turn, others drop it in silence.
+    """
+    if not template_text(tokenizer):
+        return "prefix_user"
+    chat = [{"role": "system", "content": "SYSTEM-MARK"}, {"role": "user", "content": "USER-MARK"}]
+    try:
+        text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    except TemplateError:
+        return "prefix_user"
+    return "native" if "SYSTEM-MARK" in text else "prefix_user"
+
+
+def template_text(tokenizer: PreTrainedTokenizerBase) -> str:
+    """The template's source, of all of them where there are several; empty without one."""
+    template = tokenizer.chat_template
+    return "".join(template.values()) if isinstance(template, dict) else template or ""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -252,9 +259,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 def is_device_lost(error: BaseException) -> bool:
     """True when this process can compute nothing more on its device, such as after an illegal
     memory access: every later CUDA call of the process fails alike."""
-    if not isinstance(error, RuntimeError) or is_out_of_memory(error):
-        return False
-    return any(words in str(error) for words in _LOST)
+    is_other = not isinstance(error, RuntimeError) or is_out_of_memory(error)
+    return not is_other and any(words in str(error) for words in DEVICE_LOST)
 
 
 def free_bytes(device: torch.device) -> int:
@@ -296,24 +302,3 @@ def _advice(device: str, words: str) -> str:
         "driver, that torch is built for it and that nothing else fills it, or start with "
         "--device cpu"
     )
-
-
-def thinking_mode(tokenizer: PreTrainedTokenizerBase) -> Thinking:
-    """ "off" where the template has a switch, which prompts then use; "none" where it has not."""
-    return "off" if "enable_thinking" in template_text(tokenizer) else "none"
-
-
-def template_text(tokenizer: PreTrainedTokenizerBase) -> str:
-    """The template's source, of all of them where there are several; empty without one."""
-    template = tokenizer.chat_template
-    return "".join(template.values()) if isinstance(template, dict) else template or ""
-
-
-def _end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
-    if not template_text(tokenizer):
-        return None
-    chat = [{"role": "user", "content": "USER-MARK"}, {"role": "assistant", "content": "REPLY"}]
-    text = tokenizer.apply_chat_template(chat, tokenize=False)
-    ids = tokenizer.encode(text.rpartition("REPLY")[2], add_special_tokens=False)
-    added = tokenizer.added_tokens_decoder.get(ids[0]) if ids else None
-    return int(ids[0]) if added is not None and added.special else None
