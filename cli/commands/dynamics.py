@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +18,32 @@ from rich.table import Table
 from cli.options.settings import json_option
 from domain.errors import UsageError
 from storage.files.transcripts import ScoredResponse, read_scored
+from traitlens.arrays import Float64
+from traitlens.errors import NonFiniteError
 
 if TYPE_CHECKING:
     from traitlens.dynamics.trajectory import AlignedAverage
 
 BARS = "▁▂▃▄▅▆▇█"
+
+# A step counts as a commitment when so few trajectories without a step show one as clear.
+CLEAR = 0.05
+
+EVENTS = ("commitment", "documents", "decision", "peak")
+
+
+@dataclass(frozen=True)
+class TraitDynamics:
+    """One trait over n responses; medians are over those that have the measure, else None."""
+
+    n: int
+    committed: int
+    commitment: float | None
+    height_sd: float | None
+    half_life: float | None
+    documents_commitment: float | None
+    documents_persistence: float | None
+    peak_velocity: float | None
 
 
 @click.command()
@@ -80,21 +104,21 @@ def dynamics(**values: Any) -> None:
     null = None
     if values["null_file"] is not None:
         null = _neutral(read_scored(values["null_file"]), traits)
-    # numpy's friends are slow to load for --help
-    from workers.monitor.dynamics import averaged, find_event, in_common
-    from workers.monitor.dynamics import dynamics as dynamics_of
+    # torch is not loaded for --help
+    from traitlens.dynamics.trajectory import event_aligned_average
 
-    found = [dynamics_of({t: one.scores[t] for t in traits}, null=null) for one in responses]
-    common = {trait: in_common([one[trait] for one in found]) for trait in traits}
+    found = [_measures(one, traits, null) for one in responses]
+    common = {trait: _in_common([one[trait] for one in found]) for trait in traits}
     averages = {}
     for trait in traits:
         events = [
-            find_event(values["align"], one.tokens, one.scores[trait], measures[trait])
+            _event(values["align"], one.tokens, one.scores[trait], measures[trait])
             for one, measures in zip(responses, found, strict=True)
         ]
-        scores = [one.scores[trait] for one in responses]
-        window = {"before": values["before"], "after": values["after"]}
-        averages[trait] = averaged(scores, events, **window)
+        scores = [np.asarray(one.scores[trait], float) for one in responses]
+        averages[trait] = event_aligned_average(
+            scores, events, before=values["before"], after=values["after"]
+        )
     records = [one.body | {"dynamics": d} for one, d in zip(responses, found, strict=True)]
     if values["output"]:
         _write(values["output"], json.dumps(records, ensure_ascii=False))
@@ -127,9 +151,7 @@ def _traits(responses: list[ScoredResponse], asked: str) -> list[str]:
     return chosen
 
 
-def _neutral(
-    responses: list[ScoredResponse], traits: list[str]
-) -> dict[str, list[np.typing.NDArray[np.float64]]]:
+def _neutral(responses: list[ScoredResponse], traits: list[str]) -> dict[str, list[Float64]]:
     return {
         trait: [np.array(one.scores[trait], float) for one in responses if trait in one.scores]
         for trait in traits
@@ -137,7 +159,84 @@ def _neutral(
     }
 
 
-def _measures_table(common: dict[str, Any]) -> Table:
+def _measures(
+    response: ScoredResponse, traits: list[str], null: Mapping[str, Sequence[Float64]] | None
+) -> dict[str, Any]:
+    """The documents' measures and the scale-free ones of each trait, ready for JSON."""
+    from traitlens.dynamics.trajectory import trait_dynamics
+
+    found = {}
+    for trait in traits:
+        if null is not None and trait not in null:
+            raise UsageError(f"the null file has no scores of {trait}: choose other --traits")
+        neutral = None if null is None else null[trait]
+        try:
+            found[trait] = trait_dynamics(response.scores[trait], null=neutral)
+        except NonFiniteError as error:
+            raise UsageError(f"{trait}: {error}") from error
+    return found
+
+
+def _in_common(found: Sequence[Mapping[str, Any]]) -> TraitDynamics:
+    """What one trait's measures have in common over responses."""
+    free = [one["scale_free"] for one in found]
+    clear = [one for one in free if _is_clear(one)]
+    return TraitDynamics(
+        n=len(found),
+        committed=len(clear),
+        commitment=_median([one["commitment_point"] for one in clear]),
+        height_sd=_median([one["height_sd"] for one in clear]),
+        half_life=_median([one["half_life"] for one in free]),
+        documents_commitment=_median([one["commitment_point"] for one in found]),
+        documents_persistence=_median([one["persistence"] for one in found]),
+        peak_velocity=_median([one["peak_velocity"] for one in found]),
+    )
+
+
+def _is_clear(scale_free: Mapping[str, Any]) -> bool:
+    return scale_free["p_value"] is not None and scale_free["p_value"] <= CLEAR
+
+
+def _median(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.median(known)) if known else None
+
+
+def _event(
+    event: str, tokens: Sequence[str], scores: Sequence[float], measures: Mapping[str, Any]
+) -> int | None:
+    """The token at which the event happens, None where it does not.
+
+    "commitment": the clear step of the scale-free measures; "documents": the documents' commitment
+    point; "decision": seed 002's rule; "peak": the highest score; anything else is a regular
+    expression, and the event is the token in which its first match begins.
+    """
+    from traitlens.dynamics.trajectory import find_decision_point
+
+    if event == "commitment":
+        free = measures["scale_free"]
+        return free["commitment_point"] if _is_clear(free) else None
+    if event == "documents":
+        point: int | None = measures["commitment_point"]
+        return point
+    if event == "decision":
+        return find_decision_point(scores)
+    if event == "peak":
+        return int(np.argmax(scores)) if len(scores) else None
+    try:
+        match = re.search(event, "".join(tokens))
+    except re.error as error:
+        known = ", ".join(EVENTS)
+        raise UsageError(
+            f"--align {event!r} is neither {known} nor a regular expression: {error}"
+        ) from error
+    if match is None:
+        return None
+    ends = np.cumsum([len(token) for token in tokens])
+    return int(np.searchsorted(ends, match.start(), side="right"))
+
+
+def _measures_table(common: dict[str, TraitDynamics]) -> Table:
     table = _table("trait", "step", "at", "height", "half-life", "doc. commit", "doc. persist")
     for trait, one in common.items():
         figures = (one.commitment, one.height_sd, one.half_life)
