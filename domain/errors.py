@@ -4,9 +4,16 @@ from __future__ import annotations
 
 
 class OrchestrateError(Exception):
-    """Root of every error raised on purpose; `exit_code` is what the command ends with."""
+    """Root of every error raised on purpose; `exit_code` is what the command ends with.
+
+    `advice`, what to do, may be told apart from what is wrong; as text both are one sentence.
+    """
 
     exit_code = 1
+
+    def __init__(self, wrong: str = "", *, advice: str = "") -> None:
+        super().__init__(f"{wrong}: {advice}" if advice else wrong)
+        self.wrong, self.advice = wrong, advice
 
 
 class UsageError(OrchestrateError):

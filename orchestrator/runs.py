@@ -20,7 +20,9 @@ def runs_place(runs_dir: str) -> Store:
     """The place of --runs-dir, which need not be there yet; raises UsageError for a file."""
     place = open_store(runs_dir)
     if isinstance(place, LocalStore) and place.root.is_file():
-        raise UsageError(f"--runs-dir {runs_dir} is a file: give the folder that holds the runs")
+        raise UsageError(
+            f"--runs-dir {runs_dir} is a file", advice="give the folder that holds the runs"
+        )
     return place
 
 

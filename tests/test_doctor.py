@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 from cli.doctor.machine import Finding, run_checks
 from cli.doctor.services import judge_findings, storage_findings
+from domain.errors import BrokerError
 from tests.doctor_lines import doctor, states
 from tests.fleet import clean_environment
 from tests.http_judge import error, scoring
@@ -62,7 +63,8 @@ def test_a_place_that_cannot_be_written_fails(tmp_path: Path) -> None:
     found = run_checks({"storage": lambda: storage_findings(place, is_shared=False)}, timeout_s=5)
 
     assert [f.state for f in found] == ["fail"]
-    assert "cannot write" in found[0].found
+    assert place in found[0].found
+    assert found[0].advice
 
 
 def test_a_folder_that_is_not_mounted_is_missing_and_is_not_made(tmp_path: Path) -> None:
@@ -171,6 +173,15 @@ def test_a_check_that_hangs_or_breaks_hides_no_other() -> None:
     assert "no answer" in found[0].found
     assert "ZeroDivisionError: broken" in found[1].found
     assert time.monotonic() - started < 2
+
+
+def test_what_an_error_says_and_what_it_advises_are_told_apart() -> None:
+    def refused() -> list[Finding]:
+        raise BrokerError("it said: no", advice="start it: now")
+
+    (found,) = run_checks({"a": refused}, timeout_s=5)
+
+    assert (found.found, found.advice) == ("it said: no", "start it: now")
 
 
 def test_a_folder_that_takes_one_of_our_names_is_found(tmp_path: Path) -> None:

@@ -74,8 +74,7 @@ def _findings(name: str, check: Check) -> list[Finding]:
     try:
         found.extend(check())
     except OrchestrateError as error:
-        what, _, advice = str(error).rpartition(": ")
-        found.append(Finding(name, "fail", what or str(error), advice if what else ""))
+        found.append(Finding(name, "fail", error.wrong, error.advice))
     # an edge: one broken check must not hide what the others found
     except Exception as error:
         found.append(Finding(name, "fail", f"{type(error).__name__}: {error}"))
@@ -130,9 +129,8 @@ def redis_binary(*, needed: bool) -> Iterator[Finding]:
         binary = find_redis_server()
     except BrokerError as error:
         if needed:
-            advice = str(error).partition(": ")[2]
             found = "none, so a run without a fleet has no broker"
-            yield Finding("redis-server", "fail", found, advice)
+            yield Finding("redis-server", "fail", found, error.advice)
         return
     yield Finding("redis-server", "ok", f"{binary} (for runs without a fleet)")
 

@@ -93,7 +93,8 @@ def model_size(folder: Path) -> ModelSize | None:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ModelError(f"{folder}/config.json cannot be read ({error}): get it again") from error
+        wrong = f"{folder}/config.json cannot be read ({error})"
+        raise ModelError(wrong, advice="get it again") from error
     try:
         found = get_local_safetensors_metadata(folder)
         for name in found.files_metadata:
@@ -104,13 +105,12 @@ def model_size(folder: Path) -> ModelSize | None:
         return None
     except FileNotFoundError as error:
         raise ModelError(
-            f"{_missing(folder)} weight files are not in {folder}: "
-            "download the model again, the one before was cut off"
+            f"{_missing(folder)} weight files are not in {folder}",
+            advice="download the model again, the one before was cut off",
         ) from error
     except (SafetensorsParsingError, SafetensorError, OSError, ValueError) as error:
-        raise ModelError(
-            f"a weight file in {folder} is cut off or damaged ({error}): download it again"
-        ) from error
+        wrong = f"a weight file in {folder} is cut off or damaged ({error})"
+        raise ModelError(wrong, advice="download it again") from error
     return _size({str(kind): n for kind, n in found.parameter_count.items()}, config)
 
 
@@ -145,14 +145,16 @@ def _local_folder(model_id: str) -> Path | None:
     given = Path(model_id).expanduser()
     if given.is_dir():
         if not (given / "config.json").is_file():
-            raise ModelError(f"{given} has no config.json: give the folder of a saved model")
+            raise ModelError(
+                f"{given} has no config.json", advice="give the folder of a saved model"
+            )
         return given
     if model_id.startswith(("/", "./", "../", "~")):
-        raise ModelError(f"no folder {given} on this machine: check --model")
+        raise ModelError(f"no folder {given} on this machine", advice="check --model")
     try:
         config = try_to_load_from_cache(model_id, "config.json")
     except HFValidationError as error:
-        raise ModelError(f"{model_id!r} is no name of the Hub: check --model") from error
+        raise ModelError(f"{model_id!r} is no name of the Hub", advice="check --model") from error
     if not isinstance(config, str):
         return None
     # a download that was cut off before the weights leaves the small files

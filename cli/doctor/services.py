@@ -253,7 +253,7 @@ def storage_findings(runs_dir: str, *, is_shared: bool) -> Iterator[Finding]:
     key = f".doctor-{secrets.token_hex(8)}"
     try:
         if not store.create(key, b"first"):
-            raise StoreError(f"{key} exists already in {store.url}: run doctor again")
+            raise StoreError(f"{key} exists already in {store.url}", advice="run doctor again")
         won_again, held = store.create(key, b"second"), store.read(key)
     finally:
         with contextlib.suppress(OSError, StoreError):
@@ -360,8 +360,8 @@ async def _ask(url: str, model: str) -> tuple[str, str | None]:
             return found.describe(), await shutdown_date(client, model)
     except TimeoutError as error:
         raise JudgeError(
-            f"the judge at {url} gives no answer within {ASK_TIMEOUT_S:.0f} s: is it overloaded, "
-            "or does a firewall drop the packets?"
+            f"the judge at {url} gives no answer within {ASK_TIMEOUT_S:.0f} s",
+            advice="is it overloaded, or does a firewall drop the packets?",
         ) from error
     finally:
         await client.close()

@@ -31,13 +31,13 @@ def connect(url: str) -> redis.Redis:
         client.ping()
     except (redis.AuthenticationError, redis.exceptions.NoPermissionError) as error:
         raise BrokerError(
-            f"the broker at {without_password(url)} refuses our user or password: check "
-            "ORCHESTRATE_BROKER_URL"
+            f"the broker at {without_password(url)} refuses our user or password",
+            advice="check ORCHESTRATE_BROKER_URL",
         ) from error
     except (redis.RedisError, OSError, ValueError) as error:
         raise BrokerError(
-            f"no broker answers at {without_password(url)} ({error}): start Redis there, or mend "
-            "ORCHESTRATE_BROKER_URL or --broker-url"
+            f"no broker answers at {without_password(url)} ({error})",
+            advice="start Redis there, or mend ORCHESTRATE_BROKER_URL or --broker-url",
         ) from error
     return client
 
@@ -93,7 +93,8 @@ def broker_facts(client: redis.Redis) -> BrokerFacts:
         )
     except (redis.RedisError, OSError, ValueError) as error:
         raise BrokerError(
-            f"the broker stopped answering while it was checked ({error}): look at its log"
+            f"the broker stopped answering while it was checked ({error})",
+            advice="look at its log",
         ) from error
 
 

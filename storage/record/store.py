@@ -62,8 +62,9 @@ def open_store(url: str) -> Store:
     """
     if without_password(url) != url:
         raise StoreError(
-            f"{without_password(url)} was given with a user or password: leave them out, "
-            "credentials of a storage come from its own environment variables or files"
+            f"{without_password(url)} was given with a user or password",
+            advice="leave them out, credentials of a storage come from its own environment "
+            "variables or files",
         )
     with _in_words("open", url):
         try:
@@ -248,16 +249,17 @@ def _in_words(action: str, place: str) -> Iterator[None]:
     except Exception as error:
         raise StoreNotHereError(
             f"cannot {action} {place} from {socket.gethostname()} "
-            f"({type(error).__name__}: {error}): check the place, this machine's credentials "
-            "for it and the way there, then run the same command again"
+            f"({type(error).__name__}: {error})",
+            advice="check the place, this machine's credentials for it and the way there, then run "
+            "the same command again",
         ) from error
 
 
 def _write_error(path: Path, error: OSError) -> StoreError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StoreError(
-            f"no space left to write {path}: free some and run the same command again, "
-            "what is stored already is kept"
+            f"no space left to write {path}",
+            advice="free some and run the same command again, what is stored already is kept",
         )
     return StoreNotHereError(
         f"cannot write {path}: {error.strerror}; check the folder's permissions"

@@ -23,6 +23,8 @@ from domain.scoring.scores import Position, Reply, candidates_from_logprobs
 # What is sent for a key where there is none: servers of one's own ask for nothing.
 NO_KEY = "no-key"
 
+SET_A_KEY = "set ORCHESTRATE_JUDGE_API_KEY (or OPENAI_API_KEY) where the judge workers start"
+
 CALL_TIMEOUT_S = 60.0
 
 CONNECT_TIMEOUT_S = 10.0
@@ -138,14 +140,10 @@ def stop_at_once(client: JudgeClient, error: RefusedError) -> JudgeError:
     url = client.url
     if error.status in (401, 403) and not client.has_key:
         return JudgeNotHereError(
-            f"the judge at {url} asks for a key and none is set here ({error}): set "
-            "ORCHESTRATE_JUDGE_API_KEY (or OPENAI_API_KEY) where the judge workers start"
+            f"the judge at {url} asks for a key and none is set here ({error})", advice=SET_A_KEY
         )
     if error.status in (401, 403):
-        return JudgeError(
-            f"the judge at {url} refuses our key ({error}): set ORCHESTRATE_JUDGE_API_KEY (or "
-            "OPENAI_API_KEY) where the judge workers start"
-        )
+        return JudgeError(f"the judge at {url} refuses our key ({error})", advice=SET_A_KEY)
     if error.status == 429:
         return JudgeError(f"the judge's account at {url} is used up: {error}")
     return JudgeError(f"the judge at {url} refuses the request: {error}")

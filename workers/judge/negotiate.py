@@ -134,7 +134,8 @@ async def _patiently(client: JudgeClient, body: Mapping[str, object]) -> tuple[R
         except HealingError as error:
             if error.kind == "unreachable":
                 raise JudgeError(
-                    f"no judge answers at {client.url}: check --judge-url and that it is running"
+                    f"no judge answers at {client.url}",
+                    advice="check --judge-url and that it is running",
                 ) from None
             last = error
             asked = error.limits.retry_after_s

@@ -27,8 +27,7 @@ from transformers.utils.logging import disable_progress_bar
 
 import demo
 from domain.errors import CannotWorkError, ModelError, ModelNotHereError, UsageError
-
-DEMO_MODEL = "demo"
+from domain.plan.spec import DEMO_MODEL
 
 # Weights may take this share of a device; the rest is for keys, values and logits.
 WEIGHT_SHARE = 0.8
