@@ -5,7 +5,6 @@ A folder for the hub also gets a card: what they are, how they were made, how fa
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from collections.abc import Sequence
@@ -185,8 +184,6 @@ def _encoded(
     `layers` matter to the formats that hold some of them: gguf, steering-vectors and neuronpedia (a
     file each); `family` is the model's type, which gguf and repeng want.
     """
-    import torch
-
     from traitlens.vectors import formats
     from traitlens.vectors.files import to_persona_vectors_pt_bytes, to_safetensors_bytes
 
@@ -202,9 +199,7 @@ def _encoded(
             data = formats.to_gguf_bytes(vector, model_type=family or "", layers=chosen)
             return {f"{trait}.gguf": data}
         if kind == "steering-vectors":
-            buffer = io.BytesIO()
-            torch.save(formats.block_directions(vector, layers=layers), buffer)
-            return {f"{trait}.blocks.pt": buffer.getvalue()}
+            return {f"{trait}.blocks.pt": formats.to_blocks_pt_bytes(vector, layers=layers)}
         model_id = vector.provenance.model_id.rpartition("/")[2]
         return {
             f"{trait}.layer{vector.layer(layer)}.json": formats.to_neuronpedia_json(

@@ -7,6 +7,7 @@ loaded when asked for.
 
 from __future__ import annotations
 
+import io
 import json
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -52,6 +53,13 @@ def from_block_directions(
             raise LayerError(f"direction of block {block} in a model of {n_blocks} blocks")
         tensor[block + 1] = direction.float()
     return TraitVector({DEFAULT_POSITION: tensor}, provenance)
+
+
+def to_blocks_pt_bytes(vector: TraitVector, *, layers: Iterable[int | str]) -> bytes:
+    """`block_directions` as torch.save writes them, for steering_vectors."""
+    buffer = io.BytesIO()
+    torch.save(block_directions(vector, layers=layers), buffer)
+    return buffer.getvalue()
 
 
 def to_gguf_bytes(
