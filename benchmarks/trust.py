@@ -20,10 +20,9 @@ from scipy import stats
 
 from domain.plan.jobs import Job
 from storage.record.artifacts import done_jobs
-from storage.record.metrics import read_metrics
+from storage.record.results import read_metrics, read_response_vectors
 from storage.record.run import Run, open_run
 from storage.record.store import open_store
-from storage.record.tables import read_response_vectors
 
 # The bars that the project set itself. Any push does something; beside the vector's it is flat.
 MOST_SHARE, LEAST_COSINE, LEAST_AUROC, LEAST_COHERENCE = 0.4, 0.99, 0.9, 50.0

@@ -29,7 +29,7 @@ from storage.broker.fleet import forget_run, put_run, queue_of
 from storage.broker.judge_limits import read_meter
 from storage.broker.state import BrokerState, jobs_on_queues
 from storage.record.artifacts import set_aside
-from storage.record.manifest import damaged_results
+from storage.record.results import damaged_results
 from storage.record.run import Failure, Run, dead_letters
 from tasks.queue.app import TASK_NAMES
 from tasks.queue.send import submit

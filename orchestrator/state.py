@@ -24,7 +24,7 @@ from storage.broker.job_log import last_lines
 from storage.broker.judge_limits import LimiterKeys, endpoint_state, put_meter, read_meter
 from storage.broker.state import BrokerState, read_counts, read_rates
 from storage.record.judgements import judge_of
-from storage.record.metrics import read_metrics
+from storage.record.results import read_metrics
 from storage.record.run import Failure, Run, read_schedule
 from storage.record.spending import read_terms, recorded_usd
 

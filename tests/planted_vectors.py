@@ -12,8 +12,7 @@ import torch
 from domain.plan.spec import JudgeSpec, ModelSpec, RunSpec, SamplingSpec, TraitRef
 from domain.traits.definition import TraitDefinition
 from domain.verdict.record import Best, GenerationFacts, PolarityCounts, VerdictName
-from storage.record.manifest import write_manifest
-from storage.record.metrics import write_metrics
+from storage.record.results import write_manifest, write_metrics
 from storage.record.run import Run, create_run
 from storage.record.store import open_store
 from tests import quality_records

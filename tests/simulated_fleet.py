@@ -23,7 +23,7 @@ from domain.plan.jobs import Job
 from domain.verdict.record import TraitMetrics, VerdictName
 from storage.broker.embedded_redis import die_with_parent
 from storage.record.artifacts import Record, publish
-from storage.record.metrics import write_metrics
+from storage.record.results import write_metrics
 from storage.record.run import Run
 from tasks.fleet.edge import Edge
 from tasks.fleet.member import Member

@@ -22,8 +22,7 @@ from domain.plan.steering import (
 )
 from domain.verdict.gates import with_verdict
 from domain.verdict.record import CausalFigures, Gate, Quality, Severity, TraitMetrics, VerdictName
-from storage.record.manifest import damaged_results
-from storage.record.metrics import read_metrics
+from storage.record.results import damaged_results, read_metrics
 from storage.record.store import open_store
 from tasks.stages.checks import causal
 from tasks.stages.generate import random_like

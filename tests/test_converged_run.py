@@ -13,7 +13,7 @@ import torch
 
 from domain.plan.readiness import WaveEnd
 from storage.record.artifacts import done_jobs
-from storage.record.metrics import read_metrics
+from storage.record.results import read_metrics
 from storage.record.run import Run, open_run
 from storage.record.store import open_store
 from storage.record.tables import training_jobs

@@ -11,8 +11,7 @@ import pytest
 
 from domain.errors import StoreError
 from domain.verdict.record import VERSION
-from storage.record.manifest import writing_results
-from storage.record.metrics import json_bytes, read_metrics, write_metrics
+from storage.record.results import json_bytes, read_metrics, write_metrics, writing_results
 from storage.record.store import open_store
 from tests.quality_records import metrics
 

@@ -16,9 +16,8 @@ from click.testing import CliRunner
 
 from cli.main import orchestrate
 from domain.scoring.thresholds import Fall
-from storage.record.metrics import read_metrics
+from storage.record.results import read_metrics, read_rows
 from storage.record.store import open_store
-from storage.record.tables import read_rows
 from traitlens.vectors.files import load_vectors
 
 OLD = Path(__file__).parent / "old_run"

@@ -24,7 +24,7 @@ from domain.verdict.record import (
     Severity,
     TraitMetrics,
 )
-from storage.record.metrics import read_metrics
+from storage.record.results import read_metrics
 from tasks.stages.quality import best_layers, vector_quality
 from tests.quality_records import everywhere, metrics, quality, separation
 from tests.stored_run import PLANTED_LAYER, stored_run

@@ -24,9 +24,8 @@ from domain.plan.spec import ChecksSpec
 from domain.verdict.gates import with_verdict
 from domain.verdict.record import CausalFigures, EvaluationFigures, Gate, Severity
 from storage.record.artifacts import load_record, publish, read_file, set_aside
-from storage.record.manifest import damaged_results
-from storage.record.metrics import read_metrics
 from storage.record.responses import ACTIVATIONS, RESPONSES
+from storage.record.results import damaged_results, read_metrics
 from storage.record.store import open_store
 from tasks.stages.vectors import SMALL, build_vectors
 from tests.quality_records import evaluated, metrics, quality, steered

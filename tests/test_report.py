@@ -24,8 +24,8 @@ from domain.plan.spec import (
     TraitRef,
 )
 from domain.scoring.thresholds import Fall
+from storage.record.results import SampleRow, read_rows
 from storage.record.store import open_store
-from storage.record.tables import SampleRow, read_rows
 from tests.chromium import chromium_or_skip, running_chromium
 from tests.fleet import run_command
 from tests.stored_run import HOSTILE, stored_run

@@ -31,7 +31,7 @@ ALLOWED = {
     "workers/judge/profile.py": "why a judge's server refused a call",
     "workers/models/model.py": "why the hub gave no model",
     "domain/traits/check.py": "the mark that a template has people replace",
-    "storage/record/tables.py": "tables that were written before the reason was a value",
+    "storage/record/results.py": "tables that were written before the reason was a value",
 }
 
 

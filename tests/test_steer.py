@@ -14,8 +14,7 @@ from click.testing import CliRunner
 from cli.main import orchestrate
 from domain.errors import UsageError
 from domain.plan.steering import SteeringTerm, parse_term
-from storage.record.manifest import write_manifest
-from storage.record.metrics import read_metrics, write_metrics
+from storage.record.results import read_metrics, write_manifest, write_metrics
 from tests.planted_model import PlantedModel
 from tests.planted_vectors import PlantedRun, planted_run
 from tests.quality_records import steered as steered_at_3

@@ -21,7 +21,7 @@ from domain.errors import OrchestrateError, UsageError
 from domain.plan.spec import RunSpec
 from domain.verdict.record import Quality, TraitMetrics
 from orchestrator.runs import run_store
-from storage.record.metrics import metrics_bytes, read_metrics
+from storage.record.results import metrics_bytes, read_metrics
 from storage.record.run import Run, open_run
 from traitlens.errors import LayerError, MissingPackageError, MissingVectorError, VectorFileError
 

@@ -37,7 +37,7 @@ from storage.broker.connection import connect
 from storage.broker.job_log import keep_lines
 from storage.broker.state import broker_state
 from storage.record.judgements import judge_of
-from storage.record.metrics import read_metrics
+from storage.record.results import read_metrics
 from storage.record.run import Failure, Run, load_definition, open_run
 from storage.record.spending import read_terms, recorded_usd, write_terms
 from storage.record.store import LocalStore

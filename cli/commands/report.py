@@ -22,7 +22,7 @@ from cli.screens.progress import say, styled_verdict
 from cli.screens.verdicts import number_text, tested_texts
 from domain.verdict.record import TraitMetrics
 from orchestrator.runs import run_store
-from storage.record.metrics import json_bytes
+from storage.record.results import json_bytes
 from storage.record.run import Run, open_run
 from storage.record.tables import REPORT, write_run_metrics
 

@@ -17,17 +17,10 @@ from cli.pages.report_data import (
 )
 from domain.errors import UsageError
 from domain.verdict.record import Layers, Quality, TraitMetrics
-from storage.record.metrics import read_metrics
+from storage.record.results import SampleRow, read_metrics, read_response_vectors, read_rows
 from storage.record.run import Run, load_definition
 from storage.record.spending import read_terms, recorded_usd
-from storage.record.tables import (
-    SampleRow,
-    read_recorded,
-    read_response_vectors,
-    read_rows,
-    read_scorings,
-    stage_totals,
-)
+from storage.record.tables import read_recorded, read_scorings, stage_totals
 from traitlens.assess.cosines import trait_cosines
 
 VERSION = 1

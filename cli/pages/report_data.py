@@ -23,7 +23,7 @@ from domain.plan.spec import (
 from domain.scoring.scores import Score, Scoring
 from domain.scoring.thresholds import Fall
 from domain.verdict.record import Quality
-from storage.record.tables import SampleRow
+from storage.record.results import SampleRow
 
 N_BINS = 20
 

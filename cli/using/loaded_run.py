@@ -17,15 +17,15 @@ from domain.plan.spec import ModelSpec
 from domain.traits.prompts import neutral_samples
 from domain.verdict.record import VerdictName
 from orchestrator.runs import run_store
-from storage.record.metrics import read_metrics
-from storage.record.neutral import (
+from storage.record.responses import (
     Projections,
+    Response,
     read_neutral_projections,
     read_neutral_responses,
     write_neutral_projections,
     write_neutral_responses,
 )
-from storage.record.responses import Response
+from storage.record.results import read_metrics
 from storage.record.run import Run, load_definition, open_run
 from workers.engine.engine import Engine, build_engine
 from workers.engine.generation import Sampling, UnitVectors

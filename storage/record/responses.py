@@ -1,6 +1,7 @@
-"""Typed artifacts of the generate and judge stages: responses, their activations, their scorings.
+"""Responses, their activations and their scorings, as the stages store them; and a run's neutral
+responses, made without an instruction, with what they measured on each set of directions.
 
-Tables are Parquet, activations safetensors.
+Tables are Parquet, arrays safetensors.
 """
 
 from __future__ import annotations
@@ -8,14 +9,17 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
+from domain.errors import StoreError
 from domain.plan.jobs import Job
 from domain.plan.spec import POSITIONS
 from domain.scoring.scores import Evidence, Score, Scoring, Unscored
@@ -23,10 +27,12 @@ from storage.record.artifacts import DamagedArtifactError, Record, load_record, 
 from storage.record.store import Store
 
 RESPONSES = "responses.parquet"
-
 ACTIVATIONS = "activations.safetensors"
-
 SCORINGS = "verdicts.parquet"
+
+Projections = NDArray[np.float32]
+
+NEUTRAL = "neutral/responses.parquet"
 
 
 @dataclass(frozen=True)
@@ -120,21 +126,17 @@ def stored_positions(store: Store, job: Job) -> list[str]:
 
 def encode_scorings(scorings: Iterable[tuple[str, str, Scoring]]) -> bytes:
     """Parquet bytes of (sample key, metric, scoring) rows with the judge's raw evidence."""
-    rows = []
-    for key, metric, scoring in scorings:
-        scored = isinstance(scoring, Score)
-        rows.append(
-            {
-                "key": key,
-                "metric": metric,
-                "score": scoring.value if isinstance(scoring, Score) else None,
-                "reason": None if scored else getattr(scoring, "reason", None),
-                "detail": "" if scored else getattr(scoring, "detail", ""),
-                "numeric_mass": scoring.numeric_mass,
-                "refusal_mass": scoring.refusal_mass,
-                "evidence": scoring.evidence.model_dump_json() if scoring.evidence else "",
-            }
-        )
+    rows = [
+        {
+            "key": key,
+            "metric": metric,
+            "score": scoring.value if isinstance(scoring, Score) else None,
+            "detail": "",
+            **vars(scoring),
+            "evidence": scoring.evidence.model_dump_json() if scoring.evidence else "",
+        }
+        for key, metric, scoring in scorings
+    ]
     return parquet_bytes(pa.Table.from_pylist(rows, schema=_SCORING_SCHEMA))
 
 
@@ -153,12 +155,9 @@ def parquet_bytes(table: pa.Table) -> bytes:
 
 def _scoring(row: dict[str, object]) -> Scoring:
     evidence = Evidence.model_validate_json(str(row["evidence"])) if row["evidence"] else None
-    masses = {"numeric_mass": row["numeric_mass"], "refusal_mass": row["refusal_mass"]}
-    if row["score"] is not None:
-        return Score.model_validate({"value": row["score"], "evidence": evidence, **masses})
-    return Unscored.model_validate(
-        {"reason": row["reason"], "detail": row["detail"], "evidence": evidence, **masses}
-    )
+    fields = {**row, "value": row["score"], "evidence": evidence}
+    kind = Unscored if row["score"] is None else Score
+    return kind.model_validate({name: fields[name] for name in kind.model_fields})
 
 
 def _table(store: Store, record: Record, role: str) -> pa.Table:
@@ -168,3 +167,46 @@ def _table(store: Store, record: Record, role: str) -> pa.Table:
     except pa.ArrowException as error:
         message = f"{role} of {record.job} is not Parquet: {error}"
         raise DamagedArtifactError(message, record.job) from error
+
+
+def read_neutral_responses(store: Store) -> list[Response]:
+    """The neutral responses; empty before they were made."""
+    try:
+        table = pq.read_table(io.BytesIO(store.read(NEUTRAL)))
+        return [Response(**row) for row in table.to_pylist()]
+    except KeyError:
+        return []
+    except (pa.ArrowException, TypeError) as error:
+        raise StoreError(_damaged(store, NEUTRAL, error)) from error
+
+
+def write_neutral_responses(store: Store, responses: Sequence[Response]) -> None:
+    """Keep them; who was first wins."""
+    store.create(NEUTRAL, encode_responses(responses))
+
+
+def read_neutral_projections(store: Store, digest: str) -> list[Projections] | None:
+    """Projections [tokens, k] of each neutral response; None before these directions were used."""
+    key = f"neutral/{digest}.safetensors"
+    try:
+        arrays = load_safetensors(store.read(key))
+        return np.split(arrays["projections"], np.cumsum(arrays["lengths"])[:-1])
+    except KeyError as error:
+        if error.args == (key,):
+            return None
+        raise StoreError(_damaged(store, key, error)) from error
+    except (SafetensorError, ValueError) as error:
+        raise StoreError(_damaged(store, key, error)) from error
+
+
+def write_neutral_projections(store: Store, digest: str, responses: Sequence[Projections]) -> None:
+    """Keep the projections [tokens, k] of each neutral response on directions of this digest."""
+    arrays: dict[str, NDArray[Any]] = {
+        "projections": np.ascontiguousarray(np.concatenate(responses), np.float32),
+        "lengths": np.array([len(one) for one in responses], dtype=np.int64),
+    }
+    store.create(f"neutral/{digest}.safetensors", save_safetensors(arrays))
+
+
+def _damaged(store: Store, key: str, error: Exception) -> str:
+    return f"{store.url}/{key} cannot be read ({error}): delete it, and it is made again"

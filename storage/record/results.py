@@ -1,46 +1,46 @@
-"""What a trait's reduce leaves for people: the samples table, persona_vectors' CSVs."""
+"""A trait's results, the files that people read: its samples, metrics.json, and their manifest.
+
+Results are replaced when a trait is assembled again, so their checksums cannot be in their names
+as those of the artifacts are: the manifest holds them.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
-from collections.abc import Sequence
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from safetensors.numpy import load as load_safetensors
 
+from domain.errors import StoreError
 from domain.plan.samples import Polarity
 from domain.plan.steering import Cell
 from domain.scoring.scores import Score
-from domain.scoring.thresholds import Judged, Outcome
+from domain.scoring.thresholds import Fall, Judged, Outcome
+from domain.verdict.record import VERSION, TraitMetrics
 from domain.verdict.sentences import fall_text
+from storage.record.artifacts import checksum, decode_checked, encode_checked
 from storage.record.responses import Response, parquet_bytes
 from storage.record.store import Store
 
-CSV_NAMES: dict[Polarity, str] = {"positive": "pos", "negative": "neg"}
+# the name that it had when the first runs were made
+MANIFEST = "seal.json"
 
+MEND = "run the same extract command again to assemble it anew"
 
-@dataclass(frozen=True)
-class SampleResult:
-    """One sample with everything that is known of it."""
+_FILES = ("responses.parquet", "evaluation.parquet", "steering.parquet", "metrics.json")
+_FOLDERS = ("responses", "vectors")
 
-    judged: Judged
-    outcome: Outcome
-    response: Response
-    instruction: str
-    question: str
-
-    @property
-    def trait_score(self) -> float | None:
-        """The trait score, None when unscored."""
-        return self.judged.trait.value if isinstance(self.judged.trait, Score) else None
-
-    @property
-    def coherence_score(self) -> float | None:
-        """The coherence score, None when unscored."""
-        scoring = self.judged.coherence
-        return scoring.value if isinstance(scoring, Score) else None
-
+_CSV_NAMES: dict[Polarity, str] = {"positive": "pos", "negative": "neg"}
 
 _SCHEMA = pa.schema(
     [
@@ -69,13 +69,45 @@ _SCHEMA = pa.schema(
 
 _PUSH = [("layer", pa.int32()), ("strength", pa.float64()), ("direction", pa.string())]
 
+# What tables without a `fall` column say in `reason`, without the number; unscored go by status.
+_FALLS_BEFORE = {
+    "": None,
+    "empty response": Fall.EMPTY,
+    "coherence under": Fall.COHERENCE_LOW,
+    "positive with trait under": Fall.TRAIT_LOW,
+    "negative with trait at or over": Fall.TRAIT_HIGH,
+    "its pair was not kept": Fall.UNPAIRED,
+}
+
+
+@dataclass(frozen=True)
+class SampleResult:
+    """One sample with everything that is known of it."""
+
+    judged: Judged
+    outcome: Outcome
+    response: Response
+    instruction: str
+    question: str
+
+    @property
+    def trait_score(self) -> float | None:
+        """The trait score, None when unscored."""
+        return self.judged.trait.value if isinstance(self.judged.trait, Score) else None
+
+    @property
+    def coherence_score(self) -> float | None:
+        """The coherence score, None when unscored."""
+        scoring = self.judged.coherence
+        return scoring.value if isinstance(scoring, Score) else None
+
 
 def write_samples(store: Store, folder: str, trait: str, results: Sequence[SampleResult]) -> None:
     """responses.parquet and the two CSVs below a folder; rows go question, instruction, rollout."""
     ordered = sorted(results, key=_order)
     table = pa.Table.from_pylist([_row(one) for one in ordered], schema=_SCHEMA)
     store.write(f"{folder}/responses.parquet", parquet_bytes(table))
-    for polarity, name in CSV_NAMES.items():
+    for polarity, name in _CSV_NAMES.items():
         chosen = [one for one in ordered if one.judged.sample.polarity == polarity]
         store.write(f"{folder}/responses/{name}.csv", _csv(trait, name, chosen))
 
@@ -133,3 +165,148 @@ def _csv(trait: str, name: str, results: Sequence[SampleResult]) -> bytes:
         scores = (one.trait_score, one.coherence_score)
         writer.writerow([*texts, *("" if score is None else score for score in scores)])
     return buffer.getvalue().encode()
+
+
+@dataclass(frozen=True)
+class SampleRow:
+    """One row of a trait's responses.parquet, as far as a report shows it."""
+
+    key: str
+    polarity: str
+    instruction: str
+    question: str
+    response: str
+    trait_score: float | None
+    coherence_score: float | None
+    status: str
+    reason: str
+    fall: Fall | None
+
+
+def read_rows(store: Store, trait: str) -> list[SampleRow]:
+    """A reduced trait's samples."""
+    data = store.read(f"traits/{trait}/responses.parquet")
+    table = pq.ParquetFile(io.BytesIO(data))
+    stored = set(table.schema_arrow.names)
+    columns = [name for name in SampleRow.__dataclass_fields__ if name in stored]
+    rows = table.read(columns).to_pylist()
+    return [SampleRow(**{**row, "fall": _fall(row)}) for row in rows]
+
+
+def _fall(row: Mapping[str, Any]) -> Fall | None:
+    if "fall" in row:
+        return None if row["fall"] is None else Fall(row["fall"])
+    if row["status"] == "unscored":
+        return Fall.UNSCORED
+    told: str = row["reason"]
+    return _FALLS_BEFORE[told if told in _FALLS_BEFORE else told.rpartition(" ")[0]]
+
+
+def read_response_vectors(store: Store, trait: str, method: str) -> NDArray[np.float32]:
+    """A trait's response_avg vectors [L+1, d_model]; raises KeyError when it has none."""
+    data = store.read(f"traits/{trait}/vectors/{method}.safetensors")
+    vectors: NDArray[np.float32] = load_safetensors(data)["response_avg"]
+    return vectors
+
+
+def write_metrics(store: Store, folder: str, metrics: TraitMetrics) -> None:
+    """metrics.json below a folder, replaced whole."""
+    store.write(f"{folder}/metrics.json", metrics_bytes(metrics))
+
+
+def read_metrics(store: Store, trait: str) -> TraitMetrics:
+    """A trait's metrics; raises KeyError before the trait is reduced, StoreError when damaged or
+    written by a later version."""
+    key = f"traits/{trait}/metrics.json"
+    try:
+        found = TraitMetrics.model_validate_json(read_result(store, key))
+    except ValueError as error:
+        raise StoreError(f"{key} in {store.url} cannot be read ({error}): {MEND}") from error
+    if found.version is not None and found.version > VERSION:
+        raise StoreError(
+            f"{key} in {store.url} is of version {found.version}, this program reads up to "
+            f"{VERSION}: update it"
+        )
+    return found
+
+
+def metrics_bytes(metrics: TraitMetrics) -> bytes:
+    """The metrics as metrics.json holds them."""
+    return json_bytes(metrics.model_dump(mode="json"))
+
+
+def json_bytes(body: object) -> bytes:
+    """Indented JSON for people and other programs; a number that is not finite is null."""
+    return json.dumps(_known(body), indent=2, ensure_ascii=False, allow_nan=False).encode()
+
+
+def _known(body: object) -> object:
+    if isinstance(body, Mapping):
+        return {name: _known(one) for name, one in body.items()}
+    if isinstance(body, list | tuple):
+        return [_known(one) for one in body]
+    return None if isinstance(body, float) and not math.isfinite(body) else body
+
+
+@contextlib.contextmanager
+def writing_results(store: Store, folder: str) -> Iterator[None]:
+    """Write or replace results below a folder: they have no manifest until all are there."""
+    store.delete(f"{folder}/{MANIFEST}")
+    yield
+    write_manifest(store, folder)
+
+
+def write_manifest(store: Store, folder: str) -> None:
+    """Note the checksums of the results below a folder, once they are all written."""
+    keys = [f"{folder}/{name}" for name in _FILES if store.exists(f"{folder}/{name}")]
+    for name in _FOLDERS:
+        keys += sorted(store.list(f"{folder}/{name}"))
+    files = {key.removeprefix(f"{folder}/"): _sha256(store, key) for key in keys}
+    store.write(f"{folder}/{MANIFEST}", encode_checked({"files": files}))
+
+
+def damaged_results(store: Store, folder: str) -> list[str]:
+    """Keys of results that are not what was written, or gone; the manifest itself when it is.
+
+    Empty for a folder without a manifest: its results are not finished.
+    """
+    try:
+        data = store.read(f"{folder}/{MANIFEST}")
+    except KeyError:
+        return []
+    try:
+        files = decode_checked(data)["files"]
+        keys = {f"{folder}/{name}": sha for name, sha in files.items()}
+        return [key for key, sha in keys.items() if _sha256(store, key) != sha]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return [f"{folder}/{MANIFEST}"]
+
+
+def read_result(store: Store, key: str) -> bytes:
+    """A result's bytes; raises KeyError when it is not there, StoreError when its folder's manifest
+    disagrees. A result without a manifest is taken as it is.
+    """
+    data = store.read(key)
+    while not _agrees(store, key, data):
+        # replaced and listed between our two looks: then the next look finds both
+        again = store.read(key)
+        if again == data:
+            raise StoreError(f"{key} in {store.url} is not what was written: {MEND}")
+        data = again
+    return data
+
+
+def _agrees(store: Store, key: str, data: bytes) -> bool:
+    folder, _, name = key.rpartition("/")
+    try:
+        sha = decode_checked(store.read(f"{folder}/{MANIFEST}"))["files"].get(name)
+    except (KeyError, ValueError, TypeError, AttributeError):
+        return True
+    return sha is None or checksum(data) == sha
+
+
+def _sha256(store: Store, key: str) -> str:
+    try:
+        return checksum(store.read(key))
+    except KeyError:
+        return ""

@@ -5,88 +5,24 @@ Both follow from the record alone: what was generated ahead and not needed does 
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
-import pyarrow.parquet as pq
-from numpy.typing import NDArray
-from safetensors.numpy import load as load_safetensors
 
 from domain.plan.jobs import Job, Stage
 from domain.plan.readiness import is_needed, last_wave, stop_mark
 from domain.plan.spec import TraitRef
 from domain.scoring.scores import Scoring
-from domain.scoring.thresholds import Fall
 from domain.verdict.record import Stopping
 from storage.record.artifacts import Record, load_record
 from storage.record.judgements import effective_scorings
-from storage.record.metrics import json_bytes
+from storage.record.results import json_bytes
 from storage.record.run import Run
 from storage.record.store import Store
 
 REPORT = "report.html"
 
 RUN_METRICS = "metrics.json"
-
-
-@dataclass(frozen=True)
-class SampleRow:
-    """One row of a trait's responses.parquet, as far as a report shows it."""
-
-    key: str
-    polarity: str
-    instruction: str
-    question: str
-    response: str
-    trait_score: float | None
-    coherence_score: float | None
-    status: str
-    reason: str
-    fall: Fall | None
-
-
-_COLUMNS = list(SampleRow.__dataclass_fields__)
-
-# What tables without a `fall` column say in `reason`, without the number; unscored go by status.
-_FALLS_BEFORE = {
-    "": None,
-    "empty response": Fall.EMPTY,
-    "coherence under": Fall.COHERENCE_LOW,
-    "positive with trait under": Fall.TRAIT_LOW,
-    "negative with trait at or over": Fall.TRAIT_HIGH,
-    "its pair was not kept": Fall.UNPAIRED,
-}
-
-Vectors = NDArray[np.float32]
-
-
-def read_rows(store: Store, trait: str) -> list[SampleRow]:
-    """A reduced trait's samples."""
-    data = store.read(f"traits/{trait}/responses.parquet")
-    table = pq.ParquetFile(io.BytesIO(data))
-    stored = set(table.schema_arrow.names)
-    rows = table.read([name for name in _COLUMNS if name in stored]).to_pylist()
-    return [SampleRow(**{**row, "fall": _fall(row)}) for row in rows]
-
-
-def _fall(row: Mapping[str, Any]) -> Fall | None:
-    if "fall" in row:
-        return None if row["fall"] is None else Fall(row["fall"])
-    if row["status"] == "unscored":
-        return Fall.UNSCORED
-    told: str = row["reason"]
-    return _FALLS_BEFORE[told if told in _FALLS_BEFORE else told.rpartition(" ")[0]]
-
-
-def read_response_vectors(store: Store, trait: str, method: str) -> Vectors:
-    """A trait's response_avg vectors [L+1, d_model]; raises KeyError when it has none."""
-    data = store.read(f"traits/{trait}/vectors/{method}.safetensors")
-    vectors: Vectors = load_safetensors(data)["response_avg"]
-    return vectors
 
 
 def read_scorings(run: Run, trait: str) -> dict[tuple[str, str], Scoring]:

@@ -29,12 +29,17 @@ from domain.verdict.record import (
 from domain.verdict.sentences import fall_text, wave_text
 from storage.record.artifacts import Record, load_record, publish
 from storage.record.judgements import effective_scorings, judge_of
-from storage.record.manifest import writing_results
-from storage.record.metrics import metrics_bytes, write_metrics
 from storage.record.responses import load_activations, load_responses
-from storage.record.results import SampleResult, write_samples
+from storage.record.results import (
+    SampleResult,
+    metrics_bytes,
+    read_response_vectors,
+    write_metrics,
+    write_samples,
+    writing_results,
+)
 from storage.record.run import Run, load_definition
-from storage.record.tables import read_response_vectors, stopping, training_jobs
+from storage.record.tables import stopping, training_jobs
 from tasks.stages.steering_cells import encode_directions
 from tasks.stages.vectors import TraitVectors, build_vectors
 from traitlens.assess.directions import direction_angles, vector_separation

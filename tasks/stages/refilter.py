@@ -10,9 +10,8 @@ from domain.plan.spec import DEFAULT_POSITION, FilterSpec, TraitRef
 from domain.plan.steering import confirmed_best
 from domain.verdict.gates import with_verdict
 from domain.verdict.record import TraitMetrics
-from storage.record.manifest import writing_results
-from storage.record.metrics import write_metrics
 from storage.record.responses import stored_positions
+from storage.record.results import write_metrics, writing_results
 from storage.record.run import Run
 from storage.record.tables import training_jobs
 from tasks.stages.reduce import assemble

@@ -14,10 +14,8 @@ from domain.scoring.thresholds import Fall
 from domain.verdict.gates import with_verdict
 from domain.verdict.record import CausalFigures, EvaluationFigures, Quality, TraitMetrics
 from storage.record.artifacts import Record, load_record, publish, read_file
-from storage.record.manifest import writing_results
-from storage.record.metrics import write_metrics
 from storage.record.responses import load_activations
-from storage.record.results import SampleResult, write_tested
+from storage.record.results import SampleResult, write_metrics, write_tested, writing_results
 from storage.record.run import Run
 from tasks.stages.checks import Answered, causal, evaluation
 from tasks.stages.reduce import METRICS, sample_results

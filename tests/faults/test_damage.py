@@ -13,8 +13,7 @@ import torch
 from domain.errors import OrchestrateError
 from domain.plan.jobs import NEGOTIATE
 from storage.record.artifacts import load_record, read_file
-from storage.record.manifest import damaged_results
-from storage.record.metrics import read_metrics
+from storage.record.results import damaged_results, read_metrics
 from storage.record.run import load_definition, open_run
 from storage.record.spending import read_terms
 from storage.record.store import open_store
