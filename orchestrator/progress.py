@@ -1,22 +1,29 @@
-"""Counts of a run by trait and stage, from the plan and the jobs done, and the time left."""
+"""What of a run is done and what is to come: counts by trait and stage, time left, calls, tokens.
+
+Tokens are estimated from the actual prompts' characters; the estimate says so.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from math import ceil
+from typing import Any
 
-from domain.plan.jobs import Plan
+from domain.plan.jobs import Plan, Stage
 from domain.plan.readiness import is_finished, is_needed
 from domain.plan.spec import TraitRef
+from domain.scoring.prices import Price
+from domain.traits.definition import TraitDefinition
+from domain.traits.prompts import coherence_prompt
+from domain.verdict.record import TraitMetrics
 
 SAMPLED = ("generate", "judge")
 """The stages that are counted in samples; the others in jobs."""
 
-
-def total(counts: list[TraitCount], stage: str) -> StageCount:
-    """A stage's count over all traits."""
-    return sum((count.stages.get(stage, StageCount()) for count in counts), StageCount())
+# English in the tokenizers of current models: 4 to 4.7 characters a token; the low end is safe.
+CHARACTERS_PER_TOKEN = 4.0
 
 
 @dataclass(frozen=True)
@@ -42,29 +49,39 @@ class TraitCount:
 
 def trait_counts(plan: Plan, done: AbstractSet[str]) -> list[TraitCount]:
     """Where each trait of the plan stands."""
-    return [
-        TraitCount(
-            trait.name,
-            _stages(plan, trait, done),
-            plan.reduce_job(trait.name).key in done,
-            is_finished(plan, trait, done),
-        )
-        for trait in plan.spec.traits
-    ]
+    found = []
+    for trait in plan.spec.traits:
+        stages: dict[str, StageCount] = {}
+        for job in plan.trait_jobs(trait):
+            if job.stage != "reduce" and is_needed(plan, job, done):
+                n = plan.n_samples_of(job) if job.stage in SAMPLED else 1
+                counted = StageCount(n if job.key in done else 0, n)
+                stages[job.stage] = stages.get(job.stage, StageCount()) + counted
+        is_reduced = plan.reduce_job(trait.name).key in done
+        found.append(TraitCount(trait.name, stages, is_reduced, is_finished(plan, trait, done)))
+    return found
 
 
-def stages_of(counts: list[TraitCount]) -> list[str]:
-    """The stages that any trait has, in the order work goes through them."""
-    return list(dict.fromkeys(stage for count in counts for stage in count.stages))
+def trait_row(count: TraitCount, metrics: TraitMetrics | None) -> dict[str, Any]:
+    """Where a trait stands as JSON, with its verdict once there is one."""
+    return {
+        "trait": count.trait,
+        **{stage: asdict(one) for stage, one in count.stages.items()},
+        "is_reduced": count.is_reduced,
+        "is_finished": count.is_finished,
+        "verdict": metrics and metrics.verdict,
+        "contrast": metrics and metrics.contrast,
+        "reasons": list(metrics.reasons) if metrics else [],
+        "notes": list(metrics.notes) if metrics else [],
+    }
 
 
-def _stages(plan: Plan, trait: TraitRef, done: AbstractSet[str]) -> dict[str, StageCount]:
+def stage_totals(counts: list[TraitCount]) -> dict[str, StageCount]:
+    """Each stage's count over all traits, in the order work goes through them."""
     found: dict[str, StageCount] = {}
-    for job in plan.trait_jobs(trait):
-        if job.stage != "reduce" and is_needed(plan, job, done):
-            n = plan.n_samples_of(job) if job.stage in SAMPLED else 1
-            counted = StageCount(n if job.key in done else 0, n)
-            found[job.stage] = found.get(job.stage, StageCount()) + counted
+    for count in counts:
+        for stage, one in count.stages.items():
+            found[stage] = found.get(stage, StageCount()) + one
     return found
 
 
@@ -85,8 +102,86 @@ def seconds_left(totals: Mapping[str, StageCount], rates: Mapping[str, float]) -
 
 def stage_rates(counted: Mapping[str, float], stages: Iterable[str]) -> dict[str, float]:
     """What each stage gets done a second, in the units of StageCount, by the broker's counts."""
-    return {stage: counted.get(f"{_unit(stage)}.{stage}", 0.0) for stage in stages}
+    units = {stage: "samples" if stage in SAMPLED else "jobs" for stage in stages}
+    return {stage: counted.get(f"{unit}.{stage}", 0.0) for stage, unit in units.items()}
 
 
-def _unit(stage: str) -> str:
-    return "samples" if stage in SAMPLED else "jobs"
+@dataclass(frozen=True)
+class Asking:
+    """How often a scoring is asked and how long its answers are, in tokens."""
+
+    votes: int
+    completion_tokens: float
+
+
+# Calls measured on gpt-4-class judges are charged one token for the number.
+WITH_LOGPROBS = Asking(votes=1, completion_tokens=1)
+
+# Without token probabilities a scoring takes three votes; a judge that thinks first was charged
+# about 200 tokens each.
+WITHOUT_LOGPROBS = Asking(votes=3, completion_tokens=200)
+
+
+@dataclass(frozen=True)
+class TraitEstimate:
+    """What one trait still needs at most, and what exists already; `n_checked` of the samples are
+    those that vectors are tested on."""
+
+    trait: str
+    n_samples: int
+    n_checked: int
+    n_generated: int
+    n_judged: int
+    judge_prompt_tokens: int
+
+    @property
+    def n_to_generate(self) -> int:
+        """Responses still to generate."""
+        return self.n_samples - self.n_generated
+
+    @property
+    def n_calls(self) -> int:
+        """Judge calls still to make: trait and coherence of each response."""
+        return 2 * (self.n_samples - self.n_judged)
+
+    def usd(self, price: Price, asking: Asking) -> float:
+        """What the calls still to make will cost."""
+        return asking.votes * price.usd(
+            prompt_tokens=self.judge_prompt_tokens,
+            completion_tokens=self.n_calls * asking.completion_tokens,
+        )
+
+
+def estimate(
+    plan: Plan, definitions: Mapping[str, TraitDefinition], *, done: AbstractSet[str]
+) -> list[TraitEstimate]:
+    """One estimate per trait; `done` are the keys of the jobs that have ended."""
+    # half of the longest response is a fair guess before any was made
+    response_tokens = plan.spec.sampling.max_new_tokens // 2
+    found = []
+    for trait in plan.spec.traits:
+        definition = definitions[trait.name]
+        questions = definition.questions[: trait.n_questions]
+        characters = sum(
+            len(definition.judge_prompt(q, "")) + len(coherence_prompt(q, "")) for q in questions
+        )
+        per_response = characters / len(questions) / CHARACTERS_PER_TOKEN + 2 * response_tokens
+        n_checked = plan.n_checked(trait)
+        n_samples = plan.n_samples(trait) + n_checked
+        judged = _n_done(plan, trait, "judge", done)
+        found.append(
+            TraitEstimate(
+                trait=trait.name,
+                n_samples=n_samples,
+                n_checked=n_checked,
+                n_generated=_n_done(plan, trait, "generate", done),
+                n_judged=judged,
+                judge_prompt_tokens=ceil((n_samples - judged) * per_response),
+            )
+        )
+    return found
+
+
+def _n_done(plan: Plan, trait: TraitRef, stage: Stage, done: AbstractSet[str]) -> int:
+    jobs = plan.stage_jobs(trait, stage)
+    return sum(plan.n_samples_of(job) for job in jobs if job.key in done)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from domain.errors import BudgetError, OrchestrateError
 from domain.fleet.heartbeats import QUEUES, Heartbeat, ListedRun
-from domain.verdict.record import TraitMetrics
-from orchestrator.progress import TraitCount, stages_of, total, trait_counts
+from orchestrator.progress import TraitCount, stage_totals, trait_counts, trait_row
 from storage.broker.connection import Client, connect
 from storage.broker.fleet import (
     QueueFacts,
@@ -30,22 +30,25 @@ from storage.record.spending import read_terms, recorded_usd
 
 LAST_ERRORS = 5
 
+FINISHED, RUNNING = "finished", "running"
+
+GOES_ON = "orchestrate resume goes on"
+
 
 def run_snapshot(run: Run, broker_url: str | None) -> dict[str, Any]:
     """The run now; `queues`, `workers` and what else only a broker knows are absent without one."""
     if not broker_url:
         return _standing(run, run.done())
     with connect(broker_url) as client:
-        state = BrokerState(client, run.run_id)
         # the broker's list is quick, and as good as the record's while the run is on it
         on_broker = has_run(client, run.run_id)
-        done = state.done() if on_broker else run.done()
+        done = BrokerState(client, run.run_id).done() if on_broker else run.done()
         standing = _standing(run, done)
         return {
             **standing,
             **_on_broker(run, client, standing),
             "on_broker": on_broker,
-            "judge": judge_snapshot(run, broker_url),
+            "judge": _judge(client, run),
         }
 
 
@@ -59,34 +62,19 @@ def _standing(run: Run, done: set[str]) -> dict[str, Any]:
         "name": run.name,
         "model": run.spec.model.model_id,
         **schedule.model_dump(),
-        **state_json(by_record(finished=finished, paused=schedule.paused)),
-        "stages": {stage: asdict(total(counts, stage)) for stage in stages_of(counts)},
+        **run_state(None, finished=finished, paused=schedule.paused).json(),
+        "stages": {stage: asdict(one) for stage, one in stage_totals(counts).items()},
         "traits": [_trait(run, count) for count in counts],
     }
 
 
 def _trait(run: Run, count: TraitCount) -> dict[str, Any]:
-    metrics = _metrics(run, count)
-    return {
-        "trait": count.trait,
-        **{stage: asdict(one) for stage, one in count.stages.items()},
-        "is_reduced": count.is_reduced,
-        "is_finished": count.is_finished,
-        "verdict": metrics and metrics.verdict,
-        "contrast": metrics and metrics.contrast,
-        "reasons": list(metrics.reasons) if metrics else [],
-        "notes": list(metrics.notes) if metrics else [],
-    }
-
-
-def _metrics(run: Run, count: TraitCount) -> TraitMetrics | None:
-    if not count.is_reduced:
-        return None
-    try:
-        return read_metrics(run.store, count.trait)
-    except (KeyError, OrchestrateError):
-        # about to be assembled again
-        return None
+    metrics = None
+    if count.is_reduced:
+        # one that cannot be read is about to be assembled again
+        with contextlib.suppress(KeyError, OrchestrateError):
+            metrics = read_metrics(run.store, count.trait)
+    return trait_row(count, metrics)
 
 
 def _on_broker(run: Run, client: Client, standing: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,9 +82,10 @@ def _on_broker(run: Run, client: Client, standing: Mapping[str, Any]) -> dict[st
     queues, workers = read_queues(client, [listed], QUEUES), read_workers(client)
     facts = read_on_broker(client, run, queues=queues, workers=workers)
     finished = standing["state"] == FINISHED
+    errors = last_lines(client, run.run_id, levels=("warning", "error"), n=LAST_ERRORS)
     return {
         "since": listed.since,
-        **state_json(run_state(facts, finished=finished, paused=standing["paused"])),
+        **run_state(facts, finished=finished, paused=standing["paused"]).json(),
         "cancelled": facts.cancelled,
         "failures": [asdict(failure) for failure in facts.failures],
         "queues": {queue.kind: queue.waiting for queue in queues},
@@ -104,18 +93,23 @@ def _on_broker(run: Run, client: Client, standing: Mapping[str, Any]) -> dict[st
         "oldest_s": {queue.kind: queue.oldest_s for queue in queues},
         "counts": read_counts(client, run.run_id),
         "rates": read_rates(client, run.run_id),
-        "workers": fleet_rows(workers),
+        "workers": [asdict(one) for one in workers],
         "refusals": decline_rows(client, [listed], workers),
-        "last_errors": [
-            asdict(line)
-            for line in last_lines(client, run.run_id, levels=("warning", "error"), n=LAST_ERRORS)
-        ],
+        "last_errors": [asdict(line) for line in errors],
     }
 
 
-FINISHED, RUNNING = "finished", "running"
-
-GOES_ON = "orchestrate resume goes on"
+def decline_rows(
+    client: Client, runs: Iterable[ListedRun], workers: Sequence[Heartbeat]
+) -> list[dict[str, str]]:
+    """What living workers said of the runs that they cannot serve."""
+    alive = {one.name for one in workers}
+    return [
+        {"run": run.name, "worker": one.worker, "host": one.host, "reason": one.reason}
+        for run in runs
+        for one in read_declines(client, run.run_id)
+        if one.worker in alive
+    ]
 
 
 @dataclass(frozen=True)
@@ -127,6 +121,10 @@ class RunState:
 
     def __str__(self) -> str:
         return f"{self.word}: {self.why}" if self.why else self.word
+
+    def json(self) -> dict[str, str]:
+        """As it stands in a snapshot."""
+        return {"state": self.word, "state_why": self.why}
 
 
 @dataclass(frozen=True)
@@ -143,31 +141,6 @@ class OnBroker:
     judge_down_s: float | None = None
 
 
-def by_record(*, finished: bool, paused: bool) -> RunState:
-    """What the record alone tells."""
-    if finished:
-        return RunState(FINISHED)
-    return RunState("paused", GOES_ON) if paused else RunState("not finished")
-
-
-def run_state(facts: OnBroker, *, finished: bool, paused: bool) -> RunState:
-    """What the run is doing now."""
-    is_out = any(facts.waiting.values()) or any(facts.held.values())
-    # one that is judged again is finished, and goes on
-    if finished and not (facts.is_listed and is_out):
-        return RunState(FINISHED)
-    # a failure that would meet every job cancels what is left
-    if facts.failures and (not is_out or _stopped(facts)):
-        return _failed(facts.failures)
-    if facts.cancelled:
-        return RunState("cancelled", GOES_ON)
-    if paused:
-        return RunState("paused", GOES_ON)
-    if not facts.is_listed or not is_out:
-        return RunState("not running", GOES_ON)
-    return _waits(facts) or RunState(RUNNING)
-
-
 def read_on_broker(
     client: Client, run: Run, *, queues: Iterable[QueueFacts], workers: Iterable[Heartbeat]
 ) -> OnBroker:
@@ -181,92 +154,89 @@ def read_on_broker(
         waiting={queue.kind: queue.waiting for queue in ours},
         held={queue.kind: queue.held for queue in ours},
         kinds={one.kind for one in workers if not one.draining},
-        judge_down_s=endpoint(client, run)["down_for_s"],
+        judge_down_s=_endpoint(client, run)["down_for_s"],
     )
 
 
-def state_json(state: RunState) -> dict[str, Any]:
-    """As it stands in a snapshot."""
-    return {"state": state.word, "state_why": state.why}
-
-
-def _stopped(facts: OnBroker) -> bool:
-    return facts.cancelled and any(failure.fatal for failure in facts.failures)
-
-
-def _failed(failures: Sequence[Failure]) -> RunState:
-    first = next((failure for failure in failures if failure.fatal), failures[0])
-    if first.error == BudgetError.__name__:
-        return RunState("budget reached", "a larger one goes on: orchestrate resume --budget")
-    more = f" and {len(failures) - 1} more jobs" if len(failures) > 1 else ""
-    return RunState("failed", f"{first.job}{more}, {first.message}")
-
-
-def _waits(facts: OnBroker) -> RunState | None:
-    """For whom the run waits when nobody else works on it."""
+def run_state(facts: OnBroker | None, *, finished: bool, paused: bool) -> RunState:
+    """What the run is doing now; without a broker's facts, what the record alone tells."""
+    is_out = facts is not None and (any(facts.waiting.values()) or any(facts.held.values()))
+    # one that is judged again is finished, and goes on
+    if finished and not (facts and facts.is_listed and is_out):
+        return RunState(FINISHED)
+    if facts and facts.failures:
+        first = next((failure for failure in facts.failures if failure.fatal), facts.failures[0])
+        # a failure that would meet every job cancels what is left
+        if not is_out or (facts.cancelled and first.fatal):
+            return _failed(first, len(facts.failures) - 1)
+    if facts and facts.cancelled:
+        return RunState("cancelled", GOES_ON)
+    if paused:
+        return RunState("paused", GOES_ON)
+    if facts is None:
+        return RunState("not finished")
+    if not facts.is_listed or not is_out:
+        return RunState("not running", GOES_ON)
+    # for whom it waits when nobody else works on it
     lacking = [k for k, n in facts.waiting.items() if n and k not in facts.kinds]
     if lacking and not any(facts.held.values()):
         return RunState(f"waiting for {lacking[0]} workers", f"orchestrate worker {lacking[0]}")
     others = [k for k in facts.held if k != "judge" and (facts.held[k] or facts.waiting[k])]
     if facts.judge_down_s is not None and not others:
         return RunState("waiting for a judge", f"no answer since {facts.judge_down_s:.0f} s")
-    return None
+    return RunState(RUNNING)
+
+
+def _failed(first: Failure, n_more: int) -> RunState:
+    if first.error == BudgetError.__name__:
+        return RunState("budget reached", "a larger one goes on: orchestrate resume --budget")
+    more = f" and {n_more} more jobs" if n_more else ""
+    return RunState("failed", f"{first.job}{more}, {first.message}")
 
 
 def open_meter(run: Run, broker_url: str) -> None:
     """Bring the run's cap and what its record says was spent into the broker."""
+    terms = read_terms(run.store, judgement=run.judgement)
     with connect(broker_url) as client:
-        spent = recorded_usd(run.store)
-        put_meter(
-            client, run.run_id, terms=read_terms(run.store, judgement=run.judgement), spent=spent
-        )
+        put_meter(client, run.run_id, terms=terms, spent=recorded_usd(run.store))
 
 
-def judge_snapshot(run: Run, broker_url: str) -> dict[str, Any]:
-    """Money and endpoint, for `status`; money is None when no price is known."""
-    with connect(broker_url) as client:
-        meter, found = read_meter(client, run.run_id), endpoint(client, run)
+def _judge(client: Client, run: Run) -> dict[str, Any]:
+    """Money and endpoint; money is None when no price is known."""
+    meter = read_meter(client, run.run_id)
     is_priced = read_terms(run.store, judgement=run.judgement).price is not None
-    return {**found, "money": asdict(meter) if meter and is_priced else None}
+    return {**_endpoint(client, run), "money": asdict(meter) if meter and is_priced else None}
 
 
-def endpoint(client: Client, run: Run) -> dict[str, Any]:
+def _endpoint(client: Client, run: Run) -> dict[str, Any]:
     """The judge's model and endpoint, and since when it is down."""
     spec = judge_of(run, run.plan.negotiate_job)
     keys = LimiterKeys.of(run.run_id, url=spec.url, model=spec.model)
     return {"model": spec.model, "url": spec.url, **endpoint_state(client, keys)}
 
 
-def snapshot_text(found: dict[str, Any]) -> str:
-    """The snapshot in one line."""
-    parts = [f"judge {found['model']}"]
+def judge_parts(found: Mapping[str, Any]) -> list[str]:
+    """What of a snapshot's judge people should know: whether it is down, its cost, rejections."""
+    parts = []
     if found["down_for_s"] is not None:
         parts.append(
-            f"its endpoint {found['url']} is down since {found['down_for_s']:.0f} s: judging waits "
+            f"the judge at {found['url']} is down since {found['down_for_s']:.0f} s: judging waits "
             f"and spends nothing, next look in {found['next_look_in_s']:.0f} s"
         )
     if found["money"]:
-        parts.append(_money(found["money"]["spent"], found["money"]["cap"]))
+        spent, cap = found["money"]["spent"], found["money"]["cap"]
+        parts.append(f"judge ${spent:.4f}" + ("" if cap is None else f" of ${cap:g}"))
     if found["rejected"]:
         parts.append(f"{found['rejected']} calls rejected by its limits")
-    return "; ".join(parts)
+    return parts
 
 
 def spent_text(run: Run, broker_url: str) -> str:
     """What the judge has cost so far, and whether it is down; empty when that is nothing."""
     if run.spec.judge.url == "embedded":
         return ""
-    found = judge_snapshot(run, broker_url)
-    parts = []
-    if found["money"]:
-        parts.append(_money(found["money"]["spent"], found["money"]["cap"]))
-    if found["down_for_s"] is not None:
-        parts.append(f"the judge is down since {found['down_for_s']:.0f} s, waiting")
-    return ", ".join(parts)
-
-
-def _money(spent: float, cap: float | None) -> str:
-    return f"judge ${spent:.4f}" + ("" if cap is None else f" of ${cap:g}")
+    with connect(broker_url) as client:
+        return ", ".join(judge_parts({**_judge(client, run), "rejected": 0}))
 
 
 def last_step(run: Run, snapshot: Mapping[str, Any]) -> str:
@@ -281,21 +251,3 @@ def last_step(run: Run, snapshot: Mapping[str, Any]) -> str:
 def last_step_of(name: str) -> str:
     """The command that ends a detached run, and what for."""
     return f"For the verdicts and report.html of the finished run: orchestrate resume {name}"
-
-
-def fleet_rows(workers: Sequence[Heartbeat]) -> list[dict[str, Any]]:
-    """The heartbeats as JSON."""
-    return [asdict(one) for one in workers]
-
-
-def decline_rows(
-    client: Client, runs: Iterable[ListedRun], workers: Sequence[Heartbeat]
-) -> list[dict[str, str]]:
-    """What living workers said of the runs that they cannot serve."""
-    alive = {one.name for one in workers}
-    return [
-        {"run": run.name, "worker": one.worker, "host": one.host, "reason": one.reason}
-        for run in runs
-        for one in read_declines(client, run.run_id)
-        if one.worker in alive
-    ]

@@ -11,7 +11,7 @@ import pytest
 
 from cli.screens.status import RunsOfFolder
 from domain.fleet.heartbeats import Heartbeat
-from orchestrator.state import OnBroker, RunState, by_record, run_snapshot, run_state
+from orchestrator.state import OnBroker, RunState, run_snapshot, run_state
 from storage.broker.connection import Client, connect
 from storage.broker.embedded_redis import embedded_redis
 from storage.broker.fleet import put_heartbeat, put_run
@@ -59,7 +59,7 @@ def test_finished_and_paused_come_from_the_record() -> None:
     assert word(OnBroker(False, failures=[ONE_JOB]), finished=True) == "finished"
     assert word(out, finished=True) == "running"  # it is judged again
     assert word(out, paused=True) == "paused"
-    assert by_record(finished=False, paused=False).word == "not finished"
+    assert run_state(None, finished=False, paused=False).word == "not finished"
 
 
 def test_a_failure_is_said_with_its_reason() -> None:

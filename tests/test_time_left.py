@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from cli.screens.progress import Progress
+from cli.screens.run import Progress
 from cli.screens.status import screen
 from domain.fleet.heartbeats import Heartbeat
 from domain.plan.jobs import Plan, Stage
@@ -90,7 +90,7 @@ def test_status_shows_a_time_left_before_any_vector_was_tested(checked: Run) -> 
 def test_extract_shows_a_time_left_before_any_vector_was_tested(
     checked: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cli.screens.progress.PLAIN_EVERY_S", 0.0)
+    monkeypatch.setattr("cli.screens.run.PLAIN_EVERY_S", 0.0)
     console = Console(width=200, file=io.StringIO())
     progress = Progress(console, checked.plan, read_metrics=lambda _: metrics())
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.options.settings import json_option, runs_dir_option
-from cli.screens.verdicts import number_text
+from cli.screens.run import number_text
 from cli.using.loaded_run import run_vectors
 from domain.errors import OrchestrateError, UsageError
 from domain.plan.spec import RunSpec

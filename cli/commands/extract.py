@@ -24,13 +24,12 @@ from cli.options.settings import (
     runs_dir_option,
     wait_option,
 )
-from cli.screens.progress import Progress, say
-from cli.screens.verdicts import print_verdicts, remarks, where_vectors_are
+from cli.screens.run import Progress, print_verdicts, remarks, say, where_vectors_are
 from domain.errors import BrokerError, OrchestrateError
 from domain.verdict.record import VerdictName
 from orchestrator.driver import Driver, missing_workers
-from orchestrator.estimate import estimate
 from orchestrator.local_fleet import local_fleet
+from orchestrator.progress import estimate
 from orchestrator.runs import record_run, run_store
 from orchestrator.state import last_step_of, open_meter, spent_text
 from storage.broker.connection import connect

@@ -12,11 +12,11 @@ from rich.table import Table
 
 from cli.options.run import AskedRun, asked_run, resolve_terms, run_options, terms_options
 from cli.options.settings import json_option
-from cli.screens.progress import say
+from cli.screens.run import say
 from domain.plan.jobs import Plan
 from domain.plan.spec import RunSpec, settings_differences
 from domain.scoring.prices import BATCH_SHARE
-from orchestrator.estimate import WITH_LOGPROBS, WITHOUT_LOGPROBS, Asking, TraitEstimate, estimate
+from orchestrator.progress import WITH_LOGPROBS, WITHOUT_LOGPROBS, Asking, TraitEstimate, estimate
 from storage.record.artifacts import done_jobs
 from storage.record.run import open_run
 from storage.record.spending import Terms

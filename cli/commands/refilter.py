@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from cli.options.settings import json_option, option, runs_dir_option
-from cli.screens.verdicts import print_verdicts, remarks, where_vectors_are
+from cli.screens.run import print_verdicts, remarks, where_vectors_are
 from domain.errors import UsageError
 from domain.plan.spec import DEFAULT_POSITION, POSITIONS, FilterSpec
 from domain.verdict.record import TraitMetrics

@@ -18,8 +18,7 @@ from cli.pages.content import (
     report_data,
     run_name,
 )
-from cli.screens.progress import say, styled_verdict
-from cli.screens.verdicts import number_text, tested_texts
+from cli.screens.run import number_text, say, styled_verdict, tested_texts
 from domain.verdict.record import TraitMetrics
 from orchestrator.runs import run_store
 from storage.record.results import json_bytes

@@ -20,9 +20,8 @@ from cli.options.settings import (
     required_broker,
     runs_dir_option,
 )
-from cli.screens.progress import say
+from cli.screens.run import remark_lines, say
 from cli.screens.status import RunsOfFolder, runs_screen, screen
-from cli.screens.verdicts import remark_lines
 from domain.errors import BrokerError, UsageError
 from domain.fleet.heartbeats import HIGHEST, LOWEST
 from orchestrator.runs import run_store

@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from fnmatch import fnmatchcase
 from types import FrameType
 from typing import Literal, NoReturn
@@ -151,13 +152,14 @@ def reduce(broker_url: str | None, log_level: str, log_format: str) -> None:
 def list_workers(broker_url: str | None, as_json: bool) -> None:
     """Show the workers on the broker: what each serves, holds and gets done."""
     from cli.screens.status import FleetTable, decline_lines
-    from orchestrator.state import decline_rows, fleet_rows
+    from orchestrator.state import decline_rows
 
     with connect(required_broker(broker_url)) as client:
         workers = read_workers(client)
         declines = decline_rows(client, read_runs(client), workers)
     if as_json:
-        click.echo(json.dumps({"workers": fleet_rows(workers), "refusals": declines}, indent=2))
+        rows = [asdict(one) for one in workers]
+        click.echo(json.dumps({"workers": rows, "refusals": declines}, indent=2))
         return
     Console().print(FleetTable(workers), *decline_lines(declines, run=""), sep="\n")
 

@@ -6,9 +6,10 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
+from cli.screens.run import number_text, numbers, table_of, words
 from workers.monitor.monitor import ProjectedToken
 from workers.monitor.trajectory import TraitScale, Trajectory, summary
 
@@ -52,8 +53,8 @@ class TokenMarks:
 
 def response_table(scale: TraitScale, trajectory: Trajectory) -> Table:
     """One response: a row per trait."""
-    numbers = ["layer", "mean", "cosine", "z", "flagged over"]
-    table = _table(["trait"], numbers, ["highest token"])
+    counts = map(numbers, ("layer", "mean", "cosine", "z", "flagged over"))
+    table = table_of(words("trait"), *counts, words("highest token"), gap=2)
     found = summary(scale, trajectory)
     over = None
     if scale.baseline is not None:
@@ -61,14 +62,14 @@ def response_table(scale: TraitScale, trajectory: Trajectory) -> Table:
     for k, trait in enumerate(scale.traits):
         one = found[trait]
         peak = int(np.argmax(trajectory.projections[:, k])) if trajectory.tokens else None
-        z = _figure(one["z"], 1)
+        z = number_text(one["z"])
         table.add_row(
             trait,
             str(scale.about[trait]["layer"]),
-            _figure(one["mean"], 2),
-            _figure(one["mean_cosine"], 3),
+            number_text(one["mean"], ".2f"),
+            number_text(one["mean_cosine"], ".3f"),
             Text(z, style="bold red") if one["flagged"] else z,
-            "-" if over is None else _figure(float(over[k]), 1),
+            "-" if over is None else number_text(float(over[k])),
             "-" if peak is None else f"{peak} {trajectory.tokens[peak]!r}",
         )
     return table
@@ -76,7 +77,8 @@ def response_table(scale: TraitScale, trajectory: Trajectory) -> Table:
 
 def trait_table(scale: TraitScale, trajectories: Sequence[Trajectory]) -> Table:
     """Many responses: a row per trait, with how many are flagged and what chance would flag."""
-    table = _table(["trait"], ["layer", "mean", "mean z", "highest z", "flagged", "neutral"])
+    counts = map(numbers, ("layer", "mean", "mean z", "highest z", "flagged", "neutral"))
+    table = table_of(words("trait"), *counts, gap=2)
     held = [one for one in trajectories if one.tokens]
     for k, trait in enumerate(scale.traits):
         means = [float(one.mean[k]) for one in held]
@@ -85,9 +87,9 @@ def trait_table(scale: TraitScale, trajectories: Sequence[Trajectory]) -> Table:
         table.add_row(
             trait,
             str(scale.about[trait]["layer"]),
-            _figure(float(np.mean(means)) if means else None, 2),
-            _figure(float(np.mean(zs)) if zs else None, 1),
-            _figure(float(np.max(zs)) if zs else None, 1),
+            number_text(float(np.mean(means)) if means else None, ".2f"),
+            number_text(float(np.mean(zs)) if zs else None),
+            number_text(float(np.max(zs)) if zs else None),
             f"{flagged}/{len(held)}" if zs else "-",
             f"{scale.false_alarm:.0%} or fewer" if zs else "-",
         )
@@ -108,7 +110,8 @@ def flagged_table(scale: TraitScale, trajectories: Sequence[Trajectory]) -> Tabl
     if not rows:
         return None
     rows.sort(key=lambda row: -row[0])
-    table = _table([], [""], ["flagged (z)", "prompt", "response"])
+    texts = map(words, ("flagged (z)", "prompt", "response"))
+    table = table_of(numbers(""), *texts, gap=2)
     for _, one, what in rows[:MOST_ROWS]:
         table.add_row(str(one.id), what, _cut(one.prompt), _cut(one.response))
     if len(rows) > MOST_ROWS:
@@ -122,10 +125,9 @@ def group_table(scale: TraitScale, trajectories: Sequence[Trajectory], *, by: st
     for one in trajectories:
         if one.tokens:
             groups.setdefault(str(one.facts.get(by, "-")), []).append(one)
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column(f"trait: mean z (flagged) by {by}")
-    for name, group in groups.items():
-        table.add_column(f"{name} ({len(group)})", justify="right")
+    headings = [f"{name} ({len(group)})" for name, group in groups.items()]
+    first = Column(f"trait: mean z (flagged) by {by}")
+    table = table_of(first, *(Column(one, justify="right") for one in headings), gap=2)
     for k, trait in enumerate(scale.traits):
         cells = []
         for group in groups.values():
@@ -175,28 +177,12 @@ def print_summary(console: Console, scale: TraitScale, trajectories: Sequence[Tr
 def _scores(scale: TraitScale, trajectory: Trajectory, traits: Collection[str]) -> str:
     found = summary(scale, trajectory)
     return ", ".join(
-        f"{trait} mean {_figure(one['mean'], 1)}, z {_figure(one['z'], 1)}"
+        f"{trait} mean {number_text(one['mean'])}, z {number_text(one['z'])}"
         for trait, one in found.items()
         if trait in traits
     )
 
 
-def _table(before: Sequence[str], numbers: Sequence[str], after: Sequence[str] = ()) -> Table:
-    """Columns of texts, then of numbers on the right, then of texts again."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in before:
-        table.add_column(heading, no_wrap=True)
-    for heading in numbers:
-        table.add_column(heading, justify="right", no_wrap=True)
-    for heading in after:
-        table.add_column(heading, no_wrap=True)
-    return table
-
-
 def _cut(text: str) -> Text:
     line = " ".join(text.split())
     return Text(line if len(line) <= LONGEST_PROMPT else f"{line[: LONGEST_PROMPT - 1]}…")
-
-
-def _figure(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"

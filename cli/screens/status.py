@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.markup import escape
 from rich.measure import Measurement
-from rich.progress_bar import ProgressBar
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
-from cli.screens.progress import styled_verdict
+from cli.screens.run import TraitTable, duration, numbers, table_of, words
 from domain.fleet.heartbeats import QUEUES, Heartbeat, ListedRun
 from orchestrator.progress import StageCount, seconds_left, stage_rates
 from orchestrator.runs import runs_place
@@ -22,42 +21,29 @@ from orchestrator.state import (
     FINISHED,
     RUNNING,
     RunState,
-    by_record,
     decline_rows,
-    fleet_rows,
+    judge_parts,
     read_on_broker,
     run_state,
-    snapshot_text,
-    state_json,
 )
 from storage.broker.connection import Client, connect
 from storage.broker.fleet import read_heartbeat, read_queues, read_runs, read_workers
 from storage.record.artifacts import record_key
 from storage.record.run import Run, open_run, read_schedule
 
-BAR_WIDTH = 16
-
-NARROW_BAR = 4
-
 
 def screen(snapshot: dict[str, Any]) -> RenderableType:
     """The whole screen; what a broker would know is left out without one."""
-    parts: list[RenderableType] = [_heading(snapshot), TraitTable(snapshot)]
+    parts: list[RenderableType] = [
+        _heading(snapshot),
+        TraitTable(snapshot["stages"], snapshot["traits"]),
+    ]
     if "queues" in snapshot:
         workers = [read_heartbeat(row) for row in snapshot["workers"]]
         parts += [Text(""), _lines(snapshot), Text(""), FleetTable(workers)]
         parts += decline_lines(snapshot["refusals"])
         parts += _trouble(snapshot)
     return Group(*parts)
-
-
-def duration(seconds: float) -> str:
-    """1:02:03, or 12 s."""
-    whole = int(seconds)
-    if whole < 100:
-        return f"{whole} s"
-    clock = f"{whole // 60 % 60:02d}:{whole % 60:02d}"
-    return f"{whole // 3600}:{clock}" if whole >= 3600 else clock.lstrip("0")
 
 
 def _heading(snapshot: dict[str, Any]) -> Text:
@@ -77,68 +63,6 @@ def _state(snapshot: dict[str, Any]) -> str:
     return f"{RUNNING}, about {duration(left)} left" if left else RUNNING
 
 
-@dataclass(frozen=True)
-class TraitTable:
-    """One row a trait, with bars where there is room; names may be folded, numbers never."""
-
-    snapshot: dict[str, Any]
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """See rich."""
-        table = _traits(self.snapshot, with_bars=False)
-        width = Measurement.get(console, options.update(max_width=1000), table).maximum
-        if width + len(self.snapshot["stages"]) * (NARROW_BAR + 1) <= options.max_width:
-            table = _traits(self.snapshot, with_bars=True)
-        yield table
-        if any(_is_unchecked(one) for one in self.snapshot["traits"]):
-            yield Text("* not yet checked", style="dim")
-
-
-def _traits(snapshot: dict[str, Any], *, with_bars: bool) -> Table:
-    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
-    stages = list(snapshot["stages"])
-    # only what may be folded is made narrower: the bars, or the names where there are none
-    table.add_column("trait", overflow="fold", no_wrap=with_bars)
-    for stage in stages:
-        if with_bars:
-            table.add_column("", min_width=NARROW_BAR, max_width=BAR_WIDTH)
-        table.add_column(stage, justify="right", no_wrap=True)
-    table.add_column("verdict", no_wrap=True)
-    table.add_column("contrast", justify="right", no_wrap=True)
-    for one in snapshot["traits"]:
-        contrast = one["contrast"]
-        table.add_row(
-            escape(one["trait"]),
-            *_counts(one, stages, with_bars=with_bars),
-            _verdict(one),
-            "" if contrast is None else f"{contrast:.1f}",
-        )
-    if len(snapshot["traits"]) > 1:
-        sums = _counts(snapshot["stages"], stages, with_bars=with_bars)
-        table.add_row("all", *sums, "", "", style="bold")
-    return table
-
-
-def _verdict(one: dict[str, Any]) -> str:
-    if one["verdict"] is None:
-        return ""
-    return styled_verdict(one["verdict"]) + ("*" if _is_unchecked(one) else "")
-
-
-def _is_unchecked(one: dict[str, Any]) -> bool:
-    return one["verdict"] is not None and not one["is_finished"]
-
-
-def _counts(
-    found: dict[str, Any], stages: list[str], *, with_bars: bool
-) -> Iterable[RenderableType]:
-    for stage in stages:
-        done, of = (found[stage]["done"], found[stage]["total"]) if stage in found else (0, 0)
-        if with_bars:
-            yield ProgressBar(of, done) if of else ""
-        yield f"{done}/{of}" if of else ""
-
-
 def _lines(snapshot: dict[str, Any]) -> Table:
     rates, counts = snapshot["rates"], snapshot["counts"]
     by_stage = stage_rates(rates, snapshot["stages"])
@@ -154,7 +78,7 @@ def _lines(snapshot: dict[str, Any]) -> Table:
     table.add_column()
     for name, text in (
         ("rates", ", ".join(parts)),
-        ("judge", snapshot_text(snapshot["judge"]).removeprefix("judge ")),
+        ("judge", "; ".join([snapshot["judge"]["model"], *judge_parts(snapshot["judge"])])),
         ("jobs", ", ".join(_queue(snapshot, kind) for kind in snapshot["queues"])),
         ("trouble", ", ".join(trouble)),
     ):
@@ -203,7 +127,7 @@ class RunsOfFolder:
             _add_doings(client, rows, listed, workers)
             declines = decline_rows(client, listed.values(), workers)
         found = self._found([row for _, row in rows])
-        return {**found, "workers": fleet_rows(workers), "refusals": declines}
+        return {**found, "workers": [asdict(one) for one in workers], "refusals": declines}
 
     def _found(self, rows: list[Row]) -> dict[str, Any]:
         names = [row["name"] for row in rows]
@@ -236,12 +160,10 @@ def runs_screen(found: dict[str, Any]) -> RenderableType:
 
 
 def _table(rows: list[Row]) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in ("run", "traits", "model", "state"):
-        table.add_column(heading, no_wrap=heading == "traits", overflow="fold")
+    headings = ("run", "traits", "model", "state")
+    columns = [words(heading, fold=heading != "traits") for heading in headings]
     with_priority = any(row.get("priority") for row in rows)
-    if with_priority:
-        table.add_column("priority", justify="right", no_wrap=True)
+    table = table_of(*columns, *([numbers("priority")] if with_priority else []), gap=2)
     for row in rows:
         cells = [escape(row["name"]), f"{row['finished']}/{row['traits']}", escape(row["model"])]
         priority = [str(row.get("priority") or "")] if with_priority else []
@@ -254,14 +176,14 @@ def _row(run: Run) -> Row:
     # the last job's record is what makes a trait finished
     finished = sum(run.store.exists(record_key(plan.last_job(trait))) for trait in traits)
     schedule = read_schedule(run.store)
-    state = by_record(finished=finished == len(traits), paused=schedule.paused)
+    state = run_state(None, finished=finished == len(traits), paused=schedule.paused)
     return {
         "name": run.name,
         "run_id": run.run_id,
         "traits": len(traits),
         "finished": finished,
         "model": run.spec.model.model_id,
-        **state_json(state),
+        **state.json(),
         "paused": schedule.paused,
     }
 
@@ -279,7 +201,7 @@ def _add_doings(
         row["priority"] = None if one is None else one.priority
         if one is not None or not finished:
             facts = read_on_broker(client, run, queues=queues, workers=workers)
-            row |= state_json(run_state(facts, finished=finished, paused=row["paused"]))
+            row |= run_state(facts, finished=finished, paused=row["paused"]).json()
 
 
 @dataclass(frozen=True)
@@ -300,26 +222,27 @@ class FleetTable:
             yield whole
             return
         yield _workers(self.workers, with_jobs=False)
-        if any(one.jobs for one in self.workers):
+        jobs = table_of(words("worker", fold=True), *_job_columns())
+        for one in self.workers:
+            if one.jobs:
+                jobs.add_row(escape(one.name), *_longest_job(one))
+        if jobs.rows:
             yield Text("")
-            yield _longest(self.workers)
+            yield jobs
 
 
 def _workers(workers: Sequence[Heartbeat], *, with_jobs: bool) -> Table:
-    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
-    for heading in ("worker", "serves"):
-        table.add_column(heading, overflow="fold")
-    table.add_column("holds", justify="right", no_wrap=True)
-    if with_jobs:
-        _add_job_columns(table)
-    for heading in ("jobs/min", "tokens/s", "busy"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    table = table_of(
+        *(words("worker", fold=True), words("serves", fold=True), numbers("holds")),
+        *(_job_columns() if with_jobs else ()),
+        *map(numbers, ("jobs/min", "tokens/s", "busy")),
+    )
     for worker in workers:
         table.add_row(
             escape(worker.name),
             escape("leaving" if worker.draining else worker.model),
             str(len(worker.jobs)) if worker.jobs else "-",
-            *(_longest_of(worker) if with_jobs else ()),
+            *(_longest_job(worker) if with_jobs else ()),
             f"{worker.per_minute.jobs:.1f}",
             f"{worker.per_minute.tokens / 60:.0f}" if worker.kind == "gpu" else "",
             "" if worker.busy is None else f"{worker.busy:.0%}",
@@ -329,22 +252,11 @@ def _workers(workers: Sequence[Heartbeat], *, with_jobs: bool) -> Table:
     return table
 
 
-def _longest(workers: Sequence[Heartbeat]) -> Table:
-    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
-    table.add_column("worker", overflow="fold")
-    _add_job_columns(table)
-    for worker in workers:
-        if worker.jobs:
-            table.add_row(escape(worker.name), *_longest_of(worker))
-    return table
+def _job_columns() -> tuple[Column, Column]:
+    return words("longest job", fold=True), numbers("for")
 
 
-def _add_job_columns(table: Table) -> None:
-    table.add_column("longest job", overflow="fold")
-    table.add_column("for", justify="right", no_wrap=True)
-
-
-def _longest_of(worker: Heartbeat) -> tuple[str, str]:
+def _longest_job(worker: Heartbeat) -> tuple[str, str]:
     return (escape(worker.jobs[0][1]), f"{worker.jobs[0][2]:.0f} s") if worker.jobs else ("", "")
 
 

@@ -1,0 +1,250 @@
+"""What a person sees of a run: its traits while it goes on, at its end which vectors are usable."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.live import Live
+from rich.markup import escape
+from rich.measure import Measurement
+from rich.progress_bar import ProgressBar
+from rich.table import Column, Table
+from rich.text import Text
+
+from domain.fleet.heartbeats import RateMeter
+from domain.plan.jobs import Plan
+from domain.verdict.record import Quality, TraitMetrics
+from orchestrator.progress import TraitCount, seconds_left, stage_totals, trait_counts, trait_row
+from storage.record.run import Failure
+
+PLAIN_EVERY_S = 10.0
+
+BAR_WIDTH, NARROW_BAR = 16, 4
+
+# All columns of the verdicts in full; a narrower terminal wraps lines, which loses less than
+# cutting cells.
+WIDTH = 92
+
+# Readable without colour.
+MARKS = {
+    "usable": "[green]✓ usable[/green]",
+    "weak": "[yellow]~ weak[/yellow]",
+    "do not use": "[red]✗ do not use[/red]",
+}
+
+MADE = {"generate": "generated", "judge": "judged"}
+
+
+def say(console: Console, text: str, *, style: str | None = None) -> None:
+    """A line as it is: unbroken, nothing in it coloured or taken for markup."""
+    console.print(text, style=style, highlight=False, soft_wrap=True, markup=False)
+
+
+def duration(seconds: float) -> str:
+    """1:02:03, or 12 s."""
+    whole = int(seconds)
+    if whole < 100:
+        return f"{whole} s"
+    clock = f"{whole // 60 % 60:02d}:{whole % 60:02d}"
+    return f"{whole // 3600}:{clock}" if whole >= 3600 else clock.lstrip("0")
+
+
+def table_of(*columns: Column, gap: int = 1) -> Table:
+    """A table without lines."""
+    return Table(*columns, box=None, padding=(0, gap, 0, 0), header_style="bold")
+
+
+def words(heading: str, *, fold: bool = False) -> Column:
+    """A column of texts, which may `fold` where it is narrow."""
+    return Column(heading, no_wrap=not fold, overflow="fold" if fold else "ellipsis")
+
+
+def numbers(heading: str) -> Column:
+    """A column of numbers, on the right and never cut."""
+    return Column(heading, justify="right", no_wrap=True)
+
+
+@dataclass(frozen=True)
+class TraitTable:
+    """One row a trait, with bars where there is room; names may be folded, numbers never.
+
+    `stages` are the sums, `traits` rows as orchestrator.progress.trait_row makes them.
+    """
+
+    stages: Mapping[str, Any]
+    traits: Sequence[Mapping[str, Any]]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """See rich."""
+        table = self._table(with_bars=False)
+        width = Measurement.get(console, options.update(max_width=1000), table).maximum
+        if width + len(self.stages) * (NARROW_BAR + 1) <= options.max_width:
+            table = self._table(with_bars=True)
+        yield table
+        if any(one["verdict"] is not None and not one["is_finished"] for one in self.traits):
+            yield Text("* not yet checked", style="dim")
+
+    def _table(self, *, with_bars: bool) -> Table:
+        # only what may be folded is made narrower: the bars, or the names where there are none
+        table = table_of(Column("trait", overflow="fold", no_wrap=with_bars))
+        for stage in self.stages:
+            if with_bars:
+                table.add_column("", min_width=NARROW_BAR, max_width=BAR_WIDTH)
+            table.add_column(stage, justify="right", no_wrap=True)
+        table.add_column("verdict", no_wrap=True)
+        table.add_column("contrast", justify="right", no_wrap=True)
+        for one in self.traits:
+            verdict = "" if one["verdict"] is None else styled_verdict(one["verdict"])
+            table.add_row(
+                escape(one["trait"]),
+                *self._counts(one, with_bars=with_bars),
+                verdict + ("*" if verdict and not one["is_finished"] else ""),
+                "" if one["contrast"] is None else f"{one['contrast']:.1f}",
+            )
+        if len(self.traits) > 1:
+            sums = self._counts(self.stages, with_bars=with_bars)
+            table.add_row("all", *sums, "", "", style="bold")
+        return table
+
+    def _counts(self, found: Mapping[str, Any], *, with_bars: bool) -> Iterator[RenderableType]:
+        for stage in self.stages:
+            done, of = (found[stage]["done"], found[stage]["total"]) if stage in found else (0, 0)
+            if with_bars:
+                yield ProgressBar(of, done) if of else ""
+            yield f"{done}/{of}" if of else ""
+
+
+class Progress:
+    """A run's progress, a view of orchestrator.driver: a live table on a terminal, a plain line now
+    and then elsewhere."""
+
+    def __init__(
+        self,
+        console: Console,
+        plan: Plan,
+        *,
+        read_metrics: Callable[[str], TraitMetrics],
+        read_spent: Callable[[], str] = str,
+    ) -> None:
+        """`read_spent` says what the judge has cost so far, in words, or nothing."""
+        self._console, self._plan, self._read_metrics = console, plan, read_metrics
+        self._read_spent, self._meter = read_spent, RateMeter()
+        # by whether the trait was finished then: its last job writes them again
+        self._metrics: dict[tuple[str, bool], TraitMetrics] = {}
+        self._live: Live | None = None
+        self._next_line = time.monotonic() + PLAIN_EVERY_S
+
+    @contextlib.contextmanager
+    def shown(self) -> Iterator[Progress]:
+        """Show while the context is open."""
+        if not self._console.is_terminal:
+            yield self
+            return
+        with Live(console=self._console, refresh_per_second=4, transient=True) as self._live:
+            yield self
+
+    def update(self, done: set[str], failures: list[Failure]) -> None:
+        """See orchestrator.driver.View."""
+        counts = trait_counts(self._plan, done)
+        totals = stage_totals(counts)
+        made = {stage: one.done for stage, one in totals.items()}
+        rates = self._meter.note(time.monotonic(), made)
+        if self._live is None and time.monotonic() < self._next_line:
+            return
+        left = seconds_left(totals, rates)
+        parts = [
+            f"{MADE.get(stage, stage)} {one.done}/{one.total} ({rates.get(stage, 0.0):.1f}/s)"
+            for stage, one in totals.items()
+        ]
+        finished = sum(count.is_finished for count in counts)
+        time_left = "unknown" if left is None else duration(left) if left >= 1 else "seconds"
+        parts += [f"traits {finished}/{len(counts)}", f"time left {time_left}"]
+        parts += filter(None, [self._read_spent()])
+        parts += [f"{len(failures)} jobs failed"] if failures else []
+        line = ", ".join(parts)
+        if self._live is None:
+            say(self._console, line)
+            self._next_line = time.monotonic() + PLAIN_EVERY_S
+            return
+        rows = [trait_row(count, self._known(count)) for count in counts]
+        sums = {stage: vars(one) for stage, one in totals.items()}
+        self._live.update(Group(TraitTable(sums, rows), Text(line)))
+
+    def _known(self, count: TraitCount) -> TraitMetrics | None:
+        if not count.is_reduced:
+            return None
+        key = count.trait, count.is_finished
+        if key not in self._metrics:
+            self._metrics[key] = self._read_metrics(count.trait)
+        return self._metrics[key]
+
+
+def styled_verdict(verdict: str) -> str:
+    """The verdict with its mark."""
+    return MARKS.get(verdict, verdict)
+
+
+def print_verdicts(console: Console, metrics: Sequence[TraitMetrics]) -> None:
+    """One row per trait, in full also where there is no terminal; counts are responses.
+
+    AUROC is on the evaluation questions, steers is what the best push adds to the trait score.
+    """
+    counts = ("contrast", "coher.", "AUROC", "steers", "kept +/-", "dropped", "unscored", "of")
+    table = table_of(words("trait"), words("verdict"), *map(numbers, counts))
+    for one in metrics:
+        table.add_row(
+            one.trait,
+            styled_verdict(one.verdict),
+            number_text(one.contrast),
+            number_text(one.coherence),
+            *tested_texts(one.quality),
+            f"{one.n_kept.positive}/{one.n_kept.negative}",
+            str(sum(one.n_dropped.values())),
+            str(sum(one.n_unscored.values())),
+            str(one.n_generated),
+        )
+    console.width = max(console.width, WIDTH)
+    console.print(table)
+
+
+def tested_texts(quality: Quality | None) -> tuple[str, str]:
+    """AUROC on the evaluation questions and rise by steering; a dash for what was not measured."""
+    auroc = rise = None
+    if quality is not None and quality.evaluation is not None:
+        separation = quality.evaluation.methods[quality.best.method].separation
+        auroc = separation.auroc.value[quality.best.layer] if separation else None
+    if quality is not None and quality.causal is not None:
+        rise = quality.causal.vector.rise.value
+    return number_text(auroc, ".3f"), number_text(rise, "+.0f")
+
+
+def number_text(value: float | None, form: str = ".1f") -> str:
+    """A number as the form says, a dash for what was not measured."""
+    return "-" if value is None else f"{value:{form}}"
+
+
+def remarks(metrics: Sequence[TraitMetrics]) -> list[str]:
+    """A line for each trait that failed a gate, then one for each of which something should be
+    known, such as a test that was not made."""
+    return remark_lines((one.trait, one.reasons, one.notes) for one in metrics)
+
+
+def remark_lines(named: Iterable[tuple[str, Sequence[str], Sequence[str]]]) -> list[str]:
+    """The same of (trait, reasons, notes)."""
+    found = list(named)
+    failed = [f"{trait}: {'; '.join(reasons)}" for trait, reasons, _ in found if reasons]
+    known = [f"{trait}, worth knowing: {'; '.join(notes)}" for trait, _, notes in found if notes]
+    return failed + known
+
+
+def where_vectors_are(metrics: Sequence[TraitMetrics], where: str) -> str:
+    """The line that names the vectors' place, and the traits that have none there."""
+    without = [one.trait for one in metrics if one.quality is None]
+    if len(without) == len(metrics):
+        return "No vectors: no trait kept responses on both sides"
+    return f"Vectors: {where}" + (f" (none of {', '.join(without)})" if without else "")
