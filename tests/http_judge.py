@@ -17,8 +17,26 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from domain.scoring.prices import Answered, Cost, Failed
+
 Answer = Callable[[dict[str, Any], int], Response]
 """(request body, number of this call from 0) -> response."""
+
+
+class OpenLimiter:
+    """Admits every call and remembers nothing."""
+
+    async def admit(self, cost: Cost) -> None:
+        pass
+
+    def answered(self, cost: Cost, result: Answered) -> None:
+        pass
+
+    async def failed(self, cost: Cost, result: Failed) -> bool:
+        return False
+
+    async def flush(self) -> None:
+        pass
 
 
 @dataclass

@@ -11,11 +11,10 @@ from starlette.responses import Response
 from domain.errors import JudgeError
 from domain.scoring.prices import Price
 from domain.scoring.scores import Reply, Score, Unscored
-from tests.http_judge import Answer, HttpJudge, error, http_judge, scoring
+from tests.http_judge import Answer, HttpJudge, OpenLimiter, error, http_judge, scoring
 from tests.lean_judge import Action, Call, completion, lean_judge
 from workers.judge.client import JudgeClient
 from workers.judge.judge import ATTEMPTS, Judge, JudgedPrompts, Slots
-from workers.judge.limiter import NoCache
 from workers.judge.profile import JudgeProfile
 
 
@@ -44,6 +43,7 @@ async def judged(
         "test",
         profile=profile or JudgeProfile(),
         slots=Slots(64),
+        limiter=OpenLimiter(),
         sleep=sleep,
         **settings,
     )
@@ -164,7 +164,7 @@ def test_the_same_question_in_one_asking_is_paid_once() -> None:
     assert [one.attempts for one in found.evidence] == [1, 0, 1]
 
 
-class Remembered(NoCache):
+class Remembered:
     """A cache in a dictionary."""
 
     def __init__(self) -> None:
@@ -175,6 +175,9 @@ class Remembered(NoCache):
 
     def put(self, key: str, reply: Reply) -> None:
         self.replies[key] = reply
+
+    async def flush(self) -> None:
+        pass
 
 
 def test_a_cached_reply_is_the_same_verdict_and_costs_nothing() -> None:

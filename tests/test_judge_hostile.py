@@ -9,6 +9,7 @@ from collections import Counter
 import pytest
 
 from domain.scoring.scores import Score, Unscored
+from tests.http_judge import OpenLimiter
 from tests.lean_judge import Action, Call, completion, lean_judge, refusal
 from workers.judge.client import JudgeClient
 from workers.judge.judge import Judge, JudgedPrompts, Slots
@@ -83,8 +84,14 @@ async def quickly(seconds: float) -> None:
 
 async def judge_all(url: str, prompts: list[str]) -> JudgedPrompts:
     client = JudgeClient(url, api_key="k", max_in_flight=128, timeout_s=2.0)
-    slots = Slots(128)
-    judge = Judge(client, "test", profile=JudgeProfile(), slots=slots, sleep=quickly)
+    judge = Judge(
+        client,
+        "test",
+        profile=JudgeProfile(),
+        slots=Slots(128),
+        limiter=OpenLimiter(),
+        sleep=quickly,
+    )
     found = await judge.scorings(prompts)
     await client.close()
     return found

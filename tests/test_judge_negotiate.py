@@ -10,7 +10,7 @@ import pytest
 
 from domain.errors import JudgeError, JudgeNotHereError
 from domain.scoring.scores import Scale, Score
-from tests.http_judge import error, http_judge, scoring
+from tests.http_judge import OpenLimiter, error, http_judge, scoring
 from tests.judge_kinds import KINDS, splitting_digits
 from tests.lean_judge import Action, Call, completion, lean_judge
 from workers.judge.client import NO_KEY, JudgeClient
@@ -49,7 +49,8 @@ def found_by(url: str, *, scale: Scale = "0_100", api_key: str = "k") -> Negotia
 def scores(url: str, found: Negotiated) -> list[float]:
     async def run() -> list[float]:
         client = JudgeClient(url, api_key="k")
-        judge = Judge(client, "test", profile=found.profile, slots=Slots(16))
+        slots, limiter = Slots(16), OpenLimiter()
+        judge = Judge(client, "test", profile=found.profile, slots=slots, limiter=limiter)
         judged = await judge.scorings([f"truth={truth}" for truth in TRUTHS])
         await client.close()
         return [v.value for v in judged.scorings if isinstance(v, Score)]

@@ -23,6 +23,7 @@ from tests.tiny_models import save_tiny_model
 from workers.judge.local_model import LocalJudge
 from workers.judge.server import Backend, make_server
 from workers.models.chat import render_prompt
+from workers.models.model import load_model
 
 
 @contextlib.contextmanager
@@ -46,7 +47,7 @@ def local_judge(folder: Path, *, whole_numbers: bool) -> LocalJudge:
         tokenizer = AutoTokenizer.from_pretrained(folder)
         tokenizer.add_tokens([str(n) for n in range(10, 101)])
         tokenizer.save_pretrained(folder)
-    return LocalJudge.load(str(folder))
+    return LocalJudge(load_model(str(folder)))
 
 
 def sequence_probability(judge: LocalJudge, prompt: str, text: str) -> float:

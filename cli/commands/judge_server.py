@@ -60,8 +60,9 @@ def judge_server(model: str | None, host: str, port: int, device: str) -> None:
         backend, name = demo_backend, MODEL_NAME
     else:
         from workers.judge.local_model import LocalJudge
+        from workers.models.model import load_model
 
-        backend, name = LocalJudge.load(model, device=device).reply, model
+        backend, name = LocalJudge(load_model(model, device=device)).reply, model
     app = make_server(backend, model_name=name, api_key=key)
     listener = _listen(host, port)
     click.echo(f"http://{host}:{listener.getsockname()[1]}/v1 judges as {name}", err=False)

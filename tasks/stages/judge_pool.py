@@ -28,7 +28,6 @@ from storage.record.run import Run
 from storage.record.spending import Terms, read_terms, recorded_usd
 from workers.judge.client import CALL_TIMEOUT_S, NO_KEY, JudgeClient, OnCall
 from workers.judge.judge import Judge, JudgedPrompts, Slots
-from workers.judge.limiter import NoCache
 from workers.judge.negotiate import Negotiated, negotiate
 from workers.judge.profile import JudgeProfile
 
@@ -155,7 +154,7 @@ class JudgePool:
             slots=self._slots,
             price=terms.price,
             limiter=limiter,
-            cache=SharedCache(redis) if terms.use_cache else NoCache(),
+            cache=SharedCache(redis) if terms.use_cache else None,
             # the same judge asked again is a second opinion, not the first one remembered
             opinion=(run.judgement or "") if spec == run.spec.judge else "",
         )

@@ -17,7 +17,7 @@ from openai.types import Batch
 from domain.errors import JudgeError, StoppedError
 from domain.scoring.prices import Price
 from domain.scoring.scores import LostReply, Reply
-from workers.judge.client import JudgeClient, read_reply
+from workers.judge.client import NO_COMPLETION, JudgeClient, read_reply
 
 POLL_S = 15.0
 
@@ -92,9 +92,8 @@ async def _answers(client: JudgeClient, batch: Batch, price: Price | None) -> An
             if row is not None:
                 found[row["custom_id"]] = _answer(row, price)
     if not found and batch.status == "failed":
-        words = (
-            "; ".join(e.message or "" for e in (batch.errors.data or [])) if batch.errors else ""
-        )
+        errors = batch.errors.data or [] if batch.errors else []
+        words = "; ".join(one.message or "" for one in errors)
         raise JudgeError(f"batch {batch.id} at {client.url} failed: {words or 'no reason given'}")
     return found
 
@@ -116,7 +115,7 @@ def _answer(row: Mapping[str, object], price: Price | None) -> Reply | LostReply
         return LostReply(reason="http", detail=detail, usd=0.0, attempts=1)
     try:
         reply = read_reply(response["body"])
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except NO_COMPLETION as error:
         detail = f"the reply is no chat completion ({error})"[:200]
         return LostReply(reason="http", detail=detail, usd=0.0, attempts=1)
     return reply.model_copy(update={"usd": price and price.of(reply)})

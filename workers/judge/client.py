@@ -35,6 +35,9 @@ CALLS_PER_POOL = 16
 # An endpoint may ask for more patience than our schedule, but not for the whole night.
 MAX_RETRY_AFTER_S = 120.0
 
+# What a body of another form raises when it is read.
+NO_COMPLETION = (ValueError, KeyError, TypeError, AttributeError, IndexError)
+
 FailureKind = Literal["limit", "http", "timeout", "unreachable"]
 """429; a server error or a broken connection; no answer in time; nobody there at all."""
 
@@ -99,7 +102,12 @@ class JudgeClient:
             response = await self._pools[pool].post(
                 "/chat/completions", body=body, cast_to=httpx2.Response
             )
-            reply, answered = _read_reply(response), True
+            try:
+                reply, answered = read_reply(json.loads(response.content)), True
+            except NO_COMPLETION as error:
+                # a proxy's page or a cut body under status 200
+                words = f"the reply is no chat completion ({error})"
+                raise HealingError(words, kind="http") from error
             return reply, read_limits(response.headers)
         except openai.APIError as error:
             # the message, not the error itself: a server may quote the key that it refuses
@@ -150,12 +158,20 @@ def stop_at_once(client: JudgeClient, error: RefusedError) -> JudgeError:
 
 
 def read_reply(body: Mapping[str, Any]) -> Reply:
-    """A chat completion's body as we keep it; raises KeyError and the like for another form."""
+    """A chat completion's body as we keep it; raises NO_COMPLETION for another form."""
     choices = body.get("choices") or [{}]
     message = choices[0].get("message") or {}
     usage = body.get("usage") or {}
     content = (choices[0].get("logprobs") or {}).get("content") or []
-    positions = [_position(one) for one in content]
+    positions = [
+        Position(
+            token=one["token"],
+            candidates=candidates_from_logprobs(
+                [(top["token"], top["logprob"]) for top in one.get("top_logprobs") or []]
+            ),
+        )
+        for one in content
+    ]
     start = _answer_starts(positions)
     return Reply(
         text=message.get("content") or message.get("refusal") or "",
@@ -197,19 +213,6 @@ def _open(url: str, api_key: str, timeout_s: float) -> AsyncOpenAI:
     )
 
 
-def _read_reply(response: httpx2.Response) -> Reply:
-    try:
-        return read_reply(json.loads(response.content))
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        # a proxy's page or a cut body under status 200
-        raise HealingError(f"the reply is no chat completion ({error})", kind="http") from error
-
-
-def _position(one: Mapping[str, Any]) -> Position:
-    tops = [(top["token"], top["logprob"]) for top in one.get("top_logprobs") or []]
-    return Position(token=one["token"], candidates=candidates_from_logprobs(tops))
-
-
 def _answer_starts(positions: list[Position]) -> int:
     """Index of the first token of the answer: past white space, at a number where there is one."""
     words = [k for k, one in enumerate(positions) if one.token.strip()]
@@ -229,7 +232,6 @@ def _classified(error: openai.APIError, key: str) -> HealingError | RefusedError
         unsent = isinstance(error.__cause__, httpx2.ConnectError)
         words = f"{error.message} {error.__cause__ or ''}".strip()[:500]
         return HealingError(words, kind="unreachable" if unsent else "http")
-    words, limits = _words(error, key), read_limits(error.response.headers)
     words, limits = _words(error, key), read_limits(error.response.headers)
     if error.status_code == 429 and error.code != "insufficient_quota":
         return HealingError(words, kind="limit", limits=limits)

@@ -18,7 +18,7 @@ from domain.scoring.prices import FREE, Answered, Cost, Failed, Price
 from domain.scoring.replies import TOP, scoring, unseen_mass
 from domain.scoring.scores import Evidence, LostReply, Reply, Scoring, UnscoredReason
 from workers.judge.client import HealingError, JudgeClient, RefusedError, stop_at_once
-from workers.judge.limiter import Limiter, NoCache, OpenLimiter, ReplyCache
+from workers.judge.limiter import Limiter, ReplyCache
 from workers.judge.profile import JudgeProfile
 
 # A digit-splitting judge is asked again while more of its mass than this is unseen, so often at
@@ -32,6 +32,17 @@ TOKENS_PER_CHARACTER = 0.4
 
 # About half of what a call costs its process, so that a busy one never waits for it.
 STARTS_APART_S = 0.001
+
+# The seeds' schedule: an attempt at once, then waits of up to 1, 2, 4 and 8 s.
+ATTEMPTS = 5
+
+BACKOFF = wait_random_exponential(multiplier=1, max=8.0)
+
+# Being told to come again later is no failure of the question, and costs nothing; nor is an
+# endpoint that is down. Neither goes on for ever: the question itself may be what breaks it.
+MAX_REJECTED = 60
+
+MAX_UNCOUNTED = 20
 
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -86,16 +97,15 @@ class Judge:
         *,
         profile: JudgeProfile,
         slots: Slots,
+        limiter: Limiter,
         price: Price | None = FREE,
-        limiter: Limiter | None = None,
         cache: ReplyCache | None = None,
         opinion: str = "",
         sleep: Sleep = asyncio.sleep,
     ) -> None:
         self._client, self._model, self._profile, self._sleep = client, model, profile, sleep
         self._slots, self._price, self._opinion = slots, price, opinion
-        self._limiter: Limiter = limiter or OpenLimiter()
-        self._cache: ReplyCache = cache or NoCache()
+        self._limiter, self._cache = limiter, cache
         self._tokens_per_character = 0.0
 
     async def scorings(
@@ -109,14 +119,15 @@ class Judge:
         keys = [
             self._key(prompt, vote) for prompt in prompts for vote in range(self._profile.votes)
         ]
-        asking = _Asking(await self._cache.get_many(keys))
+        asking = _Asking(await self._cache.get_many(keys) if self._cache else {})
         tasks = [
             asyncio.create_task(self._evidence(prompt, asking, before.get(number)))
             for number, prompt in enumerate(prompts)
         ]
         found = [await task for task in tasks]
         await self._limiter.flush()
-        await self._cache.flush()
+        if self._cache:
+            await self._cache.flush()
         return JudgedPrompts(
             [scoring(evidence) if complete else None for evidence, complete in found],
             [evidence for evidence, _ in found],
@@ -173,7 +184,7 @@ class Judge:
             reply = await asking.under_way[key]
         except OrchestrateError:
             return None
-        if isinstance(reply, Reply):
+        if self._cache and isinstance(reply, Reply):
             self._cache.put(key, reply)
         return reply
 
@@ -254,26 +265,9 @@ class Judge:
         return Cost(int(prompt_tokens) + most, usd)
 
     def _key(self, prompt: str, vote: int) -> str:
+        """The name of a question to one judge, which names its reply in the cache."""
         body = self._profile.body(self._model, prompt, vote=vote)
-        return request_key(self._client.url, body, vote, self._opinion)
-
-
-def request_key(url: str, body: Mapping[str, object], vote: int, opinion: str = "") -> str:
-    """The name of a question to one judge: the endpoint, the whole request, the vote's index, and
-    which of several opinions is asked for."""
-    return digest([url, body, vote, opinion])
-
-
-# The seeds' schedule: an attempt at once, then waits of up to 1, 2, 4 and 8 s.
-ATTEMPTS = 5
-
-MAX_WAIT_S = 8.0
-
-# Being told to come again later is no failure of the question, and costs nothing; nor is an
-# endpoint that is down. Neither goes on for ever: the question itself may be what breaks it.
-MAX_REJECTED = 60
-
-MAX_UNCOUNTED = 20
+        return digest([self._client.url, body, vote, self._opinion])
 
 
 @dataclass
@@ -304,11 +298,8 @@ class Tries:
         )
 
 
-_backoff = wait_random_exponential(multiplier=1, max=MAX_WAIT_S)
-
-
 def seconds_to_wait(state: RetryCallState) -> float:
     """Seconds to wait: what the server asked for, else exponential with jitter."""
     error = state.outcome.exception() if state.outcome else None
     asked = error.limits.retry_after_s if isinstance(error, HealingError) else None
-    return asked if asked is not None else _backoff(state)
+    return asked if asked is not None else BACKOFF(state)

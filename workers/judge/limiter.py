@@ -29,23 +29,6 @@ class Limiter(Protocol):
         """Bring what was noted to the others."""
 
 
-class OpenLimiter:
-    """Admits everything and remembers nothing."""
-
-    async def admit(self, cost: Cost) -> None:
-        """See Limiter."""
-
-    def answered(self, cost: Cost, result: Answered) -> None:
-        """See Limiter."""
-
-    async def failed(self, cost: Cost, result: Failed) -> bool:
-        """See Limiter."""
-        return False
-
-    async def flush(self) -> None:
-        """See Limiter."""
-
-
 class ReplyCache(Protocol):
     """Replies by the key of their request; all runs share one."""
 
@@ -57,17 +40,3 @@ class ReplyCache(Protocol):
 
     async def flush(self) -> None:
         """Write what was put."""
-
-
-class NoCache:
-    """Knows nothing and keeps nothing."""
-
-    async def get_many(self, keys: Sequence[str]) -> Mapping[str, Reply]:
-        """See ReplyCache."""
-        return {}
-
-    def put(self, key: str, reply: Reply) -> None:
-        """See ReplyCache."""
-
-    async def flush(self) -> None:
-        """See ReplyCache."""

@@ -11,13 +11,12 @@ import asyncio
 import copy
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 import torch
 
 from workers.judge.server import Reply
 from workers.models.chat import render_prompt
-from workers.models.model import LoadedModel, load_model
+from workers.models.model import LoadedModel
 
 # A branch this unlikely cannot move a score by a hundredth of a point.
 NEGLIGIBLE = 1e-5
@@ -25,26 +24,25 @@ NEGLIGIBLE = 1e-5
 Path = tuple[int, ...]
 
 
-@dataclass
 class LocalJudge:
     """One loaded chat model that answers with a distribution over numbers."""
 
-    model: LoadedModel
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def __post_init__(self) -> None:
-        self._paths = number_paths(self.model)
+    def __init__(self, model: LoadedModel) -> None:
+        self.model, self._lock = model, threading.Lock()
+        # number -> its token sequences, written bare or after a space
+        self._paths: dict[int, set[Path]] = {
+            number: {
+                tuple(model.tokenizer.encode(text, add_special_tokens=False))
+                for text in (str(number), f" {number}")
+            }
+            for number in range(101)
+        }
         every = {path for found in self._paths.values() for path in found}
         self._inner = {path[:k] for path in every for k in range(len(path))}
         self._further = {
             node: {p[len(node)] for p in every if len(p) > len(node) and p[: len(node)] == node}
             for node in self._inner
         }
-
-    @classmethod
-    def load(cls, model_id: str, *, device: str = "auto") -> LocalJudge:
-        """Load the model; raises ModelError in words."""
-        return cls(load_model(model_id, device=device))
 
     async def reply(self, prompt: str) -> Reply:
         """The judge's reply to a prompt; forward passes run one at a time in a thread."""
@@ -101,17 +99,6 @@ class LocalJudge:
             past_key_values=copy.deepcopy(cache),
         )
         return torch.softmax(passed.logits[0, -1].double(), dim=-1)
-
-
-def number_paths(model: LoadedModel) -> dict[int, set[Path]]:
-    """Number -> its token sequences, written bare or after a space."""
-    return {
-        number: {
-            tuple(model.tokenizer.encode(text, add_special_tokens=False))
-            for text in (str(number), f" {number}")
-        }
-        for number in range(101)
-    }
 
 
 def _probability(

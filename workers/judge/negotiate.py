@@ -21,7 +21,6 @@ MAX_QUESTIONS_A_MODE = 14
 
 PATIENCE = 4
 
-
 VOTES: dict[Mode, int] = {"logprob": 1, "structured": 3, "text": 3}
 FIRST_TOKENS: dict[Mode, int] = {"logprob": 1, "structured": 64, "text": 512}
 
@@ -56,22 +55,21 @@ async def negotiate(
 
     Raises JudgeError with the server's words when no mode works.
     """
-    finder = _Finder(client, model, next(iter(prompts.values())))
+    first = next(iter(prompts.values()))
+    found = Negotiated(JudgeProfile())
     modes: tuple[Mode, ...] = (
         ("text",) if scale == "binary_text" else ("logprob", "structured", "text")
     )
     for mode in modes:
-        found = await finder.find(JudgeProfile(mode=mode, scale=scale, n_tokens=FIRST_TOKENS[mode]))
-        if found is None:
-            continue
-        found = found.model_copy(update={"votes": votes or VOTES[mode]})
-        refusals = list(dict.fromkeys(finder.refusals))
-        result = Negotiated(found, finder.replies, refusals, finder.limits)
-        await _check_each(client, model, prompts, result)
-        return result
+        found.profile = JudgeProfile(mode=mode, scale=scale, n_tokens=FIRST_TOKENS[mode])
+        if await _works(client, model, first, found):
+            found.profile = found.profile.model_copy(update={"votes": votes or VOTES[mode]})
+            found.refusals = list(dict.fromkeys(found.refusals))
+            await _check_each(client, model, prompts, found)
+            return found
     raise JudgeError(
         f"the judge {model} at {client.url} cannot give a score: "
-        f"{'; '.join(dict.fromkeys(finder.refusals))}. Choose another judge, or start one with "
+        f"{'; '.join(dict.fromkeys(found.refusals))}. Choose another judge, or start one with "
         "`orchestrate judge-server --model ...`"
     )
 
@@ -92,38 +90,29 @@ async def _check_each(
         result.profile = result.profile.model_copy(update={"digits": "split"})
 
 
-@dataclass
-class _Finder:
-    client: JudgeClient
-    model: str
-    prompt: str
-    replies: list[Reply] = field(default_factory=list)
-    refusals: list[str] = field(default_factory=list)
-    limits: Limits = field(default_factory=Limits)
-
-    async def find(self, profile: JudgeProfile) -> JudgeProfile | None:
-        """The mode's profile with whatever the server objects to changed; None when it cannot."""
-        tried: set[JudgeProfile] = set()
-        while profile not in tried and len(tried) < MAX_QUESTIONS_A_MODE:
-            tried.add(profile)
-            try:
-                body = profile.body(self.model, self.prompt)
-                reply, self.limits = await _patiently(self.client, body)
-            except RefusedError as error:
-                if error.status in (401, 429):
-                    raise stop_at_once(self.client, error) from None
-                self.refusals.append(str(error))
-                profile = amended(profile, error, tried) or profile
-                continue
-            self.replies.append(reply)
-            next_profile = _after_reply(profile, reply)
-            if next_profile is None:
-                self.refusals.append(_what_is_wrong(profile, reply))
-                return None
-            if next_profile == profile:
-                return profile
-            profile = next_profile
-        return None
+async def _works(client: JudgeClient, model: str, prompt: str, found: Negotiated) -> bool:
+    """Whether the mode gives a score once the profile leaves out what the server objects to."""
+    tried: set[JudgeProfile] = set()
+    while found.profile not in tried and len(tried) < MAX_QUESTIONS_A_MODE:
+        profile = found.profile
+        tried.add(profile)
+        try:
+            reply, found.limits = await _patiently(client, profile.body(model, prompt))
+        except RefusedError as error:
+            if error.status in (401, 429):
+                raise stop_at_once(client, error) from None
+            found.refusals.append(str(error))
+            found.profile = amended(profile, error, tried) or profile
+            continue
+        found.replies.append(reply)
+        after = _after_reply(profile, reply)
+        if after is None:
+            found.refusals.append(_what_is_wrong(profile, reply))
+            return False
+        if after == profile:
+            return True
+        found.profile = after
+    return False
 
 
 async def _patiently(client: JudgeClient, body: Mapping[str, object]) -> tuple[Reply, Limits]:

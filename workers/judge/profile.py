@@ -14,6 +14,22 @@ from workers.judge.client import RefusedError
 # "100" written digit by digit after a leading space
 WALK_TOKENS = 4
 
+# Newer hosted models refuse one token; thinking models spend thousands before they answer.
+TOKEN_STEPS = (1, 16, 64, 512, 4096)
+
+EFFORTS: tuple[str | None, ...] = ("none", "minimal", "low", None)
+
+SCALE_TAILS: dict[Scale, str] = {
+    "0_100": "",
+    "0_10": "\n\nInstead of 0 to 100, answer with one digit from 0 (the low end of that scale) to "
+    "9 (its high end), or REFUSAL. Say nothing else.",
+    "binary": "\n\nInstead of a number, answer YES if you would give 50 or more on that scale, NO "
+    "if less, or REFUSAL. Say nothing else.",
+    "binary_text": "\n\nInstead of a number alone, think briefly and end with "
+    "<answer>YES</answer> if you would give 50 or more on that scale, <answer>NO</answer> if less, "
+    "or <answer>REFUSAL</answer>.",
+}
+
 
 class JudgeProfile(Frozen):
     """What an endpoint and model accept, and the mode that follows; one per run."""
@@ -60,11 +76,11 @@ class JudgeProfile(Frozen):
 
     def _tail(self) -> str:
         """What the prompt needs beyond the trait's own words, which ask for a number 0 to 100."""
-        scale = _SCALE_TAILS[self.scale]
-        if self.mode == "structured":
-            key = _key(self.scale)
-            return f"{scale}\n\nPut that answer in a JSON object under {key!r}; null if you refuse."
-        return scale
+        scale = SCALE_TAILS[self.scale]
+        if self.mode != "structured":
+            return scale
+        key = _key(self.scale)
+        return f"{scale}\n\nPut that answer in a JSON object under {key!r}; null if you refuse."
 
     def _schema(self) -> dict[str, object]:
         key = _key(self.scale)
@@ -84,26 +100,8 @@ class JudgeProfile(Frozen):
         }
 
 
-_SCALE_TAILS: dict[Scale, str] = {
-    "0_100": "",
-    "0_10": "\n\nInstead of 0 to 100, answer with one digit from 0 (the low end of that scale) to "
-    "9 (its high end), or REFUSAL. Say nothing else.",
-    "binary": "\n\nInstead of a number, answer YES if you would give 50 or more on that scale, NO "
-    "if less, or REFUSAL. Say nothing else.",
-    "binary_text": "\n\nInstead of a number alone, think briefly and end with "
-    "<answer>YES</answer> if you would give 50 or more on that scale, <answer>NO</answer> if less, "
-    "or <answer>REFUSAL</answer>.",
-}
-
-
 def _key(scale: Scale) -> str:
     return "answer" if scale in ("binary", "binary_text") else "score"
-
-
-# Newer hosted models refuse one token; thinking models spend thousands before they answer.
-TOKEN_STEPS = (1, 16, 64, 512, 4096)
-
-EFFORTS: tuple[str | None, ...] = ("none", "minimal", "low", None)
 
 
 def amended(
@@ -117,14 +115,9 @@ def amended(
 def _named(profile: JudgeProfile, error: RefusedError) -> list[JudgeProfile]:
     words = f"{error.parameter or ''} {error}".lower()
     found: list[dict[str, object]] = []
-    about_tokens = (
-        "max_tokens" in words or "max_completion_tokens" in words or "output token" in words
-    )
-    if (
-        about_tokens
-        and "max_completion_tokens" in words
-        and profile.token_parameter == "max_tokens"
-    ):
+    names_completion = "max_completion_tokens" in words
+    about_tokens = names_completion or "max_tokens" in words or "output token" in words
+    if names_completion and profile.token_parameter == "max_tokens":
         found.append({"token_parameter": "max_completion_tokens"})
     if "top_logprobs" in words:
         found.append({"top_logprobs": _cap_in(words, profile.top_logprobs)})

@@ -23,7 +23,20 @@ from starlette.routing import Route
 from demo.scorer import KNOWN_TRAITS, score_coherence, score_trait
 from domain.errors import JudgeError, OrchestrateError
 
+MODEL_NAME = "embedded-judge"
+
+# A real judge is not certain to the point; neither is the stand-in.
+SPREAD = 2.5
+
 MAX_TOP_LOGPROBS = 20
+
+_TEXTS = re.compile(
+    r"\[QUESTION START\]\s*(?P<question>.*?)\s*\[QUESTION END\]"
+    r".*?\[ANSWER START\]\n?(?P<answer>.*)\n?\[ANSWER END\]",
+    re.DOTALL,
+)
+
+_NAME = re.compile(r"\*\*([A-Za-z][A-Za-z0-9_ -]*)\*\*")
 
 
 @dataclass(frozen=True)
@@ -120,20 +133,6 @@ def _error(status: int, message: str) -> JSONResponse:
     kind = "invalid_request_error" if status < 500 else "server_error"
     body = {"error": {"message": message, "type": kind, "param": None, "code": None}}
     return JSONResponse(body, status_code=status)
-
-
-MODEL_NAME = "embedded-judge"
-
-# A real judge is not certain to the point; neither is the stand-in.
-SPREAD = 2.5
-
-_TEXTS = re.compile(
-    r"\[QUESTION START\]\s*(?P<question>.*?)\s*\[QUESTION END\]"
-    r".*?\[ANSWER START\]\n?(?P<answer>.*)\n?\[ANSWER END\]",
-    re.DOTALL,
-)
-
-_NAME = re.compile(r"\*\*([A-Za-z][A-Za-z0-9_ -]*)\*\*")
 
 
 async def demo_backend(prompt: str) -> Reply:
