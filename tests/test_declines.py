@@ -37,10 +37,9 @@ from storage.record.store import open_store
 from tasks.fleet.declines import SETTLES_S, Declines
 from tasks.fleet.edge import Edge
 from tasks.queue.app import make_app
-from tasks.queue.message import JobMessage
 from tasks.queue.settings import DeliverySettings
 from tests.fleet import run_command
-from tests.test_delivery import do_it, make_run, message_of
+from tests.test_delivery import do_it, make_run, message_for, message_of
 
 GOOD, BAD = "gpu-0@good", "gpu-0@bad"
 
@@ -200,7 +199,7 @@ def test_a_run_that_is_not_on_this_machine_is_left_to_others(
 ) -> None:
     run, edge = make_run(tmp_path / "run"), edge_of(broker_url, BAD)
     state = fleet_of(client, run, worker(GOOD), worker(BAD))
-    elsewhere = JobMessage(run.run_id, str(tmp_path / "not mounted"), "negotiate").to_fields()
+    elsewhere = message_for(run.run_id, str(tmp_path / "not mounted"), "negotiate").model_dump()
 
     with pytest.raises(Reject) as given_back:
         edge.carry(do_it, elsewhere)

@@ -15,10 +15,11 @@ import pytest
 import redis
 from celery.exceptions import Reject
 from celery.worker import state as worker_state
+from pydantic import ValidationError
 
 from domain.errors import StoreError, UsageError
 from domain.plan.jobs import Job
-from domain.plan.spec import JudgeSpec, ModelSpec, RunSpec, TraitRef
+from domain.plan.spec import WIRE_VERSION, JudgeSpec, ModelSpec, RunSpec, TraitRef
 from domain.redaction import without_password
 from storage.broker.connection import tls_options
 from storage.broker.embedded_redis import embedded_redis
@@ -31,7 +32,7 @@ from storage.record.store import open_store
 from tasks.fleet.edge import Edge
 from tasks.fleet.suspects import DyingReject, Isolation
 from tasks.queue.app import make_app
-from tasks.queue.message import JobMessage, MessageError, WireError, read_message
+from tasks.queue.message import JobMessage, WireError
 from tasks.queue.send import submit
 from tasks.queue.settings import DeliverySettings, Permissions, delivery_settings, permissions
 from tests.s3_server import no_credentials
@@ -68,8 +69,12 @@ def make_run(folder: Path, *, trust_remote_code: bool = False, run_id: str = "r1
     return create_run(store, spec, run_id=run_id, definitions=definitions, provenance={})
 
 
+def message_for(run_id: str, url: str, job: str) -> JobMessage:
+    return JobMessage(wire=WIRE_VERSION, run_id=run_id, run=url, job=job)
+
+
 def message_of(run: Run, job: str = "negotiate") -> dict[str, object]:
-    return JobMessage(run.run_id, run.store.url, job).to_fields()
+    return message_for(run.run_id, run.store.url, job).model_dump()
 
 
 def do_it(run: Run, job: Job) -> Record:
@@ -262,7 +267,10 @@ def test_a_job_whose_storage_the_worker_cannot_read_fails_with_what_to_do(
     state.claim("negotiate")
 
     with no_credentials() as url, pytest.raises(Reject) as refusal:
-        edge.carry(do_it, JobMessage("r1", f"{url}/r1", "negotiate").to_fields())
+        edge.carry(
+            do_it,
+            message_for("r1", f"{url}/r1", "negotiate").model_dump(),
+        )
 
     assert refusal.value.requeue is False
     assert ["this machine's credentials" in f.message for f in state.failures()] == [True]
@@ -344,23 +352,36 @@ def test_while_the_broker_is_away_the_job_goes_back() -> None:
     edge = edge_for("redis://127.0.0.1:1/0")
 
     with pytest.raises(Reject) as handed_back:
-        edge.carry(do_it, JobMessage("r1", "/nowhere", "negotiate").to_fields())
+        edge.carry(
+            do_it,
+            message_for("r1", "/nowhere", "negotiate").model_dump(),
+        )
 
     assert handed_back.value.requeue is True
 
 
 def test_a_message_survives_being_sent() -> None:
-    message = JobMessage("r1", "s3://bucket/runs/one", "refusal/generate/positive-003")
+    message = JobMessage(
+        wire=WIRE_VERSION,
+        run_id="r1",
+        run="s3://bucket/runs/one",
+        job="refusal/generate/positive-003",
+    )
 
-    assert read_message(json.loads(json.dumps(message.to_fields()))) == message
+    assert JobMessage.model_validate(json.loads(json.dumps(message.model_dump()))) == message
 
 
 @pytest.mark.parametrize(
     "change", [{"run_id": "a:b"}, {"wire": True}, {"job": ""}, {"run": None}, {"more": 1}]
 )
 def test_a_message_that_is_none_of_ours_is_refused(change: dict[str, object]) -> None:
-    with pytest.raises(MessageError):
-        read_message({**JobMessage("r1", "/runs/one", "negotiate").to_fields(), **change})
+    with pytest.raises(ValidationError):
+        JobMessage.model_validate(
+            {
+                **message_for("r1", "/runs/one", "negotiate").model_dump(),
+                **change,
+            }
+        )
 
 
 def test_a_suspect_runs_alone() -> None:

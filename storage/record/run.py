@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 from pydantic import Field, ValidationError
 
 from domain.errors import StoreError, TraitFileError, UsageError
 from domain.fleet.heartbeats import HIGHEST, LOWEST
-from domain.plan.jobs import Job, Plan
+from domain.plan.jobs import Plan
 from domain.plan.spec import WIRE_VERSION, Frozen, RunSpec, settings_differences
 from domain.traits.definition import TraitDefinition
 from storage.record.artifacts import decode_checked, done_jobs, encode_checked
@@ -43,10 +43,6 @@ class Run:
         """Keys of the jobs whose artifacts exist, of these traits or of all."""
         named = traits or [trait.name for trait in self.spec.traits]
         return done_jobs(self.store, named, judgement=self.judgement)
-
-    def of(self, job: Job) -> Run:
-        """The run as a job of it sees it: with the judgement that the job belongs to."""
-        return replace(self, judgement=job.judgement)
 
 
 def create_run(

@@ -6,15 +6,17 @@ import functools
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import redis
 from celery import Celery
 from celery.exceptions import Reject
+from pydantic import ValidationError
 
 from domain.errors import LocalError, OrchestrateError, UsageError
 from domain.plan.jobs import Job
 from domain.plan.readiness import is_needed
+from domain.plan.spec import WIRE_VERSION
 from storage.broker.connection import BROKER_AWAY, connect
 from storage.broker.state import BrokerState, job_counts, note
 from storage.record.artifacts import DamagedArtifactError, Record, load_record, set_aside
@@ -25,7 +27,7 @@ from tasks.fleet.declines import Declines
 from tasks.fleet.member import WorkLog, samples_in, tokens_in
 from tasks.fleet.suspects import Attempts, Isolation, PoisonJobError, give_up, record_failure
 from tasks.queue.job_logging import about
-from tasks.queue.message import JobMessage, MessageError, read_message
+from tasks.queue.message import JobMessage, WireError, faults
 from tasks.queue.send import hand_over, run_again
 from tasks.queue.settings import DeliverySettings, Permissions
 
@@ -61,44 +63,45 @@ class Edge:
 
         Raises Reject for a message that is none of ours, and to hand a job back to the queue.
         """
+        is_of_our_version = fields.get("wire") == WIRE_VERSION
         try:
-            message = read_message(fields)
-        except MessageError as error:
-            log.error("Refused a message: %s.", error, extra={"event": "message_refused"})
-            raise Reject(f"refused: {error}", requeue=False) from error
+            message = JobMessage.model_validate(
+                fields, extra="forbid" if is_of_our_version else "ignore"
+            )
+        except ValidationError as error:
+            why = faults(error)
+            log.error("Refused a message: %s.", why, extra={"event": "message_refused"})
+            raise Reject(f"refused: {why}", requeue=False) from error
+        named = message.job[:80]
         try:
-            return self._carry_message(stage, message)
+            self.attempts.tell()
+            state = BrokerState(self._redis, message.run_id)
+            if state.is_cancelled():
+                return f"{message.job}: the run was cancelled"
+            if self.declines.holds(message.run_id):
+                raise _back_to_others("this worker declines the run")
+            try:
+                run, job = open_job(message, self.permissions)
+            except LocalError as error:
+                with about(message.run_id, "", named):
+                    self._decline(state, named, error)
+                raise Reject(f"declined: {error}", requeue=False) from error
+            # whatever it is: a job that nobody opens and reports would be waited for forever
+            except Exception as error:
+                record_failure(state, named, error)
+                raise Reject(f"refused: {error}", requeue=False) from error
+            with about(run.run_id, run.name, job.key):
+                return self._carry(stage, run, job, state)
         except BROKER_AWAY as error:
             # nothing can be noted now; the message comes back, and what is stored stays stored
             log.warning(
                 "The broker is away (%s): %s goes back.",
                 error,
-                message.job[:80],
+                named,
                 extra={"event": "broker_away"},
             )
             time.sleep(BROKER_PAUSE_S)
             raise Reject(str(error), requeue=True) from error
-
-    def _carry_message(self, stage: Stage, message: JobMessage) -> str:
-        self.attempts.tell()
-        state = BrokerState(self._redis, message.run_id)
-        if state.is_cancelled():
-            return f"{message.job}: the run was cancelled"
-        if self.declines.holds(message.run_id):
-            raise _back_to_others("this worker declines the run")
-        try:
-            message.check_wire()
-            run, job = open_job(message, self.permissions)
-        except LocalError as error:
-            with about(message.run_id, "", message.job[:80]):
-                self._decline(state, message.job[:80], error)
-            raise Reject(f"declined: {error}", requeue=False) from error
-        # whatever it is: a job that nobody opens and nobody reports would be waited for forever
-        except Exception as error:
-            record_failure(state, message.job[:80], error)
-            raise Reject(f"refused: {error}", requeue=False) from error
-        with about(run.run_id, run.name, job.key):
-            return self._carry(stage, run, job, state)
 
     def _carry(self, stage: Stage, run: Run, job: Job, state: BrokerState) -> str:
         started = time.monotonic()
@@ -111,7 +114,6 @@ class Edge:
                 outcome = "was done already"
             except KeyError:
                 record = self._run_stage(stage, run, job, state)
-                _check_still_there(run, job)
                 outcome = str(record.info.get("summary", "done"))
         except DamagedArtifactError as error:
             log.warning("%s; its job runs again.", error, extra={"event": "damaged"})
@@ -174,15 +176,23 @@ class Edge:
             started = time.monotonic()
             with self.attempts.counted(state, job.key), self.work.doing(run.name, job.key):
                 record = stage(run, job)
-                self.work.note(record.info)
-                counts = job_counts(
-                    job.stage,
-                    time.monotonic() - started,
-                    samples=samples_in(record.info),
-                    tokens=tokens_in(record.info),
-                )
-                note(state.client, run.run_id, counts)
-            return record
+        self.work.note(record.info)
+        counts = job_counts(
+            job.stage,
+            time.monotonic() - started,
+            samples=samples_in(record.info),
+            tokens=tokens_in(record.info),
+        )
+        note(state.client, run.run_id, counts)
+        try:
+            now = open_run(run.store).run_id
+        except UsageError as error:
+            raise UnknownJobError(f"the run of {job.key} went away meanwhile: {error}") from error
+        if now != run.run_id:
+            # another run has begun in its folder meanwhile
+            set_aside(run.store, job)
+            raise UnknownJobError(f"{run.store.url} has become run {now} while {job.key} was done")
+        return record
 
     @functools.cached_property
     def _redis(self) -> redis.Redis:
@@ -193,17 +203,6 @@ def _back_to_others(why: str) -> Reject:
     """What gives a job of a declined run back, when this worker no longer listens for it."""
     time.sleep(DECLINED_PAUSE_S)
     return Reject(why, requeue=True)
-
-
-def _check_still_there(run: Run, job: Job) -> None:
-    """Take a job's artifact away again when another run has begun in its folder meanwhile."""
-    try:
-        now = open_run(run.store).run_id
-    except UsageError as error:
-        raise UnknownJobError(f"the run of {job.key} went away meanwhile: {error}") from error
-    if now != run.run_id:
-        set_aside(run.store, job)
-        raise UnknownJobError(f"{run.store.url} has become run {now} while {job.key} was done")
 
 
 class PermissionRefusedError(LocalError):
@@ -221,42 +220,44 @@ class RunNotHereError(UnknownJobError, LocalError):
 def open_job(message: JobMessage, permissions: Permissions) -> tuple[Run, Job]:
     """The run and job that a message names.
 
-    Raises RunNotHereError for a run that is not there, UnknownJobError for a job that it does not
-    have, PermissionRefusedError for what may not be opened.
+    Raises WireError for a message of another version, RunNotHereError for a run that is not there,
+    UnknownJobError for a job that it does not have, PermissionRefusedError for what may not be
+    opened.
     """
+    if message.wire != WIRE_VERSION:
+        raise WireError(
+            f"this worker speaks wire version {WIRE_VERSION}, the message has {message.wire}: "
+            "use the same version of orchestrate on every machine"
+        )
     folder = permissions.only_runs_below
-    if folder is not None and not is_below(message.run_url, folder):
+    if folder is not None and not is_below(message.run, folder):
         raise PermissionRefusedError(
-            f"this worker opens runs below {folder} only, not {message.run_url[:200]}: start "
+            f"this worker opens runs below {folder} only, not {message.run[:200]}: start "
             "the run there, or the worker with another ORCHESTRATE_ONLY_RUNS_BELOW"
         )
     try:
-        run = open_run(open_store(message.run_url))
+        run = open_run(open_store(message.run))
     except OrchestrateError as error:
         raise RunNotHereError(str(error)) from error
     if run.run_id != message.run_id:
-        raise RunNotHereError(f"{message.run_url[:200]} holds run {run.run_id}, not this one")
+        raise RunNotHereError(f"{message.run[:200]} holds run {run.run_id}, not this one")
     try:
         job = run.plan.parse_job(message.job)
     except (KeyError, OrchestrateError) as error:
         raise UnknownJobError(
-            f"job {message.job[:80]} is not in the plan of {message.run_url[:200]}"
+            f"job {message.job[:80]} is not in the plan of {message.run[:200]}"
         ) from error
     if run.spec.model.trust_remote_code and not permissions.allow_remote_code:
         raise PermissionRefusedError(
             f"the run trusts the code of {run.spec.model.model_id}, this worker does not: "
             "start it with ORCHESTRATE_ALLOW_REMOTE_CODE=1 if you do"
         )
-    _check_judge(run.of(job), job, permissions)
-    return run.of(job), job
-
-
-def _check_judge(run: Run, job: Job, permissions: Permissions) -> None:
-    if not permissions.only_judges_at or job.stage not in ("negotiate", "judge"):
-        return
-    url = judge_of(run, job).url
-    if url not in ("embedded", *permissions.only_judges_at):
-        raise PermissionRefusedError(
-            f"this worker asks judges at {', '.join(permissions.only_judges_at)} only, not {url}: "
-            "start it with another ORCHESTRATE_ONLY_JUDGES_AT if its key may go there"
-        )
+    run = replace(run, judgement=job.judgement)
+    if permissions.only_judges_at and job.stage in ("negotiate", "judge"):
+        url = judge_of(run, job).url
+        if url not in ("embedded", *permissions.only_judges_at):
+            raise PermissionRefusedError(
+                f"this worker asks judges at {', '.join(permissions.only_judges_at)} only, not "
+                f"{url}: start it with another ORCHESTRATE_ONLY_JUDGES_AT if its key may go there"
+            )
+    return run, job

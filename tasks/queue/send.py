@@ -10,6 +10,7 @@ from kombu.exceptions import OperationalError
 from domain.errors import BrokerError
 from domain.plan.jobs import Job
 from domain.plan.readiness import followers, inputs, is_ready, ready_jobs, stop_mark
+from domain.plan.spec import WIRE_VERSION
 from storage.broker.connection import server_time
 from storage.broker.fleet import forget_run, has_run, put_run, queue_of
 from storage.broker.state import BrokerState
@@ -40,11 +41,12 @@ def send(app: Celery, run: Run, job: Job, *, at: float) -> None:
     Raises BrokerError when the broker does not take it; the reconciler then sends it again.
     """
     task = TASK_NAMES[job.stage]
+    message = JobMessage(wire=WIRE_VERSION, run_id=run.run_id, run=run.store.url, job=job.key)
     try:
         app.send_task(
             task,
             queue=run_queue(queue_of(task.partition(".")[0], run.run_id)),
-            kwargs=JobMessage(run.run_id, run.store.url, job.key).to_fields(),
+            kwargs=message.model_dump(),
             argsrepr="()",
             kwargsrepr=f"{job.key} (run {run.name})",
             # the reconciler reads the first two on the queue, the exporter the time

@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from domain.errors import OrchestrateError, TraitFileError, UsageError
-from domain.plan.spec import JudgeSpec, ModelSpec, RunSpec, TraitRef
+from domain.plan.spec import WIRE_VERSION, JudgeSpec, ModelSpec, RunSpec, TraitRef
 from storage.broker.embedded_redis import embedded_redis
 from storage.files.trait_files import load_trait
 from storage.record.artifacts import Record, publish
@@ -70,7 +70,12 @@ class Place:
     def __init__(self, folder: Path, broker_url: str) -> None:
         self.folder = folder
         self.run = make_run(folder / "runs" / "one")
-        self.message = JobMessage(self.run.run_id, self.run.store.url, "refusal/reduce")
+        self.message = JobMessage(
+            wire=WIRE_VERSION,
+            run_id=self.run.run_id,
+            run=self.run.store.url,
+            job="refusal/reduce",
+        )
         permissions = Permissions(only_runs_below=str(folder / "runs"))
         app = make_app(broker_url)
         self.edge = Edge(app, broker_url, DeliverySettings(), permissions)
@@ -108,7 +113,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, broker_url: str) -> Iterator
 
 def messages(place: Place) -> st.SearchStrategy[dict[str, object]]:
     """Anything, and our own message with parts of it replaced, added or left out."""
-    good = place.message.to_fields()
+    good = place.message.model_dump()
     changed = st.fixed_dictionaries(
         {}, optional={name: JSON | st.just(value) for name, value in good.items()}
     )
@@ -124,7 +129,7 @@ def test_malformed_messages_are_refused_with_a_reason_and_touch_nothing(
 
     Fields of a message replaced, added, left out or made up (hypothesis, fixed seed).
     """
-    good, before = place.message.to_fields(), place.files()
+    good, before = place.message.model_dump(), place.files()
     seen: Counter[str] = Counter()
 
     @seed(5)
@@ -186,7 +191,7 @@ def test_malformed_envelopes_are_found_before_celery_opens_them(
 
 def raw_message(place: Place, broker_url: str) -> dict[str, object]:
     with redis.Redis.from_url(broker_url) as client:
-        place.edge.app.send_task("gpu.generate", kwargs=place.message.to_fields())
+        place.edge.app.send_task("gpu.generate", kwargs=place.message.model_dump())
         (raw,) = client.lrange("gpu", 0, -1)
         client.delete("gpu")
     message: dict[str, object] = json.loads(raw)
@@ -280,7 +285,7 @@ def test_a_real_worker_survives_what_is_thrown_on_its_queue(
         # the last message is one of ours: a job whose inputs are missing fails under its own name
         place.edge.app.send_task(
             "reduce.reduce",
-            kwargs=replace(place.message, job="refusal/reduce").to_fields(),
+            kwargs=replace(place.message, job="refusal/reduce").model_dump(),
             headers={"run_id": "fuzz", "job": "refusal/reduce"},
         )
         failures = "orchestrate:fuzz:failures"
@@ -321,7 +326,7 @@ def test_surplus_and_missing_arguments_are_refused_by_the_edge(place: Place) -> 
     def stage(run: Run, job: object) -> Record:
         raise AssertionError("must not run")
 
-    for fields in ({}, {**place.message.to_fields(), "positional": (1,)}, {"wire": True}):
+    for fields in ({}, {**place.message.model_dump(), "positional": (1,)}, {"wire": True}):
         with pytest.raises(Reject, match="refused"):
             place.edge.carry(stage, fields)
 
@@ -332,7 +337,7 @@ def test_a_message_of_another_version_ends_its_run_with_the_reason(
     def stage(run: Run, job: object) -> Record:
         return publish(run.store, job, files={}, info={})  # type: ignore[arg-type]
 
-    newer = {**place.message.to_fields(), "wire": 99, "a_new_field": 1}
+    newer = {**place.message.model_dump(), "wire": 99, "a_new_field": 1}
     with pytest.raises(Reject, match="wire version"):
         place.edge.carry(stage, newer)
 
