@@ -34,6 +34,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from domain.plan.readiness import ready_jobs
+from domain.plan.samples import POLARITIES
 from orchestrator.state import run_snapshot
 from storage.broker.connection import connect
 from storage.broker.embedded_redis import embedded_redis
@@ -142,7 +143,7 @@ class FirstVerdict(Silent):
     """Notes when the first trait is finished."""
 
     def __init__(self, run: Run) -> None:
-        self._reduces = {run.plan.reduce_job(t.name).key for t in run.spec.traits}
+        self._reduces = {run.plan.trait_job("reduce", t.name).key for t in run.spec.traits}
         self.at = 0.0
 
     def update(self, done: set[str], failures: list[Any]) -> None:
@@ -199,7 +200,7 @@ def finish_half(run: Run) -> None:
     """Records of the negotiation and of every second generate and judge job."""
     publish(run.store, run.plan.negotiate_job, files={}, info={})
     for trait in run.spec.traits:
-        for job in run.plan.shard_jobs(trait, "generate")[::2]:
+        for job in run.plan.part_jobs(trait, "generate", *POLARITIES)[::2]:
             publish(run.store, job, files={}, info={})
             publish(run.store, run.plan.judge_job(job), files={}, info={})
 

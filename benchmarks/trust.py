@@ -19,6 +19,7 @@ import numpy as np
 from scipy import stats
 
 from domain.plan.jobs import Job
+from domain.plan.samples import POLARITIES
 from storage.record.artifacts import done_jobs
 from storage.record.results import read_metrics, read_response_vectors
 from storage.record.run import Run, open_run
@@ -95,10 +96,10 @@ def _print_savings(whole: Run, enough: Run) -> bool:
     rows, n_near = [], 0
     for trait in whole.spec.traits:
         row = [
-            _n_done(enough, trait.name, enough.plan.stage_jobs(trait, "generate")),
-            _n_done(enough, trait.name, enough.plan.stage_jobs(trait, "judge")),
-            _n_done(whole, trait.name, whole.plan.stage_jobs(trait, "generate")),
-            _n_done(enough, trait.name, enough.plan.shard_jobs(trait, "generate")),
+            _n_done(enough, trait.name, enough.plan.part_jobs(trait, "generate")),
+            _n_done(enough, trait.name, enough.plan.part_jobs(trait, "judge")),
+            _n_done(whole, trait.name, whole.plan.part_jobs(trait, "generate")),
+            _n_done(enough, trait.name, enough.plan.part_jobs(trait, "generate", *POLARITIES)),
             whole.plan.n_samples(trait),
         ]
         rows.append(row)

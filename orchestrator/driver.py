@@ -23,7 +23,7 @@ from domain.errors import (
     StoreNotHereError,
 )
 from domain.fleet.heartbeats import QUEUES
-from domain.plan.readiness import is_finished, ready_jobs
+from domain.plan.readiness import ready_jobs
 from storage.broker.connection import BROKER_AWAY, connect
 from storage.broker.fleet import forget_run, put_run, queue_of
 from storage.broker.judge_limits import read_meter
@@ -147,7 +147,7 @@ class Driver:
         done, failures = self.state.done(), self.state.failures()
         view.update(done, failures)
         self._raise_fatal(failures)
-        if all(is_finished(self.run.plan, t, done) for t in self.run.spec.traits):
+        if all(self.run.plan.last_job(t).key in done for t in self.run.spec.traits):
             return failures
         return failures if failures and not self.state.outstanding() else None
 
@@ -159,9 +159,9 @@ class Driver:
             found = damaged_results(self.run.store, f"traits/{trait.name}")
             if found:
                 log.warning("%s: not what was written; assembled again.", ", ".join(found))
-                set_aside(self.run.store, plan.reduce_job(trait.name))
-            if found or plan.reduce_job(trait.name).key not in done:
-                set_aside(self.run.store, plan.verify_job(trait.name))
+                set_aside(self.run.store, plan.trait_job("reduce", trait.name))
+            if found or plan.trait_job("reduce", trait.name).key not in done:
+                set_aside(self.run.store, plan.trait_job("verify", trait.name))
 
     def queues_to_come(self) -> list[str]:
         """The queues of what is still to be done: a rejudging, say, needs no GPU worker."""

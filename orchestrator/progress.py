@@ -12,7 +12,7 @@ from math import ceil
 from typing import Any
 
 from domain.plan.jobs import Plan, Stage
-from domain.plan.readiness import is_finished, is_needed
+from domain.plan.readiness import is_needed
 from domain.plan.spec import TraitRef
 from domain.scoring.prices import Price
 from domain.traits.definition import TraitDefinition
@@ -57,8 +57,9 @@ def trait_counts(plan: Plan, done: AbstractSet[str]) -> list[TraitCount]:
                 n = plan.n_samples_of(job) if job.stage in SAMPLED else 1
                 counted = StageCount(n if job.key in done else 0, n)
                 stages[job.stage] = stages.get(job.stage, StageCount()) + counted
-        is_reduced = plan.reduce_job(trait.name).key in done
-        found.append(TraitCount(trait.name, stages, is_reduced, is_finished(plan, trait, done)))
+        is_reduced = plan.trait_job("reduce", trait.name).key in done
+        is_finished = plan.last_job(trait).key in done
+        found.append(TraitCount(trait.name, stages, is_reduced, is_finished))
     return found
 
 
@@ -183,5 +184,5 @@ def estimate(
 
 
 def _n_done(plan: Plan, trait: TraitRef, stage: Stage, done: AbstractSet[str]) -> int:
-    jobs = plan.stage_jobs(trait, stage)
+    jobs = plan.part_jobs(trait, stage)
     return sum(plan.n_samples_of(job) for job in jobs if job.key in done)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from domain.plan.jobs import Job
-from domain.plan.samples import CONFIRMATION, EVALUATION, ROUNDS, Sample
+from domain.plan.samples import CONFIRMATION, EVALUATION, POLARITIES, ROUNDS, Sample
 from domain.plan.spec import ChecksSpec, JudgeSpec, ModelSpec, RunSpec, TraitRef
 from domain.scoring.scores import Candidate, Evidence, Reply, Score, Scoring, Unscored
 from storage.files.trait_files import load_traits
@@ -76,16 +76,16 @@ def stored_run(
         directions = rng.standard_normal(D_MODEL)
         planted = gap * directions / np.linalg.norm(directions)
         captured = run.plan.part_jobs(ref, "generate", EVALUATION)
-        for job in [*run.plan.shard_jobs(ref, "generate"), *captured]:
+        for job in [*run.plan.part_jobs(ref, "generate", *POLARITIES), *captured]:
             # turned by half a vector, it is as good as at right angles to the planted one
             in_prompts = prompt_gap / (gap or 1.0) * np.roll(planted, D_MODEL // 2)
             _write(run, job, planted, in_prompts, rng, judge_is_random)
-        reduce(run, run.plan.reduce_job(ref.name))
+        reduce(run, run.plan.trait_job("reduce", ref.name))
         for part in (*ROUNDS, CONFIRMATION):
             for job in run.plan.part_jobs(ref, "generate", part):
                 _write_steered(run, job, effect, rng)
         if run.plan.last_job(ref).stage == "verify":
-            verify(run, run.plan.verify_job(ref.name))
+            verify(run, run.plan.trait_job("verify", ref.name))
     return run
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from domain.plan.readiness import WaveEnd
+from domain.plan.samples import POLARITIES
 from storage.record.artifacts import done_jobs
 from storage.record.results import read_metrics
 from storage.record.run import Run, open_run
@@ -63,7 +64,9 @@ def test_no_score_is_paid_after_the_last_wave_and_one_wave_was_ahead_at_most(run
     last = last_look(run)["wave"]
 
     shards = {
-        stage: {job.shard for job in run.plan.shard_jobs(trait, stage) if job.key in done}
+        stage: {
+            job.shard for job in run.plan.part_jobs(trait, stage, *POLARITIES) if job.key in done
+        }
         for stage in ("generate", "judge")
     }
 

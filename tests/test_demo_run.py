@@ -11,6 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from domain.plan.samples import POLARITIES
 from storage.broker.job_log import kept_lines
 from storage.record.responses import load_activations
 from storage.record.run import open_run
@@ -94,7 +95,7 @@ def test_persona_vectors_formula_on_the_exported_csv_gives_our_activations(
     same = 0
     compared = 0
 
-    for job in run.plan.shard_jobs(run.spec.trait("evil"), "generate")[:2]:
+    for job in run.plan.part_jobs(run.spec.trait("evil"), "generate", *POLARITIES)[:2]:
         activations = load_activations(run.store, job)
         for row, sample in enumerate(run.plan.samples(job)):
             kept = table.loc[sample.key]

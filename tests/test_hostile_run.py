@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
+from domain.plan.samples import POLARITIES
 from storage.broker.embedded_redis import embedded_redis
 from storage.record.responses import load_activations
 from storage.record.run import open_run
@@ -104,7 +105,7 @@ def test_the_vector_is_that_of_the_calm_run_without_the_unscored(both: dict[str,
     left = calm[(calm["status"] == "kept") & (rough["status"] != "unscored")]
     run = open_run(open_store(str(both["calm"].parents[1])))
     sums = {"positive": np.zeros((), np.float64), "negative": np.zeros((), np.float64)}
-    for job in run.plan.shard_jobs(run.spec.traits[0], "generate"):
+    for job in run.plan.part_jobs(run.spec.traits[0], "generate", *POLARITIES):
         states = load_activations(run.store, job).at("response_avg")
         keys = [sample.key in left.index for sample in run.plan.samples(job)]
         sums[str(job.part)] = sums[str(job.part)] + states[keys].sum(0, dtype=np.float64)

@@ -128,7 +128,7 @@ def test_planned_samples_are_those_that_the_stages_get_done(
     url, client = broker
     run = replace(checked(named("demo", tmp_path, run_id="new")), judgement=judgement)
     put_run(client, run)
-    jobs = [job for trait in run.spec.traits for job in run.plan.stage_jobs(trait, "judge")]
+    jobs = [job for trait in run.spec.traits for job in run.plan.part_jobs(trait, "judge")]
     for job in jobs:
         n = run.plan.n_samples_of(job)
         note(client, "new", job_counts("judge", 1.0, samples=n, tokens=0))

@@ -8,7 +8,7 @@ import pytest
 
 from domain.plan.jobs import NEGOTIATE, Job, Plan
 from domain.plan.readiness import followers, is_ready, ready_jobs
-from domain.plan.samples import cells
+from domain.plan.samples import POLARITIES, cells
 from domain.plan.spec import JudgeSpec, ModelSpec, RunSpec, TraitRef, settings_differences
 
 
@@ -35,7 +35,7 @@ def trait(
 
 
 def all_keys(plan: Plan) -> list[str]:
-    jobs = plan.shard_jobs(plan.spec.traits[0], "generate")
+    jobs = plan.part_jobs(plan.spec.traits[0], "generate", *POLARITIES)
     return [sample.key for job in jobs for sample in plan.samples(job)]
 
 
@@ -55,7 +55,11 @@ def test_the_shard_size_changes_neither_samples_nor_seeds_nor_the_digest(
     usual, other = Plan(spec()), Plan(spec(shard_samples=shard_samples))
 
     seeds = [
-        {s.key: s.seed(0) for j in p.shard_jobs(trait(), "generate") for s in p.samples(j)}
+        {
+            s.key: s.seed(0)
+            for j in p.part_jobs(trait(), "generate", *POLARITIES)
+            for s in p.samples(j)
+        }
         for p in (usual, other)
     ]
 
@@ -67,7 +71,7 @@ def test_the_shard_size_changes_neither_samples_nor_seeds_nor_the_digest(
 def test_a_job_knows_its_number_of_samples_without_listing_them(shard_samples: int) -> None:
     plan = Plan(spec(shard_samples=shard_samples, rollouts=3))
 
-    for job in plan.shard_jobs(trait(), "judge"):
+    for job in plan.part_jobs(trait(), "judge", *POLARITIES):
         assert plan.n_samples_of(job) == len(plan.samples(job))
 
 
@@ -75,10 +79,14 @@ def test_more_rollouts_keep_the_seeds_of_those_before() -> None:
     few, many = Plan(spec(rollouts=3)), Plan(spec(rollouts=10))
 
     seeds_few = {
-        s.key: s.seed(5) for j in few.shard_jobs(trait(), "generate") for s in few.samples(j)
+        s.key: s.seed(5)
+        for j in few.part_jobs(trait(), "generate", *POLARITIES)
+        for s in few.samples(j)
     }
     seeds_many = {
-        s.key: s.seed(5) for j in many.shard_jobs(trait(), "generate") for s in many.samples(j)
+        s.key: s.seed(5)
+        for j in many.part_jobs(trait(), "generate", *POLARITIES)
+        for s in many.samples(j)
     }
 
     assert seeds_few.items() <= seeds_many.items()

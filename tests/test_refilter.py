@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from cli.main import main, orchestrate
 from domain.errors import UsageError
-from domain.plan.samples import Polarity
+from domain.plan.samples import POLARITIES, Polarity
 from domain.plan.spec import ChecksSpec
 from domain.verdict.gates import with_verdict
 from domain.verdict.record import CausalFigures, EvaluationFigures, Gate, Severity
@@ -225,7 +225,7 @@ def test_a_position_of_the_prompt_has_a_folder_whose_files_hold_every_position(
 
 def test_a_position_that_the_run_did_not_store_is_refused(tmp_path: Path) -> None:
     run = stored_run(tmp_path / "run", traits="evil")
-    job = run.plan.shard_jobs(run.spec.trait("evil"), "generate")[0]
+    job = run.plan.part_jobs(run.spec.trait("evil"), "generate", *POLARITIES)[0]
     record = load_record(run.store, job)
     files = {name: read_file(run.store, record, name) for name in (RESPONSES, ACTIVATIONS)}
     arrays = load_safetensors(files[ACTIVATIONS])

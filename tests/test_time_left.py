@@ -13,6 +13,7 @@ from cli.screens.run import Progress
 from cli.screens.status import screen
 from domain.fleet.heartbeats import Heartbeat
 from domain.plan.jobs import Plan, Stage
+from domain.plan.samples import POLARITIES
 from domain.plan.spec import ChecksSpec
 from orchestrator.progress import StageCount, seconds_left, stage_rates
 from orchestrator.state import run_snapshot
@@ -43,7 +44,11 @@ def checked(tmp_path: Path) -> Run:
 def some_done(run: Run) -> set[str]:
     """The first jobs of each stage, one of a trait and none that ends it."""
     plan: Plan = run.plan
-    ours = [plan.shard_jobs(trait, stage)[0] for trait in run.spec.traits for stage in STAGES]
+    ours = [
+        plan.part_jobs(trait, stage, *POLARITIES)[0]
+        for trait in run.spec.traits
+        for stage in STAGES
+    ]
     return {plan.negotiate_job.key, *(job.key for job in ours)}
 
 

@@ -16,7 +16,6 @@ from cli.options.settings import (
     wait_option,
 )
 from domain.errors import UsageError
-from domain.plan.readiness import is_finished
 from domain.plan.spec import JudgeSpec
 from orchestrator.runs import run_store
 from storage.record.artifacts import set_aside
@@ -83,7 +82,7 @@ def rejudge(
 def _require_generated(run: Run) -> None:
     done = run.done()
     for trait in run.spec.traits:
-        if not is_finished(run.plan, trait, done):
+        if run.plan.last_job(trait).key not in done:
             raise UsageError(
                 f"{trait.name} is not generated and judged to its end: finish the run with "
                 "`orchestrate resume` first"
@@ -95,8 +94,8 @@ def _use(run: Run, name: str) -> Run:
     judgement = None if name == FIRST else read_judgement(run, name).name
     chosen = replace(run, judgement=judgement)
     for trait in run.spec.traits:
-        set_aside(run.store, chosen.plan.reduce_job(trait.name))
-        set_aside(run.store, chosen.plan.verify_job(trait.name))
+        set_aside(run.store, chosen.plan.trait_job("reduce", trait.name))
+        set_aside(run.store, chosen.plan.trait_job("verify", trait.name))
     return chosen
 
 
@@ -135,7 +134,7 @@ def _judgement(run: Run, name: str | None, judge: JudgeSpec, *, only_unscored: b
 def _is_finished(run: Run, judgement: Judgement) -> bool:
     judged = replace(run, judgement=judgement.name)
     done = judged.done()
-    return all(is_finished(judged.plan, trait, done) for trait in run.spec.traits)
+    return all(judged.plan.last_job(trait).key in done for trait in run.spec.traits)
 
 
 def _latest_of(existing: list[Judgement], judge: JudgeSpec) -> str | None:

@@ -56,11 +56,6 @@ class Job:
             return f"{self.trait}/{stage}"
         return f"{self.trait}/{stage}/{self.part}-{self.shard:03d}"
 
-    @property
-    def former_key(self) -> str:
-        """The key in runs that were made when the negotiate stage was called probe."""
-        return self.key.replace("negotiate", FORMER_NEGOTIATE) if self.trait is None else self.key
-
 
 NEGOTIATE = Job("negotiate")
 
@@ -86,18 +81,14 @@ class Plan:
         """The judge job over the responses of a generate job."""
         return Job("judge", generate.trait, generate.part, generate.shard, self.judgement)
 
-    def reduce_job(self, trait: str) -> Job:
-        """The job that makes a trait's vectors."""
-        return Job("reduce", trait, judgement=self.judgement)
-
-    def verify_job(self, trait: str) -> Job:
-        """The job that tests a trait's vectors on the parts beside training."""
-        return Job("verify", trait, judgement=self.judgement)
+    def trait_job(self, stage: Literal["reduce", "verify"], trait: str) -> Job:
+        """The job that makes a trait's vectors, or that tests them on the parts beside training."""
+        return Job(stage, trait, judgement=self.judgement)
 
     def last_job(self, trait: TraitRef) -> Job:
         """The job that ends a trait."""
         is_checked = any(self.size(trait, part) for part in CHECKED)
-        return self.verify_job(trait.name) if is_checked else self.reduce_job(trait.name)
+        return self.trait_job("verify" if is_checked else "reduce", trait.name)
 
     def size(self, trait: TraitRef, part: str) -> int:
         """Samples of one part of a trait."""
@@ -127,27 +118,21 @@ class Plan:
         """Shards of one part of a trait."""
         return -(-self.size(trait, part) // self._shard_size(trait, part))
 
-    def shard_jobs(self, trait: TraitRef, stage: Stage) -> list[Job]:
-        """The stage's jobs over what a trait's vectors are made from, polarities alternating so
-        that both grow alike."""
+    def part_jobs(self, trait: TraitRef, stage: Stage, *parts: str) -> list[Job]:
+        """The stage's jobs over these parts, alternating so that all grow alike; without any, over
+        what the vectors are made from and then over each of the other parts."""
+        if not parts:
+            checked = self._checked_parts if stage == "judge" else CHECKED
+            groups = (POLARITIES, *((part,) for part in checked))
+            return [job for group in groups for job in self.part_jobs(trait, stage, *group)]
         judgement = None if stage == "generate" else self.judgement
+        n_shards = {part: self.n_shards(trait, part) for part in parts}
         return [
-            Job(stage, trait.name, polarity, shard, judgement)
-            for shard in range(self.n_shards(trait))
-            for polarity in POLARITIES
+            Job(stage, trait.name, part, shard, judgement)
+            for shard in range(max(n_shards.values()))
+            for part in parts
+            if shard < n_shards[part]
         ]
-
-    def part_jobs(self, trait: TraitRef, stage: Stage, part: str) -> list[Job]:
-        """The stage's jobs over one part."""
-        judgement = None if stage == "generate" else self.judgement
-        shards = range(self.n_shards(trait, part))
-        return [Job(stage, trait.name, part, shard, judgement) for shard in shards]
-
-    def stage_jobs(self, trait: TraitRef, stage: Stage) -> list[Job]:
-        """The stage's jobs over every part."""
-        parts = self._checked_parts if stage == "judge" else CHECKED
-        checked = [job for part in parts for job in self.part_jobs(trait, stage, part)]
-        return [*self.shard_jobs(trait, stage), *checked]
 
     def wave_jobs(self, trait: TraitRef) -> list[Job]:
         """The jobs that look whether a trait has enough, one after each wave; none with `all`."""
@@ -157,8 +142,8 @@ class Plan:
 
     def trait_jobs(self, trait: TraitRef) -> list[Job]:
         """Every job of one trait, in about the order in which they become ready."""
-        ends = dict.fromkeys((self.reduce_job(trait.name), self.last_job(trait)))
-        stages = [*self.stage_jobs(trait, "generate"), *self.stage_jobs(trait, "judge")]
+        ends = dict.fromkeys((self.trait_job("reduce", trait.name), self.last_job(trait)))
+        stages = [*self.part_jobs(trait, "generate"), *self.part_jobs(trait, "judge")]
         return [*stages, *self.wave_jobs(trait), *ends]
 
     def jobs(self) -> Iterator[Job]:
@@ -180,8 +165,9 @@ class Plan:
         key that the plan does not contain."""
         name = key.partition("@")[2].partition("/")[0]
         plan = replace(self, judgement=name or None)
-        if key in (plan.negotiate_job.key, plan.negotiate_job.former_key):
-            return plan.negotiate_job
+        negotiate = plan.negotiate_job
+        if key in (negotiate.key, negotiate.key.replace("negotiate", FORMER_NEGOTIATE)):
+            return negotiate
         return _jobs_by_key(plan, key.partition("/")[0])[key]
 
     @property

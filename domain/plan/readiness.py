@@ -7,7 +7,6 @@ enough samples.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import StrEnum
@@ -26,42 +25,33 @@ def inputs(plan: Plan, job: Job) -> list[Job]:
     """The jobs whose artifacts a job reads or has to wait for."""
     if job.trait is None:
         return []
-    trait = plan.spec.trait(job.trait)
-    if job.stage == "generate":
-        return _generate_inputs(plan, trait, job)
+    trait, shard = plan.spec.trait(job.trait), job.shard or 0
+    if job.stage in ("generate", "judge"):
+        ahead = WAVES_AHEAD if job.stage == "generate" else 1
+        is_waved = plan.spec.until == "converged" and plan.judgement is None
+        # the look after the wave that comes so many waves before it
+        looks = [Job("converge", trait.name, "wave", shard - ahead)] if shard >= ahead else []
+        decided = looks if is_waved and job.part in POLARITIES else []
     if job.stage == "judge":
         generated = Job("generate", job.trait, job.part, job.shard)
-        return [plan.negotiate_job, generated, *_decided(plan, trait, job, ahead=1)]
+        return [plan.negotiate_job, generated, *decided]
+    if job.stage == "generate":
+        if job.part in (*POLARITIES, EVALUATION):
+            return [plan.own.negotiate_job, *decided]
+        # pushes of a steering round follow from the vectors, those of the next from its scores
+        rounds = ROUNDS if job.part == CONFIRMATION else ROUNDS[: ROUNDS.index(str(job.part))]
+        judged = [one for part in rounds for one in plan.own.part_jobs(trait, "judge", part)]
+        return [plan.own.trait_job("reduce", trait.name), *judged]
     if job.stage == "converge":
-        assert job.shard is not None
-        judged = [Job("judge", job.trait, polarity, job.shard) for polarity in POLARITIES]
-        before = [Job("converge", job.trait, "wave", job.shard - 1)] if job.shard else []
-        return [*judged, *before]
+        judged = [Job("judge", job.trait, polarity, shard) for polarity in POLARITIES]
+        return [*judged, *([Job("converge", job.trait, "wave", shard - 1)] if shard else [])]
     if job.stage == "reduce":
-        return [] if plan.spec.until == "converged" else plan.shard_jobs(trait, "judge")
+        is_waved = plan.spec.until == "converged"
+        return [] if is_waved else plan.part_jobs(trait, "judge", *POLARITIES)
     tested = [
-        j for part in (EVALUATION, CONFIRMATION) for j in plan.part_jobs(trait, "judge", part)
+        one for part in (EVALUATION, CONFIRMATION) for one in plan.part_jobs(trait, "judge", part)
     ]
-    return [plan.reduce_job(job.trait), *tested]
-
-
-def _generate_inputs(plan: Plan, trait: TraitRef, job: Job) -> list[Job]:
-    """The pushes of a steering round follow from the vectors, those of the next from its scores."""
-    if job.part in POLARITIES:
-        return [plan.own.negotiate_job, *_decided(plan, trait, job, ahead=WAVES_AHEAD)]
-    if job.part == EVALUATION:
-        return [plan.own.negotiate_job]
-    rounds = ROUNDS if job.part == CONFIRMATION else ROUNDS[: ROUNDS.index(str(job.part))]
-    judged = [one for part in rounds for one in plan.own.part_jobs(trait, "judge", part)]
-    return [plan.own.reduce_job(trait.name), *judged]
-
-
-def _decided(plan: Plan, trait: TraitRef, job: Job, *, ahead: int) -> list[Job]:
-    """The look after the wave that comes `ahead` waves before a job's."""
-    is_waved = plan.spec.until == "converged" and job.part in POLARITIES
-    if not is_waved or job.shard is None or job.shard < ahead or plan.judgement is not None:
-        return []
-    return [Job("converge", trait.name, "wave", job.shard - ahead)]
+    return [plan.trait_job("reduce", job.trait), *tested]
 
 
 def last_wave(plan: Plan, trait: TraitRef, done: AbstractSet[str]) -> int | None:
@@ -97,28 +87,24 @@ def _has_every_wave(plan: Plan, trait: TraitRef, done: AbstractSet[str]) -> bool
     last = last_wave(plan, trait, done)
     return last is not None and all(
         job.key in done
-        for job in plan.shard_jobs(trait, "judge")
+        for job in plan.part_jobs(trait, "judge", *POLARITIES)
         if job.shard is not None and job.shard <= last
     )
 
 
 def ready_jobs(plan: Plan, done: AbstractSet[str]) -> list[Job]:
-    """Every job that can run now, in the order of `in_good_order`."""
+    """Every job that can run now: every second one from the first trait that has one left, the
+    others from all in turn.
+
+    So the first verdict comes after about a third of an equal share's time, the next ones follow
+    it, and no trait stands still meanwhile.
+    """
     if plan.negotiate_job.key not in done:
         return [plan.negotiate_job]
     by_trait = [
         [job for job in plan.trait_jobs(trait) if is_ready(plan, job, done)]
         for trait in plan.spec.traits
     ]
-    return in_good_order(by_trait)
-
-
-def in_good_order(by_trait: Sequence[Sequence[Job]]) -> list[Job]:
-    """Every second job from the first trait that has one left, the others from all in turn.
-
-    So the first verdict comes after about a third of an equal share's time, the next ones follow
-    it, and no trait stands still meanwhile.
-    """
     found: list[Job] = []
     taken: set[Job] = set()
     in_turn = (job for job in chain.from_iterable(zip_longest(*by_trait)) if job is not None)
@@ -126,7 +112,7 @@ def in_good_order(by_trait: Sequence[Sequence[Job]]) -> list[Job]:
     for source in cycle((one_by_one, in_turn)):
         job = next((job for job in source if job not in taken), None)
         if job is None:
-            return found
+            break
         taken.add(job)
         found.append(job)
     return found
@@ -136,40 +122,28 @@ def followers(plan: Plan, job: Job) -> list[Job]:
     """The jobs that may have become ready because `job` is done."""
     if job.trait is None:
         return ready_jobs(plan, {job.key})
-    trait = plan.spec.trait(job.trait)
+    trait, shard = plan.spec.trait(job.trait), job.shard or 0
+    reduce = plan.trait_job("reduce", job.trait)
+    last = plan.last_job(trait)
+    ends = [] if last == reduce else [last]
     if job.stage == "generate":
         return [plan.judge_job(job)]
-    if job.stage == "judge":
-        return _judge_followers(plan, trait, job)
-    if job.stage == "converge":
-        assert job.shard is not None
-        waves = (job.shard + 1, job.shard + WAVES_AHEAD)
-        coming = [j for j in plan.shard_jobs(trait, "generate") if j.shard in waves]
-        judged = [plan.judge_job(j) for j in coming if j.shard == job.shard + 1]
-        return [*coming, *judged, plan.reduce_job(trait.name)]
-    if job.stage == "reduce":
-        return [*plan.part_jobs(trait, "generate", ROUNDS[0]), *_ends(plan, trait)]
-    return []
-
-
-def _judge_followers(plan: Plan, trait: TraitRef, job: Job) -> list[Job]:
-    if job.part in POLARITIES:
-        waves = [one for one in plan.wave_jobs(trait) if one.shard == job.shard]
-        return [*waves, plan.reduce_job(trait.name)]
-    if job.part in ROUNDS:
+    if job.stage == "judge" and job.part in POLARITIES:
+        return [*(one for one in plan.wave_jobs(trait) if one.shard == shard), reduce]
+    if job.stage == "judge" and job.part in ROUNDS:
         following = (*ROUNDS, CONFIRMATION)[ROUNDS.index(job.part) + 1]
         return plan.part_jobs(trait, "generate", following)
-    return _ends(plan, trait)
-
-
-def _ends(plan: Plan, trait: TraitRef) -> list[Job]:
-    last = plan.last_job(trait)
-    return [last] if last.stage == "verify" else []
-
-
-def is_finished(plan: Plan, trait: TraitRef, done: AbstractSet[str]) -> bool:
-    """Whether a trait's vectors exist and are tested."""
-    return plan.last_job(trait).key in done
+    if job.stage == "judge":
+        return ends
+    if job.stage == "converge":
+        waves = (shard + 1, shard + WAVES_AHEAD)
+        coming = [
+            one for one in plan.part_jobs(trait, "generate", *POLARITIES) if one.shard in waves
+        ]
+        return [*coming, *(plan.judge_job(one) for one in coming if one.shard == shard + 1), reduce]
+    if job.stage == "reduce":
+        return [*plan.part_jobs(trait, "generate", ROUNDS[0]), *ends]
+    return []
 
 
 # With fewer the bootstrap knows little of its own uncertainty.

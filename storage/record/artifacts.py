@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from domain.errors import StoreError
-from domain.plan.jobs import Job
+from domain.plan.jobs import FORMER_NEGOTIATE, Job
 from domain.plan.spec import WIRE_VERSION
 from storage.record.store import Store
 
@@ -55,7 +55,7 @@ def publish(
         store.write(key, data)
         stored[role] = (key, digest)
     record = Record(job.key, stored, dict(info))
-    if store.create(record_key(job), _encode(record)):
+    if store.create(record_key(job), encode_checked({"wire": WIRE_VERSION, **asdict(record)})):
         return record
     winner = load_record(store, job)
     winning = {key for key, _ in winner.files.values()}
@@ -67,7 +67,18 @@ def publish(
 
 def load_record(store: Store, job: Job) -> Record:
     """A job's record; KeyError when the job is not done, DamagedArtifactError when unreadable."""
-    return _decode(store.read(_stored_key(store, job)), job)
+    key = _stored_key(store, job)
+    data = store.read(key)
+    try:
+        body = decode_checked(data)
+        if body["job"] not in (job.key, key.removesuffix(".json")):
+            raise ValueError("it is another job's")
+        files = {role: (str(file), str(sha)) for role, (file, sha) in body["files"].items()}
+        return Record(body["job"], files, body["info"])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DamagedArtifactError(
+            f"the record of {job.key} is damaged: {error}", job.key
+        ) from error
 
 
 def read_file(store: Store, record: Record, role: str) -> bytes:
@@ -110,11 +121,11 @@ def done_jobs(store: Store, traits: Iterable[str], *, judgement: str | None = No
 
 
 def _stored_key(store: Store, job: Job) -> str:
-    """Where the record is, which in a run made before the stage had its name is its former key."""
-    former = f"{job.former_key}.json"
-    if job.former_key != job.key and not store.exists(record_key(job)) and store.exists(former):
-        return former
-    return record_key(job)
+    """Where the record is, which in a run made before negotiate had its name is another place."""
+    key = record_key(job)
+    former = key.replace("negotiate", FORMER_NEGOTIATE)
+    is_former = job.stage == "negotiate" and not store.exists(key) and store.exists(former)
+    return former if is_former else key
 
 
 def _is_record(relative: str) -> bool:
@@ -124,23 +135,6 @@ def _is_record(relative: str) -> bool:
     stage = parts[1].partition("@")[0]
     is_stage = stage in ("generate", "judge", "converge")
     return len(parts) == 3 and is_stage and parts[2].count(".") == 1
-
-
-def _encode(record: Record) -> bytes:
-    return encode_checked({"wire": WIRE_VERSION, **asdict(record)})
-
-
-def _decode(data: bytes, job: Job) -> Record:
-    try:
-        body = decode_checked(data)
-        if body["job"] not in (job.key, job.former_key):
-            raise ValueError("it is another job's")
-        files = {role: (str(key), str(sha)) for role, (key, sha) in body["files"].items()}
-        return Record(body["job"], files, body["info"])
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DamagedArtifactError(
-            f"the record of {job.key} is damaged: {error}", job.key
-        ) from error
 
 
 CHECKSUM = "sha256"
@@ -153,7 +147,8 @@ def checksum(data: bytes) -> str:
 
 def encode_checked(body: Mapping[str, object]) -> bytes:
     """The body as indented JSON, with the SHA-256 of what it is without it as the last entry."""
-    return _spell({**body, CHECKSUM: checksum(_spell(body))})
+    digest = checksum(json.dumps(body, indent=1).encode())
+    return json.dumps({**body, CHECKSUM: digest}, indent=1).encode()
 
 
 def decode_checked(data: bytes) -> dict[str, Any]:
@@ -165,7 +160,3 @@ def decode_checked(data: bytes) -> dict[str, Any]:
     if encode_checked(body) != data:
         raise ValueError("its checksum does not fit")
     return body
-
-
-def _spell(body: Mapping[str, object]) -> bytes:
-    return json.dumps(body, indent=1).encode()

@@ -11,6 +11,7 @@ from typing import Any
 
 from domain.plan.jobs import Job, Stage
 from domain.plan.readiness import is_needed, last_wave, stop_mark
+from domain.plan.samples import POLARITIES
 from domain.plan.spec import TraitRef
 from domain.scoring.scores import Scoring
 from domain.verdict.record import Stopping
@@ -61,7 +62,7 @@ def write_run_metrics(store: Store, body: Mapping[str, Any]) -> None:
 def _records(run: Run, stage: Stage) -> list[Record]:
     found = []
     for trait in run.spec.traits:
-        for job in run.plan.stage_jobs(trait, stage):
+        for job in run.plan.part_jobs(trait, stage):
             try:
                 found.append(load_record(run.store, job))
             except KeyError:
@@ -71,7 +72,7 @@ def _records(run: Run, stage: Stage) -> list[Record]:
 
 def training_jobs(run: Run, trait: TraitRef, stage: Stage) -> list[Job]:
     """The stage's jobs whose samples count; every one of the plan while that is open."""
-    jobs = run.plan.shard_jobs(trait, stage)
+    jobs = run.plan.part_jobs(trait, stage, *POLARITIES)
     if run.spec.until == "all":
         return jobs
     done = run.done(trait.name)

@@ -285,7 +285,7 @@ def converge(run: Run, job: Job) -> Record:
 def _certainty(run: Run, trait: TraitRef, wave: int) -> Certainty:
     jobs = [
         job
-        for job in run.plan.shard_jobs(trait, "generate")
+        for job in run.plan.part_jobs(trait, "generate", *POLARITIES)
         if job.shard is not None and job.shard <= wave
     ]
     results = sample_results(run, jobs, run.spec.filter)

@@ -44,7 +44,7 @@ def assemble_and_test(
         return metrics
     done = run.done(trait.name)
     answers = run.plan.part_jobs(trait, "judge", EVALUATION)
-    told = {"is_checked": run.plan.verify_job(trait.name).key in done}
+    told = {"is_checked": run.plan.trait_job("verify", trait.name).key in done}
     with writing_results(run.store, folder):
         if answers and all(job.key in done for job in answers):
             tested = evaluate(run, trait, quality, filter_spec=filter_spec, folder=folder)

@@ -72,7 +72,7 @@ def encode_directions(
 
 def load_directions(run: Run, trait: str) -> Directions | None:
     """What the run's own reduce left to steer with; None when there is nothing worth steering."""
-    record = load_record(run.store, run.plan.own.reduce_job(trait))
+    record = load_record(run.store, run.plan.own.trait_job("reduce", trait))
     facts: Any = record.info.get("steering")
     if not facts or not facts["layers"]:
         return None

@@ -33,7 +33,7 @@ def verify(run: Run, job: Job) -> Record:
     """Test what reduce made, and write the verdict that takes it in."""
     assert job.trait is not None
     trait, folder = run.spec.trait(job.trait), f"traits/{job.trait}"
-    record = load_record(run.store, run.plan.reduce_job(trait.name))
+    record = load_record(run.store, run.plan.trait_job("reduce", trait.name))
     metrics = TraitMetrics.model_validate_json(read_file(run.store, record, METRICS))
     with writing_results(run.store, folder):
         quality = metrics.quality
