@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from cli.pages.build import page as build_page
-from cli.pages.report_data import chosen_rows, funnel, histograms, repeat_command
+from cli.pages.content import chosen_rows, funnel, histograms, repeat_command
 from domain.plan.spec import (
     ChecksSpec,
     FilterSpec,
@@ -330,8 +330,8 @@ def test_the_command_that_repeats_a_run_names_all_that_is_not_a_default() -> Non
     assert command == (
         "orchestrate extract --traits 'my traits/evil.json' --questions 8 --model org/m "
         "--revision abc --dtype bfloat16 --judge-model gpt --judge-url https://x/v1 "
-        "--judge-votes 3 --rollouts 4 --max-new-tokens 64 --temperature 0.7 --threshold 60 "
-        "--filter paired --methods mean_diff,probe --causal 0 --until converged --seed 5"
+        "--judge-votes 3 --rollouts 4 --max-new-tokens 64 --temperature 0.7 --seed 5 "
+        "--threshold 60 --filter paired --methods mean_diff,probe --causal 0 --until converged"
     )
 
 

@@ -16,7 +16,6 @@ from cli.pages.content import (
     cosines_between_traits,
     finished_metrics,
     report_data,
-    run_name,
 )
 from cli.screens.run import number_text, say, styled_verdict, tested_texts
 from domain.verdict.record import TraitMetrics
@@ -57,7 +56,7 @@ def compare(first: str, second: str, runs_dir: str, as_json: bool) -> None:
     """
     runs = [open_run(run_store(runs_dir, name)) for name in (first, second)]
     data = compare_data(*runs)
-    key = f"compare-{run_name(runs[1])}"
+    key = f"compare-{runs[1].name}"
     cosines = {one["trait"]: one["cosine"] for one in data["traits"]}
     runs[0].store.write(f"{key}.json", json_bytes({"cosine": cosines}))
     runs[0].store.write(f"{key}.html", page(f"{first} and {second} compared", data))
@@ -78,7 +77,7 @@ def write_report(run: Run) -> str:
     cosines = cosines_between_traits(run, metrics)
     write_run_metrics(run.store, {"cosine_between_traits": cosines})
     data = report_data(run, metrics, cosines)
-    run.store.write(REPORT, page(f"{run_name(run)}: trait vectors", data))
+    run.store.write(REPORT, page(f"{run.name}: trait vectors", data))
     return f"{run.store.url}/{REPORT}"
 
 

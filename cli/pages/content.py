@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import math
+import shlex
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
-from cli.pages.report_data import (
-    chosen_rows,
-    funnel,
-    histograms,
-    load_snippet,
-    raw_reply,
-    repeat_command,
-    settings_compared,
-)
+from cli.options.run import EMBEDDED_JUDGE
 from domain.errors import UsageError
+from domain.plan.samples import POLARITIES
+from domain.plan.spec import RunSpec, Setting, settings
+from domain.scoring.scores import Score, Scoring
+from domain.scoring.thresholds import Fall
 from domain.verdict.record import Layers, Quality, TraitMetrics
 from storage.record.results import SampleRow, read_metrics, read_response_vectors, read_rows
 from storage.record.run import Run, load_definition
@@ -25,21 +25,23 @@ from traitlens.assess.cosines import trait_cosines
 
 VERSION = 1
 
+N_BINS = 20
 
-def report_data(
-    run: Run, metrics: Sequence[TraitMetrics], cosines: dict[str, Any] | None
-) -> dict[str, Any]:
-    """Everything that the page of a run shows; metrics stand in it as they are stored."""
-    return {
-        "version": VERSION,
-        "kind": "run",
-        "name": run_name(run),
-        "url": run.store.url,
-        "traits": [_trait_data(run, one) for one in metrics],
-        "unfinished": sorted({t.name for t in run.spec.traits} - {m.trait for m in metrics}),
-        "cosine_between_traits": cosines,
-        **run_data(run),
-    }
+# Responses of one trait in the page, in characters: eleven traits stay under 2 MB.
+CHARACTERS_PER_TRAIT = 150_000
+
+ROWS_PER_TRAIT = 240
+
+# The tail of the judge's alternatives holds almost no mass.
+CANDIDATES_SHOWN = 5
+
+# Step -> what makes a response fall there.
+FUNNEL = {
+    "scored": {Fall.UNSCORED},
+    "coherent": {Fall.EMPTY, Fall.COHERENCE_LOW},
+    "past the trait threshold": {Fall.TRAIT_LOW, Fall.TRAIT_HIGH},
+    "kept": {Fall.UNPAIRED},
+}
 
 
 def finished_metrics(run: Run) -> list[TraitMetrics]:
@@ -49,32 +51,30 @@ def finished_metrics(run: Run) -> list[TraitMetrics]:
         with contextlib.suppress(KeyError):
             found.append(read_metrics(run.store, trait.name))
     if not found:
-        raise UsageError(f"no trait of {run_name(run)} is finished yet: see `orchestrate status`")
+        raise UsageError(f"no trait of {run.name} is finished yet: see `orchestrate status`")
     if any("quality" not in one.model_fields_set for one in found):
         raise UsageError(
-            f"{run_name(run)} was reduced by an earlier version, without quality: "
+            f"{run.name} was reduced by an earlier version, without quality: "
             "remove its traits/*/reduce.json, and `orchestrate resume` measures it from what is "
             "stored"
         )
     return found
 
 
-def cosines_between_traits(run: Run, metrics: Sequence[TraitMetrics]) -> dict[str, Any] | None:
-    """Between the traits that have vectors, by the run's first method; None with fewer than two."""
-    qualities = {one.trait: one.quality for one in metrics if one.quality is not None}
-    if len(qualities) < 2:
-        return None
-    method = run.spec.methods[0]
-    vectors = {trait: read_response_vectors(run.store, trait, method) for trait in qualities}
-    return {"method": method, **trait_cosines(vectors, direction_errors(qualities, method))}
-
-
-def direction_errors(qualities: Mapping[str, Quality], method: str) -> dict[str, Layers] | None:
-    """95 % bounds in degrees on the angle to the true direction [L+1]; known of the mean difference
-    only, None for other methods."""
-    if method != "mean_diff":
-        return None
-    return {name: one.mean_difference.angle_upper_degrees for name, one in qualities.items()}
+def report_data(
+    run: Run, metrics: Sequence[TraitMetrics], cosines: dict[str, Any] | None
+) -> dict[str, Any]:
+    """Everything that the page of a run shows; metrics stand in it as they are stored."""
+    return {
+        "version": VERSION,
+        "kind": "run",
+        "name": run.name,
+        "url": run.store.url,
+        "traits": [_trait_data(run, one) for one in metrics],
+        "unfinished": sorted({t.name for t in run.spec.traits} - {m.trait for m in metrics}),
+        "cosine_between_traits": cosines,
+        **run_data(run),
+    }
 
 
 def _trait_data(run: Run, metrics: TraitMetrics) -> dict[str, Any]:
@@ -116,6 +116,88 @@ def _responses(run: Run, trait: str, rows: list[SampleRow]) -> dict[str, Any]:
     }
 
 
+def histograms(rows: Sequence[SampleRow]) -> dict[str, dict[str, list[int]]]:
+    """Scored samples in N_BINS bins of 0 to 100: polarity -> trait, coherence -> counts."""
+    found = {p: {m: [0] * N_BINS for m in ("trait", "coherence")} for p in POLARITIES}
+    for row in rows:
+        for metric, score in (("trait", row.trait_score), ("coherence", row.coherence_score)):
+            if score is not None:
+                bin_index = min(int(score * N_BINS / 100), N_BINS - 1)
+                found[row.polarity][metric][bin_index] += 1  # type: ignore[index]
+    return {str(polarity): counts for polarity, counts in found.items()}
+
+
+def funnel(rows: Sequence[SampleRow]) -> dict[str, list[dict[str, Any]]]:
+    """Polarity -> steps from generated to kept, each with the number that passed it."""
+    return {str(p): _funnel([row for row in rows if row.polarity == p]) for p in POLARITIES}
+
+
+def _funnel(rows: Sequence[SampleRow]) -> list[dict[str, Any]]:
+    left = len(rows)
+    steps = [{"step": "generated", "n": left}]
+    for step, falls in FUNNEL.items():
+        left -= sum(row.fall in falls for row in rows)
+        steps.append({"step": step, "n": left})
+    return steps
+
+
+def chosen_rows(rows: Sequence[SampleRow]) -> list[SampleRow]:
+    """The rows a page has room for: each polarity and status in turn, by a hash of the key, so
+    that the rare outcomes are there and nobody picked them."""
+    strata: dict[tuple[str, str], list[SampleRow]] = {}
+    for row in sorted(rows, key=lambda r: hashlib.sha256(r.key.encode()).digest()):
+        strata.setdefault((row.polarity, row.status), []).append(row)
+    in_turn = [row for turn in zip_longest(*strata.values()) for row in turn if row is not None]
+    chosen: list[SampleRow] = []
+    size = 0
+    for row in in_turn[:ROWS_PER_TRAIT]:
+        size += len(row.response)
+        if chosen and size > CHARACTERS_PER_TRAIT:
+            break
+        chosen.append(row)
+    return sorted(chosen, key=lambda row: (row.polarity == "negative", row.key))
+
+
+def raw_reply(scoring: Scoring | None) -> dict[str, Any] | None:
+    """What the judge answered, word for word, with its likeliest tokens; None without a scoring."""
+    if scoring is None:
+        return None
+    evidence = scoring.evidence
+    found: dict[str, Any] = {
+        "replies": [
+            {
+                "text": reply.text,
+                "tokens": [
+                    [c.token, round(c.probability, 4)]
+                    for c in sorted(reply.candidates, key=lambda c: -c.probability)
+                ][:CANDIDATES_SHOWN],
+            }
+            for reply in (evidence.replies if evidence else ())
+        ]
+    }
+    if not isinstance(scoring, Score):
+        found["unscored"] = f"{scoring.reason}: {scoring.detail}".rstrip(": ")
+    return found
+
+
+def load_snippet(url: str, trait: str, quality: Quality) -> str:
+    """Python that loads a trait's best vectors, takes the layer that separates best, and steers
+    with the strongest push that surely raises the trait and stays readable, where one does."""
+    method, layer, causal = quality.best.method, quality.best.layer, quality.causal
+    push, coefficient, note = layer, 1.0, "  # no push was confirmed: try strengths"
+    if causal is not None and causal.vector.rise_at and (causal.vector.rise.interval[0] or 0) > 0:
+        # what to multiply the raw vector by for the push whose rise was measured
+        norm = quality.methods[causal.method].norm[causal.layer] or math.nan
+        push, coefficient, note = causal.layer, causal.vector.rise_at * causal.step / norm, ""
+    return (
+        "from traitlens import load_vectors\n\n"
+        f'v = load_vectors("{url}/traits/{trait}", method="{method}")\n'
+        f"direction = v.at({layer})  # output of block {layer - 1}\n"
+        f"with v.steer(model, layer={push}, coefficient={coefficient:.3g}):{note}\n"
+        "    out = model.generate(**inputs)"
+    )
+
+
 def run_data(run: Run) -> dict[str, Any]:
     """A run's settings, versions, cost and the command that repeats it."""
     recorded = read_recorded(run)
@@ -146,9 +228,44 @@ def _given_traits(recorded: Any) -> str | None:
     return None
 
 
-def run_name(run: Run) -> str:
-    """The name of a run's folder."""
-    return run.store.url.rstrip("/").rpartition("/")[2]
+def repeat_command(
+    spec: RunSpec, *, traits: str | None, full: Mapping[str, tuple[int, int]]
+) -> str:
+    """The command whose settings give the same run.
+
+    `traits` is --traits as it was given, None when it was not; `full` maps a trait to the numbers
+    of instructions and questions of its whole definition.
+    """
+    names = ",".join(trait.name for trait in spec.traits)
+    parts = ["orchestrate", "extract", "--traits", traits or names]
+    for index, name in enumerate(("instructions", "questions")):
+        used = {t.name: (t.n_instructions, t.n_questions)[index] for t in spec.traits}
+        if any(used[trait] < counts[index] for trait, counts in full.items()):
+            parts += [f"--{name}", str(max(used.values()))]
+    for setting in _deciding():
+        value = setting.of(spec)
+        usual = EMBEDDED_JUDGE if setting.name == "judge-model" else setting.field.default
+        if value != usual:
+            parts += [f"--{setting.name}", *([] if value is True else [_plain(value)])]
+    return shlex.join(parts)
+
+
+def cosines_between_traits(run: Run, metrics: Sequence[TraitMetrics]) -> dict[str, Any] | None:
+    """Between the traits that have vectors, by the run's first method; None with fewer than two."""
+    qualities = {one.trait: one.quality for one in metrics if one.quality is not None}
+    if len(qualities) < 2:
+        return None
+    method = run.spec.methods[0]
+    vectors = {trait: read_response_vectors(run.store, trait, method) for trait in qualities}
+    return {"method": method, **trait_cosines(vectors, direction_errors(qualities, method))}
+
+
+def direction_errors(qualities: Mapping[str, Quality], method: str) -> dict[str, Layers] | None:
+    """95 % bounds in degrees on the angle to the true direction [L+1]; known of the mean difference
+    only, None for other methods."""
+    if method != "mean_diff":
+        return None
+    return {name: one.mean_difference.angle_upper_degrees for name, one in qualities.items()}
 
 
 def compare_data(first: Run, second: Run) -> dict[str, Any]:
@@ -156,13 +273,11 @@ def compare_data(first: Run, second: Run) -> dict[str, Any]:
     both = [{m.trait: m for m in finished_metrics(run)} for run in (first, second)]
     traits = [name for name in both[0] if name in both[1]]
     if not traits:
-        raise UsageError(
-            f"{run_name(first)} and {run_name(second)} have no finished trait in common"
-        )
+        raise UsageError(f"{first.name} and {second.name} have no finished trait in common")
     return {
         "version": VERSION,
         "kind": "compare",
-        "names": [run_name(first), run_name(second)],
+        "names": [first.name, second.name],
         "runs": [run_data(first), run_data(second)],
         "differences": settings_compared(first.spec, second.spec),
         "traits": [
@@ -200,3 +315,33 @@ def _cosine_of_two(
         "value": [matrix[0][1] for matrix in both["by_layer"]],
         "interval": ranges and [matrix[0][1] for matrix in ranges],
     }
+
+
+def settings_compared(first: RunSpec, second: RunSpec) -> list[str]:
+    """A sentence for each setting in which two runs differ, the traits among them."""
+    a, b = ({t.name: t for t in spec.traits} for spec in (first, second))
+    found = []
+    for name, one, other in (("first", a, b), ("second", b, a)):
+        alone = [trait for trait in one if trait not in other]
+        if alone:
+            found.append(f"only the {name} run has {', '.join(alone)}")
+    changed = [name for name in a if name in b and a[name] != b[name]]
+    if changed:
+        found.append(f"the definitions or limits of {', '.join(changed)} differ")
+    for setting in _deciding():
+        left, right = setting.of(first), setting.of(second)
+        if left != right:
+            values = f"{_plain(left)} in the first, {_plain(right)} in the second"
+            found.append(f"{' '.join(setting.path)}: {values}")
+    return found
+
+
+def _deciding() -> list[Setting]:
+    """The settings that a result may depend on."""
+    return [setting for setting in settings() if setting.name != "shard-samples"]
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)

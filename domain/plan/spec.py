@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -219,6 +220,10 @@ class Setting:
     path: tuple[str, ...]
     field: FieldInfo
     option: Option
+
+    def of(self, spec: RunSpec) -> object:
+        """Its value in a specification."""
+        return functools.reduce(getattr, self.path, spec)
 
 
 def settings(
