@@ -1,4 +1,4 @@
-"""`orchestrate extract` and `resume`: plan, submit, show progress, print the verdict table."""
+"""`orchestrate extract`, `resume` and `retry`: plan, submit, show progress, print the verdicts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import json
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,27 +17,21 @@ from cli.commands.plan import plan_table, show_plan
 from cli.commands.report import write_report
 from cli.commands.status import priority_option, unpause
 from cli.options.run import asked_run, resolve_terms, run_options, terms_options
-from cli.options.settings import (
-    broker_option,
-    json_option,
-    option,
-    runs_dir_option,
-    wait_option,
-)
+from cli.options.settings import broker_option, json_option, option, recorded_run, wait_option
 from cli.screens.run import Progress, print_verdicts, remarks, say, where_vectors_are
 from domain.errors import BrokerError, OrchestrateError
 from domain.verdict.record import VerdictName
 from orchestrator.driver import Driver, missing_workers
 from orchestrator.local_fleet import local_fleet
 from orchestrator.progress import estimate
-from orchestrator.runs import record_run, run_store
+from orchestrator.runs import record_run
 from orchestrator.state import last_step_of, open_meter, spent_text
 from storage.broker.connection import connect
 from storage.broker.job_log import keep_lines
 from storage.broker.state import broker_state
 from storage.record.judgements import judge_of
 from storage.record.results import read_metrics
-from storage.record.run import Failure, Run, load_definition, open_run
+from storage.record.run import Failure, Run, dead_letters, load_definition, revive
 from storage.record.spending import read_terms, recorded_usd, write_terms
 from storage.record.store import LocalStore
 from tasks.queue.app import make_app
@@ -60,15 +54,7 @@ PRIVATE_BROKER_PATIENCE_S = 10.0
 @priority_option
 @click.option("--dry-run", is_flag=True, help="Show the plan and stop.")
 @json_option
-def extract(
-    broker_url: str | None,
-    priority: int | None,
-    wait_for_workers: float,
-    detach: bool,
-    dry_run: bool,
-    as_json: bool,
-    **values: Any,
-) -> None:
+def extract(priority: int | None, dry_run: bool, **values: Any) -> None:
     """Extract trait vectors; the same command again continues where it stopped.
 
     \b
@@ -80,49 +66,61 @@ def extract(
     # a budget that cannot be kept is told before anything is recorded
     terms = resolve_terms(values, asked.spec.judge)
     if dry_run:
-        show_plan(asked, terms, as_json=as_json)
+        show_plan(asked, terms, as_json=values["as_json"])
         return
     run = record_run(asked.store, asked.spec, asked.definitions)
     write_terms(run.store, resolve_terms(values, run.spec.judge, before=read_terms(run.store)))
     unpause(run, priority=priority)
-    finish(run, broker_url, wait_s=wait_for_workers, detach=detach, as_json=as_json)
+    finish(run, values)
 
 
 @click.command()
-@click.argument("run")
-@runs_dir_option
+@recorded_run
 @terms_options
 @priority_option
 @broker_option
 @wait_option
 @option("--detach", is_flag=True, help="Send the jobs to the fleet and return.")
 @json_option
-def resume(
-    run: str,
-    runs_dir: str,
-    broker_url: str | None,
-    wait_for_workers: float,
-    detach: bool,
-    priority: int | None,
-    as_json: bool,
-    **values: Any,
-) -> None:
+def resume(run: Run, priority: int | None, **values: Any) -> None:
     """Continue a run with the settings it recorded, after a pause as well.
 
     \b
     orchestrate resume demo-1a2b3c4d
     orchestrate resume demo-1a2b3c4d --priority 10 --detach     # before all others
     """
-    recorded = open_run(run_store(runs_dir, run))
-    before = read_terms(recorded.store)
-    terms = resolve_terms(values, recorded.spec.judge, before=before)
-    write_terms(recorded.store, terms)
-    unpause(recorded, priority=priority)
-    finish(recorded, broker_url, wait_s=wait_for_workers, detach=detach, as_json=as_json)
+    write_terms(run.store, resolve_terms(values, run.spec.judge, before=read_terms(run.store)))
+    unpause(run, priority=priority)
+    finish(run, values)
 
 
-def finish(run: Run, broker_url: str | None, *, wait_s: float, detach: bool, as_json: bool) -> None:
-    """Bring a run to its end and print its verdicts; exits with the contract's codes."""
+@click.command()
+@recorded_run
+@broker_option
+@click.option("--dead", is_flag=True, help="Also the jobs that were given up for killing workers.")
+@wait_option
+@click.option("--detach", is_flag=True, help="Send the jobs to the fleet and return.")
+@json_option
+def retry(run: Run, dead: bool, **values: Any) -> None:
+    """Try a run's failed jobs again and continue it; with --dead also those that were given up.
+
+    \b
+    orchestrate retry demo-1a2b3c4d --dead
+    """
+    if dead:
+        revived = revive(run.store)
+        click.echo(f"{len(revived)} jobs that were given up are tried again.", err=True)
+    elif dead_letters(run.store):
+        click.echo("Some jobs were given up for killing workers; --dead includes them.", err=True)
+    finish(run, values)
+
+
+def finish(run: Run, values: Mapping[str, Any]) -> None:
+    """Bring a run to its end and print its verdicts; exits with the contract's codes.
+
+    `values` are those of the options of broker, waiting, JSON and, where it has one, detaching.
+    """
+    broker_url, detach, as_json = values["broker_url"], values.get("detach"), values["as_json"]
     console = Console(stderr=as_json)
     _say_plan(console, run)
     if detach and not broker_url:
@@ -130,14 +128,20 @@ def finish(run: Run, broker_url: str | None, *, wait_s: float, detach: bool, as_
     # a stop by the system ends as a stop by hand does: what was started is stopped too
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if broker_url and not detach:
-        _require_broker(broker_url)
+        try:
+            connect(broker_url).close()
+        except BrokerError as error:
+            raise BrokerError(
+                f"{error}; or leave it out to have a private broker started for the time of the "
+                "command"
+            ) from error
     with _fleet(run, broker_url) as (url, tend):
         driver = Driver(make_app(url), url, run, broker_state(url, run.run_id), tend)
         if not broker_url:
             # a private broker that dies does not come back; the same command starts another
             driver.broker_patience_s = PRIVATE_BROKER_PATIENCE_S
         if broker_url and not detach:
-            _require_workers(driver, wait_s)
+            _require_workers(driver, values["wait_for_workers"])
         driver.patiently(lambda: open_meter(run, url))
         driver.patiently(driver.start)
         if detach:
@@ -149,16 +153,6 @@ def finish(run: Run, broker_url: str | None, *, wait_s: float, detach: bool, as_
         finally:
             keep_log(console, driver)
     _print_result(console, run, failures, as_json=as_json)
-
-
-def _require_broker(url: str) -> None:
-    """Raise BrokerError, with what else this command could do, when nobody answers."""
-    try:
-        connect(url).close()
-    except BrokerError as error:
-        raise BrokerError(
-            f"{error}; or leave it out to have a private broker started for the time of the command"
-        ) from error
 
 
 @contextlib.contextmanager

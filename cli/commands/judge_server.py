@@ -64,7 +64,11 @@ def judge_server(model: str | None, host: str, port: int, device: str) -> None:
 
         backend, name = LocalJudge(load_model(model, device=device)).reply, model
     app = make_server(backend, model_name=name, api_key=key)
-    listener = _listen(host, port)
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise JudgeError(f"cannot listen ({error.strerror}): choose another --port") from error
     click.echo(f"http://{host}:{listener.getsockname()[1]}/v1 judges as {name}", err=False)
     config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off")
     asyncio.run(uvicorn.Server(config).serve(sockets=[listener]))
@@ -93,17 +97,3 @@ def embedded_judge() -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(timeout=10)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise JudgeError(
-            f"cannot listen on {host}:{port} ({error.strerror}): choose another --port"
-        ) from error
-    return listener

@@ -17,6 +17,7 @@ from cli.options.settings import (
     broker_option,
     json_option,
     option,
+    recorded_run,
     required_broker,
     runs_dir_option,
 )
@@ -105,18 +106,18 @@ def _seen(look: Look, broker_url: str | None) -> tuple[Found, Exception | None]:
 
 
 @click.command()
-@click.argument("run")
-@runs_dir_option
+@recorded_run
 @broker_option
-def cancel(run: str, runs_dir: str, broker_url: str | None) -> None:
+def cancel(run: Run, broker_url: str | None) -> None:
     """Stop a run on the fleet; what is done is kept and `resume` continues it."""
-    recorded = open_run(run_store(runs_dir, run))
-    state = broker_state(required_broker(broker_url), recorded.run_id)
+    state = broker_state(required_broker(broker_url), run.run_id)
     state.cancel()
-    unpause(recorded, priority=None)  # a paused run's jobs are dropped too
-    if has_run(state.client, recorded.run_id):
-        put_run(state.client, recorded)
-    click.echo(f"Cancelled; workers drop what is queued. Continue with: orchestrate resume {run}")
+    unpause(run, priority=None)  # a paused run's jobs are dropped too
+    if has_run(state.client, run.run_id):
+        put_run(state.client, run)
+    click.echo(
+        f"Cancelled; workers drop what is queued. Continue with: orchestrate resume {run.name}"
+    )
 
 
 priority_option = option(
@@ -129,10 +130,9 @@ priority_option = option(
 
 
 @click.command()
-@click.argument("run")
-@runs_dir_option
+@recorded_run
 @broker_option
-def pause(run: str, runs_dir: str, broker_url: str | None) -> None:
+def pause(run: Run, broker_url: str | None) -> None:
     """Let a run's jobs wait, so that others have the workers; `resume` goes on.
 
     Jobs that workers hold are finished; nothing is taken back or lost.
@@ -141,14 +141,11 @@ def pause(run: str, runs_dir: str, broker_url: str | None) -> None:
     orchestrate pause demo
     orchestrate resume demo --detach
     """
-    recorded = open_run(run_store(runs_dir, run))
-    write_schedule(
-        recorded.store, read_schedule(recorded.store).model_copy(update={"paused": True})
-    )
+    write_schedule(run.store, read_schedule(run.store).model_copy(update={"paused": True}))
     with connect(required_broker(broker_url)) as client:
-        if has_run(client, recorded.run_id):
-            put_run(client, recorded)
-    click.echo(f"Paused; go on with: orchestrate resume {run}")
+        if has_run(client, run.run_id):
+            put_run(client, run)
+    click.echo(f"Paused; go on with: orchestrate resume {run.name}")
 
 
 def unpause(run: Run, *, priority: int | None) -> None:

@@ -11,20 +11,14 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from fnmatch import fnmatchcase
 from types import FrameType
-from typing import Literal, NoReturn
+from typing import Any, NoReturn
 
 import click
 from rich.console import Console
 
-from cli.options.settings import (
-    broker_option,
-    json_option,
-    option,
-    required_broker,
-    together,
-)
+from cli.options.settings import broker_option, json_option, option, required_broker, together
 from domain.errors import UsageError
-from domain.fleet.heartbeats import Heartbeat
+from domain.fleet.heartbeats import WorkerKind
 from orchestrator.devices import pin, visible_devices
 from orchestrator.local_fleet import Child, Processes, orchestrate, without_config
 from storage.broker.connection import connect
@@ -72,12 +66,7 @@ def worker() -> None:
 )
 @_log_options
 def gpu(
-    broker_url: str | None,
-    device: str,
-    pinned: str | None,
-    models: str | None,
-    log_level: str,
-    log_format: str,
+    broker_url: str | None, device: str, pinned: str | None, models: str | None, **logging: str
 ) -> None:
     """Generate and capture: one process per device, restarted when it dies.
 
@@ -91,8 +80,7 @@ def gpu(
             device=pinned,
             device_name=device,
             models=tuple(one.strip() for one in (models or "").split(",") if one.strip()),
-            log_level=log_level,
-            log_format=log_format,
+            **logging,
         )
     connect(url).close()
     devices = visible_devices() if device == "auto" else [d.strip() for d in device.split(",")]
@@ -102,7 +90,7 @@ def gpu(
         environment["ORCHESTRATE_BROKER_URL"] = url
         environment["ORCHESTRATE_MODELS"] = models or ""
         command = orchestrate("worker", "gpu", "--device", name, "--pinned", inside)
-        command += ["--log-level", log_level, "--log-format", log_format]
+        command += ["--log-level", logging["log_level"], "--log-format", logging["log_format"]]
         # a device that is broken, or that somebody else fills, does not stop those beside it
         children.append(Child(f"gpu worker on {name}", command, environment, may_fail=True))
     _tend_until_stopped(Processes(children))
@@ -119,8 +107,7 @@ def judge(
     concurrency: int,
     judge_timeout: float,
     no_embedded: bool,
-    log_level: str,
-    log_format: str,
+    **logging: str,
 ) -> None:
     """Ask the judge for scores; the key comes from ORCHESTRATE_JUDGE_API_KEY or OPENAI_API_KEY."""
     from cli.commands.judge_server import embedded_judge
@@ -133,17 +120,16 @@ def judge(
             judge_url=judge_url,
             judge_in_flight=concurrency,
             judge_timeout_s=judge_timeout,
-            log_level=log_level,
-            log_format=log_format,
+            **logging,
         )
 
 
 @worker.command()
 @broker_option
 @_log_options
-def reduce(broker_url: str | None, log_level: str, log_format: str) -> None:
+def reduce(broker_url: str | None, **logging: str) -> None:
     """Assemble vectors once a trait's scores are in."""
-    _run("reduce", required_broker(broker_url), log_level=log_level, log_format=log_format)
+    _run("reduce", required_broker(broker_url), **logging)
 
 
 @worker.command("list")
@@ -180,37 +166,13 @@ def drain(who: tuple[str, ...], broker_url: str | None, wait: float) -> None:
     drain_and_wait(required_broker(broker_url), who, wait_s=wait)
 
 
-def _run(
-    kind: Literal["gpu", "judge", "reduce"],
-    url: str,
-    *,
-    log_level: str,
-    log_format: str,
-    device: str = "auto",
-    device_name: str = "",
-    models: tuple[str, ...] = (),
-    judge_url: str | None = None,
-    judge_in_flight: int = 0,
-    judge_timeout_s: float = 0.0,
-) -> NoReturn:
-    """Work in this process until told to stop."""
+def _run(kind: WorkerKind, url: str, **settings: Any) -> NoReturn:
+    """Work in this process until told to stop; `settings` as in WorkerSettings."""
     from tasks.fleet.worker import WorkerSettings, default_name, run_worker
 
     connect(url).close()
-    settings = WorkerSettings(
-        kind=kind,
-        broker_url=url,
-        name=default_name(kind, device_name),
-        device=device,
-        device_name=device_name,
-        models=models,
-        judge_url=judge_url,
-        judge_in_flight=judge_in_flight,
-        judge_timeout_s=judge_timeout_s,
-        log_level=log_level,
-        log_format=log_format,
-    )
-    raise SystemExit(run_worker(settings))
+    name = default_name(kind, settings.get("device_name", ""))
+    raise SystemExit(run_worker(WorkerSettings(kind, url, name, **settings)))
 
 
 def _tend_until_stopped(processes: Processes) -> None:
@@ -238,14 +200,16 @@ def drain_and_wait(broker_url: str, who: Sequence[str], *, wait_s: float) -> Non
     """
     with connect(broker_url) as client:
         workers = read_workers(client)
-        meant = [worker for worker in workers if any(_is_meant(worker, one) for one in who)]
-        if not meant:
+        names = [
+            worker.name
+            for worker in workers
+            if any(fnmatchcase(worker.name, one) or fnmatchcase(worker.host, one) for one in who)
+        ]
+        if not names:
             there = ", ".join(worker.name for worker in workers) or "none"
             raise UsageError(f"no worker fits {' '.join(who)}; there are: {there}")
-        names = [worker.name for worker in meant]
-        for name, holds in drain_workers(
-            make_app(broker_url), names, wait_s=ANSWER_WITHIN_S
-        ).items():
+        asked = drain_workers(make_app(broker_url), names, wait_s=ANSWER_WITHIN_S)
+        for name, holds in asked.items():
             click.echo(f"{name} finishes {holds} job{'' if holds == 1 else 's'} and leaves")
         deadline = time.monotonic() + wait_s
         while still := sorted({worker.name for worker in read_workers(client)} & set(names)):
@@ -256,7 +220,3 @@ def drain_and_wait(broker_url: str, who: Sequence[str], *, wait_s: float) -> Non
                 )
             time.sleep(POLL_S)
     click.echo(f"Gone: {', '.join(names)}")
-
-
-def _is_meant(worker: Heartbeat, who: str) -> bool:
-    return fnmatchcase(worker.name, who) or fnmatchcase(worker.host, who)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import reduce
+from functools import reduce, wraps
 from typing import Any
 
 import click
 
 from domain.errors import UsageError
+from orchestrator.runs import run_store
+from storage.record.run import open_run
 
 
 def option(name: str, *declarations: str, of: str = "", **attributes: Any) -> Callable[[Any], Any]:
@@ -40,6 +42,19 @@ broker_option = option(
 runs_dir_option = option(
     "--runs-dir", default="runs", metavar="URL", help="Folder or fsspec URL that holds the runs."
 )
+
+
+def recorded_run(command: Callable[..., None]) -> Any:
+    """Argument RUN and --runs-dir, given to the command as the open run; put it above the rest."""
+
+    @click.argument("run")
+    @runs_dir_option
+    @wraps(command)
+    def opened(run: str, runs_dir: str, **values: Any) -> None:
+        command(open_run(run_store(runs_dir, run)), **values)
+
+    return opened
+
 
 wait_option = option(
     "--wait-for-workers", default=60.0, metavar="S", help="How long to wait for workers to join."
