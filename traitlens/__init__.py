@@ -30,29 +30,18 @@ if TYPE_CHECKING:
     from traitlens.vectors.trait_vector import TraitVector as TraitVector
     from traitlens.vectors.trait_vector import model_hash as model_hash
 
-_HOMES = {
-    "ActivationCapture": "capture.hooks",
-    "GradientMethod": "methods",
-    "HookManager": "capture.hooks",
-    "ICAMethod": "methods",
-    "METHODS": "methods",
-    "MeanDifferenceMethod": "methods",
-    "ProbeMethod": "methods",
-    "Provenance": "vectors.trait_vector",
-    "TraitVector": "vectors.trait_vector",
-    "analyze": "dynamics.trajectory",
-    "compute_derivative": "compute",
-    "compute_second_derivative": "compute",
-    "cosine": "compute",
-    "find_commitment_point": "dynamics.trajectory",
-    "layer_label": "layers",
-    "load_vectors": "vectors.files",
-    "model_hash": "vectors.trait_vector",
-    "parse_layer": "layers",
-    "projection": "compute",
-    "save_vectors": "vectors.files",
-    "steer": "steering",
+_NAMES = {
+    "capture.hooks": ("ActivationCapture", "HookManager"),
+    "compute": ("compute_derivative", "compute_second_derivative", "cosine", "projection"),
+    "dynamics.trajectory": ("analyze", "find_commitment_point"),
+    "layers": ("layer_label", "parse_layer"),
+    "methods": ("METHODS", "GradientMethod", "ICAMethod", "MeanDifferenceMethod", "ProbeMethod"),
+    "steering": ("steer",),
+    "vectors.files": ("load_vectors", "save_vectors"),
+    "vectors.trait_vector": ("Provenance", "TraitVector", "model_hash"),
 }
+
+_HOMES = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = list(_HOMES)
 

@@ -164,7 +164,8 @@ def _vector_of(loaded: LoadedRun, term: SteeringTerm) -> LayerVector:
 
     for one in loaded.vectors:
         if one.trait == term.trait:
-            return at_layer(one, term.layer or loaded.steering_layers.get(term.trait, one.layer))
+            layer = term.layer or loaded.steering_layers.get(term.trait, one.layer)
+            return at_layer(one.trait, one.vector, layer)
     known = ", ".join(one.trait for one in loaded.vectors)
     raise UsageError(f"no vector of {term.trait!r} is loaded: use one of {known}")
 

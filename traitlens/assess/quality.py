@@ -13,13 +13,7 @@ import numpy as np
 
 from traitlens.arrays import Float64
 from traitlens.assess.directions import direction_quality, vector_separation
-from traitlens.assess.kept_rows import (
-    FEWEST_QUESTIONS,
-    Array,
-    Group,
-    KeptRows,
-    independent_groups,
-)
+from traitlens.assess.kept_rows import FEWEST_QUESTIONS, Array, Group, KeptRows, independent_groups
 from traitlens.methods import METHODS
 from traitlens.stats.bootstrap import make_cells
 from traitlens.stats.intervals import Interval, percentile_interval

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from traitlens.errors import MissingModuleError
 
@@ -40,15 +39,12 @@ def tapped(decoder: nn.ModuleList, tap: LayerTap) -> Iterator[None]:
 
     Layer 0 is the input of block 0, layer l the output of block l-1, before the final norm.
     """
-    handles: list[RemovableHandle] = []
-    try:
-        handles.append(decoder[0].register_forward_pre_hook(_on_input(tap), with_kwargs=True))
+    with ExitStack() as hooks:
+        before = decoder[0].register_forward_pre_hook(_on_input(tap), with_kwargs=True)
+        hooks.callback(before.remove)
         for layer, block in enumerate(decoder, start=1):
-            handles.append(block.register_forward_hook(_on_output(tap, layer)))
+            hooks.callback(block.register_forward_hook(_on_output(tap, layer)).remove)
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _find_blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:

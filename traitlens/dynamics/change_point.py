@@ -43,10 +43,7 @@ class ChangePoint:
 
 
 def find_change_point(
-    scores: Float64,
-    *,
-    null: Sequence[Float64] | None = None,
-    seed: int = 0,
+    scores: Float64, *, null: Sequence[Float64] | None = None, seed: int = 0
 ) -> ChangePoint | None:
     """The most likely single step of the mean, with its p-value; None under 6 tokens.
 

@@ -118,30 +118,11 @@ def from_gguf(path: str | Path, *, n_blocks: int | None = None) -> TraitVector:
     )
 
 
-def to_repeng(vector: TraitVector, *, model_type: str) -> Any:
-    """A `repeng.ControlVector` with a direction for every block."""
-    directions = {k: v.numpy() for k, v in block_directions(vector).items()}
-    return _package("repeng").ControlVector(model_type=model_type, directions=directions)
-
-
-def from_repeng(control: Any, *, n_blocks: int, provenance: Provenance) -> TraitVector:
-    """Back from a `repeng.ControlVector` of a model with so many blocks."""
-    directions = {k: torch.from_numpy(np.array(v)) for k, v in control.directions.items()}
-    return from_block_directions(directions, n_blocks=n_blocks, provenance=provenance)
-
-
 def to_steering_vectors(vector: TraitVector, *, layers: Iterable[int | str] | None = None) -> Any:
     """A `steering_vectors.SteeringVector` on decoder blocks."""
     directions = block_directions(vector, layers=layers)
     package = _package("steering_vectors")
     return package.SteeringVector(layer_activations=directions, layer_type="decoder_block")
-
-
-def from_steering_vectors(steering: Any, *, n_blocks: int, provenance: Provenance) -> TraitVector:
-    """Back from a `steering_vectors.SteeringVector` of a model with so many blocks."""
-    return from_block_directions(
-        steering.layer_activations, n_blocks=n_blocks, provenance=provenance
-    )
 
 
 def to_neuronpedia_json(

@@ -46,11 +46,7 @@ class MeasuredForward:
         self._packed = PackedLinears(model.model)
 
     def prefill(
-        self,
-        ids: Tensor,
-        slots: AttentionPass,
-        steerings: Sequence[Steering | None],
-        watch: Watch,
+        self, ids: Tensor, slots: AttentionPass, steerings: Sequence[Steering | None], watch: Watch
     ) -> None:
         """Run the blocks alone on ids [batch, tokens], for their states."""
         positions = torch.arange(ids.shape[1]).expand(ids.shape)

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from traitlens.arrays import Float32
 from traitlens.capture.blocks import LayerTap, backbone, decoder_blocks, tapped
 from traitlens.steering import steer
 from workers.engine.forward import Projector, token_sums
@@ -21,8 +21,6 @@ from workers.models.model import LoadedModel
 # once.
 BATCH_TOKENS = 4096
 
-Means = NDArray[np.float32]
-
 
 def teacher_forced(
     model: LoadedModel,
@@ -30,8 +28,7 @@ def teacher_forced(
     response_ids: Sequence[Sequence[int]],
     *,
     steering: Steering | None = None,
-    batch_tokens: int = BATCH_TOKENS,
-) -> tuple[Means, Means, Means]:
+) -> tuple[Float32, Float32, Float32]:
     """(response_avg, prompt_avg, prompt_last) of N responses in their prompts, each [N, L+1,
     d_model].
 
@@ -40,11 +37,8 @@ def teacher_forced(
     """
     shape = (3, len(prompt_ids), model.n_layers + 1, model.d_model)
     means = np.zeros(shape, np.float32)
-    lengths = [len(p) + len(r) for p, r in zip(prompt_ids, response_ids, strict=True)]
-    for batch in _batches(lengths, batch_tokens):
-        prompts = [prompt_ids[i] for i in batch]
-        responses = [response_ids[i] for i in batch]
-        means[:, batch] = _batch_means(model, prompts, responses, steering)
+    for batch, texts in _batches(prompt_ids, response_ids):
+        means[:, batch] = _batch_means(model, texts, steering)
     return means[0], means[1], means[2]
 
 
@@ -55,21 +49,15 @@ def project_tokens(
     directions: UnitVectors,
     *,
     steering: Steering | None = None,
-    batch_tokens: int = BATCH_TOKENS,
-) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """(which text, its projections [prompt + response tokens, 2, k]) of N texts, as they are read.
-
-    Short texts come first, so that a batch wastes little on padding; states are those after
-    steering.
-    """
+) -> Iterator[tuple[int, Float32]]:
+    """(which text, its projections [prompt + response tokens, 2, k]) of N texts, as they are read:
+    short ones first; states are those after steering."""
     projector = Projector(model.device)
-    lengths = [len(p) + len(r) for p, r in zip(prompt_ids, response_ids, strict=True)]
-    for batch in _batches(lengths, batch_tokens):
-        prompts = [prompt_ids[i] for i in batch]
-        responses = [response_ids[i] for i in batch]
-        states = _batch_states(model, prompts, responses, steering, set(directions.layers))
+    for batch, texts in _batches(prompt_ids, response_ids):
+        states = _batch_states(model, texts, steering, set(directions.layers))
         for row, i in enumerate(batch):
-            own = {layer: of_layer[row, : lengths[i]] for layer, of_layer in states.items()}
+            length = len(prompt_ids[i]) + len(response_ids[i])
+            own = {layer: of_layer[row, :length] for layer, of_layer in states.items()}
             yield i, projector.project(own, directions).cpu().numpy()
 
 
@@ -98,29 +86,44 @@ def steered(
         yield
 
 
-def _batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
-    # Sorted by length, so that little is spent on padding.
+class _Texts(NamedTuple):
+    """Token ids [batch, tokens], padded on the right, and where prompt and response are 1."""
+
+    ids: Tensor
+    prompt: Tensor
+    response: Tensor
+
+
+def _batches(
+    prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]
+) -> Iterator[tuple[list[int], _Texts]]:
+    """Which texts a forward pass takes, and them; of like length, so that padding wastes little."""
+    texts = [[*p, *r] for p, r in zip(prompts, responses, strict=True)]
     batch: list[int] = []
-    for i in sorted(range(len(lengths)), key=lambda i: lengths[i]):
-        if batch and lengths[i] * (len(batch) + 1) > batch_tokens:
-            yield batch
+    for i in sorted(range(len(texts)), key=lambda i: len(texts[i])):
+        if batch and len(texts[i]) * (len(batch) + 1) > BATCH_TOKENS:
+            yield batch, _padded([(texts[k], len(prompts[k])) for k in batch])
             batch = []
         batch.append(i)
     if batch:
-        yield batch
+        yield batch, _padded([(texts[k], len(prompts[k])) for k in batch])
+
+
+def _padded(texts: list[tuple[list[int], int]]) -> _Texts:
+    ids = torch.zeros(len(texts), max(len(text) for text, _ in texts), dtype=torch.long)
+    prompt, response = torch.zeros(ids.shape), torch.zeros(ids.shape)
+    for row, (text, n_prompt) in enumerate(texts):
+        ids[row, : len(text)] = torch.tensor(text)
+        prompt[row, :n_prompt] = 1
+        response[row, n_prompt : len(text)] = 1
+    return _Texts(ids, prompt, response)
 
 
 @torch.inference_mode()
-def _batch_means(
-    model: LoadedModel,
-    prompts: list[Sequence[int]],
-    responses: list[Sequence[int]],
-    steering: Steering | None,
-) -> Means:
-    texts = _padded(prompts, responses)
+def _batch_means(model: LoadedModel, texts: _Texts, steering: Steering | None) -> Float32:
     prompt, response = texts.prompt, texts.response
     last = torch.zeros_like(prompt)
-    last[torch.arange(len(prompts)), [len(p) - 1 for p in prompts]] = 1
+    last[torch.arange(len(prompt)), prompt.sum(-1).long() - 1] = 1
     sums: list[Tensor] = []
 
     def add(_: int, states: Tensor) -> None:
@@ -136,11 +139,7 @@ def _batch_means(
 
 @torch.inference_mode()
 def _batch_states(
-    model: LoadedModel,
-    prompts: list[Sequence[int]],
-    responses: list[Sequence[int]],
-    steering: Steering | None,
-    layers: set[int],
+    model: LoadedModel, texts: _Texts, steering: Steering | None, layers: set[int]
 ) -> dict[int, Tensor]:
     """The states [batch, tokens, d_model] of some layers."""
     kept: dict[int, Tensor] = {}
@@ -149,38 +148,16 @@ def _batch_states(
         if layer in layers:
             kept[layer] = states
 
-    _forward(model, _padded(prompts, responses), steering, keep)
+    _forward(model, texts, steering, keep)
     return kept
 
 
 def _forward(model: LoadedModel, texts: _Texts, steering: Steering | None, tap: LayerTap) -> None:
     prompt_lengths = texts.prompt.sum(-1).to(model.device, torch.long)
     # Steered first: a layer's hooks run in the order they were made.
-    with (
-        steered(model.model, steering, prompt_lengths),
-        tapped(decoder_blocks(model.model), tap),
-    ):
+    with steered(model.model, steering, prompt_lengths), tapped(decoder_blocks(model.model), tap):
         backbone(model.model)(
             input_ids=texts.ids.to(model.device),
             attention_mask=(texts.prompt + texts.response).to(model.device, torch.long),
             use_cache=False,
         )
-
-
-class _Texts(NamedTuple):
-    """Token ids [batch, tokens], padded on the right, and where prompt and response are 1."""
-
-    ids: Tensor
-    prompt: Tensor
-    response: Tensor
-
-
-def _padded(prompts: list[Sequence[int]], responses: list[Sequence[int]]) -> _Texts:
-    width = max(len(p) + len(r) for p, r in zip(prompts, responses, strict=True))
-    ids = torch.zeros(len(prompts), width, dtype=torch.long)
-    prompt, response = torch.zeros(len(prompts), width), torch.zeros(len(prompts), width)
-    for row, (p, r) in enumerate(zip(prompts, responses, strict=True)):
-        ids[row, : len(p) + len(r)] = torch.tensor([*p, *r])
-        prompt[row, : len(p)] = 1
-        response[row, len(p) : len(p) + len(r)] = 1
-    return _Texts(ids, prompt, response)

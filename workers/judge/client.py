@@ -46,12 +46,7 @@ class HealingError(Exception):
     """A call that failed in a way that can heal: 429, 5xx, a timeout, a broken connection."""
 
     def __init__(
-        self,
-        words: str,
-        *,
-        kind: FailureKind,
-        limits: Limits | None = None,
-        answered: bool = False,
+        self, words: str, *, kind: FailureKind, limits: Limits | None = None, answered: bool = False
     ) -> None:
         super().__init__(words)
         self.kind, self.limits, self.answered = kind, limits or Limits(), answered

@@ -80,10 +80,7 @@ class LocalJudge:
         return numbers, float(following[()][first])
 
     def _ends_at(
-        self,
-        path: Path,
-        reached: Mapping[Path, float],
-        following: Mapping[Path, torch.Tensor],
+        self, path: Path, reached: Mapping[Path, float], following: Mapping[Path, torch.Tensor]
     ) -> float:
         """Probability that the reply is this path and then no further digit."""
         arrived = _probability(path, reached, following)

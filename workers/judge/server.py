@@ -92,10 +92,7 @@ def make_server(backend: Backend, *, model_name: str, api_key: str | None = None
         return JSONResponse(_completion(asked, reply))
 
     return Starlette(
-        routes=[
-            Route("/v1/models", models),
-            Route("/v1/chat/completions", chat, methods=["POST"]),
-        ]
+        routes=[Route("/v1/models", models), Route("/v1/chat/completions", chat, methods=["POST"])]
     )
 
 

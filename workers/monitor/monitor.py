@@ -10,12 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workers.engine.engine import Engine
-from workers.engine.generation import (
-    GenerationRequest,
-    Sampling,
-    Steering,
-    UnitVectors,
-)
+from workers.engine.generation import GenerationRequest, Sampling, Steering, UnitVectors
 from workers.engine.teacher_forced import project_tokens
 from workers.models.chat import Prompt, TokenTexts, decode_response
 from workers.monitor.trajectory import Trajectory

@@ -80,10 +80,7 @@ class TraitScale:
 
 
 def scale_of(
-    vectors: Sequence[LayerVector],
-    neutral: Sequence[Float32] | None,
-    *,
-    false_alarm: float,
+    vectors: Sequence[LayerVector], neutral: Sequence[Float32] | None, *, false_alarm: float
 ) -> TraitScale:
     """The scale of these vectors, with the projections [tokens, k] of each neutral response.
 

@@ -1,7 +1,4 @@
-"""The vectors of several traits, each at the layer where it is used, ready for a loaded model.
-
-Turns what people ask for into interventions that the engine applies.
-"""
+"""The vectors of several traits, each at the layer where it is used, as the engine applies them."""
 
 from __future__ import annotations
 
@@ -42,16 +39,20 @@ class LayerVector:
 
 
 def load_layer_vectors(
-    files: Mapping[str, bytes],
-    layers: Mapping[str, int | str],
-    *,
-    position: str = "response_avg",
+    files: Mapping[str, bytes], layers: Mapping[str, int | str], *, position: str = "response_avg"
 ) -> list[LayerVector]:
     """Trait -> bytes of its .safetensors, and trait -> layer as people write it.
 
     Raises UsageError for a layer or position that a file lacks, or a direction of no length.
     """
-    return [_layer_vector(trait, files[trait], layers[trait], position) for trait in files]
+    found = []
+    for trait, data in files.items():
+        try:
+            vector = from_safetensors_bytes(data).at_position(position)
+        except (MissingVectorError, VectorFileError) as error:
+            raise UsageError(f"{trait}: {error}") from error
+        found.append(at_layer(trait, vector, layers[trait]))
+    return found
 
 
 def check_model(
@@ -81,20 +82,8 @@ def digest(vectors: Sequence[LayerVector]) -> str:
     return hashlib.sha256(body).hexdigest()[:12]
 
 
-def at_layer(one: LayerVector, layer: int | str) -> LayerVector:
-    """The same trait's vector at another layer; raises UsageError where there is none."""
-    return _checked(one.trait, one.vector, layer)
-
-
-def _layer_vector(trait: str, data: bytes, layer: int | str, position: str) -> LayerVector:
-    try:
-        vector = from_safetensors_bytes(data).at_position(position)
-    except (MissingVectorError, VectorFileError) as error:
-        raise UsageError(f"{trait}: {error}") from error
-    return _checked(trait, vector, layer)
-
-
-def _checked(trait: str, vector: TraitVector, layer: int | str) -> LayerVector:
+def at_layer(trait: str, vector: TraitVector, layer: int | str) -> LayerVector:
+    """The vector at a layer; raises UsageError where there is none or it has no length."""
     try:
         index = vector.layer(layer)
     except LayerError as error:
