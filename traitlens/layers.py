@@ -16,7 +16,6 @@ LAYER_CONVENTION = (
 )
 
 _BLOCK = re.compile(r"(block|post|pre):(-?\d+)")
-
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?)%")
 
 

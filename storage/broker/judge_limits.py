@@ -149,7 +149,7 @@ class _Noted:
 
 
 class SharedLimiter:
-    """The limiter of one run in one process; see workers.judge.limiter.Limiter."""
+    """The limiter of one run in one process; see workers.judge.judge.Limiter."""
 
     def __init__(
         self,

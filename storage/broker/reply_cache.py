@@ -25,7 +25,7 @@ PREFIX = "orchestrate:reply:"
 
 
 class SharedCache:
-    """See workers.judge.limiter.ReplyCache."""
+    """See workers.judge.judge.ReplyCache."""
 
     def __init__(self, client: AsyncRedis) -> None:
         self._redis = client

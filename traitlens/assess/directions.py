@@ -28,9 +28,7 @@ from traitlens.stats.separation import (
 )
 
 N_SPLITS = 100
-
 N_RANDOM = 100
-
 N_SHUFFLES = 50
 
 

@@ -12,9 +12,7 @@ from numpy.typing import NDArray
 from traitlens.arrays import Float64
 
 Array = NDArray[np.float32]
-
 Group = tuple[int, int]
-
 Drawn = tuple[Sequence[Hashable], Sequence[Hashable]]
 """Labels of the rows of both sides; an interval draws rows with the same label together."""
 
@@ -43,7 +41,6 @@ REFUSAL_WORDS = (
 )
 
 REFUSAL_WITHIN = 120
-
 _WORD = re.compile(r"[^\W\d_]{3,}")
 
 

@@ -12,7 +12,6 @@ from torch.utils.hooks import RemovableHandle
 from traitlens.errors import MissingModuleError, ShapeError
 
 ForwardHook = Callable[[nn.Module, tuple[Any, ...], Any], Any]
-
 ForwardPreHook = Callable[[nn.Module, tuple[Any, ...]], Any]
 
 

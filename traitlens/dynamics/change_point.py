@@ -18,7 +18,6 @@ SHORTEST = 6
 
 # Of this many trajectories without a step, those most alike in correlation are compared with.
 N_SIMULATED = 4000
-
 N_NULL = 199
 
 # Nearer to a random walk than this, no step can be told from drift.

@@ -21,7 +21,6 @@ DOUBLE_BELOW = 2**22
 # Accepted as converged: a slope within 10 times the goal (float32 rows put a floor under it), or a
 # position certainly within this share of its length of the optimum (a cosine of 0.9999).
 SLACK = 10
-
 CLOSE = 0.014
 
 

@@ -23,7 +23,6 @@ from traitlens.methods.fitting import MethodResult, Minimum, gap_scaled, minimiz
 from traitlens.stats.polarities import Activations, Polarities
 
 NUM_STEPS = 100
-
 LEARNING_RATE = 0.01
 
 # At 1 the optimum is nearer a planted direction than mean_diff in correlated noise, and as near in
@@ -32,7 +31,6 @@ DECAY = 1.0
 
 # On the largest component of the slope, which at w = 0 is about D.
 TOLERANCE = 1e-6
-
 MAX_ROUNDS = 50
 
 

@@ -26,9 +26,7 @@ N_COMPONENTS = 10
 
 # With these the subspace agrees with an exact SVD to a cosine of 0.9999 and better.
 OVERSAMPLES = 20
-
 POWER_ITERATIONS = 8
-
 MAX_ITERATIONS = 200
 
 # Singular values below this share of the first are rounding, not data.

@@ -30,7 +30,6 @@ C_GRID = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 
 # Used when nothing can be held out; a middle value of the grid.
 FALLBACK_C = 1e-3
-
 N_FOLDS = 5
 
 # On the largest component of the mean loss's gradient. At scikit-learn's default of 1e-4 the
@@ -39,7 +38,6 @@ TOLERANCE = 1e-6
 
 # Choosing C needs losses to a few per cent only.
 CHOOSING_TOLERANCE = 1e-4
-
 MAX_STEPS = 5000
 
 # A spread below this share of the mean is float32 rounding of a constant coordinate.

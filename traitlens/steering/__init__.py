@@ -21,7 +21,6 @@ from traitlens.errors import ShapeError
 from traitlens.layers import layer_label
 
 Positions = Literal["all", "prompt", "response"]
-
 Mode = Literal["add", "ablate", "cap"]
 
 

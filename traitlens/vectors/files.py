@@ -22,7 +22,6 @@ from traitlens.errors import MissingVectorError, VectorFileError
 from traitlens.vectors.trait_vector import DEFAULT_POSITION, Provenance, TraitVector
 
 FORMAT = "traitlens/1"
-
 POSITIONS = ("response_avg", "prompt_avg", "prompt_last")
 
 

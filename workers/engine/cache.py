@@ -9,9 +9,7 @@ from torch import Tensor
 
 # Slots are added generously, because each growth copies what is there into new memory.
 SLOT_STEP = 8
-
 SLOT_GROWTH = 1.5
-
 COLUMN_STEP = 64
 
 

@@ -21,7 +21,6 @@ from workers.engine.generation import PromptKey
 
 # Padded tokens of one forward pass, where matrix products are at their full rate.
 BATCH_TOKENS_CPU = 2048
-
 BATCH_TOKENS_GPU = 8192
 
 # Prompts kept after use, for rollouts that other jobs ask for later.

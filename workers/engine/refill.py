@@ -27,7 +27,6 @@ from workers.models.model import LoadedModel, free_bytes, is_out_of_memory, rele
 
 # Beyond these the matrix products gain nothing more.
 MOST_ROWS_CPU = 256
-
 MOST_ROWS_GPU = 512
 
 # Waiting requests looked through for prompts that can join a prefill.

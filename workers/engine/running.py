@@ -19,7 +19,6 @@ from workers.models.model import LoadedModel
 
 # Columns of the first bucket. A GPU has fewer, wider ones: each costs a launch of every kernel.
 FIRST_WIDTH_CPU = 64
-
 FIRST_WIDTH_GPU = 256
 
 # Sequences are given running sums so many at a time at first, then twice as many.

@@ -22,11 +22,8 @@ from domain.scoring.scores import Position, Reply, candidates_from_logprobs
 
 # What is sent for a key where there is none: servers of one's own ask for nothing.
 NO_KEY = "no-key"
-
 SET_A_KEY = "set ORCHESTRATE_JUDGE_API_KEY (or OPENAI_API_KEY) where the judge workers start"
-
 CALL_TIMEOUT_S = 60.0
-
 CONNECT_TIMEOUT_S = 10.0
 
 # measured: one pool of 512 connections costs 5.7 ms of CPU a call, pools of 16 cost 1.3

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 from tenacity.wait import wait_random_exponential
@@ -18,13 +19,11 @@ from domain.scoring.prices import FREE, Answered, Cost, Failed, Price
 from domain.scoring.replies import TOP, scoring, unseen_mass
 from domain.scoring.scores import Evidence, LostReply, Reply, Scoring, UnscoredReason
 from workers.judge.client import HealingError, JudgeClient, RefusedError, stop_at_once
-from workers.judge.limiter import Limiter, ReplyCache
 from workers.judge.profile import JudgeProfile
 
 # A digit-splitting judge is asked again while more of its mass than this is unseen, so often at
 # most; what is left costs a score half a decade times itself, under a point.
 MAX_UNSEEN = 0.15
-
 MAX_WALKS = 6
 
 # Before the first reply: English has four characters a token, so this is on the safe side.
@@ -35,16 +34,44 @@ STARTS_APART_S = 0.001
 
 # The seeds' schedule: an attempt at once, then waits of up to 1, 2, 4 and 8 s.
 ATTEMPTS = 5
-
 BACKOFF = wait_random_exponential(multiplier=1, max=8.0)
 
 # Being told to come again later is no failure of the question, and costs nothing; nor is an
 # endpoint that is down. Neither goes on for ever: the question itself may be what breaks it.
 MAX_REJECTED = 60
-
 MAX_UNCOUNTED = 20
 
 Sleep = Callable[[float], Awaitable[None]]
+
+
+class Limiter(Protocol):
+    """Admits calls; all judge processes on one endpoint share one."""
+
+    async def admit(self, cost: Cost) -> None:
+        """Wait until a call may go out, and reserve its cost; raises what ends the run."""
+
+    def answered(self, cost: Cost, result: Answered) -> None:
+        """Note an answered call; its reservation becomes what it did cost."""
+
+    async def failed(self, cost: Cost, result: Failed) -> bool:
+        """Note a failed call; whether the endpoint is taken to be down, so that nobody burns
+        attempts."""
+
+    async def flush(self) -> None:
+        """Bring what was noted to the others."""
+
+
+class ReplyCache(Protocol):
+    """Replies by the key of their request; all runs share one."""
+
+    async def get_many(self, keys: Sequence[str]) -> Mapping[str, Reply]:
+        """The replies that are known."""
+
+    def put(self, key: str, reply: Reply) -> None:
+        """Remember a reply, some time soon."""
+
+    async def flush(self) -> None:
+        """Write what was put."""
 
 
 class Slots:

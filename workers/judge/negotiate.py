@@ -18,9 +18,7 @@ from workers.judge.client import HealingError, JudgeClient, RefusedError, stop_a
 from workers.judge.profile import WALK_TOKENS, JudgeProfile, amended, with_more_tokens
 
 MAX_QUESTIONS_A_MODE = 14
-
 PATIENCE = 4
-
 VOTES: dict[Mode, int] = {"logprob": 1, "structured": 3, "text": 3}
 FIRST_TOKENS: dict[Mode, int] = {"logprob": 1, "structured": 64, "text": 512}
 

@@ -16,7 +16,6 @@ WALK_TOKENS = 4
 
 # Newer hosted models refuse one token; thinking models spend thousands before they answer.
 TOKEN_STEPS = (1, 16, 64, 512, 4096)
-
 EFFORTS: tuple[str | None, ...] = ("none", "minimal", "low", None)
 
 SCALE_TAILS: dict[Scale, str] = {

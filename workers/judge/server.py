@@ -27,7 +27,6 @@ MODEL_NAME = "embedded-judge"
 
 # A real judge is not certain to the point; neither is the stand-in.
 SPREAD = 2.5
-
 MAX_TOP_LOGPROBS = 20
 
 _TEXTS = re.compile(

@@ -11,7 +11,6 @@ from workers.models.model import LoadedModel
 
 # Some templates print today's date; a fixed one keeps prompts, and every response, repeatable.
 PINNED_DATE = date(2024, 7, 26)
-
 DATE_PATTERNS = ("%Y-%m-%d", "%d %b %Y", "%d %B %Y", "%B %d, %Y", "%b %d, %Y", "%Y")
 
 # What decoders put where bytes are not yet, or never, a letter.
