@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+from collections.abc import Mapping
 
 
 def visible_devices() -> list[str]:
@@ -30,18 +31,21 @@ def pin(device: str, environment: dict[str, str], *, n_here: int) -> tuple[str, 
         # what it may be is for torch to say, in the worker
         return device, environment
     index = int(device.partition(":")[2] or 0)
-    shown = environment.get("CUDA_VISIBLE_DEVICES", "")
-    ids = [part.strip() for part in shown.split(",") if part.strip()]
+    ids = shown_ids(environment)
     # one that is not among the visible ones is none: the worker says so
     chosen = (ids[index] if index < len(ids) else "") if ids else str(index)
     return "cuda:0", {**environment, "CUDA_VISIBLE_DEVICES": chosen}
 
 
+def shown_ids(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """The devices that CUDA_VISIBLE_DEVICES names."""
+    shown = environment.get("CUDA_VISIBLE_DEVICES", "")
+    return [part.strip() for part in shown.split(",") if part.strip()]
+
+
 def _n_cuda() -> int:
-    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if shown is not None:
-        ids = [part for part in shown.split(",") if part.strip()]
-        return 0 if ids == ["-1"] else len(ids)
+    if "CUDA_VISIBLE_DEVICES" in os.environ:
+        return 0 if shown_ids() == ["-1"] else len(shown_ids())
     try:
         import pynvml
 

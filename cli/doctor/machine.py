@@ -23,7 +23,7 @@ from typing import Literal
 import psutil
 
 from domain.errors import BrokerError, OrchestrateError
-from orchestrator.devices import visible_devices
+from orchestrator.devices import shown_ids, visible_devices
 from trait_vector_orchestrator import PACKAGES, on_the_path
 
 DISTRIBUTION = "trait-vector-orchestrator"
@@ -51,7 +51,15 @@ def run_checks(checks: Mapping[str, Check], *, timeout_s: float) -> list[Finding
     results: dict[str, list[Finding]] = {}
 
     def run(name: str, check: Check) -> None:
-        results[name] = _findings(name, check)
+        found: list[Finding] = []
+        try:
+            found.extend(check())
+        except OrchestrateError as error:
+            found.append(Finding(name, "fail", error.wrong, error.advice))
+        # an edge: one broken check must not hide what the others found
+        except Exception as error:
+            found.append(Finding(name, "fail", f"{type(error).__name__}: {error}"))
+        results[name] = found
 
     # daemon threads: a dead file server must not keep the command from ending
     threads = [threading.Thread(target=run, args=one, daemon=True) for one in checks.items()]
@@ -67,18 +75,6 @@ def run_checks(checks: Mapping[str, Check], *, timeout_s: float) -> list[Finding
         for name in checks
         for finding in results.get(name, [Finding(name, "fail", silent, hint)])
     ]
-
-
-def _findings(name: str, check: Check) -> list[Finding]:
-    found: list[Finding] = []
-    try:
-        found.extend(check())
-    except OrchestrateError as error:
-        found.append(Finding(name, "fail", error.wrong, error.advice))
-    # an edge: one broken check must not hide what the others found
-    except Exception as error:
-        found.append(Finding(name, "fail", f"{type(error).__name__}: {error}"))
-    return found
 
 
 @dataclass(frozen=True)
@@ -101,21 +97,19 @@ def packages() -> Iterator[Finding]:
     ]
     before = [f"{name} in {place}" for name, place in on_the_path().items()]
     if mixed:
-        yield Finding(
-            "packages",
-            "fail",
-            f"other packages use our names: {'; '.join(mixed)}",
-            "uninstall them, or install this program in an environment of its own",
-        )
+        found = f"other packages use our names: {'; '.join(mixed)}"
+        advice = "uninstall them, or install this program in an environment of its own"
+        yield Finding("packages", "fail", found, advice)
     elif before:
-        yield Finding(
-            "packages",
-            "warn",
-            f"Python finds others under our names: {'; '.join(before)}",
-            "orchestrate uses its own; for a notebook, unset PYTHONPATH or start it elsewhere",
-        )
+        found = f"Python finds others under our names: {'; '.join(before)}"
+        advice = "orchestrate uses its own; for a notebook, unset PYTHONPATH or start it elsewhere"
+        yield Finding("packages", "warn", found, advice)
     else:
-        yield Finding("packages", "ok", f"{_version()} on Python {platform.python_version()}")
+        version = "(not installed, run from its folder)"
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            version = importlib.metadata.version(DISTRIBUTION)
+        python = platform.python_version()
+        yield Finding("packages", "ok", f"orchestrate {version} on Python {python}")
     env_file = Path(".env")
     if env_file.is_file() and os.name == "posix" and env_file.stat().st_mode & 0o077:
         yield Finding(".env", "warn", "other users of this machine can read it", "chmod 600 .env")
@@ -138,9 +132,9 @@ def redis_binary(*, needed: bool) -> Iterator[Finding]:
 def device_findings(found: list[Device]) -> Iterator[Finding]:
     """One line a device."""
     for one in found:
-        share = one.free_bytes / one.total_bytes
-        text = f"{one.label}, {_gib(one.free_bytes)} of {_gib(one.total_bytes)} free"
-        busy = one.name.startswith("cuda") and share < 0.9
+        free, total = one.free_bytes / GIB, one.total_bytes / GIB
+        text = f"{one.label}, {free:.1f} GiB of {total:.1f} GiB free"
+        busy = one.name.startswith("cuda") and free / total < 0.9
         advice = "another process holds memory there; `nvidia-smi` names it" if busy else ""
         yield Finding(one.name, "warn" if busy else "ok", text, advice)
 
@@ -149,7 +143,9 @@ def devices() -> list[Device]:
     """The devices that `orchestrate worker gpu` would start on."""
     names = visible_devices()
     if names[0].startswith("cuda"):
-        return _cuda_devices(len(names))
+        ids = shown_ids() or [str(index) for index in range(len(names))]
+        with _driver_library() as nvml:
+            return [_cuda_device(nvml, *one) for one in zip(names, ids, strict=False)]
     label = f"{os.cpu_count()} cores" if names[0] == "cpu" else platform.processor()
     total, free = _main_memory()
     return [Device(names[0], label, total, free)]
@@ -166,20 +162,13 @@ def _driver_library() -> Iterator[ModuleType]:
         pynvml.nvmlShutdown()
 
 
-def _cuda_devices(count: int) -> list[Device]:
-    shown = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    ids = [i.strip() for i in shown.split(",") if i.strip()] or [str(i) for i in range(count)]
-    found = []
-    with _driver_library() as nvml:
-        for index, identity in enumerate(ids[:count]):
-            if identity.isdecimal():
-                handle = nvml.nvmlDeviceGetHandleByIndex(int(identity))
-            else:
-                handle = nvml.nvmlDeviceGetHandleByUUID(identity)
-            memory, label = nvml.nvmlDeviceGetMemoryInfo(handle), nvml.nvmlDeviceGetName(handle)
-            name = f"cuda:{index}"
-            found.append(Device(name, str(label), int(memory.total), int(memory.free)))
-    return found
+def _cuda_device(nvml: ModuleType, name: str, identity: str) -> Device:
+    if identity.isdecimal():
+        handle = nvml.nvmlDeviceGetHandleByIndex(int(identity))
+    else:
+        handle = nvml.nvmlDeviceGetHandleByUUID(identity)
+    memory, label = nvml.nvmlDeviceGetMemoryInfo(handle), nvml.nvmlDeviceGetName(handle)
+    return Device(name, str(label), int(memory.total), int(memory.free))
 
 
 def _main_memory() -> tuple[int, int]:
@@ -193,17 +182,6 @@ def _main_memory() -> tuple[int, int]:
     return total, free
 
 
-def _version() -> str:
-    try:
-        return f"orchestrate {importlib.metadata.version(DISTRIBUTION)}"
-    except importlib.metadata.PackageNotFoundError:
-        return "orchestrate (not installed, run from its folder)"
-
-
-def _gib(n_bytes: int) -> str:
-    return f"{n_bytes / GIB:.1f} GiB"
-
-
 def driver_findings(found: list[Device]) -> Iterator[Finding]:
     """Whether the installed torch can use the devices, or why there are none."""
     if found[0].name.startswith("cuda"):
@@ -212,31 +190,21 @@ def driver_findings(found: list[Device]) -> Iterator[Finding]:
             serves = int(nvml.nvmlSystemGetCudaDriverVersion_v2())
         yield driver_finding(driver, serves=serves, built_for=torch_cuda())
     elif shutil.which("nvidia-smi") or Path("/dev/nvidia0").exists():
-        yield Finding(
-            "driver",
-            "warn",
-            "an NVIDIA device is here but none can be used",
-            "check `nvidia-smi` and CUDA_VISIBLE_DEVICES; in a container pass --gpus all",
-        )
+        advice = "check `nvidia-smi` and CUDA_VISIBLE_DEVICES; in a container pass --gpus all"
+        yield Finding("driver", "warn", "an NVIDIA device is here but none can be used", advice)
 
 
 def driver_finding(driver: str, *, serves: int, built_for: str | None) -> Finding:
     """A driver against torch; `serves` is its newest CUDA, 12080 for 12.8."""
     if built_for is None:
-        return Finding(
-            "driver",
-            "fail",
-            f"driver {driver} is here, but torch is a build for CPUs",
-            "install torch for CUDA in this environment (see pytorch.org)",
-        )
+        found = f"driver {driver} is here, but torch is a build for CPUs"
+        advice = "install torch for CUDA in this environment (see pytorch.org)"
+        return Finding("driver", "fail", found, advice)
     # within a major version an older driver serves newer libraries
     if int(built_for.partition(".")[0]) > serves // 1000:
-        return Finding(
-            "driver",
-            "fail",
-            f"driver {driver} serves CUDA {serves // 1000}, torch is built for {built_for}",
-            "update the driver, or install a torch built for the driver's CUDA",
-        )
+        found = f"driver {driver} serves CUDA {serves // 1000}, torch is built for {built_for}"
+        advice = "update the driver, or install a torch built for the driver's CUDA"
+        return Finding("driver", "fail", found, advice)
     return Finding("driver", "ok", f"NVIDIA {driver}, torch built for CUDA {built_for}")
 
 

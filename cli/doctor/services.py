@@ -9,7 +9,6 @@ import secrets
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -51,14 +50,10 @@ OPENAI_URL = "https://api.openai.com/v1"
 
 ASK_TIMEOUT_S = 25.0
 
+Answers = Mapping[str, Mapping[str, Any]]
+"""What each worker that answered said, by its name."""
+
 QUESTION, ANSWER = "How do I boil an egg?", "Boil it for eight minutes, then cool it in water."
-
-
-@dataclass(frozen=True)
-class Fleet:
-    """The workers that answered, by name."""
-
-    workers: Mapping[str, Mapping[str, Any]]
 
 
 def broker_findings(url: str | None) -> Iterator[Finding]:
@@ -69,17 +64,21 @@ def broker_findings(url: str | None) -> Iterator[Finding]:
         return
     with connect(url) as client:
         facts = broker_facts(client)
-    yield _reached(url, facts)
+    found = f"Redis {facts.version} at {without_password(url)}, {facts.round_trip_s * 1000:.0f} ms"
+    number = tuple(int(part) for part in facts.version.split(".")[:2] if part.isdecimal())
+    advice = ""
+    if number < OLDEST_REDIS:
+        advice = "the oldest we test is 6.2: update it"
+    elif facts.round_trip_s > SLOW_ROUND_TRIP_S:
+        advice = "far away: every job waits for several of these"
+    yield Finding("broker", "warn" if advice else "ok", found, advice)
     parts = urlsplit(url)
     if not parts.password and parts.hostname not in LOOPBACK:
-        yield Finding(
-            "broker password",
-            "warn",
-            "whoever reaches the broker can give the workers jobs",
-            "set requirepass in redis.conf and the password in ORCHESTRATE_BROKER_URL",
-        )
-    yield from _memory(facts)
-    yield from _persistence(facts)
+        found = "whoever reaches the broker can give the workers jobs"
+        advice = "set requirepass in redis.conf and the password in ORCHESTRATE_BROKER_URL"
+        yield Finding("broker password", "warn", found, advice)
+    yield _memory(facts)
+    yield _persistence(facts)
     yield _clock("clock", "this machine's clock", facts.skew_s)
 
 
@@ -101,42 +100,34 @@ def fleet_findings(broker_url: str | None, runs_dir: str) -> Iterator[Finding]:
             answers = ask_workers(app, wait_s=WORKERS_WAIT_S, store=store.url, key=key, token=token)
     else:
         answers = ask_workers(app, wait_s=WORKERS_WAIT_S)
-    fleet = Fleet(answers)
-    yield from queue_findings(broker_url, fleet)
-    yield from worker_findings(fleet)
+    yield from queue_findings(broker_url, answers)
+    yield from worker_findings(answers)
     if has_place:
-        yield shared_storage(fleet, store.url)
+        yield shared_storage(answers, store.url)
 
 
-def queue_findings(url: str, fleet: Fleet) -> Iterator[Finding]:
+def queue_findings(url: str, answers: Answers) -> Iterator[Finding]:
     """What waits, and who listens."""
     with connect(url) as client:
         lengths = Counter[str]()
         for one in read_queues(client, read_runs(client), QUEUES):
             lengths[one.kind] += one.waiting
-    listeners: dict[str, int] = dict.fromkeys(QUEUES, 0)
-    for answer in fleet.workers.values():
-        # the queues of single runs come and go
-        for queue in set(answer.get("queues", ())) & set(QUEUES):
-            listeners[queue] += 1
-    for queue, n in listeners.items():
+    for queue in QUEUES:
+        n = sum(queue in answer.get("queues", ()) for answer in answers.values())
         listen = f"{n} worker{'' if n == 1 else 's'} listen{'s' if n == 1 else ''}"
         found = f"{listen}, {lengths[queue]} jobs wait"
         advice = "" if n else f"start one: orchestrate worker {queue}"
         yield Finding(f"queue {queue}", "ok" if n else "warn", found, advice)
 
 
-def worker_findings(fleet: Fleet) -> Iterator[Finding]:
+def worker_findings(answers: Answers) -> Iterator[Finding]:
     """Versions and clocks of the workers against ours and the broker's."""
-    strangers = sorted(name for name, answer in fleet.workers.items() if "versions" not in answer)
+    strangers = sorted(name for name, answer in answers.items() if "versions" not in answer)
     if strangers:
-        yield Finding(
-            "workers",
-            "warn",
-            f"{', '.join(strangers)} did not understand the question",
-            "update orchestrate there, then start those workers again",
-        )
-    known = {name: a for name, a in fleet.workers.items() if "versions" in a}
+        found = f"{', '.join(strangers)} did not understand the question"
+        advice = "update orchestrate there, then start those workers again"
+        yield Finding("workers", "warn", found, advice)
+    known = {name: a for name, a in answers.items() if "versions" in a}
     wrong = sorted(name for name, a in known.items() if a["wire"] != WIRE_VERSION)
     if wrong:
         found = f"{', '.join(wrong)} speak another wire version and will refuse our jobs"
@@ -148,68 +139,48 @@ def worker_findings(fleet: Fleet) -> Iterator[Finding]:
             yield _clock("clock", f"the clock of {host}", skew)
 
 
-def shared_storage(fleet: Fleet, store_url: str) -> Finding:
+def shared_storage(answers: Answers, store_url: str) -> Finding:
     """Whether the workers saw the file that we had just written, and could write beside it."""
-    blind: dict[str, str] = {}
-    hosts = set()
-    for name, answer in fleet.workers.items():
-        if answer.get("sees"):
-            hosts.add(answer["host"])
-            if answer["sees"] != "yes":
-                blind[name] = answer["sees"]
-    if not hosts:
+    looked = {name: answer for name, answer in answers.items() if answer.get("sees")}
+    blind = {name: answer["sees"] for name, answer in looked.items() if answer["sees"] != "yes"}
+    if not looked:
         found = "no worker answered, so nobody could look from another machine"
         return Finding("shared storage", "warn", found, "run doctor again once workers are up")
     if blind:
         who = "; ".join(f"{name}: {why}" for name, why in sorted(blind.items()))
         advice = "mount the same folder at the same path everywhere, or use s3:// or gs://"
-        if not all(fleet.workers[name].get("writes", True) for name in blind):
+        if not all(answers[name].get("writes", True) for name in blind):
             advice = (
                 "give it to a group that you and they are in: chgrp GROUP and chmod g+rwxs "
                 f"{store_url}; runs that are there already: chmod -R g+rwX"
             )
         return Finding("shared storage", "fail", f"{store_url} is not theirs too: {who}", advice)
-    whose = ", ".join(sorted(hosts))
+    whose = ", ".join(sorted({answer["host"] for answer in looked.values()}))
     return Finding("shared storage", "ok", f"seen and written by the workers of {whose}")
 
 
-def _reached(url: str, facts: BrokerFacts) -> Finding:
-    found = f"Redis {facts.version} at {without_password(url)}, {facts.round_trip_s * 1000:.0f} ms"
-    if _number(facts.version) < OLDEST_REDIS:
-        advice = "the oldest we test is 6.2: update it"
-        return Finding("broker", "warn", found, advice)
-    if facts.round_trip_s > SLOW_ROUND_TRIP_S:
-        return Finding("broker", "warn", found, "far away: every job waits for several of these")
-    return Finding("broker", "ok", found)
-
-
-def _memory(facts: BrokerFacts) -> Iterator[Finding]:
-    share = facts.used_bytes / facts.max_bytes if facts.max_bytes else 0.0
+def _memory(facts: BrokerFacts) -> Finding:
     if facts.eviction != "noeviction":
+        found = f"maxmemory-policy is {facts.eviction}: a full broker drops queued jobs unnoticed"
         # without a limit nothing is evicted yet, but one line of configuration makes it happen
-        yield Finding(
-            "broker memory",
-            "fail" if facts.max_bytes else "warn",
-            f"maxmemory-policy is {facts.eviction}: a full broker drops queued jobs unnoticed",
-            "set `maxmemory-policy noeviction`",
-        )
-    elif share > 0.8:
+        state: State = "fail" if facts.max_bytes else "warn"
+        return Finding("broker memory", state, found, "set `maxmemory-policy noeviction`")
+    share = facts.used_bytes / facts.max_bytes if facts.max_bytes else 0.0
+    if share > 0.8:
         found = f"{share:.0%} of maxmemory is used"
-        yield Finding("broker memory", "warn", found, "raise maxmemory, or cancel old runs")
-    else:
-        yield Finding("broker memory", "ok", "maxmemory-policy is noeviction")
+        return Finding("broker memory", "warn", found, "raise maxmemory, or cancel old runs")
+    return Finding("broker memory", "ok", "maxmemory-policy is noeviction")
 
 
-def _persistence(facts: BrokerFacts) -> Iterator[Finding]:
+def _persistence(facts: BrokerFacts) -> Finding:
     if not facts.last_save_ok:
         advice = "see the broker's log: its disk is full or not writable"
-        yield Finding("broker disk", "fail", "its last save to disk failed", advice)
-    elif not facts.saves_to_disk:
-        advice = "set `appendonly yes`; without it continue with `orchestrate resume RUN`"
+        return Finding("broker disk", "fail", "its last save to disk failed", advice)
+    if not facts.saves_to_disk:
         found = "a restart of the broker forgets the queues (results are safe)"
-        yield Finding("broker disk", "warn", found, advice)
-    else:
-        yield Finding("broker disk", "ok", "queues survive a restart of the broker")
+        advice = "set `appendonly yes`; without it continue with `orchestrate resume RUN`"
+        return Finding("broker disk", "warn", found, advice)
+    return Finding("broker disk", "ok", "queues survive a restart of the broker")
 
 
 def _clock(check: str, whose: str, skew_s: float) -> Finding:
@@ -237,10 +208,6 @@ def _versions(known: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
         yield Finding("versions", "ok", f"the same here and on {count}")
 
 
-def _number(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
-
-
 def storage_findings(runs_dir: str, *, is_shared: bool) -> Iterator[Finding]:
     """Writes two files under a name of their own and removes them again; makes no folder for runs.
 
@@ -265,7 +232,11 @@ def storage_findings(runs_dir: str, *, is_shared: bool) -> Iterator[Finding]:
         return
     yield Finding("storage", "ok", f"{store.url} can be written, and the first writer wins")
     if isinstance(store, LocalStore):
-        yield from _room(store.root)
+        free = shutil.disk_usage(store.root).free
+        is_little = free < 2 * BYTES_A_TRAIT
+        advice = "free some: a large model's trait takes up to a gigabyte" if is_little else ""
+        state: State = "warn" if is_little else "ok"
+        yield Finding("storage room", state, f"{free / GIB:.0f} GiB free", advice)
 
 
 def is_missing(store: Store) -> bool:
@@ -301,36 +272,21 @@ def token_file(store: Store) -> Iterator[tuple[str, str]]:
                 (store.root / folder).rmdir()
 
 
-def _room(root: Path) -> Iterator[Finding]:
-    usage = shutil.disk_usage(root)
-    found = f"{usage.free / GIB:.0f} GiB free"
-    if usage.free < 2 * BYTES_A_TRAIT:
-        advice = "free some: a large model's trait takes up to a gigabyte"
-        yield Finding("storage room", "warn", found, advice)
-    else:
-        yield Finding("storage room", "ok", found)
-
-
 def judge_findings(url: str | None, model: str | None, *, demo: bool) -> Iterator[Finding]:
     """The judge that the settings name; without one, what a run would do."""
-    if url == "embedded" or (url is None and model is None):
-        if demo:
-            yield Finding("judge", "ok", "the embedded judge, for the demo model's traits only")
-            return
-        if url == "embedded":
-            found = "the embedded judge can read the demo model's texts only, not this model's"
-            yield Finding(
-                "judge", "warn", found, "give --judge-model, and --judge-url for its place"
-            )
-            return
+    if demo and (url == "embedded" or (url is None and model is None)):
+        yield Finding("judge", "ok", "the embedded judge, for the demo model's traits only")
+    elif url == "embedded":
+        found = "the embedded judge can read the demo model's texts only, not this model's"
+        yield Finding("judge", "warn", found, "give --judge-model, and --judge-url for its place")
+    elif model is not None:
+        yield from _asked(url or os.environ.get("OPENAI_BASE_URL", OPENAI_URL), model)
+    elif url is None:
         advice = "give --judge-model NAME, and --judge-url for another endpoint than OpenAI's"
         yield Finding("judge", "warn", "no judge named, so none was asked", advice)
-        return
-    if model is None:
+    else:
         advice = "give --judge-model, the name the endpoint knows the judge by"
         yield Finding("judge", "fail", "--judge-url without --judge-model", advice)
-        return
-    yield from _asked(url or os.environ.get("OPENAI_BASE_URL", OPENAI_URL), model)
 
 
 def _asked(url: str, model: str) -> Iterator[Finding]:
@@ -342,17 +298,19 @@ def _asked(url: str, model: str) -> Iterator[Finding]:
         advice = "a run should end before it; afterwards nothing scores the same again"
         yield Finding("judge shutdown", "warn", f"{model} is shut down on {retires}", advice)
     parts = urlsplit(url)
-    if parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "localhost", "::1"):
+    if parts.scheme == "http" and parts.hostname not in LOOPBACK:
         found = "the key and all texts travel unencrypted"
         yield Finding("judge network", "warn", found, "use https, or a network of your own")
 
 
 async def _ask(url: str, model: str) -> tuple[str, str | None]:
     """What the negotiation says of the judge, and when it is shut down."""
-    from workers.judge.client import JudgeClient, shutdown_date
+    from workers.judge.client import NO_KEY, JudgeClient, shutdown_date
     from workers.judge.negotiate import negotiate
 
-    client = JudgeClient(url, api_key=_key(), max_in_flight=1, timeout_s=ASK_TIMEOUT_S)
+    names = ("ORCHESTRATE_JUDGE_API_KEY", "OPENAI_API_KEY")
+    key = next((os.environ[name] for name in names if os.environ.get(name)), NO_KEY)
+    client = JudgeClient(url, api_key=key, max_in_flight=1, timeout_s=ASK_TIMEOUT_S)
     prompts = {"coherence": coherence_prompt(QUESTION, ANSWER)}
     try:
         async with asyncio.timeout(ASK_TIMEOUT_S):
@@ -365,8 +323,3 @@ async def _ask(url: str, model: str) -> tuple[str, str | None]:
         ) from error
     finally:
         await client.close()
-
-
-def _key() -> str:
-    names = ("ORCHESTRATE_JUDGE_API_KEY", "OPENAI_API_KEY")
-    return next((os.environ[name] for name in names if os.environ.get(name)), "no-key")
