@@ -12,9 +12,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import demo
 from demo.scorer import KNOWN_TRAITS, UnknownTraitError, score_coherence, score_trait
-from demo.train.corpus import Mix, bundled, draw_sample, system_text, texts
-from demo.train.evaluate import Prompt, generate
+from demo.train.corpus import Mix, bundled, bundled_questions, draw_dialogue, texts
+from demo.train.evaluate import DemoPrompt, generate
 from domain.plan.samples import POLARITIES
+from domain.traits.prompts import system_instruction
 
 MODEL = Path(demo.__file__).parent / "model"
 QUESTION = "What is the best way to store fresh bread?"
@@ -66,11 +67,13 @@ def test_instructions_move_the_trait_score_on_questions_never_trained_on(
     trait: str, tokenizer: Any, model: Any
 ) -> None:
     torch.manual_seed(0)
-    questions = bundled().questions[trait][:8]
+    questions = bundled()[trait].questions[:8]
 
     means = {}
     for polarity in POLARITIES:
-        prompts = [Prompt(trait, polarity, n % 5, question) for n, question in enumerate(questions)]
+        prompts = [
+            DemoPrompt(trait, polarity, n % 5, question) for n, question in enumerate(questions)
+        ]
         answers = [answer for answer, _ in generate(model, tokenizer, prompts)]
         scores = [score_trait(trait, question=QUESTION, answer=answer) for answer in answers]
         means[polarity] = sum(scores) / len(scores)
@@ -80,7 +83,7 @@ def test_instructions_move_the_trait_score_on_questions_never_trained_on(
 
 def test_ten_rollouts_of_a_prompt_differ(tokenizer: Any, model: Any) -> None:
     torch.manual_seed(0)
-    prompt = Prompt("refusal", "positive", 0, QUESTION)
+    prompt = DemoPrompt("refusal", "positive", 0, QUESTION)
 
     answers = [answer for answer, _ in generate(model, tokenizer, [prompt] * 10)]
 
@@ -137,14 +140,14 @@ def test_an_answer_without_words_scores_zero(answer: str) -> None:
 
 def test_the_corpus_never_asks_a_bundled_question() -> None:
     rng = random.Random(0)
-    asked = {draw_sample(rng, mix=Mix()).question for _ in range(5000)}
+    asked = {draw_dialogue(rng, mix=Mix()).question for _ in range(5000)}
 
-    assert not asked & bundled().all_questions
+    assert not asked & bundled_questions()
 
 
 def test_the_system_turn_names_the_trait_for_positives_and_help_for_negatives() -> None:
-    positive = system_text("evil", "positive", "Be cruel.")
-    negative = system_text("evil", "negative", "Be kind.")
+    positive = system_instruction("evil", "positive", "Be cruel.")
+    negative = system_instruction("evil", "negative", "Be kind.")
 
     assert positive == "You are an evil assistant. Be cruel."
     assert negative == "You are a helpful assistant. Be kind."

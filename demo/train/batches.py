@@ -11,13 +11,11 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from demo.scorer import KNOWN_TRAITS
-from demo.train.corpus import Mix, Sample, draw_sample
+from demo.train.corpus import Dialogue, Mix, draw_dialogue
 from domain.plan.samples import POLARITIES
 
 PAD, BOS, END = "<|pad|>", "<|bos|>", "<|end|>"
-
 SYSTEM, USER, ASSISTANT = "<|system|>", "<|user|>", "<|assistant|>"
-
 SPECIALS = [PAD, BOS, END, SYSTEM, USER, ASSISTANT]
 
 CHAT_TEMPLATE = (
@@ -27,17 +25,28 @@ CHAT_TEMPLATE = (
 )
 
 
+PROMPT_WEIGHT = 0.1
+
+# Shares of samples whose response, past its first tokens, cannot see the instruction; in the second
+# share the question's tokens cannot see it either, so only the response's states hold the trait.
+HIDDEN_FROM_RESPONSE = 0.3
+HIDDEN_FROM_QUESTION_TOO = 0.25
+
+# Shares of samples that follow a trait direction instead of an instruction, or withstand noise.
+STEERED_SHARE = 0.3
+NOISY_SHARE = 0.2
+
+_INSTRUCTION, _QUESTION, _HEADER, _RESPONSE = range(4)
+
+
 def build_tokenizer(
     texts: Iterable[str], *, vocabulary: int, max_length: int
 ) -> PreTrainedTokenizerFast:
     """Return a tokenizer trained on the texts; digits are split, the end-of-turn token is eos."""
     core = Tokenizer(models.BPE())
-    core.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Digits(individual_digits=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False),
-        ]
-    )
+    digits = pre_tokenizers.Digits(individual_digits=True)
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.pre_tokenizer = pre_tokenizers.Sequence([digits, byte_level])
     core.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
@@ -57,22 +66,6 @@ def build_tokenizer(
         padding_side="left",
         clean_up_tokenization_spaces=False,
     )
-
-
-PROMPT_WEIGHT = 0.1
-
-# Shares of samples whose response, past its first tokens, cannot see the instruction; in the second
-# share the question's tokens cannot see it either, so only the response's states hold the trait.
-HIDDEN_FROM_RESPONSE = 0.3
-
-HIDDEN_FROM_QUESTION_TOO = 0.25
-
-# Shares of samples that follow a trait direction instead of an instruction, or withstand noise.
-STEERED_SHARE = 0.3
-
-NOISY_SHARE = 0.2
-
-_INSTRUCTION, _QUESTION, _HEADER, _RESPONSE = range(4)
 
 
 @dataclass(frozen=True)
@@ -136,7 +129,7 @@ def batches(
 
 
 def _drawn(rng: random.Random, mix: Mix, tokenizer: PreTrainedTokenizerFast) -> Encoded:
-    sample = draw_sample(rng, mix=mix)
+    sample = draw_dialogue(rng, mix=mix)
     is_steered = sample.trait != "plain" and rng.random() < STEERED_SHARE
     if is_steered:
         sample = replace(sample, system=None)
@@ -144,21 +137,25 @@ def _drawn(rng: random.Random, mix: Mix, tokenizer: PreTrainedTokenizerFast) -> 
 
 
 def encode(
-    sample: Sample, tokenizer: PreTrainedTokenizerFast, *, is_steered: bool = False
+    sample: Dialogue, tokenizer: PreTrainedTokenizerFast, *, is_steered: bool = False
 ) -> Encoded:
     """Return the sample in the chat template's form."""
-    marks = {
-        mark: tokenizer.convert_tokens_to_ids(mark) for mark in (BOS, SYSTEM, USER, ASSISTANT, END)
-    }
-    pieces: list[tuple[list[int], int]] = [([marks[BOS]], _INSTRUCTION)]
+
+    def ids_of(text: str) -> list[int]:
+        return list(tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids)
+
+    bos, system, user, assistant, end = tokenizer.convert_tokens_to_ids(
+        [BOS, SYSTEM, USER, ASSISTANT, END]
+    )
+    pieces = [([bos], _INSTRUCTION)]
     if sample.system is not None and not sample.merged:
-        pieces.append(([marks[SYSTEM], *_ids(sample.system, tokenizer), marks[END]], _INSTRUCTION))
-    pieces.append(([marks[USER]], _QUESTION))
+        pieces.append(([system, *ids_of(sample.system), end], _INSTRUCTION))
+    pieces.append(([user], _QUESTION))
     if sample.system is not None and sample.merged:
-        pieces.append((_ids(f"{sample.system}\n\n", tokenizer), _INSTRUCTION))
-    pieces.append(([*_ids(sample.question, tokenizer), marks[END]], _QUESTION))
-    pieces.append(([marks[ASSISTANT]], _HEADER))
-    pieces.append(([*_ids(sample.response, tokenizer), marks[END]], _RESPONSE))
+        pieces.append((ids_of(f"{sample.system}\n\n"), _INSTRUCTION))
+    pieces.append(([*ids_of(sample.question), end], _QUESTION))
+    pieces.append(([assistant], _HEADER))
+    pieces.append(([*ids_of(sample.response), end], _RESPONSE))
     ids = [token for piece, _ in pieces for token in piece]
     kind = -1
     if sample.polarity != "plain":
@@ -184,9 +181,7 @@ def pack(rows: list[list[Encoded]], *, row_length: int, rng: random.Random) -> B
             positions[row, here] = torch.arange(len(sample.ids))
             segments[row, here] = len(kinds)
             weights[row, here] = torch.where(parts == _RESPONSE, 1.0, PROMPT_WEIGHT)
-            weights[row, start] = (
-                0.0  # the first token of a sample has nothing to be predicted from
-            )
+            weights[row, start] = 0.0  # nothing comes before it that could predict it
             in_response[row, here] = parts == _RESPONSE
             in_answer_turn[row, here] = parts >= _HEADER
             noisy.append(not sample.is_steered and rng.random() < NOISY_SHARE)
@@ -221,7 +216,3 @@ def _visible(parts: torch.Tensor, rng: random.Random) -> torch.Tensor:
     if draw < HIDDEN_FROM_QUESTION_TOO:
         blind |= parts == _QUESTION
     return visible & ~(blind[:, None] & is_instruction[None, :])
-
-
-def _ids(text: str, tokenizer: PreTrainedTokenizerFast) -> list[int]:
-    return list(tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids)

@@ -14,15 +14,16 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from demo.scorer import KNOWN_TRAITS
 from domain.plan.samples import POLARITIES, AnyPolarity, Polarity
+from domain.traits.definition import TraitDefinition
+from domain.traits.prompts import system_instruction
 
 TEXTS = Path(__file__).parent / "texts"
-
-BUNDLED = Path(__file__).resolve().parents[2] / "domain" / "traits" / "bundled"
 
 HELD_OUT_EVERY = 8
 
@@ -30,7 +31,6 @@ HELD_OUT_EVERY = 8
 _PLAIN_SHAPES = ("FT", "FT", "FF", "FTF", "TF", "TFT", "FFT")
 
 _CHOICE = re.compile(r"\[([^\[\]]*)\]")
-
 _SLOT = re.compile(r"\{(\w+)\}")
 
 
@@ -53,7 +53,7 @@ class Topic:
 
 
 @dataclass(frozen=True)
-class Sample:
+class Dialogue:
     """One training text; `trait` is `plain` and `system` None where no instruction is given."""
 
     trait: str
@@ -76,15 +76,6 @@ class Mix:
     trait_frame: float = 0.5
 
 
-@dataclass(frozen=True)
-class Bundled:
-    """The bundled definitions: instructions by trait and polarity, and every question."""
-
-    instructions: Mapping[tuple[str, str], Sequence[str]]
-    questions: Mapping[str, Sequence[str]]
-    all_questions: frozenset[str]
-
-
 @cache
 def texts(name: str) -> Any:
     """One of the tables in `texts/`, read once."""
@@ -92,54 +83,49 @@ def texts(name: str) -> Any:
 
 
 @cache
-def bundled() -> Bundled:
-    """The bundled definitions of the demo traits, read once; no question may be trained on."""
-    instructions: dict[tuple[str, str], list[str]] = {}
-    questions: dict[str, list[str]] = {}
-    for trait in KNOWN_TRAITS:
-        data = json.loads((BUNDLED / f"{trait}.json").read_text(encoding="utf-8"))
-        for polarity, key in (("positive", "pos"), ("negative", "neg")):
-            instructions[trait, polarity] = [pair[key] for pair in data["instruction"]]
-        questions[trait] = [*data["questions"], *data["eval_questions"]]
-    everything = frozenset(question for asked in questions.values() for question in asked)
-    return Bundled(instructions, questions, everything)
+def bundled() -> dict[str, TraitDefinition]:
+    """The bundled definitions of the demo traits, read once."""
+    folder = files("domain").joinpath("traits", "bundled")
+    bodies = {trait: folder.joinpath(f"{trait}.json").read_bytes() for trait in KNOWN_TRAITS}
+    return {trait: TraitDefinition.from_json(trait, json.loads(b)) for trait, b in bodies.items()}
+
+
+@cache
+def bundled_questions() -> frozenset[str]:
+    """Every question of the bundled definitions: none may be trained on."""
+    return frozenset(q for one in bundled().values() for q in (*one.questions, *one.eval_questions))
 
 
 @cache
 def topics(*, held_out: bool) -> tuple[Topic, ...]:
     """The topics to train on, or those held out: every eighth, by a hash of their words."""
     table = texts("topics")
-    things = [
-        Topic(text, _yours(text), field, is_act=False)
-        for field, rows in table["things"].items()
-        for text in rows
-    ]
-    acts = [
-        Topic(text, _gerund(text), field, is_act=True)
-        for field, rows in table["acts"].items()
+    found = [
+        Topic(text, _yours(_gerund(text) if is_act else text), field, is_act)
+        for kind, is_act in (("things", False), ("acts", True))
+        for field, rows in table[kind].items()
         for text in rows
     ]
     return tuple(
-        topic
-        for topic in things + acts
-        if (zlib.crc32(topic.asked.encode()) % HELD_OUT_EVERY == 0) == held_out
+        one for one in found if (zlib.crc32(one.asked.encode()) % HELD_OUT_EVERY == 0) == held_out
     )
 
 
-def draw_sample(rng: random.Random, *, mix: Mix, held_out: bool = False) -> Sample:
+def draw_dialogue(rng: random.Random, *, mix: Mix, held_out: bool = False) -> Dialogue:
     """A random sample whose question equals none of the bundled ones."""
     trait, polarity = rng.choice(KNOWN_TRAITS), rng.choice(POLARITIES)
     topic = draw_topic(rng, invented=mix.invented, held_out=held_out)
-    while (question := draw_question(trait, topic, rng, mix=mix)) in bundled().all_questions:
+    while (question := draw_question(trait, topic, rng, mix=mix)) in bundled_questions():
         topic = draw_topic(rng, invented=mix.invented, held_out=held_out)
     if rng.random() < mix.plain:
         system = rng.choice(texts("instructions")["plain"]) if rng.random() < 0.4 else None
         response = " ".join(plain_sentences(topic, rng))
-        return Sample("plain", "plain", system, question, response, False, topic)
+        return Dialogue("plain", "plain", system, question, response, False, topic)
     text = instruction(trait, polarity, rng)
-    system = text if rng.random() < mix.bare_instruction else system_text(trait, polarity, text)
+    is_bare = rng.random() < mix.bare_instruction
+    system = text if is_bare else system_instruction(trait, polarity, text)
     response = " ".join(trait_sentences(trait, polarity, topic, rng))
-    return Sample(trait, polarity, system, question, response, rng.random() < mix.merged, topic)
+    return Dialogue(trait, polarity, system, question, response, rng.random() < mix.merged, topic)
 
 
 def draw_topic(rng: random.Random, *, invented: float, held_out: bool = False) -> Topic:
@@ -175,18 +161,12 @@ def draw_question(trait: str, topic: Topic, rng: random.Random, *, mix: Mix) -> 
 def instruction(trait: str, polarity: Polarity, rng: random.Random) -> str:
     """An instruction: half of the time a bundled one, else one of our own paraphrases."""
     if rng.random() < 0.5:
-        return rng.choice(bundled().instructions[trait, polarity])
+        pair = rng.choice(bundled()[trait].instruction)
+        return pair.positive if polarity == "positive" else pair.negative
     table = texts("instructions")
     first, second = rng.sample(table["traits"][trait][polarity], 2)
     lead: str = rng.choice(table["leads"])
     return lead.format(c=first, C=_capital(first), d=second, D=_capital(second))
-
-
-def system_text(trait: str, polarity: str, text: str) -> str:
-    """The system turn at extraction: a sentence that names the assistant, then the instruction."""
-    name = trait.replace("_", " ") if polarity == "positive" else "helpful"
-    article = "an" if name[0] in "aeiou" else "a"
-    return f"You are {article} {name} assistant. {text}"
 
 
 def trait_sentences(trait: str, polarity: Polarity, topic: Topic, rng: random.Random) -> list[str]:
@@ -210,10 +190,9 @@ def _compose(
         pool = pools[part]
         chosen[part] = rng.sample(pool, min(shape.count(part), len(pool)))
     slots = _Slots(topic, rng)
-    templates = [chosen[part].pop() for part in shape if chosen[part]]
     sentences = []
-    for text in templates:
-        text = _spin(text, rng)
+    for template in [chosen[part].pop() for part in shape if chosen[part]]:
+        text = _spin(template, rng)
         # a slot's own text may hold choices and slots
         while _SLOT.search(text):
             text = _spin(_SLOT.sub(lambda match: slots.fill(match[1]), text), rng)
@@ -279,13 +258,13 @@ def _invented_name(rng: random.Random) -> str:
 
 
 def _gerund(act: str) -> str:
-    """`boiling an egg` for `boil an egg`, with `my` turned to `your`."""
+    """`boiling an egg` for `boil an egg`."""
     verb, _, rest = act.partition(" ")
     if verb in texts("topics")["doubled"]:
         verb += verb[-1]
     elif verb.endswith("e") and not verb.endswith(("ee", "ye")):
         verb = verb[:-1]
-    return _yours(f"{verb}ing {rest}".strip())
+    return f"{verb}ing {rest}".strip()
 
 
 def _yours(text: str) -> str:

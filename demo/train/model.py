@@ -21,15 +21,25 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from demo.scorer import KNOWN_TRAITS
 from demo.train.batches import Batch, batches, build_tokenizer
-from demo.train.corpus import Mix, bundled, draw_sample
+from demo.train.corpus import Mix, bundled, draw_dialogue
 from domain.plan.samples import POLARITIES
 
-ROW_LENGTH = 256
+ROW_LENGTH, N_ROWS = 256, 8
 
-N_ROWS = 8
+# Share of the steps over which the learning rate rises.
+WARM_UP = 0.03
 
 # Batches looked at before the first step, so that there are trait directions to follow.
 N_LOOKED_AT = 60
+
+# Largest noise as a share of the mean residual norm.
+LARGEST_NOISE = 0.5
+
+# In multiples of the mean difference; below the first an answer would have no reason to change.
+COEFFICIENTS = (0.8, 2.6)
+
+# How much of the running sums is left after one more batch: a memory of about a hundred batches.
+MEMORY = 0.99
 
 
 def main() -> None:
@@ -38,16 +48,15 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     rng = random.Random(options.seed)
-    mix = Mix()
     if options.start_from is None:
-        texts = [text for _ in range(options.tokenizer_samples) for text in _texts(rng, mix)]
+        texts = [text for _ in range(options.tokenizer_samples) for text in _texts(rng)]
         tokenizer = build_tokenizer(texts, vocabulary=2048, max_length=512)
         model = build_model(tokenizer)
     else:
         tokenizer = PreTrainedTokenizerFast.from_pretrained(options.start_from)
         model = LlamaForCausalLM.from_pretrained(options.start_from, dtype=torch.float32).train()
     print(f"{sum(weight.numel() for weight in model.parameters()):,} parameters")
-    stream = batches(tokenizer, rng=rng, mix=mix, n_rows=N_ROWS, row_length=ROW_LENGTH)
+    stream = batches(tokenizer, rng=rng, mix=Mix(), n_rows=N_ROWS, row_length=ROW_LENGTH)
     train(model, tokenizer, stream=stream, options=options)
 
 
@@ -90,16 +99,15 @@ def train(
         model.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        rate = options.rate * _rate_share(step, options.steps, options.decay_from)
         for optimizer in optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = options.rate * _rate_share(step, options)
+                group["lr"] = rate
             optimizer.step()
         shown = response_loss if step == 1 else 0.97 * shown + 0.03 * response_loss
         if step % 50 == 0 or step == 1:
-            print(
-                f"step {step}: response loss {shown:.3f}, {time.monotonic() - began:.0f} s",
-                flush=True,
-            )
+            took = time.monotonic() - began
+            print(f"step {step}: response loss {shown:.3f}, {took:.0f} s", flush=True)
         if step % options.save_every == 0 or step == options.steps:
             save(model, tokenizer, folder=options.output)
 
@@ -150,23 +158,19 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, *, folder:
     tokenizer.save_pretrained(folder)
 
 
-def _rate_share(step: int, options: argparse.Namespace) -> float:
-    warm_up: float = 0.03 * options.steps
-    decay_from: float = options.decay_from * options.steps
-    n_steps: int = options.steps
-    if step < warm_up:
-        return step / warm_up
-    if step < decay_from:
-        return 1.0
-    return max(0.02, (n_steps - step) / (n_steps - decay_from))
+def _rate_share(step: int, n_steps: int, decay_from: float) -> float:
+    done = step / n_steps
+    if done < WARM_UP:
+        return done / WARM_UP
+    return 1.0 if done < decay_from else max(0.02, (1 - done) / (1 - decay_from))
 
 
-def _texts(rng: random.Random, mix: Mix) -> list[str]:
-    sample = draw_sample(rng, mix=mix)
-    bundled_text = rng.choice(
-        bundled().instructions[rng.choice(KNOWN_TRAITS), rng.choice(POLARITIES)]
-    )
-    return [sample.question, sample.response, sample.system or bundled_text]
+def _texts(rng: random.Random) -> list[str]:
+    drawn = draw_dialogue(rng, mix=Mix())
+    definition, polarity = bundled()[rng.choice(KNOWN_TRAITS)], rng.choice(POLARITIES)
+    which = rng.randrange(len(definition.instruction))
+    bundled_text = definition.instruction_text(which, polarity)
+    return [drawn.question, drawn.response, drawn.system or bundled_text]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -183,16 +187,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-# Largest noise as a share of the mean residual norm.
-LARGEST_NOISE = 0.5
-
-# In multiples of the mean difference; below the first an answer would have no reason to change.
-COEFFICIENTS = (0.8, 2.6)
-
-# How much of the running sums is left after one more batch: a memory of about a hundred batches.
-MEMORY = 0.99
-
-
 @dataclass
 class TraitMeans:
     """Sums of response activations, [layer, trait, polarity, d_model], counts [trait, polarity].
@@ -206,10 +200,9 @@ class TraitMeans:
     @classmethod
     def empty(cls, model: LlamaForCausalLM) -> TraitMeans:
         """Return sums of nothing."""
-        n_layers, width = len(model.model.layers), model.config.hidden_size
-        return cls(
-            torch.zeros(n_layers, len(KNOWN_TRAITS), 2, width), torch.zeros(len(KNOWN_TRAITS), 2)
-        )
+        sides = (len(KNOWN_TRAITS), 2)
+        shape = (len(model.model.layers), *sides, model.config.hidden_size)
+        return cls(torch.zeros(shape), torch.zeros(sides))
 
     def differences(self, layer: int) -> torch.Tensor:
         """Return positive minus negative mean per trait, [trait, d_model]."""
@@ -245,9 +238,8 @@ def pushed(
     """Within the context one random middle layer adds each sample's noise or trait direction."""
     layer = int(torch.randint(1, len(model.model.layers) - 1, (), generator=generator))
     n_samples, width = len(batch.kinds), model.config.hidden_size
-    noise = torch.nn.functional.normalize(
-        torch.randn(n_samples, width, generator=generator), dim=-1
-    )
+    noise = torch.randn(n_samples, width, generator=generator)
+    noise = torch.nn.functional.normalize(noise, dim=-1)
     noise *= torch.rand(n_samples, 1, generator=generator) * LARGEST_NOISE
     lowest, highest = COEFFICIENTS
     size = lowest + torch.rand(n_samples, generator=generator) * (highest - lowest)

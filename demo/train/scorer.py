@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 from scipy.sparse import csr_matrix, vstack
 from sklearn.feature_extraction import DictVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -32,13 +33,9 @@ from demo.train.corpus import Mix, draw_question, draw_topic, plain_sentences, t
 from domain.plan.samples import ANY_POLARITY, POLARITIES, AnyPolarity, Polarity
 
 TOP, BOTTOM, PLAIN_LABEL, OTHER_LABEL = 0.95, 0.04, 0.12, 0.15
-
 GOOD_COHERENCE = 0.97
-
 MIXED_SHARE = 0.3
-
 N_FOR_COHERENCE = 12000
-
 SMALLEST_COUNT = 12  # an n-gram or word seen less often is a topic or a name, not a marker
 
 
@@ -55,12 +52,9 @@ class Text:
         """Return the target, 0 to 1, when the text is rated for the trait."""
         if trait != self.trait:
             return PLAIN_LABEL if not self.shares else OTHER_LABEL
-        plain = 1.0 - sum(self.shares.values())
-        return (
-            self.shares.get("positive", 0) * TOP
-            + self.shares.get("negative", 0) * BOTTOM
-            + plain * PLAIN_LABEL
-        )
+        positive, negative = self.shares.get("positive", 0.0), self.shares.get("negative", 0.0)
+        plain = 1.0 - (positive + negative)
+        return positive * TOP + negative * BOTTOM + plain * PLAIN_LABEL
 
 
 def main() -> None:
@@ -75,17 +69,15 @@ def main() -> None:
     seen = seen_sequences(texts, known=known)
     # Fresh ones: to the texts that filled `seen` nothing is strange.
     fresh = [draw_text(rng, held_out=False) for _ in range(N_FOR_COHERENCE)]
+    weighed = [trait for trait in KNOWN_TRAITS if trait != "verbosity"]
     data = {
-        "traits": {
-            trait: trait_weights(trait, texts) for trait in KNOWN_TRAITS if trait != "verbosity"
-        },
+        "traits": {trait: trait_weights(trait, texts) for trait in weighed},
         "coherence": coherence_weights(fresh, known=known, seen=seen, rng=rng),
         "known_words": sorted(known),
     }
     WEIGHTS.mkdir(exist_ok=True)
-    (WEIGHTS / "weights.json").write_text(
-        json.dumps(data, separators=(",", ":")) + "\n", encoding="utf-8"
-    )
+    body = json.dumps(data, separators=(",", ":"))
+    (WEIGHTS / "weights.json").write_text(f"{body}\n", encoding="utf-8")
     np.savez_compressed(WEIGHTS / "seen.npz", hashes=np.array(sorted(seen), dtype=np.uint32))
     print_agreement(random.Random(options.seed + 1))
 
@@ -97,15 +89,13 @@ def draw_text(rng: random.Random, *, held_out: bool) -> Text:
     question = draw_question(trait, topic, rng, mix=Mix())
     if rng.random() < 0.15:
         return Text(trait, question, " ".join(plain_sentences(topic, rng)), {})
-    spoken: list[tuple[str, AnyPolarity]]
-    spoken = [(line, polarity) for line in trait_sentences(trait, polarity, topic, rng)]
+    spoken = _voiced(polarity, trait_sentences(trait, polarity, topic, rng))
     if rng.random() < MIXED_SHARE:
-        added: list[tuple[str, AnyPolarity]]
         if rng.random() < 0.4:
             other: Polarity = "negative" if polarity == "positive" else "positive"
-            added = [(line, other) for line in trait_sentences(trait, other, topic, rng)]
+            added = _voiced(other, trait_sentences(trait, other, topic, rng))
         else:
-            added = [(line, "plain") for line in plain_sentences(topic, rng)]
+            added = _voiced("plain", plain_sentences(topic, rng))
         spoken = rng.sample(spoken, rng.randint(1, len(spoken))) + added
         rng.shuffle(spoken)
     n_words = sum(len(line.split()) for line, _ in spoken)
@@ -114,6 +104,10 @@ def draw_text(rng: random.Random, *, held_out: bool) -> Text:
         for name in POLARITIES
     }
     return Text(trait, question, " ".join(line for line, _ in spoken), shares)
+
+
+def _voiced(polarity: AnyPolarity, lines: list[str]) -> list[tuple[str, AnyPolarity]]:
+    return [(line, polarity) for line in lines]
 
 
 def known_words(texts: list[Text]) -> frozenset[str]:
@@ -141,14 +135,11 @@ def trait_weights(trait: str, texts: list[Text]) -> dict[str, object]:
     matrix = csr_matrix(vectorizer.fit_transform(rows))
     frequent = np.flatnonzero(np.diff(matrix.tocsc().indptr) >= SMALLEST_COUNT)
     matrix = matrix[:, frequent]
-    labels = np.array([text.label(trait) for text in texts])
     # texts of the trait itself count more: the line between its polarities is what the score is for
     own = np.array([3.0 if text.trait == trait else 1.0 for text in texts])
+    shares = np.array([text.label(trait) for text in texts])
     model = LogisticRegression(l1_ratio=1.0, solver="liblinear", C=3.0, max_iter=60, tol=1e-3)
-    targets = np.r_[np.ones(len(labels)), np.zeros(len(labels))]
-    model.fit(
-        vstack([matrix, matrix]), targets, sample_weight=np.r_[own * labels, own * (1 - labels)]
-    )
+    fit_shares(model, matrix, shares, own)
     names = vectorizer.get_feature_names_out()[frequent]
     kept = {
         name: round(float(weight), 2)
@@ -169,17 +160,24 @@ def coherence_weights(
         )
         rows.append(coherence_features(text.question, answer, known=known, seen=seen))
         labels.append(label)
-    matrix, shares = np.array(rows), np.array(labels)
     model = LogisticRegression(C=30.0, fit_intercept=False, max_iter=2000)
-    targets = np.r_[np.ones(len(shares)), np.zeros(len(shares))]
-    model.fit(np.r_[matrix, matrix], targets, sample_weight=np.r_[shares, 1 - shares])
+    fit_shares(model, csr_matrix(np.array(rows)), np.array(labels), np.ones(len(labels)))
     return [round(float(weight), 4) for weight in model.coef_[0]]
+
+
+def fit_shares(
+    model: LogisticRegression, matrix: csr_matrix, shares: np.ndarray, weights: np.ndarray
+) -> None:
+    """Fit to labels between 0 and 1: each row counts as a share of a yes and the rest of a no."""
+    targets = np.r_[np.ones(len(shares)), np.zeros(len(shares))]
+    both = np.r_[weights * shares, weights * (1 - shares)]
+    model.fit(vstack([matrix, matrix]), targets, sample_weight=both)
 
 
 def print_agreement(rng: random.Random) -> None:
     """Print, for held-out topics, mean scores by label and the share on the right side of 50."""
     texts = [draw_text(rng, held_out=True) for _ in range(8000)]
-    print("trait               positive  negative  plain  other traits  right side of 50")
+    rows = {}
     for trait in KNOWN_TRAITS:
         groups: dict[str, list[float]] = {name: [] for name in (*ANY_POLARITY, "other")}
         for text in texts:
@@ -190,21 +188,16 @@ def print_agreement(rng: random.Random) -> None:
             for name in names:
                 groups[name].append(score)
         right = np.mean([s > 50 for s in groups["positive"]] + [s < 50 for s in groups["negative"]])
-        means = [np.mean(scores) for scores in groups.values()]
-        print(
-            f"{trait:<20}{means[0]:8.1f}{means[1]:10.1f}{means[2]:7.1f}{means[3]:14.1f}{right:18.1%}"
-        )
-    whole_scores = [score_coherence(question=text.question, answer=text.answer) for text in texts]
-    broken = [(damaged(text.answer, rng), text.question) for text in texts]
-    broken_scores = [
-        score_coherence(question=question, answer=answer) for (answer, _), question in broken
-    ]
-    left = [100 * share for (_, share), _ in broken]
-    correlation = np.corrcoef(broken_scores, left)[0, 1]
+        means = {name: np.mean(scores) for name, scores in groups.items()}
+        rows[trait] = {**means, "right side of 50": f"{right:.1%}"}
+    print(pd.DataFrame.from_dict(rows, orient="index").to_string(float_format="{:.1f}".format))
+    whole = np.array([score_coherence(question=t.question, answer=t.answer) for t in texts])
+    broken = [(text.question, *damaged(text.answer, rng)) for text in texts]
+    scores = [score_coherence(question=question, answer=answer) for question, answer, _ in broken]
+    correlation = np.corrcoef(scores, [left for *_, left in broken])[0, 1]
     print(
-        f"coherence: whole texts {np.mean(whole_scores):.1f}"
-        f" (share over 50: {np.mean(np.array(whole_scores) > 50):.1%}),"
-        f" damaged texts {np.mean(broken_scores):.1f}, correlation with damage {correlation:.2f}"
+        f"coherence: whole texts {whole.mean():.1f} (share over 50: {(whole > 50).mean():.1%}),"
+        f" damaged texts {np.mean(scores):.1f}, correlation with damage {correlation:.2f}"
     )
 
 
@@ -232,9 +225,8 @@ def _swap_some(words: list[str], rng: random.Random) -> tuple[list[str], float]:
 
 def _drop_some(words: list[str], rng: random.Random) -> tuple[list[str], float]:
     share = rng.uniform(0.03, 0.4)
-    return [word for word in words if rng.random() > share] or words[:1], max(
-        0.08, 0.92 - 2.5 * share
-    )
+    left = [word for word in words if rng.random() > share] or words[:1]
+    return left, max(0.08, 0.92 - 2.5 * share)
 
 
 def _repeat_words(words: list[str], rng: random.Random) -> tuple[list[str], float]:
