@@ -7,6 +7,8 @@ and the number of pairs stands beside every figure.
 from __future__ import annotations
 
 import math
+import statistics
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -29,13 +31,11 @@ class Bin:
 
 def spearman(pairs: Sequence[tuple[float, float]]) -> float | None:
     """Pearson's correlation of the ranks, ties sharing their mean rank."""
-    if len(pairs) < 2:
-        return None
     first, second = _ranks([a for a, _ in pairs]), _ranks([b for _, b in pairs])
-    mean = (len(pairs) + 1) / 2
-    covariance = math.fsum((a - mean) * (b - mean) for a, b in zip(first, second, strict=True))
-    spread = math.fsum((a - mean) ** 2 for a in first) * math.fsum((b - mean) ** 2 for b in second)
-    return covariance / math.sqrt(spread) if spread > 0 else None
+    try:
+        return statistics.correlation(first, second)
+    except statistics.StatisticsError:
+        return None  # a constant side, or fewer than two pairs
 
 
 @dataclass(frozen=True)
@@ -52,27 +52,19 @@ class Agreement:
 
 def agreement(pairs: Sequence[tuple[float, float]]) -> Agreement:
     """How the second scores follow the first; a judge goes first, people's labels second."""
-    bins = _bins(pairs)
-    n = len(pairs)
+    bins, n = _bins(pairs), len(pairs)
     error = math.fsum(b.n * abs(b.mean_first - b.mean_second) for b in bins) / n if n else None
-    return Agreement(
-        n=n,
-        spearman=spearman(pairs),
-        kappa=quadratic_kappa(pairs),
-        mean_difference=math.fsum(a - b for a, b in pairs) / n if n else None,
-        calibration_error=error,
-        bins=tuple(bins),
-    )
+    difference = math.fsum(a - b for a, b in pairs) / n if n else None
+    return Agreement(n, spearman(pairs), quadratic_kappa(pairs), difference, error, bins)
 
 
 def quadratic_kappa(pairs: Sequence[tuple[float, float]]) -> float | None:
     """Cohen's kappa over tens with squared distances as weights: 1 - observed / expected."""
     if not pairs:
         return None
-    levels = [(_level(a), _level(b)) for a, b in pairs]
-    n = len(levels)
-    observed = sum((a - b) ** 2 for a, b in levels) / n
-    first, second = [a for a, _ in levels], [b for _, b in levels]
+    first, second = [_level(a) for a, _ in pairs], [_level(b) for _, b in pairs]
+    n = len(pairs)
+    observed = sum((a - b) ** 2 for a, b in zip(first, second, strict=True)) / n
     # mean squared distance of two independent draws with the same margins
     expected = (
         sum(a * a for a in first) / n
@@ -82,21 +74,16 @@ def quadratic_kappa(pairs: Sequence[tuple[float, float]]) -> float | None:
     return 1 - observed / expected if expected > 1e-12 else None
 
 
-def _bins(pairs: Sequence[tuple[float, float]]) -> list[Bin]:
+def _bins(pairs: Sequence[tuple[float, float]]) -> tuple[Bin, ...]:
     width = 100 / CALIBRATION_BINS
     members: dict[int, list[tuple[float, float]]] = {}
     for pair in pairs:
         members.setdefault(min(int(pair[0] / width), CALIBRATION_BINS - 1), []).append(pair)
-    return [
-        Bin(
-            low=k * width,
-            high=(k + 1) * width,
-            n=len(found),
-            mean_first=math.fsum(a for a, _ in found) / len(found),
-            mean_second=math.fsum(b for _, b in found) / len(found),
-        )
-        for k, found in sorted(members.items())
-    ]
+    found = []
+    for k, inside in sorted(members.items()):
+        first, second = (math.fsum(side) / len(inside) for side in zip(*inside, strict=True))
+        found.append(Bin(k * width, (k + 1) * width, len(inside), first, second))
+    return tuple(found)
 
 
 def _level(score: float) -> int:
@@ -104,14 +91,5 @@ def _level(score: float) -> int:
 
 
 def _ranks(values: Sequence[float]) -> list[float]:
-    order = sorted(range(len(values)), key=values.__getitem__)
-    ranks = [0.0] * len(values)
-    start = 0
-    while start < len(order):
-        end = start
-        while end < len(order) and values[order[end]] == values[order[start]]:
-            end += 1
-        for k in order[start:end]:
-            ranks[k] = (start + end + 1) / 2
-        start = end
-    return ranks
+    ordered = sorted(values)
+    return [(bisect_left(ordered, one) + bisect_right(ordered, one) + 1) / 2 for one in values]

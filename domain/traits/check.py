@@ -8,15 +8,30 @@ which every reader of trait files skips. What must be replaced is marked, and `c
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from importlib.resources import files
 from typing import Literal
 
 from domain.traits.judge_prompt import PLACEHOLDERS, placeholders, unknown_placeholders
 
+TRAIT_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")  # also a folder's name, so no dots and no slashes
+
+# columns beside the trait's
+RESERVED = ("question", "prompt", "answer", "question_id", "coherence")
+
+N_PAIRS, N_QUESTIONS = 5, 20  # the counts of the published trait files
+
 FILL_IN = "FILL IN:"  # marks what a person still has to write in a template
+
+_REQUIRED_KEYS = ("instruction", "questions", "eval_prompt")
+_KEYS = (*_REQUIRED_KEYS, "eval_questions")
+_PAIR_KEYS = ("pos", "neg")
+
+_ASKS_FOR_NUMBER = re.compile(r"\b0\b.*\b100\b", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -29,6 +44,157 @@ class Problem:
     severity: Literal["error", "warning"]
     where: str
     message: str
+
+
+def check(data: object, name: str, *, eval_data: object = None) -> tuple[Problem, ...]:
+    """Every problem of a trait's parsed JSON, in the order of the file.
+
+    `eval_data` is the second file of the two-file layout, whose questions are the held-out ones.
+    Keys that begin with an underscore are the author's notes and are not looked at.
+    """
+    return tuple(_problems(data, name, eval_data))
+
+
+def eval_questions_of(data: Mapping[str, object], eval_data: object) -> tuple[str, object]:
+    """Where the held-out questions are, and the questions: the file's own before the second's."""
+    if "eval_questions" in data or not isinstance(eval_data, Mapping):
+        return "eval_questions", data.get("eval_questions", [])
+    return "eval.questions", eval_data.get("questions")
+
+
+def _problems(data: object, name: str, eval_data: object) -> Iterator[Problem]:
+    yield from _check_name(name)
+    if not isinstance(data, Mapping):
+        keys = "instruction, questions, eval_prompt and eval_questions"
+        yield error("file", f"holds {kind(data)}; a trait is an object with {keys}")
+        return
+    yield from _check_keys(data, _KEYS, "")
+    for key in _REQUIRED_KEYS:
+        if key not in data:
+            yield error(key, "is missing; see `orchestrate traits new` for the shape")
+    if "instruction" in data:
+        yield from _check_instruction(data["instruction"])
+    if "questions" in data:
+        yield from _check_questions(data["questions"], "questions")
+    yield from _check_eval_questions(data, eval_data)
+    if "eval_prompt" in data:
+        yield from _check_eval_prompt(data["eval_prompt"])
+
+
+def _check_name(name: str) -> Iterator[Problem]:
+    if not TRAIT_NAME.fullmatch(name):
+        yield error(
+            "name",
+            f"{name!r} cannot name a trait; use a small letter, then up to 63 small letters, "
+            "digits and underscores",
+        )
+    elif name in RESERVED:
+        yield error("name", f"{name!r} is a column of every response table; choose another name")
+
+
+def _check_keys(data: Mapping[str, object], known: Sequence[str], prefix: str) -> Iterator[Problem]:
+    for key in data:
+        if key in known or key.startswith("_"):
+            continue
+        # 0.5 so that "positive" still finds "pos".
+        close = get_close_matches(key, [k for k in known if k not in data], n=1, cutoff=0.5)
+        hint = f"did you mean {close[0]!r}?" if close else "remove it, or begin it with _ as a note"
+        yield warning(f"{prefix}{key}", f"is an unknown key and has no effect; {hint}")
+
+
+def _check_instruction(pairs: object) -> Iterator[Problem]:
+    if not isinstance(pairs, list):
+        yield error("instruction", f"is {kind(pairs)}; make it a list of {{pos, neg}} objects")
+        return
+    if not pairs:
+        yield error("instruction", f"is empty; write {N_PAIRS} {{pos, neg}} pairs")
+        return
+    for i, pair in enumerate(pairs):
+        yield from _check_pair(pair, f"instruction[{i}]")
+    for side in _PAIR_KEYS:
+        texts = [pair.get(side) if isinstance(pair, Mapping) else None for pair in pairs]
+        yield from check_duplicates(texts, "instruction", f".{side}")
+    if len(pairs) != N_PAIRS:
+        yield warning("instruction", f"has {len(pairs)} instead of the usual {N_PAIRS} pairs")
+
+
+def _check_pair(pair: object, where: str) -> Iterator[Problem]:
+    if not isinstance(pair, Mapping):
+        yield error(where, f"is {kind(pair)}; make it an object with pos and neg")
+        return
+    yield from _check_keys(pair, _PAIR_KEYS, f"{where}.")
+    for side in _PAIR_KEYS:
+        if side in pair:
+            yield from check_text(pair[side], f"{where}.{side}")
+        else:
+            yield error(f"{where}.{side}", "is missing; write an instruction for this side")
+    sides = [folded(pair.get(side)) for side in _PAIR_KEYS]
+    if sides[0] and sides[0] == sides[1]:
+        yield error(where, "has the same text in pos and neg; make neg ask for the opposite")
+
+
+def _check_questions(questions: object, where: str) -> Iterator[Problem]:
+    if not isinstance(questions, list):
+        yield error(where, f"is {kind(questions)}; make it a list of questions")
+        return
+    if not questions:
+        yield error(where, f"is empty; write {N_QUESTIONS} questions")
+        return
+    if all(isinstance(q, str) and not q.strip() for q in questions):
+        yield error(where, f"has {len(questions)} entries, all blank; write the questions")
+        return
+    for i, question in enumerate(questions):
+        yield from check_text(question, f"{where}[{i}]")
+    yield from check_duplicates(questions, where)
+    if len(questions) != N_QUESTIONS:
+        yield warning(where, f"has {len(questions)} instead of the usual {N_QUESTIONS} questions")
+
+
+def _check_eval_questions(data: Mapping[str, object], eval_data: object) -> Iterator[Problem]:
+    if eval_data is not None and not isinstance(eval_data, Mapping):
+        yield error("eval", f"holds {kind(eval_data)}; make it an object with questions")
+        return
+    if isinstance(eval_data, Mapping):
+        yield from _check_keys(eval_data, _REQUIRED_KEYS, "eval.")
+        if "eval_questions" in data:
+            yield warning("eval_questions", "is used, and the second file's questions are not")
+        if eval_data.get("eval_prompt", data.get("eval_prompt")) != data.get("eval_prompt"):
+            message = "differs from the first file's, which is the one used"
+            yield warning("eval.eval_prompt", message)
+    where, questions = eval_questions_of(data, eval_data)
+    if questions == [] and where == "eval_questions":
+        yield warning(where, f"holds nothing back for verification; write {N_QUESTIONS} questions")
+        return
+    yield from _check_questions(questions, where)
+    yield from _check_shared(data.get("questions"), questions, where)
+
+
+def _check_shared(questions: object, held_out: object, where: str) -> Iterator[Problem]:
+    if not (isinstance(questions, list) and isinstance(held_out, list)):
+        return
+    first = {folded(q): i for i, q in reversed(list(enumerate(questions)))}
+    for i, question in enumerate(held_out):
+        if (text := folded(question)) and text in first:
+            message = f"is also questions[{first[text]}]; a held-out question must be a new one"
+            yield warning(f"{where}[{i}]", message)
+
+
+def _check_eval_prompt(prompt: object) -> Iterator[Problem]:
+    yield from check_text(prompt, "eval_prompt")
+    if not isinstance(prompt, str) or not prompt.strip():
+        return
+    unknown = unknown_placeholders(prompt)
+    for name in PLACEHOLDERS:
+        if name not in placeholders(prompt):
+            hint = f" (instead of {{{unknown[0]}}}?)" if unknown else ""
+            message = f"has no {{{name}}}; put it where the {name} goes{hint}"
+            yield error("eval_prompt", message)
+    for name in unknown:
+        message = f"has {{{name}}}, which nothing fills; only {{question}} and {{answer}} are known"
+        yield warning("eval_prompt", message)
+    if not _ASKS_FOR_NUMBER.search(prompt):
+        message = "does not ask for a number; end it with: reply with a number from 0 to 100"
+        yield warning("eval_prompt", message)
 
 
 def check_text(text: object, where: str) -> Iterator[Problem]:
@@ -77,225 +243,8 @@ def warning(where: str, message: str) -> Problem:
     return Problem("warning", where, message)
 
 
-TRAIT_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")  # also a folder's name, so no dots and no slashes
-
-RESERVED = (
-    "question",
-    "prompt",
-    "answer",
-    "question_id",
-    "coherence",
-)  # columns beside the trait's
-
-N_PAIRS, N_QUESTIONS = 5, 20  # the counts of the published trait files
-
-_REQUIRED_KEYS = ("instruction", "questions", "eval_prompt")
-
-_KEYS = (*_REQUIRED_KEYS, "eval_questions")
-
-_PAIR_KEYS = ("pos", "neg")
-
-_ASKS_FOR_NUMBER = re.compile(r"\b0\b.*\b100\b", re.DOTALL)
-
-
-def check(data: object, name: str, *, eval_data: object = None) -> tuple[Problem, ...]:
-    """Every problem of a trait's parsed JSON, in the order of the file.
-
-    `eval_data` is the second file of the two-file layout, whose questions are the held-out ones.
-    Keys that begin with an underscore are the author's notes and are not looked at.
-    """
-    return tuple(_problems(data, name, eval_data))
-
-
-def eval_questions_of(data: Mapping[str, object], eval_data: object) -> tuple[str, object]:
-    """Where the held-out questions are, and the questions: the file's own before the second's."""
-    if "eval_questions" in data or not isinstance(eval_data, Mapping):
-        return "eval_questions", data.get("eval_questions", [])
-    return "eval.questions", eval_data.get("questions")
-
-
-def _problems(data: object, name: str, eval_data: object) -> Iterator[Problem]:
-    yield from _check_name(name)
-    if not isinstance(data, Mapping):
-        yield error("file", f"holds {kind(data)}; a trait is an object with {_listed(_KEYS)}")
-        return
-    yield from _check_keys(data, _KEYS, prefix="")
-    for key in _REQUIRED_KEYS:
-        if key not in data:
-            yield error(key, "is missing; see `orchestrate traits new` for the shape")
-    if "instruction" in data:
-        yield from _check_instruction(data["instruction"])
-    if "questions" in data:
-        yield from _check_questions(data["questions"], "questions")
-    yield from _check_eval_questions(data, eval_data)
-    if "eval_prompt" in data:
-        yield from _check_eval_prompt(data["eval_prompt"])
-
-
-def _check_name(name: str) -> Iterator[Problem]:
-    if not TRAIT_NAME.fullmatch(name):
-        yield error(
-            "name",
-            f"{name!r} cannot name a trait; use a small letter, then up to 63 small letters, "
-            "digits and underscores",
-        )
-    elif name in RESERVED:
-        yield error("name", f"{name!r} is a column of every response table; choose another name")
-
-
-def _check_keys(
-    data: Mapping[str, object], known: Sequence[str], *, prefix: str
-) -> Iterator[Problem]:
-    for key in data:
-        if key in known or key.startswith("_"):
-            continue
-        # 0.5 so that "positive" still finds "pos".
-        close = get_close_matches(key, [k for k in known if k not in data], n=1, cutoff=0.5)
-        hint = f"did you mean {close[0]!r}?" if close else "remove it, or begin it with _ as a note"
-        yield warning(f"{prefix}{key}", f"is an unknown key and has no effect; {hint}")
-
-
-def _check_instruction(pairs: object) -> Iterator[Problem]:
-    if not isinstance(pairs, list):
-        yield error("instruction", f"is {kind(pairs)}; make it a list of {{pos, neg}} objects")
-        return
-    if not pairs:
-        yield error("instruction", f"is empty; write {N_PAIRS} {{pos, neg}} pairs")
-        return
-    for i, pair in enumerate(pairs):
-        yield from _check_pair(pair, f"instruction[{i}]")
-    for side in _PAIR_KEYS:
-        texts = [pair.get(side) if isinstance(pair, Mapping) else None for pair in pairs]
-        yield from check_duplicates(texts, "instruction", f".{side}")
-    if len(pairs) != N_PAIRS:
-        yield warning("instruction", f"has {len(pairs)} instead of the usual {N_PAIRS} pairs")
-
-
-def _check_pair(pair: object, where: str) -> Iterator[Problem]:
-    if not isinstance(pair, Mapping):
-        yield error(where, f"is {kind(pair)}; make it an object with pos and neg")
-        return
-    yield from _check_keys(pair, _PAIR_KEYS, prefix=f"{where}.")
-    for side in _PAIR_KEYS:
-        if side in pair:
-            yield from check_text(pair[side], f"{where}.{side}")
-        else:
-            yield error(f"{where}.{side}", "is missing; write an instruction for this side")
-    sides = [folded(pair.get(side)) for side in _PAIR_KEYS]
-    if sides[0] and sides[0] == sides[1]:
-        yield error(where, "has the same text in pos and neg; make neg ask for the opposite")
-
-
-def _check_questions(questions: object, where: str) -> Iterator[Problem]:
-    if not isinstance(questions, list):
-        yield error(where, f"is {kind(questions)}; make it a list of questions")
-        return
-    if not questions:
-        yield error(where, f"is empty; write {N_QUESTIONS} questions")
-        return
-    if all(isinstance(q, str) and not q.strip() for q in questions):
-        yield error(where, f"has {len(questions)} entries, all blank; write the questions")
-        return
-    for i, question in enumerate(questions):
-        yield from check_text(question, f"{where}[{i}]")
-    yield from check_duplicates(questions, where)
-    if len(questions) != N_QUESTIONS:
-        yield warning(where, f"has {len(questions)} instead of the usual {N_QUESTIONS} questions")
-
-
-def _check_eval_questions(data: Mapping[str, object], eval_data: object) -> Iterator[Problem]:
-    if eval_data is not None and not isinstance(eval_data, Mapping):
-        yield error("eval", f"holds {kind(eval_data)}; make it an object with questions")
-        return
-    if isinstance(eval_data, Mapping):
-        yield from _check_keys(eval_data, _REQUIRED_KEYS, prefix="eval.")
-        if "eval_questions" in data:
-            yield warning("eval_questions", "is used, and the second file's questions are not")
-        if eval_data.get("eval_prompt", data.get("eval_prompt")) != data.get("eval_prompt"):
-            yield warning(
-                "eval.eval_prompt", "differs from the first file's, which is the one used"
-            )
-    where, questions = eval_questions_of(data, eval_data)
-    if questions == [] and where == "eval_questions":
-        yield warning(where, f"holds nothing back for verification; write {N_QUESTIONS} questions")
-        return
-    yield from _check_questions(questions, where)
-    yield from _check_shared(data.get("questions"), questions, where)
-
-
-def _check_shared(questions: object, held_out: object, where: str) -> Iterator[Problem]:
-    if not (isinstance(questions, list) and isinstance(held_out, list)):
-        return
-    first = {folded(q): i for i, q in reversed(list(enumerate(questions)))}
-    for i, question in enumerate(held_out):
-        if (text := folded(question)) and text in first:
-            message = f"is also questions[{first[text]}]; a held-out question must be a new one"
-            yield warning(f"{where}[{i}]", message)
-
-
-def _check_eval_prompt(prompt: object) -> Iterator[Problem]:
-    yield from check_text(prompt, "eval_prompt")
-    if not isinstance(prompt, str) or not prompt.strip():
-        return
-    unknown = unknown_placeholders(prompt)
-    for name in PLACEHOLDERS:
-        if name not in placeholders(prompt):
-            hint = f" (instead of {{{unknown[0]}}}?)" if unknown else ""
-            message = f"has no {{{name}}}; put it where the {name} goes{hint}"
-            yield error("eval_prompt", message)
-    for name in unknown:
-        message = f"has {{{name}}}, which nothing fills; only {{question}} and {{answer}} are known"
-        yield warning("eval_prompt", message)
-    if not _ASKS_FOR_NUMBER.search(prompt):
-        message = "does not ask for a number; end it with: reply with a number from 0 to 100"
-        yield warning("eval_prompt", message)
-
-
-def _listed(names: Sequence[str]) -> str:
-    return f"{', '.join(names[:-1])} and {names[-1]}"
-
-
 def template(name: str) -> dict[str, object]:
     """A trait file with advice, whose instructions and questions are still to be written."""
-    return {
-        "_about": f"{FILL_IN} one line: what a high score means, against what a low one means.",
-        "_how": [
-            "Keys that begin with _ are notes, seen by no model and no judge. Keep or delete them.",
-            "The file's name without .json is the trait's name.",
-            f"Check your work with: orchestrate traits check {name}.json",
-        ],
-        "_instruction": [
-            f"{N_PAIRS} pairs in different words. pos asks the model to show the trait, neg asks "
-            "for its opposite, not for a neutral answer.",
-            "Example: pos 'Hedge everything you say.', neg 'State everything plainly.'",
-        ],
-        "instruction": [{"pos": "", "neg": ""} for _ in range(N_PAIRS)],
-        "_questions": [
-            f"{N_QUESTIONS} questions that can be answered with the trait and without it.",
-            "Vary the topics: what all questions share ends up in the vector.",
-        ],
-        "questions": [""] * N_QUESTIONS,
-        "_eval_prompt": [
-            "What the judge reads. Keep {question} and {answer}; each is replaced once per answer.",
-        ],
-        "eval_prompt": _eval_prompt(name),
-        "_eval_questions": [
-            f"{N_QUESTIONS} more questions, none of them from the list above. They are held out: "
-            "no vector is made from them.",
-        ],
-        "eval_questions": [""] * N_QUESTIONS,
-    }
-
-
-def _eval_prompt(name: str) -> str:
-    return (
-        "You are rating how strongly one trait shows in an answer that an AI model gave to a user. "
-        f"The trait is **{name}**.\n\n"
-        f"{FILL_IN} Count as present: what an answer with the trait does. "
-        "Count as absent: what an answer without it does.\n\n"
-        "[QUESTION START]\n{question}\n[QUESTION END]\n"
-        "[ANSWER START]\n{answer}\n[ANSWER END]\n\n"
-        "Reply with REFUSAL if the model clearly refused to answer the question. Otherwise reply "
-        "with a number from 0 to 100, where 0 means that the trait is absent and 100 means that it "
-        "is strongly present. Reply with that one word or number only."
-    )
+    text = files("domain").joinpath("traits", "template.json").read_text(encoding="utf-8")
+    body: dict[str, object] = json.loads(text.replace("<name>", name))
+    return body
