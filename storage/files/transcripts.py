@@ -20,9 +20,7 @@ import pyarrow.parquet as pq
 from domain.errors import UsageError
 
 ASKED = ("question", "prompt", "user")
-
 ANSWERED = ("response", "answer", "completion", "output")
-
 ROLES = ("system", "user", "assistant")
 
 # Longer texts beside prompt and response are not repeated in results.
@@ -88,11 +86,10 @@ def _rows(path: Path) -> list[Any]:
     if path.suffix not in SUFFIXES:
         raise UsageError(f"{path} is of no known kind: use {', '.join(SUFFIXES)}")
     try:
-        data = path.read_bytes()
         if path.suffix == ".parquet":
-            rows: list[Any] = pq.read_table(io.BytesIO(data)).to_pylist()
+            rows: list[Any] = pq.read_table(io.BytesIO(path.read_bytes())).to_pylist()
             return rows
-        text = data.decode("utf-8-sig")
+        text = _text(path)
         if path.suffix == ".csv":
             return list(csv.DictReader(io.StringIO(text, newline="")))
         if path.suffix == ".txt":
@@ -102,11 +99,18 @@ def _rows(path: Path) -> list[Any]:
         body = json.loads(text)
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not text in UTF-8: save it as UTF-8") from error
     except (ValueError, RecursionError, csv.Error, pa.ArrowException) as error:
         raise UsageError(f"{path} is not {path.suffix[1:]}: {error}") from error
     return body if isinstance(body, list) else [body]
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not text in UTF-8: save it as UTF-8") from error
 
 
 def _transcript(row: Any, where: str) -> Transcript:
@@ -124,10 +128,12 @@ def _transcript(row: Any, where: str) -> Transcript:
         raise UsageError(f"{where} holds no prompt: name a column {names}, or messages")
     system = _first_text(row, ("system",))
     turns = ((Turn("system", system),) if system else ()) + (Turn("user", asked),)
+    # tables of persona_vectors, and a run's own, hold the question and the rendered prompt
+    is_rendered = isinstance(row.get("question"), str) and isinstance(row.get("prompt"), str)
     return Transcript(
         turns,
         response=response,
-        rendered=_rendered(row),
+        rendered=row["prompt"] if is_rendered else None,
         prompt_ids=_ids(row, "prompt_token_ids", where),
         response_ids=_ids(row, "response_token_ids", where),
         facts=_facts(row),
@@ -150,12 +156,6 @@ def _chat(messages: Any, where: str) -> tuple[tuple[Turn, ...], str | None]:
     if turns and turns[-1].role == "assistant":
         return tuple(turns[:-1]), turns[-1].content
     return tuple(turns), None
-
-
-def _rendered(row: Mapping[str, Any]) -> str | None:
-    """Tables of persona_vectors, and a run's own, hold the question and the rendered prompt."""
-    both = isinstance(row.get("question"), str) and isinstance(row.get("prompt"), str)
-    return row["prompt"] if both else None
 
 
 def _ids(row: Mapping[str, Any], name: str, where: str) -> tuple[int, ...] | None:
@@ -198,13 +198,7 @@ def read_scored(path: Path) -> list[ScoredResponse]:
 
     A response with a token that has no score is refused: dynamics need every step.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not a text file in UTF-8: give JSON") from error
-    bodies = _parsed(path, text)
+    bodies = _parsed(path, _text(path))
     return [_scored(body, f"{path} record {k}") for k, body in enumerate(bodies, start=1)]
 
 
