@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from domain.scoring.prices import Answered, Cost, Failed
+from domain.scoring.prices import Charged, Cost, Failed
 
 Answer = Callable[[dict[str, Any], int], Response]
 """(request body, number of this call from 0) -> response."""
@@ -29,7 +29,7 @@ class OpenLimiter:
     async def admit(self, cost: Cost) -> None:
         pass
 
-    def answered(self, cost: Cost, result: Answered) -> None:
+    def answered(self, cost: Cost, result: Charged) -> None:
         pass
 
     async def failed(self, cost: Cost, result: Failed) -> bool:

@@ -138,7 +138,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Answered:
+class Charged:
     """What an answered call did cost, and the limits that came with it."""
 
     tokens: int

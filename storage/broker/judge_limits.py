@@ -22,7 +22,7 @@ import redis
 from redis.asyncio import Redis as AsyncRedis
 
 from domain.errors import BrokerError, BudgetError, OrchestrateError, StoppedError
-from domain.scoring.prices import Answered, Cost, Failed, Limits
+from domain.scoring.prices import Charged, Cost, Failed, Limits
 from storage.broker.state import EXPIRE_S
 from storage.record.spending import Terms
 
@@ -180,7 +180,7 @@ class SharedLimiter:
             self._pump = asyncio.create_task(self._pump_all())
         await waiting.future
 
-    def answered(self, cost: Cost, result: Answered) -> None:
+    def answered(self, cost: Cost, result: Charged) -> None:
         """Note an answered call; told to the others with the next message."""
         noted = self._noted
         noted.released += cost.usd

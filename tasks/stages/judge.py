@@ -14,7 +14,7 @@ from celery.exceptions import Reject
 from domain.errors import OrchestrateError, StoppedError, StoreError
 from domain.plan.jobs import Job
 from domain.plan.spec import JudgeSpec
-from domain.scoring.prices import BATCH_SHARE, Answered, Cost
+from domain.scoring.prices import BATCH_SHARE, Charged, Cost
 from domain.scoring.replies import scoring
 from domain.scoring.scores import Evidence, LostReply, Reply, Score, Scoring, Unscored
 from domain.traits.prompts import coherence_prompt, question_for
@@ -188,12 +188,12 @@ async def _ask(
     if batch is None:
         await limiter.admit(Cost(0, most))
         # a batch outlives this process, so its money is spent from here on
-        limiter.answered(Cost(0, most), Answered(0, most))
+        limiter.answered(Cost(0, most), Charged(0, most))
         batch = await submit(client, bodies)
         run.store.write(key, encode_checked({"batch": batch, "usd_reserved": most}))
     answers = await wait(client, batch, price=price, is_leaving=lambda: judges.is_leaving)
     paid = sum(one.usd or 0.0 for one in answers.values())
-    limiter.answered(Cost(0, 0.0), Answered(0, paid - most))
+    limiter.answered(Cost(0, 0.0), Charged(0, paid - most))
     await limiter.flush()
     run.store.delete(key)
     return answers

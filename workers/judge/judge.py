@@ -15,7 +15,7 @@ from tenacity.wait import wait_random_exponential
 
 from domain.errors import OrchestrateError
 from domain.plan.spec import digest
-from domain.scoring.prices import FREE, Answered, Cost, Failed, Price
+from domain.scoring.prices import FREE, Charged, Cost, Failed, Price
 from domain.scoring.replies import TOP, scoring, unseen_mass
 from domain.scoring.scores import Evidence, LostReply, Reply, Scoring, UnscoredReason
 from workers.judge.client import HealingError, JudgeClient, RefusedError, stop_at_once
@@ -50,7 +50,7 @@ class Limiter(Protocol):
     async def admit(self, cost: Cost) -> None:
         """Wait until a call may go out, and reserve its cost; raises what ends the run."""
 
-    def answered(self, cost: Cost, result: Answered) -> None:
+    def answered(self, cost: Cost, result: Charged) -> None:
         """Note an answered call; its reservation becomes what it did cost."""
 
     async def failed(self, cost: Cost, result: Failed) -> bool:
@@ -260,7 +260,7 @@ class Judge:
         try:
             async with self._slots.calls:
                 if asking.stopped:
-                    self._limiter.answered(cost, Answered(0, 0.0))
+                    self._limiter.answered(cost, Charged(0, 0.0))
                     raise asking.stopped
                 await self._slots.start_apart()
                 tries.made += 1
@@ -273,14 +273,14 @@ class Judge:
             tries.note(error, is_down=await self._limiter.failed(cost, failed))
             raise
         except RefusedError:
-            self._limiter.answered(cost, Answered(0, 0.0))
+            self._limiter.answered(cost, Charged(0, 0.0))
             raise
         tokens = reply.prompt_tokens + reply.completion_tokens
         paid = None if self._price is None else self._price.of(reply)
         self._tokens_per_character = max(
             self._tokens_per_character, reply.prompt_tokens / max(n_characters, 1)
         )
-        self._limiter.answered(cost, Answered(tokens, paid or 0.0, limits))
+        self._limiter.answered(cost, Charged(tokens, paid or 0.0, limits))
         return reply if paid is None else reply.model_copy(update={"usd": paid})
 
     def _most_it_can_cost(self, n_characters: int) -> Cost:

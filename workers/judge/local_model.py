@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from workers.judge.server import Reply
+from workers.judge.server import ServerReply
 from workers.models.chat import render_prompt
 from workers.models.model import LoadedModel
 
@@ -44,19 +44,19 @@ class LocalJudge:
             for node in self._inner
         }
 
-    async def reply(self, prompt: str) -> Reply:
+    async def reply(self, prompt: str) -> ServerReply:
         """The judge's reply to a prompt; forward passes run one at a time in a thread."""
         return await asyncio.to_thread(self._reply, prompt)
 
     @torch.inference_mode()
-    def _reply(self, prompt: str) -> Reply:
+    def _reply(self, prompt: str) -> ServerReply:
         ids = render_prompt(self.model, system=None, user=prompt).token_ids
         with self._lock:
             numbers, refusal = self._distribution(ids)
         ranked = sorted(numbers.items(), key=lambda pair: -pair[1])
         candidates = [(str(number), p) for number, p in ranked if p > 0]
         candidates.append(("REFUSAL", refusal))
-        return Reply(sorted(candidates, key=lambda pair: -pair[1]), prompt_tokens=len(ids))
+        return ServerReply(sorted(candidates, key=lambda pair: -pair[1]), prompt_tokens=len(ids))
 
     def _distribution(self, prompt_ids: Sequence[int]) -> tuple[dict[int, float], float]:
         passed = self.model.model(

@@ -39,14 +39,14 @@ _NAME = re.compile(r"\*\*([A-Za-z][A-Za-z0-9_ -]*)\*\*")
 
 
 @dataclass(frozen=True)
-class Reply:
+class ServerReply:
     """A judge's answer: reply tokens with their probabilities, the likeliest first."""
 
     candidates: Sequence[tuple[str, float]]
     prompt_tokens: int
 
 
-Backend = Callable[[str], Awaitable[Reply]]
+Backend = Callable[[str], Awaitable[ServerReply]]
 """Scores the user's prompt; raises OrchestrateError for one it cannot judge."""
 
 
@@ -95,7 +95,7 @@ def make_server(backend: Backend, *, model_name: str, api_key: str | None = None
     )
 
 
-def _completion(asked: ChatRequest, reply: Reply) -> dict[str, object]:
+def _completion(asked: ChatRequest, reply: ServerReply) -> dict[str, object]:
     text = reply.candidates[0][0]
     choice: dict[str, object] = {
         "index": 0,
@@ -131,7 +131,7 @@ def _error(status: int, message: str) -> JSONResponse:
     return JSONResponse(body, status_code=status)
 
 
-async def demo_backend(prompt: str) -> Reply:
+async def demo_backend(prompt: str) -> ServerReply:
     """A narrow distribution over number tokens; raises JudgeError for what it cannot judge."""
     texts, name = _TEXTS.search(prompt), _NAME.search(prompt)
     if texts is None or name is None:
@@ -150,7 +150,7 @@ async def demo_backend(prompt: str) -> Reply:
             f"the embedded judge knows only the demo traits, not {trait!r}: set --judge-url and "
             "--judge-model to a real judge, or start one with `orchestrate judge-server --model`"
         )
-    return Reply(candidates=spread_over_numbers(score), prompt_tokens=len(prompt) // 4)
+    return ServerReply(candidates=spread_over_numbers(score), prompt_tokens=len(prompt) // 4)
 
 
 def spread_over_numbers(score: float) -> list[tuple[str, float]]:
