@@ -1,18 +1,14 @@
-"""A run's place and its record, with the versions that it was planned with."""
+"""A run's place, and the versions that it is planned with."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import platform
 import sys
-import uuid
-from collections.abc import Mapping
 
 from domain.errors import UsageError
-from domain.plan.spec import METHODS, RunSpec
+from domain.plan.spec import METHODS
 from domain.redaction import without_password
-from domain.traits.definition import TraitDefinition
-from storage.record.run import Run, create_run
 from storage.record.store import LocalStore, Store, open_store
 
 
@@ -31,18 +27,16 @@ def run_store(runs_dir: str, name: str) -> Store:
     return runs_place(runs_dir).at(name)
 
 
-def record_run(store: Store, spec: RunSpec, definitions: Mapping[str, TraitDefinition]) -> Run:
-    """Write the run's record, or open the one that is there when its settings are the same."""
+def provenance() -> dict[str, object]:
+    """The command and the versions that a run is planned with."""
     packages = ("torch", "transformers", "accelerate", "celery", "redis", "openai", "numpy")
-    provenance = {
+    return {
         # a URL may carry a password, the record is for everybody
         "command": ["orchestrate", *(without_password(text) for text in sys.argv[1:])],
         "orchestrate": _version("trait-vector-orchestrator"),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in packages},
     }
-    run_id = uuid.uuid4().hex[:12]
-    return create_run(store, spec, run_id=run_id, definitions=definitions, provenance=provenance)
 
 
 def parse_methods(text: str) -> tuple[str, ...]:

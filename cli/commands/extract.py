@@ -6,6 +6,7 @@ import contextlib
 import json
 import signal
 import sys
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,14 +25,14 @@ from domain.verdict.record import VerdictName
 from orchestrator.driver import Driver, missing_workers
 from orchestrator.local_fleet import local_fleet
 from orchestrator.progress import estimate
-from orchestrator.runs import record_run
+from orchestrator.runs import provenance
 from orchestrator.state import last_step_of, open_meter, spent_text
 from storage.broker.connection import connect
 from storage.broker.job_log import keep_lines
 from storage.broker.state import broker_state
 from storage.record.judgements import judge_of
 from storage.record.results import read_metrics
-from storage.record.run import Failure, Run, dead_letters, load_definition, revive
+from storage.record.run import Failure, Run, create_run, dead_letters, load_definition, revive
 from storage.record.spending import read_terms, recorded_usd, write_terms
 from storage.record.store import LocalStore
 from tasks.queue.app import make_app
@@ -68,7 +69,13 @@ def extract(priority: int | None, dry_run: bool, **values: Any) -> None:
     if dry_run:
         show_plan(asked, terms, as_json=values["as_json"])
         return
-    run = record_run(asked.store, asked.spec, asked.definitions)
+    run = create_run(
+        asked.store,
+        asked.spec,
+        run_id=uuid.uuid4().hex[:12],
+        definitions=asked.definitions,
+        provenance=provenance(),
+    )
     write_terms(run.store, resolve_terms(values, run.spec.judge, before=read_terms(run.store)))
     unpause(run, priority=priority)
     finish(run, values)

@@ -22,7 +22,7 @@ from pydantic_core import PydanticUndefined
 
 from cli.options.settings import option, runs_dir_option, together
 from domain.errors import UsageError
-from domain.plan.spec import DEMO_MODEL, JudgeSpec, RunSpec, Setting, TraitRef, by_field, settings
+from domain.plan.spec import DEMO_MODEL, JudgeSpec, RunSpec, Setting, TraitRef, settings
 from domain.scoring.prices import FREE, Price, parse_prices, price_of
 from domain.traits.definition import TraitDefinition
 from orchestrator.runs import parse_methods, run_store
@@ -140,7 +140,12 @@ class AskedRun:
 def asked_run(values: Mapping[str, Any]) -> AskedRun:
     """The run of a command with `run_options`; raises UsageError or TraitFileError."""
     definitions = {one.name: one for one in load_traits(values["traits"])}
-    body = by_field(values)
+    body: dict[str, Any] = {}
+    for setting in SETTINGS.values():
+        inside = body
+        for part in setting.path[:-1]:
+            inside = inside.setdefault(part, {})
+        inside[setting.path[-1]] = values[setting.name.replace("-", "_")]
     body["traits"] = [_trait_ref(one, values) for one in definitions.values()]
     body["methods"] = parse_methods(values["methods"])
     body["judge"] |= _judge(body["judge"]["model"], body["judge"]["url"], values["model"])

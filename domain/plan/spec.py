@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic.fields import FieldInfo
@@ -237,17 +237,6 @@ def settings(
         elif path != ("traits",):
             option = next((one for one in field.metadata if isinstance(one, Option)), Option())
             yield Setting(option.name or name.replace("_", "-"), path, field, option)
-
-
-def by_field(given: Mapping[str, object]) -> dict[str, Any]:
-    """The values of options, as click names them, at the fields that they set."""
-    body: dict[str, Any] = {}
-    for setting in settings():
-        inside = body
-        for part in setting.path[:-1]:
-            inside = inside.setdefault(part, {})
-        inside[setting.path[-1]] = given[setting.name.replace("-", "_")]
-    return body
 
 
 def digest(body: object) -> str:

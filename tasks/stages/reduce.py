@@ -65,7 +65,10 @@ def reduce(run: Run, job: Job) -> Record:
     assert job.trait is not None
     trait = run.spec.trait(job.trait)
     folder = f"traits/{trait.name}"
-    metrics = assemble(run, trait, run.spec.filter, methods=run.spec.methods, folder=folder)
+    results = sample_results(run, training_jobs(run, trait, "generate"), run.spec.filter)
+    metrics = assemble(
+        run, trait, results, run.spec.filter, methods=run.spec.methods, folder=folder
+    )
     info: dict[str, Any] = {"summary": metrics.verdict, "verdict": metrics.verdict}
     files = {METRICS: metrics_bytes(metrics)}
     if metrics.verdict != VerdictName.DO_NOT_USE and metrics.quality is not None:
@@ -79,18 +82,19 @@ def reduce(run: Run, job: Job) -> Record:
 def assemble(
     run: Run,
     trait: TraitRef,
+    results: list[SampleResult],
     filter_spec: FilterSpec,
     *,
     methods: tuple[str, ...],
     folder: str,
     position: str = DEFAULT_POSITION,
 ) -> TraitMetrics:
-    """Threshold, build the vectors, and write what people read of the trait below a folder.
+    """Build the vectors of the filter's results, and write what people read of the trait below a
+    folder.
 
     The vectors are made at every position and measured at one. Reads stored artifacts only: no
     forward pass, no judge call. Returns the metrics.
     """
-    results = sample_results(run, training_jobs(run, trait, "generate"), filter_spec)
     with writing_results(run.store, folder):
         write_samples(run.store, folder, trait.name, results)
         facts = _generation_facts(run, trait)

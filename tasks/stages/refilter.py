@@ -14,7 +14,7 @@ from storage.record.responses import stored_positions
 from storage.record.results import write_metrics, writing_results
 from storage.record.run import Run
 from storage.record.tables import training_jobs
-from tasks.stages.reduce import assemble
+from tasks.stages.reduce import assemble, sample_results
 from tasks.stages.steering_cells import load_directions, recorded_cells
 from tasks.stages.verify import dose_response, evaluate, note_in_vectors, stored_vectors
 from traitlens.arrays import Float32
@@ -38,7 +38,10 @@ def assemble_and_test(
     Returns the metrics; raises UsageError for a position that the run did not store.
     """
     _check_stored(run, trait, position)
-    metrics = assemble(run, trait, filter_spec, methods=methods, folder=folder, position=position)
+    results = sample_results(run, training_jobs(run, trait, "generate"), filter_spec)
+    metrics = assemble(
+        run, trait, results, filter_spec, methods=methods, folder=folder, position=position
+    )
     quality = metrics.quality
     if quality is None:
         return metrics
