@@ -138,12 +138,13 @@ def _register(
 
 def add_task(app: Celery, edge: Edge, stage_name: str, stage: Stage) -> None:
     """Have this worker do a stage's jobs."""
-    # anything may stand in a message; what does not belong is refused in words, by the edge
-    app.task(name=TASK_NAMES[stage_name])(
-        lambda *surplus, **fields: edge.carry(
-            stage, {**fields, "positional": surplus} if surplus else fields
-        )
-    )
+
+    # a function with a name: Celery writes the name into code that it runs, which no lambda's fits
+    def carry(*surplus: object, **fields: object) -> str:
+        # anything may stand in a message; what does not belong is refused in words, by the edge
+        return edge.carry(stage, {**fields, "positional": surplus} if surplus else fields)
+
+    app.task(name=TASK_NAMES[stage_name])(carry)
 
 
 def default_name(kind: WorkerKind, device: str) -> str:
