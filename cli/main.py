@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 import importlib
-import itertools
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -42,10 +42,7 @@ COMMANDS = {
     "steer": ("steer", "Answer prompts unsteered and steered, side by side."),
     "dynamics": ("dynamics", "Say when traits commit, and how long they last."),
     "view": ("view", "Look at trait scores token by token, in a browser."),
-    "export": (
-        "export",
-        "Write vectors for other tools, read theirs, or fill a hub folder.",
-    ),
+    "export": ("export", "Write vectors for other tools, read theirs, or fill a hub folder."),
     "pause": ("status", "Let a run's jobs wait; resume goes on."),
     "cancel": ("status", "Stop a run on the fleet; what is done is kept."),
     "traits": ("traits", "List, show, write and check trait definitions."),
@@ -84,15 +81,18 @@ class Commands(click.Group):
         check_tables(config, list(COMMANDS))
         name, command, rest = super().resolve_command(ctx, args)
         if name is not None and command is not None:
-            others = filter(None, (self.get_command(ctx, other) for other in COMMANDS))
-            check_above(config, itertools.chain([command], others))
+            check_above(config, self._all(ctx, command))
             if os.environ.get("ORCHESTRATE_CONFIG") != "":
                 # not in the processes that a command starts, or each would say it again
-                others = filter(None, (self.get_command(ctx, other) for other in COMMANDS))
-                warn_of_unread(os.environ, itertools.chain([command], others))
+                warn_of_unread(os.environ, self._all(ctx, command))
             beside = self._beside(ctx, name, config)
             ctx.default_map = {name: command_defaults(command, name, config, beside=beside)}
         return name, command, rest
+
+    def _all(self, ctx: click.Context, first: click.Command) -> Iterator[click.Command]:
+        """Every command, this one first; each is imported when its turn comes."""
+        yield first
+        yield from filter(None, (self.get_command(ctx, other) for other in COMMANDS))
 
     def _beside(self, ctx: click.Context, name: str, config: dict[str, Any]) -> dict[str, Any]:
         if name not in GO_BY_EXTRACT or not isinstance(config.get("extract"), dict):
@@ -126,9 +126,7 @@ def main() -> None:
         code = orchestrate.main(prog_name="orchestrate", standalone_mode=False)
     except click.exceptions.Exit as stop:
         code = stop.exit_code
-    except click.Abort:
-        code = INTERRUPTED
-    except KeyboardInterrupt:
+    except (click.Abort, KeyboardInterrupt):
         code = INTERRUPTED
     except click.ClickException as error:
         error.show()

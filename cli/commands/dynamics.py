@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.options.settings import json_option
+from cli.screens.run import number_text, numbers, table_of, words
 from domain.errors import UsageError
 from storage.files.transcripts import ScoredResponse, read_scored
 from traitlens.arrays import Float64
@@ -237,33 +238,27 @@ def _event(
 
 
 def _measures_table(common: dict[str, TraitDynamics]) -> Table:
-    table = _table("trait", "step", "at", "height", "half-life", "doc. commit", "doc. persist")
+    headings = ("step", "at", "height", "half-life", "doc. commit", "doc. persist")
+    table = table_of(words("trait"), *map(numbers, headings), gap=2)
     for trait, one in common.items():
         figures = (one.commitment, one.height_sd, one.half_life)
         documents = (one.documents_commitment, one.documents_persistence)
         table.add_row(
             trait,
             f"{one.committed}/{one.n}",
-            *("-" if value is None else f"{value:.1f}" for value in (*figures, *documents)),
+            *(number_text(value) for value in (*figures, *documents)),
         )
     return table
 
 
 def _averages_table(averages: dict[str, AlignedAverage], event: str) -> Table:
-    table = _table("trait", "responses", "lowest", "highest", f"mean around {event} (at |)")
+    counts = map(numbers, ("responses", "lowest", "highest"))
+    table = table_of(words("trait"), *counts, words(f"mean around {event} (at |)"), gap=2)
     for trait, one in averages.items():
         known = one.mean[np.isfinite(one.mean)]
         if len(known):
             count = str(int(one.count.max()))
             table.add_row(trait, count, f"{known.min():.1f}", f"{known.max():.1f}", _bars(one))
-    return table
-
-
-def _table(*headings: str) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in headings:
-        is_text = heading == "trait" or heading.startswith("mean")
-        table.add_column(heading, justify="left" if is_text else "right", no_wrap=True)
     return table
 
 
@@ -283,8 +278,8 @@ def _rows(trait: str, average: AlignedAverage) -> list[dict[str, Any]]:
     """A row per offset; what no response reaches is empty."""
     rows: list[dict[str, Any]] = []
     for k, offset in enumerate(average.offsets):
-        numbers = {"mean": average.mean[k], "low": average.low[k], "high": average.high[k]}
-        known = {n: float(v) if np.isfinite(v) else None for n, v in numbers.items()}
+        figures = {"mean": average.mean[k], "low": average.low[k], "high": average.high[k]}
+        known = {n: float(v) if np.isfinite(v) else None for n, v in figures.items()}
         row = {"trait": trait, "offset": int(offset), **known}
         rows.append(row | {"count": int(average.count[k])})
     return rows

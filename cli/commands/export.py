@@ -107,13 +107,10 @@ def _of_run(run: Run, values: dict[str, Any]) -> dict[str, bytes]:
     # torch is not loaded for --help
     from traitlens.layers import LAYER_CONVENTION
     from workers.models.model import model_type
-    from workers.monitor.vectors import load_layer_vectors
 
-    names = [] if values["traits"] == "all" else [n.strip() for n in values["traits"].split(",")]
-    chosen = run_vectors(run, names, method=values["method"])
-    for warning in chosen.warnings:
-        click.echo(f"Note: {warning}", err=True)
-    loaded = load_layer_vectors(chosen.files, chosen.layers, position=values["position"])
+    loaded, _ = run_vectors(
+        run, values["traits"], method=values["method"], position=values["position"]
+    )
     is_hub = values["kind"] == "hub-folder"
     family = values["model_type"]
     if family is None and values["kind"] in ("gguf", "repeng"):

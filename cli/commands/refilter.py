@@ -4,41 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import click
 from pydantic import ValidationError
 from rich.console import Console
 
-from cli.options.settings import json_option, option, runs_dir_option
-from cli.screens.run import print_verdicts, remarks, where_vectors_are
+from cli.options.settings import json_option, option, recorded_run
+from cli.screens.run import print_verdicts, remarks, say, where_vectors_are
 from domain.errors import UsageError
 from domain.plan.spec import DEFAULT_POSITION, POSITIONS, FilterSpec
-from domain.verdict.record import TraitMetrics
-from orchestrator.runs import parse_methods, run_store
-from storage.record.run import Run, open_run
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the vectors are made of, which names their folder."""
-
-    filter: FilterSpec
-    methods: tuple[str, ...]
-    position: str
-
-    def folder(self, trait: str) -> str:
-        """Where a trait's vectors go; the position is named where it is not the run's own."""
-        f = self.filter
-        name = f"t{f.threshold:g}-c{f.coherence:g}-{f.pairing}-{'+'.join(self.methods)}"
-        if self.position != DEFAULT_POSITION:
-            name += f"-{self.position}"
-        return f"traits/{trait}/refiltered/{name}"
+from orchestrator.runs import parse_methods
+from storage.record.run import Run
 
 
 @click.command()
-@click.argument("run")
-@runs_dir_option
+@recorded_run
 @option("--threshold", type=click.FloatRange(0, 100), help="As in extract; else the run's own.")
 @option("--coherence", type=click.FloatRange(0, 100), help="As in extract; else the run's own.")
 @option("--filter", "pairing", type=click.Choice(["unpaired", "paired"]), help="As in extract.")
@@ -51,8 +31,7 @@ class Settings:
 )
 @json_option
 def refilter(
-    run: str,
-    runs_dir: str,
+    run: Run,
     threshold: float | None,
     coherence: float | None,
     pairing: str | None,
@@ -71,22 +50,43 @@ def refilter(
     orchestrate refilter demo --filter paired --methods mean_diff,probe
     orchestrate refilter demo --position prompt_last
     """
-    recorded = open_run(run_store(runs_dir, run))
-    given = {"threshold": threshold, "coherence": coherence, "pairing": pairing}
-    filter_spec = _changed(recorded.spec.filter, given)
-    chosen = parse_methods(methods) if methods else recorded.spec.methods
-    settings = Settings(filter_spec, chosen, position)
-    found = [_assemble(recorded, name, settings) for name in _traits(recorded, run)]
+    # the methods need torch, which is not loaded for --help
+    from tasks.stages.refilter import assemble_and_test
+
+    filter_spec = _changed(
+        run.spec.filter, {"threshold": threshold, "coherence": coherence, "pairing": pairing}
+    )
+    chosen = parse_methods(methods) if methods else run.spec.methods
+    # what the vectors are made of names their folder; the position where it is not the run's own
+    settings = [f"t{filter_spec.threshold:g}", f"c{filter_spec.coherence:g}", filter_spec.pairing]
+    settings += ["+".join(chosen), *([position] if position != DEFAULT_POSITION else [])]
+    place = f"refiltered/{'-'.join(settings)}"
+    done = run.done()
+    ready = [trait for trait in run.spec.traits if f"{trait.name}/reduce" in done]
+    if not ready:
+        raise UsageError(
+            f"no trait of {run.name} is finished yet: see `orchestrate status {run.name}`"
+        )
+    found = [
+        assemble_and_test(
+            run,
+            trait,
+            filter_spec,
+            methods=chosen,
+            folder=f"traits/{trait.name}/{place}",
+            position=position,
+        )
+        for trait in ready
+    ]
     if as_json:
         traits = [one.model_dump(mode="json") for one in found]
-        click.echo(json.dumps({"run": run, "traits": traits}, indent=2))
+        click.echo(json.dumps({"run": run.name, "traits": traits}, indent=2))
         return
     console = Console()
     print_verdicts(console, found)
-    for line in remarks(found):
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
-    where = f"{recorded.store.url}/{settings.folder('<trait>')}"
-    console.print(where_vectors_are(found, where), highlight=False, soft_wrap=True, markup=False)
+    where = f"{run.store.url}/traits/<trait>/{place}"
+    for line in (*remarks(found), where_vectors_are(found, where)):
+        say(console, line)
 
 
 def _changed(recorded: FilterSpec, given: Mapping[str, object]) -> FilterSpec:
@@ -97,26 +97,3 @@ def _changed(recorded: FilterSpec, given: Mapping[str, object]) -> FilterSpec:
     except ValidationError as error:
         wrong = str(error.errors()[0]["loc"][0])
         raise UsageError(f"--{wrong} {given[wrong]} is not a number from 0 to 100") from error
-
-
-def _assemble(run: Run, trait: str, settings: Settings) -> TraitMetrics:
-    # the methods need torch, which is not loaded for --help
-    from tasks.stages.refilter import assemble_and_test
-
-    return assemble_and_test(
-        run,
-        run.spec.trait(trait),
-        settings.filter,
-        methods=settings.methods,
-        folder=settings.folder(trait),
-        position=settings.position,
-    )
-
-
-def _traits(run: Run, name: str) -> list[str]:
-    traits = [trait.name for trait in run.spec.traits]
-    done = run.done()
-    ready = [trait for trait in traits if f"{trait}/reduce" in done]
-    if not ready:
-        raise UsageError(f"no trait of {name} is finished yet: see `orchestrate status {name}`")
-    return ready

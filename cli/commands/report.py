@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from cli.options.settings import json_option, runs_dir_option
+from cli.options.settings import json_option, recorded_run, runs_dir_option
 from cli.pages.build import page
 from cli.pages.content import (
     compare_data,
@@ -26,18 +26,16 @@ from storage.record.tables import REPORT, write_run_metrics
 
 
 @click.command()
-@click.argument("run")
-@runs_dir_option
+@recorded_run
 @json_option
-def report(run: str, runs_dir: str, as_json: bool) -> None:
+def report(run: Run, as_json: bool) -> None:
     """Write a run's report.html: one file, no network needed to open it.
 
     \b
     orchestrate report demo
     """
-    recorded = open_run(run_store(runs_dir, run))
-    where = write_report(recorded)
-    click.echo(json.dumps({"run": run, "report": where}) if as_json else where)
+    where = write_report(run)
+    click.echo(json.dumps({"run": run.name, "report": where}) if as_json else where)
 
 
 @click.command()

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column
 from rich.text import Text
 
 from cli.options.settings import json_option
+from cli.screens.run import table_of, words
 from domain.errors import TraitFileError, UsageError
 from domain.traits.check import Problem, check, template
 from domain.traits.definition import BUNDLED_TRAITS, TraitDefinition
@@ -44,13 +46,22 @@ def list_traits(as_json: bool) -> None:
     sources = [read_trait(name) for name in BUNDLED_TRAITS]
     rows = [(source, source.definition()) for source in sources]
     if as_json:
-        _print_json({"traits": [_summary(source, trait) for source, trait in rows]})
+        summaries = [
+            {
+                "name": trait.name,
+                "about": source.about,
+                "n_instructions": len(trait.instruction),
+                "n_questions": len(trait.questions),
+                "n_eval_questions": len(trait.eval_questions),
+                "fingerprint": trait.fingerprint(),
+            }
+            for source, trait in rows
+        ]
+        _print_json({"traits": summaries})
         return
-    table = Table(box=None, padding=(0, 1), header_style="bold")
-    table.add_column("trait", no_wrap=True)
-    table.add_column("a high score means, against a low one")
-    for heading in ("pairs", "questions", "held out"):
-        table.add_column(heading, justify="right")
+    meaning = Column("a high score means, against a low one")
+    counted = (Column(heading, justify="right") for heading in ("pairs", "questions", "held out"))
+    table = table_of(words("trait"), meaning, *counted, gap=2)
     for source, trait in rows:
         counts = (len(trait.instruction), len(trait.questions), len(trait.eval_questions))
         table.add_row(trait.name, Text(source.about), *map(str, counts))
@@ -128,46 +139,35 @@ def check_traits(context: click.Context, refs: tuple[str, ...], as_json: bool) -
     orchestrate traits check humor.json
     orchestrate traits check data_generation/trait_data_extract/*.json
     """
-    checked = [_checked(one) for ref in refs for one in split_refs(ref)]
+    rows = []
+    for ref in (one for several in refs for one in split_refs(several)):
+        problems = _problems(ref)
+        n_errors = sum(problem.severity == "error" for problem in problems)
+        rows.append({"ok": not n_errors, "ref": ref, "problems": [asdict(p) for p in problems]})
+        if not as_json:
+            _print_checked(ref, problems, n_errors)
     if as_json:
-        _print_json({"traits": [{"ok": c.is_ok, **asdict(c)} for c in checked]})
-    else:
-        _print_checked(checked)
-    if not all(c.is_ok for c in checked):
+        _print_json({"traits": rows})
+    if not all(row["ok"] for row in rows):
         context.exit(1)
 
 
-@dataclass(frozen=True)
-class Checked:
-    """What the check of one reference found."""
-
-    ref: str
-    problems: tuple[Problem, ...]
-
-    @property
-    def is_ok(self) -> bool:
-        """Whether a run can use it."""
-        return all(problem.severity != "error" for problem in self.problems)
-
-
-def _checked(ref: str) -> Checked:
+def _problems(ref: str) -> Sequence[Problem]:
     try:
         source = read_trait(ref)
     except TraitFileError as error:
         # One unreadable file must not hide what is wrong with the others.
-        return Checked(ref, (Problem("error", "file", str(error)),))
-    return Checked(ref, check(source.data, source.name, eval_data=source.eval_data))
+        return (Problem("error", "file", str(error)),)
+    return check(source.data, source.name, eval_data=source.eval_data)
 
 
-def _print_checked(checked: list[Checked]) -> None:
-    for one in checked:
-        if not one.problems:
-            click.echo(f"{one.ref}: ok")
-            continue
-        n_errors = sum(p.severity == "error" for p in one.problems)
-        n_warnings = len(one.problems) - n_errors
-        click.echo(f"{one.ref}: {_count(n_errors, 'error')}, {_count(n_warnings, 'warning')}")
-        for problem in one.problems:
+def _print_checked(ref: str, problems: Sequence[Problem], n_errors: int) -> None:
+    if not problems:
+        click.echo(f"{ref}: ok")
+    else:
+        n_warnings = len(problems) - n_errors
+        click.echo(f"{ref}: {_count(n_errors, 'error')}, {_count(n_warnings, 'warning')}")
+        for problem in problems:
             color = "red" if problem.severity == "error" else "yellow"
             severity = click.style(f"{problem.severity:7}", fg=color)
             click.echo(f"  {severity}  {problem.where}: {problem.message}")
@@ -175,17 +175,6 @@ def _print_checked(checked: list[Checked]) -> None:
 
 def _count(n: int, noun: str) -> str:
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
-
-
-def _summary(source: TraitSource, trait: TraitDefinition) -> dict[str, object]:
-    return {
-        "name": trait.name,
-        "about": source.about,
-        "n_instructions": len(trait.instruction),
-        "n_questions": len(trait.questions),
-        "n_eval_questions": len(trait.eval_questions),
-        "fingerprint": trait.fingerprint(),
-    }
 
 
 def _lines(source: TraitSource, trait: TraitDefinition) -> list[str]:

@@ -6,7 +6,7 @@ Imported by commands when they run, because it loads torch.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 
 import click
@@ -46,7 +46,7 @@ from workers.monitor.vectors import (
 class LoadedRun:
     """The run, its chosen vectors, their scale, and an engine on the model they are used on.
 
-    `steering_layers` as in RunVectors.
+    `steering_layers` as run_vectors finds them.
     """
 
     run: Run
@@ -70,11 +70,9 @@ def load_run(options: UseOptions, *, false_alarm: float, with_baseline: bool = T
     seen against what it came from.
     """
     run = open_run(run_store(options.runs_dir, options.run))
-    names = [] if options.traits == "all" else [n.strip() for n in options.traits.split(",")]
-    chosen = run_vectors(run, names, method=options.method, layer=options.layer)
-    for warning in chosen.warnings:
-        click.echo(f"Note: {warning}", err=True)
-    vectors = load_layer_vectors(chosen.files, chosen.layers, position=options.position)
+    vectors, steering_layers = run_vectors(
+        run, options.traits, method=options.method, layer=options.layer, position=options.position
+    )
 
     @cache
     def own_engine() -> Engine:
@@ -89,8 +87,7 @@ def load_run(options: UseOptions, *, false_alarm: float, with_baseline: bool = T
         spec = run.spec.model
         other = ModelSpec(model_id=options.model, trust_remote_code=spec.trust_remote_code)
         engine = _engine(other, vectors, options, is_own=False)
-    directions = directions_of(vectors)
-    return LoadedRun(run, engine, vectors, directions, scale, chosen.steering_layers)
+    return LoadedRun(run, engine, vectors, directions_of(vectors), scale, steering_layers)
 
 
 def _engine(
@@ -107,70 +104,52 @@ def _engine(
     return build_engine(model)
 
 
-@dataclass(frozen=True)
-class RunVectors:
-    """Trait -> its .safetensors, and the layer to take as people write it; what to warn of.
-
-    `steering_layers` are where the run found that steering works best, of the traits where it
-    looked and no layer was asked for.
-    """
-
-    files: dict[str, bytes]
-    layers: dict[str, int | str]
-    steering_layers: dict[str, int] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
-
-
 def run_vectors(
-    run: Run, traits: Sequence[str], *, method: str | None = None, layer: str | None = None
-) -> RunVectors:
-    """The vectors of these traits, or of all of the run's that have some when none is named.
+    run: Run, traits: str, *, method: str | None, layer: str | None = None, position: str
+) -> tuple[list[LayerVector], dict[str, int]]:
+    """The vectors of all the run's traits that have some, or of those that are named.
 
-    Raises UsageError for a trait or method that the run lacks.
+    Beside them trait -> the layer where the run found that steering works best, of those where it
+    looked and no layer was asked for. Raises UsageError for a trait or method that the run lacks.
     """
     known = [trait.name for trait in run.spec.traits]
-    unknown = [name for name in traits if name not in known]
+    asked = known if traits == "all" else [name.strip() for name in traits.split(",")]
+    unknown = [name for name in asked if name not in known]
     if unknown:
         raise UsageError(f"{run.store.url} has no trait {unknown[0]!r}: it has {', '.join(known)}")
-    found = RunVectors({}, {})
-    for trait in traits or known:
-        problem = _add(found, run, trait, method, layer)
-        if problem and traits:
+    files: dict[str, bytes] = {}
+    layers: dict[str, int | str] = {}
+    steering_layers: dict[str, int] = {}
+    for trait in asked:
+        try:
+            metrics = read_metrics(run.store, trait)
+            problem = "" if metrics.quality else "has no vector: too few responses were kept"
+        except KeyError:
+            problem = "is not finished"
+        if problem and traits != "all":
             raise UsageError(f"{trait} {problem}")
-        if problem:
-            found.warnings.append(f"{trait} is left out: it {problem}")
-    if not found.files:
+        if problem or metrics.quality is None:
+            click.echo(f"Note: {trait} is left out: it {problem}", err=True)
+            continue
+        best, causal = metrics.quality.best, metrics.quality.causal
+        name = method or best.method
+        if name not in best.by_method:
+            raise UsageError(
+                f"{trait} has no {name} vector: use one of {', '.join(best.by_method)}, or "
+                "`orchestrate refilter --methods`"
+            )
+        files[trait] = run.store.read(f"traits/{trait}/vectors/{name}.safetensors")
+        layers[trait] = best.by_method[name] if layer is None else layer
+        if layer is None and causal is not None and causal.method == name:
+            steering_layers[trait] = causal.layer
+        if metrics.verdict != VerdictName.USABLE:
+            why = "; ".join(metrics.reasons) or "see its metrics"
+            click.echo(f"Note: {trait} is {metrics.verdict}: {why}", err=True)
+    if not files:
         raise UsageError(
             f"no trait of {run.store.url} has a vector: finish the run, or see its metrics"
         )
-    return found
-
-
-def _add(
-    found: RunVectors, run: Run, trait: str, method: str | None, layer: str | None
-) -> str | None:
-    """Add one trait's vector; what is wrong where it has none."""
-    try:
-        metrics = read_metrics(run.store, trait)
-    except KeyError:
-        return "is not finished"
-    if metrics.quality is None:
-        return "has no vector: too few responses were kept"
-    best, causal = metrics.quality.best, metrics.quality.causal
-    name = method or best.method
-    if name not in best.by_method:
-        raise UsageError(
-            f"{trait} has no {name} vector: use one of {', '.join(best.by_method)}, or "
-            "`orchestrate refilter --methods`"
-        )
-    found.files[trait] = run.store.read(f"traits/{trait}/vectors/{name}.safetensors")
-    found.layers[trait] = layer if layer is not None else best.by_method[name]
-    if layer is None and causal is not None and causal.method == name:
-        found.steering_layers[trait] = causal.layer
-    if metrics.verdict != VerdictName.USABLE:
-        why = "; ".join(metrics.reasons) or "see its metrics"
-        found.warnings.append(f"{trait} is {metrics.verdict}: {why}")
-    return None
+    return load_layer_vectors(files, layers, position=position), steering_layers
 
 
 def run_baseline(

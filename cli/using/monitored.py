@@ -169,12 +169,10 @@ class EventFile(Sink):
         self._write({"event": "start", "id": id, "prompt": prompt, "metadata": facts} | own)
 
     def token(self, scale: TraitScale, token: ProjectedToken) -> None:
-        """See Sink."""
         scores = token_scores(scale, token.projections)
         self._write({"event": "token", "id": token.id, "token": token.text, **scores})
 
     def done(self, scale: TraitScale, trajectory: Trajectory) -> None:
-        """See Sink."""
         about = {"summary": summary(scale, trajectory), "directions": scale.about}
         self._write(
             {
@@ -187,7 +185,6 @@ class EventFile(Sink):
         )
 
     def close(self, scale: TraitScale) -> None:
-        """See Sink."""
         self._write({"event": "end"})
         self._file.close()
 
@@ -206,11 +203,9 @@ class _AtTheEnd(Sink):
         self._done: list[Trajectory] = []
 
     def done(self, scale: TraitScale, trajectory: Trajectory) -> None:
-        """See Sink."""
         self._done.append(trajectory)
 
     def close(self, scale: TraitScale) -> None:
-        """See Sink."""
         ordered = sorted(self._done, key=lambda one: one.id)
         if self._path.suffix == ".json":
             records = nested(scale, ordered)
