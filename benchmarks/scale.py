@@ -147,7 +147,7 @@ class FirstVerdict(Silent):
         self.at = 0.0
 
     def update(self, done: set[str], failures: list[Any]) -> None:
-        """See cli.drive.View."""
+        """See orchestrator.driver.View."""
         if not self.at and done & self._reduces:
             self.at = time.monotonic()
 

@@ -46,6 +46,15 @@ CALLS_END_WITHIN_S = 65.0
 
 BROKER_PAUSE_S = 1.0
 
+# Those that a failure may have been, by the names that are recorded.
+ERRORS: dict[str, type[OrchestrateError]] = {
+    error.__name__: error
+    for error in (
+        *(ModelError, JudgeError, BudgetError, StoreError, BrokerError),
+        *(ModelNotHereError, JudgeNotHereError, StoreNotHereError),
+    )
+}
+
 
 class View(Protocol):
     """What shows progress."""
@@ -146,7 +155,11 @@ class Driver:
         """Show where the run stands; its failures once it has ended, None before."""
         done, failures = self.state.done(), self.state.failures()
         view.update(done, failures)
-        self._raise_fatal(failures)
+        for failure in failures:
+            if failure.fatal:
+                self.state.cancel()
+                self._let_calls_end()
+                raise ERRORS.get(failure.error, OrchestrateError)(failure.message)
         if all(self.run.plan.last_job(t).key in done for t in self.run.spec.traits):
             return failures
         return failures if failures and not self.state.outstanding() else None
@@ -182,13 +195,6 @@ class Driver:
             log.warning("The broker lost %d messages; they are sent again.", len(lost))
             self.state.release(lost)
 
-    def _raise_fatal(self, failures: list[Failure]) -> None:
-        for failure in failures:
-            if failure.fatal:
-                self.state.cancel()
-                self._let_calls_end()
-                raise _ERRORS.get(failure.error, OrchestrateError)(failure.message)
-
     def _let_calls_end(self) -> None:
         """Wait until what the judge was asked already is answered, paid and written down."""
         deadline = time.monotonic() + CALLS_END_WITHIN_S
@@ -199,15 +205,6 @@ class Driver:
             if meter is None or meter.reserved < 1e-9:
                 return
             time.sleep(POLL_S)
-
-
-_ERRORS: dict[str, type[OrchestrateError]] = {
-    error.__name__: error
-    for error in (
-        *(ModelError, JudgeError, BudgetError, StoreError, BrokerError),
-        *(ModelNotHereError, JudgeNotHereError, StoreNotHereError),
-    )
-}
 
 
 def missing_workers(app: Celery, needed: Collection[str], *, wait_s: float) -> list[str]:

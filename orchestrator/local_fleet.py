@@ -22,6 +22,19 @@ from typing import IO
 from domain.errors import BrokerError, CannotWorkError
 from storage.broker.embedded_redis import die_with_parent, embedded_redis
 
+log = logging.getLogger(__name__)
+
+# A process that dies this often within the window will not get well by itself; a job that kills
+# its worker is given up earlier (tasks/queue/settings.py).
+MAX_DEATHS = 8
+
+DEATH_WINDOW_S = 60.0
+
+# One that says itself that it can do nothing may have met a file server in a bad moment.
+MAX_TRIES = 3
+
+STOP_TIMEOUT_S = 20.0
+
 
 @contextlib.contextmanager
 def local_fleet(
@@ -45,11 +58,7 @@ def local_fleet(
             # who asked for a model's own code and who runs it are the same person here
             "ORCHESTRATE_ALLOW_REMOTE_CODE": "1",
         }
-        kinds = [
-            ["gpu"],
-            ["reduce"],
-            ["judge"] if needs_judge_server else ["judge", "--no-embedded"],
-        ]
+        kinds = [["gpu"], ["reduce"], ["judge", *([] if needs_judge_server else ["--no-embedded"])]]
         children = [
             Child(
                 f"{arguments[0]} worker",
@@ -66,20 +75,6 @@ def local_fleet(
         except CannotWorkError as error:
             # 6 is said among processes; to a user this is a run without a worker
             raise BrokerError(str(error)) from error
-
-
-log = logging.getLogger(__name__)
-
-# A process that dies this often within the window will not get well by itself; a job that kills
-# its worker is given up earlier (tasks/settings.py).
-MAX_DEATHS = 8
-
-DEATH_WINDOW_S = 60.0
-
-# One that says itself that it can do nothing may have met a file server in a bad moment.
-MAX_TRIES = 3
-
-STOP_TIMEOUT_S = 20.0
 
 
 def orchestrate(*arguments: str) -> list[str]:

@@ -69,6 +69,12 @@ def numbers(heading: str) -> Column:
     return Column(heading, justify="right", no_wrap=True)
 
 
+def fits(table: Table, console: Console, options: ConsoleOptions, *, beside: int = 0) -> bool:
+    """Whether a table stands uncut in the width there is, with so many columns beside it."""
+    width = Measurement.get(console, options.update(max_width=1000), table).maximum
+    return width + beside <= options.max_width
+
+
 @dataclass(frozen=True)
 class TraitTable:
     """One row a trait, with bars where there is room; names may be folded, numbers never.
@@ -82,8 +88,7 @@ class TraitTable:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """See rich."""
         table = self._table(with_bars=False)
-        width = Measurement.get(console, options.update(max_width=1000), table).maximum
-        if width + len(self.stages) * (NARROW_BAR + 1) <= options.max_width:
+        if fits(table, console, options, beside=len(self.stages) * (NARROW_BAR + 1)):
             table = self._table(with_bars=True)
         yield table
         if any(one["verdict"] is not None and not one["is_finished"] for one in self.traits):

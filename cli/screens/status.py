@@ -9,11 +9,10 @@ from typing import Any
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.markup import escape
-from rich.measure import Measurement
 from rich.table import Column, Table
 from rich.text import Text
 
-from cli.screens.run import TraitTable, duration, numbers, table_of, words
+from cli.screens.run import TraitTable, duration, fits, numbers, table_of, words
 from domain.fleet.heartbeats import QUEUES, Heartbeat, ListedRun
 from orchestrator.progress import StageCount, seconds_left, stage_rates
 from orchestrator.runs import runs_place
@@ -42,7 +41,7 @@ def screen(snapshot: dict[str, Any]) -> RenderableType:
         workers = [read_heartbeat(row) for row in snapshot["workers"]]
         parts += [Text(""), _lines(snapshot), Text(""), FleetTable(workers)]
         parts += decline_lines(snapshot["refusals"])
-        parts += _trouble(snapshot)
+        parts += [Text(""), *map(_trouble, snapshot["last_errors"])]
     return Group(*parts)
 
 
@@ -94,16 +93,10 @@ def _queue(snapshot: dict[str, Any], kind: str) -> str:
     return text.replace(", ", " · ")
 
 
-def _trouble(snapshot: dict[str, Any]) -> list[RenderableType]:
-    if not snapshot["last_errors"]:
-        return []
-    found: list[RenderableType] = [Text("")]
-    for line in snapshot["last_errors"]:
-        when = time.strftime("%H:%M:%S", time.localtime(line["at"]))
-        text = Text(f"{when}  ", style="dim", overflow="ellipsis", no_wrap=True)
-        text.append(line["text"], style="red" if line["level"] == "error" else "yellow")
-        found.append(text)
-    return found
+def _trouble(line: dict[str, Any]) -> Text:
+    when = time.strftime("%H:%M:%S", time.localtime(line["at"]))
+    text = Text(f"{when}  ", style="dim", overflow="ellipsis", no_wrap=True)
+    return text.append(line["text"], style="red" if line["level"] == "error" else "yellow")
 
 
 Row = dict[str, Any]
@@ -120,18 +113,19 @@ class RunsOfFolder:
     def look(self, broker_url: str | None) -> dict[str, Any]:
         """The runs by name; with a broker what each is doing, and the workers."""
         if not broker_url:
-            return self._found([row for _, row in self._rows({})])
+            return self._found(self._rows({}))
         with connect(broker_url) as client:
             listed = {one.run_id: one for one in read_runs(client)}
             rows, workers = self._rows(listed), read_workers(client)
             _add_doings(client, rows, listed, workers)
             declines = decline_rows(client, listed.values(), workers)
-        found = self._found([row for _, row in rows])
-        return {**found, "workers": [asdict(one) for one in workers], "refusals": declines}
+        fleet = {"workers": [asdict(one) for one in workers], "refusals": declines}
+        return {**self._found(rows), **fleet}
 
-    def _found(self, rows: list[Row]) -> dict[str, Any]:
-        names = [row["name"] for row in rows]
-        return {"place": self._store.url, "runs": names, "standing": rows}
+    def _found(self, rows: list[tuple[Run, Row]]) -> dict[str, Any]:
+        standing = [row for _, row in rows]
+        names = [row["name"] for row in standing]
+        return {"place": self._store.url, "runs": names, "standing": standing}
 
     def _rows(self, listed: Mapping[str, ListedRun]) -> list[tuple[Run, Row]]:
         found = []
@@ -216,9 +210,7 @@ class FleetTable:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """See rich."""
         whole = _workers(self.workers, with_jobs=True)
-        if Measurement.get(console, options.update(max_width=1000), whole).maximum <= (
-            options.max_width
-        ):
+        if fits(whole, console, options):
             yield whole
             return
         yield _workers(self.workers, with_jobs=False)
