@@ -8,10 +8,10 @@ import logging
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from transformers import PreTrainedConfig
 
 from domain.errors import ModelError
+from traitlens.arrays import Float32, Float64
 from traitlens.capture.blocks import decoder_blocks
 from traitlens.errors import MissingModuleError
 from workers.engine.fallback import GenerateCore
@@ -102,7 +102,7 @@ def _windows(text: PreTrainedConfig) -> list[int | None]:
     return [window if kind == "sliding_attention" else None for kind in types]
 
 
-def _distances(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
+def _distances(a: Float32, b: Float32) -> Float64:
     product = (a * b).sum(-1, dtype=np.float64)
     lengths = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
     # Rows of zeros on both sides belong to an empty response.

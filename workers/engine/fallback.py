@@ -13,11 +13,11 @@ from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from domain.errors import ModelNotHereError
+from traitlens.arrays import Float32
 from workers.engine.generation import EngineStats, Finish, Generation, GenerationRequest
 from workers.engine.running import RunningSequence
 from workers.engine.sampler import RowSampling, draw, tree_levels, uniforms
@@ -88,7 +88,7 @@ class GenerateCore:
         response_avg, prompt_avg, prompt_last = teacher_forced(
             self.model, prompts, texts, steering=steering
         )
-        projections: dict[int, NDArray[np.float32]] = {}
+        projections: dict[int, Float32] = {}
         if directions:
             projections.update(
                 project_tokens(self.model, prompts, texts, directions, steering=steering)

@@ -14,9 +14,9 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import psutil
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from traitlens.arrays import Float32
 from traitlens.capture.blocks import backbone, decoder_blocks, tapped
 from traitlens.steering import Change
 from workers.engine.attention import AttentionPass, slots_in_charge
@@ -162,9 +162,9 @@ class Projector:
 
     def project_rows(
         self, states: Sequence[Tensor], directions: Sequence[UnitVectors | None]
-    ) -> list[NDArray[np.float32] | None]:
+    ) -> list[Float32 | None]:
         """Projections [2, k] of each row that asks for some; states [rows, d_model] by layer."""
-        found: list[NDArray[np.float32] | None] = [None] * len(directions)
+        found: list[Float32 | None] = [None] * len(directions)
         for one in dict.fromkeys(d for d in directions if d is not None):
             rows = [row for row, asked in enumerate(directions) if asked is one]
             whole = len(rows) == len(directions)

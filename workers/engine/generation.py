@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
+from traitlens.arrays import Float32
 from traitlens.steering import Mode, Positions
 
 Finish = Literal["stop", "length"]
@@ -42,7 +40,7 @@ class Intervention:
     "add" adds coefficient * vector, "ablate" and "cap" work on the projection."""
 
     layer: int
-    vector: NDArray[np.float32]
+    vector: Float32
     coefficient: float = 1.0
     mode: Mode = "add"
 
@@ -67,7 +65,7 @@ class UnitVectors:
     """
 
     layers: tuple[int, ...]
-    units: NDArray[np.float32]
+    units: Float32
 
     def __post_init__(self) -> None:
         if len(self.layers) != len(self.units):
@@ -125,10 +123,10 @@ class Generation:
     request: GenerationRequest
     response_ids: tuple[int, ...]
     finish: Finish
-    response_avg: NDArray[np.float32]
-    prompt_avg: NDArray[np.float32]
-    prompt_last: NDArray[np.float32]
-    projections: NDArray[np.float32] | None = None
+    response_avg: Float32
+    prompt_avg: Float32
+    prompt_last: Float32
+    projections: Float32 | None = None
 
 
 @dataclass

@@ -9,11 +9,10 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from traitlens.arrays import Float32
 from workers.engine.attention import PrefillPass
 from workers.engine.cache import SlotCache
 from workers.engine.forward import MeasuredForward, Projector, token_sums
@@ -43,9 +42,9 @@ class Prefix:
     keys: list[Tensor]
     values: list[Tensor]
     state_sum: Tensor | None
-    last: NDArray[np.float32] | None = None
-    average: NDArray[np.float32] | None = None
-    projections: NDArray[np.float32] | None = None
+    last: Float32 | None = None
+    average: Float32 | None = None
+    projections: Float32 | None = None
 
     def take_last(self, states: Tensor) -> None:
         """Note the states [L+1, d_model], float32, of the last prompt token."""

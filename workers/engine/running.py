@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from traitlens.arrays import Float32, Float64
 from workers.engine.cache import SlotCache
 from workers.engine.decode import BucketRows, DecodePass
 from workers.engine.generation import Finish, Generation, GenerationRequest, Steering
@@ -36,7 +36,7 @@ class RunningSequence:
 
     request: GenerationRequest
     place: Place
-    uniforms: NDArray[np.float64]
+    uniforms: Float64
     token: int
     position: int
     sums: int
@@ -44,7 +44,7 @@ class RunningSequence:
     slot: int = 0
     fresh: bool = True
     response_ids: list[int] = field(default_factory=list)
-    projections: list[NDArray[np.float32]] = field(default_factory=list)
+    projections: list[Float32] = field(default_factory=list)
     at_limit: bool = False
     finish: Finish | None = None
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from traitlens.arrays import Float32, Float64, Ints
 from workers.engine.generation import Sampling
 
 # Children of a node of the tree: few edges to fall on the wrong side of, few levels to walk.
@@ -26,9 +26,9 @@ FAN = 16
 class RowSampling:
     """The settings of the running sequences, one array entry a row."""
 
-    temperature: NDArray[np.float32]
-    top_p: NDArray[np.float32]
-    top_k: NDArray[np.int64]
+    temperature: Float32
+    top_p: Float32
+    top_k: Ints
 
     @classmethod
     def of(cls, settings: Sequence[Sampling]) -> RowSampling:
@@ -49,7 +49,7 @@ def tree_levels(vocabulary: int) -> int:
     return levels
 
 
-def uniforms(seed: int, draws: int, levels: int) -> NDArray[np.float64]:
+def uniforms(seed: int, draws: int, levels: int) -> Float64:
     """The first numbers [draws, levels] in [0, 1) of a seed's own stream: Philox, whose bits numpy
     pins.
     """
@@ -57,7 +57,7 @@ def uniforms(seed: int, draws: int, levels: int) -> NDArray[np.float64]:
     return np.asarray((bits >> np.uint64(11)) * 2.0**-53).reshape(draws, levels)
 
 
-def draw(logits: Tensor, at: NDArray[np.float64], rows: RowSampling) -> Tensor:
+def draw(logits: Tensor, at: Float64, rows: RowSampling) -> Tensor:
     """Next token per row, int64 [n] on the logits' device; logits [n, vocabulary], `at` [n,
     levels].
     """
@@ -114,7 +114,7 @@ def _pick_child(family: Tensor, at: Tensor) -> Tensor:
     return torch.searchsorted(edges, target, right=True).to(family.device)
 
 
-def _scaled(logits: Tensor, temperature: NDArray[np.float32]) -> Tensor:
+def _scaled(logits: Tensor, temperature: Float32) -> Tensor:
     if (temperature == 1).all():
         return logits.float()
     # Greedy rows are drawn apart; dividing them by 1 keeps them finite.
@@ -122,7 +122,7 @@ def _scaled(logits: Tensor, temperature: NDArray[np.float32]) -> Tensor:
     return logits.float() / divisor.to(logits.device).unsqueeze(1)
 
 
-def _narrow(probabilities: Tensor, top_p: NDArray[np.float32], top_k: NDArray[np.int64]) -> Tensor:
+def _narrow(probabilities: Tensor, top_p: Float32, top_k: Ints) -> Tensor:
     # top_k first, then top_p over what is left, the order in which generate applies them.
     ranked, order = probabilities.sort(dim=-1, descending=True, stable=True)
     rank = torch.arange(ranked.shape[-1], device=ranked.device)

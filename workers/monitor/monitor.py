@@ -6,9 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from traitlens.arrays import Float32
 from workers.engine.engine import Engine
 from workers.engine.generation import GenerationRequest, Sampling, Steering, UnitVectors
 from workers.engine.teacher_forced import project_tokens
@@ -34,7 +32,7 @@ class ProjectedToken:
     id: int
     index: int
     text: str
-    projections: NDArray[np.float32]
+    projections: Float32
 
 
 @dataclass(frozen=True)
@@ -95,11 +93,7 @@ def project_answers(
 
 
 def _new_tokens(
-    i: int,
-    ids: Sequence[int],
-    projections: Iterable[NDArray[np.float32]],
-    shown: list[str],
-    texts: TokenTexts,
+    i: int, ids: Sequence[int], projections: Iterable[Float32], shown: list[str], texts: TokenTexts
 ) -> Iterator[ProjectedToken]:
     """What was not handed out yet; a response that memory made start again is not repeated."""
     for index, one in enumerate(projections):
@@ -112,7 +106,7 @@ def _trajectory(
     i: int,
     prompt: str,
     ids: tuple[int, ...],
-    projections: NDArray[np.float32],
+    projections: Float32,
     facts: dict[str, Any],
     texts: TokenTexts,
 ) -> Trajectory:

@@ -12,15 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from domain.errors import ModelError
+from traitlens.arrays import Float32, Float64, Floats
 from traitlens.dynamics.baseline import Baseline
 from traitlens.dynamics.trajectory import trait_dynamics
 from traitlens.errors import NonFiniteError, ShapeError
 from workers.monitor.vectors import LayerVector
-
-Float32 = NDArray[np.float32]
 
 # Digits that float32 holds; more would only be long.
 DIGITS = 7
@@ -48,7 +46,7 @@ class Trajectory:
         return np.divide(self.projections, self.norms, out=zeros, where=self.norms > 0)
 
     @property
-    def mean(self) -> NDArray[np.float64]:
+    def mean(self) -> Float64:
         """Mean projection over the response's tokens, [k]; NaN for an empty response."""
         if not len(self.projections):
             return np.full(self.projections.shape[-1], np.nan)
@@ -64,7 +62,7 @@ class TraitScale:
     baseline: Baseline | None = None
     false_alarm: float = 0.05
 
-    def response_z(self, trajectory: Trajectory) -> NDArray[np.float64] | None:
+    def response_z(self, trajectory: Trajectory) -> Float64 | None:
         """z of the response's mean by trait; None without a baseline or without tokens."""
         if self.baseline is None or not len(trajectory.projections):
             return None
@@ -177,7 +175,7 @@ def token_rows(scale: TraitScale, trajectory: Trajectory) -> list[dict[str, Any]
     ]
 
 
-def rounded(values: NDArray[np.floating] | Sequence[float]) -> list[float]:
+def rounded(values: Floats | Sequence[float]) -> list[float]:
     """Plain numbers of as many digits as float32 holds."""
     return [float(f"{value:.{DIGITS}g}") for value in values]
 
@@ -187,5 +185,5 @@ def number(value: float) -> float | None:
     return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
 
 
-def _by_trait(scale: TraitScale, values: NDArray[np.floating]) -> dict[str, list[float]]:
+def _by_trait(scale: TraitScale, values: Floats) -> dict[str, list[float]]:
     return {trait: rounded(values[:, k]) for k, trait in enumerate(scale.traits)}
