@@ -45,7 +45,24 @@ def show_plan(asked: AskedRun, terms: Terms, *, as_json: bool) -> None:
     done = done_jobs(store, asked.definitions) if exists else set()
     found = estimate(Plan(spec), asked.definitions, done=done)
     if as_json:
-        click.echo(json.dumps(_as_json(name, store.url, spec, found, differences, terms), indent=2))
+        own = [
+            {**asdict(e), "n_to_generate": e.n_to_generate, "n_judge_calls": e.n_calls}
+            for e in found
+        ]
+        body = {
+            "run": name,
+            "url": store.url,
+            "judge": spec.judge.model_dump(),
+            "usd": _usd(spec, found, terms),
+            "usd_without_logprobs": _usd(spec, found, terms, WITHOUT_LOGPROBS),
+            "price": terms.price.model_dump() if terms.price else None,
+            "budget": terms.cap_usd,
+            "traits": own,
+            "differences": list(differences),
+            "n_samples": sum(e.n_samples for e in found),
+            "n_judge_calls": sum(e.n_calls for e in found),
+        }
+        click.echo(json.dumps(body, indent=2))
         return
     console = Console()
     console.print(plan_table(found, spec))
@@ -104,29 +121,3 @@ def _usd(
         return None
     share = BATCH_SHARE if terms.batch else 1.0
     return share * sum(e.usd(terms.price, asking) for e in found)
-
-
-def _as_json(
-    name: str,
-    url: str,
-    spec: RunSpec,
-    found: list[TraitEstimate],
-    differences: tuple[str, ...],
-    terms: Terms,
-) -> dict[str, Any]:
-    traits = [
-        {**asdict(e), "n_to_generate": e.n_to_generate, "n_judge_calls": e.n_calls} for e in found
-    ]
-    return {
-        "run": name,
-        "url": url,
-        "judge": spec.judge.model_dump(),
-        "usd": _usd(spec, found, terms),
-        "usd_without_logprobs": _usd(spec, found, terms, WITHOUT_LOGPROBS),
-        "price": terms.price.model_dump() if terms.price else None,
-        "budget": terms.cap_usd,
-        "traits": traits,
-        "differences": list(differences),
-        "n_samples": sum(e.n_samples for e in found),
-        "n_judge_calls": sum(e.n_calls for e in found),
-    }

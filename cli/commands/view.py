@@ -40,11 +40,7 @@ SUFFIXES = (".json", ".jsonl")
 )
 @click.option("--open", "opens", is_flag=True, help="Open the page in this machine's browser.")
 def view(
-    files: tuple[Path, ...],
-    followed: Path | None,
-    output: Path | None,
-    port: int,
-    opens: bool,
+    files: tuple[Path, ...], followed: Path | None, output: Path | None, port: int, opens: bool
 ) -> None:
     """Look at trait scores over the tokens of responses.
 
@@ -80,10 +76,9 @@ def _expanded(paths: Sequence[Path]) -> list[Path]:
     """The files named, a folder standing for those directly in it."""
     found: list[Path] = []
     for path in paths:
-        if not path.is_dir():
-            found.append(path)
-            continue
-        inside = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES)
+        inside = [path]
+        if path.is_dir():
+            inside = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES)
         if not inside:
             raise UsageError(f"{path} holds no .json or .jsonl file: name the files themselves")
         found += inside
@@ -112,19 +107,15 @@ def _text(path: Path) -> str:
         json.loads(text)
     except json.JSONDecodeError as whole:
         for number, line in enumerate(text.split("\n"), start=1):
-            _check_line(path, line, number=number, whole=whole)
+            if not line.strip():
+                continue
+            try:
+                json.loads(line)
+            except json.JSONDecodeError as error:
+                if number == 1:
+                    raise UsageError(f"{path} is not JSON: {whole}") from whole
+                raise UsageError(f"{path} is not JSON lines: line {number}: {error.msg}") from error
     return text
-
-
-def _check_line(path: Path, line: str, *, number: int, whole: json.JSONDecodeError) -> None:
-    if not line.strip():
-        return
-    try:
-        json.loads(line)
-    except json.JSONDecodeError as error:
-        if number == 1:
-            raise UsageError(f"{path} is not JSON: {whole}") from whole
-        raise UsageError(f"{path} is not JSON lines: line {number}: {error.msg}") from error
 
 
 def _write(output: Path, page: str, *, n_files: int) -> None:

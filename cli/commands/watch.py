@@ -42,12 +42,7 @@ TASK_COLUMNS = "name,kwargs,state,result,received,runtime,worker"
 @option("--level", default="info", type=click.Choice(LEVELS), help="This and what is worse.")
 @json_option
 def logs(
-    run: Run,
-    job: str | None,
-    broker_url: str | None,
-    follow: bool,
-    level: str,
-    as_json: bool,
+    run: Run, job: str | None, broker_url: str | None, follow: bool, level: str, as_json: bool
 ) -> None:
     """Show what workers on all machines said about a run's jobs, oldest first.
 
