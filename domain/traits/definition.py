@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
@@ -76,17 +75,16 @@ class TraitDefinition(BaseModel):
             )
             first = errors[0]
             raise TraitFileError(f"trait {name!r}: {first.where} {first.message}{more}")
-        return cls._from_checked(name, data, eval_data)  # type: ignore[arg-type]  # check saw to it
-
-    @classmethod
-    def _from_checked(cls, name: str, data: Mapping[str, Any], eval_data: object) -> Self:
-        pairs = [InstructionPair(positive=p["pos"], negative=p["neg"]) for p in data["instruction"]]
-        held_out: Any = eval_questions_of(data, eval_data)[1]
+        body: Any = data  # check saw to it
+        held_out: Any = eval_questions_of(body, eval_data)[1]
         return cls(
             name=name,
-            instruction=tuple(pairs),
-            questions=tuple(data["questions"]),
-            eval_prompt=data["eval_prompt"],
+            instruction=tuple(
+                InstructionPair(positive=pair["pos"], negative=pair["neg"])
+                for pair in body["instruction"]
+            ),
+            questions=tuple(body["questions"]),
+            eval_prompt=body["eval_prompt"],
             eval_questions=tuple(held_out),
         )
 

@@ -6,7 +6,7 @@ A reference is a bundled name or a path.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.resources import files
@@ -70,7 +70,8 @@ def load_trait(ref: str) -> TraitDefinition:
 
 def split_refs(refs: str) -> list[str]:
     """The references in a comma-separated list, `all` standing for the bundled ones."""
-    found = list(_expanded(refs))
+    named = [ref.strip() for ref in refs.split(",")]
+    found = [one for ref in named if ref for one in (BUNDLED_TRAITS if ref == "all" else (ref,))]
     if not found:
         raise UsageError("no trait is named: write `all`, or names and paths with commas between")
     return found
@@ -89,22 +90,9 @@ def read_trait(ref: str) -> TraitSource:
     eval_path = path.parent.parent / _EVAL_FOLDER / path.name
     has_eval = path.parent.name == _EXTRACT_FOLDER and eval_path.is_file()
     eval_data = _read(eval_path, str(eval_path)) if has_eval else None
-    return TraitSource(_name_of(path), data, eval_data)
-
-
-def _expanded(refs: str) -> Iterator[str]:
-    for ref in refs.split(","):
-        if ref.strip() == "all":
-            yield from BUNDLED_TRAITS
-        elif ref.strip():
-            yield ref.strip()
-
-
-def _name_of(path: Path) -> str:
     folder = path.parent.name
-    if path.stem in _NAMELESS_STEMS and TRAIT_NAME.fullmatch(folder):
-        return folder
-    return path.stem
+    is_nameless = path.stem in _NAMELESS_STEMS and TRAIT_NAME.fullmatch(folder)
+    return TraitSource(folder if is_nameless else path.stem, data, eval_data)
 
 
 def _read(path: Path, ref: str) -> object:
