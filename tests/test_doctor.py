@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from cli.doctor.machine import Finding, run_checks
+from cli.doctor.machine import Checked, run_checks
 from cli.doctor.services import judge_findings, storage_findings
 from domain.errors import BrokerError
 from tests.doctor_lines import doctor, states
@@ -158,14 +158,14 @@ def test_the_embedded_judge_is_not_called_good_for_another_model() -> None:
 
 
 def test_a_check_that_hangs_or_breaks_hides_no_other() -> None:
-    def hangs() -> list[Finding]:
+    def hangs() -> list[Checked]:
         time.sleep(5)
         return []
 
-    def breaks() -> list[Finding]:
+    def breaks() -> list[Checked]:
         raise ZeroDivisionError("broken")
 
-    checks = {"a": hangs, "b": breaks, "c": lambda: [Finding("c", "ok", "fine")]}
+    checks = {"a": hangs, "b": breaks, "c": lambda: [Checked("c", "ok", "fine")]}
     started = time.monotonic()
     found = run_checks(checks, timeout_s=0.3)
 
@@ -176,7 +176,7 @@ def test_a_check_that_hangs_or_breaks_hides_no_other() -> None:
 
 
 def test_what_an_error_says_and_what_it_advises_are_told_apart() -> None:
-    def refused() -> list[Finding]:
+    def refused() -> list[Checked]:
         raise BrokerError("it said: no", advice="start it: now")
 
     (found,) = run_checks({"a": refused}, timeout_s=5)

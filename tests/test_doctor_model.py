@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from transformers import AutoModelForCausalLM
 
-from cli.doctor.machine import GIB, Device, Finding, device_findings, driver_finding, run_checks
+from cli.doctor.machine import GIB, Checked, Device, device_findings, driver_finding, run_checks
 from cli.doctor.model import model_findings, model_size
 from orchestrator.local_fleet import orchestrate
 from tests.fleet import clean_environment
@@ -33,7 +33,7 @@ def gpu(total: float, free: float) -> Device:
     return Device("cuda:0", "a GPU", int(total), int(free))
 
 
-def on(folder: Path, device: Device) -> Finding:
+def on(folder: Path, device: Device) -> Checked:
     return list(model_findings(str(folder), [device]))[-1]
 
 
@@ -64,7 +64,7 @@ def test_a_model_is_weighed_against_each_device(
     assert found.state == state
 
 
-def checked(model: Path) -> Finding:
+def checked(model: Path) -> Checked:
     found = run_checks({"model": lambda: model_findings(str(model), [gpu(GIB, GIB)])}, timeout_s=9)
     return found[0]
 

@@ -13,7 +13,7 @@ from click.core import ParameterSource
 
 from cli.doctor.machine import (
     Check,
-    Finding,
+    Checked,
     device_findings,
     devices,
     driver_findings,
@@ -79,19 +79,19 @@ def doctor(
     sys.exit(1 if n_failed else 0)
 
 
-def _machine(broker_url: str | None, *, password_shown: bool) -> Iterator[Finding]:
+def _machine(broker_url: str | None, *, password_shown: bool) -> Iterator[Checked]:
     yield from packages()
     yield from redis_binary(needed=not broker_url)
     if password_shown and broker_url and "@" in broker_url:
         advice = "put it in ORCHESTRATE_BROKER_URL or .env"
         found = "--broker-url shows the password to every user of this machine"
-        yield Finding("password", "warn", found, advice)
+        yield Checked("password", "warn", found, advice)
 
 
-def _model(model: str) -> Iterator[Finding]:
+def _model(model: str) -> Iterator[Checked]:
     if importlib.util.find_spec("torch") is None:
         # the slim image of judge workers and Flower
-        yield Finding("model", "ok", "no torch here, so this machine runs no model")
+        yield Checked("model", "ok", "no torch here, so this machine runs no model")
         return
     from cli.doctor.model import model_findings
 
@@ -101,7 +101,7 @@ def _model(model: str) -> Iterator[Finding]:
     yield from model_findings(model, found)
 
 
-def _print(findings: list[Finding], n_failed: int) -> None:
+def _print(findings: list[Checked], n_failed: int) -> None:
     width = max(len(one.check) for one in findings)
     for one in findings:
         state = click.style(f"{one.state:4}", fg=COLORS[one.state])

@@ -34,7 +34,7 @@ GIB = 2**30
 
 
 @dataclass(frozen=True)
-class Finding:
+class Checked:
     """One line: what was looked at, how it stands, what was found, and what to do."""
 
     check: str
@@ -43,22 +43,22 @@ class Finding:
     advice: str = ""
 
 
-Check = Callable[[], Iterable[Finding]]
+Check = Callable[[], Iterable[Checked]]
 
 
-def run_checks(checks: Mapping[str, Check], *, timeout_s: float) -> list[Finding]:
+def run_checks(checks: Mapping[str, Check], *, timeout_s: float) -> list[Checked]:
     """The findings of all checks in their order; one that hangs or breaks is a finding itself."""
-    results: dict[str, list[Finding]] = {}
+    results: dict[str, list[Checked]] = {}
 
     def run(name: str, check: Check) -> None:
-        found: list[Finding] = []
+        found: list[Checked] = []
         try:
             found.extend(check())
         except OrchestrateError as error:
-            found.append(Finding(name, "fail", error.wrong, error.advice))
+            found.append(Checked(name, "fail", error.wrong, error.advice))
         # an edge: one broken check must not hide what the others found
         except Exception as error:
-            found.append(Finding(name, "fail", f"{type(error).__name__}: {error}"))
+            found.append(Checked(name, "fail", f"{type(error).__name__}: {error}"))
         results[name] = found
 
     # daemon threads: a dead file server must not keep the command from ending
@@ -73,7 +73,7 @@ def run_checks(checks: Mapping[str, Check], *, timeout_s: float) -> list[Finding
     return [
         finding
         for name in checks
-        for finding in results.get(name, [Finding(name, "fail", silent, hint)])
+        for finding in results.get(name, [Checked(name, "fail", silent, hint)])
     ]
 
 
@@ -87,7 +87,7 @@ class Device:
     free_bytes: int
 
 
-def packages() -> Iterator[Finding]:
+def packages() -> Iterator[Checked]:
     """Whether our flat package names are ours alone, and whether .env keeps its secrets."""
     owners = importlib.metadata.packages_distributions()
     mixed = [
@@ -99,23 +99,23 @@ def packages() -> Iterator[Finding]:
     if mixed:
         found = f"other packages use our names: {'; '.join(mixed)}"
         advice = "uninstall them, or install this program in an environment of its own"
-        yield Finding("packages", "fail", found, advice)
+        yield Checked("packages", "fail", found, advice)
     elif before:
         found = f"Python finds others under our names: {'; '.join(before)}"
         advice = "orchestrate uses its own; for a notebook, unset PYTHONPATH or start it elsewhere"
-        yield Finding("packages", "warn", found, advice)
+        yield Checked("packages", "warn", found, advice)
     else:
         version = "(not installed, run from its folder)"
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             version = importlib.metadata.version(DISTRIBUTION)
         python = platform.python_version()
-        yield Finding("packages", "ok", f"orchestrate {version} on Python {python}")
+        yield Checked("packages", "ok", f"orchestrate {version} on Python {python}")
     env_file = Path(".env")
     if env_file.is_file() and os.name == "posix" and env_file.stat().st_mode & 0o077:
-        yield Finding(".env", "warn", "other users of this machine can read it", "chmod 600 .env")
+        yield Checked(".env", "warn", "other users of this machine can read it", "chmod 600 .env")
 
 
-def redis_binary(*, needed: bool) -> Iterator[Finding]:
+def redis_binary(*, needed: bool) -> Iterator[Checked]:
     """Whether a run without a broker could start its own."""
     from storage.broker.embedded_redis import find_redis_server
 
@@ -124,19 +124,19 @@ def redis_binary(*, needed: bool) -> Iterator[Finding]:
     except BrokerError as error:
         if needed:
             found = "none, so a run without a fleet has no broker"
-            yield Finding("redis-server", "fail", found, error.advice)
+            yield Checked("redis-server", "fail", found, error.advice)
         return
-    yield Finding("redis-server", "ok", f"{binary} (for runs without a fleet)")
+    yield Checked("redis-server", "ok", f"{binary} (for runs without a fleet)")
 
 
-def device_findings(found: list[Device]) -> Iterator[Finding]:
+def device_findings(found: list[Device]) -> Iterator[Checked]:
     """One line a device."""
     for one in found:
         free, total = one.free_bytes / GIB, one.total_bytes / GIB
         text = f"{one.label}, {free:.1f} GiB of {total:.1f} GiB free"
         busy = one.name.startswith("cuda") and free / total < 0.9
         advice = "another process holds memory there; `nvidia-smi` names it" if busy else ""
-        yield Finding(one.name, "warn" if busy else "ok", text, advice)
+        yield Checked(one.name, "warn" if busy else "ok", text, advice)
 
 
 def devices() -> list[Device]:
@@ -182,7 +182,7 @@ def _main_memory() -> tuple[int, int]:
     return total, free
 
 
-def driver_findings(found: list[Device]) -> Iterator[Finding]:
+def driver_findings(found: list[Device]) -> Iterator[Checked]:
     """Whether the installed torch can use the devices, or why there are none."""
     if found[0].name.startswith("cuda"):
         with _driver_library() as nvml:
@@ -191,21 +191,21 @@ def driver_findings(found: list[Device]) -> Iterator[Finding]:
         yield driver_finding(driver, serves=serves, built_for=torch_cuda())
     elif shutil.which("nvidia-smi") or Path("/dev/nvidia0").exists():
         advice = "check `nvidia-smi` and CUDA_VISIBLE_DEVICES; in a container pass --gpus all"
-        yield Finding("driver", "warn", "an NVIDIA device is here but none can be used", advice)
+        yield Checked("driver", "warn", "an NVIDIA device is here but none can be used", advice)
 
 
-def driver_finding(driver: str, *, serves: int, built_for: str | None) -> Finding:
+def driver_finding(driver: str, *, serves: int, built_for: str | None) -> Checked:
     """A driver against torch; `serves` is its newest CUDA, 12080 for 12.8."""
     if built_for is None:
         found = f"driver {driver} is here, but torch is a build for CPUs"
         advice = "install torch for CUDA in this environment (see pytorch.org)"
-        return Finding("driver", "fail", found, advice)
+        return Checked("driver", "fail", found, advice)
     # within a major version an older driver serves newer libraries
     if int(built_for.partition(".")[0]) > serves // 1000:
         found = f"driver {driver} serves CUDA {serves // 1000}, torch is built for {built_for}"
         advice = "update the driver, or install a torch built for the driver's CUDA"
-        return Finding("driver", "fail", found, advice)
-    return Finding("driver", "ok", f"NVIDIA {driver}, torch built for CUDA {built_for}")
+        return Checked("driver", "fail", found, advice)
+    return Checked("driver", "ok", f"NVIDIA {driver}, torch built for CUDA {built_for}")
 
 
 def torch_cuda() -> str | None:

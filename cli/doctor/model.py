@@ -31,7 +31,7 @@ from huggingface_hub.errors import (
 )
 from safetensors import SafetensorError, safe_open
 
-from cli.doctor.machine import GIB, Device, Finding
+from cli.doctor.machine import GIB, Checked, Device
 from domain.errors import ModelError
 from domain.plan.spec import DEMO_MODEL
 
@@ -69,7 +69,7 @@ class ModelSize:
         return self.n_numbers * (4 if device == "cpu" else DTYPE_BYTES.get(self.dtype, 4))
 
 
-def model_findings(model_id: str, devices: list[Device]) -> Iterator[Finding]:
+def model_findings(model_id: str, devices: list[Device]) -> Iterator[Checked]:
     """Access first, then a line for each device."""
     folder = _local_folder(model_id)
     if folder is None:
@@ -80,7 +80,7 @@ def model_findings(model_id: str, devices: list[Device]) -> Iterator[Finding]:
         text = "size unknown (weights are not in safetensors)"
         if size is not None:
             text = f"{size.n_numbers / 1e9:.3g} B parameters in {size.dtype}"
-        yield Finding("model", "ok", f"{model_id}: {text}, complete in {folder}")
+        yield Checked("model", "ok", f"{model_id}: {text}, complete in {folder}")
     if size is not None:
         yield from (_fit(size, device) for device in devices)
 
@@ -171,7 +171,7 @@ def _hub_size(model_id: str) -> ModelSize | None:
     return _size(info.safetensors.parameters, info.config or {}) if info.safetensors else None
 
 
-def _hub_findings(model_id: str, size: ModelSize | None) -> Iterator[Finding]:
+def _hub_findings(model_id: str, size: ModelSize | None) -> Iterator[Checked]:
     """What stands between this machine and a model that is not in its cache."""
     token = "with a token" if get_token() else "without a token"
     cache = constants.HF_HUB_CACHE
@@ -179,30 +179,30 @@ def _hub_findings(model_id: str, size: ModelSize | None) -> Iterator[Finding]:
         HfApi().auth_check(model_id)
     except OfflineModeIsEnabled:
         found = f"{model_id} is not in {cache} and HF_HUB_OFFLINE forbids to get it"
-        yield Finding("model", "fail", found, "unset it, or copy the model's folder: --model PATH")
+        yield Checked("model", "fail", found, "unset it, or copy the model's folder: --model PATH")
     except GatedRepoError:
         page = f"{constants.ENDPOINT}/{model_id}"
         advice = f"accept its license at {page}, then set HF_TOKEN or run `hf auth login` here"
-        yield Finding("model", "fail", f"{model_id} is gated and we ask {token}", advice)
+        yield Checked("model", "fail", f"{model_id} is gated and we ask {token}", advice)
     except RepositoryNotFoundError:
         advice = "check its spelling; a private one needs HF_TOKEN here"
-        yield Finding("model", "fail", f"the Hub shows no {model_id} ({token})", advice)
+        yield Checked("model", "fail", f"the Hub shows no {model_id} ({token})", advice)
     except UNREACHABLE as error:
         found = f"{model_id} is not in {cache} and the Hub does not answer: {error}"
         advice = "check network and proxy, or copy the model's folder here: --model PATH"
-        yield Finding("model", "fail", found.splitlines()[0], advice)
+        yield Checked("model", "fail", found.splitlines()[0], advice)
     else:
         found = f"{model_id} can be had from the Hub {token}"
         if size is None:
-            yield Finding("model", "ok", f"{found}; size unknown")
+            yield Checked("model", "ok", f"{found}; size unknown")
             return
         found += f": {size.stored_bytes / GIB:.1f} GiB to download"
         free = _free_disk(Path(cache))
         if size.stored_bytes > free:
             found += f", {free / GIB:.1f} GiB free in {cache}"
-            yield Finding("model", "fail", found, "set HF_HOME to a larger disk")
+            yield Checked("model", "fail", found, "set HF_HOME to a larger disk")
         else:
-            yield Finding("model", "ok", found)
+            yield Checked("model", "ok", found)
 
 
 def _free_disk(folder: Path) -> int:
@@ -212,17 +212,17 @@ def _free_disk(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def _fit(size: ModelSize, device: Device) -> Finding:
+def _fit(size: ModelSize, device: Device) -> Checked:
     needed = size.bytes_on(device.name)
     check = f"model on {device.name}"
     text = f"weights {needed / GIB:.2f} GiB, {device.free_bytes / GIB:.1f} GiB free"
     if needed > device.total_bytes:
         advice = "choose a device with more memory, or a smaller model"
-        return Finding(check, "fail", f"{text}: they cannot fit", advice)
+        return Checked(check, "fail", f"{text}: they cannot fit", advice)
     if needed > WEIGHT_SHARE * device.free_bytes:
         advice = "free memory there, or take a larger device: responses under way need room too"
-        return Finding(check, "warn", f"{text}: little or nothing is left for responses", advice)
+        return Checked(check, "warn", f"{text}: little or nothing is left for responses", advice)
     if device.name == "cpu" and size.n_numbers > SLOW_ON_CPU:
         advice = "it will run, slowly: use a machine with a GPU for more than a try"
-        return Finding(check, "warn", text, advice)
-    return Finding(check, "ok", text)
+        return Checked(check, "warn", text, advice)
+    return Checked(check, "ok", text)

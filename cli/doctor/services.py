@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from cli.doctor.machine import GIB, Finding, State
+from cli.doctor.machine import GIB, Checked, State
 from domain.errors import BrokerError, JudgeError, StoreError
 from domain.fleet.heartbeats import QUEUES
 from domain.plan.spec import WIRE_VERSION
@@ -56,11 +56,11 @@ Answers = Mapping[str, Mapping[str, Any]]
 QUESTION, ANSWER = "How do I boil an egg?", "Boil it for eight minutes, then cool it in water."
 
 
-def broker_findings(url: str | None) -> Iterator[Finding]:
+def broker_findings(url: str | None) -> Iterator[Checked]:
     """Reachable, guarded, and set up so that queued jobs survive."""
     if not url:
         found = "none set: `orchestrate extract` starts a private one for its own time"
-        yield Finding("broker", "ok", found)
+        yield Checked("broker", "ok", found)
         return
     with connect(url) as client:
         facts = broker_facts(client)
@@ -71,18 +71,18 @@ def broker_findings(url: str | None) -> Iterator[Finding]:
         advice = "the oldest we test is 6.2: update it"
     elif facts.round_trip_s > SLOW_ROUND_TRIP_S:
         advice = "far away: every job waits for several of these"
-    yield Finding("broker", "warn" if advice else "ok", found, advice)
+    yield Checked("broker", "warn" if advice else "ok", found, advice)
     parts = urlsplit(url)
     if not parts.password and parts.hostname not in LOOPBACK:
         found = "whoever reaches the broker can give the workers jobs"
         advice = "set requirepass in redis.conf and the password in ORCHESTRATE_BROKER_URL"
-        yield Finding("broker password", "warn", found, advice)
+        yield Checked("broker password", "warn", found, advice)
     yield _memory(facts)
     yield _persistence(facts)
     yield _clock("clock", "this machine's clock", facts.skew_s)
 
 
-def fleet_findings(broker_url: str | None, runs_dir: str) -> Iterator[Finding]:
+def fleet_findings(broker_url: str | None, runs_dir: str) -> Iterator[Checked]:
     """Asks all workers once: who are you, do you see the file that I just wrote, and can you write
     beside it?"""
     if not broker_url:
@@ -106,7 +106,7 @@ def fleet_findings(broker_url: str | None, runs_dir: str) -> Iterator[Finding]:
         yield shared_storage(answers, store.url)
 
 
-def queue_findings(url: str, answers: Answers) -> Iterator[Finding]:
+def queue_findings(url: str, answers: Answers) -> Iterator[Checked]:
     """What waits, and who listens."""
     with connect(url) as client:
         lengths = Counter[str]()
@@ -117,21 +117,21 @@ def queue_findings(url: str, answers: Answers) -> Iterator[Finding]:
         listen = f"{n} worker{'' if n == 1 else 's'} listen{'s' if n == 1 else ''}"
         found = f"{listen}, {lengths[queue]} jobs wait"
         advice = "" if n else f"start one: orchestrate worker {queue}"
-        yield Finding(f"queue {queue}", "ok" if n else "warn", found, advice)
+        yield Checked(f"queue {queue}", "ok" if n else "warn", found, advice)
 
 
-def worker_findings(answers: Answers) -> Iterator[Finding]:
+def worker_findings(answers: Answers) -> Iterator[Checked]:
     """Versions and clocks of the workers against ours and the broker's."""
     strangers = sorted(name for name, answer in answers.items() if "versions" not in answer)
     if strangers:
         found = f"{', '.join(strangers)} did not understand the question"
         advice = "update orchestrate there, then start those workers again"
-        yield Finding("workers", "warn", found, advice)
+        yield Checked("workers", "warn", found, advice)
     known = {name: a for name, a in answers.items() if "versions" in a}
     wrong = sorted(name for name, a in known.items() if a["wire"] != WIRE_VERSION)
     if wrong:
         found = f"{', '.join(wrong)} speak another wire version and will refuse our jobs"
-        yield Finding("workers", "fail", found, "install one version of orchestrate everywhere")
+        yield Checked("workers", "fail", found, "install one version of orchestrate everywhere")
     yield from _versions(known)
     skews = {answer["host"]: answer["skew_s"] for answer in known.values()}
     for host, skew in sorted(skews.items()):
@@ -139,13 +139,13 @@ def worker_findings(answers: Answers) -> Iterator[Finding]:
             yield _clock("clock", f"the clock of {host}", skew)
 
 
-def shared_storage(answers: Answers, store_url: str) -> Finding:
+def shared_storage(answers: Answers, store_url: str) -> Checked:
     """Whether the workers saw the file that we had just written, and could write beside it."""
     looked = {name: answer for name, answer in answers.items() if answer.get("sees")}
     blind = {name: answer["sees"] for name, answer in looked.items() if answer["sees"] != "yes"}
     if not looked:
         found = "no worker answered, so nobody could look from another machine"
-        return Finding("shared storage", "warn", found, "run doctor again once workers are up")
+        return Checked("shared storage", "warn", found, "run doctor again once workers are up")
     if blind:
         who = "; ".join(f"{name}: {why}" for name, why in sorted(blind.items()))
         advice = "mount the same folder at the same path everywhere, or use s3:// or gs://"
@@ -154,44 +154,44 @@ def shared_storage(answers: Answers, store_url: str) -> Finding:
                 "give it to a group that you and they are in: chgrp GROUP and chmod g+rwxs "
                 f"{store_url}; runs that are there already: chmod -R g+rwX"
             )
-        return Finding("shared storage", "fail", f"{store_url} is not theirs too: {who}", advice)
+        return Checked("shared storage", "fail", f"{store_url} is not theirs too: {who}", advice)
     whose = ", ".join(sorted({answer["host"] for answer in looked.values()}))
-    return Finding("shared storage", "ok", f"seen and written by the workers of {whose}")
+    return Checked("shared storage", "ok", f"seen and written by the workers of {whose}")
 
 
-def _memory(facts: BrokerFacts) -> Finding:
+def _memory(facts: BrokerFacts) -> Checked:
     if facts.eviction != "noeviction":
         found = f"maxmemory-policy is {facts.eviction}: a full broker drops queued jobs unnoticed"
         # without a limit nothing is evicted yet, but one line of configuration makes it happen
         state: State = "fail" if facts.max_bytes else "warn"
-        return Finding("broker memory", state, found, "set `maxmemory-policy noeviction`")
+        return Checked("broker memory", state, found, "set `maxmemory-policy noeviction`")
     share = facts.used_bytes / facts.max_bytes if facts.max_bytes else 0.0
     if share > 0.8:
         found = f"{share:.0%} of maxmemory is used"
-        return Finding("broker memory", "warn", found, "raise maxmemory, or cancel old runs")
-    return Finding("broker memory", "ok", "maxmemory-policy is noeviction")
+        return Checked("broker memory", "warn", found, "raise maxmemory, or cancel old runs")
+    return Checked("broker memory", "ok", "maxmemory-policy is noeviction")
 
 
-def _persistence(facts: BrokerFacts) -> Finding:
+def _persistence(facts: BrokerFacts) -> Checked:
     if not facts.last_save_ok:
         advice = "see the broker's log: its disk is full or not writable"
-        return Finding("broker disk", "fail", "its last save to disk failed", advice)
+        return Checked("broker disk", "fail", "its last save to disk failed", advice)
     if not facts.saves_to_disk:
         found = "a restart of the broker forgets the queues (results are safe)"
         advice = "set `appendonly yes`; without it continue with `orchestrate resume RUN`"
-        return Finding("broker disk", "warn", found, advice)
-    return Finding("broker disk", "ok", "queues survive a restart of the broker")
+        return Checked("broker disk", "warn", found, advice)
+    return Checked("broker disk", "ok", "queues survive a restart of the broker")
 
 
-def _clock(check: str, whose: str, skew_s: float) -> Finding:
+def _clock(check: str, whose: str, skew_s: float) -> Checked:
     found = f"{whose} is {abs(skew_s):.1f} s {'ahead of' if skew_s > 0 else 'behind'} the broker's"
     if abs(skew_s) < MAX_SKEW_S:
-        return Finding(check, "ok", found)
+        return Checked(check, "ok", found)
     state: State = "fail" if abs(skew_s) >= FATAL_SKEW_S else "warn"
-    return Finding(check, state, found, "turn on NTP (chrony, systemd-timesyncd) on both machines")
+    return Checked(check, state, found, "turn on NTP (chrony, systemd-timesyncd) on both machines")
 
 
-def _versions(known: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
+def _versions(known: Mapping[str, Mapping[str, Any]]) -> Iterator[Checked]:
     ours = versions()
     differing: dict[str, list[str]] = defaultdict(list)
     for name, answer in sorted(known.items()):
@@ -202,13 +202,13 @@ def _versions(known: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
                 differing[f"{package} {theirs} (here {ours[package]})"].append(name)
     for what, who in differing.items():
         advice = "use one version everywhere: `pip install -c constraints.txt`"
-        yield Finding("versions", "warn", f"{what} on {', '.join(who)}", advice)
+        yield Checked("versions", "warn", f"{what} on {', '.join(who)}", advice)
     if known and not differing:
         count = f"{len(known)} worker{'' if len(known) == 1 else 's'}"
-        yield Finding("versions", "ok", f"the same here and on {count}")
+        yield Checked("versions", "ok", f"the same here and on {count}")
 
 
-def storage_findings(runs_dir: str, *, is_shared: bool) -> Iterator[Finding]:
+def storage_findings(runs_dir: str, *, is_shared: bool) -> Iterator[Checked]:
     """Writes two files under a name of their own and removes them again; makes no folder for runs.
 
     A fleet's folder has to be there: an empty one in its place would hide that it is not mounted.
@@ -228,15 +228,15 @@ def storage_findings(runs_dir: str, *, is_shared: bool) -> Iterator[Finding]:
     if won_again or held != b"first":
         advice = "use a file system with hard links (NFS has them) or s3://, gs://"
         found = f"{store.url} lets two workers write the same result"
-        yield Finding("storage", "fail", found, advice)
+        yield Checked("storage", "fail", found, advice)
         return
-    yield Finding("storage", "ok", f"{store.url} can be written, and the first writer wins")
+    yield Checked("storage", "ok", f"{store.url} can be written, and the first writer wins")
     if isinstance(store, LocalStore):
         free = shutil.disk_usage(store.root).free
         is_little = free < 2 * BYTES_A_TRAIT
         advice = "free some: a large model's trait takes up to a gigabyte" if is_little else ""
         state: State = "warn" if is_little else "ok"
-        yield Finding("storage room", state, f"{free / GIB:.0f} GiB free", advice)
+        yield Checked("storage room", state, f"{free / GIB:.0f} GiB free", advice)
 
 
 def is_missing(store: Store) -> bool:
@@ -244,14 +244,14 @@ def is_missing(store: Store) -> bool:
     return isinstance(store, LocalStore) and not store.root.exists()
 
 
-def _missing(given: str, url: str, *, is_shared: bool) -> Finding:
+def _missing(given: str, url: str, *, is_shared: bool) -> Checked:
     if not Path(given).is_absolute() and not is_shared:
-        return Finding("storage", "ok", f"{url} is not there yet, the first run makes it")
+        return Checked("storage", "ok", f"{url} is not there yet, the first run makes it")
     advice = f"mount it if it is a shared folder, or make it: mkdir -p {url}"
     # below the working folder no share was forgotten
     harmless = not Path(given).is_absolute() or (not is_shared and Path(url).parent.is_dir())
     state: State = "warn" if harmless else "fail"
-    return Finding("storage", state, f"there is no folder {url} on this machine", advice)
+    return Checked("storage", state, f"there is no folder {url} on this machine", advice)
 
 
 @contextlib.contextmanager
@@ -272,35 +272,35 @@ def token_file(store: Store) -> Iterator[tuple[str, str]]:
                 (store.root / folder).rmdir()
 
 
-def judge_findings(url: str | None, model: str | None, *, demo: bool) -> Iterator[Finding]:
+def judge_findings(url: str | None, model: str | None, *, demo: bool) -> Iterator[Checked]:
     """The judge that the settings name; without one, what a run would do."""
     if demo and (url == "embedded" or (url is None and model is None)):
-        yield Finding("judge", "ok", "the embedded judge, for the demo model's traits only")
+        yield Checked("judge", "ok", "the embedded judge, for the demo model's traits only")
     elif url == "embedded":
         found = "the embedded judge can read the demo model's texts only, not this model's"
-        yield Finding("judge", "warn", found, "give --judge-model, and --judge-url for its place")
+        yield Checked("judge", "warn", found, "give --judge-model, and --judge-url for its place")
     elif model is not None:
         yield from _asked(url or os.environ.get("OPENAI_BASE_URL", OPENAI_URL), model)
     elif url is None:
         advice = "give --judge-model NAME, and --judge-url for another endpoint than OpenAI's"
-        yield Finding("judge", "warn", "no judge named, so none was asked", advice)
+        yield Checked("judge", "warn", "no judge named, so none was asked", advice)
     else:
         advice = "give --judge-model, the name the endpoint knows the judge by"
-        yield Finding("judge", "fail", "--judge-url without --judge-model", advice)
+        yield Checked("judge", "fail", "--judge-url without --judge-model", advice)
 
 
-def _asked(url: str, model: str) -> Iterator[Finding]:
+def _asked(url: str, model: str) -> Iterator[Checked]:
     found, retires = asyncio.run(_ask(url, model))
-    yield Finding("judge", "ok", f"{model} at {url}: {found}")
+    yield Checked("judge", "ok", f"{model} at {url}: {found}")
     price = price_of(model, url)
     retires = retires or (price.retires if price else None)
     if retires:
         advice = "a run should end before it; afterwards nothing scores the same again"
-        yield Finding("judge shutdown", "warn", f"{model} is shut down on {retires}", advice)
+        yield Checked("judge shutdown", "warn", f"{model} is shut down on {retires}", advice)
     parts = urlsplit(url)
     if parts.scheme == "http" and parts.hostname not in LOOPBACK:
         found = "the key and all texts travel unencrypted"
-        yield Finding("judge network", "warn", found, "use https, or a network of your own")
+        yield Checked("judge network", "warn", found, "use https, or a network of your own")
 
 
 async def _ask(url: str, model: str) -> tuple[str, str | None]:
