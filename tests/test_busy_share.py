@@ -78,7 +78,7 @@ def test_a_worker_without_a_device_says_nothing_and_one_without_libraries_is_idl
     gpu.watch_device(DeviceStage("cpu", limit=1).computed_s)
     gpu.note({"busy_share": 0.96})
 
-    assert (judge.lately()[1], gpu.lately()[1]) == (None, 0.0)
+    assert (judge.now().busy, gpu.now().busy) == (None, 0.0)
 
 
 def test_a_gpu_worker_that_never_had_a_job_is_served_as_idle(tmp_path: Path) -> None:

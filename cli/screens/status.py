@@ -26,7 +26,7 @@ from orchestrator.state import (
     run_state,
 )
 from storage.broker.connection import Client, connect
-from storage.broker.fleet import read_heartbeat, read_queues, read_runs, read_workers
+from storage.broker.fleet import HEARTBEAT, read_queues, read_runs, read_workers
 from storage.record.artifacts import record_key
 from storage.record.run import Run, open_run, read_schedule
 
@@ -38,7 +38,7 @@ def screen(snapshot: dict[str, Any]) -> RenderableType:
         TraitTable(snapshot["stages"], snapshot["traits"]),
     ]
     if "queues" in snapshot:
-        workers = [read_heartbeat(row) for row in snapshot["workers"]]
+        workers = [HEARTBEAT.validate_python(row) for row in snapshot["workers"]]
         parts += [Text(""), _lines(snapshot), Text(""), FleetTable(workers)]
         parts += decline_lines(snapshot["refusals"])
         parts += [Text(""), *map(_trouble, snapshot["last_errors"])]
@@ -149,7 +149,10 @@ def runs_screen(found: dict[str, Any]) -> RenderableType:
         parts = [Text(f"No runs in {found['place']}: start one with `orchestrate extract`.")]
     if "workers" in found:
         parts += decline_lines(found["refusals"], run="")
-        parts += [Text(""), FleetTable([read_heartbeat(row) for row in found["workers"]])]
+        parts += [
+            Text(""),
+            FleetTable([HEARTBEAT.validate_python(row) for row in found["workers"]]),
+        ]
     return Group(*parts)
 
 

@@ -85,10 +85,17 @@ def part_size(spec: RunSpec, trait: TraitRef, part: str) -> int:
 
 
 def part_samples(spec: RunSpec, trait: TraitRef, part: str) -> list[Sample]:
-    """A part's samples in the plan's order."""
+    """A part's samples in the plan's order.
+
+    Of a polarity the rollouts of a prompt stand side by side; with `until` converged all prompts
+    come once, then again, since another prompt tells more of the direction than another rollout.
+    """
     for polarity in POLARITIES:
         if part == polarity:
-            return _training_samples(spec, trait, polarity)
+            pairs, rollouts = cells(trait), range(spec.rollouts)
+            if spec.until == "converged":
+                return [Sample(trait.name, polarity, i, q, r) for r in rollouts for i, q in pairs]
+            return [Sample(trait.name, polarity, i, q, r) for i, q in pairs for r in rollouts]
     if part == EVALUATION:
         return _evaluation_samples(spec, trait)
     if not part_size(spec, trait, part):
@@ -108,15 +115,6 @@ def cells(trait: TraitRef) -> list[tuple[int, int]]:
     """
     n_i, n_q = trait.n_instructions, trait.n_questions
     return [((question + wave) % n_i, question) for wave in range(n_i) for question in range(n_q)]
-
-
-def _training_samples(spec: RunSpec, trait: TraitRef, polarity: Polarity) -> list[Sample]:
-    """The rollouts of a prompt side by side; with `until` converged all prompts once, then again,
-    since another prompt tells more of the direction than another rollout."""
-    pairs, rollouts = cells(trait), range(spec.rollouts)
-    if spec.until == "converged":
-        return [Sample(trait.name, polarity, i, q, r) for r in rollouts for i, q in pairs]
-    return [Sample(trait.name, polarity, i, q, r) for i, q in pairs for r in rollouts]
 
 
 def _evaluation_samples(spec: RunSpec, trait: TraitRef) -> list[Sample]:

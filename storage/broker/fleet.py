@@ -9,12 +9,13 @@ import contextlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, cast
+from dataclasses import asdict, dataclass
+from typing import cast
 
 import redis
+from pydantic import TypeAdapter
 
-from domain.fleet.heartbeats import Decline, Demand, Heartbeat, ListedRun, Rate, model_label
+from domain.fleet.heartbeats import Decline, Demand, Heartbeat, ListedRun, model_label
 from storage.broker.connection import server_time
 from storage.broker.state import EXPIRE_S
 from storage.record.run import Run, read_schedule
@@ -22,6 +23,8 @@ from storage.record.run import Run, read_schedule
 RUNS = "orchestrate:runs"
 
 WORKERS = "orchestrate:workers"
+
+HEARTBEAT = TypeAdapter(Heartbeat)
 
 # A worker leaves a heartbeat every two seconds; one that is silent this long is gone.
 SILENT_AFTER_S = 15.0
@@ -124,7 +127,7 @@ def read_workers(client: redis.Redis) -> list[Heartbeat]:
             if now - body.pop("at") > SILENT_AFTER_S:
                 silent.append(name)
             else:
-                alive.append(read_heartbeat(body))
+                alive.append(HEARTBEAT.validate_python(body))
         except _UNREADABLE:
             silent.append(name)
     if silent:
@@ -137,17 +140,6 @@ def _read_listed(body: bytes) -> ListedRun | None:
         return ListedRun(**json.loads(body))
     except _UNREADABLE:
         return None
-
-
-def read_heartbeat(body: Mapping[str, Any]) -> Heartbeat:
-    """A heartbeat from its JSON."""
-    found = Heartbeat(**body)
-    return replace(
-        found,
-        models=tuple(found.models),
-        jobs=tuple((str(run), str(job), float(s)) for run, job, s in body["jobs"]),
-        per_minute=Rate(**body["per_minute"]),
-    )
 
 
 MAX_REASON = 2000

@@ -114,12 +114,8 @@ def _parsed(texts: Iterable[str | bytes]) -> Iterator[LogLine]:
         if not isinstance(at, int | float) or not 0 <= at < YEAR_5000:
             continue
         if all(isinstance(word, str) for word in words) and found.get("text"):
-            yield LogLine(float(at), *(_printable(word) for word in words))
-
-
-def _printable(text: str) -> str:
-    # half a surrogate pair can be written in JSON and in nothing else
-    return text.encode(errors="replace").decode()
+            # half a surrogate pair can be written in JSON and in nothing else
+            yield LogLine(float(at), *(w.encode(errors="replace").decode() for w in words))
 
 
 def _key(run_id: str) -> str:

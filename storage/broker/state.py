@@ -5,6 +5,7 @@ Everything here can be lost: the first is rebuilt from the run's record, counts 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,6 +20,9 @@ from storage.record.run import Failure
 
 # A run that nobody touched for two weeks leaves no keys behind; its record is unaffected.
 EXPIRE_S = 14 * 24 * 3600
+
+# Jobs that are asked for at a time.
+LOOK_AT = 64
 
 
 class BrokerState:
@@ -67,8 +71,14 @@ class BrokerState:
         return _texts(self.client.smembers(self._key("done")))
 
     def are_done(self, jobs: Sequence[str]) -> bool:
-        """Whether all of these jobs are done, as far as Redis knows."""
-        return all(self.client.smismember(self._key("done"), list(jobs)))
+        """Whether all of these jobs are done, as far as Redis knows.
+
+        The last to be sent are the last to be done: the end of the list tells soonest.
+        """
+        return all(
+            all(self.client.smismember(self._key("done"), list(jobs[max(0, end - LOOK_AT) : end])))
+            for end in range(len(jobs), 0, -LOOK_AT)
+        )
 
     def mark_done(self, jobs: Iterable[str]) -> None:
         """Note that the jobs' artifacts exist."""
@@ -129,21 +139,17 @@ def broker_state(url: str, run_id: str) -> BrokerState:
 
 def jobs_on_queues(client: redis.Redis, queues: Iterable[str], run_id: str) -> set[str]:
     """Jobs of a run that a message exists for, waiting or held by a worker."""
+    found = set()
     waiting = [raw for queue in queues for raw in client.lrange(queue, 0, -1)]
-    found = {_job_of(raw, run_id) for raw in waiting}
-    # a held message lies there with its exchange and routing key
-    found |= {_job_of(raw, run_id, held=True) for raw in client.hvals("unacked")}
-    return found - {""}
-
-
-def _job_of(raw: bytes | str, run_id: str, *, held: bool = False) -> str:
-    """The job that a message is of; empty for another run's, and for what is none of ours."""
-    try:
-        message = json.loads(raw)
-        headers = (message[0] if held else message)["headers"]
-        return str(headers["job"]) if headers["run_id"] == run_id else ""
-    except (ValueError, TypeError, KeyError, IndexError, RecursionError):
-        return ""
+    for k, raw in enumerate([*waiting, *client.hvals("unacked")]):
+        # what is none of ours is refused where it is taken
+        with contextlib.suppress(ValueError, TypeError, KeyError, IndexError, RecursionError):
+            message = json.loads(raw)
+            # a held message lies there with its exchange and routing key
+            headers = (message if k < len(waiting) else message[0])["headers"]
+            if headers["run_id"] == run_id:
+                found.add(str(headers["job"]))
+    return found
 
 
 def _texts(members: object) -> set[str]:

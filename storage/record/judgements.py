@@ -114,11 +114,12 @@ def keep_partial(store: Store, job: Job, evidence: Mapping[Asked, Evidence]) -> 
     answered = {asked: found for asked, found in evidence.items() if found.replies}
     if not answered:
         return
-    before = _partial_keys(store, job)
+    before = partial_keys(store, job)
     usd = sum(found.usd or 0.0 for found in answered.values())
     rows = [[*asked, found.model_dump(mode="json")] for asked, found in answered.items()]
     body = {"job": job.key, "info": {"usd": usd}, "rows": rows}
-    store.write(f"{_stem(job)}.partial-{uuid.uuid4().hex[:12]}.json", encode_checked(body))
+    stem = record_key(job).removesuffix(".json")
+    store.write(f"{stem}.partial-{uuid.uuid4().hex[:12]}.json", encode_checked(body))
     for key in before:
         store.delete(key)
 
@@ -126,7 +127,7 @@ def keep_partial(store: Store, job: Job, evidence: Mapping[Asked, Evidence]) -> 
 def load_partial(store: Store, job: Job) -> dict[Asked, Evidence]:
     """What was answered before; a damaged file counts as nothing, with a line in the log."""
     found: dict[Asked, Evidence] = {}
-    for key in sorted(_partial_keys(store, job)):
+    for key in sorted(partial_keys(store, job)):
         try:
             for sample, metric, body in decode_checked(store.read(key))["rows"]:
                 found[sample, metric] = Evidence.model_validate(body)
@@ -137,16 +138,7 @@ def load_partial(store: Store, job: Job) -> dict[Asked, Evidence]:
     return found
 
 
-def drop_partial(store: Store, job: Job) -> None:
-    """Remove what the job's own record now holds."""
-    for key in _partial_keys(store, job):
-        store.delete(key)
-
-
-def _partial_keys(store: Store, job: Job) -> set[str]:
-    folder = _stem(job).rpartition("/")[0]
-    return {key for key in store.list(folder) if key.startswith(f"{_stem(job)}.partial-")}
-
-
-def _stem(job: Job) -> str:
-    return record_key(job).removesuffix(".json")
+def partial_keys(store: Store, job: Job) -> set[str]:
+    """Where it lies."""
+    stem = record_key(job).removesuffix(".json")
+    return {k for k in store.list(stem.rpartition("/")[0]) if k.startswith(f"{stem}.partial-")}

@@ -143,7 +143,18 @@ def encode_scorings(scorings: Iterable[tuple[str, str, Scoring]]) -> bytes:
 def load_scorings(store: Store, job: Job) -> dict[tuple[str, str], Scoring]:
     """(sample key, metric) -> scoring of a finished judge job."""
     table = _table(store, load_record(store, job), SCORINGS)
-    return {(row["key"], row["metric"]): _scoring(row) for row in table.to_pylist()}
+    found: dict[tuple[str, str], Scoring] = {}
+    for row in table.to_pylist():
+        body = {name: row[name] for name in ("numeric_mass", "refusal_mass")}
+        evidence = row["evidence"]
+        body["evidence"] = Evidence.model_validate_json(evidence) if evidence else None
+        asked = row["key"], row["metric"]
+        if row["score"] is not None:
+            found[asked] = Score.model_validate({**body, "value": row["score"]})
+        else:
+            facts = {"reason": row["reason"], "detail": row["detail"]}
+            found[asked] = Unscored.model_validate({**body, **facts})
+    return found
 
 
 def parquet_bytes(table: pa.Table) -> bytes:
@@ -151,13 +162,6 @@ def parquet_bytes(table: pa.Table) -> bytes:
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")
     return buffer.getvalue()
-
-
-def _scoring(row: dict[str, object]) -> Scoring:
-    evidence = Evidence.model_validate_json(str(row["evidence"])) if row["evidence"] else None
-    fields = {**row, "value": row["score"], "evidence": evidence}
-    kind = Unscored if row["score"] is None else Score
-    return kind.model_validate({name: fields[name] for name in kind.model_fields})
 
 
 def _table(store: Store, record: Record, role: str) -> pa.Table:

@@ -13,6 +13,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -103,13 +104,26 @@ class SampleResult:
 
 
 def write_samples(store: Store, folder: str, trait: str, results: Sequence[SampleResult]) -> None:
-    """responses.parquet and the two CSVs below a folder; rows go question, instruction, rollout."""
-    ordered = sorted(results, key=_order)
+    """responses.parquet below a folder, by question, instruction and rollout, and two CSVs with the
+    columns and order of persona_vectors, which have an empty score where it has None."""
+    place = [f"judged.sample.{name}" for name in ("question", "instruction", "rollout")]
+    ordered = sorted(results, key=attrgetter(*place))
+    ordered.sort(key=lambda one: one.judged.sample.polarity == "negative")
     table = pa.Table.from_pylist([_row(one) for one in ordered], schema=_SCHEMA)
     store.write(f"{folder}/responses.parquet", parquet_bytes(table))
     for polarity, name in _CSV_NAMES.items():
-        chosen = [one for one in ordered if one.judged.sample.polarity == polarity]
-        store.write(f"{folder}/responses/{name}.csv", _csv(trait, name, chosen))
+        buffer = io.StringIO(newline="")
+        # texts are always quoted: readers take a lone carriage return for the end of a row
+        writer = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+        writer.writerow(["question", "prompt", "answer", "question_id", trait, "coherence"])
+        for one in ordered:
+            sample = one.judged.sample
+            if sample.polarity == polarity:
+                question_id = f"{trait}_{sample.question}_{name}_{sample.instruction}"
+                texts = [one.question, one.response.prompt, one.response.response, question_id]
+                scores = (one.trait_score, one.coherence_score)
+                writer.writerow([*texts, *("" if score is None else score for score in scores)])
+        store.write(f"{folder}/responses/{name}.csv", buffer.getvalue().encode())
 
 
 def write_tested(
@@ -125,11 +139,6 @@ def write_tested(
     columns = [("part", pa.string())] + (_PUSH if cells else [])
     schema = pa.schema([*_SCHEMA, *(pa.field(name, kind) for name, kind in columns)])
     store.write(key, parquet_bytes(pa.Table.from_pylist(rows, schema=schema)))
-
-
-def _order(one: SampleResult) -> tuple[bool, int, int, int]:
-    sample = one.judged.sample
-    return (sample.polarity == "negative", sample.question, sample.instruction, sample.rollout)
 
 
 def _row(one: SampleResult) -> dict[str, object]:
@@ -150,21 +159,6 @@ def _row(one: SampleResult) -> dict[str, object]:
         "fall": one.outcome.fall,
         "limit": one.outcome.limit,
     }
-
-
-def _csv(trait: str, name: str, results: Sequence[SampleResult]) -> bytes:
-    """persona_vectors' columns and order; an unscored sample has an empty score, as its None."""
-    buffer = io.StringIO(newline="")
-    # texts are always quoted: readers take a lone carriage return for the end of a row
-    writer = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
-    writer.writerow(["question", "prompt", "answer", "question_id", trait, "coherence"])
-    for one in results:
-        sample = one.judged.sample
-        question_id = f"{trait}_{sample.question}_{name}_{sample.instruction}"
-        texts = [one.question, one.response.prompt, one.response.response, question_id]
-        scores = (one.trait_score, one.coherence_score)
-        writer.writerow([*texts, *("" if score is None else score for score in scores)])
-    return buffer.getvalue().encode()
 
 
 @dataclass(frozen=True)

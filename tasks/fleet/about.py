@@ -140,7 +140,7 @@ def register_drain(member: Member) -> None:
 
     def drain(state: Any) -> dict[str, int]:
         member.draining = True
-        return {"holds": len(member.work.in_hand())}
+        return {"holds": len(member.work.now().jobs)}
 
     control_command(name="drain")(drain)
 

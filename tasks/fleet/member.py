@@ -41,6 +41,17 @@ HEARTBEAT_EVERY_S = 2.0
 PEERS_A_SECOND = 8
 
 
+@dataclass(frozen=True)
+class Work:
+    """What a worker has in hand, and what it did over the last minute, or since it began when that
+    is shorter ago; see Heartbeat."""
+
+    jobs: tuple[tuple[str, str, float], ...]
+    per_minute: Rate
+    busy: float | None
+    up_s: float
+
+
 class WorkLog:
     """What one worker process has in hand and got done; job threads write, the main loop reads."""
 
@@ -91,27 +102,19 @@ class WorkLog:
             self._failed_calls = 0
         return taken
 
-    def in_hand(self) -> tuple[tuple[str, str, float], ...]:
-        """(run, job, seconds) of what is in hand, longest first."""
+    def now(self) -> Work:
+        """What is in hand, longest first, and how it goes."""
         now = time.monotonic()
         with self._lock:
-            found = [(run, job, now - began) for (run, job), began in self._doing.items()]
-        return tuple(sorted(found, key=lambda one: -one[2]))
-
-    def lately(self) -> tuple[Rate, float | None]:
-        """What was done a minute, and the share of the time that the device computed, None for a
-        worker without one: over the last minute, or since the start when that is shorter ago."""
-        with self._lock:
+            jobs = [(run, job, now - began) for (run, job), began in self._doing.items()]
             totals = {name: float(self._done[name]) for name in ("jobs", "samples", "tokens")}
         if self._computed_s is not None:
             totals["computed"] = self._computed_s()
         rates = self._meter.note(time.monotonic(), totals)
         busy = min(1.0, rates.pop("computed")) if "computed" in rates else None
-        return Rate(**{name: 60.0 * rate for name, rate in rates.items()}), busy
-
-    def up_s(self) -> float:
-        """Seconds since the process began."""
-        return time.monotonic() - self._started
+        per_minute = Rate(**{name: 60.0 * rate for name, rate in rates.items()})
+        jobs.sort(key=lambda one: -one[2])
+        return Work(tuple(jobs), per_minute, busy, up_s=now - self._started)
 
 
 @dataclass
@@ -130,7 +133,6 @@ class Member:
 
     def heartbeat(self, name: str) -> Heartbeat:
         """What others read of it."""
-        per_minute, busy = self.work.lately()
         return Heartbeat(
             name=name,
             kind=self.kind,
@@ -139,11 +141,8 @@ class Member:
             model=self.model,
             serving_s=self.serving_s,
             models=self.models,
-            jobs=self.work.in_hand(),
-            busy=busy,
-            per_minute=per_minute,
             draining=self.draining,
-            up_s=self.work.up_s(),
+            **vars(self.work.now()),
         )
 
     @property

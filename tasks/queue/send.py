@@ -19,77 +19,67 @@ from storage.record.run import Run
 from tasks.queue.app import TASK_NAMES, run_queue
 from tasks.queue.message import JobMessage
 
-# Inputs of a reduce that are asked for at a time.
-LOOK_AT = 64
-
 
 def submit(app: Celery, state: BrokerState, run: Run, *, jobs: Iterable[Job]) -> int:
-    """Send the jobs that are not out already; returns how many were sent."""
+    """Send the jobs that are not out already; returns how many were sent.
+
+    Raises BrokerError when the broker does not take one; the reconciler then sends it again.
+    """
     sent, now = 0, server_time(state.client)
     for job in jobs:
-        if state.claim(job.key):
-            if sent == 0 and not has_run(state.client, run.run_id):
-                put_run(state.client, run)
-            send(app, run, job, at=now)
-            sent += 1
+        if not state.claim(job.key):
+            continue
+        if sent == 0 and not has_run(state.client, run.run_id):
+            put_run(state.client, run)
+        task = TASK_NAMES[job.stage]
+        message = JobMessage(wire=WIRE_VERSION, run_id=run.run_id, run=run.store.url, job=job.key)
+        try:
+            app.send_task(
+                task,
+                queue=run_queue(queue_of(task.partition(".")[0], run.run_id)),
+                kwargs=message.model_dump(),
+                # what Flower shows
+                argsrepr="()",
+                kwargsrepr=f"{job.key} (run {run.name})",
+                # the reconciler reads the first two on the queue, the exporter the time
+                headers={"run_id": run.run_id, "job": job.key, "sent_at": now},
+            )
+        except OperationalError as error:
+            raise BrokerError(
+                f"the broker did not take the message of {job.key}: {error}"
+            ) from error
+        sent += 1
     return sent
-
-
-def send(app: Celery, run: Run, job: Job, *, at: float) -> None:
-    """Put one job's message on its queue; what Flower shows is the job's key and the run's name.
-
-    Raises BrokerError when the broker does not take it; the reconciler then sends it again.
-    """
-    task = TASK_NAMES[job.stage]
-    message = JobMessage(wire=WIRE_VERSION, run_id=run.run_id, run=run.store.url, job=job.key)
-    try:
-        app.send_task(
-            task,
-            queue=run_queue(queue_of(task.partition(".")[0], run.run_id)),
-            kwargs=message.model_dump(),
-            argsrepr="()",
-            kwargsrepr=f"{job.key} (run {run.name})",
-            # the reconciler reads the first two on the queue, the exporter the time
-            headers={"run_id": run.run_id, "job": job.key, "sent_at": at},
-        )
-    except OperationalError as error:
-        raise BrokerError(f"the broker did not take the message of {job.key}: {error}") from error
 
 
 def hand_over(app: Celery, state: BrokerState, run: Run, *, done: Job) -> None:
     """Note that a job is done and send whatever that makes ready."""
-    state.mark_done([done.key, *_marks(run, done)])
+    keys, plan = [done.key], run.plan
+    if done.stage == "converge" and done.trait is not None and done.shard is not None:
+        # a look at a trait may have left a stop mark
+        mark = stop_mark(run.spec.trait(done.trait), done.shard)
+        keys += [mark.key] if run.store.exists(record_key(mark)) else []
+    state.mark_done(keys)
     if done.trait is None:
         # what follows depends on what is generated already: a rejudging finds it all done
-        submit(app, state, run, jobs=ready_jobs(run.plan, state.done()))
+        submit(app, state, run, jobs=ready_jobs(plan, state.done()))
         return
-    next_jobs = followers(run.plan, done)
-    submit(app, state, run, jobs=[j for j in next_jobs if _is_ready(state, run, j)])
-    if not next_jobs and state.is_idle():
-        forget_run(state.client, run.run_id)
-
-
-def _is_ready(state: BrokerState, run: Run, job: Job) -> bool:
-    """orchestrator.readiness.is_ready, asking the broker for as few jobs as can be."""
+    coming = followers(plan, done)
     if run.spec.until == "converged":
         # which jobs are needed depends on where the trait stopped
-        return is_ready(run.plan, job, state.done())
-    if state.are_done([job.key]):
-        return False
-    needed = [one.key for one in inputs(run.plan, job)]
-    # the last to be sent are the last to be done: the end of the list tells soonest
-    return all(
-        state.are_done(needed[max(0, end - LOOK_AT) : end])
-        for end in range(len(needed), 0, -LOOK_AT)
-    )
-
-
-def _marks(run: Run, done: Job) -> list[str]:
-    """The stop mark that a look at a trait may have left."""
-    if done.stage != "converge" or done.trait is None or done.shard is None:
-        return []
-    mark = stop_mark(run.spec.trait(done.trait), done.shard)
-    return [mark.key] if run.store.exists(record_key(mark)) else []
+        all_done = state.done()
+        ready = [job for job in coming if is_ready(plan, job, all_done)]
+    else:
+        # asking the broker for as few jobs as can be
+        ready = [
+            job
+            for job in coming
+            if not state.are_done([job.key])
+            and state.are_done([one.key for one in inputs(plan, job)])
+        ]
+    submit(app, state, run, jobs=ready)
+    if not coming and state.is_idle():
+        forget_run(state.client, run.run_id)
 
 
 def run_again(app: Celery, state: BrokerState, run: Run, *, damaged: Job, wanted_by: Job) -> None:

@@ -29,11 +29,11 @@ from storage.record.artifacts import (
 from storage.record.judgements import (
     Asked,
     base_job,
-    drop_partial,
     effective_scorings,
     judge_of,
     keep_partial,
     load_partial,
+    partial_keys,
     read_judgement,
 )
 from storage.record.responses import SCORINGS, encode_scorings, load_responses
@@ -87,7 +87,8 @@ def judge(run: Run, job: Job, *, judges: JudgePool) -> Record:
     rows = [(*asked, v) for asked, v in zip(prompts, scorings, strict=True)]
     info = {**_info(scorings, judged), "mode": profile.mode, "scale": profile.scale}
     record = publish(run.store, job, files={SCORINGS: encode_scorings(rows)}, info=info)
-    drop_partial(run.store, job)
+    for key in partial_keys(run.store, job):
+        run.store.delete(key)  # the job's own record holds it now
     return record
 
 
