@@ -85,7 +85,7 @@ class Edge:
             except LocalError as error:
                 with about(message.run_id, "", named):
                     self._decline(state, named, error)
-                raise Reject(f"declined: {error}", requeue=False) from error
+                raise Reject(f"refused: {error}", requeue=False) from error
             # whatever it is: a job that nobody opens and reports would be waited for forever
             except Exception as error:
                 record_failure(state, named, error)
