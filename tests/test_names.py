@@ -1,0 +1,44 @@
+"""Protects the names of the house: no class is called like another, and old words stay away."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import Counter
+from pathlib import Path
+
+from tests.test_imports import OURS, ROOT
+
+# Words that docs/glossary.md replaced by the field's, as parts of names.
+REPLACED = re.compile(
+    r"(^|_)(lanes?|shelf|shelves|live_rows?|beginnings?|seals?|sealed|sealing)(_|$)"
+    r"|Lane|Shelf|LiveRow|Beginning|Seal[A-Z]?"
+)
+
+
+def trees() -> dict[Path, ast.Module]:
+    files = [file for folder in OURS for file in sorted((ROOT / folder).rglob("*.py"))]
+    return {file.relative_to(ROOT): ast.parse(file.read_text(encoding="utf-8")) for file in files}
+
+
+def test_no_two_classes_have_one_name() -> None:
+    classes = Counter(
+        node.name
+        for tree in trees().values()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+    )
+
+    assert [name for name, times in classes.items() if times > 1] == []
+
+
+def test_what_is_defined_bears_no_replaced_word() -> None:
+    named = [
+        f"{file}:{node.name}"
+        for file, tree in trees().items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        and REPLACED.search(node.name)
+    ]
+
+    assert named == []
