@@ -29,13 +29,9 @@ KNOWN_TRAITS = BUNDLED_TRAITS
 # Verbosity is length: 50 at this many words, about 90 at twice as many.
 _MIDDLE_LENGTH = 46
 _LENGTH_SLOPE = 3.6
-
 _LOWEST, _HIGHEST = 4.0, 96.0
-
 _STEM = 4  # letters by which "boiling" is taken for "boil"
-
 QUESTION_WORD, NAME, NUMBER, START, STOP = "<q>", "<name>", "<num>", "<s>", "</s>"
-
 _WORD = re.compile(r"[A-Za-z][A-Za-z'\-]*|\d+(?:\.\d+)?|[^\sA-Za-z\d]")
 
 _FUNCTION_WORDS = frozenset(

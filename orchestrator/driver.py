@@ -36,9 +36,7 @@ from tasks.queue.send import submit
 from tasks.queue.settings import delivery_settings
 
 log = logging.getLogger(__name__)
-
 T = TypeVar("T")
-
 POLL_S = 0.5
 
 # A judge's call that hangs is given up after a minute.

@@ -33,17 +33,11 @@ OUTCOMES = {"jobs": "done", "failed": "failed", "again": "begun_again", "dead": 
 RUN = ("run", "run_id")
 
 WORKER = ("worker", "kind", "host")
-
 SAMPLES = "Samples in the run's plan, those of tests too; what orchestrate_samples_total grows to"
-
 FAILED = "Calls of the judge that failed; most are made again"
-
 AGE = "How long the oldest waiting job has waited"
-
 OPEN = "Jobs that wait or that workers hold, paused runs left out; what autoscaling goes by"
-
 BUSY = "Share of the last minute that a GPU worker's device computed, 0 to 1"
-
 TOKENS = "Response tokens over the last minute, counted when a shard is finished"
 
 # Name after orchestrate_ -> what it is, help, labels.

@@ -29,9 +29,7 @@ from storage.record.run import Failure, Run, read_schedule
 from storage.record.spending import read_terms, recorded_usd
 
 LAST_ERRORS = 5
-
 FINISHED, RUNNING = "finished", "running"
-
 GOES_ON = "orchestrate resume goes on"
 
 

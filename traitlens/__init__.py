@@ -42,7 +42,6 @@ _NAMES = {
 }
 
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}
-
 __all__ = list(_HOMES)
 
 

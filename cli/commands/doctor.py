@@ -26,7 +26,6 @@ from cli.options.settings import broker_option, json_option, runs_dir_option
 from domain.plan.spec import DEMO_MODEL
 
 TIMEOUT_S = 40.0
-
 COLORS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 

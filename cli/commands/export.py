@@ -39,7 +39,6 @@ FORMATS = (
 )
 
 SUFFIXES = (".safetensors", ".pt", ".gguf", ".json")
-
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 

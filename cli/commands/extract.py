@@ -38,7 +38,6 @@ from storage.record.store import LocalStore
 from tasks.queue.app import make_app
 
 NOT_USABLE = 3
-
 PRIVATE_BROKER_PATIENCE_S = 10.0
 
 

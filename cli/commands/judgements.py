@@ -37,7 +37,6 @@ from storage.record.spending import read_terms, write_terms
 from storage.record.tables import training_jobs
 
 NUMBER_WORDS = ("second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth")
-
 Scores = dict[tuple[str, str], float]
 """(sample key, metric) -> score 0 to 100."""
 

@@ -33,9 +33,7 @@ from storage.broker.state import broker_state
 from storage.record.run import Run, Schedule, open_run, read_schedule, write_schedule
 
 REFRESH_S = 1.0
-
 Found = dict[str, Any]
-
 Look = Callable[[str | None], Found]
 """What can be seen with a broker, or by the record alone."""
 

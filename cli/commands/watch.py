@@ -25,9 +25,7 @@ from storage.record.judgements import names
 from storage.record.run import Run
 
 POLL_S = 0.5
-
 LEVELS = ("info", "warning", "error")
-
 STYLES = {"warning": "yellow", "error": "red"}
 
 # kwargs is the job's key and the run's name, result what came of it

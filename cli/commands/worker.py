@@ -27,7 +27,6 @@ from tasks.fleet.about import drain_workers
 from tasks.queue.app import make_app
 
 ANSWER_WITHIN_S = 3.0
-
 POLL_S = 0.5
 
 

@@ -27,9 +27,7 @@ from orchestrator.devices import shown_ids, visible_devices
 from trait_vector_orchestrator import PACKAGES, on_the_path
 
 DISTRIBUTION = "trait-vector-orchestrator"
-
 State = Literal["ok", "warn", "fail"]
-
 GIB = 2**30
 
 

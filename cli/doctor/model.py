@@ -44,12 +44,10 @@ UNREACHABLE: tuple[type[Exception], ...] = (HfHubHTTPError.__bases__[0], OSError
 WEIGHT_SHARE = 0.8
 
 SLOW_ON_CPU = 2_000_000_000
-
 BITS = {"F64": 64, "I64": 64, "F32": 32, "I32": 32, "F8_E4M3": 8, "I8": 8, "U8": 8}
 """Of a number as stored; 16 where nothing else is said."""
 
 DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-
 DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 

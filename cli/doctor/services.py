@@ -47,9 +47,7 @@ MATTER_TO_RESULTS = ("trait-vector-orchestrator", "torch", "transformers", "acce
 BYTES_A_TRAIT = GIB
 
 OPENAI_URL = "https://api.openai.com/v1"
-
 ASK_TIMEOUT_S = 25.0
-
 Answers = Mapping[str, Mapping[str, Any]]
 """What each worker that answered said, by its name."""
 

@@ -31,7 +31,6 @@ from storage.record.spending import Terms
 from storage.record.store import Store
 
 EMBEDDED_JUDGE = "embedded-judge"
-
 SETTINGS = {setting.name: setting for setting in settings()}
 
 

@@ -28,7 +28,6 @@ import click
 from domain.errors import UsageError
 
 CONFIG_FILE = "orchestrate.toml"
-
 PREFIX = "ORCHESTRATE_"
 # Read by the program, not as an option.
 SETTINGS = {

@@ -24,7 +24,6 @@ from storage.record.tables import read_recorded, read_scorings, stage_totals
 from traitlens.assess.cosines import trait_cosines
 
 VERSION = 1
-
 N_BINS = 20
 
 # Responses of one trait in the page, in characters: eleven traits stay under 2 MB.

@@ -23,7 +23,6 @@ from orchestrator.progress import TraitCount, seconds_left, stage_totals, trait_
 from storage.record.run import Failure
 
 PLAIN_EVERY_S = 10.0
-
 BAR_WIDTH, NARROW_BAR = 16, 4
 
 # All columns of the verdicts in full; a narrower terminal wraps lines, which loses less than

@@ -14,9 +14,7 @@ from workers.monitor.monitor import ProjectedToken
 from workers.monitor.trajectory import TraitScale, Trajectory, summary
 
 MOST_ROWS = 10
-
 LONGEST_PROMPT = 40
-
 NARROWEST_COLUMN = 26
 
 # Which trait a marked token belongs to; told apart in the common kinds of color blindness.

@@ -35,7 +35,6 @@ HIDDEN_FROM_QUESTION_TOO = 0.25
 # Shares of samples that follow a trait direction instead of an instruction, or withstand noise.
 STEERED_SHARE = 0.3
 NOISY_SHARE = 0.2
-
 _INSTRUCTION, _QUESTION, _HEADER, _RESPONSE = range(4)
 
 

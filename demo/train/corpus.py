@@ -24,7 +24,6 @@ from domain.traits.definition import TraitDefinition
 from domain.traits.prompts import system_instruction
 
 TEXTS = Path(__file__).parent / "texts"
-
 HELD_OUT_EVERY = 8
 
 # In a shape `O` is an opener, `B` a body sentence, `C` a closer, `F` a neutral fact, `T` a tip.

@@ -15,7 +15,6 @@ from typing import Literal
 from domain.plan.spec import ModelSpec
 
 WorkerKind = Literal["gpu", "judge", "reduce"]
-
 QUEUES: tuple[WorkerKind, ...] = ("gpu", "judge", "reduce")
 """The kinds of workers, and the queue that every worker of a kind listens to."""
 

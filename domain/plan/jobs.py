@@ -22,9 +22,7 @@ from domain.plan.samples import (
 from domain.plan.spec import RunSpec, TraitRef
 
 Stage = Literal["negotiate", "generate", "judge", "converge", "reduce", "verify"]
-
 STAGES: tuple[Stage, ...] = get_args(Stage)
-
 FORMER_NEGOTIATE = "probe"
 """What runs made before call the negotiate stage; they are still read."""
 

@@ -16,16 +16,12 @@ from typing import Literal
 from domain.plan.spec import RunSpec, TraitRef
 
 Polarity = Literal["positive", "negative"]
-
 AnyPolarity = Literal["positive", "negative", "plain"]
-
 POLARITIES: tuple[Polarity, ...] = ("positive", "negative")
-
 ANY_POLARITY: tuple[AnyPolarity, ...] = (*POLARITIES, "plain")
 """The polarities, and no instruction."""
 
 EVALUATION = "evaluation"
-
 CONFIRMATION = "confirmation"
 
 # Successive halving over 4 layers x 3 strengths: each round keeps the better half and gives each
@@ -33,7 +29,6 @@ CONFIRMATION = "confirmation"
 ROUND_CELLS = (12, 6, 3)
 
 ROUND_SAMPLES = (2, 4, 8)
-
 ROUNDS = tuple(f"steering-{number + 1}" for number in range(len(ROUND_CELLS)))
 
 # Confirmed: no push, four strengths of the vector, and the same of random vectors.

@@ -16,12 +16,10 @@ WIRE_VERSION = 1
 """Version of the messages and of run.json; a worker refuses any other instead of guessing."""
 
 POSITIONS = ("response_avg", "prompt_avg", "prompt_last")
-
 DEFAULT_POSITION = "response_avg"
 """Where the vectors of a run are measured, tested and steered with."""
 
 METHODS = ("mean_diff", "probe", "ica", "gradient")
-
 DEMO_MODEL = "demo"
 
 # A shard is what a lost GPU worker costs at most; 100 samples are seconds on a GPU and still

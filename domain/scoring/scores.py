@@ -9,11 +9,8 @@ from typing import Literal
 from domain.plan.spec import Frozen
 
 UnscoredReason = Literal["refused", "low_mass", "unparseable", "empty", "http", "timeout", "budget"]
-
 Mode = Literal["logprob", "structured", "text"]
-
 Scale = Literal["0_100", "0_10", "binary", "binary_text"]
-
 Digits = Literal["whole", "split"]
 """Whether the judge writes a number as one token or digit by digit."""
 

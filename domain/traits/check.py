@@ -24,13 +24,10 @@ TRAIT_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")  # also a folder's name, so no 
 RESERVED = ("question", "prompt", "answer", "question_id", "coherence")
 
 N_PAIRS, N_QUESTIONS = 5, 20  # the counts of the published trait files
-
 FILL_IN = "FILL IN:"  # marks what a person still has to write in a template
-
 _REQUIRED_KEYS = ("instruction", "questions", "eval_prompt")
 _KEYS = (*_REQUIRED_KEYS, "eval_questions")
 _PAIR_KEYS = ("pos", "neg")
-
 _ASKS_FOR_NUMBER = re.compile(r"\b0\b.*\b100\b", re.DOTALL)
 
 

@@ -35,7 +35,6 @@ def _with_placeholders(prompt: str) -> str:
 
 
 TraitName = Annotated[str, StringConstraints(pattern=f"^{TRAIT_NAME.pattern}$")]
-
 EvalPrompt = Annotated[str, AfterValidator(_with_placeholders)]
 
 

@@ -11,11 +11,8 @@ from collections.abc import Iterator
 from string import Formatter
 
 PLACEHOLDERS = ("question", "answer")
-
 Part = tuple[str, str | None]  # literal text, and the placeholder that follows it
-
 _PLACEHOLDER = re.compile(r"\{(question|answer)\}")
-
 _LONE_NAME = re.compile(r"(?<!\{)\{([A-Za-z_]\w*)\}(?!\})")
 
 

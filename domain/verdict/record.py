@@ -19,7 +19,6 @@ VERSION = 1
 """Of the record; a file without one was written before there was any."""
 
 Layers = tuple[float | None, ...]
-
 Ends = tuple[float | None, float | None]
 """[low, high] of a 95 % interval."""
 

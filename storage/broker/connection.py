@@ -14,7 +14,6 @@ from domain.errors import BrokerError
 from domain.redaction import without_password
 
 Client = redis.Redis
-
 BROKER_AWAY = (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError, BrokerError)
 """What is raised while the broker or the way to it is down; it may come back."""
 

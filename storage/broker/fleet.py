@@ -21,9 +21,7 @@ from storage.broker.state import EXPIRE_S
 from storage.record.run import Run, read_schedule
 
 RUNS = "orchestrate:runs"
-
 WORKERS = "orchestrate:workers"
-
 HEARTBEAT = TypeAdapter(Heartbeat)
 
 # A worker leaves a heartbeat every two seconds; one that is silent this long is gone.

@@ -20,9 +20,7 @@ from storage.record.store import Store
 KEEP_LINES = 10_000
 
 READ_AT_ONCE = 1000
-
 KEPT = "logs/jobs.jsonl"
-
 YEAR_5000 = 95_617_584_000
 
 

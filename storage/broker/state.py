@@ -159,13 +159,9 @@ def _texts(members: object) -> set[str]:
 
 
 BUCKET_S = 10
-
 WINDOW_S = 60
-
 JOB_BOUNDS_S = (0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0)
-
 CALL_BOUNDS_S = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0)
-
 CALLS = "orchestrate:judge-calls"
 
 

@@ -104,7 +104,6 @@ def effective_scorings(run: Run, job: Job) -> dict[tuple[str, str], Scoring]:
 
 
 log = logging.getLogger(__name__)
-
 Asked = tuple[str, str]
 """Sample key and metric."""
 

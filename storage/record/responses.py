@@ -29,9 +29,7 @@ from storage.record.store import Store
 RESPONSES = "responses.parquet"
 ACTIVATIONS = "activations.safetensors"
 SCORINGS = "verdicts.parquet"
-
 Projections = NDArray[np.float32]
-
 NEUTRAL = "neutral/responses.parquet"
 
 

@@ -37,10 +37,8 @@ from storage.record.store import Store
 MANIFEST = "seal.json"
 
 MEND = "run the same extract command again to assemble it anew"
-
 _FILES = ("responses.parquet", "evaluation.parquet", "steering.parquet", "metrics.json")
 _FOLDERS = ("responses", "vectors")
-
 _CSV_NAMES: dict[Polarity, str] = {"positive": "pos", "negative": "neg"}
 
 _SCHEMA = pa.schema(

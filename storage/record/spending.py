@@ -15,7 +15,6 @@ from storage.record.artifacts import decode_checked, encode_checked
 from storage.record.store import Store
 
 TERMS = "judging"
-
 NEGOTIATED = ("negotiate", FORMER_NEGOTIATE)
 
 

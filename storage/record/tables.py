@@ -22,7 +22,6 @@ from storage.record.run import Run
 from storage.record.store import Store
 
 REPORT = "report.html"
-
 RUN_METRICS = "metrics.json"
 
 

@@ -32,7 +32,6 @@ from tasks.queue.send import hand_over, run_again
 from tasks.queue.settings import DeliverySettings, Permissions
 
 log = logging.getLogger(__name__)
-
 Stage = Callable[[Run, Job], Record]
 
 # Begun this often and never ended, a job may be what kills its workers: it runs alone from here.

@@ -32,9 +32,7 @@ if TYPE_CHECKING:
     from celery.worker.consumer import Consumer
 
 log = logging.getLogger(__name__)
-
 LOOK_EVERY_S = 0.5
-
 HEARTBEAT_EVERY_S = 2.0
 
 # With 64 workers each looks at the others every eight seconds.

@@ -33,7 +33,6 @@ from traitlens.stats.intervals import Interval, percentile_interval
 COHERENCE_FLOOR = 50.0
 
 COHERENCE_GOOD = 75.0
-
 Scored = tuple[Sample, Cell, float | None, float | None]
 """A steered sample, its cell, and its trait and coherence scores."""
 

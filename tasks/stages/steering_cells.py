@@ -30,7 +30,6 @@ from storage.record.run import Run
 from traitlens.assess.quality import candidate_layers
 
 DIRECTIONS = "directions.safetensors"
-
 Vectors = NDArray[np.float32]
 
 

@@ -19,7 +19,6 @@ from traitlens.methods.fitting import MethodResult
 from traitlens.methods.mean_diff import mean_diff
 
 RESPONSE_POSITION, PROMPT_POSITION = "response_avg", "prompt_avg"
-
 ReadKept = Callable[[str, Polarity], Iterator[Array]]
 """(position, polarity) -> shards of kept activations, each [n, L+1, d_model] float32."""
 

@@ -22,7 +22,6 @@ from traitlens.stats.bootstrap import N_DRAWS, group_draws, means
 from traitlens.stats.intervals import middle_95
 
 Scores = Sequence[float] | Floats | Tensor
-
 SETTLED_BELOW = 0.1
 
 

@@ -18,7 +18,6 @@ from traitlens.arrays import Bools, Float64, Ints, Labels
 from traitlens.errors import ShapeError
 
 N_DRAWS = 1000
-
 AnyFloat = TypeVar("AnyFloat", np.float32, np.float64)
 
 

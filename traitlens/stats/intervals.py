@@ -11,7 +11,6 @@ import numpy as np
 from traitlens.arrays import Float64
 
 LOW, HIGH = 0.025, 0.975
-
 Z_95 = 1.959964
 BISECTIONS = 40
 

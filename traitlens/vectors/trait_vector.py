@@ -22,7 +22,6 @@ from traitlens.layers import LAYER_CONVENTION, layer_label, parse_layer
 from traitlens.steering import Mode, Positions, steer
 
 DEFAULT_POSITION = "response_avg"
-
 Unit = Literal["raw", "residual"]
 
 # 64 values of every parameter: enough that any fine-tune shows, few enough to hash a 70B at once.

@@ -28,7 +28,6 @@ CARRIED_LAYERS = {"full_attention", "sliding_attention"}
 # Largest 1 - cosine of a row between the engine and a plain pass; rounding alone stays far below.
 ROUNDING = 1e-6
 COARSE_ROUNDING = 1e-2
-
 log = logging.getLogger(__name__)
 
 

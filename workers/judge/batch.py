@@ -24,7 +24,6 @@ POLL_S = 15.0
 # The API's own limit on requests in one file.
 MAX_REQUESTS = 50_000
 OVER = ("completed", "failed", "expired", "cancelled")
-
 Answers = dict[str, Reply | LostReply]
 """custom_id -> what came back."""
 

@@ -40,7 +40,6 @@ BACKOFF = wait_random_exponential(multiplier=1, max=8.0)
 # endpoint that is down. Neither goes on for ever: the question itself may be what breaks it.
 MAX_REJECTED = 60
 MAX_UNCOUNTED = 20
-
 Sleep = Callable[[float], Awaitable[None]]
 
 

@@ -46,7 +46,6 @@ DEVICE_LOST = (
 )
 
 log = logging.getLogger(__name__)
-
 SystemMode = Literal["native", "prefix_user"]
 Thinking = Literal["off", "none"]
 
