@@ -11,7 +11,6 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -285,7 +284,7 @@ def test_a_real_worker_survives_what_is_thrown_on_its_queue(
         # the last message is one of ours: a job whose inputs are missing fails under its own name
         place.edge.app.send_task(
             "reduce.reduce",
-            kwargs=replace(place.message, job="refusal/reduce").model_dump(),
+            kwargs=place.message.model_copy(update={"job": "refusal/reduce"}).model_dump(),
             headers={"run_id": "fuzz", "job": "refusal/reduce"},
         )
         failures = "orchestrate:fuzz:failures"
