@@ -207,7 +207,7 @@ def finish_half(run: Run) -> None:
 
 def measure_plan(folder: Path, url: str) -> list[float]:
     """The figures of one plan."""
-    from tasks.queue.send import hand_over
+    from tasks.fleet.send import hand_over
 
     run = open_run(open_store(str(folder)))
     drives = driver(url, run)

@@ -31,9 +31,8 @@ from storage.broker.state import BrokerState, jobs_on_queues
 from storage.record.artifacts import set_aside
 from storage.record.results import damaged_results
 from storage.record.run import Failure, Run, dead_letters
-from tasks.queue.app import TASK_NAMES
-from tasks.queue.send import submit
-from tasks.queue.settings import delivery_settings
+from tasks.fleet.app import TASK_NAMES, delivery_settings
+from tasks.fleet.send import submit
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -25,7 +25,7 @@ from storage.broker.embedded_redis import die_with_parent, embedded_redis
 log = logging.getLogger(__name__)
 
 # A process that dies this often within the window will not get well by itself; a job that kills
-# its worker is given up earlier (tasks/queue/settings.py).
+# its worker is given up earlier (tasks/fleet/app.py).
 MAX_DEATHS = 8
 
 DEATH_WINDOW_S = 60.0

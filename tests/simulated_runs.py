@@ -14,7 +14,7 @@ from orchestrator.driver import Driver
 from storage.broker.state import broker_state
 from storage.record.run import Failure, Run, create_run
 from storage.record.store import open_store
-from tasks.queue.app import make_app
+from tasks.fleet.app import make_app
 from tests.fleet import clean_environment
 
 ROOT = Path(__file__).parent.parent

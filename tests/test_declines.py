@@ -34,10 +34,9 @@ from storage.broker.state import BrokerState
 from storage.record.artifacts import Record
 from storage.record.run import Run
 from storage.record.store import open_store
+from tasks.fleet.app import DeliverySettings, make_app
 from tasks.fleet.declines import SETTLES_S, Declines
 from tasks.fleet.edge import Edge
-from tasks.queue.app import make_app
-from tasks.queue.settings import DeliverySettings
 from tests.fleet import run_command
 from tests.test_delivery import do_it, make_run, message_for, message_of
 

@@ -29,12 +29,11 @@ from storage.files.trait_files import load_trait
 from storage.record.artifacts import Record, done_jobs, publish
 from storage.record.run import Run, create_run, dead_letters, revive
 from storage.record.store import open_store
+from tasks.fleet.app import DeliverySettings, Permissions, delivery_settings, make_app, permissions
 from tasks.fleet.edge import Edge
+from tasks.fleet.message import JobMessage, WireError
+from tasks.fleet.send import submit
 from tasks.fleet.suspects import DyingReject, Isolation
-from tasks.queue.app import make_app
-from tasks.queue.message import JobMessage, WireError
-from tasks.queue.send import submit
-from tasks.queue.settings import DeliverySettings, Permissions, delivery_settings, permissions
 from tests.s3_server import no_credentials
 
 NEGOTIATE = Job("negotiate")

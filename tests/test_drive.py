@@ -10,7 +10,7 @@ import redis
 from domain.errors import BrokerError
 from orchestrator.driver import Driver
 from storage.broker.state import BrokerState
-from tasks.queue.app import make_app
+from tasks.fleet.app import make_app
 from tests.test_delivery import make_run
 
 NOBODY = "redis://127.0.0.1:1/0"

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from storage.broker.embedded_redis import embedded_redis
-from tasks.queue.app import make_app
+from tasks.fleet.app import make_app
 
 
 def test_a_workers_events_reach_those_who_watch() -> None:

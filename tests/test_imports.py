@@ -39,7 +39,7 @@ ROOMS = {
     ],
     "storage": ["record", "broker", "files"],
     "workers": ["models", "engine", "judge", "monitor"],
-    "tasks": ["queue", "stages", "fleet"],
+    "tasks": ["stages", "fleet"],
     "orchestrator": ["orchestrator"],
     "cli": ["options", "screens", "pages", "doctor", "using", "commands", "cli"],
     "demo": ["demo", "train"],

@@ -8,7 +8,7 @@ from importlib.metadata import version
 
 import pytest
 
-from tasks.queue.kombu_internals import USED, Internal
+from tasks.fleet.kombu_internals import USED, Internal
 
 
 def lacks(used: Internal) -> list[str]:
@@ -35,7 +35,7 @@ def test_what_we_use_of_the_insides_of_a_library_is_there(used: Internal) -> Non
     )
     assert numbers(there) <= numbers(used.seen), (
         f"{library} {there} is newer than {used.seen}, where {used.owner} was looked at: read what "
-        "changed in it, run the fault tests, then raise the version in tasks/queue/kombu_internals"
+        "changed in it, run the fault tests, then raise the version in tasks/fleet/kombu_internals"
     )
 
 

@@ -35,7 +35,7 @@ from storage.record.results import read_metrics
 from storage.record.run import Failure, Run, create_run, dead_letters, load_definition, revive
 from storage.record.spending import read_terms, recorded_usd, write_terms
 from storage.record.store import LocalStore
-from tasks.queue.app import make_app
+from tasks.fleet.app import make_app
 
 NOT_USABLE = 3
 PRIVATE_BROKER_PATIENCE_S = 10.0

@@ -24,7 +24,7 @@ from orchestrator.local_fleet import Child, Processes, orchestrate, without_conf
 from storage.broker.connection import connect
 from storage.broker.fleet import read_runs, read_workers
 from tasks.fleet.about import drain_workers
-from tasks.queue.app import make_app
+from tasks.fleet.app import make_app
 
 ANSWER_WITHIN_S = 3.0
 POLL_S = 0.5

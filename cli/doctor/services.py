@@ -25,7 +25,7 @@ from storage.broker.connection import BrokerFacts, broker_facts, connect
 from storage.broker.fleet import read_queues, read_runs
 from storage.record.store import LocalStore, Store, open_store
 from tasks.fleet.about import ask_workers, versions
-from tasks.queue.app import make_app
+from tasks.fleet.app import make_app
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1", None)
 

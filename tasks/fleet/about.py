@@ -22,9 +22,9 @@ from domain.errors import OrchestrateError
 from domain.plan.spec import WIRE_VERSION
 from storage.broker.connection import server_time
 from storage.record.store import is_below, open_store
+from tasks.fleet.app import permissions
+from tasks.fleet.kombu_internals import broker_client
 from tasks.fleet.member import Member
-from tasks.queue.kombu_internals import broker_client
-from tasks.queue.settings import permissions
 
 PACKAGES = (
     "trait-vector-orchestrator",

@@ -18,7 +18,7 @@ from domain.errors import LocalError
 from domain.fleet.heartbeats import Decline, Demand, others_left, reasons
 from storage.broker.fleet import forget_decline, put_decline, read_declines, read_run, read_workers
 from storage.broker.state import BrokerState
-from tasks.queue.settings import DeliverySettings
+from tasks.fleet.app import DeliverySettings
 
 log = logging.getLogger(__name__)
 

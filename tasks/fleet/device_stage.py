@@ -17,8 +17,8 @@ from domain.errors import CannotWorkError
 from domain.plan.jobs import Job
 from storage.record.artifacts import Record
 from storage.record.run import Run
+from tasks.fleet.kombu_internals import leave
 from tasks.fleet.suspects import DyingReject
-from tasks.queue.kombu_internals import leave
 
 if TYPE_CHECKING:
     from workers.engine.resident import Residents

@@ -23,13 +23,13 @@ from storage.record.artifacts import DamagedArtifactError, Record, load_record, 
 from storage.record.judgements import judge_of
 from storage.record.run import Run, open_run
 from storage.record.store import is_below, open_store
+from tasks.fleet.app import DeliverySettings, Permissions
 from tasks.fleet.declines import Declines
+from tasks.fleet.job_logging import about
 from tasks.fleet.member import WorkLog, samples_in, tokens_in
+from tasks.fleet.message import JobMessage, WireError, faults
+from tasks.fleet.send import hand_over, run_again
 from tasks.fleet.suspects import Attempts, Isolation, PoisonJobError, give_up, record_failure
-from tasks.queue.job_logging import about
-from tasks.queue.message import JobMessage, WireError, faults
-from tasks.queue.send import hand_over, run_again
-from tasks.queue.settings import DeliverySettings, Permissions
 
 log = logging.getLogger(__name__)
 Stage = Callable[[Run, Job], Record]

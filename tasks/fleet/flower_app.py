@@ -12,7 +12,7 @@ from typing import Any
 from domain.fleet.heartbeats import QUEUES
 from storage.broker.connection import connect
 from storage.broker.fleet import queue_of, read_runs
-from tasks.queue.app import make_app
+from tasks.fleet.app import make_app
 
 
 def show(broker_url: str, arguments: Sequence[str]) -> None:

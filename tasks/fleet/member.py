@@ -24,9 +24,9 @@ from domain.fleet.heartbeats import Demand, Heartbeat, Rate, RateMeter, models_l
 from domain.fleet.placement import Server, in_turn, jobs_to_hold, model_to_serve, wanted_models
 from storage.broker.fleet import forget_worker, put_heartbeat, queue_of, read_demands, read_workers
 from storage.broker.state import note_calls
+from tasks.fleet.app import run_queue
 from tasks.fleet.declines import Declines
-from tasks.queue.app import run_queue
-from tasks.queue.kombu_internals import broker_client, hold, leave, running_messages
+from tasks.fleet.kombu_internals import broker_client, hold, leave, running_messages
 
 if TYPE_CHECKING:
     from celery.worker.consumer import Consumer

@@ -17,14 +17,13 @@ from celery.signals import worker_ready, worker_shutting_down
 from domain.fleet.heartbeats import WorkerKind
 from storage.broker.connection import connect
 from tasks.fleet.about import register_about, register_drain
+from tasks.fleet.app import TASK_NAMES, delivery_settings, make_app, permissions
 from tasks.fleet.declines import Declines
 from tasks.fleet.device_stage import DeviceStage
 from tasks.fleet.edge import Edge, Stage
+from tasks.fleet.job_logging import ToBroker, set_up
+from tasks.fleet.kombu_internals import LeaseStep
 from tasks.fleet.member import FleetStep, Member
-from tasks.queue.app import TASK_NAMES, make_app
-from tasks.queue.job_logging import ToBroker, set_up
-from tasks.queue.lease import LeaseStep
-from tasks.queue.settings import delivery_settings, permissions
 
 # Threads that can carry a job; how many do is decided by the device (see _register).
 MOST_THREADS: dict[WorkerKind, int] = {"gpu": 16, "judge": 4, "reduce": 2}

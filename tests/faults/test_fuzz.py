@@ -27,10 +27,9 @@ from storage.files.trait_files import load_trait
 from storage.record.artifacts import Record, publish
 from storage.record.run import Run, create_run
 from storage.record.store import open_store
+from tasks.fleet.app import DeliverySettings, Permissions, make_app
 from tasks.fleet.edge import Edge
-from tasks.queue.app import make_app
-from tasks.queue.message import JobMessage, envelope_fault
-from tasks.queue.settings import DeliverySettings, Permissions
+from tasks.fleet.message import JobMessage, envelope_fault
 from tests.faults.conftest import Note
 from tests.faults.fleet import Fleet, wait_until
 

@@ -13,7 +13,7 @@ from kombu.exceptions import OperationalError
 
 from domain.errors import BrokerError
 from storage.broker.connection import connect
-from tasks.queue.app import make_app
+from tasks.fleet.app import make_app
 from tests.faults.conftest import Note
 from tests.faults.disturbed_run import FINISHED, Scene
 from tests.faults.fleet import Fleet

@@ -16,8 +16,8 @@ from storage.broker.fleet import forget_run, has_run, put_run, queue_of
 from storage.broker.state import BrokerState
 from storage.record.artifacts import record_key, set_aside
 from storage.record.run import Run
-from tasks.queue.app import TASK_NAMES, run_queue
-from tasks.queue.message import JobMessage
+from tasks.fleet.app import TASK_NAMES, run_queue
+from tasks.fleet.message import JobMessage
 
 
 def submit(app: Celery, state: BrokerState, run: Run, *, jobs: Iterable[Job]) -> int:

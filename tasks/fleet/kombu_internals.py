@@ -23,13 +23,16 @@ from typing import TYPE_CHECKING, Any
 import celery.app.events
 import celery.events
 import redis
+from celery import bootsteps
 from celery.worker import state as worker_state
+from celery.worker.consumer.tasks import Tasks
+from kombu.exceptions import OperationalError
 from kombu.transport import TRANSPORT_ALIASES, virtual
 from kombu.transport.redis import Channel, Mutex, MutexHeld, QoS, Transport
 from kombu.utils.json import dumps
 
 from storage.broker.connection import server_time
-from tasks.queue.message import envelope_fault
+from tasks.fleet.message import envelope_fault
 
 if TYPE_CHECKING:
     from celery.worker.consumer import Consumer
@@ -237,3 +240,56 @@ class Events(celery.app.events.Events):  # type: ignore[misc]
     """An app's events, with our dispatcher."""
 
     dispatcher_cls = Dispatcher
+
+
+# Three renewals may fail before another worker takes the job.
+RENEWALS_PER_TIMEOUT = 4
+
+# Leases do not depend on this machine's clock; log lines, TLS and signed store requests do.
+CLOCK_SKEW_WARNING_S = 5.0
+
+
+class LeaseStep(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Renews the delivery times of the messages this worker holds.
+
+    Any worker puts those back on their queues that are older than the visibility timeout. They are
+    renewed from the main loop, so a lease lives exactly as long as its worker does.
+    """
+
+    requires = (Tasks,)
+
+    def __init__(self, parent: Consumer, **options: Any) -> None:  # Celery's signature
+        super().__init__(parent, **options)
+        self._timer: Any = None
+        self._warned = False
+
+    def start(self, parent: Consumer) -> None:
+        """Begin renewing; called on every (re)connection."""
+        every = parent.app.conf.broker_transport_options["visibility_timeout"]
+        self._renew(parent)  # what still runs since before a reconnection
+        self._timer = parent.timer.call_repeatedly(
+            every / RENEWALS_PER_TIMEOUT, self._renew, (parent,)
+        )
+
+    def stop(self, parent: Consumer) -> None:
+        """Stop renewing; called before the connection goes."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _renew(self, parent: Consumer) -> None:
+        try:
+            with broker_client(parent) as client:
+                now = server_time(client)
+                renew_leases(parent, client, now=now)
+        except (redis.RedisError, OperationalError, OSError) as error:
+            log.warning("Leases could not be renewed: %s.", error, extra={"event": "lease_failed"})
+            return
+        skew = time.time() - now
+        if abs(skew) > CLOCK_SKEW_WARNING_S and not self._warned:
+            self._warned = True
+            log.warning(
+                "This machine's clock is %.0f s off the broker's: set it.",
+                skew,
+                extra={"event": "clock_skew"},
+            )
