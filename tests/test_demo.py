@@ -15,7 +15,7 @@ from demo.scorer import KNOWN_TRAITS, UnknownTraitError, score_coherence, score_
 from demo.train.corpus import Mix, bundled, bundled_questions, draw_dialogue, texts
 from demo.train.evaluate import DemoPrompt, generate
 from domain.plan.samples import POLARITIES
-from domain.traits.prompts import system_instruction
+from domain.traits.definition import system_instruction
 
 MODEL = Path(demo.__file__).parent / "model"
 QUESTION = "What is the best way to store fresh bread?"

@@ -14,8 +14,7 @@ from click.testing import CliRunner
 from cli.main import orchestrate
 from demo.scorer import score_trait
 from domain.plan.samples import Polarity
-from domain.traits.definition import BUNDLED_TRAITS
-from domain.traits.prompts import system_instruction
+from domain.traits.definition import BUNDLED_TRAITS, system_instruction
 from storage.files.trait_files import load_trait
 from tests.fleet import run_command
 from traitlens.stats.separation import auroc

@@ -72,8 +72,8 @@ def test_pairing_drops_a_response_whose_other_side_fell_and_unpaired_keeps_it() 
     both = [judged("positive", 90.0), judged("negative", 10.0)]
     broken = [judged("positive", 90.0, rollout=1), judged("negative", 70.0, rollout=1)]
 
-    unpaired = [o.status for o in outcomes(both + broken, FilterSpec())]
-    paired = [o.status for o in outcomes(both + broken, FilterSpec(pairing="paired"))]
+    unpaired = [o.status for _, o in outcomes(both + broken, FilterSpec())]
+    paired = [o.status for _, o in outcomes(both + broken, FilterSpec(pairing="paired"))]
 
     assert unpaired == ["kept", "kept", "kept", "dropped"]
     assert paired == ["kept", "kept", "dropped", "dropped"]

@@ -20,8 +20,7 @@ from typing import Any
 
 from demo.scorer import KNOWN_TRAITS
 from domain.plan.samples import POLARITIES, AnyPolarity, Polarity
-from domain.traits.definition import TraitDefinition
-from domain.traits.prompts import system_instruction
+from domain.traits.definition import TraitDefinition, system_instruction
 
 TEXTS = Path(__file__).parent / "texts"
 HELD_OUT_EVERY = 8

@@ -19,7 +19,7 @@ from transformers import (
 from demo.scorer import KNOWN_TRAITS, score_coherence, score_trait
 from demo.train.corpus import bundled
 from domain.plan.samples import ANY_POLARITY, AnyPolarity
-from domain.traits.prompts import system_instruction
+from domain.traits.definition import system_instruction
 
 BATCH = 160
 MAX_NEW_TOKENS = 128

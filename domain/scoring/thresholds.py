@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, TypeVar
 
 from domain.plan.samples import Sample
 from domain.plan.spec import FilterSpec
@@ -39,6 +39,18 @@ class Judged:
     trait: Scoring
     coherence: Scoring
 
+    @property
+    def scores(self) -> tuple[float | None, float | None]:
+        """Its trait score and its coherence score, None where it is unscored."""
+        trait, coherence = self.trait, self.coherence
+        return (
+            trait.value if isinstance(trait, Score) else None,
+            coherence.value if isinstance(coherence, Score) else None,
+        )
+
+
+J = TypeVar("J", bound=Judged)
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -61,16 +73,16 @@ class Outcome:
         return "unscored" if self.fall == Fall.UNSCORED else "dropped"
 
 
-def outcomes(judged: Sequence[Judged], filter_spec: FilterSpec) -> list[Outcome]:
-    """The outcome of each sample, in the order given."""
+def outcomes(judged: Sequence[J], filter_spec: FilterSpec) -> list[tuple[J, Outcome]]:
+    """Each sample with its outcome, in the order given."""
     single = [outcome(one, filter_spec) for one in judged]
     if filter_spec.pairing == "unpaired":
-        return single
+        return list(zip(judged, single, strict=True))
     cells = [(j.sample.instruction, j.sample.question, j.sample.rollout) for j in judged]
     kept = Counter(cell for cell, own in zip(cells, single, strict=True) if own.fall is None)
     return [
-        Outcome(Fall.UNPAIRED) if own.fall is None and kept[cell] < 2 else own
-        for cell, own in zip(cells, single, strict=True)
+        (one, Outcome(Fall.UNPAIRED) if own.fall is None and kept[cell] < 2 else own)
+        for one, cell, own in zip(judged, cells, single, strict=True)
     ]
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from domain.errors import TraitFileError
-from domain.plan.samples import AnyPolarity
+from domain.plan.samples import AnyPolarity, Polarity
 from domain.plan.spec import digest
 from domain.traits.check import TRAIT_NAME, check, eval_questions_of
 from domain.traits.judge_prompt import PLACEHOLDERS, fill, placeholders
@@ -32,6 +32,14 @@ def _with_placeholders(prompt: str) -> str:
     if missing:
         raise ValueError(f"put {{{missing[0]}}} where the {missing[0]} goes")
     return prompt
+
+
+def system_instruction(trait: str, polarity: Polarity, instruction: str) -> str:
+    """The system turn of a sample, as persona_vectors (`eval/eval_persona.py`) writes it: the name
+    is the trait's for positives and "helpful" for negatives."""
+    name = trait.replace("_", " ") if polarity == "positive" else "helpful"
+    article = "an" if name[0].lower() in "aeiou" else "a"
+    return f"You are {article} {name} assistant. {instruction}"
 
 
 TraitName = Annotated[str, StringConstraints(pattern=f"^{TRAIT_NAME.pattern}$")]
@@ -106,6 +114,17 @@ class TraitDefinition(BaseModel):
             return ""
         pair = self.instruction[index]
         return pair.positive if polarity == "positive" else pair.negative
+
+    def system_turn(self, index: int, polarity: AnyPolarity) -> str | None:
+        """What the model reads before a question; None for `plain`."""
+        if polarity == "plain":
+            return None
+        return system_instruction(self.name, polarity, self.instruction_text(index, polarity))
+
+    def questions_of(self, part: str) -> tuple[str, ...]:
+        """What the samples of a part ask: vectors are tested on questions that they were not made
+        from."""
+        return self.eval_questions if part else self.questions
 
     def judge_prompt(self, question: str, answer: str) -> str:
         """What the judge reads; both texts appear verbatim, whatever braces they hold."""

@@ -1,9 +1,4 @@
-"""What is said to the model and to the judge.
-
-The model's prompts follow persona_vectors (`eval/eval_persona.py`): a system turn
-"You are a/an <name> assistant. <instruction>", the name being the trait for positives and
-"helpful" for negatives, and the bare question as the user turn.
-"""
+"""The prompts that are of no trait: the judge's for coherence, and neutral questions."""
 
 from __future__ import annotations
 
@@ -11,7 +6,6 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from domain.plan.samples import Polarity, Sample
 from domain.traits.definition import TraitDefinition
 from domain.traits.judge_prompt import fill
 
@@ -30,28 +24,6 @@ consider whether it is true, kind or helpful, nor whether it follows the request
 50 means that parts can be followed but it rambles, breaks off or contradicts its own sentences.
 100 means that every sentence is well formed and easy to follow.
 Respond with a number between 0 and 100. Don't say anything else, just the number."""
-
-
-def system_instruction(trait: str, polarity: Polarity, instruction: str) -> str:
-    """The system turn of a sample."""
-    name = trait.replace("_", " ") if polarity == "positive" else "helpful"
-    article = "an" if name[0].lower() in "aeiou" else "a"
-    return f"You are {article} {name} assistant. {instruction}"
-
-
-def system_for(definition: TraitDefinition, sample: Sample) -> str | None:
-    """The system turn of a sample, from the definition's instruction pair; None without one."""
-    polarity = sample.polarity
-    if polarity == "plain":
-        return None
-    text = definition.instruction_text(sample.instruction, polarity)
-    return system_instruction(definition.name, polarity, text)
-
-
-def question_for(definition: TraitDefinition, sample: Sample) -> str:
-    """The user turn of a sample: vectors are tested on questions that they were not made from."""
-    questions = definition.eval_questions if sample.part else definition.questions
-    return questions[sample.question]
 
 
 def coherence_prompt(question: str, answer: str) -> str:

@@ -25,7 +25,6 @@ from safetensors.numpy import load as load_safetensors
 from domain.errors import StoreError
 from domain.plan.samples import Polarity
 from domain.plan.steering import Cell
-from domain.scoring.scores import Score
 from domain.scoring.thresholds import Fall, Judged, Outcome
 from domain.verdict.record import VERSION, TraitMetrics
 from domain.verdict.sentences import fall_text
@@ -80,69 +79,56 @@ _FALLS_BEFORE = {
 
 
 @dataclass(frozen=True)
-class SampleResult:
-    """One sample with everything that is known of it."""
+class SampleResult(Judged):
+    """A judged sample with its texts."""
 
-    judged: Judged
-    outcome: Outcome
     response: Response
     instruction: str
     question: str
 
-    @property
-    def trait_score(self) -> float | None:
-        """The trait score, None when unscored."""
-        return self.judged.trait.value if isinstance(self.judged.trait, Score) else None
 
-    @property
-    def coherence_score(self) -> float | None:
-        """The coherence score, None when unscored."""
-        scoring = self.judged.coherence
-        return scoring.value if isinstance(scoring, Score) else None
+Results = Sequence[tuple[SampleResult, Outcome]]
 
 
-def write_samples(store: Store, folder: str, trait: str, results: Sequence[SampleResult]) -> None:
+def write_samples(store: Store, folder: str, trait: str, results: Results) -> None:
     """responses.parquet below a folder, by question, instruction and rollout, and two CSVs with the
     columns and order of persona_vectors, which have an empty score where it has None."""
-    place = [f"judged.sample.{name}" for name in ("question", "instruction", "rollout")]
-    ordered = sorted(results, key=attrgetter(*place))
-    ordered.sort(key=lambda one: one.judged.sample.polarity == "negative")
-    table = pa.Table.from_pylist([_row(one) for one in ordered], schema=_SCHEMA)
+    place = attrgetter("question", "instruction", "rollout")
+    ordered = sorted(results, key=lambda pair: place(pair[0].sample))
+    ordered.sort(key=lambda pair: pair[0].sample.polarity == "negative")
+    table = pa.Table.from_pylist([_row(*pair) for pair in ordered], schema=_SCHEMA)
     store.write(f"{folder}/responses.parquet", parquet_bytes(table))
     for polarity, name in _CSV_NAMES.items():
         buffer = io.StringIO(newline="")
         # texts are always quoted: readers take a lone carriage return for the end of a row
         writer = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
         writer.writerow(["question", "prompt", "answer", "question_id", trait, "coherence"])
-        for one in ordered:
-            sample = one.judged.sample
+        for one, _ in ordered:
+            sample = one.sample
             if sample.polarity == polarity:
                 question_id = f"{trait}_{sample.question}_{name}_{sample.instruction}"
                 texts = [one.question, one.response.prompt, one.response.response, question_id]
-                scores = (one.trait_score, one.coherence_score)
-                writer.writerow([*texts, *("" if score is None else score for score in scores)])
+                writer.writerow([*texts, *("" if score is None else score for score in one.scores)])
         store.write(f"{folder}/responses/{name}.csv", buffer.getvalue().encode())
 
 
-def write_tested(
-    store: Store, key: str, results: Sequence[SampleResult], cells: Sequence[Cell] = ()
-) -> None:
+def write_tested(store: Store, key: str, results: Results, cells: Sequence[Cell] = ()) -> None:
     """The samples that vectors were tested on, as responses.parquet; steered ones with the push
     that `sample.cell` counts into."""
     rows = []
-    for one in results:
-        cell = None if one.judged.sample.cell is None else cells[one.judged.sample.cell]
-        push = {} if cell is None else asdict(cell)
-        rows.append({**_row(one), "part": one.judged.sample.part, **push})
+    for one, outcome in results:
+        push = {} if one.sample.cell is None else asdict(cells[one.sample.cell])
+        rows.append({**_row(one, outcome), "part": one.sample.part, **push})
     columns = [("part", pa.string())] + (_PUSH if cells else [])
     schema = pa.schema([*_SCHEMA, *(pa.field(name, kind) for name, kind in columns)])
     store.write(key, parquet_bytes(pa.Table.from_pylist(rows, schema=schema)))
 
 
-def _row(one: SampleResult) -> dict[str, object]:
-    sample, response = one.judged.sample, one.response
+def _row(one: SampleResult, outcome: Outcome) -> dict[str, object]:
+    sample = one.sample
+    trait_score, coherence_score = one.scores
     return {
-        **vars(response),
+        **vars(one.response),
         "trait": sample.trait,
         "polarity": sample.polarity,
         "instruction": one.instruction,
@@ -150,12 +136,12 @@ def _row(one: SampleResult) -> dict[str, object]:
         "question": one.question,
         "question_index": sample.question,
         "rollout": sample.rollout,
-        "trait_score": one.trait_score,
-        "coherence_score": one.coherence_score,
-        "status": one.outcome.status,
-        "reason": fall_text(one.outcome),
-        "fall": one.outcome.fall,
-        "limit": one.outcome.limit,
+        "trait_score": trait_score,
+        "coherence_score": coherence_score,
+        "status": outcome.status,
+        "reason": fall_text(outcome),
+        "fall": outcome.fall,
+        "limit": outcome.limit,
     }
 
 

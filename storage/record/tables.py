@@ -1,28 +1,56 @@
-"""What a report reads of a run beside its metrics, and which shards its vectors are made from.
+"""What reduce and a report read of a run: which shards its vectors are made from, their judged
+samples, and what its stages say they took.
 
-Both follow from the record alone: what was generated ahead and not needed does not count.
+All follows from the record alone: what was generated ahead and not needed does not count.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from domain.plan.jobs import Job, Stage
 from domain.plan.readiness import is_needed, last_wave, stop_mark
 from domain.plan.samples import POLARITIES
 from domain.plan.spec import TraitRef
-from domain.scoring.scores import Scoring
+from domain.scoring.scores import METRICS, Scoring
 from domain.verdict.record import Stopping
 from storage.record.artifacts import Record, load_record
 from storage.record.judgements import effective_scorings
-from storage.record.results import json_bytes
-from storage.record.run import Run
+from storage.record.responses import load_responses
+from storage.record.results import SampleResult, json_bytes
+from storage.record.run import Run, load_definition
 from storage.record.store import Store
 
 REPORT = "report.html"
 RUN_METRICS = "metrics.json"
+
+
+def judged_samples(run: Run, jobs: Sequence[Job]) -> list[SampleResult]:
+    """Every sample of a trait's generate jobs with its response and its scorings."""
+    if not jobs:
+        return []
+    definition = load_definition(run, str(jobs[0].trait))
+    found: list[SampleResult] = []
+    for job in jobs:
+        scorings = effective_scorings(run, run.plan.judge_job(job))
+        samples = {sample.key: sample for sample in run.plan.samples(job)}
+        for response in load_responses(run.store, job):
+            sample = samples[response.key]
+            trait, coherence = (scorings[sample.key, metric] for metric in METRICS)
+            found.append(
+                SampleResult(
+                    sample=sample,
+                    n_tokens=len(response.response_token_ids),
+                    trait=trait,
+                    coherence=coherence,
+                    response=response,
+                    instruction=definition.instruction_text(sample.instruction, sample.polarity),
+                    question=definition.questions_of(sample.part)[sample.question],
+                )
+            )
+    return found
 
 
 def read_scorings(run: Run, trait: str) -> dict[tuple[str, str], Scoring]:

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from domain.plan.jobs import Job
 from domain.plan.samples import EVALUATION, POLARITIES, Sample
 from domain.plan.steering import Cell
-from domain.traits.prompts import question_for, system_for
 from storage.record.artifacts import Record, publish
 from storage.record.responses import (
     ACTIVATIONS,
@@ -62,7 +61,11 @@ def generate(run: Run, job: Job, *, residents: Residents) -> Record:
             return render_prompt(model, system=system, user=user)
 
         prompts = [
-            rendered(system_for(definition, s), question_for(definition, s)) for s in samples
+            rendered(
+                definition.system_turn(s.instruction, s.polarity),
+                definition.questions_of(s.part)[s.question],
+            )
+            for s in samples
         ]
         requests = [
             GenerationRequest(prompt.token_ids, s.seed(run.spec.seed), sampling, steering)

@@ -17,7 +17,7 @@ from domain.plan.spec import JudgeSpec
 from domain.scoring.prices import BATCH_SHARE, Charged, Cost
 from domain.scoring.replies import scoring
 from domain.scoring.scores import Evidence, LostReply, Reply, Score, Scoring, Unscored
-from domain.traits.prompts import coherence_prompt, question_for
+from domain.traits.prompts import coherence_prompt
 from storage.record.artifacts import (
     Record,
     decode_checked,
@@ -99,7 +99,8 @@ def _prompts(run: Run, job: Job) -> dict[Asked, str]:
     samples = {sample.key: sample for sample in run.plan.samples(job)}
     prompts: dict[Asked, str] = {}
     for response in load_responses(run.store, Job("generate", job.trait, job.part, job.shard)):
-        question, answer = question_for(definition, samples[response.key]), response.response
+        sample, answer = samples[response.key], response.response
+        question = definition.questions_of(sample.part)[sample.question]
         prompts[response.key, "trait"] = definition.judge_prompt(question, answer)
         prompts[response.key, "coherence"] = coherence_prompt(question, answer)
     if job.judgement is None or not read_judgement(run, job.judgement).only_unscored:

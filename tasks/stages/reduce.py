@@ -14,9 +14,8 @@ from domain.plan.jobs import Job
 from domain.plan.readiness import Certainty, WaveEnd, decide, stop_mark
 from domain.plan.samples import POLARITIES, Polarity
 from domain.plan.spec import DEFAULT_POSITION, POSITIONS, FilterSpec, TraitRef
-from domain.scoring.scores import METRICS as SCORED_METRICS
-from domain.scoring.thresholds import Fall, Judged, outcomes
-from domain.traits.prompts import question_for
+from domain.scoring.scores import Score
+from domain.scoring.thresholds import Fall, outcomes
 from domain.verdict.counts import contrast, kept_counts, scores_by_prompt
 from domain.verdict.gates import with_verdict
 from domain.verdict.record import (
@@ -28,9 +27,10 @@ from domain.verdict.record import (
 )
 from domain.verdict.sentences import fall_text, wave_text
 from storage.record.artifacts import Record, load_record, publish
-from storage.record.judgements import effective_scorings, judge_of
-from storage.record.responses import load_activations, load_responses
+from storage.record.judgements import judge_of
+from storage.record.responses import load_activations
 from storage.record.results import (
+    Results,
     SampleResult,
     metrics_bytes,
     read_response_vectors,
@@ -38,8 +38,8 @@ from storage.record.results import (
     write_samples,
     writing_results,
 )
-from storage.record.run import Run, load_definition
-from storage.record.tables import stopping, training_jobs
+from storage.record.run import Run
+from storage.record.tables import judged_samples, stopping, training_jobs
 from tasks.stages.steering_cells import encode_directions
 from tasks.stages.vectors import TraitVectors, build_vectors
 from traitlens.assess.directions import direction_angles, vector_separation
@@ -65,7 +65,8 @@ def reduce(run: Run, job: Job) -> Record:
     assert job.trait is not None
     trait = run.spec.trait(job.trait)
     folder = f"traits/{trait.name}"
-    results = sample_results(run, training_jobs(run, trait, "generate"), run.spec.filter)
+    samples = judged_samples(run, training_jobs(run, trait, "generate"))
+    results = outcomes(samples, run.spec.filter)
     metrics = assemble(
         run, trait, results, run.spec.filter, methods=run.spec.methods, folder=folder
     )
@@ -82,7 +83,7 @@ def reduce(run: Run, job: Job) -> Record:
 def assemble(
     run: Run,
     trait: TraitRef,
-    results: list[SampleResult],
+    results: Results,
     filter_spec: FilterSpec,
     *,
     methods: tuple[str, ...],
@@ -95,58 +96,34 @@ def assemble(
     The vectors are made at every position and measured at one. Reads stored artifacts only: no
     forward pass, no judge call. Returns the metrics.
     """
+    metrics = _counted(run, trait, filter_spec, results)
+    vectors = _vectors(run, trait, results, methods, position)
+    files: dict[str, bytes] = {}
+    if vectors is not None:
+        told = {"methods": vectors.details, "quality": vectors.quality}
+        metrics = metrics.model_copy(update={"magnitude": vectors.magnitude(), **told})
+        files = vector_files(vectors.by_method, _provenance(run, trait, metrics, vectors))
+    metrics = with_verdict(metrics)
     with writing_results(run.store, folder):
         write_samples(run.store, folder, trait.name, results)
-        facts = _generation_facts(run, trait)
-        vectors = _vectors(run, trait, results, methods, position)
-        if vectors is not None:
-            provenance = _provenance(run, trait, filter_spec, results, facts, vectors)
-            for name, data in vector_files(vectors.by_method, provenance).items():
-                run.store.write(f"{folder}/vectors/{name}", data)
-        metrics = with_verdict(_metrics(run, trait, filter_spec, results, facts, vectors))
+        for name, data in files.items():
+            run.store.write(f"{folder}/vectors/{name}", data)
         write_metrics(run.store, folder, metrics)
     return metrics
-
-
-def sample_results(run: Run, jobs: Sequence[Job], filter_spec: FilterSpec) -> list[SampleResult]:
-    """Every sample of a trait's generate jobs with its response, scorings and outcome."""
-    judged, responses = [], []
-    for generate_job in jobs:
-        scorings = effective_scorings(run, run.plan.judge_job(generate_job))
-        samples = {sample.key: sample for sample in run.plan.samples(generate_job)}
-        for response in load_responses(run.store, generate_job):
-            n_tokens = len(response.response_token_ids)
-            both = (scorings[response.key, metric] for metric in SCORED_METRICS)
-            judged.append(Judged(samples[response.key], n_tokens, *both))
-            responses.append(response)
-    if not jobs:
-        return []
-    definition = load_definition(run, str(jobs[0].trait))
-    found = outcomes(judged, filter_spec)
-    return [
-        SampleResult(
-            judged=one,
-            outcome=outcome,
-            response=response,
-            instruction=definition.instruction_text(one.sample.instruction, one.sample.polarity),
-            question=question_for(definition, one.sample),
-        )
-        for one, outcome, response in zip(judged, found, responses, strict=True)
-    ]
 
 
 def _vectors(
     run: Run,
     trait: TraitRef,
-    results: list[SampleResult],
+    results: Results,
     methods: tuple[str, ...],
     quality_at: str,
 ) -> TraitVectors | None:
-    kept = [one for one in results if one.outcome.fall is None]
+    kept = [one for one, outcome in results if outcome.fall is None]
     rows = _kept_rows(kept, "positive"), _kept_rows(kept, "negative")
     if not all(side.prompts for side in rows):
         return None
-    keys = {one.judged.sample.key for one in kept}
+    keys = {one.sample.key for one in kept}
 
     def read(position: str, polarity: Polarity) -> Iterator[NDArray[np.float32]]:
         for job in training_jobs(run, trait, "generate"):
@@ -162,55 +139,44 @@ def _vectors(
 
 def _kept_rows(kept: list[SampleResult], polarity: Polarity) -> KeptRows:
     """In plan order, which is the order that activations are stored in."""
-    side = [one for one in kept if one.judged.sample.polarity == polarity]
+    side = [one for one in kept if one.sample.polarity == polarity]
     shares = [borrowed_share(one.response.response, one.instruction) for one in side]
     refusals = [begins_with_refusal(one.response.response) for one in side]
     return KeptRows(
-        instruction=[one.judged.sample.instruction for one in side],
-        question=[one.judged.sample.question for one in side],
-        response_length=np.array([one.judged.n_tokens for one in side], dtype=np.float64),
+        instruction=[one.sample.instruction for one in side],
+        question=[one.sample.question for one in side],
+        response_length=np.array([one.n_tokens for one in side], dtype=np.float64),
         instruction_words=np.array(shares, dtype=np.float64),
         refusal_words=np.array(refusals, dtype=np.float64),
     )
 
 
-def _metrics(
-    run: Run,
-    trait: TraitRef,
-    filter_spec: FilterSpec,
-    results: list[SampleResult],
-    facts: GenerationFacts,
-    vectors: TraitVectors | None,
-) -> TraitMetrics:
-    """Before the gates have looked, and before anything is tested."""
-    found = [(one.judged, one.outcome) for one in results]
-    fallen = [one.outcome for one in results if one.outcome.fall is not None]
+def _counted(run: Run, trait: TraitRef, filter_spec: FilterSpec, results: Results) -> TraitMetrics:
+    """What a trait's samples come to, before vectors are made of them and the gates have looked."""
+    fallen = [outcome for _, outcome in results if outcome.fall is not None]
     unscored = Counter(str(one.unscored) for one in fallen if one.fall == Fall.UNSCORED)
-    coherence = [s for one in results if (s := one.coherence_score) is not None]
+    coherence = [one.coherence.value for one, _ in results if isinstance(one.coherence, Score)]
     (positive, positive_prompts), (negative, negative_prompts) = (
-        scores_by_prompt(found, polarity) for polarity in POLARITIES
+        scores_by_prompt(results, polarity) for polarity in POLARITIES
     )
     mode = load_record(run.store, run.plan.negotiate_job).info.get("mode")
     return TraitMetrics(
         version=VERSION,
         trait=trait.name,
-        n_generated=len(found),
-        n_scored=len(found) - unscored.total(),
+        n_generated=len(results),
+        n_scored=len(results) - unscored.total(),
         n_unscored=dict(unscored),
         n_dropped=dict(Counter(fall_text(one) for one in fallen if one.fall != Fall.UNSCORED)),
-        n_kept=kept_counts(found),
+        n_kept=kept_counts(results),
         contrast=contrast(positive, negative),
         contrast_interval=contrast_interval(
             positive, negative, groups=(positive_prompts, negative_prompts)
         ),
         coherence=sum(coherence) / len(coherence) if coherence else None,
-        magnitude=None if vectors is None else vectors.magnitude(),
-        methods={} if vectors is None else vectors.details,
-        quality=None if vectors is None else vectors.quality,
         n_eval_questions=trait.n_eval_questions,
         checks=run.spec.checks,
         filter=filter_spec,
-        generation=facts,
+        generation=_generation_facts(run, trait),
         judging=JudgingFacts(
             judgement=run.judgement or "first",
             judge=judge_of(run, run.plan.negotiate_job),
@@ -234,22 +200,17 @@ def _generation_facts(run: Run, trait: TraitRef) -> GenerationFacts:
 
 
 def _provenance(
-    run: Run,
-    trait: TraitRef,
-    filter_spec: FilterSpec,
-    results: list[SampleResult],
-    facts: GenerationFacts,
-    vectors: TraitVectors,
+    run: Run, trait: TraitRef, metrics: TraitMetrics, vectors: TraitVectors
 ) -> Provenance:
-    found = [(one.judged, one.outcome) for one in results]
+    model = metrics.generation
     return Provenance(
         trait=trait.name,
         method="",
-        model_id=str(facts.model),
-        model_revision=facts.revision or "",
-        model_hash=facts.model_hash or "",
-        counts=dict(kept_counts(found)),
-        thresholds={"trait": filter_spec.threshold, "coherence": filter_spec.coherence},
+        model_id=str(model.model),
+        model_revision=model.revision or "",
+        model_hash=model.model_hash or "",
+        counts=dict(metrics.n_kept),
+        thresholds={"trait": metrics.filter.threshold, "coherence": metrics.filter.coherence},
         residual_norms=vectors.residual_norms,
         extra={
             "run_id": run.run_id,
@@ -257,8 +218,8 @@ def _provenance(
             "trait_fingerprint": trait.fingerprint,
             "judge": judge_of(run, run.plan.negotiate_job).model,
             "judgement": run.judgement or "first",
-            "pairing": filter_spec.pairing,
-            "dtype": facts.dtype,
+            "pairing": metrics.filter.pairing,
+            "dtype": model.dtype,
             "residual_norms_of": "response averages of the kept responses",
         },
     )
@@ -292,14 +253,14 @@ def _certainty(run: Run, trait: TraitRef, wave: int) -> Certainty:
         for job in run.plan.part_jobs(trait, "generate", *POLARITIES)
         if job.shard is not None and job.shard <= wave
     ]
-    results = sample_results(run, jobs, run.spec.filter)
+    results = outcomes(judged_samples(run, jobs), run.spec.filter)
     activations = np.concatenate([load_activations(run.store, job).response_avg for job in jobs])
     rows, prompts = [], []
     for polarity in POLARITIES:
         kept = [
-            (k, one.judged.sample)
-            for k, one in enumerate(results)
-            if one.outcome.fall is None and one.judged.sample.polarity == polarity
+            (k, one.sample)
+            for k, (one, outcome) in enumerate(results)
+            if outcome.fall is None and one.sample.polarity == polarity
         ]
         rows.append(activations[[k for k, _ in kept]])
         prompts.append([(sample.instruction, sample.question) for _, sample in kept])

@@ -8,13 +8,14 @@ from domain.errors import UsageError
 from domain.plan.samples import CONFIRMATION, EVALUATION
 from domain.plan.spec import DEFAULT_POSITION, FilterSpec, TraitRef
 from domain.plan.steering import confirmed_best
+from domain.scoring.thresholds import outcomes
 from domain.verdict.gates import with_verdict
 from domain.verdict.record import TraitMetrics
 from storage.record.responses import stored_positions
 from storage.record.results import write_metrics, writing_results
 from storage.record.run import Run
-from storage.record.tables import training_jobs
-from tasks.stages.reduce import assemble, sample_results
+from storage.record.tables import judged_samples, training_jobs
+from tasks.stages.reduce import assemble
 from tasks.stages.steering_cells import load_directions, recorded_cells
 from tasks.stages.verify import dose_response, evaluate, note_in_vectors, stored_vectors
 from traitlens.arrays import Float32
@@ -38,7 +39,7 @@ def assemble_and_test(
     Returns the metrics; raises UsageError for a position that the run did not store.
     """
     _check_stored(run, trait, position)
-    results = sample_results(run, training_jobs(run, trait, "generate"), filter_spec)
+    results = outcomes(judged_samples(run, training_jobs(run, trait, "generate")), filter_spec)
     metrics = assemble(
         run, trait, results, filter_spec, methods=methods, folder=folder, position=position
     )

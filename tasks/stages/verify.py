@@ -10,15 +10,16 @@ from domain.plan.jobs import Job
 from domain.plan.samples import CONFIRMATION, EVALUATION, ROUNDS
 from domain.plan.spec import FilterSpec, TraitRef
 from domain.plan.steering import confirmed_best
-from domain.scoring.thresholds import Fall
+from domain.scoring.thresholds import Fall, outcomes
 from domain.verdict.gates import with_verdict
 from domain.verdict.record import CausalFigures, EvaluationFigures, Quality, TraitMetrics
 from storage.record.artifacts import Record, load_record, publish, read_file
 from storage.record.responses import load_activations
-from storage.record.results import SampleResult, write_metrics, write_tested, writing_results
+from storage.record.results import Results, write_metrics, write_tested, writing_results
 from storage.record.run import Run
+from storage.record.tables import judged_samples
 from tasks.stages.checks import Answered, causal, evaluation
-from tasks.stages.reduce import METRICS, sample_results
+from tasks.stages.reduce import METRICS
 from tasks.stages.steering_cells import load_directions, recorded_cells, shown_in
 from traitlens.vectors.files import from_safetensors_bytes, to_safetensors_bytes
 from traitlens.vectors.trait_vector import TraitVector
@@ -59,17 +60,17 @@ def evaluate(
         return None
     # the three conditions of a question are no pairs
     single = filter_spec.model_copy(update={"pairing": "unpaired"})
-    results = sample_results(run, jobs, single)
+    results = outcomes(judged_samples(run, jobs), single)
     write_tested(run.store, f"{folder}/evaluation.parquet", results)
     stored = [load_activations(run.store, job).at(quality.position) for job in jobs]
     vectors = {name: v.tensor.numpy() for name, v in stored_vectors(run, quality, folder).items()}
     return evaluation(vectors, _answered(results, np.concatenate(stored)))
 
 
-def _answered(results: list[SampleResult], activations: np.ndarray) -> Answered:
-    kept = [one.outcome.fall is None for one in results]
-    samples = [one.judged.sample for one in results]
-    scores = [one.trait_score if one.outcome.fall in READABLE else None for one in results]
+def _answered(results: Results, activations: np.ndarray) -> Answered:
+    kept = [outcome.fall is None for _, outcome in results]
+    samples = [one.sample for one, _ in results]
+    scores = [one.scores[0] if outcome.fall in READABLE else None for one, outcome in results]
     return Answered(
         activations=activations,
         side=[
@@ -89,14 +90,14 @@ def dose_response(run: Run, trait: TraitRef, folder: str) -> CausalFigures | Non
     if directions is None or not jobs:
         return None
     cells = recorded_cells(run, trait.name, CONFIRMATION)
-    results = sample_results(run, jobs, run.spec.filter)
+    results = outcomes(judged_samples(run, jobs), run.spec.filter)
     write_tested(run.store, f"{folder}/steering.parquet", results, cells)
     best = confirmed_best(cells)
     return causal(
         [
-            (s, cells[s.cell], one.trait_score, one.coherence_score)
-            for one in results
-            if (s := one.judged.sample).cell is not None
+            (one.sample, cells[one.sample.cell], *one.scores)
+            for one, _ in results
+            if one.sample.cell is not None
         ],
         [one for part in ROUNDS for one in shown_in(run, trait.name, part)],
         method=directions.method,
