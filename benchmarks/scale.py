@@ -35,6 +35,7 @@ sys.path.insert(0, str(ROOT))
 
 from domain.plan.readiness import ready_jobs
 from domain.plan.samples import POLARITIES
+from orchestrator.progress import TraitCount
 from orchestrator.state import run_snapshot
 from storage.broker.connection import connect
 from storage.broker.embedded_redis import embedded_redis
@@ -129,7 +130,7 @@ def fleet_row(url: str, folder: Path, shards: int, n: int, seconds: float) -> st
     ideal = 2 * N_TRAITS * shards * seconds / n
     with connect(url) as client:
         before, started = Cost.now(client), time.monotonic()
-        first = FirstVerdict(run)
+        first = FirstVerdict()
         drives = driver(url, run)
         drives.start()
         drives.watch(first)
@@ -142,13 +143,11 @@ def fleet_row(url: str, folder: Path, shards: int, n: int, seconds: float) -> st
 class FirstVerdict(Silent):
     """Notes when the first trait is finished."""
 
-    def __init__(self, run: Run) -> None:
-        self._reduces = {run.plan.trait_job("reduce", t.name).key for t in run.spec.traits}
-        self.at = 0.0
+    at = 0.0
 
-    def update(self, done: set[str], failures: list[Any]) -> None:
+    def update(self, counts: list[TraitCount], failures: list[Any]) -> None:
         """See orchestrator.driver.View."""
-        if not self.at and done & self._reduces:
+        if not self.at and any(one.is_reduced for one in counts):
             self.at = time.monotonic()
 
 

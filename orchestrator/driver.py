@@ -24,6 +24,7 @@ from domain.errors import (
 )
 from domain.fleet.heartbeats import QUEUES
 from domain.plan.readiness import ready_jobs
+from orchestrator.progress import TraitCount, trait_counts
 from storage.broker.connection import BROKER_AWAY, connect
 from storage.broker.fleet import forget_run, put_run, queue_of
 from storage.broker.judge_limits import read_meter
@@ -56,8 +57,8 @@ ERRORS: dict[str, type[OrchestrateError]] = {
 class View(Protocol):
     """What shows progress."""
 
-    def update(self, done: set[str], failures: list[Failure]) -> None:
-        """The jobs done so far and those that failed."""
+    def update(self, counts: list[TraitCount], failures: list[Failure]) -> None:
+        """Where each trait stands, and the jobs that failed."""
 
 
 @dataclass
@@ -151,7 +152,7 @@ class Driver:
     def _look(self, view: View) -> list[Failure] | None:
         """Show where the run stands; its failures once it has ended, None before."""
         done, failures = self.state.done(), self.state.failures()
-        view.update(done, failures)
+        view.update(trait_counts(self.run.plan, done), failures)
         for failure in failures:
             if failure.fatal:
                 self.state.cancel()
@@ -166,12 +167,14 @@ class Driver:
         what is assembled again."""
         plan, done = self.run.plan, self.run.done()
         for trait in self.run.spec.traits:
+            ends = plan.trait_job("reduce", trait.name), plan.trait_job("verify", trait.name)
             found = damaged_results(self.run.store, f"traits/{trait.name}")
             if found:
                 log.warning("%s: not what was written; assembled again.", ", ".join(found))
-                set_aside(self.run.store, plan.trait_job("reduce", trait.name))
-            if found or plan.trait_job("reduce", trait.name).key not in done:
-                set_aside(self.run.store, plan.trait_job("verify", trait.name))
+            if found or ends[0].key not in done:
+                for job in ends:
+                    if job.key in done:
+                        set_aside(self.run.store, job)
 
     def queues_to_come(self) -> list[str]:
         """The queues of what is still to be done: a rejudging, say, needs no GPU worker."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from domain.plan.spec import JudgeSpec, ModelSpec, RunSpec, TraitRef
 from orchestrator.driver import Driver
+from orchestrator.progress import TraitCount
 from storage.broker.state import broker_state
 from storage.record.run import Failure, Run, create_run
 from storage.record.store import open_store
@@ -73,7 +74,7 @@ def driver(broker_url: str, run: Run) -> Driver:
 class Silent:
     """A view that shows nothing."""
 
-    def update(self, done: set[str], failures: list[Failure]) -> None:
+    def update(self, counts: list[TraitCount], failures: list[Failure]) -> None:
         """See orchestrator.driver.View."""
 
 

@@ -7,8 +7,7 @@ import pytest
 from domain.plan.samples import Polarity, Sample
 from domain.plan.spec import FilterSpec
 from domain.scoring.scores import Evidence, Score, Scoring, Unscored
-from domain.scoring.thresholds import Fall, Judged, Outcome, outcome, outcomes
-from domain.verdict.counts import contrast
+from domain.scoring.thresholds import Fall, Judged, Outcome, contrast, outcome, outcomes
 from domain.verdict.gates import with_verdict
 from domain.verdict.record import Gate, PolarityCounts, Severity
 from tests.quality_records import metrics

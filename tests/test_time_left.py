@@ -15,7 +15,7 @@ from domain.fleet.heartbeats import Heartbeat
 from domain.plan.jobs import Plan, Stage
 from domain.plan.samples import POLARITIES
 from domain.plan.spec import ChecksSpec
-from orchestrator.progress import StageCount, seconds_left, stage_rates
+from orchestrator.progress import StageCount, seconds_left, stage_rates, trait_counts
 from orchestrator.state import run_snapshot
 from storage.broker.connection import connect
 from storage.broker.embedded_redis import embedded_redis
@@ -97,10 +97,10 @@ def test_extract_shows_a_time_left_before_any_vector_was_tested(
 ) -> None:
     monkeypatch.setattr("cli.screens.run.PLAIN_EVERY_S", 0.0)
     console = Console(width=200, file=io.StringIO())
-    progress = Progress(console, checked.plan, read_metrics=lambda _: metrics())
+    progress = Progress(console, read_metrics=lambda _: metrics())
 
-    progress.update(set(), [])
-    progress.update(some_done(checked), [])
+    progress.update(trait_counts(checked.plan, set()), [])
+    progress.update(trait_counts(checked.plan, some_done(checked)), [])
 
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert lines[0].endswith("time left unknown")

@@ -186,7 +186,6 @@ def _watch(console: Console, driver: Driver) -> list[Failure]:
     run = driver.run
     progress = Progress(
         console,
-        run.plan,
         read_metrics=lambda trait: read_metrics(run.store, trait),
         read_spent=lambda: spent_text(run, driver.broker_url),
     )

@@ -65,6 +65,7 @@ def report_data(
 ) -> dict[str, Any]:
     """Everything that the page of a run shows; metrics stand in it as they are stored."""
     return {
+        **run_data(run),
         "version": VERSION,
         "kind": "run",
         "name": run.name,
@@ -72,25 +73,25 @@ def report_data(
         "traits": [_trait_data(run, one) for one in metrics],
         "unfinished": sorted({t.name for t in run.spec.traits} - {m.trait for m in metrics}),
         "cosine_between_traits": cosines,
-        **run_data(run),
     }
 
 
 def _trait_data(run: Run, metrics: TraitMetrics) -> dict[str, Any]:
     trait = metrics.trait
-    rows = read_rows(run.store, trait)
+    rows, scorings = read_rows(run.store, trait), read_scorings(run, trait)
     return {
         "metrics": metrics.model_dump(mode="json"),
         "histograms": histograms(rows),
         "funnel": funnel(rows),
-        "responses": _responses(run, trait, rows),
+        "responses": _responses(rows, scorings),
         "load": metrics.quality and load_snippet(run.store.url, trait, metrics.quality),
     }
 
 
-def _responses(run: Run, trait: str, rows: list[SampleRow]) -> dict[str, Any]:
+def _responses(
+    rows: list[SampleRow], scorings: Mapping[tuple[str, str], Scoring]
+) -> dict[str, Any]:
     chosen = chosen_rows(rows)
-    scorings = read_scorings(run, trait)
     instructions = sorted({row.instruction for row in chosen})
     questions = sorted({row.question for row in chosen})
     return {
@@ -128,16 +129,14 @@ def histograms(rows: Sequence[SampleRow]) -> dict[str, dict[str, list[int]]]:
 
 def funnel(rows: Sequence[SampleRow]) -> dict[str, list[dict[str, Any]]]:
     """Polarity -> steps from generated to kept, each with the number that passed it."""
-    return {str(p): _funnel([row for row in rows if row.polarity == p]) for p in POLARITIES}
-
-
-def _funnel(rows: Sequence[SampleRow]) -> list[dict[str, Any]]:
-    left = len(rows)
-    steps = [{"step": "generated", "n": left}]
-    for step, falls in FUNNEL.items():
-        left -= sum(row.fall in falls for row in rows)
-        steps.append({"step": step, "n": left})
-    return steps
+    found: dict[str, list[dict[str, Any]]] = {}
+    for polarity in POLARITIES:
+        falls = [row.fall for row in rows if row.polarity == polarity]
+        found[polarity] = [{"step": "generated", "n": len(falls)}]
+        for step, here in FUNNEL.items():
+            falls = [fall for fall in falls if fall not in here]
+            found[polarity].append({"step": step, "n": len(falls)})
+    return found
 
 
 def chosen_rows(rows: Sequence[SampleRow]) -> list[SampleRow]:

@@ -17,9 +17,8 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from domain.fleet.heartbeats import RateMeter
-from domain.plan.jobs import Plan
 from domain.verdict.record import Quality, TraitMetrics
-from orchestrator.progress import TraitCount, seconds_left, stage_totals, trait_counts, trait_row
+from orchestrator.progress import TraitCount, seconds_left, stage_totals, trait_row
 from storage.record.run import Failure
 
 PLAIN_EVERY_S = 10.0
@@ -130,13 +129,12 @@ class Progress:
     def __init__(
         self,
         console: Console,
-        plan: Plan,
         *,
         read_metrics: Callable[[str], TraitMetrics],
         read_spent: Callable[[], str] = str,
     ) -> None:
         """`read_spent` says what the judge has cost so far, in words, or nothing."""
-        self._console, self._plan, self._read_metrics = console, plan, read_metrics
+        self._console, self._read_metrics = console, read_metrics
         self._read_spent, self._meter = read_spent, RateMeter()
         # by whether the trait was finished then: its last job writes them again
         self._metrics: dict[tuple[str, bool], TraitMetrics] = {}
@@ -152,9 +150,8 @@ class Progress:
         with Live(console=self._console, refresh_per_second=4, transient=True) as self._live:
             yield self
 
-    def update(self, done: set[str], failures: list[Failure]) -> None:
+    def update(self, counts: list[TraitCount], failures: list[Failure]) -> None:
         """See orchestrator.driver.View."""
-        counts = trait_counts(self._plan, done)
         totals = stage_totals(counts)
         made = {stage: one.done for stage, one in totals.items()}
         rates = self._meter.note(time.monotonic(), made)

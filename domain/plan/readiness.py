@@ -99,13 +99,11 @@ def ready_jobs(plan: Plan, done: AbstractSet[str]) -> list[Job]:
     So the first verdict comes after about a third of an equal share's time, the next ones follow
     it, and no trait stands still meanwhile.
     """
-    if plan.negotiate_job.key not in done:
-        return [plan.negotiate_job]
     by_trait = [
         [job for job in plan.trait_jobs(trait) if is_ready(plan, job, done)]
         for trait in plan.spec.traits
     ]
-    found: list[Job] = []
+    found = [plan.negotiate_job] if is_ready(plan, plan.negotiate_job, done) else []
     taken: set[Job] = set()
     in_turn = (job for job in chain.from_iterable(zip_longest(*by_trait)) if job is not None)
     one_by_one = chain.from_iterable(by_trait)

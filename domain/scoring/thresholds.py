@@ -39,15 +39,6 @@ class Judged:
     trait: Scoring
     coherence: Scoring
 
-    @property
-    def scores(self) -> tuple[float | None, float | None]:
-        """Its trait score and its coherence score, None where it is unscored."""
-        trait, coherence = self.trait, self.coherence
-        return (
-            trait.value if isinstance(trait, Score) else None,
-            coherence.value if isinstance(coherence, Score) else None,
-        )
-
 
 J = TypeVar("J", bound=Judged)
 
@@ -103,3 +94,13 @@ def outcome(judged: Judged, filter_spec: FilterSpec) -> Outcome:
     if judged.sample.polarity == "negative" and trait.value >= high:
         return Outcome(Fall.TRAIT_HIGH, high)
     return Outcome()
+
+
+def contrast(positive: Sequence[float], negative: Sequence[float]) -> float | None:
+    """Mean positive minus mean negative trait score over all scored responses, kept or not.
+
+    Over the kept alone it would be large by construction: the thresholds push the sides apart.
+    """
+    if not positive or not negative:
+        return None
+    return sum(positive) / len(positive) - sum(negative) / len(negative)

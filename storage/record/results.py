@@ -25,6 +25,7 @@ from safetensors.numpy import load as load_safetensors
 from domain.errors import StoreError
 from domain.plan.samples import Polarity
 from domain.plan.steering import Cell
+from domain.scoring.scores import Score
 from domain.scoring.thresholds import Fall, Judged, Outcome
 from domain.verdict.record import VERSION, TraitMetrics
 from domain.verdict.sentences import fall_text
@@ -85,6 +86,20 @@ class SampleResult(Judged):
     response: Response
     instruction: str
     question: str
+
+    @property
+    def key(self) -> str:
+        """The sample's."""
+        return self.response.key
+
+    @property
+    def scores(self) -> tuple[float | None, float | None]:
+        """Its trait score and its coherence score, None where it is unscored."""
+        trait, coherence = self.trait, self.coherence
+        return (
+            trait.value if isinstance(trait, Score) else None,
+            coherence.value if isinstance(coherence, Score) else None,
+        )
 
 
 Results = Sequence[tuple[SampleResult, Outcome]]

@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 
 from domain.plan.jobs import Job
 from domain.plan.readiness import Certainty, WaveEnd, decide, stop_mark
-from domain.plan.samples import POLARITIES, Polarity
+from domain.plan.samples import POLARITIES, AnyPolarity, Polarity
 from domain.plan.spec import DEFAULT_POSITION, POSITIONS, FilterSpec, TraitRef
 from domain.scoring.scores import Score
-from domain.scoring.thresholds import Fall, outcomes
-from domain.verdict.counts import contrast, kept_counts, scores_by_prompt
+from domain.scoring.thresholds import Fall, contrast, outcomes
 from domain.verdict.gates import with_verdict
 from domain.verdict.record import (
     VERSION,
     GenerationFacts,
     JudgingFacts,
+    PolarityCounts,
     TraitMetrics,
     VerdictName,
 )
@@ -123,7 +123,7 @@ def _vectors(
     rows = _kept_rows(kept, "positive"), _kept_rows(kept, "negative")
     if not all(side.prompts for side in rows):
         return None
-    keys = {one.sample.key for one in kept}
+    keys = {one.key for one in kept}
 
     def read(position: str, polarity: Polarity) -> Iterator[NDArray[np.float32]]:
         for job in training_jobs(run, trait, "generate"):
@@ -156,9 +156,14 @@ def _counted(run: Run, trait: TraitRef, filter_spec: FilterSpec, results: Result
     fallen = [outcome for _, outcome in results if outcome.fall is not None]
     unscored = Counter(str(one.unscored) for one in fallen if one.fall == Fall.UNSCORED)
     coherence = [one.coherence.value for one, _ in results if isinstance(one.coherence, Score)]
-    (positive, positive_prompts), (negative, negative_prompts) = (
-        scores_by_prompt(results, polarity) for polarity in POLARITIES
-    )
+    kept = Counter(one.sample.polarity for one, outcome in results if outcome.fall is None)
+    scores: dict[AnyPolarity, list[float]] = {polarity: [] for polarity in POLARITIES}
+    prompts: dict[AnyPolarity, list[Group]] = {polarity: [] for polarity in POLARITIES}
+    for one, _ in results:
+        if isinstance(one.trait, Score):
+            scores[one.sample.polarity].append(one.trait.value)
+            prompts[one.sample.polarity].append((one.sample.instruction, one.sample.question))
+    positive, negative = scores.values()
     mode = load_record(run.store, run.plan.negotiate_job).info.get("mode")
     return TraitMetrics(
         version=VERSION,
@@ -167,10 +172,10 @@ def _counted(run: Run, trait: TraitRef, filter_spec: FilterSpec, results: Result
         n_scored=len(results) - unscored.total(),
         n_unscored=dict(unscored),
         n_dropped=dict(Counter(fall_text(one) for one in fallen if one.fall != Fall.UNSCORED)),
-        n_kept=kept_counts(results),
+        n_kept=PolarityCounts(positive=kept["positive"], negative=kept["negative"]),
         contrast=contrast(positive, negative),
         contrast_interval=contrast_interval(
-            positive, negative, groups=(positive_prompts, negative_prompts)
+            positive, negative, groups=(prompts["positive"], prompts["negative"])
         ),
         coherence=sum(coherence) / len(coherence) if coherence else None,
         n_eval_questions=trait.n_eval_questions,
