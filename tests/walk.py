@@ -43,6 +43,8 @@ def response_walk() -> Walk:
             "WALK_OUT": str(out),
             "WALK_ROOT": str(ROOT),
             "PYTHONPATH": os.pathsep.join([str(TRACING), str(ROOT)]),
+            # the reconciler looks in a third of it: it has no part in a run that nothing disturbs
+            "ORCHESTRATE_VISIBILITY_TIMEOUT": "900",
         }
         ended = run_command(
             *("extract", *SIZE, "--runs-dir", f"{folder}/runs"),
