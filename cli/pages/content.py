@@ -14,7 +14,7 @@ from cli.options.run import EMBEDDED_JUDGE
 from domain.errors import UsageError
 from domain.plan.samples import POLARITIES
 from domain.plan.spec import RunSpec, Setting, settings
-from domain.scoring.scores import Score, Scoring
+from domain.scoring.scores import METRICS, Score, Scoring
 from domain.scoring.thresholds import Fall
 from domain.verdict.record import Layers, Quality, TraitMetrics
 from storage.record.results import SampleRow, read_metrics, read_response_vectors, read_rows
@@ -33,6 +33,9 @@ ROWS_PER_TRAIT = 240
 
 # The tail of the judge's alternatives holds almost no mass.
 CANDIDATES_SHOWN = 5
+
+# What of a row stands in the page as it is.
+SHOWN = ("key", "polarity", "response", "trait_score", "coherence_score", "status", "reason")
 
 # Step -> what makes a response fall there.
 FUNNEL = {
@@ -79,40 +82,26 @@ def report_data(
 def _trait_data(run: Run, metrics: TraitMetrics) -> dict[str, Any]:
     trait = metrics.trait
     rows, scorings = read_rows(run.store, trait), read_scorings(run, trait)
+    chosen = chosen_rows(rows)
+    # each text stands in the page once
+    instructions = sorted({row.instruction for row in chosen})
+    questions = sorted({row.question for row in chosen})
+    shown = [
+        {
+            **{name: getattr(row, name) for name in SHOWN},
+            "instruction": instructions.index(row.instruction),
+            "question": questions.index(row.question),
+            "judge": {m: raw_reply(scorings.get((row.key, m))) for m in METRICS},
+        }
+        for row in chosen
+    ]
+    texts = {"of": len(rows), "instructions": instructions, "questions": questions, "rows": shown}
     return {
         "metrics": metrics.model_dump(mode="json"),
         "histograms": histograms(rows),
         "funnel": funnel(rows),
-        "responses": _responses(rows, scorings),
+        "responses": texts,
         "load": metrics.quality and load_snippet(run.store.url, trait, metrics.quality),
-    }
-
-
-def _responses(
-    rows: list[SampleRow], scorings: Mapping[tuple[str, str], Scoring]
-) -> dict[str, Any]:
-    chosen = chosen_rows(rows)
-    instructions = sorted({row.instruction for row in chosen})
-    questions = sorted({row.question for row in chosen})
-    return {
-        "of": len(rows),
-        "instructions": instructions,
-        "questions": questions,
-        "rows": [
-            {
-                "key": row.key,
-                "polarity": row.polarity,
-                "instruction": instructions.index(row.instruction),
-                "question": questions.index(row.question),
-                "response": row.response,
-                "trait_score": row.trait_score,
-                "coherence_score": row.coherence_score,
-                "status": row.status,
-                "reason": row.reason,
-                "judge": {m: raw_reply(scorings.get((row.key, m))) for m in ("trait", "coherence")},
-            }
-            for row in chosen
-        ],
     }
 
 
