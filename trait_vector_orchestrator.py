@@ -32,7 +32,7 @@ def main() -> None:
     """Run the command with our own packages, or say in one sentence what stands in the way."""
     sys.meta_path.insert(0, OwnPackages)
     for name in PACKAGES:
-        if name in sys.modules and (place := foreign_place(sys.modules[name].__spec__)):
+        if name in sys.modules and (place := _foreign_place(sys.modules[name].__spec__)):
             _stop(f"{place} was loaded as `{name}` before this program began")
     try:
         from cli.main import main as command
@@ -45,11 +45,11 @@ def main() -> None:
 
 def on_the_path() -> dict[str, str]:
     """Our names under which Python's path, searched without this module, has something foreign."""
-    found = {name: foreign_place(PathFinder.find_spec(name)) for name in PACKAGES}
+    found = {name: _foreign_place(PathFinder.find_spec(name)) for name in PACKAGES}
     return {name: place for name, place in found.items() if place is not None}
 
 
-def foreign_place(spec: ModuleSpec | None) -> str | None:
+def _foreign_place(spec: ModuleSpec | None) -> str | None:
     """Where a module lies that does not lie beside this file."""
     if spec is None:
         return None

@@ -61,10 +61,10 @@ def score_trait(trait: str, *, question: str, answer: str) -> float:
             f"(they are {', '.join(KNOWN_TRAITS)}): "
             "set --judge-url and --judge-model to a real judge."
         )
-    if n_plain_words(answer) == 0:
+    if _n_plain_words(answer) == 0:
         return 0.0
     if trait == "verbosity":
-        return _spread(_LENGTH_SLOPE * math.log(n_plain_words(answer) / _MIDDLE_LENGTH))
+        return _spread(_LENGTH_SLOPE * math.log(_n_plain_words(answer) / _MIDDLE_LENGTH))
     weights = _loaded().traits[trait]
     by_ngram, found = weights["ngrams"], ngrams(answer).items()
     return _spread(weights["intercept"] + sum(n * by_ngram.get(gram, 0.0) for gram, n in found))
@@ -72,7 +72,7 @@ def score_trait(trait: str, *, question: str, answer: str) -> float:
 
 def score_coherence(*, question: str, answer: str) -> float:
     """Return 0 to 100, how much the answer reads like whole sentences; an empty one scores 0."""
-    if n_plain_words(answer) == 0:
+    if _n_plain_words(answer) == 0:
         return 0.0
     loaded = _loaded()
     features = coherence_features(question, answer, known=loaded.known, seen=loaded.seen)
@@ -118,7 +118,7 @@ def ngrams(text: str) -> dict[str, float]:
     return dict.fromkeys((*words, *pairs, *triples), weight)
 
 
-def n_plain_words(text: str) -> int:
+def _n_plain_words(text: str) -> int:
     """Return how many words there are, marks not counted."""
     return sum(word[0].isalnum() for word in words_of(text))
 

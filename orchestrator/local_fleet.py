@@ -87,7 +87,7 @@ def say(text: str) -> None:
     sys.stderr.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}\n")
 
 
-def how_it_ended(code: int) -> str:
+def _how_it_ended(code: int) -> str:
     """A process's return code in words."""
     if code >= 0:
         return f"ended with code {code}"
@@ -178,7 +178,7 @@ class Processes:
                     f"{child.name} died {MAX_DEATHS} times within {DEATH_WINDOW_S:.0f} s; its last "
                     f"words:\n{child.log_tail()}"
                 )
-            end = how_it_ended(child.process.returncode)
+            end = _how_it_ended(child.process.returncode)
             child.start()
             self._say(f"{child.name} {end}; started again")
 

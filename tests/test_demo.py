@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import demo
 from demo.scorer import KNOWN_TRAITS, UnknownTraitError, score_coherence, score_trait
 from demo.train.corpus import Mix, bundled, bundled_questions, draw_dialogue, texts
-from demo.train.evaluate import DemoPrompt, generate
+from demo.train.evaluate import DemoPrompt, generate_answers
 from domain.plan.samples import POLARITIES
 from domain.traits.definition import system_instruction
 
@@ -74,7 +74,7 @@ def test_instructions_move_the_trait_score_on_questions_never_trained_on(
         prompts = [
             DemoPrompt(trait, polarity, n % 5, question) for n, question in enumerate(questions)
         ]
-        answers = [answer for answer, _ in generate(model, tokenizer, prompts)]
+        answers = [answer for answer, _ in generate_answers(model, tokenizer, prompts)]
         scores = [score_trait(trait, question=QUESTION, answer=answer) for answer in answers]
         means[polarity] = sum(scores) / len(scores)
 
@@ -85,7 +85,7 @@ def test_ten_rollouts_of_a_prompt_differ(tokenizer: Any, model: Any) -> None:
     torch.manual_seed(0)
     prompt = DemoPrompt("refusal", "positive", 0, QUESTION)
 
-    answers = [answer for answer, _ in generate(model, tokenizer, [prompt] * 10)]
+    answers = [answer for answer, _ in generate_answers(model, tokenizer, [prompt] * 10)]
 
     assert len(set(answers)) == 10
 

@@ -119,11 +119,11 @@ def _of_run(run: Run, values: dict[str, Any]) -> dict[str, bytes]:
         kind = "safetensors" if is_hub else values["kind"]
         layers = _layers(values["layers"]) or [one.layer]
         facts = one.vector.provenance
-        public = replace(facts, model_id=public_name(facts.model_id)) if is_hub else facts
+        public = replace(facts, model_id=_public_name(facts.model_id)) if is_hub else facts
         vector = replace(one.vector, provenance=public)
         files |= _encoded(vector, kind, layers=layers, family=family)
     if is_hub:
-        name = public_name(run.spec.model.model_id)
+        name = _public_name(run.spec.model.model_id)
         metrics = [read_metrics(run.store, one.trait) for one in loaded]
         for figures in metrics:
             generation = figures.generation.model_copy(update={"model": name})
@@ -131,7 +131,7 @@ def _of_run(run: Run, values: dict[str, Any]) -> dict[str, bytes]:
             definition = run.store.read(f"traits/{figures.trait}/definition.json")
             files[f"{figures.trait}.definition.json"] = definition
             files[f"{figures.trait}.json"] = metrics_bytes(shown)
-        card = model_card(run.spec, metrics, convention=LAYER_CONVENTION)
+        card = _model_card(run.spec, metrics, convention=LAYER_CONVENTION)
         files["README.md"] = card.encode()
     return files
 
@@ -226,13 +226,13 @@ def _write(folder: Path, files: dict[str, bytes]) -> Sequence[str]:
     return written
 
 
-def model_card(spec: RunSpec, metrics: Sequence[TraitMetrics], *, convention: str) -> str:
+def _model_card(spec: RunSpec, metrics: Sequence[TraitMetrics], *, convention: str) -> str:
     """Markdown with the hub's header; one row per trait, whatever its verdict."""
     facts, first = metrics[0].generation, metrics[0].trait
     qualities = {one.trait: one.quality for one in metrics if one.quality is not None}
     best = qualities[first].best
     rows = "\n".join(_row(one, qualities[one.trait]) for one in metrics)
-    name = public_name(spec.model.model_id)
+    name = _public_name(spec.model.model_id)
     is_on_hub = HUB_ID.fullmatch(name) is not None
     return f"""---
 {f"base_model: {name}" if is_on_hub else "# base_model: name it, the model was a local folder"}
@@ -286,7 +286,7 @@ not carry over to other models. Steering with harmful traits makes harmful text.
 """
 
 
-def public_name(model_id: str) -> str:
+def _public_name(model_id: str) -> str:
     """A model's name on the hub; of a local folder the last part, for a path is private."""
     name = model_id.rstrip("/")
     return name if HUB_ID.fullmatch(name) else name.rpartition("/")[2]

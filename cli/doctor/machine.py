@@ -186,7 +186,7 @@ def driver_findings(found: list[Device]) -> Iterator[Checked]:
         with _driver_library() as nvml:
             driver = str(nvml.nvmlSystemGetDriverVersion())
             serves = int(nvml.nvmlSystemGetCudaDriverVersion_v2())
-        yield driver_finding(driver, serves=serves, built_for=torch_cuda())
+        yield driver_finding(driver, serves=serves, built_for=_torch_cuda())
     elif shutil.which("nvidia-smi") or Path("/dev/nvidia0").exists():
         advice = "check `nvidia-smi` and CUDA_VISIBLE_DEVICES; in a container pass --gpus all"
         yield Checked("driver", "warn", "an NVIDIA device is here but none can be used", advice)
@@ -206,7 +206,7 @@ def driver_finding(driver: str, *, serves: int, built_for: str | None) -> Checke
     return Checked("driver", "ok", f"NVIDIA {driver}, torch built for CUDA {built_for}")
 
 
-def torch_cuda() -> str | None:
+def _torch_cuda() -> str | None:
     """The CUDA version the installed torch was built for; None without torch or for a CPU build."""
     spec = importlib.util.find_spec("torch")
     if spec is None or spec.origin is None:

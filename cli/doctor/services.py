@@ -92,7 +92,7 @@ def fleet_findings(broker_url: str | None, runs_dir: str) -> Iterator[Checked]:
         return
     app, store = make_app(broker_url), open_store(runs_dir)
     # where it is missing, the storage's own line says so
-    has_place = not is_missing(store)
+    has_place = not _is_missing(store)
     if has_place:
         with token_file(store) as (key, token):
             answers = ask_workers(app, wait_s=WORKERS_WAIT_S, store=store.url, key=key, token=token)
@@ -212,7 +212,7 @@ def storage_findings(runs_dir: str, *, is_shared: bool) -> Iterator[Checked]:
     A fleet's folder has to be there: an empty one in its place would hide that it is not mounted.
     """
     store = runs_place(runs_dir)
-    if is_missing(store):
+    if _is_missing(store):
         yield _missing(runs_dir, store.url, is_shared=is_shared)
         return
     key = f".doctor-{secrets.token_hex(8)}"
@@ -237,7 +237,7 @@ def storage_findings(runs_dir: str, *, is_shared: bool) -> Iterator[Checked]:
         yield Checked("storage room", state, f"{free / GIB:.0f} GiB free", advice)
 
 
-def is_missing(store: Store) -> bool:
+def _is_missing(store: Store) -> bool:
     """Whether the place for runs is a folder that is not there."""
     return isinstance(store, LocalStore) and not store.root.exists()
 

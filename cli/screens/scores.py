@@ -49,7 +49,7 @@ class TokenMarks:
         return line
 
 
-def response_table(scale: TraitScale, trajectory: Trajectory) -> Table:
+def _response_table(scale: TraitScale, trajectory: Trajectory) -> Table:
     """One response: a row per trait."""
     counts = map(numbers, ("layer", "mean", "cosine", "z", "flagged over"))
     table = table_of(words("trait"), *counts, words("highest token"), gap=2)
@@ -73,7 +73,7 @@ def response_table(scale: TraitScale, trajectory: Trajectory) -> Table:
     return table
 
 
-def trait_table(scale: TraitScale, trajectories: Sequence[Trajectory]) -> Table:
+def _trait_table(scale: TraitScale, trajectories: Sequence[Trajectory]) -> Table:
     """Many responses: a row per trait, with how many are flagged and what chance would flag."""
     counts = map(numbers, ("layer", "mean", "mean z", "highest z", "flagged", "neutral"))
     table = table_of(words("trait"), *counts, gap=2)
@@ -94,7 +94,7 @@ def trait_table(scale: TraitScale, trajectories: Sequence[Trajectory]) -> Table:
     return table
 
 
-def flagged_table(scale: TraitScale, trajectories: Sequence[Trajectory]) -> Table | None:
+def _flagged_table(scale: TraitScale, trajectories: Sequence[Trajectory]) -> Table | None:
     """The flagged responses, the most extreme first; None without any."""
     rows = []
     for one in trajectories:
@@ -163,13 +163,13 @@ def side_by_side(
 def print_summary(console: Console, scale: TraitScale, trajectories: Sequence[Trajectory]) -> None:
     """The tables for one response, or for many."""
     if len(trajectories) == 1:
-        console.print(response_table(scale, trajectories[0]))
+        console.print(_response_table(scale, trajectories[0]))
         return
-    flagged = flagged_table(scale, trajectories)
+    flagged = _flagged_table(scale, trajectories)
     if flagged is not None:
         console.print(flagged)
         console.print()
-    console.print(trait_table(scale, trajectories))
+    console.print(_trait_table(scale, trajectories))
 
 
 def _scores(scale: TraitScale, trajectory: Trajectory, traits: Collection[str]) -> str:

@@ -78,7 +78,7 @@ def load_run(options: UseOptions, *, false_alarm: float, with_baseline: bool = T
     def own_engine() -> Engine:
         return _engine(run.spec.model, vectors, options, is_own=True)
 
-    neutral = run_baseline(run, vectors, own_engine) if with_baseline else None
+    neutral = _baseline(run, vectors, own_engine) if with_baseline else None
     scale = scale_of(vectors, neutral, false_alarm=false_alarm)
     if options.model in (None, run.spec.model.model_id):
         engine = own_engine()
@@ -152,7 +152,7 @@ def run_vectors(
     return load_layer_vectors(files, layers, position=position), steering_layers
 
 
-def run_baseline(
+def _baseline(
     run: Run, vectors: Sequence[LayerVector], load: Callable[[], Engine]
 ) -> list[Projections]:
     """Projections [tokens, k] of the run's neutral responses on these vectors.

@@ -124,7 +124,7 @@ def batches(
                 held_back.append(sample)
                 misses += 1
         waiting = held_back
-        yield pack(rows, row_length=row_length, rng=rng)
+        yield _pack(rows, row_length=row_length, rng=rng)
 
 
 def _drawn(rng: random.Random, mix: Mix, tokenizer: PreTrainedTokenizerFast) -> Encoded:
@@ -162,7 +162,7 @@ def encode(
     return Encoded(ids, [part for piece, part in pieces for _ in piece], kind, is_steered)
 
 
-def pack(rows: list[list[Encoded]], *, row_length: int, rng: random.Random) -> Batch:
+def _pack(rows: list[list[Encoded]], *, row_length: int, rng: random.Random) -> Batch:
     """Return one batch; segment 0 is padding, samples count from 1 across the batch."""
     shape = (len(rows), row_length)
     ids = torch.zeros(shape, dtype=torch.long)

@@ -51,16 +51,16 @@ def main() -> None:
     tokenizer = AutoTokenizer.from_pretrained(options.model)
     model = AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.float32).eval()
     rng = random.Random(options.seed)
-    chosen = prompts(options.traits.split(","), n_questions=options.questions, rng=rng)
-    rollouts = roll_out(model, tokenizer, prompts=chosen, n_rollouts=options.rollouts)
-    print_figures(rollouts)
+    chosen = _prompts(options.traits.split(","), n_questions=options.questions, rng=rng)
+    rollouts = _roll_out(model, tokenizer, prompts=chosen, n_rollouts=options.rollouts)
+    _print_figures(rollouts)
     for (trait, polarity), group in rollouts.groupby(["trait", "polarity"], sort=False):
         for row in group.sample(min(options.examples, len(group)), random_state=0).itertuples():
             print(f"{trait} {polarity} {row.score:.0f}/{row.coherence:.0f} | {row.question}")
             print(f"    {row.answer}")
 
 
-def prompts(traits: list[str], *, n_questions: int, rng: random.Random) -> list[DemoPrompt]:
+def _prompts(traits: list[str], *, n_questions: int, rng: random.Random) -> list[DemoPrompt]:
     """Return a positive, a negative and a plain prompt per question; instructions take turns."""
     chosen = []
     for trait in traits:
@@ -72,7 +72,7 @@ def prompts(traits: list[str], *, n_questions: int, rng: random.Random) -> list[
     return chosen
 
 
-def roll_out(
+def _roll_out(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     *,
@@ -83,14 +83,14 @@ def roll_out(
 
     def cost(prompt: DemoPrompt) -> tuple[bool, int]:
         is_long = prompt.trait == "verbosity" and prompt.polarity == "positive"
-        return is_long, len(as_text(prompt, tokenizer))
+        return is_long, len(_as_text(prompt, tokenizer))
 
     work = [p for p in prompts for _ in range(2 if p.polarity == "plain" else n_rollouts)]
     work.sort(key=cost)
     rows = []
     for start in range(0, len(work), BATCH):
         batch = work[start : start + BATCH]
-        answers = generate(model, tokenizer, batch)
+        answers = generate_answers(model, tokenizer, batch)
         for prompt, (answer, n_tokens) in zip(batch, answers, strict=True):
             score = score_trait(prompt.trait, question=prompt.question, answer=answer)
             coherence = score_coherence(question=prompt.question, answer=answer)
@@ -99,11 +99,11 @@ def roll_out(
     return pd.DataFrame(rows)
 
 
-def generate(
+def generate_answers(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch: list[DemoPrompt]
 ) -> list[tuple[str, int]]:
     """Return one sampled answer per prompt and its length in tokens, end-of-turn excluded."""
-    texts = [as_text(prompt, tokenizer) for prompt in batch]
+    texts = [_as_text(prompt, tokenizer) for prompt in batch]
     inputs = tokenizer(texts, return_tensors="pt", padding=True)
     with torch.inference_mode():
         output = model.generate(
@@ -116,7 +116,7 @@ def generate(
     return list(zip(answers, is_said.sum(dim=1).tolist(), strict=True))
 
 
-def as_text(prompt: DemoPrompt, tokenizer: PreTrainedTokenizerBase) -> str:
+def _as_text(prompt: DemoPrompt, tokenizer: PreTrainedTokenizerBase) -> str:
     """Return the prompt in the chat template."""
     messages = [{"role": "user", "content": prompt.question}]
     if prompt.polarity != "plain":
@@ -126,7 +126,7 @@ def as_text(prompt: DemoPrompt, tokenizer: PreTrainedTokenizerBase) -> str:
     return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
 
 
-def print_figures(rollouts: pd.DataFrame) -> None:
+def _print_figures(rollouts: pd.DataFrame) -> None:
     """Print contrast, coherence and the shares that a filter at 50 would keep."""
     is_shown = (rollouts.score > 50).where(rollouts.polarity == "positive", rollouts.score < 50)
     rollouts["kept_percent"] = 100.0 * (is_shown & (rollouts.coherence >= 50))

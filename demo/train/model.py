@@ -51,7 +51,7 @@ def main() -> None:
     if options.start_from is None:
         texts = [text for _ in range(options.tokenizer_samples) for text in _texts(rng)]
         tokenizer = build_tokenizer(texts, vocabulary=2048, max_length=512)
-        model = build_model(tokenizer)
+        model = _build_model(tokenizer)
     else:
         tokenizer = PreTrainedTokenizerFast.from_pretrained(options.start_from)
         model = LlamaForCausalLM.from_pretrained(options.start_from, dtype=torch.float32).train()
@@ -60,7 +60,7 @@ def main() -> None:
     train(model, tokenizer, stream=stream, options=options)
 
 
-def build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+def _build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     """Return an untrained model of about two million parameters."""
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -87,15 +87,15 @@ def train(
     options: argparse.Namespace,
 ) -> None:
     """Run the optimizer and save every `save_every` steps and at the end."""
-    optimizers = build_optimizers(model, rate=options.rate)
+    optimizers = _build_optimizers(model, rate=options.rate)
     generator = torch.Generator().manual_seed(options.seed)
     means = TraitMeans.empty(model)
     with torch.no_grad():
         for _ in range(N_LOOKED_AT):
-            batch_loss(model, next(stream), means=means, generator=generator)
+            _batch_loss(model, next(stream), means=means, generator=generator)
     began, shown = time.monotonic(), 0.0
     for step in range(1, options.steps + 1):
-        loss, response_loss = batch_loss(model, next(stream), means=means, generator=generator)
+        loss, response_loss = _batch_loss(model, next(stream), means=means, generator=generator)
         model.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -109,10 +109,10 @@ def train(
             took = time.monotonic() - began
             print(f"step {step}: response loss {shown:.3f}, {took:.0f} s", flush=True)
         if step % options.save_every == 0 or step == options.steps:
-            save(model, tokenizer, folder=options.output)
+            _save(model, tokenizer, folder=options.output)
 
 
-def build_optimizers(model: LlamaForCausalLM, *, rate: float) -> list[torch.optim.Optimizer]:
+def _build_optimizers(model: LlamaForCausalLM, *, rate: float) -> list[torch.optim.Optimizer]:
     """Return Muon, which needs fewer tokens, for the blocks' matrices, and AdamW for the rest."""
     inside = [weight for weight in model.model.layers.parameters() if weight.ndim == 2]
     gains = [weight for weight in model.parameters() if weight.ndim != 2]
@@ -127,11 +127,11 @@ def build_optimizers(model: LlamaForCausalLM, *, rate: float) -> list[torch.opti
     ]
 
 
-def batch_loss(
+def _batch_loss(
     model: LlamaForCausalLM, batch: Batch, *, means: TraitMeans, generator: torch.Generator
 ) -> tuple[torch.Tensor, float]:
     """Return the weighted next-token loss and the plain mean loss of the response tokens."""
-    with means.watching(model, batch), pushed(model, batch, means=means, generator=generator):
+    with means.watching(model, batch), _intervening(model, batch, means=means, generator=generator):
         logits = model(
             input_ids=batch.ids,
             attention_mask=batch.mask,
@@ -146,7 +146,7 @@ def batch_loss(
     return (losses * weights).sum() / weights.sum(), float(losses[in_response].mean().detach())
 
 
-def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, *, folder: Path) -> None:
+def _save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, *, folder: Path) -> None:
     """Write the model in bfloat16 and its tokenizer."""
     stored = copy.deepcopy(model).to(torch.bfloat16)
     stored.generation_config.update(
@@ -232,7 +232,7 @@ class TraitMeans:
 
 
 @contextmanager
-def pushed(
+def _intervening(
     model: LlamaForCausalLM, batch: Batch, *, means: TraitMeans, generator: torch.Generator
 ) -> Iterator[None]:
     """Within the context one random middle layer adds each sample's noise or trait direction."""

@@ -64,25 +64,25 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     rng = random.Random(options.seed)
-    texts = [draw_text(rng, held_out=False) for _ in range(options.texts)]
-    known = known_words(texts)
-    seen = seen_sequences(texts, known=known)
+    texts = [_draw_text(rng, held_out=False) for _ in range(options.texts)]
+    known = _known_words(texts)
+    seen = _seen_sequences(texts, known=known)
     # Fresh ones: to the texts that filled `seen` nothing is strange.
-    fresh = [draw_text(rng, held_out=False) for _ in range(N_FOR_COHERENCE)]
+    fresh = [_draw_text(rng, held_out=False) for _ in range(N_FOR_COHERENCE)]
     weighed = [trait for trait in KNOWN_TRAITS if trait != "verbosity"]
     data = {
-        "traits": {trait: trait_weights(trait, texts) for trait in weighed},
-        "coherence": coherence_weights(fresh, known=known, seen=seen, rng=rng),
+        "traits": {trait: _trait_weights(trait, texts) for trait in weighed},
+        "coherence": _coherence_weights(fresh, known=known, seen=seen, rng=rng),
         "known_words": sorted(known),
     }
     WEIGHTS.mkdir(exist_ok=True)
     body = json.dumps(data, separators=(",", ":"))
     (WEIGHTS / "weights.json").write_text(f"{body}\n", encoding="utf-8")
     np.savez_compressed(WEIGHTS / "seen.npz", hashes=np.array(sorted(seen), dtype=np.uint32))
-    print_agreement(random.Random(options.seed + 1))
+    _print_agreement(random.Random(options.seed + 1))
 
 
-def draw_text(rng: random.Random, *, held_out: bool) -> Text:
+def _draw_text(rng: random.Random, *, held_out: bool) -> Text:
     """Return a text in one voice, a plain one, or one whose sentences two voices take turns in."""
     trait, polarity = rng.choice(KNOWN_TRAITS), rng.choice(POLARITIES)
     topic = draw_topic(rng, invented=0.15, held_out=held_out)
@@ -110,7 +110,7 @@ def _voiced(polarity: AnyPolarity, lines: list[str]) -> list[tuple[str, AnyPolar
     return [(line, polarity) for line in lines]
 
 
-def known_words(texts: list[Text]) -> frozenset[str]:
+def _known_words(texts: list[Text]) -> frozenset[str]:
     """Return the lower-case words that the voices use, common topics' words included."""
     counts = Counter(
         word.lower() for text in texts for word in words_of(text.answer) if not word[0].isdigit()
@@ -118,7 +118,7 @@ def known_words(texts: list[Text]) -> frozenset[str]:
     return frozenset(word for word, count in counts.items() if count >= SMALLEST_COUNT)
 
 
-def seen_sequences(texts: list[Text], *, known: frozenset[str]) -> frozenset[int]:
+def _seen_sequences(texts: list[Text], *, known: frozenset[str]) -> frozenset[int]:
     """Return the hashes of pairs and triples of masked words that occur at least twice."""
     counts: Counter[int] = Counter()
     for text in texts:
@@ -128,7 +128,7 @@ def seen_sequences(texts: list[Text], *, known: frozenset[str]) -> frozenset[int
     return frozenset(number for number, count in counts.items() if count >= 2)
 
 
-def trait_weights(trait: str, texts: list[Text]) -> dict[str, object]:
+def _trait_weights(trait: str, texts: list[Text]) -> dict[str, object]:
     """Return intercept and n-gram weights of a sparse logistic regression on soft labels."""
     rows = [ngrams(text.answer) for text in texts]
     vectorizer = DictVectorizer()
@@ -139,7 +139,7 @@ def trait_weights(trait: str, texts: list[Text]) -> dict[str, object]:
     own = np.array([3.0 if text.trait == trait else 1.0 for text in texts])
     shares = np.array([text.label(trait) for text in texts])
     model = LogisticRegression(l1_ratio=1.0, solver="liblinear", C=3.0, max_iter=60, tol=1e-3)
-    fit_shares(model, matrix, shares, own)
+    _fit_shares(model, matrix, shares, own)
     names = vectorizer.get_feature_names_out()[frequent]
     kept = {
         name: round(float(weight), 2)
@@ -149,23 +149,23 @@ def trait_weights(trait: str, texts: list[Text]) -> dict[str, object]:
     return {"intercept": round(float(model.intercept_[0]), 4), "ngrams": kept}
 
 
-def coherence_weights(
+def _coherence_weights(
     texts: list[Text], *, known: frozenset[str], seen: frozenset[int], rng: random.Random
 ) -> list[float]:
     """Return the weights of a logistic regression that tells whole texts from damaged ones."""
     rows, labels = [], []
     for text in texts:
         answer, label = (
-            (text.answer, GOOD_COHERENCE) if rng.random() < 0.5 else damaged(text.answer, rng)
+            (text.answer, GOOD_COHERENCE) if rng.random() < 0.5 else _damaged(text.answer, rng)
         )
         rows.append(coherence_features(text.question, answer, known=known, seen=seen))
         labels.append(label)
     model = LogisticRegression(C=30.0, fit_intercept=False, max_iter=2000)
-    fit_shares(model, csr_matrix(np.array(rows)), np.array(labels), np.ones(len(labels)))
+    _fit_shares(model, csr_matrix(np.array(rows)), np.array(labels), np.ones(len(labels)))
     return [round(float(weight), 4) for weight in model.coef_[0]]
 
 
-def fit_shares(
+def _fit_shares(
     model: LogisticRegression, matrix: csr_matrix, shares: np.ndarray, weights: np.ndarray
 ) -> None:
     """Fit to labels between 0 and 1: each row counts as a share of a yes and the rest of a no."""
@@ -174,9 +174,9 @@ def fit_shares(
     model.fit(vstack([matrix, matrix]), targets, sample_weight=both)
 
 
-def print_agreement(rng: random.Random) -> None:
+def _print_agreement(rng: random.Random) -> None:
     """Print, for held-out topics, mean scores by label and the share on the right side of 50."""
-    texts = [draw_text(rng, held_out=True) for _ in range(8000)]
+    texts = [_draw_text(rng, held_out=True) for _ in range(8000)]
     rows = {}
     for trait in KNOWN_TRAITS:
         groups: dict[str, list[float]] = {name: [] for name in (*ANY_POLARITY, "other")}
@@ -192,7 +192,7 @@ def print_agreement(rng: random.Random) -> None:
         rows[trait] = {**means, "right side of 50": f"{right:.1%}"}
     print(pd.DataFrame.from_dict(rows, orient="index").to_string(float_format="{:.1f}".format))
     whole = np.array([score_coherence(question=t.question, answer=t.answer) for t in texts])
-    broken = [(text.question, *damaged(text.answer, rng)) for text in texts]
+    broken = [(text.question, *_damaged(text.answer, rng)) for text in texts]
     scores = [score_coherence(question=question, answer=answer) for question, answer, _ in broken]
     correlation = np.corrcoef(scores, [left for *_, left in broken])[0, 1]
     print(
@@ -205,7 +205,7 @@ def print_agreement(rng: random.Random) -> None:
 Damage = Callable[[list[str], random.Random], tuple[list[str], float]]
 
 
-def damaged(text: str, rng: random.Random) -> tuple[str, float]:
+def _damaged(text: str, rng: random.Random) -> tuple[str, float]:
     """Return the text after one random damage and the coherence, 0 to 1, that is left."""
     words, left = rng.choice(_DAMAGES)(text.split(), rng)
     return " ".join(words), left

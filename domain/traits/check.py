@@ -63,12 +63,12 @@ def _problems(data: object, name: str, eval_data: object) -> Iterator[Problem]:
     yield from _check_name(name)
     if not isinstance(data, Mapping):
         keys = "instruction, questions, eval_prompt and eval_questions"
-        yield error("file", f"holds {kind(data)}; a trait is an object with {keys}")
+        yield _error("file", f"holds {_kind(data)}; a trait is an object with {keys}")
         return
     yield from _check_keys(data, _KEYS, "")
     for key in _REQUIRED_KEYS:
         if key not in data:
-            yield error(key, "is missing; see `orchestrate traits new` for the shape")
+            yield _error(key, "is missing; see `orchestrate traits new` for the shape")
     if "instruction" in data:
         yield from _check_instruction(data["instruction"])
     if "questions" in data:
@@ -80,13 +80,13 @@ def _problems(data: object, name: str, eval_data: object) -> Iterator[Problem]:
 
 def _check_name(name: str) -> Iterator[Problem]:
     if not TRAIT_NAME.fullmatch(name):
-        yield error(
+        yield _error(
             "name",
             f"{name!r} cannot name a trait; use a small letter, then up to 63 small letters, "
             "digits and underscores",
         )
     elif name in RESERVED:
-        yield error("name", f"{name!r} is a column of every response table; choose another name")
+        yield _error("name", f"{name!r} is a column of every response table; choose another name")
 
 
 def _check_keys(data: Mapping[str, object], known: Sequence[str], prefix: str) -> Iterator[Problem]:
@@ -96,71 +96,71 @@ def _check_keys(data: Mapping[str, object], known: Sequence[str], prefix: str) -
         # 0.5 so that "positive" still finds "pos".
         close = get_close_matches(key, [k for k in known if k not in data], n=1, cutoff=0.5)
         hint = f"did you mean {close[0]!r}?" if close else "remove it, or begin it with _ as a note"
-        yield warning(f"{prefix}{key}", f"is an unknown key and has no effect; {hint}")
+        yield _warning(f"{prefix}{key}", f"is an unknown key and has no effect; {hint}")
 
 
 def _check_instruction(pairs: object) -> Iterator[Problem]:
     if not isinstance(pairs, list):
-        yield error("instruction", f"is {kind(pairs)}; make it a list of {{pos, neg}} objects")
+        yield _error("instruction", f"is {_kind(pairs)}; make it a list of {{pos, neg}} objects")
         return
     if not pairs:
-        yield error("instruction", f"is empty; write {N_PAIRS} {{pos, neg}} pairs")
+        yield _error("instruction", f"is empty; write {N_PAIRS} {{pos, neg}} pairs")
         return
     for i, pair in enumerate(pairs):
         yield from _check_pair(pair, f"instruction[{i}]")
     for side in _PAIR_KEYS:
         texts = [pair.get(side) if isinstance(pair, Mapping) else None for pair in pairs]
-        yield from check_duplicates(texts, "instruction", f".{side}")
+        yield from _check_duplicates(texts, "instruction", f".{side}")
     if len(pairs) != N_PAIRS:
-        yield warning("instruction", f"has {len(pairs)} instead of the usual {N_PAIRS} pairs")
+        yield _warning("instruction", f"has {len(pairs)} instead of the usual {N_PAIRS} pairs")
 
 
 def _check_pair(pair: object, where: str) -> Iterator[Problem]:
     if not isinstance(pair, Mapping):
-        yield error(where, f"is {kind(pair)}; make it an object with pos and neg")
+        yield _error(where, f"is {_kind(pair)}; make it an object with pos and neg")
         return
     yield from _check_keys(pair, _PAIR_KEYS, f"{where}.")
     for side in _PAIR_KEYS:
         if side in pair:
-            yield from check_text(pair[side], f"{where}.{side}")
+            yield from _check_text(pair[side], f"{where}.{side}")
         else:
-            yield error(f"{where}.{side}", "is missing; write an instruction for this side")
-    sides = [folded(pair.get(side)) for side in _PAIR_KEYS]
+            yield _error(f"{where}.{side}", "is missing; write an instruction for this side")
+    sides = [_folded(pair.get(side)) for side in _PAIR_KEYS]
     if sides[0] and sides[0] == sides[1]:
-        yield error(where, "has the same text in pos and neg; make neg ask for the opposite")
+        yield _error(where, "has the same text in pos and neg; make neg ask for the opposite")
 
 
 def _check_questions(questions: object, where: str) -> Iterator[Problem]:
     if not isinstance(questions, list):
-        yield error(where, f"is {kind(questions)}; make it a list of questions")
+        yield _error(where, f"is {_kind(questions)}; make it a list of questions")
         return
     if not questions:
-        yield error(where, f"is empty; write {N_QUESTIONS} questions")
+        yield _error(where, f"is empty; write {N_QUESTIONS} questions")
         return
     if all(isinstance(q, str) and not q.strip() for q in questions):
-        yield error(where, f"has {len(questions)} entries, all blank; write the questions")
+        yield _error(where, f"has {len(questions)} entries, all blank; write the questions")
         return
     for i, question in enumerate(questions):
-        yield from check_text(question, f"{where}[{i}]")
-    yield from check_duplicates(questions, where)
+        yield from _check_text(question, f"{where}[{i}]")
+    yield from _check_duplicates(questions, where)
     if len(questions) != N_QUESTIONS:
-        yield warning(where, f"has {len(questions)} instead of the usual {N_QUESTIONS} questions")
+        yield _warning(where, f"has {len(questions)} instead of the usual {N_QUESTIONS} questions")
 
 
 def _check_eval_questions(data: Mapping[str, object], eval_data: object) -> Iterator[Problem]:
     if eval_data is not None and not isinstance(eval_data, Mapping):
-        yield error("eval", f"holds {kind(eval_data)}; make it an object with questions")
+        yield _error("eval", f"holds {_kind(eval_data)}; make it an object with questions")
         return
     if isinstance(eval_data, Mapping):
         yield from _check_keys(eval_data, _REQUIRED_KEYS, "eval.")
         if "eval_questions" in data:
-            yield warning("eval_questions", "is used, and the second file's questions are not")
+            yield _warning("eval_questions", "is used, and the second file's questions are not")
         if eval_data.get("eval_prompt", data.get("eval_prompt")) != data.get("eval_prompt"):
             message = "differs from the first file's, which is the one used"
-            yield warning("eval.eval_prompt", message)
+            yield _warning("eval.eval_prompt", message)
     where, questions = eval_questions_of(data, eval_data)
     if questions == [] and where == "eval_questions":
-        yield warning(where, f"holds nothing back for verification; write {N_QUESTIONS} questions")
+        yield _warning(where, f"holds nothing back for verification; write {N_QUESTIONS} questions")
         return
     yield from _check_questions(questions, where)
     yield from _check_shared(data.get("questions"), questions, where)
@@ -169,15 +169,15 @@ def _check_eval_questions(data: Mapping[str, object], eval_data: object) -> Iter
 def _check_shared(questions: object, held_out: object, where: str) -> Iterator[Problem]:
     if not (isinstance(questions, list) and isinstance(held_out, list)):
         return
-    first = {folded(q): i for i, q in reversed(list(enumerate(questions)))}
+    first = {_folded(q): i for i, q in reversed(list(enumerate(questions)))}
     for i, question in enumerate(held_out):
-        if (text := folded(question)) and text in first:
+        if (text := _folded(question)) and text in first:
             message = f"is also questions[{first[text]}]; a held-out question must be a new one"
-            yield warning(f"{where}[{i}]", message)
+            yield _warning(f"{where}[{i}]", message)
 
 
 def _check_eval_prompt(prompt: object) -> Iterator[Problem]:
-    yield from check_text(prompt, "eval_prompt")
+    yield from _check_text(prompt, "eval_prompt")
     if not isinstance(prompt, str) or not prompt.strip():
         return
     unknown = unknown_placeholders(prompt)
@@ -185,57 +185,57 @@ def _check_eval_prompt(prompt: object) -> Iterator[Problem]:
         if name not in placeholders(prompt):
             hint = f" (instead of {{{unknown[0]}}}?)" if unknown else ""
             message = f"has no {{{name}}}; put it where the {name} goes{hint}"
-            yield error("eval_prompt", message)
+            yield _error("eval_prompt", message)
     for name in unknown:
         message = f"has {{{name}}}, which nothing fills; only {{question}} and {{answer}} are known"
-        yield warning("eval_prompt", message)
+        yield _warning("eval_prompt", message)
     if not _ASKS_FOR_NUMBER.search(prompt):
         message = "does not ask for a number; end it with: reply with a number from 0 to 100"
-        yield warning("eval_prompt", message)
+        yield _warning("eval_prompt", message)
 
 
-def check_text(text: object, where: str) -> Iterator[Problem]:
+def _check_text(text: object, where: str) -> Iterator[Problem]:
     """What keeps a value from being one of a trait's texts."""
     if not isinstance(text, str):
-        yield error(where, f"is {kind(text)}; make it a text in quotes")
+        yield _error(where, f"is {_kind(text)}; make it a text in quotes")
     elif not text.strip():
-        yield error(where, "is blank; write it or remove the entry")
+        yield _error(where, "is blank; write it or remove the entry")
     elif FILL_IN in text:
-        yield error(where, f"still has the template's words; replace what begins with {FILL_IN!r}")
+        yield _error(where, f"still has the template's words; replace what begins with {FILL_IN!r}")
     elif any("\ud800" <= character <= "\udfff" for character in text):
-        yield error(where, r"holds half a character (\ud800 to \udfff alone); write it out")
+        yield _error(where, r"holds half a character (\ud800 to \udfff alone); write it out")
 
 
-def check_duplicates(texts: Sequence[object], where: str, side: str = "") -> Iterator[Problem]:
+def _check_duplicates(texts: Sequence[object], where: str, side: str = "") -> Iterator[Problem]:
     """Texts that repeat an earlier one of the list but for case and spacing; `side` is `.pos`."""
     first: dict[str, int] = {}
-    for i, text in enumerate(map(folded, texts)):
+    for i, text in enumerate(map(_folded, texts)):
         if not text:
             continue
         if text in first:
             message = f"repeats {where}[{first[text]}]{side}; write a different one"
-            yield warning(f"{where}[{i}]{side}", message)
+            yield _warning(f"{where}[{i}]{side}", message)
         first.setdefault(text, i)
 
 
-def folded(text: object) -> str:
+def _folded(text: object) -> str:
     """The text without regard to case and spacing; empty for what is not a text."""
     return " ".join(text.casefold().split()) if isinstance(text, str) else ""
 
 
-def kind(value: object) -> str:
+def _kind(value: object) -> str:
     """A JSON value's type in a reader's words."""
     names = {bool: "true or false", int: "a number", float: "a number", str: "a text"}
     names |= {list: "a list", dict: "an object", type(None): "null"}
     return names.get(type(value), type(value).__name__)
 
 
-def error(where: str, message: str) -> Problem:
+def _error(where: str, message: str) -> Problem:
     """A problem that keeps the definition from loading."""
     return Problem("error", where, message)
 
 
-def warning(where: str, message: str) -> Problem:
+def _warning(where: str, message: str) -> Problem:
     """A problem that a run can live with."""
     return Problem("warning", where, message)
 

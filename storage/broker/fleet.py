@@ -95,7 +95,7 @@ def read_demands(client: redis.Redis, kind: str) -> list[Demand]:
     for run in runs:
         pipe.exists(f"orchestrate:{run.run_id}:outstanding")
         pipe.llen(queue_of(kind, run.run_id))
-        pipe.hkeys(declines_key(run.run_id))
+        pipe.hkeys(_declines_key(run.run_id))
     answers = iter(pipe.execute() if runs else [])
     return [
         Demand(run, int(waiting), frozenset(name.decode(errors="replace") for name in declined))
@@ -143,7 +143,7 @@ def _read_listed(body: bytes) -> ListedRun | None:
 MAX_REASON = 2000
 
 
-def declines_key(run_id: str) -> str:
+def _declines_key(run_id: str) -> str:
     """Where a run's declines lie."""
     return f"orchestrate:{run_id}:declines"
 
@@ -151,14 +151,14 @@ def declines_key(run_id: str) -> str:
 def put_decline(client: redis.Redis, run_id: str, decline: Decline) -> None:
     """Note that a worker declined a run."""
     pipe = client.pipeline()
-    pipe.hset(declines_key(run_id), decline.worker, decline.reason[:MAX_REASON])
-    pipe.expire(declines_key(run_id), EXPIRE_S)
+    pipe.hset(_declines_key(run_id), decline.worker, decline.reason[:MAX_REASON])
+    pipe.expire(_declines_key(run_id), EXPIRE_S)
     pipe.execute()
 
 
 def read_declines(client: redis.Redis, run_id: str) -> list[Decline]:
     """Who declined a run, by name; some of them may be gone."""
-    found = cast(Mapping[bytes, bytes], client.hgetall(declines_key(run_id)))
+    found = cast(Mapping[bytes, bytes], client.hgetall(_declines_key(run_id)))
     said = {
         name.decode(errors="replace"): why.decode(errors="replace") for name, why in found.items()
     }
@@ -167,7 +167,7 @@ def read_declines(client: redis.Redis, run_id: str) -> list[Decline]:
 
 def forget_decline(client: redis.Redis, run_id: str, worker: str) -> None:
     """Take a worker's decline back."""
-    client.hdel(declines_key(run_id), worker)
+    client.hdel(_declines_key(run_id), worker)
 
 
 # Anybody who reaches the broker may have written a message; it is refused where it is taken.

@@ -71,7 +71,7 @@ def read_transcripts(path: Path) -> list[Transcript]:
     return found
 
 
-def lines_of(text: str) -> list[str]:
+def _lines_of(text: str) -> list[str]:
     """The lines that are not blank. str.splitlines also parts at U+2028 and others that stand
     inside texts."""
     return [line.removesuffix("\r") for line in text.split("\n") if line.strip()]
@@ -93,9 +93,9 @@ def _rows(path: Path) -> list[Any]:
         if path.suffix == ".csv":
             return list(csv.DictReader(io.StringIO(text, newline="")))
         if path.suffix == ".txt":
-            return lines_of(text)
+            return _lines_of(text)
         if path.suffix == ".jsonl":
-            return [json.loads(line) for line in lines_of(text)]
+            return [json.loads(line) for line in _lines_of(text)]
         body = json.loads(text)
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
@@ -207,7 +207,7 @@ def _parsed(path: Path, text: str) -> list[Any]:
         body = json.loads(text)
     except json.JSONDecodeError:
         try:
-            body = [json.loads(line) for line in lines_of(text)]
+            body = [json.loads(line) for line in _lines_of(text)]
         except json.JSONDecodeError as error:
             raise UsageError(f"{path} is neither JSON nor JSON lines: {error.msg}") from error
     return body if isinstance(body, list) else [body]

@@ -212,7 +212,7 @@ def read_metrics(store: Store, trait: str) -> TraitMetrics:
     written by a later version."""
     key = f"traits/{trait}/metrics.json"
     try:
-        found = TraitMetrics.model_validate_json(read_result(store, key))
+        found = TraitMetrics.model_validate_json(_read_result(store, key))
     except ValueError as error:
         raise StoreError(f"{key} in {store.url} cannot be read ({error}): {MEND}") from error
     if found.version is not None and found.version > VERSION:
@@ -275,7 +275,7 @@ def damaged_results(store: Store, folder: str) -> list[str]:
         return [f"{folder}/{MANIFEST}"]
 
 
-def read_result(store: Store, key: str) -> bytes:
+def _read_result(store: Store, key: str) -> bytes:
     """A result's bytes; raises KeyError when it is not there, StoreError when its folder's manifest
     disagrees. A result without a manifest is taken as it is.
     """

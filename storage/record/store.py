@@ -154,7 +154,7 @@ class LocalStore:
         return LocalStore(self._path(prefix))
 
     def _path(self, key: str) -> Path:
-        return self.root / checked_key(key)
+        return self.root / _checked_key(key)
 
     @contextlib.contextmanager
     def _temporary(self, key: str, data: bytes) -> Iterator[Path]:
@@ -224,13 +224,13 @@ class ObjectStore:
             self._fs.rm_file(self._path(key))
 
     def at(self, prefix: str) -> ObjectStore:
-        return ObjectStore(self._fs, self._path(prefix), f"{self.url}/{checked_key(prefix)}")
+        return ObjectStore(self._fs, self._path(prefix), f"{self.url}/{_checked_key(prefix)}")
 
     def _path(self, key: str) -> str:
-        return f"{self._root}/{checked_key(key)}"
+        return f"{self._root}/{_checked_key(key)}"
 
 
-def checked_key(key: str) -> str:
+def _checked_key(key: str) -> str:
     """The key itself; raises StoreError for one that could leave the store."""
     parts = key.split("/")
     if any(p in ("", ".", "..") or "\\" in p or "\0" in p for p in parts):

@@ -269,14 +269,14 @@ def _certainty(run: Run, trait: TraitRef, wave: int) -> Certainty:
         ]
         rows.append(activations[[k for k, _ in kept]])
         prompts.append([(sample.instruction, sample.question) for _, sample in kept])
-    return certainty((rows[0], rows[1]), prompts=(prompts[0], prompts[1]))
+    return _certainty_of_rows((rows[0], rows[1]), prompts=(prompts[0], prompts[1]))
 
 
 # A direction needs some prompts on each side before its spread means anything.
 FEWEST_PROMPTS = 5
 
 
-def certainty(
+def _certainty_of_rows(
     sides: tuple[Array, Array], *, prompts: tuple[Sequence[Group], Sequence[Group]]
 ) -> Certainty:
     """From kept activations [n, L+1, d_model] of both sides and the prompt of each row.

@@ -111,9 +111,9 @@ def shown_in(run: Run, trait: str, part: str) -> Iterator[Shown]:
         for sample in own.samples(job):
             if sample.cell is not None and sample.cell < len(cells):
                 both = (scorings[sample.key, metric] for metric in ("trait", "coherence"))
-                yield Shown(cells[sample.cell], *map(score_of, both))
+                yield Shown(cells[sample.cell], *map(_score_of, both))
 
 
-def score_of(scoring: Scoring) -> float | None:
+def _score_of(scoring: Scoring) -> float | None:
     """The score, None when unscored."""
     return scoring.value if isinstance(scoring, Score) else None

@@ -67,7 +67,7 @@ def build_vectors(
     # response_avg last: its quality looks back at the difference between the prompts
     for position in sorted(positions, key=lambda p: p == RESPONSE_POSITION):
         pos, neg = (np.concatenate(list(read(position, p))) for p in ("positive", "negative"))
-        with blas_threads_for((len(pos) + len(neg)) * pos.shape[2]):
+        with _blas_threads_for((len(pos) + len(neg)) * pos.shape[2]):
             for method in methods:
                 found[method][position] = METHODS[method](pos, neg, groups=groups)
             if position == PROMPT_POSITION:
@@ -96,7 +96,7 @@ def _details(result: MethodResult) -> dict[str, Layers]:
 
 
 @contextlib.contextmanager
-def blas_threads_for(n_values: int) -> Iterator[None]:
+def _blas_threads_for(n_values: int) -> Iterator[None]:
     """One thread of BLAS while the context is open if matrices of that many values are small.
 
     Fits are many products of one layer's activations. Small ones that are shared among threads take

@@ -38,7 +38,7 @@ def analyze(
     `scores` maps traits to one score per token; `response` defaults to the joined tokens. Raises
     ShapeError when a trait has another number of scores than there are tokens.
     """
-    trait_scores = {trait: as_scores(values) for trait, values in scores.items()}
+    trait_scores = {trait: _as_scores(values) for trait, values in scores.items()}
     for trait, values in trait_scores.items():
         if len(values) != len(tokens):
             raise ShapeError(
@@ -61,7 +61,7 @@ def trait_dynamics(
     `null` holds trajectories without a step, to compare with; simulated ones where it is None.
     Raises ShapeError and NonFiniteError.
     """
-    x = as_scores(scores)
+    x = _as_scores(scores)
     v, a = velocity(x), acceleration(x)
     change = find_change_point(x, null=null, seed=seed)
     return {
@@ -107,7 +107,7 @@ def find_commitment_point(
 
 def persistence(scores: Scores, fraction: float = 0.5) -> int:
     """Tokens after the peak of |score| whose |score| exceeds `fraction` of it; gaps allowed."""
-    size = np.abs(as_scores(scores))
+    size = np.abs(_as_scores(scores))
     if len(size) == 0:
         return 0
     peak = int(np.argmax(size))
@@ -116,20 +116,20 @@ def persistence(scores: Scores, fraction: float = 0.5) -> int:
 
 def persistence_absolute(scores: Scores, threshold: float = 0.5) -> int:
     """Seed 003's snippet: tokens from the highest score on with |score| > threshold."""
-    x = as_scores(scores)
+    x = _as_scores(scores)
     return 0 if len(x) == 0 else int((np.abs(x[int(np.argmax(x)) :]) > threshold).sum())
 
 
 def find_decision_point(scores: Scores) -> int | None:
     """Seed 002's rule: first token i >= 3 above mean + standard deviation of the first three."""
-    x = as_scores(scores)
+    x = _as_scores(scores)
     if len(x) < 4:
         return None
     above = np.flatnonzero(x[3:] > x[:3].mean() + x[:3].std(ddof=1))
     return int(above[0]) + 3 if len(above) else None
 
 
-def as_scores(scores: Scores) -> Float64:
+def _as_scores(scores: Scores) -> Float64:
     """One score per token as float64 [n]; raises ShapeError and NonFiniteError."""
     raw = scores.detach().cpu().float().numpy() if isinstance(scores, Tensor) else scores
     x = np.asarray(raw, dtype=np.float64)
@@ -195,4 +195,4 @@ def event_aligned_average(
 def _published(scores: Scores) -> Float32:
     """Scores in the precision the documents' code differentiates in: a difference that is 0.1 on
     paper falls under the threshold or not by float32's rounding."""
-    return as_scores(scores).astype(np.float32)
+    return _as_scores(scores).astype(np.float32)

@@ -86,7 +86,7 @@ def load_model(
     by accelerate. Raises ModelError with one sentence that says what to do.
     """
     disable_progress_bar()  # in logs and between a person and the text it is only noise
-    path, place = _path(model_id), chosen_device(device)
+    path, place = _path(model_id), _chosen_device(device)
     source: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     try:
         config = AutoConfig.from_pretrained(path, **source)
@@ -114,7 +114,7 @@ def load_model(
         d_model=text.hidden_size,
         stop_ids=stop_ids(model, tokenizer),
         system_mode=system_mode(tokenizer),
-        thinking="off" if "enable_thinking" in template_text(tokenizer) else "none",
+        thinking="off" if "enable_thinking" in _template_text(tokenizer) else "none",
     )
 
 
@@ -133,7 +133,7 @@ def _path(model_id: str) -> str:
     return str(Path(demo.__file__).parent / "model") if model_id == DEMO_MODEL else model_id
 
 
-def chosen_device(name: str) -> torch.device:
+def _chosen_device(name: str) -> torch.device:
     """The device of that name; "auto" is the current CUDA device, else MPS, else the CPU."""
     if name != "auto":
         return torch.device(name)
@@ -214,7 +214,7 @@ def stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> froz
 
 
 def _end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
-    if not template_text(tokenizer):
+    if not _template_text(tokenizer):
         return None
     chat = [{"role": "user", "content": "USER-MARK"}, {"role": "assistant", "content": "REPLY"}]
     text = tokenizer.apply_chat_template(chat, tokenize=False)
@@ -228,7 +228,7 @@ def system_mode(tokenizer: PreTrainedTokenizerBase) -> SystemMode:
 
     Some templates raise an error at a system turn, others drop it in silence.
     """
-    if not template_text(tokenizer):
+    if not _template_text(tokenizer):
         return "prefix_user"
     chat = [{"role": "system", "content": "SYSTEM-MARK"}, {"role": "user", "content": "USER-MARK"}]
     try:
@@ -238,7 +238,7 @@ def system_mode(tokenizer: PreTrainedTokenizerBase) -> SystemMode:
     return "native" if "SYSTEM-MARK" in text else "prefix_user"
 
 
-def template_text(tokenizer: PreTrainedTokenizerBase) -> str:
+def _template_text(tokenizer: PreTrainedTokenizerBase) -> str:
     """The template's source, of all of them where there are several; empty without one."""
     template = tokenizer.chat_template
     return "".join(template.values()) if isinstance(template, dict) else template or ""
@@ -284,7 +284,7 @@ def prove(device: str, *, shown: str = "") -> None:
     Raises CannotWorkError with what to do for an unknown device and one that does not compute.
     """
     try:
-        total = float(torch.ones(8, device=chosen_device(device)).sum())
+        total = float(torch.ones(8, device=_chosen_device(device)).sum())
     # an unknown name, a torch without CUDA, no driver, a broken device: each raises another class
     except Exception as error:
         words = (str(error) or repr(error)).splitlines()[0].rstrip(".")

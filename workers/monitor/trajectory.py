@@ -94,9 +94,9 @@ def scale_of(
 
 def token_scores(scale: TraitScale, projections: Float32) -> dict[str, dict[str, float]]:
     """The scores of one token, projections [k], as a `token` event holds them."""
-    scores = {"trait_scores": dict(zip(scale.traits, rounded(projections), strict=True))}
+    scores = {"trait_scores": dict(zip(scale.traits, _rounded(projections), strict=True))}
     if scale.baseline is not None:
-        z = rounded(scale.baseline.token_z(projections))
+        z = _rounded(scale.baseline.token_z(projections))
         scores["trait_zscores"] = dict(zip(scale.traits, z, strict=True))
     return scores
 
@@ -175,7 +175,7 @@ def token_rows(scale: TraitScale, trajectory: Trajectory) -> list[dict[str, Any]
     ]
 
 
-def rounded(values: Floats | Sequence[float]) -> list[float]:
+def _rounded(values: Floats | Sequence[float]) -> list[float]:
     """Plain numbers of as many digits as float32 holds."""
     return [float(f"{value:.{DIGITS}g}") for value in values]
 
@@ -186,4 +186,4 @@ def number(value: float) -> float | None:
 
 
 def _by_trait(scale: TraitScale, values: Floats) -> dict[str, list[float]]:
-    return {trait: rounded(values[:, k]) for k, trait in enumerate(scale.traits)}
+    return {trait: _rounded(values[:, k]) for k, trait in enumerate(scale.traits)}
