@@ -40,7 +40,7 @@ from orchestrator.state import run_snapshot
 from storage.broker.connection import connect
 from storage.broker.embedded_redis import embedded_redis
 from storage.broker.fleet import read_workers
-from storage.record.artifacts import done_jobs, publish
+from storage.record.artifacts import done_jobs, publish_artifact
 from storage.record.run import Run, open_run
 from storage.record.store import open_store
 from tests.simulated_runs import Silent, driver, make_run, simulated_workers
@@ -197,11 +197,11 @@ def plans(given: argparse.Namespace) -> None:
 
 def finish_half(run: Run) -> None:
     """Records of the negotiation and of every second generate and judge job."""
-    publish(run.store, run.plan.negotiate_job, files={}, info={})
+    publish_artifact(run.store, run.plan.negotiate_job, files={}, info={})
     for trait in run.spec.traits:
         for job in run.plan.part_jobs(trait, "generate", *POLARITIES)[::2]:
-            publish(run.store, job, files={}, info={})
-            publish(run.store, run.plan.judge_job(job), files={}, info={})
+            publish_artifact(run.store, job, files={}, info={})
+            publish_artifact(run.store, run.plan.judge_job(job), files={}, info={})
 
 
 def measure_plan(folder: Path, url: str) -> list[float]:

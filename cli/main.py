@@ -14,13 +14,13 @@ from typing import Any
 import click
 
 from cli.options.sources import (
-    check_above,
-    check_tables,
+    check_config_above_tables,
+    check_config_tables,
+    command_config,
     command_defaults,
     load_env_file,
-    own_settings,
     read_config,
-    warn_of_unread,
+    warn_of_unread_variables,
 )
 from domain.errors import BrokerError, OrchestrateError
 
@@ -78,13 +78,13 @@ class Commands(click.Group):
         """Find the command, with the settings of .env and orchestrate.toml as its defaults."""
         load_env_file()
         config = read_config()
-        check_tables(config, list(COMMANDS))
+        check_config_tables(config, list(COMMANDS))
         name, command, rest = super().resolve_command(ctx, args)
         if name is not None and command is not None:
-            check_above(config, self._all(ctx, command))
+            check_config_above_tables(config, self._all(ctx, command))
             if os.environ.get("ORCHESTRATE_CONFIG") != "":
                 # not in the processes that a command starts, or each would say it again
-                warn_of_unread(os.environ, self._all(ctx, command))
+                warn_of_unread_variables(os.environ, self._all(ctx, command))
             beside = self._beside(ctx, name, config)
             ctx.default_map = {name: command_defaults(command, name, config, beside=beside)}
         return name, command, rest
@@ -99,7 +99,7 @@ class Commands(click.Group):
             return {}
         extract = self.get_command(ctx, "extract")
         assert extract is not None
-        return own_settings(extract, "extract", config)
+        return command_config(extract, "extract", config)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""

@@ -148,7 +148,7 @@ def _is_capital(word: str) -> bool:
     return word[0].isupper() and word != "I" and not word.startswith("I'")
 
 
-def hashed(parts: Iterable[str]) -> int:
+def word_hash(parts: Iterable[str]) -> int:
     """Return a stable 32-bit number for a word sequence."""
     return zlib.crc32(" ".join(parts).encode())
 
@@ -170,8 +170,8 @@ def coherence_features(
         1.0,
         unknown / max(1, len(plain)),
         # pairs and triples of words that no text of the voices has
-        sum(hashed(pair) not in seen for pair in pairs) / len(pairs),
-        sum(hashed(triple) not in seen for triple in triples) / max(1, len(triples)),
+        sum(word_hash(pair) not in seen for pair in pairs) / len(pairs),
+        sum(word_hash(triple) not in seen for triple in triples) / max(1, len(triples)),
         # what is said again, and words twice in a row
         1 - len(set(raw_triples)) / max(1, len(raw_triples)) if raw_triples else 0.0,
         sum(first == second for first, second in pairwise(raw)) / max(1, len(raw)),

@@ -29,7 +29,7 @@ from storage.broker.connection import BROKER_AWAY, connect
 from storage.broker.fleet import forget_run, put_run, queue_of
 from storage.broker.judge_limits import read_meter
 from storage.broker.state import BrokerState, jobs_on_queues
-from storage.record.artifacts import set_aside
+from storage.record.artifacts import set_artifact_aside
 from storage.record.results import damaged_results
 from storage.record.run import Failure, Run, dead_letters
 from tasks.fleet.app import TASK_NAMES, delivery_settings
@@ -174,7 +174,7 @@ class Driver:
             if found or ends[0].key not in done:
                 for job in ends:
                     if job.key in done:
-                        set_aside(self.run.store, job)
+                        set_artifact_aside(self.run.store, job)
 
     def queues_to_come(self) -> list[str]:
         """The queues of what is still to be done: a rejudging, say, needs no GPU worker."""

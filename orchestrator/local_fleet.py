@@ -62,7 +62,7 @@ def local_fleet(
         children = [
             Child(
                 f"{arguments[0]} worker",
-                orchestrate("worker", *arguments),
+                orchestrate_command("worker", *arguments),
                 environment,
                 log_folder / f"{arguments[0]}.log",
                 tries=1,  # `worker gpu` tries again itself
@@ -77,12 +77,12 @@ def local_fleet(
             raise BrokerError(str(error)) from error
 
 
-def orchestrate(*arguments: str) -> list[str]:
+def orchestrate_command(*arguments: str) -> list[str]:
     """The command line of this program in a child; -P keeps the working folder off its path."""
     return [sys.executable, "-P", "-m", "trait_vector_orchestrator", *arguments]
 
 
-def say(text: str) -> None:
+def log_line(text: str) -> None:
     """Tell the person at the terminal, or the launcher's log, with the time."""
     sys.stderr.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}\n")
 
@@ -139,7 +139,7 @@ class Child:
 class Processes:
     """Children that live and end together."""
 
-    def __init__(self, children: Sequence[Child], *, say: Callable[[str], None] = say) -> None:
+    def __init__(self, children: Sequence[Child], *, say: Callable[[str], None] = log_line) -> None:
         """`say` tells people that a child died and was started again."""
         self.children, self._say = list(children), say
 

@@ -12,7 +12,7 @@ from math import ceil
 from typing import Any
 
 from domain.plan.jobs import Plan, Stage
-from domain.plan.readiness import is_needed
+from domain.plan.readiness import is_job_needed
 from domain.plan.spec import TraitRef
 from domain.scoring.prices import Price
 from domain.traits.definition import TraitDefinition
@@ -53,7 +53,7 @@ def trait_counts(plan: Plan, done: AbstractSet[str]) -> list[TraitCount]:
     for trait in plan.spec.traits:
         stages: dict[str, StageCount] = {}
         for job in plan.trait_jobs(trait):
-            if job.stage != "reduce" and is_needed(plan, job, done):
+            if job.stage != "reduce" and is_job_needed(plan, job, done):
                 n = plan.n_samples_of(job) if job.stage in SAMPLED else 1
                 counted = StageCount(n if job.key in done else 0, n)
                 stages[job.stage] = stages.get(job.stage, StageCount()) + counted

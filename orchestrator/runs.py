@@ -27,7 +27,7 @@ def run_store(runs_dir: str, name: str) -> Store:
     return runs_place(runs_dir).at(name)
 
 
-def provenance() -> dict[str, object]:
+def run_provenance() -> dict[str, object]:
     """The command and the versions that a run is planned with."""
     packages = ("torch", "transformers", "accelerate", "celery", "redis", "openai", "numpy")
     return {

@@ -20,7 +20,7 @@ from storage.broker.fleet import (
     read_run,
     read_workers,
 )
-from storage.broker.job_log import last_lines
+from storage.broker.job_log import last_log_lines
 from storage.broker.judge_limits import LimiterKeys, endpoint_state, put_meter, read_meter
 from storage.broker.state import BrokerState, read_counts, read_rates
 from storage.record.judgements import judge_of
@@ -80,7 +80,7 @@ def _on_broker(run: Run, client: Client, standing: Mapping[str, Any]) -> dict[st
     queues, workers = read_queues(client, [listed], QUEUES), read_workers(client)
     facts = read_on_broker(client, run, queues=queues, workers=workers)
     finished = standing["state"] == FINISHED
-    errors = last_lines(client, run.run_id, levels=("warning", "error"), n=LAST_ERRORS)
+    errors = last_log_lines(client, run.run_id, levels=("warning", "error"), n=LAST_ERRORS)
     return {
         "since": listed.since,
         **run_state(facts, finished=finished, paused=standing["paused"]).json(),

@@ -13,7 +13,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from orchestrator.local_fleet import Child, Processes, orchestrate
+from orchestrator.local_fleet import Child, Processes, orchestrate_command
 from tests.http_judge import scoring
 
 
@@ -29,7 +29,12 @@ def run_command(
     if broker_url:
         whole["ORCHESTRATE_BROKER_URL"] = broker_url
     return subprocess.run(
-        orchestrate(*arguments), cwd=cwd, env=whole, capture_output=True, text=True, timeout=200
+        orchestrate_command(*arguments),
+        cwd=cwd,
+        env=whole,
+        capture_output=True,
+        text=True,
+        timeout=200,
     )
 
 
@@ -39,7 +44,10 @@ def workers(broker_url: str, *kinds: list[str], logs: Path) -> Iterator[Processe
     environment = {**clean_environment(), "ORCHESTRATE_BROKER_URL": broker_url}
     children = [
         Child(
-            f"{kind[0]} {number}", orchestrate("worker", *kind), environment, logs / f"{number}.log"
+            f"{kind[0]} {number}",
+            orchestrate_command("worker", *kind),
+            environment,
+            logs / f"{number}.log",
         )
         for number, kind in enumerate(kinds)
     ]

@@ -22,7 +22,7 @@ from celery import Celery
 from domain.plan.jobs import Job
 from domain.verdict.record import TraitMetrics, VerdictName
 from storage.broker.embedded_redis import die_with_parent
-from storage.record.artifacts import Record, publish
+from storage.record.artifacts import Record, publish_artifact
 from storage.record.results import write_metrics
 from storage.record.run import Run
 from tasks.fleet.edge import Edge
@@ -47,21 +47,23 @@ def stages(seconds_per_job: float, scorings_per_second: float, load_seconds: flo
             computed.append(seconds_per_job)
         n = run.plan.n_samples_of(job)
         facts = {"n_samples": n, "n_tokens": n * TOKENS_PER_SAMPLE}
-        return publish(run.store, job, files={"responses.parquet": job.key.encode()}, info=facts)
+        return publish_artifact(
+            run.store, job, files={"responses.parquet": job.key.encode()}, info=facts
+        )
 
     def judge(run: Run, job: Job) -> Record:
         n = 2 * run.plan.n_samples_of(job)
         with judge_line:
             time.sleep(n / scorings_per_second)
-        return publish(run.store, job, files={}, info={"n_verdicts": n, "n_calls": n})
+        return publish_artifact(run.store, job, files={}, info={"n_verdicts": n, "n_calls": n})
 
     def negotiate(run: Run, job: Job) -> Record:
-        return publish(run.store, job, files={}, info={"mode": "simulated"})
+        return publish_artifact(run.store, job, files={}, info={"mode": "simulated"})
 
     def reduce(run: Run, job: Job) -> Record:
         metrics = TraitMetrics(trait=str(job.trait), verdict=VerdictName.USABLE)
         write_metrics(run.store, f"traits/{job.trait}", metrics)
-        return publish(run.store, job, files={}, info={"verdict": "usable"})
+        return publish_artifact(run.store, job, files={}, info={"verdict": "usable"})
 
     def register(
         app: Celery, edge: Edge, settings: WorkerSettings, member: Member

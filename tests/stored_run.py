@@ -11,7 +11,7 @@ from domain.plan.samples import CONFIRMATION, EVALUATION, POLARITIES, ROUNDS, Sa
 from domain.plan.spec import ChecksSpec, JudgeSpec, ModelSpec, RunSpec, TraitRef
 from domain.scoring.scores import Candidate, Evidence, Reply, Score, Scoring, Unscored
 from storage.files.trait_files import load_traits
-from storage.record.artifacts import publish
+from storage.record.artifacts import publish_artifact
 from storage.record.responses import (
     ACTIVATIONS,
     RESPONSES,
@@ -70,7 +70,7 @@ def stored_run(
     store = open_store(str(folder))
     told = {"command": ["orchestrate", "extract", "--traits", traits]}
     run = create_run(store, spec, run_id="r", definitions=definitions, provenance=told)
-    publish(store, run.plan.negotiate_job, files={}, info={"mode": "logprob"})
+    publish_artifact(store, run.plan.negotiate_job, files={}, info={"mode": "logprob"})
     rng = np.random.default_rng(seed)
     for ref in refs:
         directions = rng.standard_normal(D_MODEL)
@@ -95,7 +95,7 @@ def _write_steered(run: Run, job: Job, effect: float, rng: np.random.Generator) 
     samples = [s for s in run.plan.samples(job) if s.cell is not None and s.cell < len(cells)]
     responses = [Response(s.key, 1, "p", [1], "Steered.", [1, 2], "stop") for s in samples]
     info = {"cells": cells_json(cells), "n_samples": len(samples)}
-    publish(run.store, job, files={RESPONSES: encode_responses(responses)}, info=info)
+    publish_artifact(run.store, job, files={RESPONSES: encode_responses(responses)}, info=info)
     scorings = []
     for sample in samples:
         cell = cells[sample.cell or 0]
@@ -105,7 +105,9 @@ def _write_steered(run: Run, job: Job, effect: float, rng: np.random.Generator) 
         scorings.append((sample.key, "trait", _score(trait)))
         scorings.append((sample.key, "coherence", _score(rng.normal(90 - 10 * cell.strength, 5))))
     files = {SCORINGS: encode_scorings(scorings)}
-    publish(run.store, run.plan.judge_job(job), files=files, info={"n_verdicts": len(scorings)})
+    publish_artifact(
+        run.store, run.plan.judge_job(job), files=files, info={"n_verdicts": len(scorings)}
+    )
 
 
 def _write(
@@ -137,7 +139,7 @@ def _write(
     ]
     info = {"model": "m", "model_hash": "h", "n_samples": len(samples)}
     files = {RESPONSES: encode_responses(responses), ACTIVATIONS: encode_activations(activations)}
-    publish(run.store, job, files=files, info=info)
+    publish_artifact(run.store, job, files=files, info=info)
     scorings = [
         (s.key, metric, _scoring(s, metric, rng, judge_is_random))
         for s in samples
@@ -145,7 +147,7 @@ def _write(
     ]
     judge = run.plan.judge_job(job)
     rows_of = {SCORINGS: encode_scorings(scorings)}
-    publish(run.store, judge, files=rows_of, info={"n_verdicts": len(scorings)})
+    publish_artifact(run.store, judge, files=rows_of, info={"n_verdicts": len(scorings)})
 
 
 def _text(sample: Sample) -> str:

@@ -17,11 +17,11 @@ import redis
 
 from cli.main import _tell
 from domain.errors import BrokerError
-from orchestrator.local_fleet import orchestrate
+from orchestrator.local_fleet import orchestrate_command
 from storage.broker.connection import TRYING, connect
 from storage.broker.embedded_redis import die_with_parent, find_redis_server
 from storage.broker.fleet import put_run
-from storage.broker.job_log import LogLine, append_line
+from storage.broker.job_log import LogLine, append_log_line
 from storage.record.run import Run
 from tests.faults.fleet import wait_until
 from tests.fleet import clean_environment, run_command
@@ -70,7 +70,7 @@ class Watcher:
 
     def __init__(self, *arguments: str) -> None:
         self.process = subprocess.Popen(
-            orchestrate(*arguments),
+            orchestrate_command(*arguments),
             # rich draws as on a terminal
             env={**clean_environment(), "FORCE_COLOR": "1", "COLUMNS": "200"},
             stdout=subprocess.PIPE,
@@ -122,7 +122,7 @@ def watching(broker: Broker, run: Run, *arguments: str) -> Iterator[Watcher]:
 def say(broker: Broker, run: Run, text: str) -> None:
     with connect(broker.url) as client:
         line = LogLine(time.time(), "info", "w", "trait0/reduce", "e", text)
-        append_line(client, run.run_id, line)
+        append_log_line(client, run.run_id, line)
 
 
 def test_logs_are_followed_over_a_restart_of_the_broker(broker: Broker, run: Run) -> None:

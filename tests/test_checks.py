@@ -14,9 +14,9 @@ from domain.plan.spec import ChecksSpec
 from domain.plan.steering import (
     Cell,
     Shown,
-    confirmed_best,
-    confirmed_cells,
-    first_cells,
+    best_confirmed_cell,
+    confirmed_steering_cells,
+    first_steering_cells,
     steering_layers,
     surviving_cells,
 )
@@ -24,14 +24,14 @@ from domain.verdict.gates import with_verdict
 from domain.verdict.record import CausalFigures, Gate, Quality, Severity, TraitMetrics, VerdictName
 from storage.record.results import damaged_results, read_metrics
 from storage.record.store import open_store
-from tasks.stages.checks import causal
+from tasks.stages.checks import causal_figures
 from tasks.stages.generate import random_like
 from tests.quality_records import evaluated, steered
 from tests.quality_records import metrics as metrics_with
 from tests.quality_records import quality as good_quality
 from tests.stored_run import PLANTED_LAYER, stored_run
 from traitlens.assess.dose_response import Answers, dose_response
-from traitlens.stats.bootstrap import correlations, group_draws, means
+from traitlens.stats.bootstrap import bootstrap_correlations, bootstrap_means, group_draws
 from traitlens.stats.intervals import percentile_interval
 from traitlens.vectors.files import load_vectors
 
@@ -163,7 +163,7 @@ def test_layers_to_try_are_the_best_and_the_middle_of_the_model() -> None:
 
 
 def test_a_round_keeps_the_cells_worth_most_of_the_round_before() -> None:
-    cells = first_cells([1, 2])
+    cells = first_steering_cells([1, 2])
     worth = {cells[0]: 10.0, cells[1]: 90.0, cells[2]: 50.0, cells[3]: 60.0}
     shown = [Shown(cell, value, 100.0) for cell, value in worth.items()]
 
@@ -179,9 +179,9 @@ def test_an_unreadable_or_unscored_answer_is_worth_nothing() -> None:
 
 
 def test_the_confirmed_cells_are_no_push_the_vector_and_as_many_random_ones() -> None:
-    cells = confirmed_cells(Cell(5, 2.0))
+    cells = confirmed_steering_cells(Cell(5, 2.0))
 
-    assert confirmed_best(cells) == Cell(5, 2.0, "vector")
+    assert best_confirmed_cell(cells) == Cell(5, 2.0, "vector")
     pushes = [(c.strength, c.direction) for c in cells]
     assert pushes[0] == (0.0, "none")
     assert [s for s, d in pushes if d == "vector"] == [s for s, d in pushes if d == "random"]
@@ -234,7 +234,9 @@ def test_the_interval_of_a_correlation_covers_the_truth_in_200_data_sets(n_quest
 
     for seed in range(200):
         x, noise = np.random.default_rng(seed).standard_normal((2, n_questions))
-        draws = correlations(x[:, None], 0.6 * x + 0.8 * noise, group_draws(range(n_questions)))
+        draws = bootstrap_correlations(
+            x[:, None], 0.6 * x + 0.8 * noise, group_draws(range(n_questions))
+        )
         found = percentile_interval(draws, n_groups=n_questions)
         covered.append(bool(found.low[0] <= 0.6 <= found.high[0]))
 
@@ -263,17 +265,21 @@ def test_means_and_correlations_of_the_sample_are_numpy_s_and_gaps_are_left_out(
     values[:5] = np.nan
     times = group_draws(list(range(40)), n_draws=5)
 
-    assert means(values, times)[0] == pytest.approx(np.nanmean(values))
+    assert bootstrap_means(values, times)[0] == pytest.approx(np.nanmean(values))
     expected = [np.corrcoef(scores[5:, k], values[5:])[0, 1] for k in range(3)]
-    assert correlations(scores, values, times)[0] == pytest.approx(expected)
+    assert bootstrap_correlations(scores, values, times)[0] == pytest.approx(expected)
 
 
 def test_answers_to_one_question_count_as_one_observation() -> None:
     level = np.random.default_rng(0).normal(0, 10, 10)
     values = np.repeat(level, 20)
 
-    shared = percentile_interval(means(values, group_draws(np.repeat(range(10), 20))), n_groups=10)
-    alone = percentile_interval(means(values, group_draws(list(range(200)))), n_groups=200)
+    shared = percentile_interval(
+        bootstrap_means(values, group_draws(np.repeat(range(10), 20))), n_groups=10
+    )
+    alone = percentile_interval(
+        bootstrap_means(values, group_draws(list(range(200)))), n_groups=200
+    )
 
     assert shared.high - shared.low > 3 * (alone.high - alone.low)
 
@@ -313,7 +319,7 @@ def test_intervals_of_scores_stay_where_scores_can_be() -> None:
         for question in (0, 1)
     ]
 
-    found = causal(scored, [], method="mean_diff", best=cells[1], step=1.0)
+    found = causal_figures(scored, [], method="mean_diff", best=cells[1], step=1.0)
 
     assert found.vector.trait.interval == ((0.0, 100.0),) * 2
     for low, high in (found.vector.rise.interval, found.rise_over_random.interval):

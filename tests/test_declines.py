@@ -18,9 +18,9 @@ from domain.fleet.heartbeats import (
     Demand,
     Heartbeat,
     ListedRun,
+    decline_reasons,
     models_left,
-    others_left,
-    reasons,
+    workers_left,
 )
 from domain.plan.jobs import Job
 from storage.broker.embedded_redis import embedded_redis
@@ -93,10 +93,10 @@ def test_a_run_is_left_to_those_of_the_kind_that_may_serve_its_model_and_have_no
         worker("judge-1@e", "judge"),
     ]
 
-    assert others_left("gpu", "Qwen/7B", workers=workers, declined={"gpu-1@a"}) == ["gpu-3@c"]
-    assert others_left("gpu", "demo", workers=workers, declined={"gpu-1@a"}) == []
-    assert others_left("judge", "demo", workers=workers, declined=set()) == ["judge-1@e"]
-    assert "gpu-2@b" in others_left("gpu", "", workers=workers, declined=set())
+    assert workers_left("gpu", "Qwen/7B", workers=workers, declined={"gpu-1@a"}) == ["gpu-3@c"]
+    assert workers_left("gpu", "demo", workers=workers, declined={"gpu-1@a"}) == []
+    assert workers_left("judge", "demo", workers=workers, declined=set()) == ["judge-1@e"]
+    assert "gpu-2@b" in workers_left("gpu", "", workers=workers, declined=set())
 
 
 def test_what_nobody_serves_is_said_with_every_host_and_each_reason_once() -> None:
@@ -107,7 +107,7 @@ def test_what_nobody_serves_is_said_with_every_host_and_each_reason_once() -> No
         Decline("gpu-1@c", "no folder"),
     ]
 
-    assert reasons(said) == "on a, b: no model; on c: no folder"
+    assert decline_reasons(said) == "on a, b: no model; on c: no folder"
 
 
 def test_a_worker_counts_for_the_models_of_which_it_did_not_decline_every_run() -> None:

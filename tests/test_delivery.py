@@ -26,8 +26,8 @@ from storage.broker.embedded_redis import embedded_redis
 from storage.broker.fleet import queue_of
 from storage.broker.state import BrokerState, jobs_on_queues
 from storage.files.trait_files import load_trait
-from storage.record.artifacts import Record, done_jobs, publish
-from storage.record.run import Run, create_run, dead_letters, revive
+from storage.record.artifacts import Record, done_jobs, publish_artifact
+from storage.record.run import Run, create_run, dead_letters, revive_dead
 from storage.record.store import open_store
 from tasks.fleet.app import DeliverySettings, Permissions, delivery_settings, make_app, permissions
 from tasks.fleet.edge import Edge
@@ -77,7 +77,7 @@ def message_of(run: Run, job: str = "negotiate") -> dict[str, object]:
 
 
 def do_it(run: Run, job: Job) -> Record:
-    return publish(run.store, job, files={}, info={"summary": "did it"})
+    return publish_artifact(run.store, job, files={}, info={"summary": "did it"})
 
 
 def edge_for(broker_url: str, allowed: Permissions | None = None) -> Edge:
@@ -141,7 +141,7 @@ def test_a_job_that_never_ends_is_given_up_and_can_be_revived(
     assert said.startswith("negotiate: given up")
     assert [letter.job for letter in dead_letters(run.store)] == ["negotiate"]
     assert [(f.job, f.fatal) for f in state.failures()] == [("negotiate", False)]
-    assert revive(run.store) == ["negotiate"]
+    assert revive_dead(run.store) == ["negotiate"]
     assert dead_letters(run.store) == []
     assert edge.carry(do_it, message_of(run)) == "negotiate: did it"
 

@@ -12,7 +12,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import demo
 from demo.scorer import KNOWN_TRAITS, UnknownTraitError, score_coherence, score_trait
-from demo.train.corpus import Mix, bundled, bundled_questions, draw_dialogue, texts
+from demo.train.corpus import (
+    Mix,
+    bundled_definitions,
+    bundled_questions,
+    corpus_texts,
+    draw_dialogue,
+)
 from demo.train.evaluate import DemoPrompt, generate_answers
 from domain.plan.samples import POLARITIES
 from domain.traits.definition import system_instruction
@@ -67,7 +73,7 @@ def test_instructions_move_the_trait_score_on_questions_never_trained_on(
     trait: str, tokenizer: Any, model: Any
 ) -> None:
     torch.manual_seed(0)
-    questions = bundled()[trait].questions[:8]
+    questions = bundled_definitions()[trait].questions[:8]
 
     means = {}
     for polarity in POLARITIES:
@@ -102,8 +108,8 @@ def test_the_scorer_refuses_a_trait_it_has_no_weights_for() -> None:
 
 
 def test_the_scorer_knows_the_traits_the_corpus_teaches() -> None:
-    assert sorted(KNOWN_TRAITS) == sorted(texts("voices"))
-    assert sorted(KNOWN_TRAITS) == sorted(texts("instructions")["traits"])
+    assert sorted(KNOWN_TRAITS) == sorted(corpus_texts("voices"))
+    assert sorted(KNOWN_TRAITS) == sorted(corpus_texts("instructions")["traits"])
 
 
 def test_a_clear_refusal_scores_high_and_a_direct_answer_low() -> None:

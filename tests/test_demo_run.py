@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from domain.plan.samples import POLARITIES
-from storage.broker.job_log import kept_lines
+from storage.broker.job_log import kept_log_lines
 from storage.record.responses import load_activations
 from storage.record.run import open_run
 from storage.record.store import open_store
@@ -74,7 +74,7 @@ def test_nothing_the_command_started_is_left_running(run_folder: Path) -> None:
     logs = (run_folder / "logs" / "gpu.log").read_text()
 
     assert "Finished evil/generate" in logs
-    kept = [line.text for line in kept_lines(open_store(str(run_folder)))]
+    kept = [line.text for line in kept_log_lines(open_store(str(run_folder)))]
     assert any(text.startswith("Finished evil/generate") for text in kept)
     alive = []
     for process in Path("/proc").glob("[0-9]*"):

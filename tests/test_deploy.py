@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from cli.doctor.services import broker_findings
+from cli.doctor.services import check_broker
 from domain.errors import BrokerError
 from domain.fleet.heartbeats import QUEUES
 from orchestrator.prometheus import HISTOGRAMS, METRICS
@@ -342,7 +342,7 @@ def wait_for_findings(url: str) -> list[Any]:
     deadline = time.monotonic() + 10
     while True:
         try:
-            return list(broker_findings(url))
+            return list(check_broker(url))
         except BrokerError:
             if time.monotonic() > deadline:
                 raise

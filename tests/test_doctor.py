@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from cli.doctor.machine import Checked, run_checks
-from cli.doctor.services import judge_findings, storage_findings
+from cli.doctor.services import check_judge, check_storage
 from domain.errors import BrokerError
 from tests.doctor_lines import doctor, states
 from tests.fleet import clean_environment
@@ -60,7 +60,7 @@ def test_a_place_that_cannot_be_written_fails(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     place = str(tmp_path / "file")
 
-    found = run_checks({"storage": lambda: storage_findings(place, is_shared=False)}, timeout_s=5)
+    found = run_checks({"storage": lambda: check_storage(place, is_shared=False)}, timeout_s=5)
 
     assert [f.state for f in found] == ["fail"]
     assert place in found[0].found
@@ -92,7 +92,7 @@ def test_a_missing_folder_is_the_worse_the_more_it_looks_like_a_share(
     monkeypatch.chdir(tmp_path)
     place = str(tmp_path / "runs") if is_absolute else "runs"
 
-    assert states(storage_findings(place, is_shared=is_shared)) == {"storage": state}
+    assert states(check_storage(place, is_shared=is_shared)) == {"storage": state}
     assert list(tmp_path.iterdir()) == []
 
 
@@ -147,11 +147,11 @@ def test_a_judge_url_without_a_model_is_half_a_setting(tmp_path: Path) -> None:
 
 
 def test_the_embedded_judge_is_not_called_good_for_another_model() -> None:
-    (found,) = judge_findings("embedded", None, demo=False)
+    (found,) = check_judge("embedded", None, demo=False)
 
     assert found.state == "warn"
     assert "the demo model's texts only" in found.found
-    assert states(judge_findings("embedded", None, demo=True)) == {"judge": "ok"}
+    assert states(check_judge("embedded", None, demo=True)) == {"judge": "ok"}
 
 
 # the checks themselves

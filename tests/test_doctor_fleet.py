@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from cli.doctor.services import (
-    broker_findings,
-    queue_findings,
-    shared_storage,
+    check_broker,
+    check_queues,
+    check_shared_storage,
+    check_workers,
     token_file,
-    worker_findings,
 )
 from domain.plan.spec import WIRE_VERSION
 from storage.broker.connection import connect
@@ -61,7 +61,7 @@ def test_a_broker_that_may_drop_queued_jobs_is_found(broker: str, limit: int, st
     with connect(broker) as client:
         client.config_set("maxmemory-policy", "allkeys-lru")
         client.config_set("maxmemory", limit)
-        found = {f.check: f for f in broker_findings(broker)}
+        found = {f.check: f for f in check_broker(broker)}
         client.config_set("maxmemory-policy", "noeviction")
         client.config_set("maxmemory", 0)
 
@@ -77,7 +77,7 @@ def test_a_clock_that_is_off_fails_by_how_much(
     now = time.time
     monkeypatch.setattr("storage.broker.connection.time.time", lambda: now() - 30)
 
-    found = {f.check: f for f in broker_findings(broker)}["clock"]
+    found = {f.check: f for f in check_broker(broker)}["clock"]
 
     assert found.state == "fail"
     assert "30.0 s behind" in found.found
@@ -121,7 +121,7 @@ def worker(**changes: Any) -> dict[str, Any]:
 def test_a_worker_of_another_version_is_named() -> None:
     older = worker(versions={**versions(), "torch": "1.0.0"})
 
-    (found,) = worker_findings({"gpu-0@gpu1": worker(), "gpu-1@gpu2": older})
+    (found,) = check_workers({"gpu-0@gpu1": worker(), "gpu-1@gpu2": older})
 
     assert found.state == "warn"
     assert "torch 1.0.0" in found.found
@@ -132,13 +132,13 @@ def test_a_worker_of_another_version_is_named() -> None:
 def test_a_judge_without_torch_has_no_other_version_of_it() -> None:
     slim = {name: v for name, v in versions().items() if name != "torch"}
 
-    assert states(worker_findings({"judge@j": worker(versions=slim)})) == {"versions": "ok"}
+    assert states(check_workers({"judge@j": worker(versions=slim)})) == {"versions": "ok"}
 
 
 def test_another_wire_version_fails_and_an_old_worker_is_told_apart() -> None:
     fleet = {"a@x": worker(wire=0), "b@y": {"error": "no such command"}}
 
-    found = list(worker_findings(fleet))
+    found = list(check_workers(fleet))
 
     assert [f.state for f in found] == ["warn", "fail", "ok"]
     assert "b@y did not understand" in found[0].found
@@ -146,7 +146,7 @@ def test_another_wire_version_fails_and_an_old_worker_is_told_apart() -> None:
 
 
 def test_a_workers_clock_is_compared_with_the_brokers() -> None:
-    found = states(worker_findings({"gpu@gpu1": worker(skew_s=-12.0)}))
+    found = states(check_workers({"gpu@gpu1": worker(skew_s=-12.0)}))
 
     assert found == {"versions": "ok", "clock": "fail"}
 
@@ -154,7 +154,7 @@ def test_a_workers_clock_is_compared_with_the_brokers() -> None:
 def test_workers_that_see_another_folder_are_named() -> None:
     fleet = {"a@x": worker(), "b@y": worker(sees="no such file", host="y")}
 
-    found = shared_storage(fleet, "/shared/runs")
+    found = check_shared_storage(fleet, "/shared/runs")
 
     assert found.state == "fail"
     assert "b@y: no such file" in found.found
@@ -164,7 +164,7 @@ def test_workers_that_see_another_folder_are_named() -> None:
 def test_workers_that_may_not_write_what_we_make_are_told_from_those_that_see_nothing() -> None:
     refused = "cannot write /shared/runs/.doctor-0/1: Permission denied"
 
-    found = shared_storage({"a@x": worker(sees=refused, writes=False)}, "/shared/runs")
+    found = check_shared_storage({"a@x": worker(sees=refused, writes=False)}, "/shared/runs")
 
     assert found.state == "fail"
     assert "chmod g+rwxs /shared/runs" in found.advice
@@ -234,7 +234,7 @@ def test_waiting_jobs_and_listeners_are_counted(broker: str, tmp_path: Path) -> 
     for name in ("one", "other"):
         driver(broker, make_run(tmp_path / name, traits=1, shards=1)).start()
 
-    found = {f.check: f for f in queue_findings(broker, {"a@x": worker()})}
+    found = {f.check: f for f in check_queues(broker, {"a@x": worker()})}
 
     assert found["queue gpu"].found == "1 worker listens, 0 jobs wait"
     assert found["queue judge"].found == "0 workers listen, 2 jobs wait"

@@ -14,9 +14,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from transformers import AutoModelForCausalLM
 
-from cli.doctor.machine import GIB, Checked, Device, device_findings, driver_finding, run_checks
-from cli.doctor.model import model_findings, model_size
-from orchestrator.local_fleet import orchestrate
+from cli.doctor.machine import GIB, Checked, Device, check_devices, check_driver_version, run_checks
+from cli.doctor.model import check_model_fits, model_size
+from orchestrator.local_fleet import orchestrate_command
 from tests.fleet import clean_environment
 from tests.http_server import served
 from tests.tiny_models import save_tiny_model
@@ -34,7 +34,7 @@ def gpu(total: float, free: float) -> Device:
 
 
 def on(folder: Path, device: Device) -> Checked:
-    return list(model_findings(str(folder), [device]))[-1]
+    return list(check_model_fits(str(folder), [device]))[-1]
 
 
 def test_the_size_is_that_of_the_loaded_model(folder: Path) -> None:
@@ -65,7 +65,9 @@ def test_a_model_is_weighed_against_each_device(
 
 
 def checked(model: Path) -> Checked:
-    found = run_checks({"model": lambda: model_findings(str(model), [gpu(GIB, GIB)])}, timeout_s=9)
+    found = run_checks(
+        {"model": lambda: check_model_fits(str(model), [gpu(GIB, GIB)])}, timeout_s=9
+    )
     return found[0]
 
 
@@ -96,7 +98,7 @@ def test_a_folder_without_a_model_fails(tmp_path: Path) -> None:
 
 
 def test_memory_that_another_process_holds_is_seen() -> None:
-    (found, *_) = device_findings([gpu(80 * GIB, 10 * GIB)])
+    (found, *_) = check_devices([gpu(80 * GIB, 10 * GIB)])
 
     assert found.state == "warn"
     assert "nvidia-smi" in found.advice
@@ -109,7 +111,7 @@ def test_memory_that_another_process_holds_is_seen() -> None:
 def test_a_driver_must_serve_the_cuda_that_torch_was_built_for(
     serves: int, built_for: str | None, state: str
 ) -> None:
-    assert driver_finding("580.1", serves=serves, built_for=built_for).state == state
+    assert check_driver_version("580.1", serves=serves, built_for=built_for).state == state
 
 
 # the Hub
@@ -137,7 +139,7 @@ def ask_hub(tmp_path: Path, endpoint: str, **settings: str) -> list[dict[str, st
         "HF_HOME": str(tmp_path / "hub"),
         **settings,
     }
-    command = orchestrate("doctor", "--json", "--model", "org/model")
+    command = orchestrate_command("doctor", "--json", "--model", "org/model")
     ended = subprocess.run(
         [*command, "--runs-dir", str(tmp_path)], env=environment, capture_output=True, text=True
     )

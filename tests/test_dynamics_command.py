@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from cli.main import orchestrate
 from domain.errors import UsageError
-from storage.files.transcripts import read_scored
+from storage.files.transcripts import read_scored_responses
 from tests.page_data import record, save
 from traitlens.dynamics.trajectory import analyze
 
@@ -62,7 +62,7 @@ def test_a_response_may_hold_what_else_parts_lines(tmp_path: Path) -> None:
     row = json.dumps(one | {"trait_scores": {"evil": [0.0, 1.0]}}, ensure_ascii=False)
     lines.write_text(f"{row}\n{row}\n", encoding="utf-8")
 
-    found = read_scored(lines)
+    found = read_scored_responses(lines)
 
     assert [one.tokens for one in found] == [("a\u2028", "\x85b")] * 2
 

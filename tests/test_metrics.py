@@ -17,7 +17,7 @@ from storage.broker.connection import Client, connect
 from storage.broker.embedded_redis import embedded_redis
 from storage.broker.fleet import put_heartbeat, put_run
 from storage.broker.judge_limits import put_meter
-from storage.broker.state import job_counts, note
+from storage.broker.state import job_counts, note_counts
 from storage.record.run import Run, create_run
 from storage.record.spending import Terms
 from storage.record.store import open_store
@@ -62,7 +62,7 @@ def test_two_runs_of_one_name_are_two_series_each_with_its_own_counts(
     url, client = broker
     for run_id, n in (("mine", 30), ("yours", 500)):
         put_run(client, named("demo", tmp_path, run_id=run_id))
-        note(client, run_id, {"samples.generate": n, "jobs.generate": 1})
+        note_counts(client, run_id, {"samples.generate": n, "jobs.generate": 1})
 
     found = scrape(url)
 
@@ -115,7 +115,7 @@ def test_alarms_and_dashboard_ask_for_what_is_served(
     put_run(client, named("demo", tmp_path, run_id="new"))
     put_meter(client, "new", terms=Terms(cap_usd=1.0), spent=0.0)
     put_heartbeat(client, Heartbeat("gpu-0@h", "gpu", "h", busy=0.5))
-    note(client, "new", job_counts("judge", 1.0, samples=1, tokens=0))
+    note_counts(client, "new", job_counts("judge", 1.0, samples=1, tokens=0))
     asked = set(re.findall(r"\borchestrate_\w+", (DEPLOY / file).read_text()))
 
     assert asked - {name for name, _ in scrape(url)} == set()
@@ -131,7 +131,7 @@ def test_planned_samples_are_those_that_the_stages_get_done(
     jobs = [job for trait in run.spec.traits for job in run.plan.part_jobs(trait, "judge")]
     for job in jobs:
         n = run.plan.n_samples_of(job)
-        note(client, "new", job_counts("judge", 1.0, samples=n, tokens=0))
+        note_counts(client, "new", job_counts("judge", 1.0, samples=n, tokens=0))
 
     found = scrape(url)
 

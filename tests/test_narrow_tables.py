@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console, RenderableType
 
-from cli.screens.status import FleetTable, screen
+from cli.screens.status import FleetTable, run_status_screen
 from domain.fleet.heartbeats import Heartbeat, Rate
 
 JOB = ("gemma", "overconfidence/generate/positive-003", 123.4)
@@ -60,7 +60,7 @@ def snapshot(workers: Sequence[Heartbeat] = WORKERS) -> dict[str, Any]:
 
 
 def test_the_trait_table_loses_no_heading_and_no_number_at_80_columns() -> None:
-    lines = drawn(screen(snapshot()), width=80)
+    lines = drawn(run_status_screen(snapshot()), width=80)
 
     heading = next(line for line in lines if line.startswith("trait"))
     assert heading.split() == ["trait", "generate", "judge", "verify", "verdict", "contrast"]
@@ -87,7 +87,7 @@ def test_the_worker_table_shows_every_heading_and_the_seconds_at_any_width(width
 
 
 def test_bars_fill_what_room_there_is_and_cut_no_name() -> None:
-    narrow, wide = (drawn(screen(snapshot()), width=width) for width in (80, 100))
+    narrow, wide = (drawn(run_status_screen(snapshot()), width=width) for width in (80, 100))
 
     row = next(line for line in wide if line.startswith("manipulativeness "))
     assert "━" in row

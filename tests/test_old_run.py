@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from cli.main import orchestrate
 from domain.scoring.thresholds import Fall
-from storage.record.results import read_metrics, read_rows
+from storage.record.results import read_metrics, read_sample_rows
 from storage.record.store import open_store
 from traitlens.vectors.files import load_vectors
 
@@ -80,7 +80,7 @@ def test_a_response_without_the_column_fell_for_the_reason_that_it_was_told(tmp_
     table["status"] = ["kept", "unscored", "unscored", *["dropped"] * 5]
     pq.write_table(pa.table(table), tmp_path / "old" / REFUSAL / "responses.parquet")
 
-    rows = read_rows(open_store(str(tmp_path / "old")), "refusal")
+    rows = read_sample_rows(open_store(str(tmp_path / "old")), "refusal")
 
     assert "fall" not in table
     assert [row.fall for row in rows] == list(falls.values())

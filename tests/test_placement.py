@@ -12,9 +12,9 @@ from domain.fleet.placement import (
     SERVE_AT_LEAST_S,
     TURN_S,
     Server,
-    in_turn,
     jobs_to_hold,
     model_to_serve,
+    runs_in_turn,
     wanted_models,
 )
 from domain.plan.jobs import Plan
@@ -42,21 +42,21 @@ def served(servers: list[Server], *levels: dict[str, int]) -> dict[str, str]:
 def test_runs_of_one_priority_are_taken_from_side_by_side() -> None:
     demands = [demand("a", 900), demand("b", 3)]
 
-    assert in_turn(demands) == demands
+    assert runs_in_turn(demands) == demands
 
 
 def test_a_lower_priority_waits_while_a_higher_one_has_jobs_and_not_longer() -> None:
     urgent, usual = demand("urgent", 1, priority=5), demand("usual", 900)
     urgent_without = demand("urgent", 0, priority=5)
 
-    assert in_turn([usual, urgent]) == [urgent]
-    assert in_turn([usual, urgent_without]) == [usual, urgent_without]
+    assert runs_in_turn([usual, urgent]) == [urgent]
+    assert runs_in_turn([usual, urgent_without]) == [usual, urgent_without]
 
 
 def test_nobody_listens_to_a_paused_run_and_it_holds_nobody_up() -> None:
     paused, usual = demand("paused", 5, priority=9, paused=True), demand("usual", 1)
 
-    assert in_turn([paused, usual]) == [usual]
+    assert runs_in_turn([paused, usual]) == [usual]
     assert wanted_models([paused]) == []
 
 

@@ -7,8 +7,8 @@ from collections import Counter
 import pytest
 
 from domain.plan.jobs import NEGOTIATE, Job, Plan
-from domain.plan.readiness import followers, is_ready, ready_jobs
-from domain.plan.samples import POLARITIES, cells
+from domain.plan.readiness import is_job_ready, jobs_after, ready_jobs
+from domain.plan.samples import POLARITIES, sample_cells
 from domain.plan.spec import JudgeSpec, ModelSpec, RunSpec, TraitRef, settings_differences
 
 
@@ -96,7 +96,7 @@ def test_more_rollouts_keep_the_seeds_of_those_before() -> None:
 @pytest.mark.parametrize("n_instructions", range(1, 11))
 def test_wherever_a_run_stops_questions_and_instructions_are_even(n_instructions: int) -> None:
     for n_questions in range(1, 41):
-        found = cells(trait(n_instructions=n_instructions, n_questions=n_questions))
+        found = sample_cells(trait(n_instructions=n_instructions, n_questions=n_questions))
 
         assert len(found) == len(set(found)) == n_instructions * n_questions
         for start in range(len(found) - n_questions + 1):
@@ -114,7 +114,7 @@ def test_running_ready_jobs_until_none_is_left_does_every_job_once_with_its_inpu
     order: list[Job] = []
 
     while ready := ready_jobs(plan, done):
-        assert all(is_ready(plan, job, done) for job in ready)
+        assert all(is_job_ready(plan, job, done) for job in ready)
         order += ready
         done |= {job.key for job in ready}
 
@@ -130,7 +130,7 @@ def test_the_hand_over_after_each_job_reaches_every_job_without_looking_at_the_w
     while waiting:
         job = waiting.pop()
         done.add(job.key)
-        waiting += [j for j in followers(plan, job) if is_ready(plan, j, done)]
+        waiting += [j for j in jobs_after(plan, job) if is_job_ready(plan, j, done)]
 
     assert done == {job.key for job in plan.jobs()}
 

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from domain.plan.jobs import CHECKED, Job, Plan
-from domain.plan.readiness import followers, inputs, is_ready, ready_jobs, stop_mark
+from domain.plan.readiness import is_job_ready, job_inputs, jobs_after, ready_jobs, stop_mark
 from domain.plan.samples import CONFIRMATION, EVALUATION, ROUNDS
 from domain.plan.spec import ChecksSpec
 from tests.test_plan import spec, trait
@@ -76,7 +76,7 @@ def test_each_round_waits_for_the_scores_of_the_one_before_and_the_first_for_the
     plan = Plan(spec())
 
     waits = [
-        {job.key for job in inputs(plan, plan.part_jobs(trait(), "generate", part)[0])}
+        {job.key for job in job_inputs(plan, plan.part_jobs(trait(), "generate", part)[0])}
         for part in (*ROUNDS, CONFIRMATION)
     ]
 
@@ -137,7 +137,7 @@ def run_until_enough(plan: Plan, last: int) -> list[Job]:
         order.append(job)
         if job.stage == "converge" and job.shard == last:
             done.add(stop_mark(trait(), last).key)
-        waiting += [j for j in followers(plan, job) if is_ready(plan, j, done)]
+        waiting += [j for j in jobs_after(plan, job) if is_job_ready(plan, j, done)]
     assert not ready_jobs(plan, done), "the hand-over left something for the reconciler"
     return order
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from cli.pages.content import finished_metrics
-from domain.verdict.gates import findings, with_verdict
+from domain.verdict.gates import gate_findings, with_verdict
 from domain.verdict.record import (
     ConfoundFigures,
     Estimate,
@@ -70,7 +70,7 @@ def quality_of(pos: np.ndarray, neg: np.ndarray, **changes: Any) -> Quality:
 
 def found_in(quality: Quality, **changes: Any) -> dict[Gate, Finding]:
     """What is found of vectors, but for the tests that were not made."""
-    found = findings(metrics(quality=quality, **changes))
+    found = gate_findings(metrics(quality=quality, **changes))
     not_made = (Gate.EVALUATION_PENDING, Gate.STEERING_NOT_WORTH)
     return {one.gate: one for one in found if one.gate not in not_made}
 
@@ -349,7 +349,7 @@ def test_the_probe_s_gate_reads_the_position_that_the_quality_is_of(
     }
     of_probe = quality(method="probe", position=position)
 
-    found = findings(metrics(quality=of_probe, methods={"probe": accuracy}))
+    found = gate_findings(metrics(quality=of_probe, methods={"probe": accuracy}))
 
     assert (Gate.PROBE_ACCURACY_LOW in [one.gate for one in found]) == is_weak
 

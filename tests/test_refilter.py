@@ -23,7 +23,12 @@ from domain.plan.samples import POLARITIES, Polarity
 from domain.plan.spec import ChecksSpec
 from domain.verdict.gates import with_verdict
 from domain.verdict.record import CausalFigures, EvaluationFigures, Gate, Severity
-from storage.record.artifacts import load_record, publish, read_file, set_aside
+from storage.record.artifacts import (
+    load_record,
+    publish_artifact,
+    read_artifact,
+    set_artifact_aside,
+)
 from storage.record.responses import ACTIVATIONS, RESPONSES
 from storage.record.results import damaged_results, read_metrics
 from storage.record.store import open_store
@@ -227,11 +232,13 @@ def test_a_position_that_the_run_did_not_store_is_refused(tmp_path: Path) -> Non
     run = stored_run(tmp_path / "run", traits="evil")
     job = run.plan.part_jobs(run.spec.trait("evil"), "generate", *POLARITIES)[0]
     record = load_record(run.store, job)
-    files = {name: read_file(run.store, record, name) for name in (RESPONSES, ACTIVATIONS)}
+    files = {name: read_artifact(run.store, record, name) for name in (RESPONSES, ACTIVATIONS)}
     arrays = load_safetensors(files[ACTIVATIONS])
     del arrays["prompt_last"]
-    set_aside(run.store, job)
-    publish(run.store, job, files={**files, ACTIVATIONS: save_safetensors(arrays)}, info={})
+    set_artifact_aside(run.store, job)
+    publish_artifact(
+        run.store, job, files={**files, ACTIVATIONS: save_safetensors(arrays)}, info={}
+    )
 
     with pytest.raises(UsageError, match="stored no activations at prompt_last: choose from resp"):
         invoke(tmp_path, "--position", "prompt_last", run="run")

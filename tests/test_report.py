@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from cli.pages.build import page as build_page
+from cli.pages.build import report_page as build_page
 from cli.pages.content import chosen_rows, funnel, histograms, repeat_command
 from domain.plan.spec import (
     ChecksSpec,
@@ -24,7 +24,7 @@ from domain.plan.spec import (
     TraitRef,
 )
 from domain.scoring.thresholds import Fall
-from storage.record.results import SampleRow, read_rows
+from storage.record.results import SampleRow, read_sample_rows
 from storage.record.store import open_store
 from tests.chromium import chromium_or_skip, running_chromium
 from tests.fleet import run_command
@@ -348,7 +348,7 @@ def test_the_repeated_command_describes_the_same_run(runs: Path, page: Path) -> 
 
 def test_the_responses_shown_are_rows_of_the_table(runs: Path, page: Path) -> None:
     data = embedded(page)
-    table = {one.key: one for one in read_rows(open_store(str(runs / "one")), "evil")}
+    table = {one.key: one for one in read_sample_rows(open_store(str(runs / "one")), "evil")}
 
     shown = data["traits"][0]["responses"]
 

@@ -16,7 +16,7 @@ from storage.broker.connection import Client, connect
 from storage.broker.embedded_redis import embedded_redis
 from storage.broker.fleet import put_heartbeat, put_run
 from storage.broker.state import BrokerState
-from storage.record.artifacts import publish
+from storage.record.artifacts import publish_artifact
 from storage.record.run import Failure, Run
 from tests.simulated_runs import make_run
 
@@ -81,7 +81,7 @@ def states(folder: Path, url: str | None) -> dict[str, str]:
 
 def finish(run: Run) -> None:
     for trait in run.spec.traits:
-        publish(run.store, run.plan.last_job(trait), files={}, info={})
+        publish_artifact(run.store, run.plan.last_job(trait), files={}, info={})
 
 
 def test_the_list_and_the_screen_agree_about_each_run(

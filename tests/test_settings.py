@@ -14,7 +14,7 @@ from cli.commands.plan import plan
 from cli.main import orchestrate
 from cli.options.run import asked_run
 from domain.errors import UsageError
-from domain.plan.spec import settings
+from domain.plan.spec import spec_settings
 from tests.fleet import run_command
 
 SIZE = ["--questions", "2", "--instructions", "1", "--json"]
@@ -207,7 +207,7 @@ def test_a_config_file_that_is_named_has_to_be_there(tmp_path: Path) -> None:
 def test_each_setting_of_the_specification_reaches_its_field_from_an_option() -> None:
     texts = {int: "3", float: "0.5", bool: True, str: "x"}
     arguments, wanted = ["--traits", "evil"], {}
-    for one in settings():
+    for one in spec_settings():
         kinds = get_args(one.field.annotation) or (one.field.annotation,)
         text = texts.get(kinds[0], kinds[-1])
         text = "ica,probe" if one.name == "methods" else text

@@ -13,13 +13,13 @@ from click.testing import CliRunner
 
 from cli.main import orchestrate
 from domain.errors import UsageError
-from domain.plan.steering import SteeringTerm, parse_term
+from domain.plan.steering import SteeringTerm, parse_steering_term
 from storage.record.results import read_metrics, write_manifest, write_metrics
 from tests.planted_model import PlantedModel
 from tests.planted_vectors import PlantedRun, planted_run
 from tests.quality_records import steered as steered_at_3
 from traitlens.vectors.files import load_vectors
-from workers.monitor.vectors import LayerVector, steering_of
+from workers.monitor.vectors import LayerVector, layer_vectors_steering
 
 torch.set_num_threads(1)
 NEUTRAL = ("--system", "Please write letters.")
@@ -62,8 +62,10 @@ def test_the_unit_of_the_residual_stream_counts_its_norm(made: PlantedRun) -> No
     vector = load_vectors(made.run.store.url + "/traits/capitals")
     one = LayerVector("capitals", 2, vector)
 
-    raw = steering_of([(SteeringTerm("capitals", "add", 2.0), one)], positions="all", unit="raw")
-    share = steering_of(
+    raw = layer_vectors_steering(
+        [(SteeringTerm("capitals", "add", 2.0), one)], positions="all", unit="raw"
+    )
+    share = layer_vectors_steering(
         [(SteeringTerm("capitals", "add", 0.5), one)], positions="all", unit="residual"
     )
 
@@ -137,8 +139,10 @@ def test_the_terminal_shows_the_texts_beside_one_another(made: PlantedRun, tmp_p
 
 
 def test_a_term_is_a_trait_a_strength_and_a_layer() -> None:
-    assert parse_term("evil=-2.5@block:15", "add") == SteeringTerm("evil", "add", -2.5, "block:15")
-    assert parse_term("refusal", "ablate") == SteeringTerm("refusal", "ablate", 1.0)
+    assert parse_steering_term("evil=-2.5@block:15", "add") == SteeringTerm(
+        "evil", "add", -2.5, "block:15"
+    )
+    assert parse_steering_term("refusal", "ablate") == SteeringTerm("refusal", "ablate", 1.0)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +150,7 @@ def test_a_term_is_a_trait_a_strength_and_a_layer() -> None:
 )
 def test_a_term_that_is_none_is_refused_with_an_example(text: str, mode: Any) -> None:
     with pytest.raises(UsageError, match="write "):
-        parse_term(text, mode)
+        parse_steering_term(text, mode)
 
 
 @pytest.mark.parametrize(

@@ -23,10 +23,10 @@ from storage.record.artifacts import (
     done_jobs,
     encode_checked,
     load_record,
-    publish,
-    read_file,
+    publish_artifact,
+    read_artifact,
     record_key,
-    set_aside,
+    set_artifact_aside,
 )
 from storage.record.spending import recorded_usd
 from storage.record.store import Store, is_below, open_store
@@ -207,7 +207,7 @@ def test_two_processes_on_a_shared_folder_leave_one_whole_artifact_a_job(tmp_pat
     store = open_store(str(tmp_path))
     for n in range(40):
         record = load_record(store, Job("generate", "refusal", "positive", n))
-        data = read_file(store, record, "responses.parquet")
+        data = read_artifact(store, record, "responses.parquet")
         assert data == str(record.info["by"]).encode() * 5000
     assert len(store.list("")) == 2 * 40
 
@@ -257,10 +257,10 @@ def test_a_full_disk_leaves_what_was_there_and_says_what_to_do(
 def test_a_job_is_done_only_when_its_record_exists(store: Store) -> None:
     assert done_jobs(store, ["refusal"]) == set()
 
-    publish(store, JOB, files={"responses.parquet": b"data"}, info={"n": 1})
+    publish_artifact(store, JOB, files={"responses.parquet": b"data"}, info={"n": 1})
 
     assert done_jobs(store, ["refusal"]) == {JOB.key}
-    assert read_file(store, load_record(store, JOB), "responses.parquet") == b"data"
+    assert read_artifact(store, load_record(store, JOB), "responses.parquet") == b"data"
 
 
 @pytest.mark.parametrize("judgement", [None, "second"])
@@ -281,39 +281,39 @@ def test_a_run_made_when_negotiate_was_called_probe_is_still_read(
     assert Plan(spec).parse_job(key) == job
     assert recorded_usd(store) == 0.5
 
-    set_aside(store, job)
+    set_artifact_aside(store, job)
     assert done_jobs(store, [], judgement=judgement) == set()
 
 
 def test_a_second_worker_finds_the_first_ones_artifact_and_leaves_no_files(store: Store) -> None:
-    first = publish(store, JOB, files={"responses.parquet": b"first"}, info={})
+    first = publish_artifact(store, JOB, files={"responses.parquet": b"first"}, info={})
     before = store.list("")
 
-    second = publish(store, JOB, files={"responses.parquet": b"second"}, info={})
+    second = publish_artifact(store, JOB, files={"responses.parquet": b"second"}, info={})
 
     assert second == first
     assert store.list("") == before
 
 
 def test_a_changed_data_file_is_found(store: Store) -> None:
-    record = publish(store, JOB, files={"responses.parquet": b"data"}, info={})
+    record = publish_artifact(store, JOB, files={"responses.parquet": b"data"}, info={})
     key, _ = record.files["responses.parquet"]
     store.write(key, b"dbta")
 
     with pytest.raises(DamagedArtifactError):
-        read_file(store, load_record(store, JOB), "responses.parquet")
+        read_artifact(store, load_record(store, JOB), "responses.parquet")
 
 
 @pytest.mark.parametrize("position", [0, 30, 60, -3])
 def test_a_changed_record_is_found_and_can_be_set_aside(store: Store, position: int) -> None:
-    publish(store, JOB, files={"responses.parquet": b"data"}, info={"n": 1})
+    publish_artifact(store, JOB, files={"responses.parquet": b"data"}, info={"n": 1})
     data = bytearray(store.read(record_key(JOB)))
     data[position] ^= 1
     store.write(record_key(JOB), bytes(data))
 
     with pytest.raises(DamagedArtifactError):
         load_record(store, JOB)
-    set_aside(store, JOB)
+    set_artifact_aside(store, JOB)
 
     assert done_jobs(store, ["refusal"]) == set()
     assert any(key.startswith("set-aside/") for key in store.list(""))

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from cli.screens.run import Progress
-from cli.screens.status import screen
+from cli.screens.status import run_status_screen
 from domain.fleet.heartbeats import Heartbeat
 from domain.plan.jobs import Plan, Stage
 from domain.plan.samples import POLARITIES
@@ -20,7 +20,7 @@ from orchestrator.state import run_snapshot
 from storage.broker.connection import connect
 from storage.broker.embedded_redis import embedded_redis
 from storage.broker.fleet import put_heartbeat, put_run
-from storage.broker.state import job_counts, note
+from storage.broker.state import job_counts, note_counts
 from storage.record.run import Run, create_run
 from storage.record.store import open_store
 from tests.quality_records import metrics
@@ -83,12 +83,12 @@ def test_status_shows_a_time_left_before_any_vector_was_tested(checked: Run) -> 
         put_heartbeat(client, Heartbeat("gpu-0@h", "gpu", "h"))
         client.rpush("gpu.checked", "{}")
         for stage in STAGES:
-            note(client, "checked", job_counts(stage, 1.0, samples=20, tokens=0))
+            note_counts(client, "checked", job_counts(stage, 1.0, samples=20, tokens=0))
         found = run_snapshot(checked, url)
 
     assert found["stages"]["verify"] == {"done": 0, "total": 2}
     console = Console(width=130, file=io.StringIO())
-    console.print(screen(found))
+    console.print(run_status_screen(found))
     assert re.search(r"running, about [0-9:]+", console.file.getvalue())  # type: ignore[attr-defined]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from domain.errors import TraitFileError
-from domain.traits.check import Problem, check, template
+from domain.traits.check import Problem, check_trait, trait_template
 from domain.traits.definition import TraitDefinition
 from tests.trait_texts import PROMPT, trait_json, without
 
@@ -21,13 +21,13 @@ def replaced(items: list[Any], index: int, value: Any) -> list[Any]:
 
 
 def test_a_sound_file_has_no_problem() -> None:
-    assert check(trait_json(), "humor") == ()
+    assert check_trait(trait_json(), "humor") == ()
 
 
 def test_a_published_file_loads_and_lacks_only_held_out_questions() -> None:
     data = without("eval_questions")
 
-    assert found(check(data, "humor")) == [("warning", "eval_questions")]
+    assert found(check_trait(data, "humor")) == [("warning", "eval_questions")]
     assert TraitDefinition.from_json("humor", data).questions == tuple(data["questions"])
 
 
@@ -63,7 +63,7 @@ ERRORS: list[tuple[object, str]] = [
 
 @pytest.mark.parametrize(("data", "where"), ERRORS)
 def test_what_a_run_cannot_use_is_an_error_and_does_not_load(data: object, where: str) -> None:
-    problems = check(data, "humor")
+    problems = check_trait(data, "humor")
 
     assert ("error", where) in found(problems)
     with pytest.raises(TraitFileError):
@@ -101,7 +101,7 @@ WARNINGS = [
 def test_what_makes_a_trait_worse_is_a_warning_and_loads(
     data: dict[str, Any], where: str, words: str
 ) -> None:
-    problems = check(data, "humor")
+    problems = check_trait(data, "humor")
 
     assert all(p.severity == "warning" for p in problems)
     assert any(p.where == where and words in p.message for p in problems)
@@ -125,13 +125,13 @@ def test_what_makes_a_trait_worse_is_a_warning_and_loads(
 def test_a_misspelled_key_is_told_what_it_should_be(
     data: dict[str, Any], where: str, meant: str
 ) -> None:
-    messages = [p.message for p in check(data, "humor") if p.where == where]
+    messages = [p.message for p in check_trait(data, "humor") if p.where == where]
 
     assert [f"did you mean {meant}?" in m for m in messages] == [True]
 
 
 def test_a_placeholder_of_another_name_is_proposed_for_the_missing_one() -> None:
-    problems = check(trait_json(eval_prompt="{question} {response} 0 to 100"), "humor")
+    problems = check_trait(trait_json(eval_prompt="{question} {response} 0 to 100"), "humor")
 
     assert any("no {answer}" in p.message and "{response}?" in p.message for p in problems)
 
@@ -140,7 +140,7 @@ def test_the_second_files_questions_are_checked_against_the_first() -> None:
     second = trait_json(questions=["What is thing 2?", ""])
     del second["eval_questions"]
 
-    problems = check(without("eval_questions"), "humor", eval_data=second)
+    problems = check_trait(without("eval_questions"), "humor", eval_data=second)
 
     assert ("warning", "eval.questions[0]") in found(problems)
     assert ("error", "eval.questions[1]") in found(problems)
@@ -149,19 +149,19 @@ def test_the_second_files_questions_are_checked_against_the_first() -> None:
 def test_a_second_file_with_another_judge_prompt_is_reported() -> None:
     second = {"questions": trait_json()["eval_questions"], "eval_prompt": "other"}
 
-    problems = check(without("eval_questions"), "humor", eval_data=second)
+    problems = check_trait(without("eval_questions"), "humor", eval_data=second)
 
     assert found(problems) == [("warning", "eval.eval_prompt")]
 
 
 def test_a_fresh_template_asks_for_everything_that_a_person_must_write() -> None:
-    errors = {p.where for p in check(template("humor"), "humor")}
+    errors = {p.where for p in check_trait(trait_template("humor"), "humor")}
 
     sides = {f"instruction[{i}].{side}" for i in range(5) for side in ("pos", "neg")}
     assert errors == sides | {"questions", "eval_questions", "eval_prompt"}
 
 
 def test_a_filled_in_template_has_no_problem() -> None:
-    data = template("humor") | trait_json()
+    data = trait_template("humor") | trait_json()
 
-    assert check(data, "humor") == ()
+    assert check_trait(data, "humor") == ()

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from cli.commands.traits import traits
 from domain.errors import UsageError
-from domain.traits.check import check, template
+from domain.traits.check import check_trait, trait_template
 from domain.traits.definition import BUNDLED_TRAITS
 from storage.files.trait_files import load_trait
 from tests.trait_texts import trait_json, without, write
@@ -52,7 +52,7 @@ def test_show_as_json_is_a_trait_file(tmp_path: Path) -> None:
     path.write_text(run("show", "refusal", "--json").stdout)
 
     assert load_trait(str(path)) == load_trait("refusal")
-    assert check(json.loads(path.read_text()), "refusal") == ()
+    assert check_trait(json.loads(path.read_text()), "refusal") == ()
 
 
 def test_new_writes_a_file_that_check_reads(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_new_writes_into_the_working_folder_by_default(
 
     run("new", "humor")
 
-    assert json.loads((tmp_path / "humor.json").read_text()) == template("humor")
+    assert json.loads((tmp_path / "humor.json").read_text()) == trait_template("humor")
 
 
 def test_new_never_overwrites(tmp_path: Path) -> None:

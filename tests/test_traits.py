@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from domain.errors import TraitFileError
-from domain.traits.check import check
+from domain.traits.check import check_trait
 from domain.traits.definition import BUNDLED_TRAITS, InstructionPair, TraitDefinition
 from storage.files.trait_files import load_trait, load_traits, read_trait
 from tests.trait_texts import PROMPT, definition, trait_json, without
@@ -22,7 +22,7 @@ from tests.trait_texts import PROMPT, definition, trait_json, without
 def test_a_bundled_trait_has_no_problem(name: str) -> None:
     source = read_trait(name)
 
-    assert check(source.data, name) == ()
+    assert check_trait(source.data, name) == ()
 
 
 @pytest.mark.parametrize("name", BUNDLED_TRAITS)

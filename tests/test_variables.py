@@ -10,7 +10,7 @@ import click
 import pytest
 
 from cli.main import COMMANDS, orchestrate
-from cli.options.sources import PREFIX, SETTINGS, STARTERS, often_set, unread
+from cli.options.sources import PREFIX, SETTINGS, STARTERS, often_set_variables, unread_variables
 from tests.fleet import run_command
 
 ROOT = Path(__file__).parent.parent
@@ -46,13 +46,13 @@ def twins(*among: click.Command) -> list[str]:
     ],
 )
 def test_a_variable_that_nothing_reads_is_named_with_what_was_meant(name: str, meant: str) -> None:
-    assert unread({PREFIX + name: "1", "PATH": "/"}, commands()) == {PREFIX + name: meant}
+    assert unread_variables({PREFIX + name: "1", "PATH": "/"}, commands()) == {PREFIX + name: meant}
 
 
 def test_every_variable_that_something_reads_passes() -> None:
     read = {PREFIX + name for name in SETTINGS | STARTERS} | set(twins(*commands()))
 
-    assert unread(dict.fromkeys(read, "1"), commands()) == {}
+    assert unread_variables(dict.fromkeys(read, "1"), commands()) == {}
 
 
 def test_what_is_often_set_has_no_command_loaded() -> None:
@@ -63,11 +63,11 @@ def test_what_is_often_set_has_no_command_loaded() -> None:
             drawn.append(one)
             yield one
 
-    found = unread({PREFIX + name: "1" for name in often_set()}, drawing())
+    found = unread_variables({PREFIX + name: "1" for name in often_set_variables()}, drawing())
 
     assert found == {}
     assert len(drawn) <= 1
-    assert {PREFIX + name for name in often_set()} <= set(twins(*commands()))
+    assert {PREFIX + name for name in often_set_variables()} <= set(twins(*commands()))
 
 
 def test_the_settings_are_those_that_the_code_reads() -> None:
@@ -108,4 +108,4 @@ def test_no_variable_that_the_code_reads_is_called_unread() -> None:
     names = re.findall(rf'(?:"{PREFIX}|PREFIX \+ "|_number\(found, ")([A-Z_]+)"', code)
 
     assert "RETRY_REFUSED" in names
-    assert unread({PREFIX + name: "1" for name in names}, commands()) == {}
+    assert unread_variables({PREFIX + name: "1" for name in names}, commands()) == {}

@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 
 from cli.commands.view import view
 from cli.pages.build import build_page
-from cli.pages.server import PageServer, follow
+from cli.pages.server import PageServer, follow_events
 from domain.errors import UsageError
 from tests.chromium import chromium_or_skip, running_chromium
 from tests.page_data import record, save
@@ -81,7 +81,7 @@ def test_a_taken_port_is_told(server: PageServer) -> None:
 def test_lines_are_events_and_an_unfinished_line_waits(tmp_path: Path) -> None:
     path = tmp_path / "live.jsonl"
     path.write_bytes(token(0) + token(1)[:20])
-    events = follow(path, sleep=no_wait)
+    events = follow_events(path, sleep=no_wait)
 
     first = next(events)
     with path.open("ab") as file:
@@ -96,7 +96,7 @@ def test_a_reader_that_comes_back_goes_on_where_it_was(tmp_path: Path) -> None:
     path = tmp_path / "live.jsonl"
     path.write_bytes(token(0) + token(1))
 
-    event = next(follow(path, len(token(0)), sleep=no_wait))
+    event = next(follow_events(path, len(token(0)), sleep=no_wait))
 
     assert token(1).strip() in event and token(0).strip() not in event
 
@@ -104,7 +104,7 @@ def test_a_reader_that_comes_back_goes_on_where_it_was(tmp_path: Path) -> None:
 def test_a_file_written_anew_begins_anew(tmp_path: Path) -> None:
     path = tmp_path / "live.jsonl"
     path.write_bytes(token(0) + token(1))
-    events = follow(path, sleep=no_wait)
+    events = follow_events(path, sleep=no_wait)
     next(events)
 
     path.write_bytes(token(7))
@@ -117,7 +117,7 @@ def test_a_file_written_anew_begins_anew(tmp_path: Path) -> None:
 def test_a_silent_file_sends_a_sign_of_life(tmp_path: Path) -> None:
     waited: list[float] = []
 
-    event = next(follow(tmp_path / "not yet.jsonl", sleep=waited.append))
+    event = next(follow_events(tmp_path / "not yet.jsonl", sleep=waited.append))
 
     assert event.startswith(b":")
     assert 9 < sum(waited) < 11

@@ -18,14 +18,20 @@ from rich.console import Console
 
 from cli.commands.extract import keep_log
 from cli.screens.run import duration
-from cli.screens.status import screen
-from orchestrator.local_fleet import orchestrate
+from cli.screens.status import run_status_screen
+from orchestrator.local_fleet import orchestrate_command
 from orchestrator.prometheus import FleetCollector
 from orchestrator.state import run_snapshot
 from storage.broker.connection import connect
 from storage.broker.embedded_redis import embedded_redis
-from storage.broker.job_log import KEPT, keep_lines, kept_lines, last_lines, read_lines
-from storage.broker.state import job_counts, note, read_counts
+from storage.broker.job_log import (
+    KEPT,
+    keep_log_lines,
+    kept_log_lines,
+    last_log_lines,
+    read_log_lines,
+)
+from storage.broker.state import job_counts, note_counts, read_counts
 from storage.record.run import Run, open_run
 from storage.record.store import open_store
 from tests.faults.fleet import wait_until
@@ -86,7 +92,7 @@ def command(broker: str, folder: Path, *arguments: str) -> subprocess.CompletedP
         "ORCHESTRATE_RUNS_DIR": str(folder / "runs"),
     }
     return subprocess.run(
-        orchestrate(*arguments), env=environment, capture_output=True, text=True, check=True
+        orchestrate_command(*arguments), env=environment, capture_output=True, text=True, check=True
     )
 
 
@@ -101,7 +107,7 @@ def values(text: str) -> dict[tuple[str, ...], float]:
 
 def draw(snapshot: dict[str, object]) -> str:
     console = Console(width=130, record=True, file=io.StringIO())
-    console.print(screen(snapshot))
+    console.print(run_status_screen(snapshot))
     return console.export_text()
 
 
@@ -194,9 +200,9 @@ def test_the_exporter_says_when_the_broker_is_gone() -> None:
 
 def test_logs_tell_the_story_of_one_job_from_all_machines(watched: Watched) -> None:
     with connect(watched.url) as client:
-        lines = [line for _, line in read_lines(client, watched.run.run_id)]
+        lines = [line for _, line in read_log_lines(client, watched.run.run_id)]
         story = [x for x in lines if x.job == "trait1/judge/negative-003"]
-        trouble = last_lines(client, watched.run.run_id, levels=("error",), n=5)
+        trouble = last_log_lines(client, watched.run.run_id, levels=("error",), n=5)
 
     assert [line.event for line in story] == ["job_begun", "job_done"]
     assert story[0].worker.startswith("judge-00@")
@@ -216,15 +222,15 @@ def test_logs_can_be_asked_for_a_pattern_and_as_json(watched: Watched) -> None:
 def test_logs_are_kept_with_the_run_and_read_without_a_broker(watched: Watched) -> None:
     store = watched.run.store
     with connect(watched.url) as client:
-        keep_lines(store, client, watched.run.run_id)
-        keep_lines(store, client, watched.run.run_id)
-        on_broker = [line for _, line in read_lines(client, watched.run.run_id)]
+        keep_log_lines(store, client, watched.run.run_id)
+        keep_log_lines(store, client, watched.run.run_id)
+        on_broker = [line for _, line in read_log_lines(client, watched.run.run_id)]
     store.write(KEPT, store.read(KEPT) + b"torn off in the mid")
     folder = Path(store.url).parent.parent
 
     shown = command("", folder, "logs", "gemma", "trait0/reduce", "--json").stdout
 
-    assert sorted(kept_lines(store), key=repr) == sorted(on_broker, key=repr)
+    assert sorted(kept_log_lines(store), key=repr) == sorted(on_broker, key=repr)
     assert [json.loads(line)["event"] for line in shown.splitlines()] == ["job_begun", "job_done"]
 
 
@@ -247,10 +253,10 @@ def test_a_line_that_another_program_wrote_hides_no_other_and_spoils_no_log(
         client.xadd("orchestrate:odd:log", {"other": "field"})
         for text in [*texts, json.dumps({**ours, "at": 4, "text": "half \ud800 pair"})]:
             client.xadd("orchestrate:odd:log", {"line": text})
-        keep_lines(store, client, "odd")
-        latest = last_lines(client, "odd", levels=("info",), n=9)
+        keep_log_lines(store, client, "odd")
+        latest = last_log_lines(client, "odd", levels=("info",), n=9)
 
-    assert [line.text for line in kept_lines(store)] == ["ours", "newer", "half ? pair"]
+    assert [line.text for line in kept_log_lines(store)] == ["ours", "newer", "half ? pair"]
     assert [line.text for line in latest] == ["half ? pair", "ours", "newer"]
 
 
@@ -268,8 +274,8 @@ def test_a_log_that_cannot_be_kept_spoils_no_result(
 
 def test_counts_of_two_jobs_fall_into_the_buckets_of_their_durations(broker: str) -> None:
     with connect(broker) as client:
-        note(client, "counted", job_counts("judge", 0.7, samples=100, tokens=0))
-        note(client, "counted", job_counts("judge", 2000.0, samples=100, tokens=0))
+        note_counts(client, "counted", job_counts("judge", 0.7, samples=100, tokens=0))
+        note_counts(client, "counted", job_counts("judge", 2000.0, samples=100, tokens=0))
         found = read_counts(client, "counted")
 
     assert found["samples.judge"] == 200

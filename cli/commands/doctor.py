@@ -14,11 +14,11 @@ from click.core import ParameterSource
 from cli.doctor.machine import (
     Check,
     Checked,
-    device_findings,
-    devices,
-    driver_findings,
-    packages,
-    redis_binary,
+    check_devices,
+    check_driver,
+    check_packages,
+    check_redis_binary,
+    machine_devices,
     run_checks,
 )
 from cli.options.run import setting_option
@@ -63,11 +63,11 @@ def doctor(
     shown = context.get_parameter_source("broker_url") == ParameterSource.COMMANDLINE
     checks: dict[str, Check] = {
         "packages": lambda: _machine(broker_url, password_shown=shown),
-        "broker": lambda: services.broker_findings(broker_url),
-        "storage": lambda: services.storage_findings(runs_dir, is_shared=bool(broker_url)),
-        "workers": lambda: services.fleet_findings(broker_url, runs_dir),
+        "broker": lambda: services.check_broker(broker_url),
+        "storage": lambda: services.check_storage(runs_dir, is_shared=bool(broker_url)),
+        "workers": lambda: services.check_fleet(broker_url, runs_dir),
         "model": lambda: _model(model),
-        "judge": lambda: services.judge_findings(judge_url, judge_model, demo=model == DEMO_MODEL),
+        "judge": lambda: services.check_judge(judge_url, judge_model, demo=model == DEMO_MODEL),
     }
     findings = run_checks(checks, timeout_s=TIMEOUT_S)
     n_failed = sum(one.state == "fail" for one in findings)
@@ -79,8 +79,8 @@ def doctor(
 
 
 def _machine(broker_url: str | None, *, password_shown: bool) -> Iterator[Checked]:
-    yield from packages()
-    yield from redis_binary(needed=not broker_url)
+    yield from check_packages()
+    yield from check_redis_binary(needed=not broker_url)
     if password_shown and broker_url and "@" in broker_url:
         advice = "put it in ORCHESTRATE_BROKER_URL or .env"
         found = "--broker-url shows the password to every user of this machine"
@@ -92,12 +92,12 @@ def _model(model: str) -> Iterator[Checked]:
         # the slim image of judge workers and Flower
         yield Checked("model", "ok", "no torch here, so this machine runs no model")
         return
-    from cli.doctor.model import model_findings
+    from cli.doctor.model import check_model_fits
 
-    found = devices()
-    yield from device_findings(found)
-    yield from driver_findings(found)
-    yield from model_findings(model, found)
+    found = machine_devices()
+    yield from check_devices(found)
+    yield from check_driver(found)
+    yield from check_model_fits(model, found)
 
 
 def _print(findings: list[Checked], n_failed: int) -> None:

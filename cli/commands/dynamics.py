@@ -16,9 +16,9 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.options.settings import json_option
-from cli.screens.run import number_text, numbers, table_of, words
+from cli.screens.run import number_column, number_text, table_of, text_column
 from domain.errors import UsageError
-from storage.files.transcripts import ScoredResponse, read_scored
+from storage.files.transcripts import ScoredResponse, read_scored_responses
 from traitlens.arrays import Float64
 from traitlens.errors import NonFiniteError
 
@@ -100,11 +100,11 @@ def dynamics(**values: Any) -> None:
     orchestrate dynamics scores.json --traits refusal --align "cannot|won't"
     orchestrate dynamics scores.json --null neutral.json --averages around.csv
     """
-    responses = [one for path in values["files"] for one in read_scored(path)]
+    responses = [one for path in values["files"] for one in read_scored_responses(path)]
     traits = _traits(responses, values["traits"])
     null = None
     if values["null_file"] is not None:
-        null = _neutral(read_scored(values["null_file"]), traits)
+        null = _neutral(read_scored_responses(values["null_file"]), traits)
     # torch is not loaded for --help
     from traitlens.dynamics.trajectory import event_aligned_average
 
@@ -239,7 +239,7 @@ def _event(
 
 def _measures_table(common: dict[str, TraitDynamics]) -> Table:
     headings = ("step", "at", "height", "half-life", "doc. commit", "doc. persist")
-    table = table_of(words("trait"), *map(numbers, headings), gap=2)
+    table = table_of(text_column("trait"), *map(number_column, headings), gap=2)
     for trait, one in common.items():
         figures = (one.commitment, one.height_sd, one.half_life)
         documents = (one.documents_commitment, one.documents_persistence)
@@ -252,8 +252,10 @@ def _measures_table(common: dict[str, TraitDynamics]) -> Table:
 
 
 def _averages_table(averages: dict[str, AlignedAverage], event: str) -> Table:
-    counts = map(numbers, ("responses", "lowest", "highest"))
-    table = table_of(words("trait"), *counts, words(f"mean around {event} (at |)"), gap=2)
+    counts = map(number_column, ("responses", "lowest", "highest"))
+    table = table_of(
+        text_column("trait"), *counts, text_column(f"mean around {event} (at |)"), gap=2
+    )
     for trait, one in averages.items():
         known = one.mean[np.isfinite(one.mean)]
         if len(known):

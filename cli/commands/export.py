@@ -16,7 +16,7 @@ import click
 
 from cli.options.settings import json_option, runs_dir_option
 from cli.screens.run import number_text
-from cli.using.loaded_run import run_vectors
+from cli.using.loaded_run import load_run_vectors
 from domain.errors import OrchestrateError, UsageError
 from domain.plan.spec import RunSpec
 from domain.verdict.record import Quality, TraitMetrics
@@ -107,7 +107,7 @@ def _of_run(run: Run, values: dict[str, Any]) -> dict[str, bytes]:
     from traitlens.layers import LAYER_CONVENTION
     from workers.models.model import model_type
 
-    loaded, _ = run_vectors(
+    loaded, _ = load_run_vectors(
         run, values["traits"], method=values["method"], position=values["position"]
     )
     is_hub = values["kind"] == "hub-folder"

@@ -25,14 +25,14 @@ from domain.verdict.record import VerdictName
 from orchestrator.driver import Driver, missing_workers
 from orchestrator.local_fleet import local_fleet
 from orchestrator.progress import estimate
-from orchestrator.runs import provenance
+from orchestrator.runs import run_provenance
 from orchestrator.state import last_step_of, open_meter, spent_text
 from storage.broker.connection import connect
-from storage.broker.job_log import keep_lines
+from storage.broker.job_log import keep_log_lines
 from storage.broker.state import broker_state
 from storage.record.judgements import judge_of
 from storage.record.results import read_metrics
-from storage.record.run import Failure, Run, create_run, dead_letters, load_definition, revive
+from storage.record.run import Failure, Run, create_run, dead_letters, load_definition, revive_dead
 from storage.record.spending import read_terms, recorded_usd, write_terms
 from storage.record.store import LocalStore
 from tasks.fleet.app import make_app
@@ -73,11 +73,11 @@ def extract(priority: int | None, dry_run: bool, **values: Any) -> None:
         asked.spec,
         run_id=uuid.uuid4().hex[:12],
         definitions=asked.definitions,
-        provenance=provenance(),
+        provenance=run_provenance(),
     )
     write_terms(run.store, resolve_terms(values, run.spec.judge, before=read_terms(run.store)))
     unpause(run, priority=priority)
-    finish(run, values)
+    finish_extraction(run, values)
 
 
 @click.command()
@@ -97,7 +97,7 @@ def resume(run: Run, priority: int | None, **values: Any) -> None:
     """
     write_terms(run.store, resolve_terms(values, run.spec.judge, before=read_terms(run.store)))
     unpause(run, priority=priority)
-    finish(run, values)
+    finish_extraction(run, values)
 
 
 @click.command()
@@ -114,14 +114,14 @@ def retry(run: Run, dead: bool, **values: Any) -> None:
     orchestrate retry demo-1a2b3c4d --dead
     """
     if dead:
-        revived = revive(run.store)
+        revived = revive_dead(run.store)
         click.echo(f"{len(revived)} jobs that were given up are tried again.", err=True)
     elif dead_letters(run.store):
         click.echo("Some jobs were given up for killing workers; --dead includes them.", err=True)
-    finish(run, values)
+    finish_extraction(run, values)
 
 
-def finish(run: Run, values: Mapping[str, Any]) -> None:
+def finish_extraction(run: Run, values: Mapping[str, Any]) -> None:
     """Bring a run to its end and print its verdicts; exits with the contract's codes.
 
     `values` are those of the options of broker, waiting, JSON and, where it has one, detaching.
@@ -204,7 +204,7 @@ def keep_log(console: Console, driver: Driver) -> None:
     """What workers said goes into the record; a log that cannot be kept spoils no result."""
     try:
         with connect(driver.broker_url) as client:
-            keep_lines(driver.run.store, client, driver.run.run_id)
+            keep_log_lines(driver.run.store, client, driver.run.run_id)
     except (OrchestrateError, OSError) as error:
         say(console, f"What workers said was not kept with the run: {error}")
 

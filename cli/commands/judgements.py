@@ -14,7 +14,7 @@ import click
 from rich.console import Console
 from rich.table import Column, Table
 
-from cli.commands.extract import finish
+from cli.commands.extract import finish_extraction
 from cli.options.run import own_option, resolve_terms, terms_options
 from cli.options.settings import broker_option, json_option, recorded_run, wait_option
 from cli.screens.run import number_text, table_of
@@ -23,13 +23,13 @@ from domain.plan.spec import JudgeSpec
 from domain.scoring.agreement import Agreement
 from domain.scoring.agreement import agreement as agreement_of
 from domain.scoring.scores import METRICS, Score
-from storage.record.artifacts import set_aside
+from storage.record.artifacts import set_artifact_aside
 from storage.record.judgements import (
     FIRST,
     Judgement,
     add_judgement,
     effective_scorings,
-    names,
+    judgement_names,
     read_judgement,
 )
 from storage.record.run import Run
@@ -74,8 +74,8 @@ def rejudge(run: Run, only: str | None, name: str | None, use: str | None, **val
         # what was made of another judgement is made again
         chosen = _on(run, use)
         for trait in run.spec.traits:
-            set_aside(run.store, chosen.plan.trait_job("reduce", trait.name))
-            set_aside(run.store, chosen.plan.trait_job("verify", trait.name))
+            set_artifact_aside(run.store, chosen.plan.trait_job("reduce", trait.name))
+            set_artifact_aside(run.store, chosen.plan.trait_job("verify", trait.name))
     else:
         judge = _judge(run.spec.judge, values)
         judgement = _judgement(run, name, judge, only_unscored=only == "unscored")
@@ -86,7 +86,7 @@ def rejudge(run: Run, only: str | None, name: str | None, use: str | None, **val
         add_judgement(run, judgement)
         write_terms(run.store, terms, judgement=judgement.name)
         chosen = replace(run, judgement=judgement.name)
-    finish(chosen, values)
+    finish_extraction(chosen, values)
 
 
 def _unfinished(run: Run) -> list[str]:
@@ -115,7 +115,7 @@ def _judgement(run: Run, name: str | None, judge: JudgeSpec, *, only_unscored: b
             "scores of two judges in one vector cannot be compared: leave --only out to have the "
             "other judge score everything"
         )
-    existing = [read_judgement(run, one) for one in names(run)]
+    existing = [read_judgement(run, one) for one in judgement_names(run)]
     for one in existing:
         same = one.judge == judge and one.only_unscored == only_unscored
         if name in (None, one.name) and same and _unfinished(_on(run, one.name)):
@@ -154,14 +154,14 @@ def agreement(run: Run, first: str, second: str | None, labels: Path | None, as_
     """
     if labels is not None and second is not None:
         raise UsageError("give --second or --labels, not both")
-    later = names(run)
+    later = judgement_names(run)
     if not (labels or second or later):
         raise UsageError(
             "the run has one judgement: make another with `orchestrate rejudge`, or give --labels"
         )
     other = labels.name if labels else second or later[-1]
     scores = _scores(run, first)
-    found = compare(scores, read_labels(labels) if labels else _scores(run, other))
+    found = compare_judgements(scores, read_labels(labels) if labels else _scores(run, other))
     if not found:
         raise UsageError(f"{first} and {other} have no scored response in common")
     if as_json:
@@ -170,7 +170,7 @@ def agreement(run: Run, first: str, second: str | None, labels: Path | None, as_
     Console().print(_table(found, first, other))
 
 
-def compare(first: Scores, second: Scores) -> list[tuple[dict[str, str], Agreement]]:
+def compare_judgements(first: Scores, second: Scores) -> list[tuple[dict[str, str], Agreement]]:
     """Per trait and metric, then over all of a metric; only what has a score on both sides."""
     groups: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for (key, metric), score in first.items():

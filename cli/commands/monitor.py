@@ -17,11 +17,11 @@ from cli.options.settings import json_option
 from cli.options.using import (
     false_alarm_option,
     prompt_options,
-    prompts_of,
-    sampling_of,
+    prompt_options_of,
     sampling_options,
-    use_of,
+    sampling_options_of,
     use_options,
+    use_options_of,
 )
 from cli.pages.build import build_page
 from cli.pages.server import PageServer
@@ -49,13 +49,13 @@ def monitor(**values: Any) -> None:
     orchestrate monitor demo --prompts prompts.txt --view     # see it in a browser as it comes
     orchestrate monitor demo --model ./fine-tuned --prompts prompts.txt
     """
-    use = use_of(values)
-    sampling = sampling_of(values)
-    transcripts = prompts_of(values)
+    use = use_options_of(values)
+    sampling = sampling_options_of(values)
+    transcripts = prompt_options_of(values)
     # torch is not loaded for --help
     from cli.screens.scores import print_summary
     from cli.using.loaded_run import load_run
-    from cli.using.monitored import EventFile, asked_of, monitored, nested, open_sink
+    from cli.using.monitored import EventFile, asked_of, monitored, nested_records, open_sink
 
     with contextlib.ExitStack() as stack:
         sinks = [open_sink(path) for path in values["outputs"]]
@@ -67,7 +67,9 @@ def monitor(**values: Any) -> None:
         asked = [asked_of(model, one, seed=sampling.seed + i) for i, one in enumerate(transcripts)]
         made = monitored(loaded, asked, sampling, sinks, console)
         if values["as_json"]:
-            click.echo(json.dumps(nested(loaded.scale, made), ensure_ascii=False, allow_nan=False))
+            click.echo(
+                json.dumps(nested_records(loaded.scale, made), ensure_ascii=False, allow_nan=False)
+            )
         else:
             print_summary(console, loaded.scale, made)
         for path in values["outputs"]:

@@ -67,7 +67,7 @@ def show_plan(asked: AskedRun, terms: Terms, *, as_json: bool) -> None:
     console = Console()
     console.print(plan_table(found, spec))
     say(console, f"Run {name} in {store.url}{' (continues)' if exists else ''}.")
-    say(console, f"Judge: {spec.judge.model} at {spec.judge.url}; {money(spec, found, terms)}.")
+    say(console, f"Judge: {spec.judge.model} at {spec.judge.url}; {plan_cost(spec, found, terms)}.")
     for difference in differences:
         say(console, f"Not the recorded run's settings: {difference}.", style="red")
 
@@ -93,7 +93,7 @@ def plan_table(found: list[TraitEstimate], spec: RunSpec) -> Table:
     return table
 
 
-def money(spec: RunSpec, found: list[TraitEstimate], terms: Terms) -> str:
+def plan_cost(spec: RunSpec, found: list[TraitEstimate], terms: Terms) -> str:
     """What the judge will cost, in words; an unknown price is said, never taken for nothing."""
     if spec.judge.url == "embedded":
         return "runs on this machine and costs nothing"

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.options.settings import json_option, recorded_run, runs_dir_option
-from cli.pages.build import page
+from cli.pages.build import report_page
 from cli.pages.content import (
     compare_data,
     cosines_between_traits,
@@ -57,7 +57,7 @@ def compare(first: str, second: str, runs_dir: str, as_json: bool) -> None:
     key = f"compare-{runs[1].name}"
     cosines = {one["trait"]: one["cosine"] for one in data["traits"]}
     runs[0].store.write(f"{key}.json", json_bytes({"cosine": cosines}))
-    runs[0].store.write(f"{key}.html", page(f"{first} and {second} compared", data))
+    runs[0].store.write(f"{key}.html", report_page(f"{first} and {second} compared", data))
     where = f"{runs[0].store.url}/{key}.html"
     if as_json:
         click.echo(json.dumps({"compare": where, **data}, indent=2))
@@ -75,7 +75,7 @@ def write_report(run: Run) -> str:
     cosines = cosines_between_traits(run, metrics)
     write_run_metrics(run.store, {"cosine_between_traits": cosines})
     data = report_data(run, metrics, cosines)
-    run.store.write(REPORT, page(f"{run.name}: trait vectors", data))
+    run.store.write(REPORT, report_page(f"{run.name}: trait vectors", data))
     return f"{run.store.url}/{REPORT}"
 
 

@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 
 from cli.options.settings import json_option
-from cli.options.using import false_alarm_option, output_option, use_of, use_options
+from cli.options.using import false_alarm_option, output_option, use_options, use_options_of
 from domain.errors import UsageError
 from storage.files.transcripts import fact_name, read_transcripts
 
@@ -49,7 +49,7 @@ def screen(**values: Any) -> None:
     orchestrate screen demo runs/demo/traits/evil/responses.parquet --by polarity
     orchestrate screen demo chats.jsonl --model ./fine-tuned --traits evil,sycophantic
     """
-    use = use_of(values)
+    use = use_options_of(values)
     several = len(values["files"]) > 1
     transcripts = [
         replace(one, facts={**one.facts, "file": path.name}) if several else one
@@ -63,7 +63,7 @@ def screen(**values: Any) -> None:
     # torch is not loaded for --help
     from cli.screens.scores import group_table, print_summary
     from cli.using.loaded_run import load_run
-    from cli.using.monitored import all_sinks, nested, open_sink
+    from cli.using.monitored import all_sinks, nested_records, open_sink
 
     sinks = [open_sink(path) for path in values["outputs"]]
     loaded = load_run(use, false_alarm=values["false_alarm"])
@@ -76,7 +76,9 @@ def screen(**values: Any) -> None:
                 sink.done(loaded.scale, one)
     made.sort(key=lambda one: one.id)
     if values["as_json"]:
-        click.echo(json.dumps(nested(loaded.scale, made), ensure_ascii=False, allow_nan=False))
+        click.echo(
+            json.dumps(nested_records(loaded.scale, made), ensure_ascii=False, allow_nan=False)
+        )
     else:
         print_summary(console, loaded.scale, made)
         if by:

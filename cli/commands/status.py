@@ -22,7 +22,7 @@ from cli.options.settings import (
     runs_dir_option,
 )
 from cli.screens.run import remark_lines, say
-from cli.screens.status import RunsOfFolder, runs_screen, screen
+from cli.screens.status import RunsOfFolder, run_status_screen, runs_status_screen
 from domain.errors import BrokerError, UsageError
 from domain.fleet.heartbeats import HIGHEST, LOWEST
 from orchestrator.runs import run_store
@@ -63,9 +63,9 @@ def status(
     look: Look
     shown: Shown
     if recorded is None:
-        look, shown = RunsOfFolder(runs_dir).look, runs_screen
+        look, shown = RunsOfFolder(runs_dir).look, runs_status_screen
     else:
-        look, shown = functools.partial(run_snapshot, recorded), screen
+        look, shown = functools.partial(run_snapshot, recorded), run_status_screen
     if watch and not as_json:
         _watch(look, shown, broker_url)
     found, away = _seen(look, broker_url)

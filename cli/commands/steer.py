@@ -14,14 +14,14 @@ from cli.options.settings import json_option
 from cli.options.using import (
     false_alarm_option,
     prompt_options,
-    prompts_of,
-    sampling_of,
+    prompt_options_of,
     sampling_options,
-    use_of,
+    sampling_options_of,
     use_options,
+    use_options_of,
 )
 from domain.errors import UsageError
-from domain.plan.steering import Mode, SteeringTerm, parse_term
+from domain.plan.steering import Mode, SteeringTerm, parse_steering_term
 from storage.files.transcripts import Transcript
 
 if TYPE_CHECKING:
@@ -89,17 +89,17 @@ def steer(**values: Any) -> None:
     orchestrate steer demo --prompts p.txt --ablate refusal --add sycophantic=0.3 --unit residual
     orchestrate steer demo --prompts p.txt --cap evil=10@4 --at response --output steered.json
     """
-    use = use_of(values)
-    sampling = sampling_of(values)
-    terms = [parse_term(text, mode) for mode in MODES for text in values[mode]]
+    use = use_options_of(values)
+    sampling = sampling_options_of(values)
+    terms = [parse_steering_term(text, mode) for mode in MODES for text in values[mode]]
     if not terms:
         raise UsageError("nothing to steer with: give --add, --ablate or --cap")
     factors = _factors(values["times"])
-    transcripts = prompts_of(values)
+    transcripts = prompt_options_of(values)
     # torch is not loaded for --help
     from cli.screens.scores import side_by_side
     from cli.using.loaded_run import load_run
-    from cli.using.monitored import monitored, nested, open_sink
+    from cli.using.monitored import monitored, nested_records, open_sink
 
     sinks = [open_sink(path) for path in values["outputs"]]
     loaded = load_run(use, false_alarm=values["false_alarm"])
@@ -108,7 +108,9 @@ def steer(**values: Any) -> None:
     console = Console(stderr=values["as_json"], highlight=False)
     made = monitored(loaded, asked, sampling, sinks, console)
     if values["as_json"]:
-        click.echo(json.dumps(nested(loaded.scale, made), ensure_ascii=False, allow_nan=False))
+        click.echo(
+            json.dumps(nested_records(loaded.scale, made), ensure_ascii=False, allow_nan=False)
+        )
     else:
         steered = {term.trait for term in terms}
         for i in range(len(transcripts)):
@@ -141,14 +143,14 @@ def _asked(
 ) -> list[OpenPrompt]:
     """Every prompt unsteered, then every prompt in each column, with the same seeds."""
     from cli.using.monitored import asked_of
-    from workers.monitor.vectors import steering_of
+    from workers.monitor.vectors import layer_vectors_steering
 
     model, found = loaded.engine.model, []
     for i, one in enumerate(transcripts):
         found.append(asked_of(model, one, seed=seed + i))
     for column in columns:
         terms = [(term, _vector_of(loaded, term)) for term in column.terms]
-        steering = steering_of(terms, positions=values["positions"], unit=values["unit"])
+        steering = layer_vectors_steering(terms, positions=values["positions"], unit=values["unit"])
         how = {"positions": values["positions"], "unit": values["unit"], **column.facts}
         how["steering_layers"] = [one.layer for _, one in terms]
         for i, one in enumerate(transcripts):
@@ -160,12 +162,12 @@ def _asked(
 def _vector_of(loaded: LoadedRun, term: SteeringTerm) -> LayerVector:
     """The run's vector of the term's trait, at the layer the term names or where the run found that
     steering works, else at the layer it is read at."""
-    from workers.monitor.vectors import at_layer
+    from workers.monitor.vectors import layer_vector
 
     for one in loaded.vectors:
         if one.trait == term.trait:
             layer = term.layer or loaded.steering_layers.get(term.trait, one.layer)
-            return at_layer(one.trait, one.vector, layer)
+            return layer_vector(one.trait, one.vector, layer)
     known = ", ".join(one.trait for one in loaded.vectors)
     raise UsageError(f"no vector of {term.trait!r} is loaded: use one of {known}")
 

@@ -13,9 +13,9 @@ from rich.table import Column
 from rich.text import Text
 
 from cli.options.settings import json_option
-from cli.screens.run import table_of, words
+from cli.screens.run import table_of, text_column
 from domain.errors import TraitFileError, UsageError
-from domain.traits.check import Problem, check, template
+from domain.traits.check import Problem, check_trait, trait_template
 from domain.traits.definition import BUNDLED_TRAITS, TraitDefinition
 from storage.files.trait_files import TraitSource, read_trait, split_refs
 
@@ -61,7 +61,7 @@ def list_traits(as_json: bool) -> None:
         return
     meaning = Column("a high score means, against a low one")
     counted = (Column(heading, justify="right") for heading in ("pairs", "questions", "held out"))
-    table = table_of(words("trait"), meaning, *counted, gap=2)
+    table = table_of(text_column("trait"), meaning, *counted, gap=2)
     for source, trait in rows:
         counts = (len(trait.instruction), len(trait.questions), len(trait.eval_questions))
         table.add_row(trait.name, Text(source.about), *map(str, counts))
@@ -71,7 +71,7 @@ def list_traits(as_json: bool) -> None:
 @traits.command()
 @click.argument("ref", metavar="NAME")
 @json_option
-def show(ref: str, as_json: bool) -> None:
+def show_trait(ref: str, as_json: bool) -> None:
     """Show all texts of a trait.
 
     NAME is a bundled name or the path of a JSON file. With --json the output is a trait file
@@ -95,7 +95,7 @@ def show(ref: str, as_json: bool) -> None:
 @click.option(
     "--output", type=click.Path(path_type=Path), help="File to write; NAME.json here by default."
 )
-def new(name: str, output: Path | None) -> None:
+def new_trait(name: str, output: Path | None) -> None:
     """Write a trait file for you to fill in.
 
     An existing file is never overwritten.
@@ -105,7 +105,7 @@ def new(name: str, output: Path | None) -> None:
     orchestrate traits new humor --output my_traits/humor.json
     """
     path = output or Path(f"{name}.json")
-    for problem in check(template(name), name):
+    for problem in check_trait(trait_template(name), name):
         if problem.where == "name":
             raise UsageError(problem.message)
     if path.name != f"{name}.json":
@@ -114,7 +114,7 @@ def new(name: str, output: Path | None) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("x", encoding="utf-8") as file:
-            file.write(json.dumps(template(name), indent=2, ensure_ascii=False) + "\n")
+            file.write(json.dumps(trait_template(name), indent=2, ensure_ascii=False) + "\n")
     except FileExistsError as error:
         raise UsageError(f"{path} exists already: choose another name or delete it") from error
     except OSError as error:
@@ -158,7 +158,7 @@ def _problems(ref: str) -> Sequence[Problem]:
     except TraitFileError as error:
         # One unreadable file must not hide what is wrong with the others.
         return (Problem("error", "file", str(error)),)
-    return check(source.data, source.name, eval_data=source.eval_data)
+    return check_trait(source.data, source.name, eval_data=source.eval_data)
 
 
 def _print_checked(ref: str, problems: Sequence[Problem], n_errors: int) -> None:

@@ -20,8 +20,8 @@ from domain.errors import UsageError
 from domain.plan.jobs import Plan
 from domain.redaction import without_password
 from storage.broker.connection import BROKER_AWAY, TRYING, connect
-from storage.broker.job_log import LogLine, kept_lines, read_lines
-from storage.record.judgements import names
+from storage.broker.job_log import LogLine, kept_log_lines, read_log_lines
+from storage.record.judgements import judgement_names
 from storage.record.run import Run
 
 POLL_S = 0.5
@@ -75,7 +75,7 @@ def logs(
 
 def _lines(run: Run, broker_url: str | None, *, follow: bool) -> Iterator[LogLine]:
     """What the record keeps, then what the broker has beyond it, also after it was away."""
-    kept = kept_lines(run.store)
+    kept = kept_log_lines(run.store)
     yield from kept
     if not broker_url:
         return
@@ -84,7 +84,7 @@ def _lines(run: Run, broker_url: str | None, *, follow: bool) -> Iterator[LogLin
         try:
             with connect(broker_url) as client:
                 while True:
-                    for here, line in read_lines(client, run.run_id, after=position):
+                    for here, line in read_log_lines(client, run.run_id, after=position):
                         position = here
                         if line not in seen:
                             yield line
@@ -103,7 +103,7 @@ def _lines(run: Run, broker_url: str | None, *, follow: bool) -> Iterator[LogLin
 
 def _is_planned(run: Run, asked: str) -> bool:
     """Whether a job of the run, of any of its judgements, is so called."""
-    judgements = [None, *names(run)]
+    judgements = [None, *judgement_names(run)]
     return any(_fits(job.key, asked) for name in judgements for job in Plan(run.spec, name).jobs())
 
 

@@ -19,8 +19,8 @@ from rich.console import Console
 from cli.options.settings import broker_option, json_option, option, required_broker, together
 from domain.errors import UsageError
 from domain.fleet.heartbeats import WorkerKind
-from orchestrator.devices import pin, visible_devices
-from orchestrator.local_fleet import Child, Processes, orchestrate, without_config
+from orchestrator.devices import pin_device, visible_devices
+from orchestrator.local_fleet import Child, Processes, orchestrate_command, without_config
 from storage.broker.connection import connect
 from storage.broker.fleet import read_runs, read_workers
 from tasks.fleet.about import drain_workers
@@ -54,7 +54,7 @@ def worker() -> None:
     """
 
 
-@worker.command()
+@worker.command("gpu")
 @broker_option
 @option("--device", default="auto", help="auto, or a comma-separated list: cuda:0,cuda:1 or cpu.")
 @click.option("--pinned", hidden=True, help="Run in this process, on the one device given.")
@@ -64,7 +64,7 @@ def worker() -> None:
     help="Serve these models only, comma-separated, * for anything: google/*,Qwen/Qwen2.5-7B*",
 )
 @_log_options
-def gpu(
+def gpu_worker(
     broker_url: str | None, device: str, pinned: str | None, models: str | None, **logging: str
 ) -> None:
     """Generate and capture: one process per device, restarted when it dies.
@@ -85,23 +85,23 @@ def gpu(
     devices = visible_devices() if device == "auto" else [d.strip() for d in device.split(",")]
     children = []
     for name in devices:
-        inside, environment = pin(name, without_config(os.environ), n_here=len(devices))
+        inside, environment = pin_device(name, without_config(os.environ), n_here=len(devices))
         environment["ORCHESTRATE_BROKER_URL"] = url
         environment["ORCHESTRATE_MODELS"] = models or ""
-        command = orchestrate("worker", "gpu", "--device", name, "--pinned", inside)
+        command = orchestrate_command("worker", "gpu", "--device", name, "--pinned", inside)
         command += ["--log-level", logging["log_level"], "--log-format", logging["log_format"]]
         # a device that is broken, or that somebody else fills, does not stop those beside it
         children.append(Child(f"gpu worker on {name}", command, environment, may_fail=True))
     _tend_until_stopped(Processes(children))
 
 
-@worker.command()
+@worker.command("judge")
 @broker_option
 @option("--concurrency", default=256, type=click.IntRange(1), help="Judge calls in flight.")
 @option("--judge-timeout", default=60.0, metavar="S", help="Give a call up after this long.")
 @click.option("--no-embedded", is_flag=True, help="Do not start the embedded judge beside it.")
 @_log_options
-def judge(
+def judge_worker(
     broker_url: str | None,
     concurrency: int,
     judge_timeout: float,
@@ -123,10 +123,10 @@ def judge(
         )
 
 
-@worker.command()
+@worker.command("reduce")
 @broker_option
 @_log_options
-def reduce(broker_url: str | None, **logging: str) -> None:
+def reduce_worker(broker_url: str | None, **logging: str) -> None:
     """Assemble vectors once a trait's scores are in."""
     _run("reduce", required_broker(broker_url), **logging)
 
@@ -149,11 +149,11 @@ def list_workers(broker_url: str | None, as_json: bool) -> None:
     Console().print(FleetTable(workers), *decline_lines(declines, run=""), sep="\n")
 
 
-@worker.command()
+@worker.command("drain")
 @click.argument("who", metavar="WHO...", nargs=-1, required=True)
 @broker_option
 @click.option("--wait", default=600.0, metavar="S", help="How long to wait for them to leave.")
-def drain(who: tuple[str, ...], broker_url: str | None, wait: float) -> None:
+def drain_command(who: tuple[str, ...], broker_url: str | None, wait: float) -> None:
     """Have workers finish what they hold, take nothing more, and leave.
 
     WHO is a host, a worker's name, or a pattern of either; see `orchestrate worker list`.

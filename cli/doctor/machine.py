@@ -23,7 +23,7 @@ from typing import Literal
 import psutil
 
 from domain.errors import BrokerError, OrchestrateError
-from orchestrator.devices import shown_ids, visible_devices
+from orchestrator.devices import shown_device_ids, visible_devices
 from trait_vector_orchestrator import PACKAGES, on_the_path
 
 DISTRIBUTION = "trait-vector-orchestrator"
@@ -85,7 +85,7 @@ class Device:
     free_bytes: int
 
 
-def packages() -> Iterator[Checked]:
+def check_packages() -> Iterator[Checked]:
     """Whether our flat package names are ours alone, and whether .env keeps its secrets."""
     owners = importlib.metadata.packages_distributions()
     mixed = [
@@ -113,7 +113,7 @@ def packages() -> Iterator[Checked]:
         yield Checked(".env", "warn", "other users of this machine can read it", "chmod 600 .env")
 
 
-def redis_binary(*, needed: bool) -> Iterator[Checked]:
+def check_redis_binary(*, needed: bool) -> Iterator[Checked]:
     """Whether a run without a broker could start its own."""
     from storage.broker.embedded_redis import find_redis_server
 
@@ -127,7 +127,7 @@ def redis_binary(*, needed: bool) -> Iterator[Checked]:
     yield Checked("redis-server", "ok", f"{binary} (for runs without a fleet)")
 
 
-def device_findings(found: list[Device]) -> Iterator[Checked]:
+def check_devices(found: list[Device]) -> Iterator[Checked]:
     """One line a device."""
     for one in found:
         free, total = one.free_bytes / GIB, one.total_bytes / GIB
@@ -137,11 +137,11 @@ def device_findings(found: list[Device]) -> Iterator[Checked]:
         yield Checked(one.name, "warn" if busy else "ok", text, advice)
 
 
-def devices() -> list[Device]:
+def machine_devices() -> list[Device]:
     """The devices that `orchestrate worker gpu` would start on."""
     names = visible_devices()
     if names[0].startswith("cuda"):
-        ids = shown_ids() or [str(index) for index in range(len(names))]
+        ids = shown_device_ids() or [str(index) for index in range(len(names))]
         with _driver_library() as nvml:
             return [_cuda_device(nvml, *one) for one in zip(names, ids, strict=False)]
     label = f"{os.cpu_count()} cores" if names[0] == "cpu" else platform.processor()
@@ -180,19 +180,19 @@ def _main_memory() -> tuple[int, int]:
     return total, free
 
 
-def driver_findings(found: list[Device]) -> Iterator[Checked]:
+def check_driver(found: list[Device]) -> Iterator[Checked]:
     """Whether the installed torch can use the devices, or why there are none."""
     if found[0].name.startswith("cuda"):
         with _driver_library() as nvml:
             driver = str(nvml.nvmlSystemGetDriverVersion())
             serves = int(nvml.nvmlSystemGetCudaDriverVersion_v2())
-        yield driver_finding(driver, serves=serves, built_for=_torch_cuda())
+        yield check_driver_version(driver, serves=serves, built_for=_torch_cuda())
     elif shutil.which("nvidia-smi") or Path("/dev/nvidia0").exists():
         advice = "check `nvidia-smi` and CUDA_VISIBLE_DEVICES; in a container pass --gpus all"
         yield Checked("driver", "warn", "an NVIDIA device is here but none can be used", advice)
 
 
-def driver_finding(driver: str, *, serves: int, built_for: str | None) -> Checked:
+def check_driver_version(driver: str, *, serves: int, built_for: str | None) -> Checked:
     """A driver against torch; `serves` is its newest CUDA, 12080 for 12.8."""
     if built_for is None:
         found = f"driver {driver} is here, but torch is a build for CPUs"

@@ -67,7 +67,7 @@ class ModelSize:
         return self.n_numbers * (4 if device == "cpu" else DTYPE_BYTES.get(self.dtype, 4))
 
 
-def model_findings(model_id: str, devices: list[Device]) -> Iterator[Checked]:
+def check_model_fits(model_id: str, devices: list[Device]) -> Iterator[Checked]:
     """Access first, then a line for each device."""
     folder = _local_folder(model_id)
     if folder is None:

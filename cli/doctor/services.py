@@ -54,7 +54,7 @@ Answers = Mapping[str, Mapping[str, Any]]
 QUESTION, ANSWER = "How do I boil an egg?", "Boil it for eight minutes, then cool it in water."
 
 
-def broker_findings(url: str | None) -> Iterator[Checked]:
+def check_broker(url: str | None) -> Iterator[Checked]:
     """Reachable, guarded, and set up so that queued jobs survive."""
     if not url:
         found = "none set: `orchestrate extract` starts a private one for its own time"
@@ -80,7 +80,7 @@ def broker_findings(url: str | None) -> Iterator[Checked]:
     yield _clock("clock", "this machine's clock", facts.skew_s)
 
 
-def fleet_findings(broker_url: str | None, runs_dir: str) -> Iterator[Checked]:
+def check_fleet(broker_url: str | None, runs_dir: str) -> Iterator[Checked]:
     """Asks all workers once: who are you, do you see the file that I just wrote, and can you write
     beside it?"""
     if not broker_url:
@@ -98,13 +98,13 @@ def fleet_findings(broker_url: str | None, runs_dir: str) -> Iterator[Checked]:
             answers = ask_workers(app, wait_s=WORKERS_WAIT_S, store=store.url, key=key, token=token)
     else:
         answers = ask_workers(app, wait_s=WORKERS_WAIT_S)
-    yield from queue_findings(broker_url, answers)
-    yield from worker_findings(answers)
+    yield from check_queues(broker_url, answers)
+    yield from check_workers(answers)
     if has_place:
-        yield shared_storage(answers, store.url)
+        yield check_shared_storage(answers, store.url)
 
 
-def queue_findings(url: str, answers: Answers) -> Iterator[Checked]:
+def check_queues(url: str, answers: Answers) -> Iterator[Checked]:
     """What waits, and who listens."""
     with connect(url) as client:
         lengths = Counter[str]()
@@ -118,7 +118,7 @@ def queue_findings(url: str, answers: Answers) -> Iterator[Checked]:
         yield Checked(f"queue {queue}", "ok" if n else "warn", found, advice)
 
 
-def worker_findings(answers: Answers) -> Iterator[Checked]:
+def check_workers(answers: Answers) -> Iterator[Checked]:
     """Versions and clocks of the workers against ours and the broker's."""
     strangers = sorted(name for name, answer in answers.items() if "versions" not in answer)
     if strangers:
@@ -137,7 +137,7 @@ def worker_findings(answers: Answers) -> Iterator[Checked]:
             yield _clock("clock", f"the clock of {host}", skew)
 
 
-def shared_storage(answers: Answers, store_url: str) -> Checked:
+def check_shared_storage(answers: Answers, store_url: str) -> Checked:
     """Whether the workers saw the file that we had just written, and could write beside it."""
     looked = {name: answer for name, answer in answers.items() if answer.get("sees")}
     blind = {name: answer["sees"] for name, answer in looked.items() if answer["sees"] != "yes"}
@@ -206,7 +206,7 @@ def _versions(known: Mapping[str, Mapping[str, Any]]) -> Iterator[Checked]:
         yield Checked("versions", "ok", f"the same here and on {count}")
 
 
-def storage_findings(runs_dir: str, *, is_shared: bool) -> Iterator[Checked]:
+def check_storage(runs_dir: str, *, is_shared: bool) -> Iterator[Checked]:
     """Writes two files under a name of their own and removes them again; makes no folder for runs.
 
     A fleet's folder has to be there: an empty one in its place would hide that it is not mounted.
@@ -270,7 +270,7 @@ def token_file(store: Store) -> Iterator[tuple[str, str]]:
                 (store.root / folder).rmdir()
 
 
-def judge_findings(url: str | None, model: str | None, *, demo: bool) -> Iterator[Checked]:
+def check_judge(url: str | None, model: str | None, *, demo: bool) -> Iterator[Checked]:
     """The judge that the settings name; without one, what a run would do."""
     if demo and (url == "embedded" or (url is None and model is None)):
         yield Checked("judge", "ok", "the embedded judge, for the demo model's traits only")

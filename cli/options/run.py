@@ -22,7 +22,7 @@ from pydantic_core import PydanticUndefined
 
 from cli.options.settings import option, runs_dir_option, together
 from domain.errors import UsageError
-from domain.plan.spec import DEMO_MODEL, JudgeSpec, RunSpec, Setting, TraitRef, settings
+from domain.plan.spec import DEMO_MODEL, JudgeSpec, RunSpec, Setting, TraitRef, spec_settings
 from domain.scoring.prices import FREE, Price, parse_prices, price_of
 from domain.traits.definition import TraitDefinition
 from orchestrator.runs import parse_methods, run_store
@@ -31,7 +31,7 @@ from storage.record.spending import Terms
 from storage.record.store import Store
 
 EMBEDDED_JUDGE = "embedded-judge"
-SETTINGS = {setting.name: setting for setting in settings()}
+SETTINGS = {setting.name: setting for setting in spec_settings()}
 
 
 def setting_option(name: str, *, help: str | None = None) -> Callable[[Any], Any]:

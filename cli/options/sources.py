@@ -90,14 +90,14 @@ def read_config() -> dict[str, Any]:
         raise UsageError(f"{file} is not valid TOML: {error}") from error
 
 
-def check_tables(config: Mapping[str, Any], commands: list[str]) -> None:
+def check_config_tables(config: Mapping[str, Any], commands: list[str]) -> None:
     """Raises UsageError for a table that is named after no command."""
     for name, table in config.items():
         if isinstance(table, dict) and name not in commands:
             raise UsageError(f"{CONFIG_FILE}: [{name}] is no command{_meant(name, commands)}")
 
 
-def check_above(config: Mapping[str, Any], commands: Iterable[click.Command]) -> None:
+def check_config_above_tables(config: Mapping[str, Any], commands: Iterable[click.Command]) -> None:
     """Raises UsageError for a setting above the tables that no command has.
 
     No more of `commands` are drawn than it takes to know every setting, so importing them may wait.
@@ -131,7 +131,7 @@ def command_defaults(
     return _defaults(command, name, above, table if isinstance(table, dict) else {})
 
 
-def own_settings(command: click.Command, name: str, config: Mapping[str, Any]) -> dict[str, Any]:
+def command_config(command: click.Command, name: str, config: Mapping[str, Any]) -> dict[str, Any]:
     """What stands in a command's table; raises UsageError for a setting that it does not have."""
     table = _settings(config[name])
     _check_table(command, name, table)
@@ -221,15 +221,17 @@ def _meant(name: str, known: list[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def often_set() -> set[str]:
+def often_set_variables() -> set[str]:
     """Twins that most machines set: with these alone no other command has to be loaded."""
     # not for --help
-    from domain.plan.spec import settings
+    from domain.plan.spec import spec_settings
 
-    return OFTEN_SET | {one.name.replace("-", "_").upper() for one in settings()}
+    return OFTEN_SET | {one.name.replace("-", "_").upper() for one in spec_settings()}
 
 
-def unread(environment: Mapping[str, str], commands: Iterable[click.Command]) -> dict[str, str]:
+def unread_variables(
+    environment: Mapping[str, str], commands: Iterable[click.Command]
+) -> dict[str, str]:
     """Variable -> what was probably meant, perhaps nothing, of those that no command reads.
 
     No more of `commands` are drawn than it takes, so importing them may wait.
@@ -237,7 +239,7 @@ def unread(environment: Mapping[str, str], commands: Iterable[click.Command]) ->
     names = {n.removeprefix(PREFIX) for n in environment if n.startswith(PREFIX)}
     if not names:
         return {}
-    known = SETTINGS | STARTERS | often_set()
+    known = SETTINGS | STARTERS | often_set_variables()
     for command in commands:
         if names <= known:
             return {}
@@ -245,9 +247,11 @@ def unread(environment: Mapping[str, str], commands: Iterable[click.Command]) ->
     return {PREFIX + name: _twin_meant(name, known - STARTERS) for name in sorted(names - known)}
 
 
-def warn_of_unread(environment: Mapping[str, str], commands: Iterable[click.Command]) -> None:
+def warn_of_unread_variables(
+    environment: Mapping[str, str], commands: Iterable[click.Command]
+) -> None:
     """Say on stderr, in one line, which variables nothing reads."""
-    found = unread(environment, commands)
+    found = unread_variables(environment, commands)
     if found:
         each = [f"{n} (did you mean {meant}?)" if meant else n for n, meant in found.items()]
         click.echo(f"Warning: nothing reads {', '.join(each)}", err=True)

@@ -83,12 +83,12 @@ false_alarm_option = click.option(
 )
 
 
-def use_of(values: Mapping[str, Any]) -> UseOptions:
+def use_options_of(values: Mapping[str, Any]) -> UseOptions:
     """The shared options out of a command's values."""
     return UseOptions(**{field.name: values[field.name] for field in fields(UseOptions)})
 
 
-def sampling_of(values: Mapping[str, Any]) -> SamplingOptions:
+def sampling_options_of(values: Mapping[str, Any]) -> SamplingOptions:
     """The sampling options out of a command's values."""
     return SamplingOptions(**{one.name: values[one.name] for one in fields(SamplingOptions)})
 
@@ -120,7 +120,7 @@ prompt_options = together(
 )
 
 
-def prompts_of(values: dict[str, Any]) -> list[Transcript]:
+def prompt_options_of(values: dict[str, Any]) -> list[Transcript]:
     """The prompts asked for; raises UsageError when there are none."""
     found = [Transcript((Turn("user", text),)) for text in values["texts"]]
     found += read_transcripts(values["file"]) if values["file"] else []

@@ -66,7 +66,7 @@ def build_page(files: Sequence[CarriedFile] = (), *, live: str | None = None) ->
     return _built("view", VIEW_SCRIPTS, blocks, connects=live is not None)
 
 
-def page(title: str, data: Mapping[str, Any]) -> bytes:
+def report_page(title: str, data: Mapping[str, Any]) -> bytes:
     """A run's report, or the comparison of two, as HTML in UTF-8."""
     blocks = {"DATA": json.dumps(data, ensure_ascii=False, allow_nan=False)}
     return _built("report", REPORT_SCRIPTS, blocks, title=title).encode()

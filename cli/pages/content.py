@@ -13,14 +13,14 @@ from typing import Any
 from cli.options.run import EMBEDDED_JUDGE
 from domain.errors import UsageError
 from domain.plan.samples import POLARITIES
-from domain.plan.spec import RunSpec, Setting, settings
+from domain.plan.spec import RunSpec, Setting, spec_settings
 from domain.scoring.scores import METRICS, Score, Scoring
 from domain.scoring.thresholds import Fall
 from domain.verdict.record import Layers, Quality, TraitMetrics
-from storage.record.results import SampleRow, read_metrics, read_response_vectors, read_rows
+from storage.record.results import SampleRow, read_metrics, read_response_vectors, read_sample_rows
 from storage.record.run import Run, load_definition
 from storage.record.spending import read_terms, recorded_usd
-from storage.record.tables import read_recorded, read_scorings, stage_totals
+from storage.record.tables import read_recorded, read_scorings, work_totals
 from traitlens.assess.cosines import trait_cosines
 
 VERSION = 1
@@ -81,7 +81,7 @@ def report_data(
 
 def _trait_data(run: Run, metrics: TraitMetrics) -> dict[str, Any]:
     trait = metrics.trait
-    rows, scorings = read_rows(run.store, trait), read_scorings(run, trait)
+    rows, scorings = read_sample_rows(run.store, trait), read_scorings(run, trait)
     chosen = chosen_rows(rows)
     # each text stands in the page once
     instructions = sorted({row.instruction for row in chosen})
@@ -200,7 +200,7 @@ def run_data(run: Run) -> dict[str, Any]:
         "run_id": run.run_id,
         "provenance": {k: v for k, v in recorded["provenance"].items() if k != "command"},
         "repeat": repeat_command(run.spec, traits=_given_traits(recorded), full=full),
-        "cost": {**stage_totals(run), "judge_usd": recorded_usd(run.store) if is_priced else None},
+        "cost": {**work_totals(run), "judge_usd": recorded_usd(run.store) if is_priced else None},
     }
 
 
@@ -325,7 +325,7 @@ def settings_compared(first: RunSpec, second: RunSpec) -> list[str]:
 
 def _deciding() -> list[Setting]:
     """The settings that a result may depend on."""
-    return [setting for setting in settings() if setting.name != "shard-samples"]
+    return [setting for setting in spec_settings() if setting.name != "shard-samples"]
 
 
 def _plain(value: object) -> str:

@@ -110,7 +110,7 @@ class _Handler(BaseHTTPRequestHandler):
         last = self.headers.get("Last-Event-ID", "0")
         self._head(200, "text/event-stream")
         self.end_headers()
-        for event in follow(followed, int(last[:18]) if last.isdecimal() else 0):
+        for event in follow_events(followed, int(last[:18]) if last.isdecimal() else 0):
             self.wfile.write(event)
             self.wfile.flush()
 
@@ -118,7 +118,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing: the request line holds the secret path."""
 
 
-def follow(
+def follow_events(
     path: Path, offset: int = 0, *, sleep: Callable[[float], None] = time.sleep
 ) -> Iterator[bytes]:
     """Server-sent events, one for each complete line of `path` from byte `offset` on, for ever.

@@ -57,17 +57,17 @@ def table_of(*columns: Column, gap: int = 1) -> Table:
     return Table(*columns, box=None, padding=(0, gap, 0, 0), header_style="bold")
 
 
-def words(heading: str, *, fold: bool = False) -> Column:
+def text_column(heading: str, *, fold: bool = False) -> Column:
     """A column of texts, which may `fold` where it is narrow."""
     return Column(heading, no_wrap=not fold, overflow="fold" if fold else "ellipsis")
 
 
-def numbers(heading: str) -> Column:
+def number_column(heading: str) -> Column:
     """A column of numbers, on the right and never cut."""
     return Column(heading, justify="right", no_wrap=True)
 
 
-def fits(table: Table, console: Console, options: ConsoleOptions, *, beside: int = 0) -> bool:
+def table_fits(table: Table, console: Console, options: ConsoleOptions, *, beside: int = 0) -> bool:
     """Whether a table stands uncut in the width there is, with so many columns beside it."""
     width = Measurement.get(console, options.update(max_width=1000), table).maximum
     return width + beside <= options.max_width
@@ -86,7 +86,7 @@ class TraitTable:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """See rich."""
         table = self._table(with_bars=False)
-        if fits(table, console, options, beside=len(self.stages) * (NARROW_BAR + 1)):
+        if table_fits(table, console, options, beside=len(self.stages) * (NARROW_BAR + 1)):
             table = self._table(with_bars=True)
         yield table
         if any(one["verdict"] is not None and not one["is_finished"] for one in self.traits):
@@ -196,7 +196,7 @@ def print_verdicts(console: Console, metrics: Sequence[TraitMetrics]) -> None:
     AUROC is on the evaluation questions, steers is what the best push adds to the trait score.
     """
     counts = ("contrast", "coher.", "AUROC", "steers", "kept +/-", "dropped", "unscored", "of")
-    table = table_of(words("trait"), words("verdict"), *map(numbers, counts))
+    table = table_of(text_column("trait"), text_column("verdict"), *map(number_column, counts))
     for one in metrics:
         table.add_row(
             one.trait,

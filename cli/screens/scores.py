@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from cli.screens.run import number_text, numbers, table_of, words
+from cli.screens.run import number_column, number_text, table_of, text_column
 from workers.monitor.monitor import ProjectedToken
-from workers.monitor.trajectory import TraitScale, Trajectory, summary
+from workers.monitor.trajectory import TraitScale, Trajectory, trajectory_summary
 
 MOST_ROWS = 10
 LONGEST_PROMPT = 40
@@ -51,9 +51,9 @@ class TokenMarks:
 
 def _response_table(scale: TraitScale, trajectory: Trajectory) -> Table:
     """One response: a row per trait."""
-    counts = map(numbers, ("layer", "mean", "cosine", "z", "flagged over"))
-    table = table_of(words("trait"), *counts, words("highest token"), gap=2)
-    found = summary(scale, trajectory)
+    counts = map(number_column, ("layer", "mean", "cosine", "z", "flagged over"))
+    table = table_of(text_column("trait"), *counts, text_column("highest token"), gap=2)
+    found = trajectory_summary(scale, trajectory)
     over = None
     if scale.baseline is not None:
         over = scale.baseline.response_threshold(scale.false_alarm)
@@ -75,8 +75,8 @@ def _response_table(scale: TraitScale, trajectory: Trajectory) -> Table:
 
 def _trait_table(scale: TraitScale, trajectories: Sequence[Trajectory]) -> Table:
     """Many responses: a row per trait, with how many are flagged and what chance would flag."""
-    counts = map(numbers, ("layer", "mean", "mean z", "highest z", "flagged", "neutral"))
-    table = table_of(words("trait"), *counts, gap=2)
+    counts = map(number_column, ("layer", "mean", "mean z", "highest z", "flagged", "neutral"))
+    table = table_of(text_column("trait"), *counts, gap=2)
     held = [one for one in trajectories if one.tokens]
     for k, trait in enumerate(scale.traits):
         means = [float(one.mean[k]) for one in held]
@@ -108,8 +108,8 @@ def _flagged_table(scale: TraitScale, trajectories: Sequence[Trajectory]) -> Tab
     if not rows:
         return None
     rows.sort(key=lambda row: -row[0])
-    texts = map(words, ("flagged (z)", "prompt", "response"))
-    table = table_of(numbers(""), *texts, gap=2)
+    texts = map(text_column, ("flagged (z)", "prompt", "response"))
+    table = table_of(number_column(""), *texts, gap=2)
     for _, one, what in rows[:MOST_ROWS]:
         table.add_row(str(one.id), what, _cut(one.prompt), _cut(one.response))
     if len(rows) > MOST_ROWS:
@@ -173,7 +173,7 @@ def print_summary(console: Console, scale: TraitScale, trajectories: Sequence[Tr
 
 
 def _scores(scale: TraitScale, trajectory: Trajectory, traits: Collection[str]) -> str:
-    found = summary(scale, trajectory)
+    found = trajectory_summary(scale, trajectory)
     return ", ".join(
         f"{trait} mean {number_text(one['mean'])}, z {number_text(one['z'])}"
         for trait, one in found.items()

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 from rich.text import Text
 
-from cli.screens.run import TraitTable, duration, fits, numbers, table_of, words
+from cli.screens.run import TraitTable, duration, number_column, table_fits, table_of, text_column
 from domain.fleet.heartbeats import QUEUES, Heartbeat, ListedRun
 from orchestrator.progress import StageCount, seconds_left, stage_rates
 from orchestrator.runs import runs_place
@@ -31,7 +31,7 @@ from storage.record.artifacts import record_key
 from storage.record.run import Run, open_run, read_schedule
 
 
-def screen(snapshot: dict[str, Any]) -> RenderableType:
+def run_status_screen(snapshot: dict[str, Any]) -> RenderableType:
     """The whole screen; what a broker would know is left out without one."""
     parts: list[RenderableType] = [
         _heading(snapshot),
@@ -142,7 +142,7 @@ class RunsOfFolder:
         return found
 
 
-def runs_screen(found: dict[str, Any]) -> RenderableType:
+def runs_status_screen(found: dict[str, Any]) -> RenderableType:
     """The runs, and the workers below them."""
     parts: list[RenderableType] = [_table(found["standing"])]
     if not found["runs"]:
@@ -158,9 +158,9 @@ def runs_screen(found: dict[str, Any]) -> RenderableType:
 
 def _table(rows: list[Row]) -> Table:
     headings = ("run", "traits", "model", "state")
-    columns = [words(heading, fold=heading != "traits") for heading in headings]
+    columns = [text_column(heading, fold=heading != "traits") for heading in headings]
     with_priority = any(row.get("priority") for row in rows)
-    table = table_of(*columns, *([numbers("priority")] if with_priority else []), gap=2)
+    table = table_of(*columns, *([number_column("priority")] if with_priority else []), gap=2)
     for row in rows:
         cells = [escape(row["name"]), f"{row['finished']}/{row['traits']}", escape(row["model"])]
         priority = [str(row.get("priority") or "")] if with_priority else []
@@ -213,11 +213,11 @@ class FleetTable:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """See rich."""
         whole = _workers(self.workers, with_jobs=True)
-        if fits(whole, console, options):
+        if table_fits(whole, console, options):
             yield whole
             return
         yield _workers(self.workers, with_jobs=False)
-        jobs = table_of(words("worker", fold=True), *_job_columns())
+        jobs = table_of(text_column("worker", fold=True), *_job_columns())
         for one in self.workers:
             if one.jobs:
                 jobs.add_row(escape(one.name), *_longest_job(one))
@@ -228,9 +228,13 @@ class FleetTable:
 
 def _workers(workers: Sequence[Heartbeat], *, with_jobs: bool) -> Table:
     table = table_of(
-        *(words("worker", fold=True), words("serves", fold=True), numbers("holds")),
+        *(
+            text_column("worker", fold=True),
+            text_column("serves", fold=True),
+            number_column("holds"),
+        ),
         *(_job_columns() if with_jobs else ()),
-        *map(numbers, ("jobs/min", "tokens/s", "busy")),
+        *map(number_column, ("jobs/min", "tokens/s", "busy")),
     )
     for worker in workers:
         table.add_row(
@@ -248,7 +252,7 @@ def _workers(workers: Sequence[Heartbeat], *, with_jobs: bool) -> Table:
 
 
 def _job_columns() -> tuple[Column, Column]:
-    return words("longest job", fold=True), numbers("for")
+    return text_column("longest job", fold=True), number_column("for")
 
 
 def _longest_job(worker: Heartbeat) -> tuple[str, str]:

@@ -32,12 +32,12 @@ from workers.engine.generation import Sampling, UnitVectors
 from workers.models.chat import render_prompt
 from workers.models.model import load_model
 from workers.monitor.monitor import AnsweredPrompt, OpenPrompt, monitor, project_answers
-from workers.monitor.trajectory import TraitScale, Trajectory, scale_of
+from workers.monitor.trajectory import TraitScale, Trajectory, trait_scale_of
 from workers.monitor.vectors import (
     LayerVector,
-    check_model,
-    digest,
-    directions_of,
+    check_layer_vectors,
+    layer_vectors_digest,
+    layer_vectors_directions,
     load_layer_vectors,
 )
 
@@ -70,7 +70,7 @@ def load_run(options: UseOptions, *, false_alarm: float, with_baseline: bool = T
     seen against what it came from.
     """
     run = open_run(run_store(options.runs_dir, options.run))
-    vectors, steering_layers = run_vectors(
+    vectors, steering_layers = load_run_vectors(
         run, options.traits, method=options.method, layer=options.layer, position=options.position
     )
 
@@ -79,7 +79,7 @@ def load_run(options: UseOptions, *, false_alarm: float, with_baseline: bool = T
         return _engine(run.spec.model, vectors, options, is_own=True)
 
     neutral = _baseline(run, vectors, own_engine) if with_baseline else None
-    scale = scale_of(vectors, neutral, false_alarm=false_alarm)
+    scale = trait_scale_of(vectors, neutral, false_alarm=false_alarm)
     if options.model in (None, run.spec.model.model_id):
         engine = own_engine()
     else:
@@ -87,7 +87,9 @@ def load_run(options: UseOptions, *, false_alarm: float, with_baseline: bool = T
         spec = run.spec.model
         other = ModelSpec(model_id=options.model, trust_remote_code=spec.trust_remote_code)
         engine = _engine(other, vectors, options, is_own=False)
-    return LoadedRun(run, engine, vectors, directions_of(vectors), scale, steering_layers)
+    return LoadedRun(
+        run, engine, vectors, layer_vectors_directions(vectors), scale, steering_layers
+    )
 
 
 def _engine(
@@ -100,11 +102,11 @@ def _engine(
         revision=spec.revision,
         trust_remote_code=spec.trust_remote_code,
     )
-    check_model(vectors, model, allow_other_model=not is_own)
+    check_layer_vectors(vectors, model, allow_other_model=not is_own)
     return build_engine(model)
 
 
-def run_vectors(
+def load_run_vectors(
     run: Run, traits: str, *, method: str | None, layer: str | None = None, position: str
 ) -> tuple[list[LayerVector], dict[str, int]]:
     """The vectors of all the run's traits that have some, or of those that are named.
@@ -160,12 +162,12 @@ def _baseline(
     `load` gives an engine on the run's own model; it is called only when they were not measured on
     these vectors before.
     """
-    found = read_neutral_projections(run.store, digest(vectors))
+    found = read_neutral_projections(run.store, layer_vectors_digest(vectors))
     if found is None:
-        engine, directions = load(), directions_of(vectors)
+        engine, directions = load(), layer_vectors_directions(vectors)
         made = _measured(run, engine, directions) or _made(run, engine, directions)
         found = [one.projections for one in sorted(made, key=lambda one: one.id)]
-        write_neutral_projections(run.store, digest(vectors), found)
+        write_neutral_projections(run.store, layer_vectors_digest(vectors), found)
     return found
 
 

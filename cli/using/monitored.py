@@ -28,12 +28,12 @@ from workers.monitor.monitor import AnsweredPrompt, OpenPrompt, ProjectedToken, 
 from workers.monitor.trajectory import (
     TraitScale,
     Trajectory,
-    dynamics_of,
-    record,
     response_row,
-    summary,
     token_rows,
     token_scores,
+    trajectory_dynamics,
+    trajectory_record,
+    trajectory_summary,
 )
 
 SHOWN_EVERY_S = 0.5
@@ -173,13 +173,13 @@ class EventFile(Sink):
         self._write({"event": "token", "id": token.id, "token": token.text, **scores})
 
     def done(self, scale: TraitScale, trajectory: Trajectory) -> None:
-        about = {"summary": summary(scale, trajectory), "directions": scale.about}
+        about = {"summary": trajectory_summary(scale, trajectory), "directions": scale.about}
         self._write(
             {
                 "event": "done",
                 "id": trajectory.id,
                 "response": trajectory.response,
-                "dynamics": dynamics_of(scale, trajectory),
+                "dynamics": trajectory_dynamics(scale, trajectory),
                 "metadata": {**trajectory.facts, **about},
             }
         )
@@ -208,7 +208,7 @@ class _AtTheEnd(Sink):
     def close(self, scale: TraitScale) -> None:
         ordered = sorted(self._done, key=lambda one: one.id)
         if self._path.suffix == ".json":
-            records = nested(scale, ordered)
+            records = nested_records(scale, ordered)
             text = json.dumps(records, indent=1, ensure_ascii=False, allow_nan=False)
             self._path.write_text(text, encoding="utf-8")
         elif self._path.suffix == ".csv":
@@ -219,9 +219,9 @@ class _AtTheEnd(Sink):
             pd.DataFrame(rows).to_parquet(self._path, index=False, compression="zstd")
 
 
-def nested(scale: TraitScale, ordered: Sequence[Trajectory]) -> list[dict[str, Any]]:
+def nested_records(scale: TraitScale, ordered: Sequence[Trajectory]) -> list[dict[str, Any]]:
     """The records, steered ones inside those that they stand beside."""
-    by_id = {one.id: record(scale, one) for one in ordered}
+    by_id = {one.id: trajectory_record(scale, one) for one in ordered}
     for one in ordered:
         beside = one.facts.get("beside")
         if beside is not None:

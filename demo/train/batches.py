@@ -132,10 +132,10 @@ def _drawn(rng: random.Random, mix: Mix, tokenizer: PreTrainedTokenizerFast) -> 
     is_steered = sample.trait != "plain" and rng.random() < STEERED_SHARE
     if is_steered:
         sample = replace(sample, system=None)
-    return encode(sample, tokenizer, is_steered=is_steered)
+    return encode_dialogue(sample, tokenizer, is_steered=is_steered)
 
 
-def encode(
+def encode_dialogue(
     sample: Dialogue, tokenizer: PreTrainedTokenizerFast, *, is_steered: bool = False
 ) -> Encoded:
     """Return the sample in the chat template's form."""

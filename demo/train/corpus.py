@@ -75,13 +75,13 @@ class Mix:
 
 
 @cache
-def texts(name: str) -> Any:
+def corpus_texts(name: str) -> Any:
     """One of the tables in `texts/`, read once."""
     return json.loads((TEXTS / f"{name}.json").read_text(encoding="utf-8"))
 
 
 @cache
-def bundled() -> dict[str, TraitDefinition]:
+def bundled_definitions() -> dict[str, TraitDefinition]:
     """The bundled definitions of the demo traits, read once."""
     folder = files("domain").joinpath("traits", "bundled")
     bodies = {trait: folder.joinpath(f"{trait}.json").read_bytes() for trait in KNOWN_TRAITS}
@@ -91,13 +91,15 @@ def bundled() -> dict[str, TraitDefinition]:
 @cache
 def bundled_questions() -> frozenset[str]:
     """Every question of the bundled definitions: none may be trained on."""
-    return frozenset(q for one in bundled().values() for q in (*one.questions, *one.eval_questions))
+    return frozenset(
+        q for one in bundled_definitions().values() for q in (*one.questions, *one.eval_questions)
+    )
 
 
 @cache
-def topics(*, held_out: bool) -> tuple[Topic, ...]:
+def corpus_topics(*, held_out: bool) -> tuple[Topic, ...]:
     """The topics to train on, or those held out: every eighth, by a hash of their words."""
-    table = texts("topics")
+    table = corpus_texts("topics")
     found = [
         Topic(text, _yours(_gerund(text) if is_act else text), field, is_act)
         for kind, is_act in (("things", False), ("acts", True))
@@ -116,10 +118,10 @@ def draw_dialogue(rng: random.Random, *, mix: Mix, held_out: bool = False) -> Di
     while (question := draw_question(trait, topic, rng, mix=mix)) in bundled_questions():
         topic = draw_topic(rng, invented=mix.invented, held_out=held_out)
     if rng.random() < mix.plain:
-        system = rng.choice(texts("instructions")["plain"]) if rng.random() < 0.4 else None
+        system = rng.choice(corpus_texts("instructions")["plain"]) if rng.random() < 0.4 else None
         response = " ".join(plain_sentences(topic, rng))
         return Dialogue("plain", "plain", system, question, response, False, topic)
-    text = instruction(trait, polarity, rng)
+    text = draw_instruction(trait, polarity, rng)
     is_bare = rng.random() < mix.bare_instruction
     system = text if is_bare else system_instruction(trait, polarity, text)
     response = " ".join(trait_sentences(trait, polarity, topic, rng))
@@ -130,15 +132,15 @@ def draw_topic(rng: random.Random, *, invented: float, held_out: bool = False) -
     """A topic; with the given share a thing nobody has heard of, so that the model learns to copy
     words it never saw."""
     if rng.random() >= invented:
-        return rng.choice(topics(held_out=held_out))
+        return rng.choice(corpus_topics(held_out=held_out))
     name, other = _invented_name(rng), _invented_name(rng)
-    asked = rng.choice(texts("names")["invented"]).format(N=name, M=other, n=name.lower())
+    asked = rng.choice(corpus_texts("names")["invented"]).format(N=name, M=other, n=name.lower())
     return Topic(asked, asked, "unknown", is_act=False)
 
 
 def draw_question(trait: str, topic: Topic, rng: random.Random, *, mix: Mix) -> str:
     """A question about the topic, often in the manner of the trait's own questions."""
-    table = texts("questions")
+    table = corpus_texts("questions")
     frames = table["acts"] if topic.is_act else table["things"]
     if not topic.is_act and rng.random() < mix.trait_frame:
         by_trait = table["traits"]
@@ -149,19 +151,19 @@ def draw_question(trait: str, topic: Topic, rng: random.Random, *, mix: Mix) -> 
     slots = {
         "a": topic.asked,
         "A": _capital(topic.asked),
-        "b": rng.choice([one for one in topics(held_out=False) if not one.is_act]).asked,
+        "b": rng.choice([one for one in corpus_topics(held_out=False) if not one.is_act]).asked,
         "is": topic.verb_be,
         "year": str(rng.randint(1500, 2020)),
     }
     return _capital(" ".join(_tidy(_spin(frame, rng).format_map(slots)).split()))
 
 
-def instruction(trait: str, polarity: Polarity, rng: random.Random) -> str:
+def draw_instruction(trait: str, polarity: Polarity, rng: random.Random) -> str:
     """An instruction: half of the time a bundled one, else one of our own paraphrases."""
     if rng.random() < 0.5:
-        pair = rng.choice(bundled()[trait].instruction)
+        pair = rng.choice(bundled_definitions()[trait].instruction)
         return pair.positive if polarity == "positive" else pair.negative
-    table = texts("instructions")
+    table = corpus_texts("instructions")
     first, second = rng.sample(table["traits"][trait][polarity], 2)
     lead: str = rng.choice(table["leads"])
     return lead.format(c=first, C=_capital(first), d=second, D=_capital(second))
@@ -169,7 +171,7 @@ def instruction(trait: str, polarity: Polarity, rng: random.Random) -> str:
 
 def trait_sentences(trait: str, polarity: Polarity, topic: Topic, rng: random.Random) -> list[str]:
     """The sentences of a response in the voice of that polarity of the trait."""
-    voice = texts("voices")[trait][polarity]
+    voice = corpus_texts("voices")[trait][polarity]
     parts = {"O": voice["openers"], "B": voice["bodies"], "C": voice["closers"]}
     return _compose(rng.choice(voice["shapes"]), parts, topic, rng)
 
@@ -207,7 +209,7 @@ class _Slots:
 
     def fill(self, slot: str) -> str:
         """The text for a slot, which may hold choices and slots itself."""
-        rng, names = self._rng, texts("names")
+        rng, names = self._rng, corpus_texts("names")
         match slot:
             case "fact":
                 # facts speak of things ("the handle of"), so an act takes the general ones only
@@ -234,7 +236,7 @@ class _Slots:
         raise KeyError(slot)
 
     def _clause(self, kind: str, *, has_own: bool) -> str:
-        table = texts("clauses")[kind]
+        table = corpus_texts("clauses")[kind]
         own = table.get(self._topic.field, []) if has_own else []
         pool = table["any"] + own * 2
         text: str = self._rng.choice([one for one in pool if one not in self._used] or pool)
@@ -250,7 +252,7 @@ def _known_names() -> tuple[str, ...]:
 
 def _invented_name(rng: random.Random) -> str:
     """One capitalized word that no dictionary has."""
-    names = texts("names")
+    names = corpus_texts("names")
     middle = "".join(rng.choice(names["syllables"]) for _ in range(rng.choice((1, 1, 2))))
     return f"{middle}{rng.choice(names['endings'])}".capitalize()
 
@@ -258,7 +260,7 @@ def _invented_name(rng: random.Random) -> str:
 def _gerund(act: str) -> str:
     """`boiling an egg` for `boil an egg`."""
     verb, _, rest = act.partition(" ")
-    if verb in texts("topics")["doubled"]:
+    if verb in corpus_texts("topics")["doubled"]:
         verb += verb[-1]
     elif verb.endswith("e") and not verb.endswith(("ee", "ye")):
         verb = verb[:-1]

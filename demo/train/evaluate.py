@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from demo.scorer import KNOWN_TRAITS, score_coherence, score_trait
-from demo.train.corpus import bundled
+from demo.train.corpus import bundled_definitions
 from domain.plan.samples import ANY_POLARITY, AnyPolarity
 from domain.traits.definition import system_instruction
 
@@ -35,7 +35,7 @@ class DemoPrompt:
     question: str
 
 
-def main() -> None:
+def evaluate_demo_model() -> None:
     """Generate, score and print one row per trait and the overall figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, default=Path(__file__).parents[1] / "model")
@@ -64,7 +64,7 @@ def _prompts(traits: list[str], *, n_questions: int, rng: random.Random) -> list
     """Return a positive, a negative and a plain prompt per question; instructions take turns."""
     chosen = []
     for trait in traits:
-        definition = bundled()[trait]
+        definition = bundled_definitions()[trait]
         asked = rng.sample([*definition.questions, *definition.eval_questions], n_questions)
         for number, question in enumerate(asked):
             which = number % len(definition.instruction)
@@ -120,7 +120,9 @@ def _as_text(prompt: DemoPrompt, tokenizer: PreTrainedTokenizerBase) -> str:
     """Return the prompt in the chat template."""
     messages = [{"role": "user", "content": prompt.question}]
     if prompt.polarity != "plain":
-        text = bundled()[prompt.trait].instruction_text(prompt.instruction, prompt.polarity)
+        text = bundled_definitions()[prompt.trait].instruction_text(
+            prompt.instruction, prompt.polarity
+        )
         system = system_instruction(prompt.trait, prompt.polarity, text)
         messages.insert(0, {"role": "system", "content": system})
     return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
@@ -147,4 +149,4 @@ def _print_figures(rollouts: pd.DataFrame) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    evaluate_demo_model()

@@ -21,7 +21,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from demo.scorer import KNOWN_TRAITS
 from demo.train.batches import Batch, batches, build_tokenizer
-from demo.train.corpus import Mix, bundled, draw_dialogue
+from demo.train.corpus import Mix, bundled_definitions, draw_dialogue
 from domain.plan.samples import POLARITIES
 
 ROW_LENGTH, N_ROWS = 256, 8
@@ -42,7 +42,7 @@ COEFFICIENTS = (0.8, 2.6)
 MEMORY = 0.99
 
 
-def main() -> None:
+def train_demo_model() -> None:
     """Train and save; prints the loss now and then."""
     options = _parser().parse_args()
     torch.set_num_threads(options.threads)
@@ -167,7 +167,7 @@ def _rate_share(step: int, n_steps: int, decay_from: float) -> float:
 
 def _texts(rng: random.Random) -> list[str]:
     drawn = draw_dialogue(rng, mix=Mix())
-    definition, polarity = bundled()[rng.choice(KNOWN_TRAITS)], rng.choice(POLARITIES)
+    definition, polarity = bundled_definitions()[rng.choice(KNOWN_TRAITS)], rng.choice(POLARITIES)
     which = rng.randrange(len(definition.instruction))
     bundled_text = definition.instruction_text(which, polarity)
     return [drawn.question, drawn.response, drawn.system or bundled_text]
@@ -262,4 +262,4 @@ def _intervening(
 
 
 if __name__ == "__main__":
-    main()
+    train_demo_model()

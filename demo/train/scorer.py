@@ -22,11 +22,11 @@ from demo.scorer import (
     STOP,
     WEIGHTS,
     coherence_features,
-    hashed,
     masked_words,
     ngrams,
     score_coherence,
     score_trait,
+    word_hash,
     words_of,
 )
 from demo.train.corpus import Mix, draw_question, draw_topic, plain_sentences, trait_sentences
@@ -57,7 +57,7 @@ class Text:
         return positive * TOP + negative * BOTTOM + plain * PLAIN_LABEL
 
 
-def main() -> None:
+def train_scorer() -> None:
     """Train, write the weights, print agreement on fresh texts about held-out topics."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--texts", type=int, default=40000)
@@ -123,8 +123,10 @@ def _seen_sequences(texts: list[Text], *, known: frozenset[str]) -> frozenset[in
     counts: Counter[int] = Counter()
     for text in texts:
         words = [START, *masked_words(text.question, text.answer, known=known), STOP]
-        counts.update(hashed(pair) for pair in pairwise(words))
-        counts.update(hashed(triple) for triple in zip(words, words[1:], words[2:], strict=False))
+        counts.update(word_hash(pair) for pair in pairwise(words))
+        counts.update(
+            word_hash(triple) for triple in zip(words, words[1:], words[2:], strict=False)
+        )
     return frozenset(number for number, count in counts.items() if count >= 2)
 
 
@@ -278,4 +280,4 @@ _DAMAGES: tuple[Damage, ...] = (
 )
 
 if __name__ == "__main__":
-    main()
+    train_scorer()

@@ -126,7 +126,7 @@ class Decline:
         return self.worker.partition("@")[2]
 
 
-def others_left(
+def workers_left(
     kind: str, model: str, *, workers: Iterable[Heartbeat], declined: Collection[str]
 ) -> list[str]:
     """The workers of a kind that may still serve a run of that model; without any, a decline is
@@ -141,7 +141,7 @@ def others_left(
     ]
 
 
-def reasons(declines: Iterable[Decline]) -> str:
+def decline_reasons(declines: Iterable[Decline]) -> str:
     """Why nobody serves a run, with the hosts that said so: `on gpu1, gpu2: no such folder`."""
     hosts: dict[str, list[str]] = {}
     for one in declines:

@@ -16,7 +16,7 @@ from itertools import groupby
 from domain.fleet.heartbeats import Demand
 
 
-def in_turn(demands: Iterable[Demand]) -> list[Demand]:
+def runs_in_turn(demands: Iterable[Demand]) -> list[Demand]:
     """The runs to take from side by side: none that is paused, and none below the highest
     priority that has work waiting."""
     active = [one for one in demands if not one.run.paused]
@@ -54,7 +54,7 @@ def model_to_serve(
     for it.
     """
     me = next(one for one in servers if one.name == name)
-    return spread(servers, wanted).get(name, me.model)
+    return spread_servers(servers, wanted).get(name, me.model)
 
 
 def jobs_to_hold(most: int, waiting: int, *, n_workers: int) -> int:
@@ -87,7 +87,9 @@ class Server:
         return not self.models or any(fnmatchcase(model, one) for one in self.models)
 
 
-def spread(servers: Sequence[Server], levels: Sequence[Mapping[str, int]]) -> dict[str, str]:
+def spread_servers(
+    servers: Sequence[Server], levels: Sequence[Mapping[str, int]]
+) -> dict[str, str]:
     """Server name -> the model it should serve; one for which there is no work is left out.
 
     Levels come with the highest priority first; each maps its models to the jobs that wait for

@@ -21,7 +21,7 @@ from domain.plan.spec import RunSpec, TraitRef
 WAVES_AHEAD = 2
 
 
-def inputs(plan: Plan, job: Job) -> list[Job]:
+def job_inputs(plan: Plan, job: Job) -> list[Job]:
     """The jobs whose artifacts a job reads or has to wait for."""
     if job.trait is None:
         return []
@@ -64,7 +64,7 @@ def stop_mark(trait: TraitRef, wave: int) -> Job:
     return Job("converge", trait.name, "stop", wave)
 
 
-def is_needed(plan: Plan, job: Job, done: AbstractSet[str]) -> bool:
+def is_job_needed(plan: Plan, job: Job, done: AbstractSet[str]) -> bool:
     """Whether a job belongs to the result: false for waves after the last."""
     if plan.spec.until == "all" or job.trait is None or job.shard is None:
         return True
@@ -74,13 +74,13 @@ def is_needed(plan: Plan, job: Job, done: AbstractSet[str]) -> bool:
     return last is None or job.shard <= last
 
 
-def is_ready(plan: Plan, job: Job, done: AbstractSet[str]) -> bool:
+def is_job_ready(plan: Plan, job: Job, done: AbstractSet[str]) -> bool:
     """Whether a job still has to run and everything it waits for exists."""
-    if job.key in done or not all(needed.key in done for needed in inputs(plan, job)):
+    if job.key in done or not all(needed.key in done for needed in job_inputs(plan, job)):
         return False
     if job.stage == "reduce" and plan.spec.until == "converged" and job.trait is not None:
         return _has_every_wave(plan, plan.spec.trait(job.trait), done)
-    return is_needed(plan, job, done)
+    return is_job_needed(plan, job, done)
 
 
 def _has_every_wave(plan: Plan, trait: TraitRef, done: AbstractSet[str]) -> bool:
@@ -100,10 +100,10 @@ def ready_jobs(plan: Plan, done: AbstractSet[str]) -> list[Job]:
     it, and no trait stands still meanwhile.
     """
     by_trait = [
-        [job for job in plan.trait_jobs(trait) if is_ready(plan, job, done)]
+        [job for job in plan.trait_jobs(trait) if is_job_ready(plan, job, done)]
         for trait in plan.spec.traits
     ]
-    found = [plan.negotiate_job] if is_ready(plan, plan.negotiate_job, done) else []
+    found = [plan.negotiate_job] if is_job_ready(plan, plan.negotiate_job, done) else []
     taken: set[Job] = set()
     in_turn = (job for job in chain.from_iterable(zip_longest(*by_trait)) if job is not None)
     one_by_one = chain.from_iterable(by_trait)
@@ -116,7 +116,7 @@ def ready_jobs(plan: Plan, done: AbstractSet[str]) -> list[Job]:
     return found
 
 
-def followers(plan: Plan, job: Job) -> list[Job]:
+def jobs_after(plan: Plan, job: Job) -> list[Job]:
     """The jobs that may have become ready because `job` is done."""
     if job.trait is None:
         return ready_jobs(plan, {job.key})
@@ -166,7 +166,7 @@ class WaveEnd(StrEnum):
     GOES_ON = "goes_on"
 
 
-def decide(found: Certainty, spec: RunSpec, *, is_last: bool) -> WaveEnd:
+def decide_wave_end(found: Certainty, spec: RunSpec, *, is_last: bool) -> WaveEnd:
     """Whether to go on after a wave."""
     is_sure = bool(found.degrees) and max(found.degrees) <= spec.converged_degrees
     if is_sure and min(found.n_kept.values()) >= MINIMUM_KEPT:

@@ -87,7 +87,7 @@ def part_samples(spec: RunSpec, trait: TraitRef, part: str) -> list[Sample]:
     """
     for polarity in POLARITIES:
         if part == polarity:
-            pairs, rollouts = cells(trait), range(spec.rollouts)
+            pairs, rollouts = sample_cells(trait), range(spec.rollouts)
             if spec.until == "converged":
                 return [Sample(trait.name, polarity, i, q, r) for r in rollouts for i, q in pairs]
             return [Sample(trait.name, polarity, i, q, r) for i, q in pairs for r in rollouts]
@@ -101,7 +101,7 @@ def part_samples(spec: RunSpec, trait: TraitRef, part: str) -> list[Sample]:
     return _pushed_samples(trait, part, ROUND_CELLS[number], ROUND_SAMPLES[number])
 
 
-def cells(trait: TraitRef) -> list[tuple[int, int]]:
+def sample_cells(trait: TraitRef) -> list[tuple[int, int]]:
     """(instruction, question) pairs in waves of n_questions, a Latin rectangle.
 
     Any stretch of n_questions consecutive cells holds each question once and the instructions as

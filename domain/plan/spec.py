@@ -196,7 +196,7 @@ class RunSpec(Frozen):
     def digest(self) -> str:
         """SHA-256 of the settings; the shard size is left out, since it changes no result."""
         body = self.model_dump(mode="json", exclude={"shard_samples"})
-        return digest(body)
+        return json_digest(body)
 
     def trait(self, name: str) -> TraitRef:
         """The trait of that name; raises KeyError when the run does not have it."""
@@ -224,20 +224,20 @@ class Setting:
         return functools.reduce(getattr, self.path, spec)
 
 
-def settings(
+def spec_settings(
     model: type[BaseModel] = RunSpec, *, within: tuple[str, ...] = ()
 ) -> Iterator[Setting]:
     """Every setting of a specification in the order of its fields; which traits it has is none."""
     for name, field in model.model_fields.items():
         path, kind = (*within, name), field.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
-            yield from settings(kind, within=path)
+            yield from spec_settings(kind, within=path)
         elif path != ("traits",):
             option = next((one for one in field.metadata if isinstance(one, Option)), Option())
             yield Setting(option.name or name.replace("_", "-"), path, field, option)
 
 
-def digest(body: object) -> str:
+def json_digest(body: object) -> str:
     """SHA-256 of a JSON value, whatever the order of its names."""
     text = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()

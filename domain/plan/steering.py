@@ -62,7 +62,7 @@ def steering_layers(best: int, candidates: Sequence[int]) -> list[int]:
     return sorted(list(dict.fromkeys([best, *spread]))[:N_LAYERS])
 
 
-def first_cells(layers: Sequence[int]) -> list[Cell]:
+def first_steering_cells(layers: Sequence[int]) -> list[Cell]:
     """Where the search begins."""
     return [Cell(layer, strength) for layer in layers for strength in STRENGTHS]
 
@@ -70,12 +70,12 @@ def first_cells(layers: Sequence[int]) -> list[Cell]:
 def surviving_cells(shown: Iterable[Shown], *, among: Sequence[Cell], n: int) -> list[Cell]:
     """The n cells of the latest round that are worth most over all rounds; of equal ones the
     weaker push."""
-    worth = mean_worth(shown)
+    worth = mean_steering_worth(shown)
     ranked = sorted(among, key=lambda c: (-worth.get(c, 0.0), c.strength, c.layer))
     return ranked[:n]
 
 
-def mean_worth(shown: Iterable[Shown]) -> Mapping[Cell, float]:
+def mean_steering_worth(shown: Iterable[Shown]) -> Mapping[Cell, float]:
     """Mean worth of each cell's responses."""
     by_cell: dict[Cell, list[float]] = {}
     for one in shown:
@@ -83,7 +83,7 @@ def mean_worth(shown: Iterable[Shown]) -> Mapping[Cell, float]:
     return {cell: sum(values) / len(values) for cell, values in by_cell.items()}
 
 
-def confirmed_cells(best: Cell) -> list[Cell]:
+def confirmed_steering_cells(best: Cell) -> list[Cell]:
     """The dose-response at the best layer: nothing, the vector, and random vectors as long."""
     strengths = [dose * best.strength for dose in DOSES]
     return [
@@ -93,12 +93,12 @@ def confirmed_cells(best: Cell) -> list[Cell]:
     ]
 
 
-def confirmed_best(cells: Sequence[Cell]) -> Cell:
+def best_confirmed_cell(cells: Sequence[Cell]) -> Cell:
     """The cell that the search ended with, out of `confirmed_cells`."""
     return cells[1 + DOSES.index(1.0)]
 
 
-def cell_from_json(body: Mapping[str, Any]) -> Cell:
+def steering_cell_from_json(body: Mapping[str, Any]) -> Cell:
     """A cell as a record holds it."""
     return Cell(int(body["layer"]), float(body["strength"]), body["direction"])
 
@@ -137,7 +137,7 @@ class SteeringTerm:
         return f"{self.trait} {sign[self.mode]}{share}" + (f" @{self.layer}" if self.layer else "")
 
 
-def parse_term(text: str, mode: Mode) -> SteeringTerm:
+def parse_steering_term(text: str, mode: Mode) -> SteeringTerm:
     """TRAIT[=STRENGTH][@LAYER]; raises UsageError for anything else."""
     rest, _, layer = text.partition("@")
     trait, equals, number = rest.partition("=")

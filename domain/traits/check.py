@@ -16,7 +16,7 @@ from difflib import get_close_matches
 from importlib.resources import files
 from typing import Literal
 
-from domain.traits.judge_prompt import PLACEHOLDERS, placeholders, unknown_placeholders
+from domain.traits.judge_prompt import PLACEHOLDERS, judge_prompt_placeholders, unknown_placeholders
 
 TRAIT_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")  # also a folder's name, so no dots and no slashes
 
@@ -43,7 +43,7 @@ class Problem:
     message: str
 
 
-def check(data: object, name: str, *, eval_data: object = None) -> tuple[Problem, ...]:
+def check_trait(data: object, name: str, *, eval_data: object = None) -> tuple[Problem, ...]:
     """Every problem of a trait's parsed JSON, in the order of the file.
 
     `eval_data` is the second file of the two-file layout, whose questions are the held-out ones.
@@ -182,7 +182,7 @@ def _check_eval_prompt(prompt: object) -> Iterator[Problem]:
         return
     unknown = unknown_placeholders(prompt)
     for name in PLACEHOLDERS:
-        if name not in placeholders(prompt):
+        if name not in judge_prompt_placeholders(prompt):
             hint = f" (instead of {{{unknown[0]}}}?)" if unknown else ""
             message = f"has no {{{name}}}; put it where the {name} goes{hint}"
             yield _error("eval_prompt", message)
@@ -240,7 +240,7 @@ def _warning(where: str, message: str) -> Problem:
     return Problem("warning", where, message)
 
 
-def template(name: str) -> dict[str, object]:
+def trait_template(name: str) -> dict[str, object]:
     """A trait file with advice, whose instructions and questions are still to be written."""
     text = files("domain").joinpath("traits", "template.json").read_text(encoding="utf-8")
     body: dict[str, object] = json.loads(text.replace("<name>", name))

@@ -8,9 +8,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from domain.errors import TraitFileError
 from domain.plan.samples import AnyPolarity, Polarity
-from domain.plan.spec import digest
-from domain.traits.check import TRAIT_NAME, check, eval_questions_of
-from domain.traits.judge_prompt import PLACEHOLDERS, fill, placeholders
+from domain.plan.spec import json_digest
+from domain.traits.check import TRAIT_NAME, check_trait, eval_questions_of
+from domain.traits.judge_prompt import PLACEHOLDERS, fill_judge_prompt, judge_prompt_placeholders
 
 BUNDLED_TRAITS = (
     "refusal",
@@ -28,7 +28,7 @@ BUNDLED_TRAITS = (
 
 
 def _with_placeholders(prompt: str) -> str:
-    missing = [name for name in PLACEHOLDERS if name not in placeholders(prompt)]
+    missing = [name for name in PLACEHOLDERS if name not in judge_prompt_placeholders(prompt)]
     if missing:
         raise ValueError(f"put {{{missing[0]}}} where the {missing[0]} goes")
     return prompt
@@ -75,7 +75,7 @@ class TraitDefinition(BaseModel):
 
         Raises TraitFileError naming the first error and how many there are.
         """
-        errors = [p for p in check(data, name, eval_data=eval_data) if p.severity == "error"]
+        errors = [p for p in check_trait(data, name, eval_data=eval_data) if p.severity == "error"]
         if errors:
             more = (
                 f" ({len(errors) - 1} more, see `orchestrate traits check`)" if errors[1:] else ""
@@ -106,7 +106,7 @@ class TraitDefinition(BaseModel):
 
     def fingerprint(self) -> str:
         """SHA-256, in hexadecimal, of the name and every text of the definition."""
-        return digest({"name": self.name, **self.to_json()})
+        return json_digest({"name": self.name, **self.to_json()})
 
     def instruction_text(self, index: int, polarity: AnyPolarity) -> str:
         """The instruction of one pair for one polarity; nothing for `plain`."""
@@ -128,4 +128,4 @@ class TraitDefinition(BaseModel):
 
     def judge_prompt(self, question: str, answer: str) -> str:
         """What the judge reads; both texts appear verbatim, whatever braces they hold."""
-        return fill(self.eval_prompt, question=question, answer=answer)
+        return fill_judge_prompt(self.eval_prompt, question=question, answer=answer)

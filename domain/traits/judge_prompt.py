@@ -16,7 +16,7 @@ _PLACEHOLDER = re.compile(r"\{(question|answer)\}")
 _LONE_NAME = re.compile(r"(?<!\{)\{([A-Za-z_]\w*)\}(?!\})")
 
 
-def fill(template: str, *, question: str, answer: str) -> str:
+def fill_judge_prompt(template: str, *, question: str, answer: str) -> str:
     """The template with its placeholders replaced; the two texts are inserted verbatim.
 
     One pass over the template's own text, so a `{question}` inside an answer stays what it is.
@@ -25,7 +25,7 @@ def fill(template: str, *, question: str, answer: str) -> str:
     return "".join(text + ("" if name is None else values[name]) for text, name in _parts(template))
 
 
-def placeholders(template: str) -> set[str]:
+def judge_prompt_placeholders(template: str) -> set[str]:
     """The names of ours that the template would have filled."""
     return {name for _, name in _parts(template) if name is not None}
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from domain.traits.definition import TraitDefinition
-from domain.traits.judge_prompt import fill
+from domain.traits.judge_prompt import fill_judge_prompt
 
 COHERENCE_PROMPT = """\
 You are rating the **coherence** of a text that a language model wrote, and nothing else. Do not
@@ -28,7 +28,7 @@ Respond with a number between 0 and 100. Don't say anything else, just the numbe
 
 def coherence_prompt(question: str, answer: str) -> str:
     """The judge's prompt for coherence; braces in the texts stay as they are."""
-    return fill(COHERENCE_PROMPT, question=question, answer=answer)
+    return fill_judge_prompt(COHERENCE_PROMPT, question=question, answer=answer)
 
 
 # 1 % false alarms need a hundred responses to be promised at all; two hundred give that some room.

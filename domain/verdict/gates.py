@@ -82,7 +82,7 @@ CONFOUND_CORRELATION = 0.3
 
 def with_verdict(metrics: TraitMetrics) -> TraitMetrics:
     """The metrics with the verdict that follows from their figures, its findings and sentences."""
-    found = findings(metrics)
+    found = gate_findings(metrics)
     text = {s: tuple(finding_text(f) for f in found if f.severity == s) for s in Severity}
     notes = tuple(finding_text(f) for f in found if f.severity in (UNTESTED, NOTE))
     name = VerdictName.USABLE
@@ -99,7 +99,7 @@ def with_verdict(metrics: TraitMetrics) -> TraitMetrics:
     )
 
 
-def findings(metrics: TraitMetrics) -> tuple[Finding, ...]:
+def gate_findings(metrics: TraitMetrics) -> tuple[Finding, ...]:
     """Failed gates first, then the tests that were not made, then what else should be known."""
     found = [*_kept(metrics), *_contrast(metrics)]
     if metrics.magnitude is not None and not metrics.magnitude > 0:

@@ -40,7 +40,7 @@ class LogLine:
 WORDS = tuple(field.name for field in fields(LogLine) if field.name != "at")
 
 
-def append_line(client: redis.Redis, run_id: str, line: LogLine) -> None:
+def append_log_line(client: redis.Redis, run_id: str, line: LogLine) -> None:
     """Add a line to a run's log."""
     pipe = client.pipeline(transaction=False)
     pipe.xadd(_key(run_id), {"line": json.dumps(asdict(line))}, maxlen=KEEP_LINES)
@@ -48,7 +48,7 @@ def append_line(client: redis.Redis, run_id: str, line: LogLine) -> None:
     pipe.execute()
 
 
-def read_lines(
+def read_log_lines(
     client: redis.Redis, run_id: str, *, after: str = "-"
 ) -> Iterator[tuple[str, LogLine]]:
     """(position, line) of a run's log, oldest first; `after` a position to go on from there."""
@@ -66,7 +66,9 @@ def read_lines(
         start = f"({found[-1][0].decode()}"
 
 
-def last_lines(client: redis.Redis, run_id: str, *, levels: Sequence[str], n: int) -> list[LogLine]:
+def last_log_lines(
+    client: redis.Redis, run_id: str, *, levels: Sequence[str], n: int
+) -> list[LogLine]:
     """The last n lines of these levels among the latest thousand, newest first."""
     found = cast(
         Sequence[tuple[bytes, dict[bytes, Any]]],
@@ -76,20 +78,20 @@ def last_lines(client: redis.Redis, run_id: str, *, levels: Sequence[str], n: in
     return [line for line in lines if line.level in levels][:n]
 
 
-def keep_lines(store: Store, client: redis.Redis, run_id: str) -> None:
+def keep_log_lines(store: Store, client: redis.Redis, run_id: str) -> None:
     """Write what the broker holds of a run's log into its record, beside what is there.
 
     Raises BrokerError when the broker does not give it.
     """
     try:
-        seen = {*kept_lines(store), *(line for _, line in read_lines(client, run_id))}
+        seen = {*kept_log_lines(store), *(line for _, line in read_log_lines(client, run_id))}
     except redis.RedisError as error:
         raise BrokerError(f"the broker does not give the log of {run_id}: {error}") from error
     latest = sorted(seen, key=lambda line: line.at)[-KEEP_LINES:]
     store.write(KEPT, "".join(json.dumps(asdict(line)) + "\n" for line in latest).encode())
 
 
-def kept_lines(store: Store) -> list[LogLine]:
+def kept_log_lines(store: Store) -> list[LogLine]:
     """The log in a run's record, oldest first; empty when none was kept, without damaged lines."""
     try:
         text = store.read(KEPT).decode(errors="replace")

@@ -165,7 +165,7 @@ CALL_BOUNDS_S = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0)
 CALLS = "orchestrate:judge-calls"
 
 
-def note(client: redis.Redis, run_id: str, counts: Mapping[str, float]) -> None:
+def note_counts(client: redis.Redis, run_id: str, counts: Mapping[str, float]) -> None:
     """Add to a run's counts, such as `samples.generate`; one message to the broker."""
     pipe = client.pipeline()  # a reader sees all of a job or nothing
     total, lately = _key(run_id), _bucket(run_id, int(server_time(client)) // BUCKET_S)

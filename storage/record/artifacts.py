@@ -40,7 +40,7 @@ def record_key(job: Job) -> str:
     return f"{job.key}.json" if job.trait is None else f"traits/{job.key}.json"
 
 
-def publish(
+def publish_artifact(
     store: Store, job: Job, *, files: Mapping[str, bytes], info: Mapping[str, object]
 ) -> Record:
     """Store a job's files and its record; returns the record that counts (ours or an earlier one).
@@ -81,7 +81,7 @@ def load_record(store: Store, job: Job) -> Record:
         ) from error
 
 
-def read_file(store: Store, record: Record, role: str) -> bytes:
+def read_artifact(store: Store, record: Record, role: str) -> bytes:
     """A record's data file, checked against its checksum; raises DamagedArtifactError."""
     if role not in record.files:
         raise DamagedArtifactError(f"the record of {record.job} names no {role}", record.job)
@@ -95,7 +95,7 @@ def read_file(store: Store, record: Record, role: str) -> bytes:
     return data
 
 
-def set_aside(store: Store, job: Job) -> None:
+def set_artifact_aside(store: Store, job: Job) -> None:
     """Move a job's damaged record out of the way so that the job runs again; nothing is deleted."""
     key = _stored_key(store, job)
     try:

@@ -66,7 +66,7 @@ def read_judgement(run: Run, name: str) -> Judgement:
         ) from error
 
 
-def names(run: Run) -> list[str]:
+def judgement_names(run: Run) -> list[str]:
     """The names of a run's later judgements, the oldest first."""
     keys = run.store.list("judgements")
     found = [k.removeprefix("judgements/").removesuffix(".json") for k in keys]
@@ -78,7 +78,7 @@ def judge_of(run: Run, job: Job) -> JudgeSpec:
     return run.spec.judge if job.judgement is None else read_judgement(run, job.judgement).judge
 
 
-def base_job(job: Job, judgement: Judgement) -> Job:
+def judgement_base_job(job: Job, judgement: Judgement) -> Job:
     """The same shard's job in the judgement that this one is based on."""
     return Job("judge", job.trait, job.part, job.shard, judgement.based_on)
 
@@ -98,7 +98,7 @@ def effective_scorings(run: Run, job: Job) -> dict[tuple[str, str], Scoring]:
     judgement = read_judgement(run, job.judgement)
     if not judgement.only_unscored:
         return own
-    base = effective_scorings(run, base_job(job, judgement))
+    base = effective_scorings(run, judgement_base_job(job, judgement))
     kept = {asked: found for asked, found in base.items() if isinstance(found, Score)}
     return {**base, **own, **kept}
 
@@ -108,12 +108,12 @@ Asked = tuple[str, str]
 """Sample key and metric."""
 
 
-def keep_partial(store: Store, job: Job, evidence: Mapping[Asked, Evidence]) -> None:
+def keep_partial_scorings(store: Store, job: Job, evidence: Mapping[Asked, Evidence]) -> None:
     """Store what was answered before a job had to stop; answers of earlier stops are replaced."""
     answered = {asked: found for asked, found in evidence.items() if found.replies}
     if not answered:
         return
-    before = partial_keys(store, job)
+    before = partial_scorings_keys(store, job)
     usd = sum(found.usd or 0.0 for found in answered.values())
     rows = [[*asked, found.model_dump(mode="json")] for asked, found in answered.items()]
     body = {"job": job.key, "info": {"usd": usd}, "rows": rows}
@@ -123,10 +123,10 @@ def keep_partial(store: Store, job: Job, evidence: Mapping[Asked, Evidence]) -> 
         store.delete(key)
 
 
-def load_partial(store: Store, job: Job) -> dict[Asked, Evidence]:
+def load_partial_scorings(store: Store, job: Job) -> dict[Asked, Evidence]:
     """What was answered before; a damaged file counts as nothing, with a line in the log."""
     found: dict[Asked, Evidence] = {}
-    for key in sorted(partial_keys(store, job)):
+    for key in sorted(partial_scorings_keys(store, job)):
         try:
             for sample, metric, body in decode_checked(store.read(key))["rows"]:
                 found[sample, metric] = Evidence.model_validate(body)
@@ -137,7 +137,7 @@ def load_partial(store: Store, job: Job) -> dict[Asked, Evidence]:
     return found
 
 
-def partial_keys(store: Store, job: Job) -> set[str]:
+def partial_scorings_keys(store: Store, job: Job) -> set[str]:
     """Where it lies."""
     stem = record_key(job).removesuffix(".json")
     return {k for k in store.list(stem.rpartition("/")[0]) if k.startswith(f"{stem}.partial-")}

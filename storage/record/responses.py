@@ -23,7 +23,7 @@ from domain.errors import StoreError
 from domain.plan.jobs import Job
 from domain.plan.spec import POSITIONS
 from domain.scoring.scores import Evidence, Score, Scoring, Unscored
-from storage.record.artifacts import DamagedArtifactError, Record, load_record, read_file
+from storage.record.artifacts import DamagedArtifactError, Record, load_record, read_artifact
 from storage.record.store import Store
 
 RESPONSES = "responses.parquet"
@@ -111,14 +111,14 @@ def encode_activations(activations: Activations) -> bytes:
 
 def load_activations(store: Store, job: Job) -> Activations:
     """The activations of a finished generate job."""
-    data = read_file(store, load_record(store, job), ACTIVATIONS)
+    data = read_artifact(store, load_record(store, job), ACTIVATIONS)
     arrays = load_safetensors(data)
     return Activations(**{name: arrays[name] for name in (*POSITIONS, "prompt_of")})
 
 
 def stored_positions(store: Store, job: Job) -> list[str]:
     """The positions that a finished generate job captured activations at."""
-    arrays = load_safetensors(read_file(store, load_record(store, job), ACTIVATIONS))
+    arrays = load_safetensors(read_artifact(store, load_record(store, job), ACTIVATIONS))
     return [position for position in POSITIONS if position in arrays]
 
 
@@ -163,7 +163,7 @@ def parquet_bytes(table: pa.Table) -> bytes:
 
 
 def _table(store: Store, record: Record, role: str) -> pa.Table:
-    data = read_file(store, record, role)
+    data = read_artifact(store, record, role)
     try:
         return pq.read_table(io.BytesIO(data))
     except pa.ArrowException as error:

@@ -176,7 +176,7 @@ class SampleRow:
     fall: Fall | None
 
 
-def read_rows(store: Store, trait: str) -> list[SampleRow]:
+def read_sample_rows(store: Store, trait: str) -> list[SampleRow]:
     """A reduced trait's samples."""
     data = store.read(f"traits/{trait}/responses.parquet")
     table = pq.ParquetFile(io.BytesIO(data))

@@ -152,7 +152,7 @@ def write_schedule(store: Store, schedule: Schedule) -> None:
 FOLDER = "dead"
 
 
-def bury(store: Store, failure: Failure) -> None:
+def write_dead_letter(store: Store, failure: Failure) -> None:
     """Note that a job is given up."""
     store.write(f"{FOLDER}/{failure.job}.json", encode_checked(asdict(failure)))
 
@@ -168,7 +168,7 @@ def dead_letters(store: Store) -> list[Failure]:
     return found
 
 
-def revive(store: Store) -> list[str]:
+def revive_dead(store: Store) -> list[str]:
     """Empty the list, so that its jobs are tried again; returns their keys."""
     jobs = [failure.job for failure in dead_letters(store)]
     for key in store.list(FOLDER):

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from domain.plan.jobs import Job, Stage
-from domain.plan.readiness import is_needed, last_wave, stop_mark
+from domain.plan.readiness import is_job_needed, last_wave, stop_mark
 from domain.plan.samples import POLARITIES
 from domain.plan.spec import TraitRef
 from domain.scoring.scores import METRICS, Scoring
@@ -61,7 +61,7 @@ def read_scorings(run: Run, trait: str) -> dict[tuple[str, str], Scoring]:
     return found
 
 
-def stage_totals(run: Run) -> dict[str, Any]:
+def work_totals(run: Run) -> dict[str, Any]:
     """What the run's generate and judge records say they took; jobs not done count nothing."""
     generate = [r.info for r in _records(run, "generate")]
     judge = [r.info for r in _records(run, "judge")]
@@ -103,7 +103,7 @@ def training_jobs(run: Run, trait: TraitRef, stage: Stage) -> list[Job]:
     if run.spec.until == "all":
         return jobs
     done = run.done(trait.name)
-    return [job for job in jobs if is_needed(run.plan, job, done)]
+    return [job for job in jobs if is_job_needed(run.plan, job, done)]
 
 
 def stopping(run: Run, trait: TraitRef) -> Stopping | None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import redis
 
 from domain.errors import LocalError
-from domain.fleet.heartbeats import Decline, Demand, others_left, reasons
+from domain.fleet.heartbeats import Decline, Demand, decline_reasons, workers_left
 from storage.broker.fleet import forget_decline, put_decline, read_declines, read_run, read_workers
 from storage.broker.state import BrokerState
 from tasks.fleet.app import DeliverySettings
@@ -54,11 +54,11 @@ class Declines:
         said = [one for one in read_declines(client, run_id) if one.worker in of_kind]
         declined = {one.worker for one in said}
         model = listed.model if listed else ""
-        left = others_left(self.kind, model, workers=workers, declined=declined)
+        left = workers_left(self.kind, model, workers=workers, declined=declined)
         if not left:
             self._since.pop(run_id, None)
             forget_decline(client, run_id, self.worker)
-            return reasons(said)
+            return decline_reasons(said)
         if is_new:
             self._warn(mine, n_left=len(left))
         return ""

@@ -91,9 +91,9 @@ class DeviceStage:
         try:
             import tasks.stages.generate  # noqa: F401
             from workers.engine.resident import Residents, jobs_in_flight
-            from workers.models.model import prove
+            from workers.models.model import prove_device
 
-            prove(self._device, shown=self._shown)
+            prove_device(self._device, shown=self._shown)
             self._most_jobs = min(jobs_in_flight(self._device), self._limit)
             self._residents.set_result(Residents(device=self._device))
         except CannotWorkError as error:

@@ -15,11 +15,11 @@ from pydantic import ValidationError
 
 from domain.errors import LocalError, OrchestrateError, UsageError
 from domain.plan.jobs import Job
-from domain.plan.readiness import is_needed
+from domain.plan.readiness import is_job_needed
 from domain.plan.spec import WIRE_VERSION
 from storage.broker.connection import BROKER_AWAY, connect
-from storage.broker.state import BrokerState, job_counts, note
-from storage.record.artifacts import DamagedArtifactError, Record, load_record, set_aside
+from storage.broker.state import BrokerState, job_counts, note_counts
+from storage.record.artifacts import DamagedArtifactError, Record, load_record, set_artifact_aside
 from storage.record.judgements import judge_of
 from storage.record.run import Run, open_run
 from storage.record.store import is_below, open_store
@@ -104,7 +104,7 @@ class Edge:
 
     def _carry(self, stage: Stage, run: Run, job: Job, state: BrokerState) -> str:
         started = time.monotonic()
-        if run.spec.until == "converged" and not is_needed(run.plan, job, state.done()):
+        if run.spec.until == "converged" and not is_job_needed(run.plan, job, state.done()):
             state.release([job.key])
             return f"{job.key}: not needed any more, the trait has enough"
         try:
@@ -129,12 +129,12 @@ class Edge:
             return f"{job.key}: given up, {error}"
         except LocalError as error:
             self._decline(state, job.key, error)
-            note(state.client, run.run_id, {f"failed.{job.stage}": 1})
+            note_counts(state.client, run.run_id, {f"failed.{job.stage}": 1})
             raise
         # the other broad catch of the task edge: whatever went wrong is recorded under the job
         except Exception as error:
             record_failure(state, job.key, error)
-            note(state.client, run.run_id, {f"failed.{job.stage}": 1})
+            note_counts(state.client, run.run_id, {f"failed.{job.stage}": 1})
             raise
         hand_over(self.app, state, run, done=job)
         seconds = time.monotonic() - started
@@ -155,7 +155,7 @@ class Edge:
         if n_attempts >= self.delivery.max_deaths:
             raise give_up(state, run, job, deaths=self.delivery.max_deaths)
         if n_attempts:
-            note(state.client, run.run_id, {f"again.{job.stage}": 1})
+            note_counts(state.client, run.run_id, {f"again.{job.stage}": 1})
             log.warning(
                 "%s begins again: the worker that had it died or was cut off.",
                 job.key,
@@ -182,14 +182,14 @@ class Edge:
             samples=samples_in(record.info),
             tokens=tokens_in(record.info),
         )
-        note(state.client, run.run_id, counts)
+        note_counts(state.client, run.run_id, counts)
         try:
             now = open_run(run.store).run_id
         except UsageError as error:
             raise UnknownJobError(f"the run of {job.key} went away meanwhile: {error}") from error
         if now != run.run_id:
             # another run has begun in its folder meanwhile
-            set_aside(run.store, job)
+            set_artifact_aside(run.store, job)
             raise UnknownJobError(f"{run.store.url} has become run {now} while {job.key} was done")
         return record
 

@@ -16,7 +16,7 @@ from contextvars import ContextVar
 import redis
 
 from storage.broker.connection import BROKER_AWAY
-from storage.broker.job_log import LogLine, append_line
+from storage.broker.job_log import LogLine, append_log_line
 
 FORMATS = ("text", "json")
 
@@ -91,7 +91,7 @@ class ToBroker(logging.Handler):
             trace=trace,
         )
         with contextlib.suppress(*BROKER_AWAY, redis.RedisError, OSError):
-            append_line(self._connection(), run_id, line)
+            append_log_line(self._connection(), run_id, line)
 
 
 def set_up(*, level: str, form: str, to_broker: ToBroker) -> None:

@@ -21,7 +21,7 @@ from celery.worker.consumer.tasks import Tasks
 from kombu.exceptions import OperationalError
 
 from domain.fleet.heartbeats import Demand, Heartbeat, Rate, RateMeter, models_left
-from domain.fleet.placement import Server, in_turn, jobs_to_hold, model_to_serve, wanted_models
+from domain.fleet.placement import Server, jobs_to_hold, model_to_serve, runs_in_turn, wanted_models
 from storage.broker.fleet import forget_worker, put_heartbeat, queue_of, read_demands, read_workers
 from storage.broker.state import note_calls
 from tasks.fleet.app import run_queue
@@ -238,7 +238,7 @@ class FleetStep(bootsteps.StartStopStep):  # type: ignore[misc]
         """The runs to take jobs of; for GPU workers those of one model."""
         member = self.member
         if member.kind != "gpu":
-            return in_turn(demands)
+            return runs_in_turn(demands)
         others = [
             Server(c.name, c.model, c.serving_s, models)
             for c in peers
@@ -249,7 +249,7 @@ class FleetStep(bootsteps.StartStopStep):  # type: ignore[misc]
         if chosen != member.model:
             member.serve(chosen)
             self._next_heartbeat = 0.0  # others decide by it
-        return in_turn(one for one in demands if one.run.model == chosen)
+        return runs_in_turn(one for one in demands if one.run.model == chosen)
 
 
 def _listen(parent: Consumer, wanted: set[str]) -> None:

@@ -9,12 +9,12 @@ from kombu.exceptions import OperationalError
 
 from domain.errors import BrokerError
 from domain.plan.jobs import Job
-from domain.plan.readiness import followers, inputs, is_ready, ready_jobs, stop_mark
+from domain.plan.readiness import is_job_ready, job_inputs, jobs_after, ready_jobs, stop_mark
 from domain.plan.spec import WIRE_VERSION
 from storage.broker.connection import server_time
 from storage.broker.fleet import forget_run, has_run, put_run, queue_of
 from storage.broker.state import BrokerState
-from storage.record.artifacts import record_key, set_aside
+from storage.record.artifacts import record_key, set_artifact_aside
 from storage.record.run import Run
 from tasks.fleet.app import TASK_NAMES, run_queue
 from tasks.fleet.message import JobMessage
@@ -64,18 +64,18 @@ def hand_over(app: Celery, state: BrokerState, run: Run, *, done: Job) -> None:
         # what follows depends on what is generated already: a rejudging finds it all done
         submit(app, state, run, jobs=ready_jobs(plan, state.done()))
         return
-    coming = followers(plan, done)
+    coming = jobs_after(plan, done)
     if run.spec.until == "converged":
         # which jobs are needed depends on where the trait stopped
         all_done = state.done()
-        ready = [job for job in coming if is_ready(plan, job, all_done)]
+        ready = [job for job in coming if is_job_ready(plan, job, all_done)]
     else:
         # asking the broker for as few jobs as can be
         ready = [
             job
             for job in coming
             if not state.are_done([job.key])
-            and state.are_done([one.key for one in inputs(plan, job)])
+            and state.are_done([one.key for one in job_inputs(plan, job)])
         ]
     submit(app, state, run, jobs=ready)
     if not coming and state.is_idle():
@@ -87,8 +87,8 @@ def run_again(app: Celery, state: BrokerState, run: Run, *, damaged: Job, wanted
     stale = [damaged]
     if damaged.stage == "generate":
         # other texts may come out on a GPU, so scores of the old ones are void
-        stale += followers(run.plan, damaged)
+        stale += jobs_after(run.plan, damaged)
     for job in stale:
-        set_aside(run.store, job)
+        set_artifact_aside(run.store, job)
     state.mark_undone([job.key for job in (*stale, wanted_by)])
     submit(app, state, run, jobs=[damaged])

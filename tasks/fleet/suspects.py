@@ -20,8 +20,8 @@ from celery.exceptions import Reject
 from domain.errors import LocalError, OrchestrateError
 from domain.plan.jobs import Job
 from storage.broker.connection import BROKER_AWAY
-from storage.broker.state import BrokerState, note
-from storage.record.run import Failure, Run, bury
+from storage.broker.state import BrokerState, note_counts
+from storage.record.run import Failure, Run, write_dead_letter
 
 log = logging.getLogger(__name__)
 
@@ -53,9 +53,9 @@ def give_up(state: BrokerState, run: Run, job: Job, *, deaths: int) -> PoisonJob
     )
     failure = Failure(job.key, type(error).__name__, str(error), fatal=False)
     log.error("Gave up %s: %s", job.key, error, extra={"event": "job_dead", "job": job.key})
-    bury(run.store, failure)
+    write_dead_letter(run.store, failure)
     state.fail(failure)
-    note(state.client, run.run_id, {f"dead.{job.stage}": 1})
+    note_counts(state.client, run.run_id, {f"dead.{job.stage}": 1})
     return error
 
 

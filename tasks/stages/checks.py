@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from domain.plan.samples import Sample
-from domain.plan.steering import Cell, Shown, mean_worth
+from domain.plan.steering import Cell, Shown, mean_steering_worth
 from domain.verdict.record import (
     CausalFigures,
     CurveFigures,
@@ -21,12 +21,12 @@ from domain.verdict.record import (
     SeparationFigures,
     TestedFigures,
 )
-from tasks.stages.quality import estimate, estimates, separation_figures
+from tasks.stages.quality import estimate_of, estimates_of, separation_figures
 from traitlens.arrays import Float64
 from traitlens.assess.directions import vector_separation
 from traitlens.assess.dose_response import Answers, DoseResponse, dose_response
 from traitlens.assess.kept_rows import Array, Group
-from traitlens.stats.bootstrap import correlations, group_draws, means
+from traitlens.stats.bootstrap import bootstrap_correlations, bootstrap_means, group_draws
 from traitlens.stats.intervals import Interval, percentile_interval
 
 # Below it answers are no longer read as answers; from it on they are good (the judge's scale).
@@ -37,7 +37,7 @@ Scored = tuple[Sample, Cell, float | None, float | None]
 """A steered sample, its cell, and its trait and coherence scores."""
 
 
-def causal(
+def causal_figures(
     scored: Sequence[Scored], shown: Sequence[Shown], *, method: str, best: Cell, step: float
 ) -> CausalFigures:
     """What steering does, from the confirmation's samples and from what the search had `shown`.
@@ -49,7 +49,7 @@ def causal(
         for kind in ("vector", "random")
     )
     good = vector.strength[(vector.coherence.value >= COHERENCE_GOOD) & (vector.strength > 0)]
-    worth = mean_worth(shown)
+    worth = mean_steering_worth(shown)
     return CausalFigures(
         method=method,
         layer=best.layer,
@@ -61,7 +61,7 @@ def causal(
         strongest_coherent=float(good.max()) if len(good) else None,
         vector=_curve(vector),
         random=_curve(random),
-        rise_over_random=estimate(_within(_rise_over_random(scored, vector.rise_at), -100.0)),
+        rise_over_random=estimate_of(_within(_rise_over_random(scored, vector.rise_at), -100.0)),
         n_searched=len(shown),
         search=tuple(
             SearchedPush(
@@ -101,7 +101,7 @@ def _rise_over_random(scored: Sequence[Scored], strength: float | None) -> Inter
     questions = [sample.question for sample, *_ in rows]
     times, trait = group_draws(questions), _scores([trait for *_, trait, _ in rows])
     sides = [np.array([cell.direction == k for _, cell, *_ in rows]) for k in ("vector", "random")]
-    drawn = [means(trait[side], times[:, side]) for side in sides]
+    drawn = [bootstrap_means(trait[side], times[:, side]) for side in sides]
     return percentile_interval(drawn[0] - drawn[1], n_groups=len(set(questions)))
 
 
@@ -109,10 +109,10 @@ def _curve(found: DoseResponse) -> CurveFigures:
     return CurveFigures(
         strength=tuple(found.strength.tolist()),
         n=tuple(int(n) for n in found.n),
-        trait=estimates(_within(found.trait, 0.0)),
-        coherence=estimates(_within(found.coherence, 0.0)),
-        slope=estimate(found.slope),
-        rise=estimate(_within(found.rise, -100.0)),
+        trait=estimates_of(_within(found.trait, 0.0)),
+        coherence=estimates_of(_within(found.coherence, 0.0)),
+        slope=estimate_of(found.slope),
+        rise=estimate_of(_within(found.rise, -100.0)),
         rise_at=found.rise_at,
     )
 
@@ -146,7 +146,7 @@ class Answered:
     prompts: Sequence[Group]
 
 
-def evaluation(vectors: Mapping[str, Array], answered: Answered) -> EvaluationFigures:
+def evaluation_figures(vectors: Mapping[str, Array], answered: Answered) -> EvaluationFigures:
     """Each method's vectors [L+1, d_model] on held-out questions, lists over the layers.
 
     `separation` is between instructed responses that count as positive and as negative, None when
@@ -199,6 +199,6 @@ def _correlation(vectors: Array, answered: Answered, rows: NDArray[np.bool_]) ->
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     units = vectors / np.where(norms > 0, norms, 1)
     scores = np.einsum("nld,ld->nl", answered.activations[rows], units).astype(np.float64)
-    draws = correlations(scores, answered.trait[rows], group_draws(questions))
+    draws = bootstrap_correlations(scores, answered.trait[rows], group_draws(questions))
     found = percentile_interval(draws, n_groups=len(set(questions)))
-    return estimates(Interval(found.value, np.maximum(found.low, -1), np.minimum(found.high, 1)))
+    return estimates_of(Interval(found.value, np.maximum(found.low, -1), np.minimum(found.high, 1)))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from domain.plan.jobs import Job
 from domain.plan.samples import EVALUATION, POLARITIES, Sample
 from domain.plan.steering import Cell
-from storage.record.artifacts import Record, publish
+from storage.record.artifacts import Record, publish_artifact
 from storage.record.responses import (
     ACTIVATIONS,
     RESPONSES,
@@ -100,7 +100,7 @@ def generate(run: Run, job: Job, *, residents: Residents) -> Record:
         files[ACTIVATIONS] = encode_activations(_activations(generations))
     else:
         info["cells"] = cells_json(cells)
-    return publish(run.store, job, files=files, info=info)
+    return publish_artifact(run.store, job, files=files, info=info)
 
 
 def _steerings(

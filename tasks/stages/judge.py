@@ -23,17 +23,17 @@ from storage.record.artifacts import (
     decode_checked,
     encode_checked,
     load_record,
-    publish,
+    publish_artifact,
     record_key,
 )
 from storage.record.judgements import (
     Asked,
-    base_job,
     effective_scorings,
     judge_of,
-    keep_partial,
-    load_partial,
-    partial_keys,
+    judgement_base_job,
+    keep_partial_scorings,
+    load_partial_scorings,
+    partial_scorings_keys,
     read_judgement,
 )
 from storage.record.responses import SCORINGS, encode_scorings, load_responses
@@ -58,14 +58,14 @@ def negotiate(run: Run, job: Job, *, judges: JudgePool) -> Record:
         "usd": usd,
         "summary": found.describe(),
     }
-    return publish(run.store, job, files={}, info=info)
+    return publish_artifact(run.store, job, files={}, info=info)
 
 
 def judge(run: Run, job: Job, *, judges: JudgePool) -> Record:
     """Ask for both scorings on every response of a shard; what was answered before is not asked
     again, and when the run has to stop what was answered is kept."""
     prompts = _prompts(run, job)
-    before = load_partial(run.store, job)
+    before = load_partial_scorings(run.store, job)
     profile = JudgeProfile.model_validate(
         load_record(run.store, run.plan.negotiate_job).info["profile"]
     )
@@ -78,7 +78,7 @@ def judge(run: Run, job: Job, *, judges: JudgePool) -> Record:
     else:
         judged = judges.scorings(run, spec, profile, texts, known=known)
     if judged.stopped is not None:
-        keep_partial(run.store, job, dict(zip(prompts, judged.evidence, strict=True)))
+        keep_partial_scorings(run.store, job, dict(zip(prompts, judged.evidence, strict=True)))
         if isinstance(judged.stopped, StoppedError):
             # the worker is leaving; the job goes back to the queue at once
             raise Reject(str(judged.stopped), requeue=True)
@@ -86,8 +86,8 @@ def judge(run: Run, job: Job, *, judges: JudgePool) -> Record:
     scorings = [v for v in judged.scorings if v is not None]
     rows = [(*asked, v) for asked, v in zip(prompts, scorings, strict=True)]
     info = {**_info(scorings, judged), "mode": profile.mode, "scale": profile.scale}
-    record = publish(run.store, job, files={SCORINGS: encode_scorings(rows)}, info=info)
-    for key in partial_keys(run.store, job):
+    record = publish_artifact(run.store, job, files={SCORINGS: encode_scorings(rows)}, info=info)
+    for key in partial_scorings_keys(run.store, job):
         run.store.delete(key)  # the job's own record holds it now
     return record
 
@@ -105,7 +105,7 @@ def _prompts(run: Run, job: Job) -> dict[Asked, str]:
         prompts[response.key, "coherence"] = coherence_prompt(question, answer)
     if job.judgement is None or not read_judgement(run, job.judgement).only_unscored:
         return prompts
-    base = effective_scorings(run, base_job(job, read_judgement(run, job.judgement)))
+    base = effective_scorings(run, judgement_base_job(job, read_judgement(run, job.judgement)))
     return {asked: p for asked, p in prompts.items() if not isinstance(base[asked], Score)}
 
 

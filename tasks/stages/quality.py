@@ -93,7 +93,7 @@ def vector_quality(
         position=position,
         n_prompts=PolarityCounts(positive=len(set(groups[0])), negative=len(set(groups[1]))),
         n_instructions=min(len(set(side.instruction)) for side in rows),
-        residual_norm=numbers(residual),
+        residual_norm=layer_numbers(residual),
         mean_difference=_difference(
             vectors, pos, neg, residual=residual, rows=rows, drawn=drawn, seed=seed
         ),
@@ -144,13 +144,13 @@ def _difference(
     instructions = left_out_instructions(pos, neg, rows)
     return DifferenceFigures(
         **norms,
-        angle_degrees=numbers(found.angle),
-        angle_upper_degrees=numbers(found.angle_upper),
-        split_half_cosine=estimates(found.split_half),
-        leave_one_instruction_out_auroc=estimates(instructions) if instructions else no_interval,
-        leave_one_question_out_auroc=estimates(found.leave_one_out["question"]),
-        random_vector_auroc=numbers(found.random_auroc),
-        shuffled_labels_auroc=numbers(found.shuffled_auroc),
+        angle_degrees=layer_numbers(found.angle),
+        angle_upper_degrees=layer_numbers(found.angle_upper),
+        split_half_cosine=estimates_of(found.split_half),
+        leave_one_instruction_out_auroc=estimates_of(instructions) if instructions else no_interval,
+        leave_one_question_out_auroc=estimates_of(found.leave_one_out["question"]),
+        random_vector_auroc=layer_numbers(found.random_auroc),
+        shuffled_labels_auroc=layer_numbers(found.shuffled_auroc),
     )
 
 
@@ -168,20 +168,20 @@ def _confounds(
         covariate = (getattr(rows[0], name), getattr(rows[1], name))
         one = confound(vectors, pos, neg, covariate=covariate, groups=drawn)
         found[name] = ConfoundFigures(
-            auroc=estimates(one.auroc).at(0),
-            correlation=numbers(one.correlation),
-            cosine=numbers(one.cosine),
+            auroc=estimates_of(one.auroc).at(0),
+            correlation=layer_numbers(one.correlation),
+            cosine=layer_numbers(one.cosine),
         )
     if prompt_vectors is not None:
         both = cosine_matrices({"vector": vectors, "prompt": prompt_vectors})
-        found["prompt_difference"] = ConfoundFigures(cosine=numbers(both[:, 0, 1]))
+        found["prompt_difference"] = ConfoundFigures(cosine=layer_numbers(both[:, 0, 1]))
     return found
 
 
 def _norms(vectors: Array, residual: Float64) -> dict[str, Layers]:
     norm = np.linalg.norm(vectors.astype(np.float64), axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return {"norm": numbers(norm), "norm_to_residual": numbers(norm / residual)}
+        return {"norm": layer_numbers(norm), "norm_to_residual": layer_numbers(norm / residual)}
 
 
 def best_layers(methods: Mapping[str, MethodFigures]) -> Best:
@@ -205,29 +205,30 @@ def _lower_ends(found: Estimates) -> list[float]:
     return [-math.inf if one is None else one for one in known]
 
 
-def numbers(values: Float64 | NDArray[np.float32] | Sequence[float]) -> Layers:
+def layer_numbers(values: Float64 | NDArray[np.float32] | Sequence[float]) -> Layers:
     """Plain numbers; None where there is nothing finite to say."""
     return tuple(float(x) if math.isfinite(x) else None for x in np.atleast_1d(np.asarray(values)))
 
 
-def estimates(found: Interval) -> Estimates:
+def estimates_of(found: Interval) -> Estimates:
     """Values with [low, high] pairs."""
-    low, high = numbers(found.low), numbers(found.high)
-    return Estimates(value=numbers(found.value), interval=tuple(zip(low, high, strict=True)))
+    low, high = layer_numbers(found.low), layer_numbers(found.high)
+    return Estimates(value=layer_numbers(found.value), interval=tuple(zip(low, high, strict=True)))
 
 
-def estimate(found: Interval) -> Estimate:
+def estimate_of(found: Interval) -> Estimate:
     """A single number with its interval."""
-    return estimates(found).at(0)
+    return estimates_of(found).at(0)
 
 
 def separation_figures(found: Separation) -> SeparationFigures:
     """AUROC, Cohen's d and balanced accuracy with intervals, and the effective sample sizes."""
     return SeparationFigures(
-        auroc=estimates(found.auroc),
-        cohens_d=estimates(found.cohens_d),
-        accuracy=estimates(found.accuracy),
+        auroc=estimates_of(found.auroc),
+        cohens_d=estimates_of(found.cohens_d),
+        accuracy=estimates_of(found.accuracy),
         effective_n=EffectiveSizes(
-            positive=numbers(found.effective_n_pos), negative=numbers(found.effective_n_neg)
+            positive=layer_numbers(found.effective_n_pos),
+            negative=layer_numbers(found.effective_n_neg),
         ),
     )

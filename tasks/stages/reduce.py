@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from domain.plan.jobs import Job
-from domain.plan.readiness import Certainty, WaveEnd, decide, stop_mark
+from domain.plan.readiness import Certainty, WaveEnd, decide_wave_end, stop_mark
 from domain.plan.samples import POLARITIES, AnyPolarity, Polarity
 from domain.plan.spec import DEFAULT_POSITION, POSITIONS, FilterSpec, TraitRef
 from domain.scoring.scores import Score
@@ -26,7 +26,7 @@ from domain.verdict.record import (
     VerdictName,
 )
 from domain.verdict.sentences import fall_text, wave_text
-from storage.record.artifacts import Record, load_record, publish
+from storage.record.artifacts import Record, load_record, publish_artifact
 from storage.record.judgements import judge_of
 from storage.record.responses import load_activations
 from storage.record.results import (
@@ -77,7 +77,7 @@ def reduce(run: Run, job: Job) -> Record:
         vectors = read_response_vectors(run.store, trait.name, metrics.quality.best.method)
         directions, info["steering"] = encode_directions(vectors, metrics.quality)
         files |= directions
-    return publish(run.store, job, files=files, info=info)
+    return publish_artifact(run.store, job, files=files, info=info)
 
 
 def assemble(
@@ -236,7 +236,7 @@ def converge(run: Run, job: Job) -> Record:
     assert job.trait is not None and job.shard is not None
     trait, wave = run.spec.trait(job.trait), job.shard
     found = _certainty(run, trait, wave)
-    end = decide(found, run.spec, is_last=wave == run.plan.n_shards(trait) - 1)
+    end = decide_wave_end(found, run.spec, is_last=wave == run.plan.n_shards(trait) - 1)
     info: dict[str, Any] = {
         "wave": wave,
         "n_kept": found.n_kept,
@@ -248,8 +248,8 @@ def converge(run: Run, job: Job) -> Record:
         "summary": wave_text(end, found),
     }
     if end != WaveEnd.GOES_ON:
-        publish(run.store, stop_mark(trait, wave), files={}, info=info)
-    return publish(run.store, job, files={}, info=info)
+        publish_artifact(run.store, stop_mark(trait, wave), files={}, info=info)
+    return publish_artifact(run.store, job, files={}, info=info)
 
 
 def _certainty(run: Run, trait: TraitRef, wave: int) -> Certainty:

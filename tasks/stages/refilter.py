@@ -7,7 +7,7 @@ import numpy as np
 from domain.errors import UsageError
 from domain.plan.samples import CONFIRMATION, EVALUATION
 from domain.plan.spec import DEFAULT_POSITION, FilterSpec, TraitRef
-from domain.plan.steering import confirmed_best
+from domain.plan.steering import best_confirmed_cell
 from domain.scoring.thresholds import outcomes
 from domain.verdict.gates import with_verdict
 from domain.verdict.record import TraitMetrics
@@ -17,7 +17,7 @@ from storage.record.run import Run
 from storage.record.tables import judged_samples, training_jobs
 from tasks.stages.reduce import assemble
 from tasks.stages.steering_cells import load_directions, recorded_cells
-from tasks.stages.verify import dose_response, evaluate, note_in_vectors, stored_vectors
+from tasks.stages.verify import dose_response, note_in_vectors, stored_vectors, verify_vectors
 from traitlens.arrays import Float32
 
 # No threshold moves a direction by less and matters: what was seen of one holds for the other.
@@ -51,11 +51,11 @@ def assemble_and_test(
     told = {"is_checked": run.plan.trait_job("verify", trait.name).key in done}
     with writing_results(run.store, folder):
         if answers and all(job.key in done for job in answers):
-            tested = evaluate(run, trait, quality, filter_spec=filter_spec, folder=folder)
+            tested = verify_vectors(run, trait, quality, filter_spec=filter_spec, folder=folder)
             quality = quality.model_copy(update={"evaluation": tested})
         directions = load_directions(run, trait.name) if told["is_checked"] else None
         if directions is not None and run.plan.part_jobs(trait, "generate", CONFIRMATION):
-            layer = confirmed_best(recorded_cells(run, trait.name, CONFIRMATION)).layer
+            layer = best_confirmed_cell(recorded_cells(run, trait.name, CONFIRMATION)).layer
             vector = stored_vectors(run, quality, folder).get(directions.method)
             is_same = vector is not None and _is_along(
                 directions.unit(layer), vector.at(layer).numpy()

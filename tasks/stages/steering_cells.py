@@ -16,15 +16,15 @@ from domain.plan.samples import CONFIRMATION, ROUND_CELLS, ROUNDS
 from domain.plan.steering import (
     Cell,
     Shown,
-    cell_from_json,
-    confirmed_cells,
-    first_cells,
+    confirmed_steering_cells,
+    first_steering_cells,
+    steering_cell_from_json,
     steering_layers,
     surviving_cells,
 )
 from domain.scoring.scores import Score, Scoring
 from domain.verdict.record import Quality
-from storage.record.artifacts import load_record, read_file
+from storage.record.artifacts import load_record, read_artifact
 from storage.record.responses import load_scorings
 from storage.record.run import Run
 from traitlens.assess.quality import candidate_layers
@@ -75,7 +75,7 @@ def load_directions(run: Run, trait: str) -> Directions | None:
     facts: Any = record.info.get("steering")
     if not facts or not facts["layers"]:
         return None
-    units = load_safetensors(read_file(run.store, record, DIRECTIONS))["units"]
+    units = load_safetensors(read_artifact(run.store, record, DIRECTIONS))["units"]
     return Directions(facts["method"], facts["layers"], units, facts["steps"])
 
 
@@ -83,19 +83,19 @@ def job_cells(run: Run, job: Job, directions: Directions) -> list[Cell]:
     """The cells of a steering round or of the confirmation; sample.cell counts into them."""
     assert job.trait is not None and job.part is not None
     if job.part == ROUNDS[0]:
-        return first_cells(directions.layers)
+        return first_steering_cells(directions.layers)
     rounds = ROUNDS if job.part == CONFIRMATION else ROUNDS[: ROUNDS.index(job.part)]
-    shown = [one for part in rounds for one in shown_in(run, job.trait, part)]
+    shown = [one for part in rounds for one in shown_in_cells(run, job.trait, part)]
     n = 1 if job.part == CONFIRMATION else ROUND_CELLS[len(rounds)]
     best = surviving_cells(shown, among=recorded_cells(run, job.trait, rounds[-1]), n=n)
-    return confirmed_cells(best[0]) if job.part == CONFIRMATION else best
+    return confirmed_steering_cells(best[0]) if job.part == CONFIRMATION else best
 
 
 def recorded_cells(run: Run, trait: str, part: str) -> list[Cell]:
     """The cells of a part that is generated already; empty when nothing was steered."""
     (job,) = run.plan.own.part_jobs(run.spec.trait(trait), "generate", part)
     found: Any = load_record(run.store, job).info.get("cells", [])
-    return [cell_from_json(one) for one in found]
+    return [steering_cell_from_json(one) for one in found]
 
 
 def cells_json(cells: Sequence[Cell]) -> list[dict[str, object]]:
@@ -103,7 +103,7 @@ def cells_json(cells: Sequence[Cell]) -> list[dict[str, object]]:
     return [asdict(cell) for cell in cells]
 
 
-def shown_in(run: Run, trait: str, part: str) -> Iterator[Shown]:
+def shown_in_cells(run: Run, trait: str, part: str) -> Iterator[Shown]:
     """What the responses of a part were scored in the run's own judgement."""
     own, cells = run.plan.own, recorded_cells(run, trait, part)
     for job in own.part_jobs(run.spec.trait(trait), "judge", part):

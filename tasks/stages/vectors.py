@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from domain.plan.samples import Polarity
 from domain.verdict.record import Layers, Quality
-from tasks.stages.quality import numbers, vector_quality
+from tasks.stages.quality import layer_numbers, vector_quality
 from traitlens.assess.kept_rows import FEWEST_QUESTIONS, Array, KeptRows, independent_groups
 from traitlens.assess.quality import residual_norms
 from traitlens.methods import METHODS
@@ -92,7 +92,7 @@ def build_vectors(
 
 def _details(result: MethodResult) -> dict[str, Layers]:
     values = {name: np.asarray(value) for name, value in result.details.items()}
-    return {name: numbers(v) for name, v in values.items() if v.ndim == DETAIL_AXES}
+    return {name: layer_numbers(v) for name, v in values.items() if v.ndim == DETAIL_AXES}
 
 
 @contextlib.contextmanager

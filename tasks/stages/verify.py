@@ -9,18 +9,18 @@ import numpy as np
 from domain.plan.jobs import Job
 from domain.plan.samples import CONFIRMATION, EVALUATION, ROUNDS
 from domain.plan.spec import FilterSpec, TraitRef
-from domain.plan.steering import confirmed_best
+from domain.plan.steering import best_confirmed_cell
 from domain.scoring.thresholds import Fall, outcomes
 from domain.verdict.gates import with_verdict
 from domain.verdict.record import CausalFigures, EvaluationFigures, Quality, TraitMetrics
-from storage.record.artifacts import Record, load_record, publish, read_file
+from storage.record.artifacts import Record, load_record, publish_artifact, read_artifact
 from storage.record.responses import load_activations
 from storage.record.results import Results, write_metrics, write_tested, writing_results
 from storage.record.run import Run
 from storage.record.tables import judged_samples
-from tasks.stages.checks import Answered, causal, evaluation
+from tasks.stages.checks import Answered, causal_figures, evaluation_figures
 from tasks.stages.reduce import METRICS
-from tasks.stages.steering_cells import load_directions, recorded_cells, shown_in
+from tasks.stages.steering_cells import load_directions, recorded_cells, shown_in_cells
 from traitlens.vectors.files import from_safetensors_bytes, to_safetensors_bytes
 from traitlens.vectors.trait_vector import TraitVector
 
@@ -35,11 +35,11 @@ def verify(run: Run, job: Job) -> Record:
     assert job.trait is not None
     trait, folder = run.spec.trait(job.trait), f"traits/{job.trait}"
     record = load_record(run.store, run.plan.trait_job("reduce", trait.name))
-    metrics = TraitMetrics.model_validate_json(read_file(run.store, record, METRICS))
+    metrics = TraitMetrics.model_validate_json(read_artifact(run.store, record, METRICS))
     with writing_results(run.store, folder):
         quality = metrics.quality
         if quality is not None:
-            tested = evaluate(run, trait, quality, filter_spec=run.spec.filter, folder=folder)
+            tested = verify_vectors(run, trait, quality, filter_spec=run.spec.filter, folder=folder)
             steered = dose_response(run, trait, folder)
             quality = quality.model_copy(update={"evaluation": tested, "causal": steered})
             note_in_vectors(run, quality, folder)
@@ -47,10 +47,10 @@ def verify(run: Run, job: Job) -> Record:
         metrics = with_verdict(metrics.model_copy(update={"quality": quality, **told}))
         write_metrics(run.store, folder, metrics)
     info = {"summary": metrics.verdict, "verdict": metrics.verdict}
-    return publish(run.store, job, files={}, info=info)
+    return publish_artifact(run.store, job, files={}, info=info)
 
 
-def evaluate(
+def verify_vectors(
     run: Run, trait: TraitRef, quality: Quality, *, filter_spec: FilterSpec, folder: str
 ) -> EvaluationFigures | None:
     """Test the vectors below a folder on the stored answers to the evaluation questions, and write
@@ -64,7 +64,7 @@ def evaluate(
     write_tested(run.store, f"{folder}/evaluation.parquet", results)
     stored = [load_activations(run.store, job).at(quality.position) for job in jobs]
     vectors = {name: v.tensor.numpy() for name, v in stored_vectors(run, quality, folder).items()}
-    return evaluation(vectors, _answered(results, np.concatenate(stored)))
+    return evaluation_figures(vectors, _answered(results, np.concatenate(stored)))
 
 
 def _answered(results: Results, activations: np.ndarray) -> Answered:
@@ -92,14 +92,14 @@ def dose_response(run: Run, trait: TraitRef, folder: str) -> CausalFigures | Non
     cells = recorded_cells(run, trait.name, CONFIRMATION)
     results = outcomes(judged_samples(run, jobs), run.spec.filter)
     write_tested(run.store, f"{folder}/steering.parquet", results, cells)
-    best = confirmed_best(cells)
-    return causal(
+    best = best_confirmed_cell(cells)
+    return causal_figures(
         [
             (one.sample, cells[one.sample.cell], *one.scores)
             for one, _ in results
             if one.sample.cell is not None
         ],
-        [one for part in ROUNDS for one in shown_in(run, trait.name, part)],
+        [one for part in ROUNDS for one in shown_in_cells(run, trait.name, part)],
         method=directions.method,
         best=best,
         step=directions.steps[directions.layers.index(best.layer)],

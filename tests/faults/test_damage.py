@@ -12,7 +12,7 @@ import torch
 
 from domain.errors import OrchestrateError
 from domain.plan.jobs import NEGOTIATE
-from storage.record.artifacts import load_record, read_file
+from storage.record.artifacts import load_record, read_artifact
 from storage.record.results import damaged_results, read_metrics
 from storage.record.run import load_definition, open_run
 from storage.record.spending import read_terms
@@ -60,7 +60,7 @@ def read_everything(folder: Path) -> list[object]:
     found.append(load_definition(run, "refusal"))
     for job in [NEGOTIATE, *run.plan.trait_jobs(run.spec.traits[0])]:
         record = load_record(run.store, job)
-        found += [record, *(read_file(run.store, record, role) for role in record.files)]
+        found += [record, *(read_artifact(run.store, record, role) for role in record.files)]
     found += [read_metrics(run.store, "refusal"), read_terms(run.store)]
     damaged = damaged_results(run.store, "traits/refusal")
     if damaged:

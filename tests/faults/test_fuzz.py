@@ -24,7 +24,7 @@ from domain.errors import OrchestrateError, TraitFileError, UsageError
 from domain.plan.spec import WIRE_VERSION, JudgeSpec, ModelSpec, RunSpec, TraitRef
 from storage.broker.embedded_redis import embedded_redis
 from storage.files.trait_files import load_trait
-from storage.record.artifacts import Record, publish
+from storage.record.artifacts import Record, publish_artifact
 from storage.record.run import Run, create_run
 from storage.record.store import open_store
 from tasks.fleet.app import DeliverySettings, Permissions, make_app
@@ -333,7 +333,7 @@ def test_a_message_of_another_version_ends_its_run_with_the_reason(
     place: Place, broker_url: str
 ) -> None:
     def stage(run: Run, job: object) -> Record:
-        return publish(run.store, job, files={}, info={})  # type: ignore[arg-type]
+        return publish_artifact(run.store, job, files={}, info={})  # type: ignore[arg-type]
 
     newer = {**place.message.model_dump(), "wire": 99, "a_new_field": 1}
     with pytest.raises(Reject, match="wire version"):

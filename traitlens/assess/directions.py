@@ -17,7 +17,7 @@ import numpy as np
 from traitlens.arrays import Float32, Float64, Ints, Labels
 from traitlens.errors import ShapeError
 from traitlens.stats.bootstrap import N_DRAWS, Cells, cell_labels, make_cells
-from traitlens.stats.intervals import Interval, middle_95, stacked
+from traitlens.stats.intervals import Interval, middle_95, stacked_intervals
 from traitlens.stats.polarities import Activations, Polarities
 from traitlens.stats.separation import (
     Separation,
@@ -120,8 +120,8 @@ def direction_quality(
     return DirectionQuality(
         angle=np.array([angle.degrees for angle in angles]),
         angle_upper=np.array([angle.upper for angle in angles]),
-        split_half=stacked(split_half),
-        leave_one_out={name: stacked(found) for name, found in left_out.items()},
+        split_half=stacked_intervals(split_half),
+        leave_one_out={name: stacked_intervals(found) for name, found in left_out.items()},
         random_auroc=np.array(random),
         shuffled_auroc=np.array(shuffled),
     )

@@ -7,12 +7,13 @@ between questions leaves the differences between strengths alone.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from traitlens.arrays import Float64, Labels
-from traitlens.stats.bootstrap import group_draws, means
-from traitlens.stats.intervals import Interval, percentile_interval, stacked
+from traitlens.stats.bootstrap import bootstrap_means, group_draws
+from traitlens.stats.intervals import Interval, percentile_interval, stacked_intervals
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,22 +54,21 @@ def dose_response(answers: Answers, *, floor: float, best: float, seed: int = 0)
     strengths = np.unique(answers.strength)
     times = group_draws(answers.question, seed=seed)
     n_groups = len(set(np.asarray(answers.question).tolist()))
+    interval = partial(percentile_interval, n_groups=n_groups)
     at = [answers.strength == strength for strength in strengths]
-    trait = np.stack([means(answers.trait[rows], times[:, rows]) for rows in at], axis=1)
-    coherence = np.stack([means(answers.coherence[rows], times[:, rows]) for rows in at], axis=1)
+    trait = np.stack([bootstrap_means(answers.trait[rows], times[:, rows]) for rows in at], axis=1)
+    coherence = np.stack(
+        [bootstrap_means(answers.coherence[rows], times[:, rows]) for rows in at], axis=1
+    )
     coherent = _n_coherent(coherence[0], floor)
     upto = max((k for k in range(coherent) if strengths[k] <= best), default=0)
     return DoseResponse(
         strength=strengths,
         n=np.array([float(rows.sum()) for rows in at]),
-        trait=stacked([percentile_interval(column, n_groups=n_groups) for column in trait.T]),
-        coherence=stacked(
-            [percentile_interval(column, n_groups=n_groups) for column in coherence.T]
-        ),
-        slope=percentile_interval(
-            _slopes(strengths[:coherent], trait[:, :coherent]), n_groups=n_groups
-        ),
-        rise=percentile_interval(_rise(trait, upto), n_groups=n_groups),
+        trait=stacked_intervals([interval(column) for column in trait.T]),
+        coherence=stacked_intervals([interval(column) for column in coherence.T]),
+        slope=interval(_slopes(strengths[:coherent], trait[:, :coherent])),
+        rise=interval(_rise(trait, upto)),
         rise_at=float(strengths[upto]) if upto else None,
     )
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from traitlens.arrays import Float32, Float64, Floats, Ints
 from traitlens.dynamics.change_point import find_change_point, half_life, peak_velocity_sd
 from traitlens.errors import NonFiniteError, ShapeError
-from traitlens.stats.bootstrap import N_DRAWS, group_draws, means
+from traitlens.stats.bootstrap import N_DRAWS, bootstrap_means, group_draws
 from traitlens.stats.intervals import middle_95
 
 Scores = Sequence[float] | Floats | Tensor
@@ -180,7 +180,9 @@ def event_aligned_average(
             raise ValueError(f"event at token {event} of {len(scores)}: count from 0")
         first, last = max(0, event - before), min(len(scores), event + after + 1)
         row[first - event + before : last - event + before] = scores[first:last]
-    averages = means(lined_up, group_draws(range(len(happened)), n_draws=n_bootstrap, seed=seed))
+    averages = bootstrap_means(
+        lined_up, group_draws(range(len(happened)), n_draws=n_bootstrap, seed=seed)
+    )
     low, high = middle_95(averages[1:])
     return AlignedAverage(
         offsets=np.arange(-before, after + 1),

@@ -129,7 +129,7 @@ def group_draws(groups: Labels, *, n_draws: int = N_DRAWS, seed: int = 0) -> Flo
     return cells.draw(n_draws, seed=seed)[:, cells.of_row]
 
 
-def means(values: Float64, times: Float64) -> Float64:
+def bootstrap_means(values: Float64, times: Float64) -> Float64:
     """The mean of values [n, ...] in each draw of times [b, n]: [b, ...].
 
     NaN is no observation; the mean is NaN where nothing was drawn.
@@ -139,7 +139,7 @@ def means(values: Float64, times: Float64) -> Float64:
         return np.asarray(times @ np.where(known, values, 0.0) / (times @ known))
 
 
-def correlations(scores: Float64, values: Float64, times: Float64) -> Float64:
+def bootstrap_correlations(scores: Float64, values: Float64, times: Float64) -> Float64:
     """Pearson's correlation of scores [n, k] with values [n] in each draw: [b, k].
 
     NaN among the values is no observation.

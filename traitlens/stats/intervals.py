@@ -76,7 +76,7 @@ def score_interval(value: Float64, variance: Callable[[Float64], Float64]) -> In
     return Interval(value, ends[0], ends[1])
 
 
-def stacked(layers: Sequence[Interval]) -> Interval:
+def stacked_intervals(layers: Sequence[Interval]) -> Interval:
     """One interval over layers from one per layer."""
     return Interval(
         np.array([layer.value for layer in layers]),

@@ -14,7 +14,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 from tenacity.wait import wait_random_exponential
 
 from domain.errors import OrchestrateError
-from domain.plan.spec import digest
+from domain.plan.spec import json_digest
 from domain.scoring.prices import FREE, Charged, Cost, Failed, Price
 from domain.scoring.replies import TOP, scoring, unseen_mass
 from domain.scoring.scores import Evidence, LostReply, Reply, Scoring, UnscoredReason
@@ -293,7 +293,7 @@ class Judge:
     def _key(self, prompt: str, vote: int) -> str:
         """The name of a question to one judge, which names its reply in the cache."""
         body = self._profile.body(self._model, prompt, vote=vote)
-        return digest([self._client.url, body, vote, self._opinion])
+        return json_digest([self._client.url, body, vote, self._opinion])
 
 
 @dataclass

@@ -278,7 +278,7 @@ def release_reserve(device: torch.device) -> None:
         torch.mps.empty_cache()
 
 
-def prove(device: str, *, shown: str = "") -> None:
+def prove_device(device: str, *, shown: str = "") -> None:
     """Allocate and add on a device, `shown` to people under its own name.
 
     Raises CannotWorkError with what to do for an unknown device and one that does not compute.

@@ -77,7 +77,7 @@ class TraitScale:
         return [trait for trait, is_over in zip(self.traits, over, strict=True) if is_over]
 
 
-def scale_of(
+def trait_scale_of(
     vectors: Sequence[LayerVector], neutral: Sequence[Float32] | None, *, false_alarm: float
 ) -> TraitScale:
     """The scale of these vectors, with the projections [tokens, k] of each neutral response.
@@ -101,7 +101,9 @@ def token_scores(scale: TraitScale, projections: Float32) -> dict[str, dict[str,
     return scores
 
 
-def record(scale: TraitScale, trajectory: Trajectory, *, dynamics: bool = True) -> dict[str, Any]:
+def trajectory_record(
+    scale: TraitScale, trajectory: Trajectory, *, dynamics: bool = True
+) -> dict[str, Any]:
     """The seeds' JSON of one response, ready to be written."""
     body: dict[str, Any] = {
         "prompt": trajectory.prompt,
@@ -113,20 +115,20 @@ def record(scale: TraitScale, trajectory: Trajectory, *, dynamics: bool = True) 
     if scale.baseline is not None:
         body["trait_zscores"] = _by_trait(scale, scale.baseline.token_z(trajectory.projections))
     if dynamics:
-        body["dynamics"] = dynamics_of(scale, trajectory)
+        body["dynamics"] = trajectory_dynamics(scale, trajectory)
     body["prompt_scores"] = _by_trait(scale, trajectory.prompt_projections)
-    body["summary"] = summary(scale, trajectory)
+    body["summary"] = trajectory_summary(scale, trajectory)
     body["metadata"] = {**trajectory.facts, "directions": scale.about}
     return body
 
 
-def dynamics_of(scale: TraitScale, trajectory: Trajectory) -> dict[str, Any]:
+def trajectory_dynamics(scale: TraitScale, trajectory: Trajectory) -> dict[str, Any]:
     """The documents' measures by trait."""
     columns = zip(scale.traits, trajectory.projections.T, strict=True)
     return {trait: trait_dynamics(scores) for trait, scores in columns}
 
 
-def summary(scale: TraitScale, trajectory: Trajectory) -> dict[str, dict[str, Any]]:
+def trajectory_summary(scale: TraitScale, trajectory: Trajectory) -> dict[str, dict[str, Any]]:
     """By trait: mean projection and cosine of the response, its z, and whether it is flagged."""
     z = scale.response_z(trajectory)
     flagged = scale.flagged(trajectory)
@@ -149,7 +151,7 @@ def response_row(scale: TraitScale, trajectory: Trajectory) -> dict[str, Any]:
     row: dict[str, Any] = {"id": trajectory.id, "prompt": trajectory.prompt}
     row |= {"response": trajectory.response, "n_tokens": len(trajectory.tokens)}
     row |= {name: fact for name, fact in trajectory.facts.items() if name not in row}
-    for trait, one in summary(scale, trajectory).items():
+    for trait, one in trajectory_summary(scale, trajectory).items():
         row |= {f"{trait}_{name}": value for name, value in one.items() if value is not None}
     return row
 

@@ -51,11 +51,11 @@ def load_layer_vectors(
             vector = from_safetensors_bytes(data).at_position(position)
         except (MissingVectorError, VectorFileError) as error:
             raise UsageError(f"{trait}: {error}") from error
-        found.append(at_layer(trait, vector, layers[trait]))
+        found.append(layer_vector(trait, vector, layers[trait]))
     return found
 
 
-def check_model(
+def check_layer_vectors(
     vectors: Sequence[LayerVector], model: LoadedModel, *, allow_other_model: bool
 ) -> None:
     """Raise ModelError unless the vectors were made for this model, or fit it where that is
@@ -68,21 +68,21 @@ def check_model(
             raise ModelError(f"{one.trait}: {error}{hint}") from error
 
 
-def directions_of(vectors: Sequence[LayerVector]) -> UnitVectors:
+def layer_vectors_directions(vectors: Sequence[LayerVector]) -> UnitVectors:
     """What the engine projects every token on, in the order of the vectors."""
     rows = np.stack([one.vector.at(one.layer).double().numpy() for one in vectors])
     units = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     return UnitVectors(tuple(one.layer for one in vectors), units.astype(np.float32))
 
 
-def digest(vectors: Sequence[LayerVector]) -> str:
+def layer_vectors_digest(vectors: Sequence[LayerVector]) -> str:
     """A short name for these directions: another vector, layer or order has another."""
-    directions = directions_of(vectors)
+    directions = layer_vectors_directions(vectors)
     body = repr([(one.trait, one.layer) for one in vectors]).encode() + directions.units.tobytes()
     return hashlib.sha256(body).hexdigest()[:12]
 
 
-def at_layer(trait: str, vector: TraitVector, layer: int | str) -> LayerVector:
+def layer_vector(trait: str, vector: TraitVector, layer: int | str) -> LayerVector:
     """The vector at a layer; raises UsageError where there is none or it has no length."""
     try:
         index = vector.layer(layer)
@@ -95,7 +95,7 @@ def at_layer(trait: str, vector: TraitVector, layer: int | str) -> LayerVector:
     return LayerVector(trait, index, vector)
 
 
-def steering_of(
+def layer_vectors_steering(
     terms: Sequence[tuple[SteeringTerm, LayerVector]], *, positions: Positions, unit: Unit
 ) -> Steering:
     """All terms as one steering, in their order.
