@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 
 from traitlens.errors import NonFiniteError, ShapeError
 from traitlens.methods import METHODS, GradientMethod, ICAMethod, MeanDifferenceMethod, ProbeMethod
-from traitlens.methods.gradient import gradient, seed_gradient_objective
+from traitlens.methods.gradient import gradient
 from traitlens.methods.ica import ica
 from traitlens.methods.mean_diff import mean_diff
 from traitlens.methods.probe import fit_logistic, probe
@@ -227,32 +227,6 @@ def test_gradient_is_not_mean_difference_again() -> None:
 
     assert cosine(difference, truth)[0] < 0.5
     assert cosine(widest, truth)[0] > 0.8
-
-
-def test_the_seeds_gradient_objective_from_the_mean_difference_equals_a_pass_over_all_rows() -> (
-    None
-):
-    pos, neg, _ = planted(40, 30, layers=2, width=24, gap=2.0)
-    start = np.random.default_rng(1).standard_normal((2, 24)).astype(np.float32)
-
-    fast = seed_gradient_objective(mean_diff(pos, neg).vectors, start)
-
-    for layer in range(2):
-        slow = _seed_loop(pos[:, layer], neg[:, layer], start[layer])
-        assert cosine(fast[layer], slow) > 0.9999
-
-
-def _seed_loop(pos: np.ndarray, neg: np.ndarray, start: np.ndarray) -> np.ndarray:
-    v = torch.tensor(start, requires_grad=True)
-    optimizer = torch.optim.Adam([v], lr=0.01)
-    for _ in range(100):
-        optimizer.zero_grad()
-        unit = v / (v.norm() + 1e-8)
-        separation = (torch.tensor(pos) @ unit).mean() - (torch.tensor(neg) @ unit).mean()
-        (-separation + 0.01 * v.norm()).backward()
-        optimizer.step()
-    unit_vector: np.ndarray = (v / v.norm()).detach().numpy()
-    return unit_vector
 
 
 @pytest.mark.parametrize(

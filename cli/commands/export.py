@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.resources import files as packaged
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,7 @@ FORMATS = (
 )
 
 SUFFIXES = (".safetensors", ".pt", ".gguf", ".json")
+NO_BASE = "# base_model: name it, the model was a local folder"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
@@ -233,57 +235,21 @@ def _model_card(spec: RunSpec, metrics: Sequence[TraitMetrics], *, convention: s
     best = qualities[first].best
     rows = "\n".join(_row(one, qualities[one.trait]) for one in metrics)
     name = _public_name(spec.model.model_id)
-    is_on_hub = HUB_ID.fullmatch(name) is not None
-    return f"""---
-{f"base_model: {name}" if is_on_hub else "# base_model: name it, the model was a local folder"}
-library_name: traitlens
-tags:
-- steering-vectors
-- activation-steering
-- interpretability
----
-
-# Trait vectors of {name}
-
-Directions in the residual stream of `{name}` for {len(metrics)} traits, from revision
-`{facts.revision or "unknown"}`, weights `{facts.model_hash}`, in {facts.dtype}.
-
-| trait | verdict | kept + / - | judge's contrast | best layer | AUROC, left-out questions |
-|---|---|--:|--:|--:|--:|
-{rows}
-
-The best layer is chosen by {best.rule}. `<trait>.json` holds every
-figure with its interval, `<trait>.definition.json` the questions and instructions.
-
-## Layers
-
-Each tensor is [L+1, d_model], float32, raw (not normalized): {convention}. Positions:
-`response_avg`, the mean over generated tokens without the end-of-turn token; `prompt_avg`;
-`prompt_last`. Other tools count blocks, one less than these layers.
-
-## Use
-
-```python
-from traitlens import load_vectors
-
-v = load_vectors("{first}.safetensors")
-with v.steer(model, layer={best.layer}, coefficient=1.0):
-    out = model.generate(**inputs)
-```
-
-## How they were made
-
-Contrastive instructions, {spec.rollouts} responses per instruction and question at temperature
-{spec.sampling.temperature:g}; scored by `{spec.judge.model}`; kept at a trait score of
-{spec.filter.threshold:g} or more, negatives under {100 - spec.filter.threshold:g}, and at a
-coherence of {spec.filter.coherence:g} or more. Methods: {", ".join(spec.methods)}.
-
-## Limits
-
-A direction separates these instructions' responses to these questions, as this judge scores them.
-It may hold what else differs between the sides; see the confounds in each trait's figures. It does
-not carry over to other models. Steering with harmful traits makes harmful text.
-"""
+    template = packaged("cli").joinpath("commands", "model_card.md").read_text(encoding="utf-8")
+    return template.format(
+        name=name,
+        base=f"base_model: {name}" if HUB_ID.fullmatch(name) else NO_BASE,
+        facts=facts,
+        revision=facts.revision or "unknown",
+        n_traits=len(metrics),
+        rows=rows,
+        best=best,
+        first=first,
+        convention=convention,
+        spec=spec,
+        below=100 - spec.filter.threshold,
+        methods=", ".join(spec.methods),
+    )
 
 
 def _public_name(model_id: str) -> str:

@@ -68,7 +68,7 @@ def list_traits(as_json: bool) -> None:
     Console().print(table)
 
 
-@traits.command()
+@traits.command("show")
 @click.argument("ref", metavar="NAME")
 @json_option
 def show_trait(ref: str, as_json: bool) -> None:
@@ -90,7 +90,7 @@ def show_trait(ref: str, as_json: bool) -> None:
     click.echo("\n".join(_lines(source, trait)))
 
 
-@traits.command()
+@traits.command("new")
 @click.argument("name")
 @click.option(
     "--output", type=click.Path(path_type=Path), help="File to write; NAME.json here by default."

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from traitlens.arrays import Float32, Float64, Floats, Labels
+from traitlens.arrays import Float32, Float64, Labels
 from traitlens.methods.fitting import MethodResult, Minimum, gap_scaled, minimize, working_copy
 from traitlens.stats.polarities import Activations, Polarities
 
@@ -103,26 +103,3 @@ def _widest_margin(
     return minimize(
         loss_and_slope, first, penalty=penalty, tolerance=TOLERANCE, max_steps=max_steps
     )
-
-
-def seed_gradient_objective(
-    difference: Floats, start: Floats, *, num_steps: int = NUM_STEPS, lr: float = LEARNING_RATE
-) -> Float32:
-    """The gradient method as the seed documents publish it, all layers at once: unit [L+1, d].
-
-    Their loss, -(mean pos.v^ - mean neg.v^) + 0.01 ||v|| with v^ = v / (||v|| + 1e-8), sees the
-    rows only through the mean `difference` [L+1, d_model], so num_steps of Adam (rate lr, betas
-    0.9 and 0.999, from `start` [L+1, d_model]) need no pass over the data. Kept to reproduce
-    published vectors: after 100 steps the result is still mostly its start.
-    """
-    d, v = difference.astype(np.float32), start.astype(np.float32).copy()
-    mean, square = np.zeros_like(v), np.zeros_like(v)
-    for t in range(1, num_steps + 1):
-        norm = np.linalg.norm(v, axis=1, keepdims=True)
-        along = np.einsum("ld,ld->l", d, v)[:, None]
-        slope = -d / (norm + 1e-8) + along * v / (norm * (norm + 1e-8) ** 2) + 0.01 * v / norm
-        mean += 0.1 * (slope - mean)
-        square += 0.001 * (slope * slope - square)
-        v -= lr * (mean / (1 - 0.9**t)) / (np.sqrt(square / (1 - 0.999**t)) + 1e-8)
-    unit: Float32 = v / np.linalg.norm(v, axis=1, keepdims=True)
-    return unit
