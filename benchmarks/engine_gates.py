@@ -12,7 +12,7 @@ from benchmarks.engine_ways import Outcome, ours
 from workers.engine.engine import build_engine
 from workers.engine.generation import GenerationRequest, Sampling
 from workers.engine.resident import EngineThread
-from workers.engine.sampler import RowSampling, draw_tokens, token_uniforms, tree_levels
+from workers.engine.sampler import RowSampling, draw, tree_levels, uniforms
 from workers.engine.teacher_forced import teacher_forced
 from workers.models.model import LoadedModel
 
@@ -61,9 +61,9 @@ def _parity(model: LoadedModel, requests: Sequence[GenerationRequest], outcome: 
 def _sampler_gate() -> list[str]:
     n, vocabulary = 20_000, 1000
     logits = torch.randn(vocabulary, generator=torch.Generator().manual_seed(1))
-    tokens = draw_tokens(
+    tokens = draw(
         logits.expand(n, -1),
-        token_uniforms(5, n, tree_levels(vocabulary)),
+        uniforms(5, n, tree_levels(vocabulary)),
         RowSampling.of([Sampling(1)] * n),
     )
     expected = torch.softmax(logits.double(), 0).numpy() * n

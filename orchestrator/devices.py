@@ -18,9 +18,7 @@ def visible_devices() -> list[str]:
     return ["cpu"]
 
 
-def pin_device(
-    device: str, environment: dict[str, str], *, n_here: int
-) -> tuple[str, dict[str, str]]:
+def pin(device: str, environment: dict[str, str], *, n_here: int) -> tuple[str, dict[str, str]]:
     """The device's name inside a process pinned to it, and that process's environment.
 
     A CUDA process sees its one device only, as cuda:0, so nothing lands on another by mistake.
@@ -33,13 +31,13 @@ def pin_device(
         # what it may be is for torch to say, in the worker
         return device, environment
     index = int(device.partition(":")[2] or 0)
-    ids = shown_device_ids(environment)
+    ids = shown_ids(environment)
     # one that is not among the visible ones is none: the worker says so
     chosen = (ids[index] if index < len(ids) else "") if ids else str(index)
     return "cuda:0", {**environment, "CUDA_VISIBLE_DEVICES": chosen}
 
 
-def shown_device_ids(environment: Mapping[str, str] = os.environ) -> list[str]:
+def shown_ids(environment: Mapping[str, str] = os.environ) -> list[str]:
     """The devices that CUDA_VISIBLE_DEVICES names."""
     shown = environment.get("CUDA_VISIBLE_DEVICES", "")
     return [part.strip() for part in shown.split(",") if part.strip()]
@@ -47,7 +45,7 @@ def shown_device_ids(environment: Mapping[str, str] = os.environ) -> list[str]:
 
 def _n_cuda() -> int:
     if "CUDA_VISIBLE_DEVICES" in os.environ:
-        return 0 if shown_device_ids() == ["-1"] else len(shown_device_ids())
+        return 0 if shown_ids() == ["-1"] else len(shown_ids())
     try:
         import pynvml
 

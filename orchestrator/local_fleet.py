@@ -62,7 +62,7 @@ def local_fleet(
         children = [
             Child(
                 f"{arguments[0]} worker",
-                orchestrate_command("worker", *arguments),
+                orchestrate("worker", *arguments),
                 environment,
                 log_folder / f"{arguments[0]}.log",
                 tries=1,  # `worker gpu` tries again itself
@@ -77,17 +77,17 @@ def local_fleet(
             raise BrokerError(str(error)) from error
 
 
-def orchestrate_command(*arguments: str) -> list[str]:
+def orchestrate(*arguments: str) -> list[str]:
     """The command line of this program in a child; -P keeps the working folder off its path."""
     return [sys.executable, "-P", "-m", "trait_vector_orchestrator", *arguments]
 
 
-def log_line(text: str) -> None:
+def say(text: str) -> None:
     """Tell the person at the terminal, or the launcher's log, with the time."""
     sys.stderr.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}\n")
 
 
-def _how_it_ended(code: int) -> str:
+def how_it_ended(code: int) -> str:
     """A process's return code in words."""
     if code >= 0:
         return f"ended with code {code}"
@@ -139,7 +139,7 @@ class Child:
 class Processes:
     """Children that live and end together."""
 
-    def __init__(self, children: Sequence[Child], *, say: Callable[[str], None] = log_line) -> None:
+    def __init__(self, children: Sequence[Child], *, say: Callable[[str], None] = say) -> None:
         """`say` tells people that a child died and was started again."""
         self.children, self._say = list(children), say
 
@@ -178,7 +178,7 @@ class Processes:
                     f"{child.name} died {MAX_DEATHS} times within {DEATH_WINDOW_S:.0f} s; its last "
                     f"words:\n{child.log_tail()}"
                 )
-            end = _how_it_ended(child.process.returncode)
+            end = how_it_ended(child.process.returncode)
             child.start()
             self._say(f"{child.name} {end}; started again")
 

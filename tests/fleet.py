@@ -13,7 +13,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from orchestrator.local_fleet import Child, Processes, orchestrate_command
+from orchestrator.local_fleet import Child, Processes, orchestrate
 from tests.http_judge import scoring
 
 
@@ -29,7 +29,7 @@ def run_command(
     if broker_url:
         whole["ORCHESTRATE_BROKER_URL"] = broker_url
     return subprocess.run(
-        orchestrate_command(*arguments),
+        orchestrate(*arguments),
         cwd=cwd,
         env=whole,
         capture_output=True,
@@ -45,7 +45,7 @@ def workers(broker_url: str, *kinds: list[str], logs: Path) -> Iterator[Processe
     children = [
         Child(
             f"{kind[0]} {number}",
-            orchestrate_command("worker", *kind),
+            orchestrate("worker", *kind),
             environment,
             logs / f"{number}.log",
         )

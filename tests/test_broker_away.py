@@ -17,7 +17,7 @@ import redis
 
 from cli.main import _tell
 from domain.errors import BrokerError
-from orchestrator.local_fleet import orchestrate_command
+from orchestrator.local_fleet import orchestrate
 from storage.broker.connection import TRYING, connect
 from storage.broker.embedded_redis import die_with_parent, find_redis_server
 from storage.broker.fleet import put_run
@@ -70,7 +70,7 @@ class Watcher:
 
     def __init__(self, *arguments: str) -> None:
         self.process = subprocess.Popen(
-            orchestrate_command(*arguments),
+            orchestrate(*arguments),
             # rich draws as on a terminal
             env={**clean_environment(), "FORCE_COLOR": "1", "COLUMNS": "200"},
             stdout=subprocess.PIPE,

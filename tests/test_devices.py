@@ -7,27 +7,27 @@ import sys
 
 import pytest
 
-from orchestrator.devices import pin_device, visible_devices
+from orchestrator.devices import pin, visible_devices
 
 
 def test_a_cuda_process_sees_only_its_device_as_the_first() -> None:
-    inside, environment = pin_device("cuda:2", {"PATH": "x"}, n_here=4)
+    inside, environment = pin("cuda:2", {"PATH": "x"}, n_here=4)
 
     assert inside == "cuda:0"
     assert environment == {"PATH": "x", "CUDA_VISIBLE_DEVICES": "2"}
 
 
 def test_pinning_counts_within_the_devices_that_were_visible_before() -> None:
-    _, environment = pin_device("cuda:1", {"CUDA_VISIBLE_DEVICES": "4,GPU-7f,6"}, n_here=3)
+    _, environment = pin("cuda:1", {"CUDA_VISIBLE_DEVICES": "4,GPU-7f,6"}, n_here=3)
 
     assert environment["CUDA_VISIBLE_DEVICES"] == "GPU-7f"
 
 
 def test_a_device_that_is_not_visible_is_none_and_an_unknown_name_is_left_to_torch() -> None:
-    _, environment = pin_device("cuda:2", {"CUDA_VISIBLE_DEVICES": "4,6"}, n_here=1)
+    _, environment = pin("cuda:2", {"CUDA_VISIBLE_DEVICES": "4,6"}, n_here=1)
 
     assert environment["CUDA_VISIBLE_DEVICES"] == ""
-    assert pin_device("cuda:x", {"PATH": "x"}, n_here=1) == ("cuda:x", {"PATH": "x"})
+    assert pin("cuda:x", {"PATH": "x"}, n_here=1) == ("cuda:x", {"PATH": "x"})
 
 
 @pytest.mark.parametrize(
@@ -48,8 +48,8 @@ def test_cpu_workers_share_the_cores_and_a_set_number_of_threads_stays(
 ) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: 9)
 
-    assert pin_device("cpu", {}, n_here=2)[1]["OMP_NUM_THREADS"] == "4"
-    assert pin_device("cpu", {"OMP_NUM_THREADS": "1"}, n_here=2)[1]["OMP_NUM_THREADS"] == "1"
+    assert pin("cpu", {}, n_here=2)[1]["OMP_NUM_THREADS"] == "4"
+    assert pin("cpu", {"OMP_NUM_THREADS": "1"}, n_here=2)[1]["OMP_NUM_THREADS"] == "1"
 
 
 def test_a_stop_that_comes_while_a_launcher_ends_by_itself_is_no_failure() -> None:

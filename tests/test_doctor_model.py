@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 
 from cli.doctor.machine import GIB, Checked, Device, check_devices, check_driver_version, run_checks
 from cli.doctor.model import check_model_fits, model_size
-from orchestrator.local_fleet import orchestrate_command
+from orchestrator.local_fleet import orchestrate
 from tests.fleet import clean_environment
 from tests.http_server import served
 from tests.tiny_models import save_tiny_model
@@ -139,7 +139,7 @@ def ask_hub(tmp_path: Path, endpoint: str, **settings: str) -> list[dict[str, st
         "HF_HOME": str(tmp_path / "hub"),
         **settings,
     }
-    command = orchestrate_command("doctor", "--json", "--model", "org/model")
+    command = orchestrate("doctor", "--json", "--model", "org/model")
     ended = subprocess.run(
         [*command, "--runs-dir", str(tmp_path)], env=environment, capture_output=True, text=True
     )

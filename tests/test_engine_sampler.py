@@ -10,10 +10,10 @@ from scipy.stats import chisquare
 from workers.engine.generation import GenerationRequest, Sampling
 from workers.engine.sampler import (
     RowSampling,
-    draw_tokens,
-    pick_tokens,
-    token_uniforms,
+    draw,
+    pick,
     tree_levels,
+    uniforms,
 )
 
 
@@ -23,9 +23,9 @@ def test_draws_follow_the_probabilities(vocabulary: int) -> None:
     expected = torch.softmax(logits.double(), 0).numpy()
     n = 8_000
 
-    tokens = draw_tokens(
+    tokens = draw(
         logits.expand(n, -1),
-        token_uniforms(3, n, tree_levels(vocabulary)),
+        uniforms(3, n, tree_levels(vocabulary)),
         RowSampling.of([Sampling(1)] * n),
     )
 
@@ -41,19 +41,19 @@ def test_the_ends_of_the_unit_interval_never_give_an_impossible_token() -> None:
     probabilities[:, ::2] = 0
     ends = torch.tensor([0.0, 1 - 2.0**-53], dtype=torch.float64)
 
-    tokens = pick_tokens(probabilities, ends.unsqueeze(1).expand(-1, tree_levels(300)))
+    tokens = pick(probabilities, ends.unsqueeze(1).expand(-1, tree_levels(300)))
 
     assert all(probabilities[row, token] > 0 for row, token in enumerate(tokens))
 
 
 def test_a_draw_does_not_depend_on_the_other_rows() -> None:
     logits = torch.randn(30, 500, generator=torch.Generator().manual_seed(2))
-    at = token_uniforms(9, 30, tree_levels(500))
+    at = uniforms(9, 30, tree_levels(500))
     settings = [Sampling(1, temperature=t, top_k=k, top_p=p) for t, k, p in _some_settings(30)]
 
-    together = draw_tokens(logits, at, RowSampling.of(settings))
+    together = draw(logits, at, RowSampling.of(settings))
     apart = [
-        draw_tokens(logits[i : i + 1], at[i : i + 1], RowSampling.of([settings[i]])).item()
+        draw(logits[i : i + 1], at[i : i + 1], RowSampling.of([settings[i]])).item()
         for i in range(30)
     ]
 
@@ -66,10 +66,10 @@ def test_rounding_in_the_logits_hardly_ever_changes_a_draw() -> None:
     random = torch.Generator().manual_seed(6)
     logits = torch.randn(vocabulary, generator=random).expand(n, -1)
     noise = 5e-5 * torch.randn(n, vocabulary, generator=random)
-    at = token_uniforms(8, n, tree_levels(vocabulary))
+    at = uniforms(8, n, tree_levels(vocabulary))
     settings = RowSampling.of([Sampling(1)] * n)
 
-    changed = (draw_tokens(logits, at, settings) != draw_tokens(logits + noise, at, settings)).sum()
+    changed = (draw(logits, at, settings) != draw(logits + noise, at, settings)).sum()
 
     assert changed <= 5
 
@@ -79,7 +79,7 @@ def test_top_k_and_top_p_cut_the_tail_as_they_should() -> None:
     logits = probabilities.log().expand(2000, -1)
 
     def seen(settings: Sampling) -> set[int]:
-        tokens = draw_tokens(logits, token_uniforms(1, 2000, 1), RowSampling.of([settings] * 2000))
+        tokens = draw(logits, uniforms(1, 2000, 1), RowSampling.of([settings] * 2000))
         return set(tokens.tolist())
 
     assert seen(Sampling(1)) == {0, 1, 2, 3, 4}
@@ -95,19 +95,17 @@ def test_top_k_and_top_p_cut_the_tail_as_they_should() -> None:
 def test_a_low_temperature_sharpens() -> None:
     logits = torch.tensor([1.0, 0.0]).expand(5000, -1)
 
-    cold = draw_tokens(
-        logits, token_uniforms(4, 5000, 1), RowSampling.of([Sampling(1, temperature=0.5)] * 5000)
-    )
+    cold = draw(logits, uniforms(4, 5000, 1), RowSampling.of([Sampling(1, temperature=0.5)] * 5000))
 
     share = (cold == 0).double().mean().item()
     assert share == pytest.approx(1 / (1 + np.exp(-2)), abs=0.02)
 
 
 def test_streams_of_neighboring_seeds_differ_and_are_repeatable() -> None:
-    streams = np.stack([token_uniforms(seed, 250, 2).ravel() for seed in range(40)])
+    streams = np.stack([uniforms(seed, 250, 2).ravel() for seed in range(40)])
 
-    assert np.array_equal(streams[3], token_uniforms(3, 250, 2).ravel())
-    assert np.array_equal(token_uniforms(3, 10, 2).ravel(), streams[3, :20])
+    assert np.array_equal(streams[3], uniforms(3, 250, 2).ravel())
+    assert np.array_equal(uniforms(3, 10, 2).ravel(), streams[3, :20])
     correlations = np.corrcoef(streams) - np.eye(40)
     assert np.abs(correlations).max() < 0.25
     assert streams.min() >= 0

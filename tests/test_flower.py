@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from orchestrator.local_fleet import orchestrate_command
+from orchestrator.local_fleet import orchestrate
 from storage.broker.connection import connect
 from storage.broker.embedded_redis import die_with_parent, embedded_redis
 from storage.broker.fleet import put_run
@@ -37,7 +37,7 @@ def pages(broker: str) -> Iterator[httpx2.Client]:
         "ORCHESTRATE_BROKER_URL": broker,
         "ORCHESTRATE_FLOWER_AUTH": "me:password",
     }
-    command = orchestrate_command("flower", "--port", str(port))
+    command = orchestrate("flower", "--port", str(port))
     process = subprocess.Popen(command, env=environment, preexec_fn=die_with_parent)
     base = f"http://127.0.0.1:{port}"
     try:

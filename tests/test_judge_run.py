@@ -19,7 +19,7 @@ import pandas as pd
 import pytest
 import redis
 
-from orchestrator.local_fleet import orchestrate_command
+from orchestrator.local_fleet import orchestrate
 from storage.broker.embedded_redis import die_with_parent, embedded_redis
 from tests.fleet import clean_environment, run_command, workers
 from tests.lean_judge import Action, Call, LeanJudge, completion, lean_judge, refusal
@@ -105,7 +105,7 @@ def flower(broker: str) -> Iterator[str]:
         port = free.getsockname()[1]
     environment = {**_with_key(), "ORCHESTRATE_BROKER_URL": broker}
     environment["ORCHESTRATE_FLOWER_AUTH"] = "me:password"
-    command = orchestrate_command("flower", "--port", str(port))
+    command = orchestrate("flower", "--port", str(port))
     process = subprocess.Popen(command, env=environment, preexec_fn=die_with_parent)
     url = f"http://127.0.0.1:{port}"
     try:

@@ -19,7 +19,7 @@ from rich.console import Console
 from cli.commands.extract import keep_log
 from cli.screens.run import duration
 from cli.screens.status import run_status_screen
-from orchestrator.local_fleet import orchestrate_command
+from orchestrator.local_fleet import orchestrate
 from orchestrator.prometheus import FleetCollector
 from orchestrator.state import run_snapshot
 from storage.broker.connection import connect
@@ -92,7 +92,7 @@ def command(broker: str, folder: Path, *arguments: str) -> subprocess.CompletedP
         "ORCHESTRATE_RUNS_DIR": str(folder / "runs"),
     }
     return subprocess.run(
-        orchestrate_command(*arguments), env=environment, capture_output=True, text=True, check=True
+        orchestrate(*arguments), env=environment, capture_output=True, text=True, check=True
     )
 
 

@@ -13,7 +13,7 @@ import click
 
 from cli.options.settings import option
 from domain.errors import JudgeError
-from orchestrator.local_fleet import orchestrate_command, without_config
+from orchestrator.local_fleet import orchestrate, without_config
 from storage.broker.embedded_redis import die_with_parent
 
 
@@ -78,7 +78,7 @@ def judge_server(model: str | None, host: str, port: int, device: str) -> None:
 def embedded_judge() -> Iterator[str]:
     """Run the built-in judge in a process of its own; yields its URL."""
     process = subprocess.Popen(
-        orchestrate_command("judge-server", "--host", "127.0.0.1", "--port", "0"),
+        orchestrate("judge-server", "--host", "127.0.0.1", "--port", "0"),
         # another judge on this machine may be set up by its environment
         env={**without_config(os.environ), "ORCHESTRATE_JUDGE_SERVER_MODEL": ""},
         stdout=subprocess.PIPE,

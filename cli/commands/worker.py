@@ -19,8 +19,8 @@ from rich.console import Console
 from cli.options.settings import broker_option, json_option, option, required_broker, together
 from domain.errors import UsageError
 from domain.fleet.heartbeats import WorkerKind
-from orchestrator.devices import pin_device, visible_devices
-from orchestrator.local_fleet import Child, Processes, orchestrate_command, without_config
+from orchestrator.devices import pin, visible_devices
+from orchestrator.local_fleet import Child, Processes, orchestrate, without_config
 from storage.broker.connection import connect
 from storage.broker.fleet import read_runs, read_workers
 from tasks.fleet.about import drain_workers
@@ -85,10 +85,10 @@ def gpu_worker(
     devices = visible_devices() if device == "auto" else [d.strip() for d in device.split(",")]
     children = []
     for name in devices:
-        inside, environment = pin_device(name, without_config(os.environ), n_here=len(devices))
+        inside, environment = pin(name, without_config(os.environ), n_here=len(devices))
         environment["ORCHESTRATE_BROKER_URL"] = url
         environment["ORCHESTRATE_MODELS"] = models or ""
-        command = orchestrate_command("worker", "gpu", "--device", name, "--pinned", inside)
+        command = orchestrate("worker", "gpu", "--device", name, "--pinned", inside)
         command += ["--log-level", logging["log_level"], "--log-format", logging["log_format"]]
         # a device that is broken, or that somebody else fills, does not stop those beside it
         children.append(Child(f"gpu worker on {name}", command, environment, may_fail=True))

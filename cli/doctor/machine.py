@@ -23,7 +23,7 @@ from typing import Literal
 import psutil
 
 from domain.errors import BrokerError, OrchestrateError
-from orchestrator.devices import shown_device_ids, visible_devices
+from orchestrator.devices import shown_ids, visible_devices
 from trait_vector_orchestrator import PACKAGES, on_the_path
 
 DISTRIBUTION = "trait-vector-orchestrator"
@@ -141,7 +141,7 @@ def machine_devices() -> list[Device]:
     """The devices that `orchestrate worker gpu` would start on."""
     names = visible_devices()
     if names[0].startswith("cuda"):
-        ids = shown_device_ids() or [str(index) for index in range(len(names))]
+        ids = shown_ids() or [str(index) for index in range(len(names))]
         with _driver_library() as nvml:
             return [_cuda_device(nvml, *one) for one in zip(names, ids, strict=False)]
     label = f"{os.cpu_count()} cores" if names[0] == "cpu" else platform.processor()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from orchestrator.local_fleet import orchestrate_command
+from orchestrator.local_fleet import orchestrate
 from storage.broker.connection import connect
 from storage.broker.embedded_redis import die_with_parent
 from tests.faults.fleet import VISIBILITY_TIMEOUT_S, Fleet
@@ -82,7 +82,7 @@ class DisturbedRun:
         """The one command that a person repeats."""
         judge = ["--judge-url", self.scene.judge.url, "--judge-model", "test"]
         where = ["--runs-dir", str(self.runs), "--run", self.name]
-        return orchestrate_command(
+        return orchestrate(
             "extract", *SHAPE, *LENGTH, "--model", self.scene.model, *judge, *where, "--json"
         )
 

@@ -26,7 +26,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from orchestrator.local_fleet import orchestrate_command
+from orchestrator.local_fleet import orchestrate
 from tests.faults.fleet import Fleet
 from tests.faults.redis_process import RedisProcess
 from tests.faults.table import replaced
@@ -117,7 +117,7 @@ def _soak(folder: Path, minutes: float, dice: random.Random) -> Tally:
 def _extract(fleet: Fleet, folder: Path, name: str, tally: Tally) -> None:
     started, marks = time.monotonic(), fleet.marks()
     environment = {**clean_environment(), **SETTINGS, "ORCHESTRATE_BROKER_URL": fleet.broker_url}
-    command = orchestrate_command(*RUN, "--runs-dir", str(folder / "runs"), "--run", name)
+    command = orchestrate(*RUN, "--runs-dir", str(folder / "runs"), "--run", name)
     with (folder / f"{name}.log").open("wb") as log:
         ended = subprocess.run(command, env=environment, stdout=log, stderr=log)
     if ended.returncode not in FINISHED:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.local_fleet import orchestrate_command
+from orchestrator.local_fleet import orchestrate
 from tests.faults.disturbed_run import FINISHED, N_SHARDS, PATIENCE_S, DisturbedRun, Scene, end
 from tests.faults.fleet import Fleet, wait_until
 from tests.faults.redis_process import RedisProcess
@@ -338,7 +338,7 @@ def test_a_poison_prompt_is_given_up_and_the_rest_is_finished(scene: Scene, tmp_
         (letter,) = (run.runs / "poison" / "dead").rglob("*.json")
         said = json.loads(letter.read_text())["message"]
         poison.unlink()
-        retry = orchestrate_command("retry", "poison", "--dead", "--runs-dir", str(run.runs))
+        retry = orchestrate("retry", "poison", "--dead", "--runs-dir", str(run.runs))
         assert run.finish(run.start(retry)) == FINISHED
     finally:
         scene.fleet.remove("gpu-odd")

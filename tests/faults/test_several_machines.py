@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from domain.traits.definition import BUNDLED_TRAITS
-from orchestrator.local_fleet import orchestrate_command
+from orchestrator.local_fleet import orchestrate
 from storage.broker.embedded_redis import die_with_parent
 from storage.record.run import open_run
 from storage.record.store import open_store
@@ -52,7 +52,7 @@ class Machines:
         home = self.folder / host
         log = (home / f"{'-'.join(arguments[:2])}.log").open("wb")
         process = subprocess.Popen(
-            self.command(host, *orchestrate_command(*arguments)),
+            self.command(host, *orchestrate(*arguments)),
             cwd=home,
             env={**clean_environment(), "ORCHESTRATE_FLOWER_AUTH": FLOWER_LOGIN},
             stdin=subprocess.DEVNULL,
@@ -80,7 +80,7 @@ class Machines:
     def status(self, *arguments: str) -> dict[str, Any]:
         """`orchestrate status --json` on the orchestrator's host."""
         found: dict[str, Any] = json.loads(
-            self.ask("lab", *orchestrate_command("status", *arguments, "--json"))
+            self.ask("lab", *orchestrate("status", *arguments, "--json"))
         )
         return found
 
@@ -160,7 +160,7 @@ def test_eleven_traits_run_on_five_hosts_while_a_sixth_joins_and_one_leaves(
 
     # one is drained and leaves
     began = time.monotonic()
-    drained = machines.ask("lab", *orchestrate_command("worker", "drain", "gpu1"))
+    drained = machines.ask("lab", *orchestrate("worker", "drain", "gpu1"))
     left = time.monotonic() - began
     after = machines.status("demo")
     extract.wait(timeout=700)

@@ -67,13 +67,11 @@ class PrefillPass:
             if rule.window is not None:
                 hidden |= columns <= rows.unsqueeze(1) - rule.window
             mask = hidden_where(hidden, q.dtype)
-            chunks.append(_grouped_attention(q[:, :, rows], k, v, mask, rule))
+            chunks.append(grouped_attention(q[:, :, rows], k, v, mask, rule))
         return torch.cat(chunks, dim=2)
 
 
-def _grouped_attention(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor, rule: AttentionRule
-) -> Tensor:
+def grouped_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, rule: AttentionRule) -> Tensor:
     """Attention without repeating keys and values for the heads that share them.
 
     q [batch, heads, tokens, head_dim], k and v [batch, kv_heads, columns, head_dim]; the mask is
@@ -107,7 +105,7 @@ def hidden_where(hidden: Tensor, dtype: torch.dtype) -> Tensor:
     )
 
 
-def _slot_attention(
+def slot_attention(
     module: Any,  # an attention layer of a family: all have a layer_idx
     query: Tensor,
     key: Tensor,
@@ -131,7 +129,7 @@ def _slot_attention(
     return attended.transpose(1, 2), None
 
 
-AttentionInterface.register(IMPLEMENTATION, _slot_attention)
+AttentionInterface.register(IMPLEMENTATION, slot_attention)
 
 
 @contextmanager

@@ -20,8 +20,8 @@ from domain.errors import ModelNotHereError
 from traitlens.arrays import Float32
 from workers.engine.generation import EngineStats, Finish, Generation, GenerationRequest
 from workers.engine.running import RunningSequence
-from workers.engine.sampler import RowSampling, draw_tokens, token_uniforms, tree_levels
-from workers.engine.teacher_forced import project_tokens, steered_batch, teacher_forced
+from workers.engine.sampler import RowSampling, draw, tree_levels, uniforms
+from workers.engine.teacher_forced import project_tokens, steered, teacher_forced
 from workers.models.model import LoadedModel, is_out_of_memory, release_reserve
 
 MOST_ROWS = 32
@@ -130,7 +130,7 @@ class GenerateCore:
         )
         vocabulary = self.model.model.config.get_text_config().vocab_size
         draw_seeded = _SeededDraw(batch, width, tree_levels(vocabulary))
-        with steered_batch(self.model.model, batch[0].steering):
+        with steered(self.model.model, batch[0].steering):
             made: Tensor = self.model.model.generate(
                 ids.to(self.model.device),
                 attention_mask=real.to(self.model.device),
@@ -164,11 +164,11 @@ class _SeededDraw(LogitsProcessor):  # type: ignore[misc]  # transformers is unt
     def __init__(self, batch: list[GenerationRequest], prompt_width: int, levels: int) -> None:
         self._sampling = RowSampling.of([request.sampling for request in batch])
         longest = max(request.sampling.max_new_tokens for request in batch)
-        self._uniforms = np.stack([token_uniforms(r.seed, longest, levels) for r in batch])
+        self._uniforms = np.stack([uniforms(r.seed, longest, levels) for r in batch])
         self._prompt_width = prompt_width
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         step = input_ids.shape[1] - self._prompt_width
-        tokens = draw_tokens(scores, self._uniforms[:, step], self._sampling)
+        tokens = draw(scores, self._uniforms[:, step], self._sampling)
         only = torch.full_like(scores, float("-inf"))
         return only.scatter_(1, tokens.unsqueeze(1), 0.0)

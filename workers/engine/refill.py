@@ -22,7 +22,7 @@ from workers.engine.forward import MeasuredForward, Projector
 from workers.engine.generation import EngineStats, Generation, GenerationRequest
 from workers.engine.prefix_cache import PrefixCache
 from workers.engine.running import RunningSequence, RunningSequences
-from workers.engine.sampler import RowSampling, draw_tokens
+from workers.engine.sampler import RowSampling, draw
 from workers.models.model import LoadedModel, free_bytes, is_out_of_memory, release_reserve
 
 # Beyond these the matrix products gain nothing more.
@@ -154,9 +154,7 @@ class RefillCore:
         forward_done = time.perf_counter()
         # logits [rows, vocabulary]; states, per layer, [rows, d_model]
         at = np.stack([row.uniforms[len(row.response_ids)] for row in rows])
-        tokens = draw_tokens(
-            logits, at, RowSampling.of([row.request.sampling for row in rows])
-        ).tolist()
+        tokens = draw(logits, at, RowSampling.of([row.request.sampling for row in rows])).tolist()
         drawn = time.perf_counter()
         projections = self._projector.project_rows(states, [r.request.directions for r in rows])
         self._running.count(rows, torch.stack(states))

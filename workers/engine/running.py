@@ -14,7 +14,7 @@ from workers.engine.cache import SlotCache
 from workers.engine.decode import BucketRows, DecodePass
 from workers.engine.generation import Finish, Generation, GenerationRequest, Steering
 from workers.engine.prefix_cache import Place, Prefix, SharedPrefixes
-from workers.engine.sampler import token_uniforms, tree_levels
+from workers.engine.sampler import tree_levels, uniforms
 from workers.models.model import LoadedModel
 
 # Columns of the first bucket. A GPU has fewer, wider ones: each costs a launch of every kernel.
@@ -131,7 +131,7 @@ class RunningSequences:
         row = RunningSequence(
             request=request,
             place=self._prefixes.join(prefix),
-            uniforms=token_uniforms(request.seed, draws, self._levels),
+            uniforms=uniforms(request.seed, draws, self._levels),
             token=request.prompt_ids[-1],
             position=prefix.tokens - 1,
             sums=self._free_sums.pop(),

@@ -49,7 +49,7 @@ def tree_levels(vocabulary: int) -> int:
     return levels
 
 
-def token_uniforms(seed: int, draws: int, levels: int) -> Float64:
+def uniforms(seed: int, draws: int, levels: int) -> Float64:
     """The first numbers [draws, levels] in [0, 1) of a seed's own stream: Philox, whose bits numpy
     pins.
     """
@@ -57,7 +57,7 @@ def token_uniforms(seed: int, draws: int, levels: int) -> Float64:
     return np.asarray((bits >> np.uint64(11)) * 2.0**-53).reshape(draws, levels)
 
 
-def draw_tokens(logits: Tensor, at: Float64, rows: RowSampling) -> Tensor:
+def draw(logits: Tensor, at: Float64, rows: RowSampling) -> Tensor:
     """Next token per row, int64 [n] on the logits' device; logits [n, vocabulary], `at` [n,
     levels].
     """
@@ -69,14 +69,14 @@ def draw_tokens(logits: Tensor, at: Float64, rows: RowSampling) -> Tensor:
         chosen = torch.from_numpy(narrowed).to(logits.device)
         kept = _narrow(probabilities[chosen], rows.top_p[narrowed], rows.top_k[narrowed])
         probabilities[chosen] = kept
-    tokens = pick_tokens(probabilities, torch.from_numpy(at))
+    tokens = pick(probabilities, torch.from_numpy(at))
     if rows.temperature.all():
         return tokens
     greedy = torch.from_numpy(rows.temperature == 0).to(logits.device)
     return torch.where(greedy, logits.argmax(-1), tokens)
 
 
-def pick_tokens(probabilities: Tensor, at: Tensor) -> Tensor:
+def pick(probabilities: Tensor, at: Tensor) -> Tensor:
     """A token per row with the row's probabilities [n, vocabulary], which need not sum to 1.
 
     `at` [n, levels] in [0, 1) decides, the first number at the root. Never a token of probability

@@ -62,7 +62,7 @@ def project_tokens(
 
 
 @contextmanager
-def steered_batch(
+def steered(
     model: nn.Module, steering: Steering | None, prompt_length: int | Tensor | None = None
 ) -> Iterator[None]:
     """Steer a whole batch alike in plain forward passes, by the toolkit that notebooks use.
@@ -155,10 +155,7 @@ def _batch_states(
 def _forward(model: LoadedModel, texts: _Texts, steering: Steering | None, tap: LayerTap) -> None:
     prompt_lengths = texts.prompt.sum(-1).to(model.device, torch.long)
     # Steered first: a layer's hooks run in the order they were made.
-    with (
-        steered_batch(model.model, steering, prompt_lengths),
-        tapped(decoder_blocks(model.model), tap),
-    ):
+    with steered(model.model, steering, prompt_lengths), tapped(decoder_blocks(model.model), tap):
         backbone(model.model)(
             input_ids=texts.ids.to(model.device),
             attention_mask=(texts.prompt + texts.response).to(model.device, torch.long),
