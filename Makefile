@@ -2,11 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 RUNS ?= runs
+DEVICE ?= cuda
 
 # two test processes; a file's tests share what they set up, so they stay together
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: demo test test-quick test-slow test-faults fault-tables check format docs clean
+.PHONY: demo test test-quick test-slow test-faults fault-tables gpu-check check format docs clean
 
 .venv/installed: requirements.txt constraints.txt pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -39,6 +40,9 @@ test-slow: .venv/installed-test  ## load, hostile judges, null runs, the command
 
 fault-tables: build/faults.xml  ## write what the last `make test-faults` saw into docs/reliability.md
 	$(BIN)/python -m tests.faults.table docs/reliability.md build/faults.xml
+
+gpu-check: .venv/installed  ## what only a device can show, in under 8 minutes; DEVICE=cpu in small
+	$(BIN)/python benchmarks/gpu_check.py --device $(DEVICE)
 
 format: .venv/installed-test
 	$(BIN)/python -m ruff check --fix .

@@ -31,6 +31,8 @@ class OwnPackages:
 def main() -> None:
     """Run the command with our own packages, or say in one sentence what stands in the way."""
     sys.meta_path.insert(0, OwnPackages)
+    # Run as a file, it is __main__; its own packages ask for it by name.
+    sys.modules.setdefault("trait_vector_orchestrator", sys.modules[__name__])
     for name in PACKAGES:
         if name in sys.modules and (place := _foreign_place(sys.modules[name].__spec__)):
             _stop(f"{place} was loaded as `{name}` before this program began")

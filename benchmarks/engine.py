@@ -78,7 +78,7 @@ def main() -> int:
         "A+": lambda work: plain_best(model, work, rows),
     }
     # Ours first: its thread is done with the model when it has answered.
-    for name in ("ours", "A", "A+"):
+    for name in sorted(set(given.order.split(",")), reverse=True):
         ways[name](requests[: 2 * PEERS_BATCH])
     before = _snapshot(thread)
     runs: dict[str, list[Measured]] = {name: [] for name in ways}

@@ -11,6 +11,7 @@ from transformers import (
     LlamaConfig,
     PreTrainedConfig,
     PreTrainedTokenizerFast,
+    Qwen3_5TextConfig,
 )
 
 from workers.models.model import LoadedModel, load_model
@@ -24,6 +25,8 @@ SMALL = {
     "head_dim": 64,
     "max_position_embeddings": 2048,
 }
+
+TINY = {**SMALL, "hidden_size": 128, "intermediate_size": 352, "num_hidden_layers": 4}
 
 
 def model_names() -> list[str]:
@@ -85,6 +88,25 @@ def _configs() -> dict[str, PreTrainedConfig]:
             num_attention_heads=8,
             num_key_value_heads=4,
             head_dim=256,
+        ),
+        # three layers of linear attention to one of full attention
+        "hybrid2b": Qwen3_5TextConfig(
+            vocab_size=151936,
+            hidden_size=2048,
+            intermediate_size=6144,
+            num_hidden_layers=24,
+            num_attention_heads=8,
+            num_key_value_heads=2,
+        ),
+        "llama3m": LlamaConfig(vocab_size=8192, **TINY),
+        "gemma2-3m": Gemma2Config(vocab_size=8192, query_pre_attn_scalar=64, **TINY),
+        "hybrid3m": Qwen3_5TextConfig(
+            vocab_size=8192,
+            linear_num_key_heads=2,
+            linear_num_value_heads=4,
+            linear_key_head_dim=32,
+            linear_value_head_dim=32,
+            **TINY,
         ),
     }
 

@@ -36,6 +36,7 @@ def engine_facts(stats: EngineStats, busy: float) -> dict[str, float]:
         "busy_share": busy,
         "mean_rows": stats.row_steps / stats.steps,
         "peak_rows": stats.peak_rows,
+        "recorded_share": stats.recorded_steps / stats.steps,
         "prompt_tokens_run_of_asked": stats.prefilled_tokens / stats.prompt_tokens,
     }
 

@@ -11,7 +11,8 @@ import torch
 from workers.engine.forward import PackedLinears
 from workers.models.model import LoadedModel
 
-ROWS = {"cpu": 1024, "cuda": 8192}
+# Rows and sides of the product, and bytes of the copy: past every cache, past a launch's cost.
+SIZES = {"cpu": (1024, 1024, 4096, 64 << 20), "cuda": (8192, 8192, 8192, 2 << 30)}
 REPEATS = 8
 
 
@@ -28,15 +29,15 @@ class Roofline:
 def measure_roofline(model: LoadedModel) -> Roofline:
     """The best of torch's own and the packed product at many rows, and a copy beyond the caches."""
     place, dtype = model.device, model.dtype
-    rows = ROWS.get(place.type, 1024)
-    layer = torch.nn.Linear(1024, 4096, bias=False, device=place, dtype=dtype)
-    states = torch.randn(rows, 1024, device=place, dtype=dtype)
-    flops = 2.0 * rows * 1024 * 4096
+    rows, taken, given, copied_bytes = SIZES.get(place.type, SIZES["cpu"])
+    layer = torch.nn.Linear(taken, given, bias=False, device=place, dtype=dtype)
+    states = torch.randn(rows, taken, device=place, dtype=dtype)
+    flops = 2.0 * rows * taken * given
     with torch.inference_mode():
         plain = _seconds(lambda: layer(states), place)
         with PackedLinears(layer).in_use():
             packed = _seconds(lambda: layer(states), place)
-        source = torch.zeros(64 << 20, dtype=torch.uint8, device=place)
+        source = torch.zeros(copied_bytes, dtype=torch.uint8, device=place)
         target = torch.empty_like(source)
         copied = _seconds(lambda: target.copy_(source), place)
     return Roofline(flops / min(plain, packed), source.numel() / copied)

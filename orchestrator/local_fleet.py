@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+import trait_vector_orchestrator
 from domain.errors import BrokerError, CannotWorkError
 from storage.broker.embedded_redis import die_with_parent, embedded_redis
 
@@ -78,8 +79,11 @@ def local_fleet(
 
 
 def orchestrate(*arguments: str) -> list[str]:
-    """The command line of this program in a child; -P keeps the working folder off its path."""
-    return [sys.executable, "-P", "-m", "trait_vector_orchestrator", *arguments]
+    """The command line of this program in a child; -P keeps the working folder off its path.
+
+    The file itself, so that a checkout that nobody installed has workers too.
+    """
+    return [sys.executable, "-P", trait_vector_orchestrator.__file__, *arguments]
 
 
 def say(text: str) -> None:

@@ -41,6 +41,8 @@ class SlotCache:
         self._layers: list[LayerSlots | None] = [None] * n_layers
         self._slots = 0
         self._columns = 0
+        # Counts the times that the memory became another.
+        self.version = 0
 
     def reserve(self, slots: int, columns: int, *, kept: int) -> None:
         """Make room for slots x columns; the first `kept` slots keep what they hold."""
@@ -51,6 +53,7 @@ class SlotCache:
         for index, held in enumerate(self._layers):
             if held and (held.slots < self._slots or held.columns < self._columns):
                 self._layers[index] = self._resized(held, kept)
+                self.version += 1
 
     def shrink(self, slots: int) -> None:
         """Keep only the first `slots` slots and give the memory of the others back."""
@@ -58,6 +61,7 @@ class SlotCache:
         for index, held in enumerate(self._layers):
             if held:
                 self._layers[index] = self._resized(held, slots)
+                self.version += 1
 
     def load(self, slot: int, keys: Sequence[Tensor], values: Sequence[Tensor]) -> None:
         """Copy a prompt's keys and values, per layer [kv_heads, tokens, head_dim], into a slot."""
@@ -84,6 +88,7 @@ class SlotCache:
         if held is None:
             held = self._empty(keys, keys.shape[-1], values, values.shape[-1])
             self._layers[index] = held
+            self.version += 1
         return held
 
     def _empty(self, keys: Tensor, key_size: int, values: Tensor, value_size: int) -> LayerSlots:

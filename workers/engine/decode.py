@@ -10,21 +10,83 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from traitlens.arrays import Ints
 from workers.engine.attention import AttentionRule, attention_weights, hidden_where
 from workers.engine.cache import SlotCache
-from workers.engine.prefix_cache import Place, SharedPrefixes
+
+
+@dataclass(frozen=True)
+class StepShape:
+    """The sizes of a decode step, of which its kernels are made.
+
+    `rows` and `widths`, an entry a bucket in use: its rows, and the columns that they see of their
+    own tokens. `places` prefixes of up to `columns` tokens, on each `sharers` rows at most.
+    """
+
+    rows: tuple[int, ...]
+    widths: tuple[int, ...]
+    places: int
+    sharers: int
+    columns: int
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of all buckets."""
+        return sum(self.rows)
+
+    def slices(self) -> list[slice]:
+        """Where each bucket's rows stand among the rows."""
+        stops = np.cumsum(self.rows).tolist()
+        return [slice(stop - rows, stop) for rows, stop in zip(self.rows, stops, strict=True)]
+
+    def covers(self, other: StepShape) -> bool:
+        """Whether a step of the other sizes can be padded to these."""
+        return (
+            len(self.rows) == len(other.rows)
+            and all(a >= b for a, b in zip(self.rows, other.rows, strict=True))
+            and all(a >= b for a, b in zip(self.widths, other.widths, strict=True))
+            and self.places >= other.places
+            and self.sharers >= other.sharers
+            and self.columns >= other.columns
+        )
+
+    def spots_of(self, other: StepShape) -> Ints:
+        """Where the rows of a step of other sizes stand among these rows, [rows of the other]."""
+        spots = [
+            np.arange(where.start, where.start + rows)
+            for rows, where in zip(other.rows, self.slices(), strict=True)
+        ]
+        return np.concatenate(spots)
 
 
 @dataclass(frozen=True, eq=False)
-class BucketRows:
-    """These rows of a step lie in slots 0.. of this cache, used up to `width` columns."""
+class StepRows:
+    """The rows of a decode step on the host, in bucket order: what is fed to each at which
+    position, the cached tokens of its prefix, its place, and its rank among those who share it."""
 
-    cache: SlotCache
-    rows: slice
-    width: int
+    tokens: Ints
+    positions: Ints
+    cached: Ints
+    places: Ints
+    ranks: Ints
+
+    def numbers(self, own: StepShape, shape: StepShape) -> Ints:
+        """All that a step of `shape` reads, in one array; rows of `own` sizes, padded to it.
+
+        A row of padding feeds token 0 at position 0 into a slot that nobody has, and sees no
+        prefix; a spot of padding names row 0.
+        """
+        where = shape.spots_of(own)
+        n, spots = shape.n_rows, self.places * shape.sharers + self.ranks
+        numbers = np.zeros(4 * n + shape.places * shape.sharers, np.int64)
+        for part, values in enumerate((self.tokens, self.positions, self.cached, spots)):
+            numbers[part * n + where] = values
+        numbers[4 * n + spots] = where
+        return numbers
 
 
 class DecodePass:
@@ -32,80 +94,80 @@ class DecodePass:
 
     def __init__(
         self,
-        buckets: Sequence[BucketRows],
-        prefixes: SharedPrefixes,
-        places: Sequence[Place],
-        positions: Sequence[int],
-        device: torch.device,
+        shape: StepShape,
+        numbers: Tensor,
+        buckets: Sequence[SlotCache],
+        prefixes: SlotCache,
     ) -> None:
-        """`places` and `positions`, one entry a row: what it shares and where its token stands."""
-        cached = [place.prefix.tokens - 1 for place in places]
-        self._buckets = buckets
+        """`numbers` as StepRows.numbers makes them, on the device; a bucket's rows lie in slots
+        0.. of its cache."""
+        rows = shape.n_rows
+        self._shape = shape
+        self._buckets = list(zip(shape.slices(), shape.widths, buckets, strict=True))
         self._prefixes = prefixes
-        self._width, self._sharers, self._spots = prefixes.layout(places, device)
-        self._prefix_columns = prefixes.columns
-        # [rows] each
-        self._positions, self._cached = torch.tensor([positions, cached]).to(device)
-        self._masks: dict[tuple[BucketRows, int | None, torch.device], Tensor] = {}
-        self._targets: dict[tuple[BucketRows, int, int, torch.device], Tensor] = {}
+        # [rows] each, and [places * sharers]
+        self.tokens, self.positions, self._cached, self._spots = numbers[: 4 * rows].view(4, rows)
+        self._sharers = numbers[4 * rows :]
+        self._masks: dict[tuple[int, int | None, torch.device], Tensor] = {}
+        self._targets: dict[tuple[int, int, int, torch.device], Tensor] = {}
         self._groups: dict[tuple[int, torch.device], tuple[Tensor, Tensor]] = {}
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, rule: AttentionRule) -> Tensor:
         """The attended values [rows, heads, 1, head_dim] of queries [rows, heads, 1, head_dim]."""
         rows, heads, _, size = q.shape
+        columns = self._shape.columns
         grouped = (q * rule.scale).reshape(rows, k.shape[1], -1, size)
-        from_prefix = self._prefix_scores(layer, grouped, k, v) if self._prefix_columns else None
+        from_prefix = self._prefix_scores(layer, grouped, k, v) if columns else None
         mixed, weights = [], []
-        for bucket in self._buckets:
-            scores = self._own_scores(bucket, layer, grouped, k, v)
+        for number, (where, width, cache) in enumerate(self._buckets):
+            scores = self._own_scores(number, layer, grouped, k, v)
             if from_prefix is not None:
-                scores = torch.cat([from_prefix[bucket.rows], scores], -1)
+                scores = torch.cat([from_prefix[where], scores], -1)
             shape = scores.shape
             scores = scores.view(shape[0], heads, 1, -1)
-            paid = attention_weights(scores, self._mask(bucket, rule.window, q), rule)
+            paid = attention_weights(scores, self._mask(number, rule.window, q), rule)
             paid = paid.to(v.dtype).reshape(shape)
-            values = bucket.cache.layer(layer, k, v).values[: shape[0], :, : bucket.width]
-            mixed.append(torch.matmul(paid[..., self._prefix_columns :], values))
-            weights.append(paid[..., : self._prefix_columns])
+            values = cache.layer(layer, k, v).values[: shape[0], :, :width]
+            mixed.append(torch.matmul(paid[..., columns:], values))
+            weights.append(paid[..., :columns])
         total = torch.cat(mixed) if len(mixed) > 1 else mixed[0]
         if from_prefix is not None:
             by_prefix = torch.cat(weights) if len(weights) > 1 else weights[0]
             total += self._prefix_values(layer, by_prefix, k, v)
         return total.view(rows, heads, 1, -1)
 
-    def _own_scores(
-        self, bucket: BucketRows, layer: int, grouped: Tensor, k: Tensor, v: Tensor
-    ) -> Tensor:
-        own = bucket.cache.layer(layer, k, v)
-        keys, values = k[bucket.rows], v[bucket.rows]
+    def _own_scores(self, number: int, layer: int, grouped: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        where, width, cache = self._buckets[number]
+        own = cache.layer(layer, k, v)
+        keys, values = k[where], v[where]
         lines = own.keys.view(-1)
-        lines.scatter_(0, self._target(bucket, k[0].numel(), own.columns, k), keys.reshape(-1))
+        lines.scatter_(0, self._target(number, k[0].numel(), own.columns, k), keys.reshape(-1))
         lines = own.values.view(-1, v.shape[-1])
-        target = self._target(bucket, v.shape[1], own.columns, v)
+        target = self._target(number, v.shape[1], own.columns, v)
         lines.index_copy_(0, target, values.reshape(-1, v.shape[-1]))
-        return torch.matmul(grouped[bucket.rows], own.keys[: len(keys), ..., : bucket.width])
+        return torch.matmul(grouped[where], own.keys[: len(keys), ..., :width])
 
     def _prefix_scores(self, layer: int, grouped: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        keys = self._prefixes.cache.layer(layer, k, v).keys
+        keys = self._prefixes.layer(layer, k, v).keys
         spread = self._spread(grouped)
-        scores = torch.matmul(spread, keys[: len(self._prefixes), ..., : self._prefix_columns])
+        scores = torch.matmul(spread, keys[: self._shape.places, ..., : self._shape.columns])
         return self._gathered(scores, grouped)
 
     def _prefix_values(self, layer: int, weights: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        values = self._prefixes.cache.layer(layer, k, v).values
+        values = self._prefixes.layer(layer, k, v).values
         spread = self._spread(weights)
-        mixed = torch.matmul(spread, values[: len(self._prefixes), :, : self._prefix_columns])
+        mixed = torch.matmul(spread, values[: self._shape.places, :, : self._shape.columns])
         return self._gathered(mixed, weights)
 
     def _spread(self, by_row: Tensor) -> Tensor:
-        # [rows, kv_heads, group, n] to [places, kv_heads, width * group, n]
+        # [rows, kv_heads, group, n] to [places, kv_heads, sharers * group, n]
         _, shared, _, last = by_row.shape
         spread, _ = self._group(shared, by_row.device)
         taken = by_row.flatten(0, 1).index_select(0, spread)
-        return taken.view(len(self._prefixes), shared, -1, last)
+        return taken.view(self._shape.places, shared, -1, last)
 
     def _gathered(self, by_place: Tensor, like: Tensor) -> Tensor:
-        # The way back: [places, kv_heads, width * group, n] to [rows, kv_heads, group, n]
+        # The way back: [places, kv_heads, sharers * group, n] to [rows, kv_heads, group, n]
         rows, shared, group, _ = like.shape
         _, back = self._group(shared, like.device)
         lines = by_place.view(-1, group, by_place.shape[-1])
@@ -114,7 +176,7 @@ class DecodePass:
     def _group(self, shared: int, device: torch.device) -> tuple[Tensor, Tensor]:
         # The sharing layout with the heads inside the places, where a batched product wants them.
         if (shared, device) not in self._groups:
-            width, heads = self._width, torch.arange(shared, device=device)
+            width, heads = self._shape.sharers, torch.arange(shared, device=device)
             rows = self._sharers.to(device).view(-1, 1, width)
             spread = rows * shared + heads.view(1, -1, 1)
             spots = self._spots.to(device).unsqueeze(1)
@@ -123,25 +185,26 @@ class DecodePass:
             self._groups[shared, device] = (spread.flatten(), back.flatten())
         return self._groups[shared, device]
 
-    def _target(self, bucket: BucketRows, lines: int, capacity: int, like: Tensor) -> Tensor:
+    def _target(self, number: int, lines: int, capacity: int, like: Tensor) -> Tensor:
         # Where each row's column lies in storage of so many lines a row, `capacity` columns long.
-        key = (bucket, lines, capacity, like.device)
+        key = (number, lines, capacity, like.device)
         if key not in self._targets:
-            columns = (self._positions - self._cached)[bucket.rows].to(like.device)
+            where = self._buckets[number][0]
+            columns = (self.positions - self._cached)[where].to(like.device)
             line = torch.arange(len(columns) * lines, device=like.device).view(-1, lines)
             self._targets[key] = (line * capacity + columns.unsqueeze(1)).flatten()
         return self._targets[key]
 
-    def _mask(self, bucket: BucketRows, window: int | None, q: Tensor) -> Tensor:
+    def _mask(self, number: int, window: int | None, q: Tensor) -> Tensor:
         # [rows, 1, 1, prefix columns + own columns]
-        key = (bucket, window, q.device)
+        key = (number, window, q.device)
         if key not in self._masks:
-            position = self._positions[bucket.rows].unsqueeze(1)
-            cached = self._cached[bucket.rows].unsqueeze(1)
-            prefix = torch.arange(self._prefix_columns, device=cached.device).expand(
-                len(cached), -1
-            )
-            own = cached + torch.arange(bucket.width, device=cached.device)
+            where, width, _ = self._buckets[number]
+            position = self.positions[where].unsqueeze(1)
+            cached = self._cached[where].unsqueeze(1)
+            prefix = torch.arange(self._shape.columns, device=cached.device)
+            prefix = prefix.expand(len(cached), -1)
+            own = cached + torch.arange(width, device=cached.device)
             hidden = torch.cat([prefix >= cached, own > position], dim=1)
             if window is not None:
                 hidden |= torch.cat([prefix, own], dim=1) <= position - window

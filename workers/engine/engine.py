@@ -17,6 +17,7 @@ from traitlens.errors import MissingModuleError
 from workers.engine.fallback import GenerateCore
 from workers.engine.generation import Generation, GenerationRequest, Sampling
 from workers.engine.refill import RefillCore
+from workers.engine.steps import recorder_for
 from workers.engine.teacher_forced import teacher_forced
 from workers.models.model import LoadedModel, is_out_of_memory
 
@@ -42,7 +43,7 @@ def build_engine(model: LoadedModel, *, max_rows: int | None = None) -> Engine:
         raise ModelError(f"This family cannot be measured yet: {error}") from error
     obstacle = _obstacle(model)
     if obstacle is None:
-        return RefillCore(model, max_rows=max_rows)
+        return RefillCore(model, max_rows=max_rows, recorder=recorder_for(model))
     log.warning(
         "Model %s runs on transformers' generate and a second pass, which is slower: %s.",
         model.model_id,
@@ -65,7 +66,7 @@ def _obstacle(model: LoadedModel) -> str | None:
 
 
 def _disagreement(model: LoadedModel, text: PreTrainedConfig) -> str | None:
-    core = RefillCore(model, max_rows=2)
+    core = RefillCore(model, max_rows=2, recorder=recorder_for(model))
     step = max(1, text.vocab_size // 64)
     prompts = [tuple(range(1, 1 + 8 * step, step)), tuple(range(2, 2 + 5 * step, step))]
     greedy = Sampling(max_new_tokens=6, temperature=0.0)

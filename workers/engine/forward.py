@@ -50,18 +50,19 @@ class MeasuredForward:
     ) -> None:
         """Run the blocks alone on ids [batch, tokens], for their states."""
         positions = torch.arange(ids.shape[1]).expand(ids.shape)
-        self._run(self._decoder, ids, positions, slots, steerings, watch)
+        interventions = RowInterventions(steerings, self.model.device)
+        self._run(self._decoder, ids, positions, slots, interventions, watch)
 
     def logits(
         self,
         ids: Tensor,
         positions: Tensor,
         slots: AttentionPass,
-        steerings: Sequence[Steering | None],
+        interventions: RowInterventions,
         watch: Watch,
     ) -> Tensor:
         """Run the whole model on one token a row [rows, 1]; logits [rows, vocabulary]."""
-        output = self._run(self.model.model, ids, positions, slots, steerings, watch)
+        output = self._run(self.model.model, ids, positions, slots, interventions, watch)
         logits: Tensor = output.logits[:, -1]
         return logits
 
@@ -71,11 +72,10 @@ class MeasuredForward:
         ids: Tensor,
         positions: Tensor,
         slots: AttentionPass,
-        steerings: Sequence[Steering | None],
+        interventions: RowInterventions,
         watch: Watch,
     ) -> Any:
         device = self.model.device
-        interventions = RowInterventions(steerings, device)
 
         def tap(layer: int, states: Tensor) -> Tensor | None:
             changed = interventions.applied(layer, states)
@@ -106,8 +106,8 @@ class RowInterventions:
 
     def __init__(self, steerings: Sequence[Steering | None], device: torch.device) -> None:
         """One entry a row: the steering that is active for the tokens being run, or None."""
-        self._added: dict[int, Tensor] = {}
-        self._in_turn: dict[int, list[tuple[list[int], Change]]] = {}
+        self.added: dict[int, Tensor] = {}
+        self.in_turn: dict[int, list[tuple[list[int], Change]]] = {}
         rows_of: dict[Steering, list[int]] = {}
         for row, steering in enumerate(steerings):
             if steering:
@@ -120,20 +120,27 @@ class RowInterventions:
                     change = Change.of(
                         vector, coefficient=one.coefficient, mode=one.mode, layer=one.layer
                     )
-                    self._in_turn.setdefault(one.layer, []).append((rows, change))
+                    self.in_turn.setdefault(one.layer, []).append((rows, change))
                 else:
-                    if one.layer not in self._added:
+                    if one.layer not in self.added:
                         zeros = torch.zeros(len(steerings), len(vector), device=device)
-                        self._added[one.layer] = zeros
-                    self._added[one.layer][rows] += (one.coefficient * vector).to(device)
+                        self.added[one.layer] = zeros
+                    self.added[one.layer][rows] += (one.coefficient * vector).to(device)
+
+    @classmethod
+    def adding(cls, added: dict[int, Tensor]) -> RowInterventions:
+        """Those that add these vectors [rows, d_model] by layer."""
+        made = cls((), torch.device("cpu"))
+        made.added = added
+        return made
 
     def applied(self, layer: int, states: Tensor) -> Tensor | None:
         """The changed states [batch, tokens, d_model], by way of float32; None if unchanged."""
         changed = None
-        if layer in self._added:
-            added = self._added[layer].to(states.device).unsqueeze(1)
+        if layer in self.added:
+            added = self.added[layer].to(states.device).unsqueeze(1)
             changed = (states.float() + added).to(states.dtype)
-        for rows, change in self._in_turn.get(layer, ()):
+        for rows, change in self.in_turn.get(layer, ()):
             changed = states.clone() if changed is None else changed
             changed[rows] = change.applied(changed[rows], None)
         return changed
@@ -161,9 +168,9 @@ class Projector:
         return torch.stack([own, norms], dim=-2)
 
     def project_rows(
-        self, states: Sequence[Tensor], directions: Sequence[UnitVectors | None]
+        self, states: Tensor, directions: Sequence[UnitVectors | None]
     ) -> list[Float32 | None]:
-        """Projections [2, k] of each row that asks for some; states [rows, d_model] by layer."""
+        """Projections [2, k] of each row that asks for some; states [layer, rows, d_model]."""
         found: list[Float32 | None] = [None] * len(directions)
         for one in dict.fromkeys(d for d in directions if d is not None):
             rows = [row for row, asked in enumerate(directions) if asked is one]

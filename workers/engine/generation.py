@@ -147,6 +147,7 @@ class EngineStats:
     finished: int = 0
     steps: int = 0
     row_steps: int = 0
+    recorded_steps: int = 0
     peak_rows: int = 0
     halvings: int = 0
 

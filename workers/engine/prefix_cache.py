@@ -184,22 +184,11 @@ class SharedPrefixes:
             last.index = place.index
             self._places[last.index] = last
 
-    def layout(
-        self, row_places: Sequence[Place], device: torch.device
-    ) -> tuple[int, Tensor, Tensor]:
-        """(width, rows, spots) of rows 0..n-1 that share these places: place p's i-th row stands at
-        spot p * width + i. rows [places * width] names who stands there (padding names row 0),
-        spots [rows] is the way back.
-        """
+    def ranks(self, row_places: Sequence[Place]) -> list[int]:
+        """How many rows before it share its place, for each row."""
         taken = [0] * len(self._places)
         ranks: list[int] = []
         for place in row_places:
             ranks.append(taken[place.index])
             taken[place.index] += 1
-        width = max(taken)
-        spots = [p.index * width + rank for p, rank in zip(row_places, ranks, strict=True)]
-        rows = [0] * (len(taken) * width)
-        for row, spot in enumerate(spots):
-            rows[spot] = row
-        both = torch.tensor(rows + spots).to(device)
-        return width, both[: len(rows)], both[len(rows) :]
+        return ranks

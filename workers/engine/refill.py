@@ -15,7 +15,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from domain.errors import ModelNotHereError
 from workers.engine.forward import MeasuredForward, Projector
@@ -23,6 +22,7 @@ from workers.engine.generation import EngineStats, Generation, GenerationRequest
 from workers.engine.prefix_cache import PrefixCache
 from workers.engine.running import RunningSequence, RunningSequences
 from workers.engine.sampler import RowSampling, draw
+from workers.engine.steps import DecodeSteps, Recorder
 from workers.models.model import LoadedModel, free_bytes, is_out_of_memory, release_reserve
 
 # Beyond these the matrix products gain nothing more.
@@ -46,11 +46,15 @@ class RefillCore:
 
     path: Literal["engine"] = "engine"
 
-    def __init__(self, model: LoadedModel, *, max_rows: int | None = None) -> None:
+    def __init__(
+        self, model: LoadedModel, *, max_rows: int | None = None, recorder: Recorder | None = None
+    ) -> None:
+        """`recorder` records the kernels of decode steps; without one they are launched singly."""
         self.model = model
-        self._forward = MeasuredForward(model)
+        forward = MeasuredForward(model)
         self._projector = Projector(model.device)
-        self._prefixes = PrefixCache(self._forward, self._projector)
+        self._prefixes = PrefixCache(forward, self._projector)
+        self._steps = DecodeSteps(forward, recorder)
         self._running = RunningSequences(model)
         self._waiting: deque[GenerationRequest] = deque()
         self._finished: list[Generation] = []
@@ -141,23 +145,14 @@ class RefillCore:
 
     def _decode(self, rows: list[RunningSequence]) -> None:
         started = time.perf_counter()
-        states: list[Tensor] = []
-        fed = torch.tensor([[row.token for row in rows], [row.position for row in rows]])
-        ids, positions = fed.to(self.model.device).unsqueeze(2)
-        logits = self._forward.logits(
-            ids,
-            positions,
-            self._running.decode_pass(rows),
-            [row.active_steering for row in rows],
-            lambda _, state: states.append(state[:, -1].to(self.model.device)),
-        )
+        # logits [rows, vocabulary]; states [layer, rows, d_model]
+        logits, states = self._steps.run(self._running.decode_step(rows))
         forward_done = time.perf_counter()
-        # logits [rows, vocabulary]; states, per layer, [rows, d_model]
         at = np.stack([row.uniforms[len(row.response_ids)] for row in rows])
         tokens = draw(logits, at, RowSampling.of([row.request.sampling for row in rows])).tolist()
         drawn = time.perf_counter()
         projections = self._projector.project_rows(states, [r.request.directions for r in rows])
-        self._running.count(rows, torch.stack(states))
+        self._running.count(rows, states)
         for row, token, projected in zip(rows, tokens, projections, strict=True):
             if projected is not None:
                 row.projections.append(projected)
@@ -167,6 +162,7 @@ class RefillCore:
         self.stats.capture_seconds += time.perf_counter() - drawn
         self.stats.steps += 1
         self.stats.row_steps += len(rows)
+        self.stats.recorded_steps = self._steps.n_recorded
 
     def _take(self, row: RunningSequence, token: int) -> None:
         row.position += 1
@@ -194,6 +190,7 @@ class RefillCore:
                 "tokens, a smaller dtype or a smaller model."
             )
         self._limit = max(1, (running or self._limit) // 2)
+        self._steps.forget()
         self._prefixes.halve()
         release_reserve(self.model.device)
         # The seed of a request that starts again gives the same text.

@@ -11,10 +11,12 @@ from torch import Tensor
 
 from traitlens.arrays import Float32, Float64
 from workers.engine.cache import SlotCache
-from workers.engine.decode import BucketRows, DecodePass
+from workers.engine.decode import StepRows, StepShape
+from workers.engine.forward import RowInterventions
 from workers.engine.generation import Finish, Generation, GenerationRequest, Steering
 from workers.engine.prefix_cache import Place, Prefix, SharedPrefixes
 from workers.engine.sampler import tree_levels, uniforms
+from workers.engine.steps import Step
 from workers.models.model import LoadedModel
 
 # Columns of the first bucket. A GPU has fewer, wider ones: each costs a launch of every kernel.
@@ -159,18 +161,27 @@ class RunningSequences:
                 wide.add(row)
                 row.bucket = number + 1
 
-    def decode_pass(self, rows: Sequence[RunningSequence]) -> DecodePass:
-        """The attention of one step over all rows, with a column to write in for each."""
-        buckets, start = [], 0
-        for bucket in self._buckets:
-            if bucket.rows:
-                width = max(row.columns for row in bucket.rows) + 1
-                stop = start + len(bucket.rows)
-                buckets.append(BucketRows(bucket.cache, slice(start, stop), width))
-                start = stop
-        places = [row.place for row in rows]
-        positions = [row.position for row in rows]
-        return DecodePass(buckets, self._prefixes, places, positions, self._model.device)
+    def decode_step(self, rows: Sequence[RunningSequence]) -> Step:
+        """One step over all rows, with a column to write in for each."""
+        in_use = [bucket for bucket in self._buckets if bucket.rows]
+        ranks = self._prefixes.ranks([row.place for row in rows])
+        tokens, positions, cached, places = np.array(
+            [(r.token, r.position, r.place.prefix.tokens - 1, r.place.index) for r in rows]
+        ).T
+        shape = StepShape(
+            rows=tuple(len(bucket.rows) for bucket in in_use),
+            widths=tuple(max(row.columns for row in bucket.rows) + 1 for bucket in in_use),
+            places=len(self._prefixes),
+            sharers=max(ranks) + 1,
+            columns=self._prefixes.columns,
+        )
+        return Step(
+            shape=shape,
+            rows=StepRows(tokens, positions, cached, places, np.array(ranks)),
+            buckets=tuple(bucket.cache for bucket in in_use),
+            prefixes=self._prefixes.cache,
+            interventions=RowInterventions([r.active_steering for r in rows], self._model.device),
+        )
 
     def count(self, rows: Sequence[RunningSequence], states: Tensor) -> None:
         """Count a step's states [layer, row, d_model]; a fresh row's are its prompt's last."""
