@@ -26,9 +26,11 @@ def test_a_brokers_password_is_neither_recorded_nor_printed(tmp_path: Path) -> N
     "place",
     [
         ["--judge-model", "m", "--judge-url", "https://me:hidden@host/v1"],
+        ["--judge-model", "m", "--judge-url", "https://host/v1?api_key=hidden"],
         ["--runs-dir", "sftp://me:hidden@host/runs"],
+        ["--runs-dir", "sftp://host/runs?password=hidden"],
     ],
-    ids=["judge", "runs"],
+    ids=["judge", "judge's query", "runs", "runs' query"],
 )
 def test_a_url_with_a_password_is_refused_where_it_would_be_recorded(
     tmp_path: Path, place: list[str]

@@ -12,6 +12,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic.fields import FieldInfo
 
+from domain.redaction import without_password
+
 WIRE_VERSION = 1
 """Version of the messages and of run.json; a worker refuses any other instead of guessing."""
 
@@ -34,7 +36,7 @@ CONVERGED_DEGREES = 10.0
 class Frozen(BaseModel):
     """A value that cannot change and refuses fields it does not know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 @dataclass(frozen=True)
@@ -107,10 +109,10 @@ class JudgeSpec(Frozen):
     @field_validator("url")
     @classmethod
     def _holds_no_secret(cls, url: str) -> str:
-        if "@" in url.partition("://")[2].partition("/")[0]:
+        if without_password(url) != url:
             raise ValueError(
-                "a judge's URL is recorded for everybody: leave user and password out, its key "
-                "belongs into ORCHESTRATE_JUDGE_API_KEY"
+                "a judge's URL is recorded for everybody: leave user, password and key out, its "
+                "key belongs into ORCHESTRATE_JUDGE_API_KEY"
             )
         return url
 
