@@ -164,7 +164,7 @@ async def ours(given: argparse.Namespace, n: int) -> dict[str, float]:
         profile=JudgeProfile(),
         slots=Slots(n),
         limiter=SharedLimiter(connection, keys, is_up=client.is_up, open_budget=no_budget),
-        cache=SharedCache(connection),
+        cache=SharedCache(connection, judge_key="a-key-of-the-judge"),
     )
     text, until, done = "x" * PROMPT_CHARACTERS, 0.0, 0
 

@@ -40,7 +40,7 @@ async def ask(settings: dict[str, Any]) -> JudgedPrompts:
         slots=Slots(settings.get("in_flight", 64)),
         price=price,
         limiter=limiter,
-        cache=SharedCache(connection),
+        cache=SharedCache(connection, judge_key="a-key-of-the-judge"),
     )
     found = await judge.scorings(
         [f"{'x' * 400}{settings['text']}{number}" for number in range(settings["n"])]

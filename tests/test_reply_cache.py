@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import zlib
 from collections.abc import Iterator, Mapping
 
 import pytest
@@ -10,8 +11,9 @@ from redis.asyncio import Redis
 
 from domain.scoring.scores import Reply
 from storage.broker.embedded_redis import embedded_redis
-from storage.broker.reply_cache import WRITE_AFTER_S, SharedCache
+from storage.broker.reply_cache import MOST_PACKED, PREFIX, WRITE_AFTER_S, SharedCache
 
+KEY = "a-key-of-the-judge"
 FIRST, SECOND = Reply(text="71"), Reply(text="8")
 
 
@@ -31,7 +33,7 @@ async def hold_writes(connection: Redis, cache: SharedCache, key: str) -> None:
 def test_a_flush_waits_for_replies_that_are_on_their_way(broker: str) -> None:
     async def found() -> Mapping[str, Reply]:
         async with Redis.from_url(broker) as connection:
-            cache = SharedCache(connection)
+            cache = SharedCache(connection, judge_key=KEY)
             await hold_writes(connection, cache, "a")
             await cache.flush()
             return await cache.get_many(["a"])
@@ -42,7 +44,7 @@ def test_a_flush_waits_for_replies_that_are_on_their_way(broker: str) -> None:
 def test_a_reply_that_comes_while_others_are_written_is_written_too(broker: str) -> None:
     async def found() -> Mapping[str, Reply]:
         async with Redis.from_url(broker) as connection:
-            cache = SharedCache(connection)
+            cache = SharedCache(connection, judge_key=KEY)
             await hold_writes(connection, cache, "b")
             cache.put("c", SECOND)
             for _ in range(200):
@@ -53,3 +55,53 @@ def test_a_reply_that_comes_while_others_are_written_is_written_too(broker: str)
             return known
 
     assert asyncio.run(found()) == {"b": FIRST, "c": SECOND}
+
+
+def test_what_somebody_else_wrote_is_no_reply(broker: str) -> None:
+    """With the worker's password: a reply of one's own, a large one, one of another question."""
+
+    async def found() -> Mapping[str, Reply]:
+        async with Redis.from_url(broker) as connection:
+            cache, keyless = (SharedCache(connection, judge_key=key) for key in (KEY, ""))
+            stranger = SharedCache(connection, judge_key="a-key-of-a-stranger")
+            cache.put("true", FIRST)
+            stranger.put("forged", SECOND)
+            await cache.flush()
+            await stranger.flush()
+            written = await connection.get(f"{PREFIX}true")
+            assert isinstance(written, bytes)
+            await connection.set(f"{PREFIX}moved", written)
+            plain = zlib.compress(SECOND.model_dump_json().encode())
+            await connection.set(f"{PREFIX}unsigned", plain)
+            await connection.set(f"{PREFIX}longer", written + b"x")
+            await connection.rpush(f"{PREFIX}list", b"x")
+            asked = ["true", "forged", "moved", "unsigned", "longer", "list"]
+            assert await keyless.get_many(asked) == {}
+            return await cache.get_many(asked)
+
+    assert asyncio.run(found()) == {"true": FIRST}
+
+
+def test_no_more_of_a_value_is_read_than_a_reply_may_have(broker: str) -> None:
+    async def bytes_read() -> tuple[Mapping[str, Reply], int]:
+        async with Redis.from_url(broker) as connection:
+            await connection.set(f"{PREFIX}bomb", zlib.compress(b"0" * (64 << 20)) * 200)
+            before = (await connection.info("stats"))["total_net_output_bytes"]
+            known = await SharedCache(connection, judge_key=KEY).get_many(["bomb"])
+            return known, (await connection.info("stats"))["total_net_output_bytes"] - before
+
+    known, n_bytes = asyncio.run(bytes_read())
+
+    assert known == {}
+    assert n_bytes < 2 * MOST_PACKED
+
+
+def test_a_key_that_a_judge_repeats_is_not_put_on_the_broker(broker: str) -> None:
+    async def stored() -> bytes:
+        async with Redis.from_url(broker) as connection:
+            cache = SharedCache(connection, judge_key=KEY)
+            cache.put("told", Reply(text=f"You sent {KEY}, truly {KEY[:12]}"))
+            await cache.flush()
+            return (await cache.get_many(["told"]))["told"].text.encode()
+
+    assert asyncio.run(stored()) == b"You sent ..., truly ..."

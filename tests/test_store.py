@@ -191,7 +191,7 @@ def test_a_folder_without_hard_links_still_has_one_winner(
 def test_two_processes_on_a_shared_folder_leave_one_whole_artifact_a_job(tmp_path: Path) -> None:
     code = (
         "import sys; from domain.plan.jobs import Job\n"
-        "from storage.record.artifacts import publish\n"
+        "from storage.record.artifacts import publish_artifact as publish\n"
         "from storage.record.store import open_store\n"
         "for n in range(40):\n"
         "    job = Job('generate', 'refusal', 'positive', n)\n"

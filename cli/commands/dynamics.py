@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
-import pandas as pd
-from rich.console import Console
 from rich.table import Table
 
 from cli.options.settings import json_option
 from cli.screens.run import number_column, number_text, table_of, text_column
+from cli.screens.terminal import Screen
 from domain.errors import UsageError
 from storage.files.transcripts import ScoredResponse, read_scored_responses
 from traitlens.arrays import Float64
@@ -124,14 +123,16 @@ def dynamics(**values: Any) -> None:
     if values["output"]:
         _write(values["output"], json.dumps(records, ensure_ascii=False))
     if values["averages"]:
+        from cli.using.monitored import csv_text
+
         rows = [row for trait, one in averages.items() for row in _rows(trait, one)]
-        _write(values["averages"], pd.DataFrame(rows).to_csv(index=False))
+        _write(values["averages"], csv_text(rows))
     if values["as_json"]:
         summary = {trait: vars(one) for trait, one in common.items()}
         around = {trait: _rows(trait, one) for trait, one in averages.items()}
         click.echo(json.dumps({"traits": summary, "averages": around}))
         return
-    console = Console(highlight=False)
+    console = Screen(highlight=False)
     console.print(_measures_table(common))
     console.print("step: responses with a clear one; else medians, in tokens or in sd")
     table = _averages_table(averages, values["align"])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from cli.screens.scores import TokenMarks
 from cli.using.loaded_run import LoadedRun
 from domain.errors import UsageError
 from storage.files.transcripts import Transcript
+from storage.record.results import spreadsheet_text
 from workers.engine.generation import Steering
 from workers.models.chat import Prompt, prompt_of_text, render_chat, response_ids
 from workers.models.model import LoadedModel
@@ -213,10 +214,20 @@ class _AtTheEnd(Sink):
             self._path.write_text(text, encoding="utf-8")
         elif self._path.suffix == ".csv":
             rows = [response_row(scale, one) for one in ordered]
-            pd.DataFrame(rows).to_csv(self._path, index=False)
+            self._path.write_text(csv_text(rows), encoding="utf-8")
         else:
             rows = [row for one in ordered for row in token_rows(scale, one)]
             pd.DataFrame(rows).to_parquet(self._path, index=False, compression="zstd")
+
+
+def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as a CSV in which a spreadsheet runs nothing."""
+    table = pd.DataFrame(rows).rename(columns=spreadsheet_text)
+    return str(
+        table.map(lambda one: spreadsheet_text(one) if isinstance(one, str) else one).to_csv(
+            index=False
+        )
+    )
 
 
 def nested_records(scale: TraitScale, ordered: Sequence[Trajectory]) -> list[dict[str, Any]]:

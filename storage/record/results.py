@@ -11,6 +11,7 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from operator import attrgetter
@@ -65,6 +66,9 @@ _SCHEMA = pa.schema(
         ("limit", pa.float64()),
     ]
 )
+
+# A sign before a space begins a list, not a formula.
+_FORMULA = re.compile(r"[=@\t\r]|[+-]\S")
 
 _PUSH = [("layer", pa.int32()), ("strength", pa.float64()), ("direction", pa.string())]
 
@@ -123,8 +127,17 @@ def write_samples(store: Store, folder: str, trait: str, results: Results) -> No
             if sample.polarity == polarity:
                 question_id = f"{trait}_{sample.question}_{name}_{sample.instruction}"
                 texts = [one.question, one.response.prompt, one.response.response, question_id]
+                texts = [*map(spreadsheet_text, texts)]
                 writer.writerow([*texts, *("" if score is None else score for score in one.scores)])
         store.write(f"{folder}/responses/{name}.csv", buffer.getvalue().encode())
+
+
+def spreadsheet_text(text: str) -> str:
+    """A text as a cell of a CSV: one that a spreadsheet would run as a formula gets a quote first.
+
+    A list's "- item" is none, and stays as it is.
+    """
+    return f"'{text}" if _FORMULA.match(text) else text
 
 
 def write_tested(store: Store, key: str, results: Results, cells: Sequence[Cell] = ()) -> None:

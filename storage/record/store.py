@@ -21,6 +21,15 @@ from fsspec.implementations.local import LocalFileSystem
 from domain.errors import StoreError, StoreNotHereError
 from domain.redaction import without_password
 
+# What a run's record may lie on. Others are no stores, or open further places that a URL names:
+# archives, references, plain web servers, and whatever is chained with `::`.
+PROTOCOLS = frozenset(
+    [
+        *("file", "local", "memory", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl"),
+        *("oci", "oss", "hf", "dropbox", "sftp", "ssh", "smb", "hdfs", "webhdfs", "dbfs"),
+    ]
+)
+
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
@@ -66,6 +75,7 @@ def open_store(url: str) -> Store:
             advice="leave them out, credentials of a storage come from its own environment "
             "variables or files",
         )
+    _protocol(url)
     with _in_words("open", url):
         try:
             # other hosts write here too: what was listed a while ago is no answer
@@ -78,17 +88,36 @@ def open_store(url: str) -> Store:
 
 
 def is_below(url: str, folder: str) -> bool:
-    """Whether a store lies in a folder or is it; links and `..` are followed first."""
-    inner, outer = open_store(url), open_store(folder)
-    if isinstance(inner, LocalStore) and isinstance(outer, LocalStore):
-        return inner.root.resolve().is_relative_to(outer.root.resolve())
-    if type(inner) is not type(outer) or ".." in inner.url.split("/"):
+    """Whether a store lies in a folder or is it; links and `..` are followed first.
+
+    Opens neither of them. Raises StoreNotHereError for what is no place for runs.
+    """
+    if _protocol(url) in _LOCAL and _protocol(folder) in _LOCAL:
+        inner, outer = (Path(LocalFileSystem._strip_protocol(one)) for one in (url, folder))
+        return inner.resolve().is_relative_to(outer.resolve())
+    if set(url.replace("\\", "/").split("/")) & {".", ".."}:
         return False
-    return f"{inner.url}/".startswith(f"{outer.url}/")
+    return f"{url.rstrip('/')}/".startswith(f"{folder.rstrip('/')}/")
+
+
+_LOCAL = ("file", "local")
+
+
+def _protocol(url: str) -> str:
+    """What a URL is opened with; raises StoreNotHereError for what holds no runs."""
+    scheme, mark, _ = url.partition("://")
+    protocol = scheme.lower() if mark else "file"
+    if "::" in url or "\0" in url or protocol not in PROTOCOLS:
+        raise StoreNotHereError(
+            f"{without_password(url)[:200]!r} is no place for runs",
+            advice=f"give a folder, or a URL of {', '.join(sorted(PROTOCOLS))}",
+        )
+    return protocol
 
 
 class LocalStore:
-    """A folder, local or shared: temporary name, fsync, then rename or hard link.
+    """A folder, local or shared: temporary name, fsync, then rename or hard link. What a link in it
+    leads to outside is neither read nor written.
 
     Below a folder with the setgid bit, all that is made is for its group to read and write,
     whatever the umask: workers and those who start runs may be different users.
@@ -151,10 +180,15 @@ class LocalStore:
             self._path(key).unlink(missing_ok=True)
 
     def at(self, prefix: str) -> LocalStore:
-        return LocalStore(self._path(prefix))
+        # a run may lie elsewhere and be linked here; what is in it may not
+        return LocalStore(self.root / _checked_key(prefix))
 
     def _path(self, key: str) -> Path:
-        return self.root / _checked_key(key)
+        path = self.root / _checked_key(key)
+        # realpath: a loop of links is no error of its own here
+        if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self.root)):
+            raise StoreError(f"{path} leads outside of {self.root}: remove the link")
+        return path
 
     @contextlib.contextmanager
     def _temporary(self, key: str, data: bytes) -> Iterator[Path]:

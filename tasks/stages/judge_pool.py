@@ -12,13 +12,16 @@ import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from redis.asyncio import BlockingConnectionPool
 from redis.asyncio import Redis as AsyncRedis
 
 from domain.errors import JudgeNotHereError
+from domain.fleet.permissions import permissions
 from domain.plan.spec import JudgeSpec
+from domain.redaction import JUDGE_KEYS
 from domain.scoring.prices import FREE
 from domain.scoring.scores import Evidence
 from storage.broker.connection import connect
@@ -154,16 +157,18 @@ class JudgePool:
             slots=self._slots,
             price=terms.price,
             limiter=limiter,
-            cache=SharedCache(redis) if terms.use_cache else None,
+            cache=SharedCache(redis, judge_key=judge_key()) if terms.use_cache else None,
             # the same judge asked again is a second opinion, not the first one remembered
             opinion=(run.judgement or "") if spec == run.spec.judge else "",
         )
 
     def _client(self, url: str) -> JudgeClient:
         if url not in self._clients:
-            self._clients[url] = JudgeClient(
+            # the embedded judge is a process of this worker and asks for no key
+            is_own = url == self.embedded_url
+            opened = partial(JudgeClient, api_key=NO_KEY) if is_own else open_judge
+            self._clients[url] = opened(
                 url,
-                api_key=_key_from_environment(),
                 max_in_flight=self.max_in_flight,
                 timeout_s=self.timeout_s,
                 on_call=self.on_call,
@@ -195,12 +200,28 @@ class JudgePool:
         return open_budget
 
 
-def _key_from_environment() -> str:
-    """The judge's key; an endpoint without keys gets a word in its place."""
-    for name in ("ORCHESTRATE_JUDGE_API_KEY", "OPENAI_API_KEY"):
-        if os.environ.get(name):
-            return os.environ[name]
-    return NO_KEY
+def open_judge(
+    url: str, *, max_in_flight: int, timeout_s: float, on_call: OnCall | None = None
+) -> JudgeClient:
+    """The client of an endpoint, with the key of the environment; nothing else sends the key.
+
+    Raises JudgeNotHereError for one that ORCHESTRATE_ONLY_JUDGES_AT leaves out.
+    """
+    refusal = permissions(os.environ).refusal_of_judge(url)
+    if refusal:
+        raise JudgeNotHereError(refusal)
+    return JudgeClient(
+        url,
+        api_key=judge_key() or NO_KEY,
+        max_in_flight=max_in_flight,
+        timeout_s=timeout_s,
+        on_call=on_call,
+    )
+
+
+def judge_key() -> str:
+    """The judge's key of this process; empty without one."""
+    return next((os.environ[name] for name in JUDGE_KEYS if os.environ.get(name)), "")
 
 
 T = TypeVar("T")

@@ -1,0 +1,1 @@
+"""What SECURITY.md says of each attacker, tried from outside with real processes."""
