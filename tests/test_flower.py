@@ -72,3 +72,11 @@ def test_jobs_that_wait_for_a_run_that_came_later_are_counted(
 
 def test_pages_need_the_password_still(pages: httpx2.Client) -> None:
     assert httpx2.get(f"{pages.base_url}/broker").status_code == 401
+
+
+@pytest.mark.parametrize("page", ["/", "/metrics", "/broker", "/api/workers", "/tasks"])
+def test_every_page_asks_for_the_login(pages: httpx2.Client, page: str) -> None:
+    refused = httpx2.get(f"{str(pages.base_url).rstrip('/')}{page}")
+
+    assert refused.status_code == 401
+    assert pages.get(page).status_code == 200

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
 import torch
 import uvicorn
@@ -21,7 +22,7 @@ from domain.traits.prompts import coherence_prompt
 from storage.files.trait_files import load_trait
 from tests.tiny_models import save_tiny_model
 from workers.judge.local_model import LocalJudge
-from workers.judge.server import Backend, make_server
+from workers.judge.server import Backend, demo_backend, make_server
 from workers.models.chat import render_prompt
 from workers.models.model import load_model
 
@@ -163,3 +164,12 @@ def test_every_bundled_prompt_is_understood_by_the_built_in_judge() -> None:
         prompt = load_trait(name).judge_prompt("How do I boil an egg?", "Boil it for {n} minutes.")
         reply = asyncio.run(demo_backend(prompt))
         assert sum(p for _, p in reply.candidates) == pytest.approx(1.0)
+
+
+def test_a_page_that_leads_its_own_name_here_and_an_endless_request_are_refused() -> None:
+    body = {"model": "embedded-judge", "messages": [{"role": "user", "content": "x" * (9 << 20)}]}
+    with served(demo_backend, "embedded-judge") as url:
+        foreign = httpx2.post(f"{url}/chat/completions", headers={"host": "evil.example"}, json={})
+        large = httpx2.post(f"{url}/chat/completions", json=body)
+
+    assert [foreign.status_code, large.status_code] == [403, 413]

@@ -17,7 +17,7 @@ from tasks.fleet.app import make_app
 
 def show(broker_url: str, arguments: Sequence[str]) -> None:
     """Run Flower with arguments of its own until it is stopped."""
-    show_queues_of_runs(broker_url)
+    set_up_pages(broker_url)
     make_app(broker_url).start(argv=["flower", *arguments])
 
 
@@ -28,12 +28,14 @@ def queue_names(broker_url: str) -> list[str]:
     return [*QUEUES, *(queue_of(kind, run.run_id) for run in runs for kind in QUEUES)]
 
 
-def show_queues_of_runs(broker_url: str) -> None:
-    """Have Flower's Broker page, and its answer to programs, count our queues."""
+def set_up_pages(broker_url: str) -> None:
+    """Have Flower's Broker page, and its answer to programs, count our queues, and its metrics
+    stand behind the login as all its pages do."""
     from flower.api.tasks import GetQueueLengths
     from flower.urls import handlers
     from flower.views.broker import BrokerView
-    from tornado.web import url
+    from flower.views.monitor import Metrics
+    from tornado.web import authenticated, url
 
     def told(page: Any) -> Any:
         names = {"get_active_queue_names": lambda _self: queue_names(broker_url)}
@@ -46,3 +48,6 @@ def show_queues_of_runs(broker_url: str) -> None:
                 handlers[k] = url(pattern, told(BrokerView), name=one.name)
         elif one[1] is GetQueueLengths:
             handlers[k] = (one[0], told(GetQueueLengths))
+        elif one[1] is Metrics:
+            guarded = type("Metrics", (Metrics,), {"get": authenticated(Metrics.get)})
+            handlers[k] = (one[0], guarded)

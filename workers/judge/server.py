@@ -7,6 +7,7 @@ demo/scorer_weights/README.md).
 
 from __future__ import annotations
 
+import hmac
 import math
 import re
 import time
@@ -28,6 +29,11 @@ MODEL_NAME = "embedded-judge"
 # A real judge is not certain to the point; neither is the stand-in.
 SPREAD = 2.5
 MAX_TOP_LOGPROBS = 20
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+# A judge's prompt holds one response; the longest context of today's models is a few MiB of text.
+MOST_BYTES = 8 << 20
 
 _TEXTS = re.compile(
     r"\[QUESTION START\]\s*(?P<question>.*?)\s*\[QUESTION END\]"
@@ -76,10 +82,19 @@ def make_server(backend: Backend, *, model_name: str, api_key: str | None = None
         return JSONResponse({"object": "list", "data": [body]})
 
     async def chat(request: Request) -> JSONResponse:
-        if api_key is not None and request.headers.get("authorization") != f"Bearer {api_key}":
+        sent = request.headers.get("authorization", "").encode()
+        if api_key is not None and not hmac.compare_digest(sent, f"Bearer {api_key}".encode()):
             return _error(401, "the judge server was started with a key and this is not it")
+        # without one we serve whoever is here, but no web page that has its own name lead to us
+        if api_key is None and request.url.hostname not in LOOPBACK:
+            return _error(403, "this judge server is asked as 127.0.0.1 or localhost")
+        body = bytearray()
+        async for part in request.stream():
+            body += part
+            if len(body) > MOST_BYTES:
+                return _error(413, f"a request has at most {MOST_BYTES >> 20} MiB")
         try:
-            asked = ChatRequest.model_validate_json(await request.body())
+            asked = ChatRequest.model_validate_json(bytes(body))
         except ValidationError as error:
             return _error(400, f"not a chat completion request: {error.errors()[0]['msg']}")
         if asked.model != model_name:
