@@ -80,6 +80,8 @@ class Driver:
     lost_after_s: float = field(default_factory=lambda: delivery_settings().visibility_timeout_s)
     # job -> since when it has been on no list
     _missing: dict[str, float] = field(default_factory=dict)
+    # job -> since when it has been marked done without a record
+    _unrecorded: dict[str, float] = field(default_factory=dict)
 
     def start(self) -> None:
         """Clear what earlier attempts left and send every ready job.
@@ -97,12 +99,24 @@ class Driver:
     def reconcile(self) -> set[str]:
         """Compare plan and artifacts, and send what is ready and not out; returns the done jobs."""
         put_run(self.state.client, self.run)
+        said = self.state.done()
         done = self.run.done()
+        self._take_marks_back(said - done)
         self.state.mark_done(done)
         failed = {failure.job for failure in self.state.failures()}
         jobs = [job for job in ready_jobs(self.run.plan, done) if job.key not in failed]
         submit(self.app, self.state, self.run, jobs=jobs)
         return done
+
+    def _take_marks_back(self, unrecorded: set[str]) -> None:
+        """Have jobs done that are marked so on the broker and are not in the record, after longer
+        than another machine's file may take to be seen here."""
+        now = time.monotonic()
+        self._unrecorded = {job: self._unrecorded.get(job, now) for job in unrecorded}
+        wrong = {j for j, since in self._unrecorded.items() if now - since >= 2 * self.lost_after_s}
+        if wrong:
+            log.warning("%d jobs are marked done and are not recorded; they run.", len(wrong))
+            self.state.mark_undone(wrong)
 
     def watch(self, view: View) -> list[Failure]:
         """Block until the run is finished or stuck; returns the failures of single jobs.
@@ -158,7 +172,9 @@ class Driver:
                 self.state.cancel()
                 self._let_calls_end()
                 raise ERRORS.get(failure.error, OrchestrateError)(failure.message)
-        if all(self.run.plan.last_job(t).key in done for t in self.run.spec.traits):
+        last = {self.run.plan.last_job(t).key for t in self.run.spec.traits}
+        # the broker may say anything; what is done is what is recorded
+        if last <= done and last <= self.run.done():
             return failures
         return failures if failures and not self.state.outstanding() else None
 

@@ -8,8 +8,18 @@ local L, B, V, H, C = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local arg = {unpack(ARGV, 2)}
 local clock = redis.call('TIME'); local now = clock[1] + clock[2] / 1e6
 
+-- A call a minute; who states less, or writes it here, would have us wait for ever and say nothing.
+-- So would a pause beyond the longest that is ever set.
+local SLOWEST, LONGEST_PAUSE = 1 / 60, 120
+
 local function num(name) return tonumber(redis.call('HGET', L, name) or '') or 0 end
 local function set(...) redis.call('HSET', L, ...) end
+-- a time until when we wait
+local function bounded(name)
+  local till = num(name)
+  if till > now + LONGEST_PAUSE then till = now + LONGEST_PAUSE; set(name, till) end
+  return till
+end
 local function bnum(name) return tonumber(redis.call('HGET', B, name) or '') or 0 end
 
 -- The rate is followed in epochs. What headers state is the ceiling; without headers it is found:
@@ -20,13 +30,14 @@ local function bnum(name) return tonumber(redis.call('HGET', B, name) or '') or 
 local START, FLOOR, MARGIN, LAG = 200, 0.05, 0.985, 0.5
 
 local function ceiling_of_headers()
-  local rpm = num('rpm'); if rpm > 0 then return rpm / 60 * MARGIN end
+  local rpm = num('rpm'); if rpm > 0 then return math.max(rpm / 60 * MARGIN, SLOWEST) end
   return 1e6
 end
 
 local function follow_rate()
   local top = ceiling_of_headers()
   local rate = num('rate'); if rate == 0 then rate = math.min(START, top) end
+  rate = math.max(rate, SLOWEST)
   local ok, bad, at = num('e_ok'), num('e_bad'), num('e_at')
   if at == 0 then set('e_at', now); at = now end
   local dt, n = now - at, ok + bad
@@ -130,7 +141,7 @@ local function admit()
   if n == 0 then keep(); return {'ok', 0, 0} end
 
   -- the circuit: while the endpoint is down nobody calls; one process looks whether it is back
-  local open_until = num('open_until')
+  local open_until = bounded('open_until')
   if open_until > 0 then
     keep()
     if now < open_until then return {'down', 0, math.ceil((open_until - now) * 1000)} end
@@ -138,10 +149,10 @@ local function admit()
     return {'look', 0, 0}
   end
   if num('half') > 0 then
-    if now < num('half') then keep(); return {'down', 0, 100} end
+    if now < bounded('half') then keep(); return {'down', 0, 100} end
     set('half', now + 70); n = 1
   end
-  local pause = num('pause_until')
+  local pause = bounded('pause_until')
   if now < pause then keep(); return {'wait', 0, math.ceil((pause - now) * 1000)} end
 
   -- fairness: nobody runs ahead of the hungriest other run by more than a quarter second of calls

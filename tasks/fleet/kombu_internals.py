@@ -26,6 +26,7 @@ import redis
 from celery import bootsteps
 from celery.worker import state as worker_state
 from celery.worker.consumer.tasks import Tasks
+from celery.worker.control import Panel
 from kombu.exceptions import OperationalError
 from kombu.transport import TRANSPORT_ALIASES, virtual
 from kombu.transport.redis import Channel, Mutex, MutexHeld, QoS, Transport
@@ -81,7 +82,24 @@ USED = (
     Internal("celery.worker.state", ("requests", "should_stop"), "what runs here, and leaving"),
     Internal("celery.app.events:Events", ("dispatcher_cls",), "events are sent by our dispatcher"),
     Internal("kombu.common:QoS", ("value", "update"), "how many messages a worker holds"),
+    Internal("celery.worker.control", ("Panel",), "what a worker may be told by others"),
 )
+
+# Questions, leaving, and events for Flower. The rest would have a worker stand still in silence, a
+# rate limit, a smaller pool, a queue that is not listened to, or write files of its memory.
+CONTROLS = frozenset(
+    [
+        *("ping", "hello", "clock", "heartbeat", "enable_events", "shutdown", "conf", "stats"),
+        *("active", "active_queues", "registered", "reserved", "revoked", "scheduled"),
+        *("query_task", "report"),
+    ]
+)
+
+
+def keep_controls() -> None:
+    """Have this worker obey CONTROLS of Celery's remote control and nothing else of it."""
+    for name in set(Panel.data) - CONTROLS:
+        del Panel.data[name]
 
 
 def running_messages() -> list[Any]:

@@ -15,14 +15,15 @@ from celery.exceptions import SecurityWarning
 from celery.signals import worker_ready, worker_shutting_down
 
 from domain.fleet.heartbeats import WorkerKind
+from domain.fleet.permissions import permissions
 from storage.broker.connection import connect
 from tasks.fleet.about import register_about, register_drain
-from tasks.fleet.app import TASK_NAMES, delivery_settings, make_app, permissions
+from tasks.fleet.app import TASK_NAMES, delivery_settings, make_app
 from tasks.fleet.declines import Declines
 from tasks.fleet.device_stage import DeviceStage
 from tasks.fleet.edge import Edge, Stage
 from tasks.fleet.job_logging import ToBroker, set_up
-from tasks.fleet.kombu_internals import LeaseStep
+from tasks.fleet.kombu_internals import LeaseStep, keep_controls
 from tasks.fleet.member import FleetStep, Member
 
 # Threads that can carry a job; how many do is decided by the device (see _register).
@@ -63,6 +64,7 @@ def run_worker(settings: WorkerSettings, *, register: Register | None = None) ->
     declines = Declines(settings.kind, name, delivery.retry_declined_s)
     member = Member(settings.kind, settings.device_name, settings.models, declines=declines)
     FleetStep.member = member
+    keep_controls()
     register_about()
     register_drain(member)
     app = make_app(settings.broker_url)
@@ -71,7 +73,7 @@ def run_worker(settings: WorkerSettings, *, register: Register | None = None) ->
         app,
         settings.broker_url,
         delivery,
-        permissions(),
+        permissions(os.environ),
         work=member.work,
         declines=declines,
     )
