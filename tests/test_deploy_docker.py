@@ -18,6 +18,12 @@ from tests.deploy_files import (
     run,
 )
 
+# what they come to the broker as, and the permission that commands do without
+OF_WORKERS = {
+    *("ORCHESTRATE_BROKER_USER", "ORCHESTRATE_BROKER_PASSWORD_FILE"),
+    "ORCHESTRATE_ONLY_RUNS_BELOW",
+}
+
 # Docker
 
 
@@ -57,9 +63,25 @@ def test_the_service_for_commands_can_ask_the_judge_and_the_hub() -> None:
     command = services["orchestrate"]
 
     for other in ("judge", "gpu-0"):
-        assert set(services[other]["secrets"]) <= set(command["secrets"])
-        assert services[other]["environment"].items() <= command["environment"].items()
+        secrets = set(services[other]["secrets"]) - {"redis_worker"}
+        assert secrets <= set(command["secrets"])
+        asked = {k: v for k, v in services[other]["environment"].items() if k not in OF_WORKERS}
+        assert asked.items() <= command["environment"].items()
     assert services["gpu-0"]["volumes"] == command["volumes"]
+
+
+def test_each_service_holds_the_secrets_of_its_role_and_the_permissions_are_set() -> None:
+    services = compose()["services"]
+
+    for name, service in services.items():
+        environment, secrets = service.get("environment", {}), service["secrets"]
+        works = service.get("command", [])[:2] == ["orchestrate", "worker"]
+        assert ("redis_worker" in secrets) == works, name
+        assert ("ORCHESTRATE_ONLY_RUNS_BELOW" in environment) == works, name
+        holds_key = "judge_api_key" in secrets
+        assert holds_key == (name in ("judge", "orchestrate")), name
+        assert holds_key == ("ORCHESTRATE_ONLY_JUDGES_AT" in environment), name
+    assert not any("redis_admin" in s["secrets"] for s in services.values())
 
 
 def test_docker_makes_no_folder_of_roots_where_one_is_missing() -> None:

@@ -62,7 +62,7 @@ def test_no_pod_runs_as_root_or_may_become_it() -> None:
             assert guard["allowPrivilegeEscalation"] is False
             assert guard["readOnlyRootFilesystem"] is True
             assert guard["capabilities"] == {"drop": ["ALL"]}
-    assert len(workloads) == 6
+    assert len(workloads) == 7
 
 
 def test_pods_find_the_secret_the_claims_and_the_broker_that_they_name() -> None:
@@ -74,7 +74,7 @@ def test_pods_find_the_secret_the_claims_and_the_broker_that_they_name() -> None
         for variable in containers(workload)[0]["env"]:
             if "valueFrom" in variable:
                 assert variable["valueFrom"]["secretKeyRef"]["key"] in keys
-            else:
+            elif variable["name"] == "ORCHESTRATE_BROKER_HOST":
                 assert variable["value"] in services
         for volume in workload["spec"]["template"]["spec"]["volumes"]:
             if "persistentVolumeClaim" in volume:
@@ -86,8 +86,50 @@ def test_the_pod_for_commands_can_ask_the_judge_and_the_hub() -> None:
 
     for other in ("judge", "gpu"):
         names = {variable["name"] for variable in pods[other]["env"]}
-        assert names <= {variable["name"] for variable in pods["reduce"]["env"]}
-    assert pods["gpu"]["volumeMounts"] == pods["reduce"]["volumeMounts"]
+        has = {variable["name"] for variable in pods["command"]["env"]}
+        assert names <= has | {"ORCHESTRATE_ONLY_RUNS_BELOW"}
+    assert pods["gpu"]["volumeMounts"] == pods["command"]["volumeMounts"]
+
+
+def environments() -> dict[str, dict[str, str]]:
+    """Deployment -> its variables, with the value or the secret's key."""
+    return {
+        one["metadata"]["name"]: {
+            variable["name"]: variable.get("value") or variable["valueFrom"]["secretKeyRef"]["key"]
+            for variable in containers(one)[0]["env"]
+        }
+        for one in of_kind("Deployment")
+    }
+
+
+def test_each_pod_holds_the_secrets_of_its_role_and_the_permissions_are_set() -> None:
+    pods = environments()
+
+    holders = {name for name, found in pods.items() if "ORCHESTRATE_JUDGE_API_KEY" in found}
+    assert holders == {"judge", "command"}
+    assert all("ORCHESTRATE_ONLY_JUDGES_AT" in pods[name] for name in holders)
+    for name, found in pods.items():
+        user = found["ORCHESTRATE_BROKER_USER"]
+        assert user == ("worker" if name in QUEUES else "orchestrator")
+        assert found["ORCHESTRATE_BROKER_PASSWORD"] == f"{user.upper()}_PASSWORD"
+        assert (name not in QUEUES) or found["ORCHESTRATE_ONLY_RUNS_BELOW"] == "/runs"
+
+
+def test_only_pods_that_need_it_have_a_way_out() -> None:
+    policies = {one["metadata"]["name"]: one["spec"] for one in of_kind("NetworkPolicy")}
+    (chosen,) = policies["outside"]["podSelector"]["matchExpressions"]
+
+    assert policies["orchestrate"]["podSelector"] == {"matchLabels": {"app": "orchestrate"}}
+    assert "Egress" in policies["orchestrate"]["policyTypes"]
+    assert sorted(chosen["values"]) == ["command", "gpu", "judge"]
+    (rule,) = policies["outside"]["egress"]
+    assert "169.254.0.0/16" in rule["to"][0]["ipBlock"]["except"]
+
+
+def test_the_brokers_users_are_the_same_everywhere() -> None:
+    embedded = next(m for m in of_kind("ConfigMap"))["data"]["make-acl.sh"]
+
+    assert embedded == (DEPLOY / "redis" / "make-acl.sh").read_text()
 
 
 def test_each_kind_of_worker_scales_by_a_number_that_the_exporter_gives() -> None:

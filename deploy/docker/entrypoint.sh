@@ -23,7 +23,7 @@ done
 if [ -z "${ORCHESTRATE_BROKER_URL:-}" ] && [ -n "${ORCHESTRATE_BROKER_HOST:-}" ]; then
     password=$(printenv ORCHESTRATE_BROKER_PASSWORD | python3 -c \
         'import sys, urllib.parse; print(urllib.parse.quote(sys.stdin.read().strip(), safe=""))')
-    ORCHESTRATE_BROKER_URL="redis://:${password}@${ORCHESTRATE_BROKER_HOST}:${ORCHESTRATE_BROKER_PORT:-6379}/0"
+    ORCHESTRATE_BROKER_URL="redis://${ORCHESTRATE_BROKER_USER:-}:${password}@${ORCHESTRATE_BROKER_HOST}:${ORCHESTRATE_BROKER_PORT:-6379}/0"
     export ORCHESTRATE_BROKER_URL
 fi
 
