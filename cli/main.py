@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -22,6 +23,7 @@ from cli.options.sources import (
     read_config,
     warn_of_unread_variables,
 )
+from cli.screens.terminal import guarded
 from domain.errors import BrokerError, OrchestrateError
 
 # command -> its file in cli/commands, and its line in --help
@@ -55,6 +57,8 @@ COMMANDS = {
 # what they say of a run is true of the run that extract would start
 GO_BY_EXTRACT = ("plan", "doctor")
 INTERRUPTED = 130
+# Whatever is stored says so in words of its own; this is standard output, or a file beside a run.
+CANNOT_PRINT = (errno.ENOSPC, errno.EDQUOT, errno.EPIPE, errno.EIO)
 
 
 class Commands(click.Group):
@@ -122,10 +126,24 @@ def orchestrate() -> None:
 
 def main() -> None:
     """Run the command; every expected error is one sentence and an exit code."""
+    if "ORCHESTRATE_LIFELINE" in os.environ:
+        from orchestrator.local_fleet import end_with_parent
+
+        end_with_parent()
+    with guarded():
+        code = _run()
+    sys.exit(code)
+
+
+def _run() -> int:
+    """The command's exit code."""
+    code: object
     try:
         code = orchestrate.main(prog_name="orchestrate", standalone_mode=False)
     except click.exceptions.Exit as stop:
         code = stop.exit_code
+    except SystemExit as stop:
+        code = stop.code
     except (click.Abort, KeyboardInterrupt):
         code = INTERRUPTED
     except click.ClickException as error:
@@ -139,7 +157,7 @@ def main() -> None:
         if os.environ.get("ORCHESTRATE_DEBUG"):
             raise
         code = _tell(error)
-    sys.exit(code if isinstance(code, int) else 0)
+    return code if isinstance(code, int) else 0
 
 
 def _tell(error: Exception) -> int:
@@ -153,6 +171,13 @@ def _tell(error: Exception) -> int:
             err=True,
         )
         return BrokerError.exit_code
+    if isinstance(error, OSError) and error.errno in CANNOT_PRINT:
+        click.echo(
+            f"Error: a text could not be written ({error.strerror}): make room where the output "
+            "goes, then run the same command again; what is stored is kept",
+            err=True,
+        )
+        return 1
     click.echo(
         f"Error: unexpected {type(error).__name__}: {error}. This is a fault of the program, "
         "what is stored is kept; ORCHESTRATE_DEBUG=1 shows where it happened.",

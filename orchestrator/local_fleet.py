@@ -13,14 +13,16 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
 import trait_vector_orchestrator
 from domain.errors import BrokerError, CannotWorkError
+from domain.redaction import HUB_KEYS, JUDGE_KEYS, SECRETS, STORAGE_KEYS
 from storage.broker.embedded_redis import die_with_parent, embedded_redis
 
 log = logging.getLogger(__name__)
@@ -35,6 +37,29 @@ DEATH_WINDOW_S = 60.0
 MAX_TRIES = 3
 
 STOP_TIMEOUT_S = 20.0
+
+# Beginnings of what a child needs of the environment: the machine, the libraries of devices and
+# models, the way to networks and storages, and our own settings.
+PASSED_ON = (
+    *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "COLUMNS", "LINES", "NO_COLOR"),
+    *("LANG", "LC_", "TZ", "TMP", "TEMP", "XDG_", "PYTHON", "VIRTUAL_ENV", "CONDA_"),
+    *("LD_LIBRARY_PATH", "DYLD_", "SYSTEMROOT", "SLURM_", "COVERAGE_"),
+    *("CUDA", "NVIDIA_", "NCCL_", "HIP_", "HSA_", "ROCR_", "ROCM_", "ZE_", "SYCL_"),
+    *("TORCH", "PYTORCH", "TRITON_", "OMP_", "MKL_", "KMP_", "GOMP_", "OPENBLAS_", "NUMEXPR_"),
+    *("HF_", "HUGGINGFACE_", "TRANSFORMERS_", "ACCELERATE_", "TOKENIZERS_", "BITSANDBYTES_"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_", "CURL_CA_BUNDLE"),
+    *("REQUESTS_CA_BUNDLE", "AWS_", "GOOGLE_", "GCS", "CLOUDSDK_", "AZURE_", "FSSPEC_", "KRB5"),
+    *("OCI_", "OSS_", "DATABRICKS_", "HADOOP_", "JAVA_HOME", "CLASSPATH", "SSH_AUTH_SOCK"),
+    "ORCHESTRATE_",
+)
+GPU_KEYS = (*HUB_KEYS, *STORAGE_KEYS)
+# the account's own names are no secrets, and mean nothing without the key
+KEYS_OF_KIND = {
+    "gpu": GPU_KEYS,
+    "judge": (*JUDGE_KEYS, "OPENAI_ORG_ID", "OPENAI_PROJECT_ID", *STORAGE_KEYS),
+    "reduce": STORAGE_KEYS,
+}
+"""What of the secrets each kind of worker is given."""
 
 
 @contextlib.contextmanager
@@ -51,8 +76,7 @@ def local_fleet(
             log_folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         log_folder.mkdir(parents=True, exist_ok=True)
         url = stack.enter_context(embedded_redis())
-        environment = {
-            **without_config(os.environ),
+        settings = {
             "ORCHESTRATE_BROKER_URL": url,
             # the fleet's workers may be kept to some models; this one serves the run's
             "ORCHESTRATE_MODELS": "",
@@ -64,7 +88,7 @@ def local_fleet(
             Child(
                 f"{arguments[0]} worker",
                 orchestrate("worker", *arguments),
-                environment,
+                child_environment(os.environ, keys=KEYS_OF_KIND[arguments[0]]) | settings,
                 log_folder / f"{arguments[0]}.log",
                 tries=1,  # `worker gpu` tries again itself
             )
@@ -116,28 +140,80 @@ class Child:
     may_fail: bool = False
     process: subprocess.Popen[bytes] | None = None
     deaths: list[float] = field(default_factory=list)
+    _lifeline: Lifeline = field(default_factory=lambda: Lifeline())
 
     def start(self) -> None:
         """Start it, its output going to the log or to ours."""
         with contextlib.ExitStack() as files:
+            stdin = files.enter_context(self._lifeline.renewed())
             output: IO[bytes] | None = None
             if self.log is not None:
                 output = files.enter_context(self.log.open("ab"))
             self.process = subprocess.Popen(
                 list(self.command),
-                env=dict(self.environment),
-                stdin=subprocess.DEVNULL,
+                env={**self.environment, **LIFELINE},
+                stdin=stdin,
                 stdout=output,
                 stderr=subprocess.STDOUT if output else None,
                 preexec_fn=die_with_parent,
                 start_new_session=True,
             )
 
+    def end_lifeline(self) -> None:
+        """It has ended, or may end by itself."""
+        self._lifeline.cut()
+
     def log_tail(self) -> str:
         """The last lines of its log, for an error message."""
         if self.log is None or not self.log.is_file():
             return "see the lines above"
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-8:])
+
+
+LIFELINE = {"ORCHESTRATE_LIFELINE": "stdin"}
+"""Tells a child of ours that its standard input ends when its parent does."""
+
+# What a child may take to leave when its parent was killed outright; nobody waits for it then.
+ORPHAN_LEAVES_WITHIN_S = 6.0
+
+
+class Lifeline:
+    """A pipe of which a child holds one end, and this process alone the other."""
+
+    def __init__(self) -> None:
+        self._ours: int | None = None
+
+    @contextlib.contextmanager
+    def renewed(self) -> Iterator[int]:
+        """A new one; yields the child's end, which is open here for as long as the context is."""
+        self.cut()
+        theirs, self._ours = os.pipe()
+        try:
+            yield theirs
+        finally:
+            os.close(theirs)
+
+    def cut(self) -> None:
+        """Let the child go."""
+        if self._ours is not None:
+            os.close(self._ours)
+            self._ours = None
+
+
+def end_with_parent() -> None:
+    """In a process that was given a lifeline: leave when it is cut, however the parent ended."""
+    if os.environ.pop("ORCHESTRATE_LIFELINE", None) is None:
+        return
+
+    def wait() -> None:
+        with contextlib.suppress(OSError):
+            while os.read(0, 1):
+                pass
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(ORPHAN_LEAVES_WITHIN_S)
+        os._exit(1)
+
+    threading.Thread(target=wait, name="lifeline", daemon=True).start()
 
 
 class Processes:
@@ -205,8 +281,18 @@ class Processes:
             if process.poll() is None:
                 process.kill()
                 process.wait()
+        for child in self.children:
+            child.end_lifeline()
 
 
-def without_config(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment of a child that is told everything by who starts it: it reads no file."""
-    return {**environment, "ORCHESTRATE_CONFIG": ""}
+def child_environment(
+    environment: Mapping[str, str], *, keys: Iterable[str] = ()
+) -> dict[str, str]:
+    """The environment of a child: what a machine is set up by, our own settings, and of the secrets
+    these keys. It is told everything by who starts it and reads no file of the working folder."""
+    kept = {
+        name: value
+        for name, value in environment.items()
+        if name in keys or (name not in SECRETS and name.upper().startswith(PASSED_ON))
+    }
+    return {**kept, "ORCHESTRATE_CONFIG": ""}

@@ -25,7 +25,7 @@ def run_command(
     environment: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run `orchestrate` to its end; whatever it starts carries the mark in its environment."""
-    whole = {**clean_environment(), "TEST_MARK": mark, **(environment or {})}
+    whole = {**clean_environment(), "PYTHONTESTMARK": mark, **(environment or {})}
     if broker_url:
         whole["ORCHESTRATE_BROKER_URL"] = broker_url
     return subprocess.run(

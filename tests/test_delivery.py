@@ -18,6 +18,7 @@ from celery.worker import state as worker_state
 from pydantic import ValidationError
 
 from domain.errors import StoreError, UsageError
+from domain.fleet.permissions import Permissions, permissions
 from domain.plan.jobs import Job
 from domain.plan.spec import WIRE_VERSION, JudgeSpec, ModelSpec, RunSpec, TraitRef
 from domain.redaction import without_password
@@ -29,7 +30,7 @@ from storage.files.trait_files import load_trait
 from storage.record.artifacts import Record, done_jobs, publish_artifact
 from storage.record.run import Run, create_run, dead_letters, revive_dead
 from storage.record.store import open_store
-from tasks.fleet.app import DeliverySettings, Permissions, delivery_settings, make_app, permissions
+from tasks.fleet.app import DeliverySettings, delivery_settings, make_app
 from tasks.fleet.edge import Edge
 from tasks.fleet.message import JobMessage, WireError
 from tasks.fleet.send import submit
@@ -433,6 +434,13 @@ def test_tls_to_the_broker_is_verified_unless_the_url_says_otherwise() -> None:
         ("--broker-url=rediss://me:se@cret@host/0", "--broker-url=rediss://host/0"),
         ("--traits", "--traits"),
         ("me@home", "me@home"),
+        ("REDIS://:secret@host/0", "REDIS://host/0"),
+        ("unix://:se/cret@/run/redis.sock?db=0", "unix:///run/redis.sock?db=0"),
+        ("redis://host/0?password=se@cret&db=1", "redis://host/0?password=...&db=1"),
+        ("redis://host/0?pass%77ord=secret", "redis://host/0?pass%77ord=..."),
+        ("https://host/v1?api_key=secret: refused", "https://host/v1?api_key=... refused"),
+        ("https://me:sec/ret@host/v1", "https://host/v1"),
+        ("see https://host/@me and s3://b/me@home", "see https://host/@me and s3://b/me@home"),
     ],
 )
 def test_a_url_is_shown_without_its_password(text: str, shown: str) -> None:

@@ -189,8 +189,8 @@ def test_a_folder_that_takes_one_of_our_names_is_found(tmp_path: Path) -> None:
     (tmp_path / "tasks" / "__init__.py").touch()
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
-        "from cli.doctor.machine import packages\n"
-        "for f in packages(): print(f.state, f.found)"
+        "from cli.doctor.machine import check_packages\n"
+        "for f in check_packages(): print(f.state, f.found)"
     )
 
     shown = subprocess.run(
@@ -204,7 +204,10 @@ def test_secrets_that_others_can_read_are_found(tmp_path: Path) -> None:
     env_file = tmp_path / ".env"
     env_file.write_text("ORCHESTRATE_JUDGE_API_KEY=x\n")
     env_file.chmod(0o644)
-    code = "from cli.doctor.machine import packages\nfor f in packages(): print(f.check, f.state)"
+    code = (
+        "from cli.doctor.machine import check_packages\n"
+        "for f in check_packages(): print(f.check, f.state)"
+    )
 
     shown = subprocess.run(
         [sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True

@@ -14,7 +14,7 @@ from cli.options.sources import PREFIX, SETTINGS, STARTERS, often_set_variables,
 from tests.fleet import run_command
 
 ROOT = Path(__file__).parent.parent
-CODE = ("cli", "orchestrator", "tasks", "workers", "storage")
+CODE = ("domain", "cli", "orchestrator", "tasks", "workers", "storage")
 
 
 def commands() -> Iterator[click.Command]:

@@ -10,6 +10,7 @@ from dataclasses import asdict
 
 import click
 from click.core import ParameterSource
+from rich.text import Text
 
 from cli.doctor.machine import (
     Check,
@@ -21,8 +22,11 @@ from cli.doctor.machine import (
     machine_devices,
     run_checks,
 )
+from cli.options.folder import OPENAI_URL, hold_back_key
 from cli.options.run import setting_option
 from cli.options.settings import broker_option, json_option, runs_dir_option
+from cli.screens.terminal import Screen
+from domain.errors import UsageError
 from domain.plan.spec import DEMO_MODEL
 
 TIMEOUT_S = 40.0
@@ -61,13 +65,16 @@ def doctor(
     from cli.doctor import services
 
     shown = context.get_parameter_source("broker_url") == ParameterSource.COMMANDLINE
+    # here: the checks run in threads, which do not know where a setting came from
+    held_back = _held_back(judge_url, broker_url)
     checks: dict[str, Check] = {
         "packages": lambda: _machine(broker_url, password_shown=shown),
         "broker": lambda: services.check_broker(broker_url),
         "storage": lambda: services.check_storage(runs_dir, is_shared=bool(broker_url)),
         "workers": lambda: services.check_fleet(broker_url, runs_dir),
         "model": lambda: _model(model),
-        "judge": lambda: services.check_judge(judge_url, judge_model, demo=model == DEMO_MODEL),
+        "judge": held_back
+        or (lambda: services.check_judge(judge_url, judge_model, demo=model == DEMO_MODEL)),
     }
     findings = run_checks(checks, timeout_s=TIMEOUT_S)
     n_failed = sum(one.state == "fail" for one in findings)
@@ -76,6 +83,16 @@ def doctor(
     else:
         _print(findings, n_failed)
     sys.exit(1 if n_failed else 0)
+
+
+def _held_back(judge_url: str | None, broker_url: str | None) -> Check | None:
+    """In place of asking a judge that may not be sent the key; None where it may."""
+    try:
+        hold_back_key(judge_url or OPENAI_URL, {"broker_url": broker_url})
+    except UsageError as error:
+        found = Checked("judge", "fail", error.wrong, error.advice)
+        return lambda: iter([found])
+    return None
 
 
 def _machine(broker_url: str | None, *, password_shown: bool) -> Iterator[Checked]:
@@ -102,9 +119,10 @@ def _model(model: str) -> Iterator[Checked]:
 
 def _print(findings: list[Checked], n_failed: int) -> None:
     width = max(len(one.check) for one in findings)
+    screen = Screen(highlight=False, wrap=False)
     for one in findings:
-        state = click.style(f"{one.state:4}", fg=COLORS[one.state])
-        click.echo(f"{state}  {one.check:{width}}  {one.found}")
+        state = (f"{one.state:4}", COLORS[one.state])
+        screen.print(Text.assemble(state, f"  {one.check:{width}}  {one.found}"))
         if one.advice:
             click.echo(f"{'':4}  {'':{width}}  -> {one.advice}")
     n_warned = sum(one.state == "warn" for one in findings)

@@ -17,9 +17,11 @@ from rich.console import Console
 from cli.commands.plan import plan_table, show_plan
 from cli.commands.report import write_report
 from cli.commands.status import priority_option, unpause
+from cli.options.folder import hold_back_key
 from cli.options.run import asked_run, resolve_terms, run_options, terms_options
 from cli.options.settings import broker_option, json_option, option, recorded_run, wait_option
 from cli.screens.run import Progress, print_verdicts, remarks, say, where_vectors_are
+from cli.screens.terminal import Screen
 from domain.errors import BrokerError, OrchestrateError
 from domain.verdict.record import VerdictName
 from orchestrator.driver import Driver, missing_workers
@@ -68,6 +70,7 @@ def extract(priority: int | None, dry_run: bool, **values: Any) -> None:
     if dry_run:
         show_plan(asked, terms, as_json=values["as_json"])
         return
+    hold_back_key(asked.spec.judge.url, values)
     run = create_run(
         asked.store,
         asked.spec,
@@ -127,12 +130,15 @@ def finish_extraction(run: Run, values: Mapping[str, Any]) -> None:
     `values` are those of the options of broker, waiting, JSON and, where it has one, detaching.
     """
     broker_url, detach, as_json = values["broker_url"], values.get("detach"), values["as_json"]
-    console = Console(stderr=as_json)
+    console = Screen(to_stderr=as_json)
     _say_plan(console, run)
     if detach and not broker_url:
         raise BrokerError("--detach needs a fleet that stays: give --broker-url")
     # a stop by the system ends as a stop by hand does: what was started is stopped too
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        # what nohup has ignored stays so
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
     if broker_url and not detach:
         try:
             connect(broker_url).close()

@@ -13,7 +13,7 @@ import click
 
 from cli.options.settings import option
 from domain.errors import JudgeError
-from orchestrator.local_fleet import orchestrate, without_config
+from orchestrator.local_fleet import LIFELINE, Lifeline, child_environment, orchestrate
 from storage.broker.embedded_redis import die_with_parent
 
 
@@ -77,15 +77,18 @@ def judge_server(model: str | None, host: str, port: int, device: str) -> None:
 @contextlib.contextmanager
 def embedded_judge() -> Iterator[str]:
     """Run the built-in judge in a process of its own; yields its URL."""
-    process = subprocess.Popen(
-        orchestrate("judge-server", "--host", "127.0.0.1", "--port", "0"),
-        # another judge on this machine may be set up by its environment
-        env={**without_config(os.environ), "ORCHESTRATE_JUDGE_SERVER_MODEL": ""},
-        stdout=subprocess.PIPE,
-        stdin=subprocess.DEVNULL,
-        preexec_fn=die_with_parent,
-        text=True,
-    )
+    lifeline = Lifeline()
+    # another judge on this machine may be set up by its environment
+    environment = {**child_environment(os.environ), "ORCHESTRATE_JUDGE_SERVER_MODEL": ""}
+    with lifeline.renewed() as stdin:
+        process = subprocess.Popen(
+            orchestrate("judge-server", "--host", "127.0.0.1", "--port", "0"),
+            env={**environment, **LIFELINE},
+            stdout=subprocess.PIPE,
+            stdin=stdin,
+            preexec_fn=die_with_parent,
+            text=True,
+        )
     try:
         assert process.stdout is not None
         url = process.stdout.readline().partition(" ")[0]
@@ -97,3 +100,4 @@ def embedded_judge() -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(timeout=10)
+        lifeline.cut()

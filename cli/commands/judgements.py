@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Column, Table
 
 from cli.commands.extract import finish_extraction
+from cli.options.folder import hold_back_key
 from cli.options.run import own_option, resolve_terms, terms_options
 from cli.options.settings import broker_option, json_option, recorded_run, wait_option
 from cli.screens.run import number_text, table_of
+from cli.screens.terminal import Screen
 from domain.errors import UsageError
 from domain.plan.spec import JudgeSpec
 from domain.scoring.agreement import Agreement
@@ -78,6 +79,7 @@ def rejudge(run: Run, only: str | None, name: str | None, use: str | None, **val
             set_artifact_aside(run.store, chosen.plan.trait_job("verify", trait.name))
     else:
         judge = _judge(run.spec.judge, values)
+        hold_back_key(judge.url, values)
         judgement = _judgement(run, name, judge, only_unscored=only == "unscored")
         before = read_terms(run.store, judgement=judgement.name)
         if judge == run.spec.judge and not before.price:
@@ -167,7 +169,7 @@ def agreement(run: Run, first: str, second: str | None, labels: Path | None, as_
     if as_json:
         click.echo(json.dumps([{**where, **asdict(one)} for where, one in found], indent=2))
         return
-    Console().print(_table(found, first, other))
+    Screen().print(_table(found, first, other))
 
 
 def compare_judgements(first: Scores, second: Scores) -> list[tuple[dict[str, str], Agreement]]:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 
 from cli.options.settings import json_option
 from cli.options.using import (
@@ -25,6 +24,7 @@ from cli.options.using import (
 )
 from cli.pages.build import build_page
 from cli.pages.server import PageServer
+from cli.screens.terminal import Screen
 
 
 @click.command()
@@ -63,7 +63,7 @@ def monitor(**values: Any) -> None:
             sinks.append(EventFile(stack.enter_context(_served(err=values["as_json"]))))
         has_baseline = not values["no_baseline"]
         loaded = load_run(use, false_alarm=values["false_alarm"], with_baseline=has_baseline)
-        model, console = loaded.engine.model, Console(stderr=values["as_json"], highlight=False)
+        model, console = loaded.engine.model, Screen(to_stderr=values["as_json"], highlight=False)
         asked = [asked_of(model, one, seed=sampling.seed + i) for i, one in enumerate(transcripts)]
         made = monitored(loaded, asked, sampling, sinks, console)
         if values["as_json"]:

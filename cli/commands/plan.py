@@ -7,12 +7,12 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from cli.options.run import AskedRun, asked_run, resolve_terms, run_options, terms_options
 from cli.options.settings import json_option
 from cli.screens.run import say
+from cli.screens.terminal import Screen
 from domain.plan.jobs import Plan
 from domain.plan.spec import RunSpec, settings_differences
 from domain.scoring.prices import BATCH_SHARE
@@ -64,7 +64,7 @@ def show_plan(asked: AskedRun, terms: Terms, *, as_json: bool) -> None:
         }
         click.echo(json.dumps(body, indent=2))
         return
-    console = Console()
+    console = Screen()
     console.print(plan_table(found, spec))
     say(console, f"Run {name} in {store.url}{' (continues)' if exists else ''}.")
     say(console, f"Judge: {spec.judge.model} at {spec.judge.url}; {plan_cost(spec, found, terms)}.")

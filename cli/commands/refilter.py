@@ -7,10 +7,10 @@ from collections.abc import Mapping
 
 import click
 from pydantic import ValidationError
-from rich.console import Console
 
 from cli.options.settings import json_option, option, recorded_run
 from cli.screens.run import print_verdicts, remarks, say, where_vectors_are
+from cli.screens.terminal import Screen
 from domain.errors import UsageError
 from domain.plan.spec import DEFAULT_POSITION, POSITIONS, FilterSpec
 from orchestrator.runs import parse_methods
@@ -82,7 +82,7 @@ def refilter(
         traits = [one.model_dump(mode="json") for one in found]
         click.echo(json.dumps({"run": run.name, "traits": traits}, indent=2))
         return
-    console = Console()
+    console = Screen()
     print_verdicts(console, found)
     where = f"{run.store.url}/traits/<trait>/{place}"
     for line in (*remarks(found), where_vectors_are(found, where)):

@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from cli.options.settings import json_option, recorded_run, runs_dir_option
@@ -18,6 +17,7 @@ from cli.pages.content import (
     report_data,
 )
 from cli.screens.run import number_text, say, styled_verdict, tested_texts
+from cli.screens.terminal import Screen
 from domain.verdict.record import TraitMetrics
 from orchestrator.runs import run_store
 from storage.record.results import json_bytes
@@ -62,7 +62,7 @@ def compare(first: str, second: str, runs_dir: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"compare": where, **data}, indent=2))
         return
-    console = Console()
+    console = Screen()
     console.print(_comparison_table(data))
     for line in data["differences"]:
         say(console, line)

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from cli.options.settings import json_option
 from cli.options.using import false_alarm_option, output_option, use_options, use_options_of
+from cli.screens.terminal import Screen
 from domain.errors import UsageError
 from storage.files.transcripts import fact_name, read_transcripts
 
@@ -67,7 +68,7 @@ def screen(**values: Any) -> None:
 
     sinks = [open_sink(path) for path in values["outputs"]]
     loaded = load_run(use, false_alarm=values["false_alarm"])
-    console = Console(stderr=values["as_json"], highlight=False)
+    console = Screen(to_stderr=values["as_json"], highlight=False)
     made = []
     with all_sinks(sinks, loaded.scale):
         for one in _screened(loaded, transcripts, console):

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import click
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
@@ -23,6 +23,7 @@ from cli.options.settings import (
 )
 from cli.screens.run import remark_lines, say
 from cli.screens.status import RunsOfFolder, run_status_screen, runs_status_screen
+from cli.screens.terminal import Screen
 from domain.errors import BrokerError, UsageError
 from domain.fleet.heartbeats import HIGHEST, LOWEST
 from orchestrator.runs import run_store
@@ -74,7 +75,7 @@ def status(
     if as_json:
         click.echo(json.dumps(found, indent=2))
     else:
-        console = Console()
+        console = Screen()
         console.print(shown(found))
         if recorded is not None:
             said = [(one["trait"], one["reasons"], one["notes"]) for one in found["traits"]]
@@ -86,7 +87,7 @@ def status(
 
 def _watch(look: Look, shown: Shown, broker_url: str | None) -> None:
     """Show until interrupted, also while the broker is away."""
-    console = Console()
+    console = Screen()
     with Live(console=console, auto_refresh=False, screen=console.is_terminal) as live:
         while True:
             found, away = _seen(look, broker_url)

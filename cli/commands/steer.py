@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 
 from cli.options.settings import json_option
 from cli.options.using import (
@@ -20,6 +19,7 @@ from cli.options.using import (
     use_options,
     use_options_of,
 )
+from cli.screens.terminal import Screen
 from domain.errors import UsageError
 from domain.plan.steering import Mode, SteeringTerm, parse_steering_term
 from storage.files.transcripts import Transcript
@@ -105,7 +105,7 @@ def steer(**values: Any) -> None:
     loaded = load_run(use, false_alarm=values["false_alarm"])
     columns = [_Column([term.times(factor) for term in terms], factor) for factor in factors]
     asked = _asked(loaded, transcripts, columns, values, seed=sampling.seed)
-    console = Console(stderr=values["as_json"], highlight=False)
+    console = Screen(to_stderr=values["as_json"], highlight=False)
     made = monitored(loaded, asked, sampling, sinks, console)
     if values["as_json"]:
         click.echo(

@@ -8,12 +8,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.table import Column
 from rich.text import Text
 
 from cli.options.settings import json_option
 from cli.screens.run import table_of, text_column
+from cli.screens.terminal import Screen
 from domain.errors import TraitFileError, UsageError
 from domain.traits.check import Problem, check_trait, trait_template
 from domain.traits.definition import BUNDLED_TRAITS, TraitDefinition
@@ -65,7 +65,7 @@ def list_traits(as_json: bool) -> None:
     for source, trait in rows:
         counts = (len(trait.instruction), len(trait.questions), len(trait.eval_questions))
         table.add_row(trait.name, Text(source.about), *map(str, counts))
-    Console().print(table)
+    Screen().print(table)
 
 
 @traits.command("show")
@@ -167,10 +167,11 @@ def _print_checked(ref: str, problems: Sequence[Problem], n_errors: int) -> None
     else:
         n_warnings = len(problems) - n_errors
         click.echo(f"{ref}: {_count(n_errors, 'error')}, {_count(n_warnings, 'warning')}")
+        screen = Screen(highlight=False, wrap=False)
         for problem in problems:
             color = "red" if problem.severity == "error" else "yellow"
-            severity = click.style(f"{problem.severity:7}", fg=color)
-            click.echo(f"  {severity}  {problem.where}: {problem.message}")
+            severity = (f"  {problem.severity:7}", color)
+            screen.print(Text.assemble(severity, f"  {problem.where}: {problem.message}"))
 
 
 def _count(n: int, noun: str) -> str:

@@ -12,10 +12,10 @@ from dataclasses import asdict
 from fnmatch import fnmatchcase
 
 import click
-from rich.console import Console
 from rich.text import Text
 
 from cli.options.settings import broker_option, json_option, option, recorded_run, required_broker
+from cli.screens.terminal import Screen
 from domain.errors import UsageError
 from domain.plan.jobs import Plan
 from domain.redaction import without_password
@@ -59,7 +59,7 @@ def logs(
             f"no job of {run.name} is like {job!r}: jobs are named as "
             "refusal/generate/positive-003, or by a pattern as 'refusal/judge/*'"
         )
-    console = Console(soft_wrap=True, highlight=False)
+    console = Screen(highlight=False, wrap=False)
     wanted = LEVELS[LEVELS.index(level) :]
     n_shown = 0
     for line in _lines(run, broker_url, follow=follow):

@@ -14,13 +14,14 @@ from types import FrameType
 from typing import Any, NoReturn
 
 import click
-from rich.console import Console
 
+from cli.options.folder import hold_back_worker
 from cli.options.settings import broker_option, json_option, option, required_broker, together
+from cli.screens.terminal import Screen
 from domain.errors import UsageError
 from domain.fleet.heartbeats import WorkerKind
 from orchestrator.devices import pin, visible_devices
-from orchestrator.local_fleet import Child, Processes, orchestrate, without_config
+from orchestrator.local_fleet import GPU_KEYS, Child, Processes, child_environment, orchestrate
 from storage.broker.connection import connect
 from storage.broker.fleet import read_runs, read_workers
 from tasks.fleet.about import drain_workers
@@ -85,7 +86,9 @@ def gpu_worker(
     devices = visible_devices() if device == "auto" else [d.strip() for d in device.split(",")]
     children = []
     for name in devices:
-        inside, environment = pin(name, without_config(os.environ), n_here=len(devices))
+        inside, environment = pin(
+            name, child_environment(os.environ, keys=GPU_KEYS), n_here=len(devices)
+        )
         environment["ORCHESTRATE_BROKER_URL"] = url
         environment["ORCHESTRATE_MODELS"] = models or ""
         command = orchestrate("worker", "gpu", "--device", name, "--pinned", inside)
@@ -112,6 +115,7 @@ def judge_worker(
     from cli.commands.judge_server import embedded_judge
 
     url = required_broker(broker_url)
+    hold_back_worker()
     with contextlib.nullcontext() if no_embedded else embedded_judge() as judge_url:
         _run(
             "judge",
@@ -146,7 +150,7 @@ def list_workers(broker_url: str | None, as_json: bool) -> None:
         rows = [asdict(one) for one in workers]
         click.echo(json.dumps({"workers": rows, "refusals": declines}, indent=2))
         return
-    Console().print(FleetTable(workers), *decline_lines(declines, run=""), sep="\n")
+    Screen().print(FleetTable(workers), *decline_lines(declines, run=""), sep="\n")
 
 
 @worker.command("drain")

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cli.doctor.machine import GIB, Checked, State
+from cli.options.folder import OPENAI_URL
 from domain.errors import BrokerError, JudgeError, StoreError
 from domain.fleet.heartbeats import QUEUES
 from domain.plan.spec import WIRE_VERSION
@@ -46,7 +47,6 @@ MATTER_TO_RESULTS = ("trait-vector-orchestrator", "torch", "transformers", "acce
 # A trait of 2000 responses on a model of a few billion parameters leaves about this much.
 BYTES_A_TRAIT = GIB
 
-OPENAI_URL = "https://api.openai.com/v1"
 ASK_TIMEOUT_S = 25.0
 Answers = Mapping[str, Mapping[str, Any]]
 """What each worker that answered said, by its name."""
@@ -303,12 +303,11 @@ def _asked(url: str, model: str) -> Iterator[Checked]:
 
 async def _ask(url: str, model: str) -> tuple[str, str | None]:
     """What the negotiation says of the judge, and when it is shut down."""
-    from workers.judge.client import NO_KEY, JudgeClient, shutdown_date
+    from tasks.stages.judge_pool import open_judge
+    from workers.judge.client import shutdown_date
     from workers.judge.negotiate import negotiate
 
-    names = ("ORCHESTRATE_JUDGE_API_KEY", "OPENAI_API_KEY")
-    key = next((os.environ[name] for name in names if os.environ.get(name)), NO_KEY)
-    client = JudgeClient(url, api_key=key, max_in_flight=1, timeout_s=ASK_TIMEOUT_S)
+    client = open_judge(url, max_in_flight=1, timeout_s=ASK_TIMEOUT_S)
     prompts = {"coherence": coherence_prompt(QUESTION, ANSWER)}
     try:
         async with asyncio.timeout(ASK_TIMEOUT_S):

@@ -20,7 +20,8 @@ import click
 from pydantic import ValidationError
 from pydantic_core import PydanticUndefined
 
-from cli.options.settings import option, runs_dir_option, together
+from cli.options.folder import OPENAI_URL
+from cli.options.settings import finite, option, runs_dir_option, together
 from domain.errors import UsageError
 from domain.plan.spec import DEMO_MODEL, JudgeSpec, RunSpec, Setting, TraitRef, spec_settings
 from domain.scoring.prices import FREE, Price, parse_prices, price_of
@@ -55,7 +56,7 @@ def own_option(name: str, *, help: str | None = None) -> Callable[[Any], Any]:
     """
     setting = SETTINGS[name]
     text = f"{help or setting.field.description}  [default: the run's own]"
-    return click.option(f"--{name}", default=None, help=text, **_taken_as(setting))
+    return click.option(f"--{name}", default=None, help=text, callback=finite, **_taken_as(setting))
 
 
 def _taken_as(setting: Setting) -> dict[str, Any]:
@@ -183,7 +184,7 @@ def _judge(judge_model: str | None, url: str | None, model: str) -> dict[str, st
         raise UsageError(
             "--judge-url needs --judge-model, the name the endpoint knows the judge by"
         )
-    default_url = os.environ.get("OPENAI_BASE_URL", "https://api.openai.com/v1")
+    default_url = os.environ.get("OPENAI_BASE_URL", OPENAI_URL)
     return {"model": judge_model, "url": url or default_url}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import reduce, wraps
 from typing import Any
@@ -21,7 +22,15 @@ def option(name: str, *declarations: str, of: str = "", **attributes: Any) -> Ca
     words = f"{of}-{name.removeprefix('--')}" if of else name.removeprefix("--")
     twin = "ORCHESTRATE_" + words.replace("-", "_").upper()
     attributes.setdefault("show_default", True)
+    attributes.setdefault("callback", finite)
     return click.option(name, *declarations, envvar=twin, show_envvar=True, **attributes)
+
+
+def finite(_context: click.Context, _option: click.Parameter, value: object) -> object:
+    """A value as it is; raises BadParameter for a number without end, which floats may be."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise click.BadParameter("give a finite number")
+    return value
 
 
 def together(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -12,6 +12,10 @@ device = "cuda:1"
 
 A mistake in it is refused. ORCHESTRATE_* variables that nothing reads are only named, once: what
 stands in the environment may be meant for another version of this program.
+
+The working folder may be anybody's: its `.env` sets our own variables and the named keys and
+nothing else, and neither file gives a permission. What came from there is noted, so that a key
+from elsewhere is not sent where the folder says (see cli/options/folder.py).
 """
 
 from __future__ import annotations
@@ -25,7 +29,9 @@ from typing import Any
 
 import click
 
+from cli.options.folder import ENV_FILE, from_folder
 from domain.errors import UsageError
+from domain.redaction import KEY_VARIABLES
 
 CONFIG_FILE = "orchestrate.toml"
 PREFIX = "ORCHESTRATE_"
@@ -33,11 +39,14 @@ PREFIX = "ORCHESTRATE_"
 SETTINGS = {
     *("CONFIG", "DEBUG", "JUDGE_API_KEY", "JUDGE_SERVER_KEY", "FLOWER_AUTH"),
     *("ONLY_RUNS_BELOW", "ONLY_JUDGES_AT", "ALLOW_REMOTE_CODE"),
-    *("VISIBILITY_TIMEOUT", "MAX_DEATHS", "RETRY_REFUSED"),
+    *("VISIBILITY_TIMEOUT", "MAX_DEATHS", "RETRY_REFUSED", "LIFELINE"),
 }
+# What the working folder may not say: whose code runs here.
+PERMISSIONS = {PREFIX + "ALLOW_REMOTE_CODE", PREFIX + "TRUST_REMOTE_CODE"}
 # Read by what starts the program: the images' entrypoint, compose, the scripts for Slurm.
 STARTERS = {
-    *("BROKER_HOST", "BROKER_PORT", "BROKER_PASSWORD", "BROKER_PASSWORD_FILE", "BROKER_URL_FILE"),
+    *("BROKER_HOST", "BROKER_PORT", "BROKER_USER"),
+    *("BROKER_PASSWORD", "BROKER_PASSWORD_FILE", "BROKER_URL_FILE"),
     *("JUDGE_API_KEY_FILE", "JUDGE_SERVER_KEY_FILE", "FLOWER_AUTH_FILE"),
     *("UID", "GID", "HOME", "VENV"),
 }
@@ -51,21 +60,35 @@ OFTEN_SET = {
 def load_env_file() -> None:
     """Read .env of the working folder; it does not override what is set.
 
-    Raises UsageError for a file that is not text.
+    A process that another of ours started reads none. Raises UsageError for what is not text.
     """
-    env_file = Path(".env")
-    if env_file.is_file():
-        from dotenv import dotenv_values
+    env_file = Path(ENV_FILE)
+    if os.environ.get("ORCHESTRATE_CONFIG") == "" or not env_file.is_file():
+        return
+    from dotenv import dotenv_values
 
-        try:
-            values = dotenv_values(env_file, encoding="utf-8-sig")
-        except OSError as error:
-            raise UsageError(f"{env_file} cannot be read: {error.strerror}") from error
-        except UnicodeDecodeError as error:
-            raise UsageError(f"{env_file} is not text in UTF-8: save it as UTF-8") from error
-        for name, value in values.items():
-            if value is not None:
-                os.environ.setdefault(name, value)
+    try:
+        # what the rest of the environment holds is none of the file's business
+        values = dotenv_values(env_file, encoding="utf-8-sig", interpolate=False)
+    except OSError as error:
+        raise UsageError(f"{env_file} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{env_file} is not text in UTF-8: save it as UTF-8") from error
+    left_aside = []
+    for name, value in values.items():
+        ours = name.startswith(PREFIX) or name in KEY_VARIABLES
+        if not ours or name in PERMISSIONS:
+            left_aside.append(name)
+        elif value is not None and "\0" not in value and name not in os.environ:
+            os.environ[name] = value
+            from_folder().add(name)
+    if left_aside:
+        click.echo(
+            f"Warning: {', '.join(sorted(left_aside))} in {env_file} left aside: of it only "
+            f"ORCHESTRATE_*, without permissions, and {', '.join(KEY_VARIABLES)} are read; set "
+            "others where this command is started",
+            err=True,
+        )
 
 
 def read_config() -> dict[str, Any]:
@@ -78,6 +101,8 @@ def read_config() -> dict[str, Any]:
     if named == "":
         return {}
     file = Path(named or CONFIG_FILE)
+    if not named:
+        from_folder().add("ORCHESTRATE_CONFIG")
     if not file.is_file():
         if named:
             raise UsageError(f"ORCHESTRATE_CONFIG names {file}, which is not a file")
@@ -154,6 +179,13 @@ def _defaults(
             sub: _defaults(one, f"{name} {sub}", settings, table.get(sub, {}))
             for sub, one in inside.items()
         }
+    for key in settings.keys() & options.keys():
+        twin = str(options[key].envvar)
+        if twin in PERMISSIONS and "ORCHESTRATE_CONFIG" in from_folder():
+            raise UsageError(
+                f"{CONFIG_FILE}: {key} is not taken from the working folder, which may be "
+                f"anybody's: give --{key}, or set {twin}=1 where this command is started"
+            )
     return {
         str(options[key].name): _value(options[key], key, value)
         for key, value in settings.items()

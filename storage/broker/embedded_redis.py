@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import importlib.util
+import os
 import secrets
 import shutil
 import signal
@@ -17,13 +19,15 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 
 import redis
 
 from domain.errors import BrokerError
 
 START_TIMEOUT_S = 10.0
+SERVER_NEEDS = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+PREFIX, LOCK = "orchestrate-redis-", "in-use"
 
 
 def find_redis_server() -> Path:
@@ -51,7 +55,8 @@ def find_redis_server() -> Path:
 def embedded_redis() -> Iterator[str]:
     """Run a private server while the context is open; yields its URL with the password."""
     binary, password = find_redis_server(), secrets.token_urlsafe(24)
-    with TemporaryDirectory(prefix="orchestrate-redis-") as folder:
+    _clear_left_folders()
+    with TemporaryDirectory(prefix=PREFIX) as folder, _held(Path(folder)):
         port = _free_port()
         log = Path(folder) / "redis.log"
         with log.open("wb") as output:
@@ -62,6 +67,8 @@ def embedded_redis() -> Iterator[str]:
                 stderr=subprocess.STDOUT,
                 preexec_fn=die_with_parent,
                 start_new_session=True,
+                # nothing of what we were given is its business
+                env={name: os.environ[name] for name in SERVER_NEEDS if name in os.environ},
             )
         try:
             _configure(process, password, port, folder)
@@ -74,6 +81,28 @@ def embedded_redis() -> Iterator[str]:
                 process.wait(timeout=5)
             process.kill()
             process.wait()
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """The folder is in use while the context is open, whatever ends this process."""
+    with (folder / LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _clear_left_folders() -> None:
+    """Remove the folders of commands that were killed outright."""
+    for folder in Path(gettempdir()).glob(f"{PREFIX}*"):
+        # another user's, or one that another command removes meanwhile
+        with contextlib.suppress(OSError):
+            is_new = time.time() - folder.lstat().st_mtime < 2 * START_TIMEOUT_S
+            if folder.is_symlink() or folder.lstat().st_uid != os.getuid() or is_new:
+                continue
+            if (folder / LOCK).is_file():
+                with (folder / LOCK).open("r+") as lock:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(folder)
 
 
 def _configure(process: subprocess.Popen[bytes], password: str, port: int, folder: str) -> None:

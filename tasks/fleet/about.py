@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import os
 import platform
 import re
 import secrets
@@ -19,10 +20,10 @@ from celery import Celery
 from celery.worker.control import control_command, inspect_command
 
 from domain.errors import OrchestrateError
+from domain.fleet.permissions import permissions
 from domain.plan.spec import WIRE_VERSION
 from storage.broker.connection import server_time
 from storage.record.store import is_below, open_store
-from tasks.fleet.app import permissions
 from tasks.fleet.kombu_internals import broker_client
 from tasks.fleet.member import Member
 
@@ -107,7 +108,7 @@ def _sees_within_reason(store: str, key: str, token: str) -> dict[str, Any]:
 def _sees(store: str, key: str, token: str) -> dict[str, Any]:
     """`sees` is `yes`, or why not; `writes` whether a file can be made in the folder of the one who
     asks. Says nothing of what a file holds beyond being the token."""
-    folder = permissions().only_runs_below
+    folder = permissions(os.environ).only_runs_below
     try:
         if folder is not None and not is_below(store, folder):
             return {"sees": f"this worker opens runs below {folder} only"}

@@ -96,16 +96,6 @@ class DeliverySettings:
     retry_declined_s: float = 300.0
 
 
-@dataclass(frozen=True)
-class Permissions:
-    """What a worker does for whoever may write to the broker."""
-
-    only_runs_below: str | None = None
-    # endpoints that the judge's key may be sent to; empty for any that a run names
-    only_judges_at: tuple[str, ...] = ()
-    allow_remote_code: bool = False
-
-
 def delivery_settings(environment: Mapping[str, str] | None = None) -> DeliverySettings:
     """The settings of this process; raises UsageError for a value that is no positive number."""
     found = os.environ if environment is None else environment
@@ -114,16 +104,6 @@ def delivery_settings(environment: Mapping[str, str] | None = None) -> DeliveryS
         _number(found, "VISIBILITY_TIMEOUT", float, default.visibility_timeout_s),
         int(_number(found, "MAX_DEATHS", int, default.max_deaths)),
         _number(found, "RETRY_REFUSED", float, default.retry_declined_s),
-    )
-
-
-def permissions(environment: Mapping[str, str] | None = None) -> Permissions:
-    """The permissions of this process."""
-    found = os.environ if environment is None else environment
-    return Permissions(
-        only_runs_below=found.get(PREFIX + "ONLY_RUNS_BELOW") or None,
-        only_judges_at=tuple(found.get(PREFIX + "ONLY_JUDGES_AT", "").replace(",", " ").split()),
-        allow_remote_code=found.get(PREFIX + "ALLOW_REMOTE_CODE", "") in ("1", "true", "yes"),
     )
 
 

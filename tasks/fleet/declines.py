@@ -7,6 +7,7 @@ machine. The run fails of it only where no other worker is left.
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import time
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ import redis
 
 from domain.errors import LocalError
 from domain.fleet.heartbeats import Decline, Demand, decline_reasons, workers_left
+from domain.redaction import Redactor
 from storage.broker.fleet import forget_decline, put_decline, read_declines, read_run, read_workers
 from storage.broker.state import BrokerState
 from tasks.fleet.app import DeliverySettings
@@ -44,7 +46,8 @@ class Declines:
         """Decline a run and leave it to others; where nobody is left, it is not declined: what is
         returned then says on which hosts it failed, and why."""
         client, run_id = state.client, state.run_id
-        mine = Decline(self.worker, str(error) or repr(error))
+        redact = Redactor.from_environment(os.environ)
+        mine = Decline(self.worker, redact(str(error) or repr(error)))
         is_new = not self.holds(run_id)
         self._since.setdefault(run_id, time.monotonic())
         # noted before it is looked who is left: of two that decline at once, one sees both

@@ -14,6 +14,7 @@ from celery.exceptions import Reject
 from pydantic import ValidationError
 
 from domain.errors import LocalError, OrchestrateError, UsageError
+from domain.fleet.permissions import Permissions
 from domain.plan.jobs import Job
 from domain.plan.readiness import is_job_needed
 from domain.plan.spec import WIRE_VERSION
@@ -23,7 +24,7 @@ from storage.record.artifacts import DamagedArtifactError, Record, load_record, 
 from storage.record.judgements import judge_of
 from storage.record.run import Run, open_run
 from storage.record.store import is_below, open_store
-from tasks.fleet.app import DeliverySettings, Permissions
+from tasks.fleet.app import DeliverySettings
 from tasks.fleet.declines import Declines
 from tasks.fleet.job_logging import about
 from tasks.fleet.member import WorkLog, samples_in, tokens_in
@@ -252,11 +253,8 @@ def open_job(message: JobMessage, permissions: Permissions) -> tuple[Run, Job]:
             "start it with ORCHESTRATE_ALLOW_REMOTE_CODE=1 if you do"
         )
     run = replace(run, judgement=job.judgement)
-    if permissions.only_judges_at and job.stage in ("negotiate", "judge"):
-        url = judge_of(run, job).url
-        if url not in ("embedded", *permissions.only_judges_at):
-            raise PermissionRefusedError(
-                f"this worker asks judges at {', '.join(permissions.only_judges_at)} only, not "
-                f"{url}: start it with another ORCHESTRATE_ONLY_JUDGES_AT if its key may go there"
-            )
+    if job.stage in ("negotiate", "judge"):
+        refusal = permissions.refusal_of_judge(judge_of(run, job).url)
+        if refusal:
+            raise PermissionRefusedError(refusal)
     return run, job

@@ -9,12 +9,14 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 
 import redis
 
+from domain.redaction import Redactor
 from storage.broker.connection import BROKER_AWAY
 from storage.broker.job_log import LogLine, append_log_line
 
@@ -47,6 +49,22 @@ class AddContext(logging.Filter):
         return True
 
 
+class WithoutSecrets(logging.Filter):
+    """Takes what is secret out of every record, of its trace too."""
+
+    def __init__(self, redact: Redactor) -> None:
+        super().__init__()
+        self._redact, self._trace = redact, logging.Formatter()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Lets every record through."""
+        record.msg, record.args = self._redact(record.getMessage()), ()
+        if record.exc_info:
+            # formatters take the text where there is one
+            record.exc_text = self._redact(self._trace.formatException(record.exc_info))
+        return True
+
+
 class JsonLines(logging.Formatter):
     """One JSON object a line, for whoever collects logs."""
 
@@ -63,7 +81,7 @@ class JsonLines(logging.Formatter):
             "text": record.getMessage(),
         }
         if record.exc_info:
-            body["trace"] = self.formatException(record.exc_info)
+            body["trace"] = record.exc_text or self.formatException(record.exc_info)
         return json.dumps(body, ensure_ascii=False, default=str)
 
 
@@ -80,7 +98,9 @@ class ToBroker(logging.Handler):
         run_id, job = getattr(record, "run_id", ""), getattr(record, "job", "")
         if not run_id or not job:
             return
-        trace = self._trace.formatException(record.exc_info) if record.exc_info else ""
+        trace = record.exc_text or ""
+        if record.exc_info and not trace:
+            trace = self._trace.formatException(record.exc_info)
         line = LogLine(
             at=record.created,
             level=record.levelname.lower(),
@@ -102,6 +122,8 @@ def set_up(*, level: str, form: str, to_broker: ToBroker) -> None:
         if form == "json"
         else logging.Formatter("%(asctime)s %(levelname)s %(message)s")
     )
+    hide = WithoutSecrets(Redactor.from_environment(os.environ))
     for handler in (to_stream, to_broker):
         handler.addFilter(AddContext())
+        handler.addFilter(hide)
     logging.basicConfig(level=level.upper(), handlers=[to_stream, to_broker])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import socket
 import threading
 from collections import deque
@@ -19,6 +20,7 @@ from celery.exceptions import Reject
 
 from domain.errors import LocalError, OrchestrateError
 from domain.plan.jobs import Job
+from domain.redaction import Redactor
 from storage.broker.connection import BROKER_AWAY
 from storage.broker.state import BrokerState, note_counts
 from storage.record.run import Failure, Run, write_dead_letter
@@ -35,7 +37,9 @@ def record_failure(state: BrokerState, job: str, error: Exception, *, message: s
 
     `message` says it in other words than its own.
     """
-    message = message or str(error) or repr(error)
+    # an error may quote what it was sent; this one is kept in the record and on the broker
+    redact = Redactor.from_environment(os.environ)
+    message = redact(message or str(error) or repr(error))
     fatal = isinstance(error, OrchestrateError)
     # what we did not foresee is found by where it happened
     trace = None if fatal else error

@@ -21,13 +21,14 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from domain.errors import OrchestrateError, TraitFileError, UsageError
+from domain.fleet.permissions import Permissions
 from domain.plan.spec import WIRE_VERSION, JudgeSpec, ModelSpec, RunSpec, TraitRef
 from storage.broker.embedded_redis import embedded_redis
 from storage.files.trait_files import load_trait
 from storage.record.artifacts import Record, publish_artifact
 from storage.record.run import Run, create_run
 from storage.record.store import open_store
-from tasks.fleet.app import DeliverySettings, Permissions, make_app
+from tasks.fleet.app import DeliverySettings, make_app
 from tasks.fleet.edge import Edge
 from tasks.fleet.message import JobMessage, envelope_fault
 from tests.faults.conftest import Note
