@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 
 
+@pytest.mark.timeout(540)
 def test_the_check_holds_on_a_cpu(tmp_path: Path) -> None:
     ended = subprocess.run(
         [sys.executable, "benchmarks/gpu_check.py", "--device", "cpu", "--out", str(tmp_path)],
