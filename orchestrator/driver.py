@@ -19,6 +19,7 @@ from domain.errors import (
     ModelError,
     ModelNotHereError,
     OrchestrateError,
+    StoppedError,
     StoreError,
     StoreNotHereError,
 )
@@ -82,6 +83,8 @@ class Driver:
     _missing: dict[str, float] = field(default_factory=dict)
     # job -> since when it has been marked done without a record
     _unrecorded: dict[str, float] = field(default_factory=dict)
+    # why it waits for the broker, as people were told
+    _away: str = ""
 
     def start(self) -> None:
         """Clear what earlier attempts left and send every ready job.
@@ -137,7 +140,7 @@ class Driver:
                     self._release_lost()
                     self.reconcile()
                     next_reconcile = time.monotonic() + self.reconcile_every_s
-                answered = time.monotonic()
+                answered = self._broker_is_back()
             except BROKER_AWAY as error:
                 self._wait_for_broker(error, since=answered)
                 next_reconcile = 0.0  # it may have forgotten everything
@@ -148,9 +151,12 @@ class Driver:
         since = time.monotonic()
         while True:
             try:
-                return step()
+                done = step()
             except BROKER_AWAY as error:
                 self._wait_for_broker(error, since=since)
+            else:
+                self._broker_is_back()
+                return done
 
     def _wait_for_broker(self, error: Exception, *, since: float) -> None:
         away = time.monotonic() - since
@@ -159,9 +165,18 @@ class Driver:
                 f"the broker has not answered for {away:.0f} s ({error}): when it is back, "
                 "run the same command again, what is done is kept"
             ) from error
-        log.warning("The broker is away (%s); waiting for it.", error)
+        if str(error) != self._away:
+            self._away = str(error)
+            log.warning("Waits for the broker: %s.", error)
         self._missing = {}
         time.sleep(BROKER_PAUSE_S)
+
+    def _broker_is_back(self) -> float:
+        """The time now; people are told when they were told that the broker was away."""
+        if self._away:
+            self._away = ""
+            log.warning("The broker is back.")
+        return time.monotonic()
 
     def _look(self, view: View) -> list[Failure] | None:
         """Show where the run stands; its failures once it has ended, None before."""
@@ -176,6 +191,8 @@ class Driver:
         # the broker may say anything; what is done is what is recorded
         if last <= done and last <= self.run.done():
             return failures
+        if self.state.is_cancelled():
+            raise StoppedError(f"the run was cancelled: orchestrate resume {self.run.name} goes on")
         return failures if failures and not self.state.outstanding() else None
 
     def _set_broken_results_aside(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 import time
 from collections.abc import Mapping
@@ -9,15 +10,51 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import redis
+from redis._parsers import BaseParser
 
 from domain.errors import BrokerError
 from domain.redaction import without_password
 
 Client = redis.Redis
-BROKER_AWAY = (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError, BrokerError)
-"""What is raised while the broker or the way to it is down; it may come back."""
 
-TRYING = "The broker does not answer, trying again"
+HEALING_ANSWERS = frozenset(
+    {
+        *("OOM", "MISCONF", "BUSY", "NOREPLICAS"),
+        # a failover, or a cluster that looks for its master
+        *("READONLY", "UNBLOCKED", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN"),
+    }
+)
+"""What a server begins an answer with when it cannot serve now and may soon: it is full, cannot
+save, runs a long script, or is no master. redis-py itself takes a server that loads its data, has
+too many clients or does not know our password for one that is away."""
+
+
+class CannotServeError(redis.ConnectionError):
+    """The server is there and cannot serve now; in its own words."""
+
+
+BROKER_AWAY = (redis.ConnectionError, redis.TimeoutError, BrokerError)
+"""What is raised while the broker, or the way to it, is down or cannot serve; it may come back."""
+
+# Before Redis 7 what a script was answered stands inside the script's own error.
+_OF_A_SCRIPT = re.compile(r"@user_script: ?\d+: -([A-Z]+) .*", re.DOTALL)
+_error_of = BaseParser.parse_error
+
+
+def _parse_error(response: str) -> Exception:
+    """The error that an answer is, for all of redis-py, kombu and Celery in this process: who
+    waits for a server that went away waits for one that cannot serve."""
+    inside = _OF_A_SCRIPT.search(response)
+    code = inside.group(1) if inside else response.partition(" ")[0]
+    if code not in HEALING_ANSWERS:
+        error: Exception = _error_of(response)  # type: ignore[no-untyped-call]
+        return error
+    return CannotServeError(inside.group().partition("-")[2] if inside else response)
+
+
+BaseParser.parse_error = staticmethod(_parse_error)  # type: ignore[method-assign,assignment]
+
+TRYING = "Waits for the broker, trying again"
 """What whoever watches is told meanwhile."""
 
 
@@ -33,12 +70,19 @@ def connect(url: str) -> redis.Redis:
             f"the broker at {without_password(url)} refuses our user or password",
             advice="check ORCHESTRATE_BROKER_URL",
         ) from error
+    except CannotServeError as error:
+        raise BrokerError(f"the broker at {without_password(url)} cannot serve: {error}") from error
     except (redis.RedisError, OSError, ValueError) as error:
         raise BrokerError(
             f"no broker answers at {without_password(url)} ({error})",
             advice="start Redis there, or mend ORCHESTRATE_BROKER_URL or --broker-url",
         ) from error
     return client
+
+
+def require_writes(client: redis.Redis) -> None:
+    """Raises CannotServeError when the server answers and takes nothing, as one that is full."""
+    client.set("orchestrate:takes-writes", "1", ex=60)
 
 
 def server_time(client: redis.Redis) -> float:

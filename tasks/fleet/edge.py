@@ -76,7 +76,7 @@ class Edge:
         try:
             self.attempts.tell()
             state = BrokerState(self._redis, message.run_id)
-            if state.is_cancelled():
+            if _is_dropped(state, message.job):
                 return f"{message.job}: the run was cancelled"
             if self.declines.holds(message.run_id):
                 raise _back_to_others("this worker declines the run")
@@ -197,6 +197,19 @@ class Edge:
     @functools.cached_property
     def _redis(self) -> redis.Redis:
         return connect(self.broker_url)
+
+
+def _is_dropped(state: BrokerState, job: str) -> bool:
+    """Whether the run was cancelled: its claim on the job is taken back then, for a resumption
+    sends only what is not out. One that came in between saw it out: the job is carried after all.
+    """
+    if not state.is_cancelled():
+        return False
+    state.release([job])
+    if state.is_cancelled():
+        return True
+    state.claim(job)
+    return False
 
 
 def _back_to_others(why: str) -> Reject:

@@ -1,6 +1,6 @@
 """All that we use of Celery and kombu beyond what they document; USED lists it, a test checks it.
 
-kombu's Redis transport is changed here in five habits, so that leases hold and workers live.
+kombu's Redis transport is changed here in six habits, so that leases hold and workers live.
 
 * Times of delivery come from the Redis server: kombu takes each machine's own clock, and one
   that is an hour off takes every job of the others for abandoned, or offers its own to them.
@@ -9,13 +9,17 @@ kombu's Redis transport is changed here in five habits, so that leases hold and 
 * Whatever is asked of a channel whose connection is gone is a connection error. kombu raises
   AttributeError there, which Celery does not take for one: the worker would exit.
 * A lost connection gives nothing back that still runs here: its lease goes on with the next one.
+* A server that answers and takes no writes is one that is away: nothing is taken off its queues.
+  What was taken when it stopped is kept here and put back.
 * What is no message of ours is refused with a reason, before it can raise in the main loop.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
+from collections import deque
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -32,7 +36,7 @@ from kombu.transport import TRANSPORT_ALIASES, virtual
 from kombu.transport.redis import Channel, Mutex, MutexHeld, QoS, Transport
 from kombu.utils.json import dumps
 
-from storage.broker.connection import server_time
+from storage.broker.connection import BROKER_AWAY, require_writes, server_time
 from tasks.fleet.message import envelope_fault
 
 if TYPE_CHECKING:
@@ -75,6 +79,12 @@ USED = (
         "kombu.transport.redis:Channel",
         ("_connparams", "_brpop_read", "conn_or_acquire", "unacked_index_key", "qos"),
         "a lost connection is a connection error, and an unreadable message is refused",
+    ),
+    Internal(
+        "redis._parsers:BaseParser",
+        ("parse_error",),
+        "answers that heal are connection errors (storage/broker/connection.py)",
+        seen="8.1.0",
     ),
     Internal("kombu.transport.redis", ("Mutex", "MutexHeld"), "one worker restores at a time"),
     Internal("kombu.transport.redis:Transport", ("_deliver",), "foreign messages are refused"),
@@ -147,6 +157,22 @@ def hold(parent: Consumer, n_jobs: int) -> None:
     parent.qos.update()
 
 
+_taken: deque[tuple[str, str]] = deque()
+"""Queue and message of what was taken just when the broker went, until it is put back."""
+
+
+def _put_back(client: redis.Redis) -> None:
+    # job threads open channels too
+    with contextlib.suppress(IndexError):
+        while True:
+            queue, message = _taken.popleft()
+            try:
+                client.rpush(queue, message)
+            except BROKER_AWAY:
+                _taken.append((queue, message))
+                raise
+
+
 class LeasedQoS(QoS):  # type: ignore[misc]
     """Keeps delivery times by the server's clock."""
 
@@ -158,21 +184,26 @@ class LeasedQoS(QoS):  # type: ignore[misc]
         """Note a delivered message as unacknowledged."""
         where = message.delivery_info
         body = dumps([message._raw, where["exchange"], where["routing_key"]])
-        with self.channel.conn_or_acquire() as client:
-            pipe = client.pipeline()
-            pipe.zadd(self.unacked_index_key, {delivery_tag: server_time(client)})
-            pipe.hset(self.unacked_key, delivery_tag, body)
-            pipe.execute()
+        try:
+            with self.channel.conn_or_acquire() as client:
+                pipe = client.pipeline()
+                pipe.zadd(self.unacked_index_key, {delivery_tag: server_time(client)})
+                pipe.hset(self.unacked_key, delivery_tag, body)
+                pipe.execute()
+        except BROKER_AWAY:
+            # it is off its queue, and nobody has noted that it is held
+            _taken.append((where["routing_key"], dumps(message._raw)))
+            raise
         virtual.QoS.append(self, message, delivery_tag)
 
     def restore_visible(self, start: int = 0, num: int = 10, interval: int = 10) -> None:
         """Put messages whose lease ran out back on their queues."""
-        if time.monotonic() - self._opened < self.visibility_timeout:
-            return
         with self.channel.conn_or_acquire() as client:
-            oldest = server_time(client) - self.visibility_timeout
             try:
+                oldest = server_time(client) - self.visibility_timeout
                 with Mutex(client, self.unacked_mutex_key, self.unacked_mutex_expire):
+                    if time.monotonic() - self._opened < self.visibility_timeout:
+                        return
                     # with REV the first bound is the highest score
                     stale = client.zrange(
                         self.unacked_index_key,
@@ -187,6 +218,10 @@ class LeasedQoS(QoS):  # type: ignore[misc]
                         self.restore_by_tag(tag, client)
             except MutexHeld:
                 return
+            except BROKER_AWAY:
+                # nobody could renew meanwhile
+                self._opened = time.monotonic()
+                raise
 
     def restore_unacked(self, client: redis.Redis | None = None) -> None:
         """Put back what this worker took and will not run, when it leaves or its connection goes.
@@ -202,6 +237,16 @@ class LeasedChannel(Channel):  # type: ignore[misc]
     """A channel that says so when its connection is gone."""
 
     QoS = LeasedQoS
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # kombu's signature
+        super().__init__(*args, **kwargs)
+        try:
+            with self.conn_or_acquire() as client:
+                require_writes(client)
+                _put_back(client)
+        except BROKER_AWAY:
+            self.close()
+            raise
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
         if self.connection is None or self.connection.client is None:
@@ -300,7 +345,7 @@ class LeaseStep(bootsteps.StartStopStep):  # type: ignore[misc]
             with broker_client(parent) as client:
                 now = server_time(client)
                 renew_leases(parent, client, now=now)
-        except (redis.RedisError, OperationalError, OSError) as error:
+        except (redis.ResponseError, OperationalError) as error:
             log.warning("Leases could not be renewed: %s.", error, extra={"event": "lease_failed"})
             return
         skew = time.time() - now

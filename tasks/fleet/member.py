@@ -190,7 +190,7 @@ class FleetStep(bootsteps.StartStopStep):  # type: ignore[misc]
         try:
             with broker_client(parent) as client:
                 self._take_part(parent, client)
-        except (redis.RedisError, OperationalError, OSError) as error:
+        except (redis.ResponseError, OperationalError) as error:
             log.warning("The broker did not say what waits: %s.", error, extra={"event": "blind"})
 
     def _take_part(self, parent: Consumer, client: redis.Redis) -> None:
