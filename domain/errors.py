@@ -74,3 +74,5 @@ class JudgeNotHereError(JudgeError, LocalError):
 
 class StoppedError(OrchestrateError):
     """Work was asked to end before it was done; it can be taken up again."""
+
+    exit_code = 130

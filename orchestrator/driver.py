@@ -26,7 +26,7 @@ from domain.errors import (
 from domain.fleet.heartbeats import QUEUES
 from domain.plan.readiness import ready_jobs
 from orchestrator.progress import TraitCount, trait_counts
-from storage.broker.connection import BROKER_AWAY, connect
+from storage.broker.connection import BROKER_AWAY, connect, require_writes
 from storage.broker.fleet import forget_run, put_run, queue_of
 from storage.broker.judge_limits import read_meter
 from storage.broker.state import BrokerState, jobs_on_queues
@@ -101,6 +101,7 @@ class Driver:
 
     def reconcile(self) -> set[str]:
         """Compare plan and artifacts, and send what is ready and not out; returns the done jobs."""
+        require_writes(self.state.client)
         put_run(self.state.client, self.run)
         said = self.state.done()
         done = self.run.done()
@@ -124,8 +125,9 @@ class Driver:
     def watch(self, view: View) -> list[Failure]:
         """Block until the run is finished or stuck; returns the failures of single jobs.
 
-        Raises the error of a failure that every other job would meet too, and BrokerError when
-        the broker stays away longer than our patience.
+        Raises the error of a failure that every other job would meet too, StoppedError when
+        somebody cancelled the run, and BrokerError when the broker stays away longer than our
+        patience.
         """
         next_reconcile = time.monotonic() + self.reconcile_every_s
         answered = time.monotonic()
@@ -230,13 +232,16 @@ class Driver:
 
     def _let_calls_end(self) -> None:
         """Wait until what the judge was asked already is answered, paid and written down."""
-        deadline = time.monotonic() + CALLS_END_WITHIN_S
+        deadline, is_told = time.monotonic() + CALLS_END_WITHIN_S, False
         while time.monotonic() < deadline:
             self.tend()
             with connect(self.broker_url) as client:
                 meter = read_meter(client, self.run.run_id)
             if meter is None or meter.reserved < 1e-9:
                 return
+            if not is_told:
+                log.warning("Waits for the judge's answers to what it was asked already.")
+                is_told = True
             time.sleep(POLL_S)
 
 

@@ -33,10 +33,16 @@ MAX_DEATHS = 8
 
 DEATH_WINDOW_S = 60.0
 
+# One that ends because the broker is away starts again as often as it takes, not more often.
+BROKER_PAUSE_S = 5.0
+
 # One that says itself that it can do nothing may have met a file server in a bad moment.
 MAX_TRIES = 3
 
+# How long a process may take to leave before it is killed, with all that it has started. A GPU
+# worker kills itself earlier (tasks/fleet/worker.py), and a launcher insists earlier with its own.
 STOP_TIMEOUT_S = 20.0
+STOP_CHILDREN_TIMEOUT_S = 16.0
 
 # Beginnings of what a child needs of the environment: the machine, the libraries of devices and
 # models, the way to networks and storages, and our own settings.
@@ -140,10 +146,13 @@ class Child:
     may_fail: bool = False
     process: subprocess.Popen[bytes] | None = None
     deaths: list[float] = field(default_factory=list)
+    started: float = 0.0
+    waits: bool = False
     _lifeline: Lifeline = field(default_factory=lambda: Lifeline())
 
     def start(self) -> None:
         """Start it, its output going to the log or to ours."""
+        self.started = time.monotonic()
         with contextlib.ExitStack() as files:
             stdin = files.enter_context(self._lifeline.renewed())
             output: IO[bytes] | None = None
@@ -219,9 +228,15 @@ def end_with_parent() -> None:
 class Processes:
     """Children that live and end together."""
 
-    def __init__(self, children: Sequence[Child], *, say: Callable[[str], None] = say) -> None:
+    def __init__(
+        self,
+        children: Sequence[Child],
+        *,
+        say: Callable[[str], None] = say,
+        stop_timeout_s: float = STOP_TIMEOUT_S,
+    ) -> None:
         """`say` tells people that a child died and was started again."""
-        self.children, self._say = list(children), say
+        self.children, self._say, self._stop_timeout_s = list(children), say, stop_timeout_s
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Processes]:
@@ -242,6 +257,11 @@ class Processes:
             if child.process is None or child.process.poll() in (None, 0) or child.tries <= 0:
                 continue
             now = time.monotonic()
+            if child.process.poll() == BrokerError.exit_code:
+                # no fault of its own, and none of this machine
+                self._wait_for_broker(child, now)
+                continue
+            child.waits = False
             child.deaths = [t for t in child.deaths if now - t < DEATH_WINDOW_S] + [now]
             child.tries -= child.process.poll() == CannotWorkError.exit_code
             if child.tries <= 0:
@@ -262,6 +282,13 @@ class Processes:
             child.start()
             self._say(f"{child.name} {end}; started again")
 
+    def _wait_for_broker(self, child: Child, now: float) -> None:
+        if not child.waits:
+            self._say(f"{child.name} waits for the broker; it is started again until that is there")
+            child.waits = True
+        if now - child.started >= BROKER_PAUSE_S:
+            child.start()
+
     def all_left(self) -> bool:
         """Whether every child that was not given up was told to leave and did."""
         return all(c.tries <= 0 or (c.process and c.process.poll() == 0) for c in self.children)
@@ -270,17 +297,18 @@ class Processes:
         return any(c.process and c.process.poll() is None for c in self.children)
 
     def stop(self) -> None:
-        """Ask all to end, then insist."""
+        """Ask all to end, then insist; what they have started ends with them."""
         alive = [c.process for c in self.children if c.process and c.process.poll() is None]
         for process in alive:
             process.send_signal(signal.SIGTERM)
-        deadline = time.monotonic() + STOP_TIMEOUT_S
+        deadline = time.monotonic() + self._stop_timeout_s
         for process in alive:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=max(0.1, deadline - time.monotonic()))
-            if process.poll() is None:
-                process.kill()
-                process.wait()
+            # each leads a group of its own
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
         for child in self.children:
             child.end_lifeline()
 

@@ -19,7 +19,8 @@ from prometheus_client.registry import Collector
 
 from domain.fleet.heartbeats import QUEUES, Heartbeat, ListedRun
 from domain.plan.jobs import STAGES
-from storage.broker.connection import BROKER_AWAY, Client, connect
+from orchestrator.state import RUNNING, doing, read_on_broker
+from storage.broker.connection import BROKER_AWAY, Client, connect, refusal_of_writes
 from storage.broker.fleet import QueueFacts, read_queues, read_runs, read_workers
 from storage.broker.judge_limits import read_meter
 from storage.broker.state import CALL_BOUNDS_S, JOB_BOUNDS_S, read_calls, read_counts
@@ -34,6 +35,7 @@ RUN = ("run", "run_id")
 
 WORKER = ("worker", "kind", "host")
 SAMPLES = "Samples in the run's plan, those of tests too; what orchestrate_samples_total grows to"
+WAITING = "1 while no worker there may do the run's next job, or the broker takes none"
 FAILED = "Calls of the judge that failed; most are made again"
 AGE = "How long the oldest waiting job has waited"
 OPEN = "Jobs that wait or that workers hold, paused runs left out; what autoscaling goes by"
@@ -50,6 +52,7 @@ METRICS = {
     "judge_budget_usd": (GaugeMetricFamily, "The run's --budget in US dollars", RUN),
     "run_samples": (GaugeMetricFamily, SAMPLES, (*RUN, "model")),
     "run_paused": (GaugeMetricFamily, "1 while the run waits", RUN),
+    "run_waiting": (GaugeMetricFamily, WAITING, RUN),
     "queue_jobs": (GaugeMetricFamily, "Jobs that wait for a worker", (*RUN, "kind")),
     "queue_age_seconds": (GaugeMetricFamily, AGE, (*RUN, "kind")),
     "open_jobs": (GaugeMetricFamily, OPEN, ("kind",)),
@@ -80,11 +83,11 @@ class FleetCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """All metrics; with no broker the one that says so."""
-        up = GaugeMetricFamily("orchestrate_broker_up", "1 when the broker answers")
+        up = GaugeMetricFamily("orchestrate_broker_up", "1 when the broker answers and takes jobs")
         try:
             with connect(self._url) as client:
                 found = _Families(client, self._recent(read_runs(client)))
-            up.add_metric([], 1)
+                up.add_metric([], 0 if refusal_of_writes(client) else 1)
             yield from (*found.single.values(), *found.histograms.values())
         except BROKER_AWAY:
             up.add_metric([], 0)
@@ -111,8 +114,14 @@ class _Families:
         }
         for run in runs:
             self._run(client, run)
-        self._queues(runs, read_queues(client, runs, QUEUES))
-        for worker in read_workers(client):
+        queues, workers = read_queues(client, runs, QUEUES), read_workers(client)
+        self._queues(runs, queues)
+        for run in runs:
+            facts = read_on_broker(client, run, queues=queues, workers=workers)
+            is_out = any(facts.waiting.values()) or any(facts.held.values())
+            waits = is_out and not run.paused and doing(facts).word != RUNNING
+            self._add("run_waiting", [run.name, run.run_id], float(waits))
+        for worker in workers:
             self._worker(worker)
         calls = read_calls(client)
         self._timed("judge_call_seconds", [], calls, bounds=CALL_BOUNDS_S)

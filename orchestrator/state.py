@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from domain.errors import BudgetError, OrchestrateError
-from domain.fleet.heartbeats import QUEUES, Heartbeat, ListedRun
+from domain.fleet.heartbeats import QUEUES, Heartbeat, ListedRun, WorkerKind, others_left
 from orchestrator.progress import TraitCount, stage_totals, trait_counts, trait_row
-from storage.broker.connection import Client, connect
+from storage.broker.connection import Client, connect, refusal_of_writes
 from storage.broker.fleet import (
     QueueFacts,
     has_run,
@@ -78,7 +78,9 @@ def _trait(run: Run, count: TraitCount) -> dict[str, Any]:
 def _on_broker(run: Run, client: Client, standing: Mapping[str, Any]) -> dict[str, Any]:
     listed = read_run(client, run.run_id) or listed_run(run, since=0.0)
     queues, workers = read_queues(client, [listed], QUEUES), read_workers(client)
-    facts = read_on_broker(client, run, queues=queues, workers=workers)
+    facts = read_on_broker(
+        client, listed, queues=queues, workers=workers, judge_down_s=judge_down_s(client, run)
+    )
     finished = standing["state"] == FINISHED
     errors = last_log_lines(client, run.run_id, levels=("warning", "error"), n=LAST_ERRORS)
     return {
@@ -128,7 +130,8 @@ class RunState:
 @dataclass(frozen=True)
 class OnBroker:
     """What the broker knows of a run. `waiting` and `held` are jobs by kind of worker, `kinds`
-    those that a worker is there for, `judge_down_s` how long nobody has answered there."""
+    those that a worker is there for which may do this run's, `cannot` why the broker takes nothing
+    now, `judge_down_s` how long nobody has answered there."""
 
     is_listed: bool
     cancelled: bool = False
@@ -136,23 +139,36 @@ class OnBroker:
     waiting: Mapping[str, int] = field(default_factory=dict)
     held: Mapping[str, int] = field(default_factory=dict)
     kinds: Collection[str] = ()
+    cannot: str = ""
     judge_down_s: float | None = None
 
 
 def read_on_broker(
-    client: Client, run: Run, *, queues: Iterable[QueueFacts], workers: Iterable[Heartbeat]
+    client: Client,
+    run: ListedRun,
+    *,
+    queues: Iterable[QueueFacts],
+    workers: Sequence[Heartbeat],
+    judge_down_s: float | None = None,
 ) -> OnBroker:
     """A run's facts; `queues` may be those of other runs too."""
     state = BrokerState(client, run.run_id)
     ours = [queue for queue in queues if queue.run_id == run.run_id]
+    declined = {one.worker for one in read_declines(client, run.run_id)}
+    models: dict[WorkerKind, str] = {"gpu": run.model}
     return OnBroker(
         is_listed=has_run(client, run.run_id),
         cancelled=state.is_cancelled(),
         failures=state.failures(),
         waiting={queue.kind: queue.waiting for queue in ours},
         held={queue.kind: queue.held for queue in ours},
-        kinds={one.kind for one in workers if not one.draining},
-        judge_down_s=_endpoint(client, run)["down_for_s"],
+        kinds={
+            kind
+            for kind in QUEUES
+            if others_left(kind, models.get(kind, ""), workers=workers, declined=declined)
+        },
+        cannot=refusal_of_writes(client),
+        judge_down_s=judge_down_s,
     )
 
 
@@ -175,14 +191,22 @@ def run_state(facts: OnBroker | None, *, finished: bool, paused: bool) -> RunSta
         return RunState("not finished")
     if not facts.is_listed or not is_out:
         return RunState("not running", GOES_ON)
-    # for whom it waits when nobody else works on it
-    lacking = [k for k, n in facts.waiting.items() if n and k not in facts.kinds]
-    if lacking and not any(facts.held.values()):
+    return doing(facts)
+
+
+def doing(facts: OnBroker) -> RunState:
+    """For whom a run with jobs out waits; running when somebody works on it."""
+    if facts.cannot:
+        return RunState("waiting for the broker", facts.cannot)
+    out = [kind for kind in QUEUES if facts.waiting.get(kind) or facts.held.get(kind)]
+    # what a worker held that died is held by nobody
+    at_work = [kind for kind in out if facts.held.get(kind) and kind in facts.kinds]
+    lacking = [kind for kind in out if kind not in facts.kinds]
+    if lacking and not at_work:
         return RunState(f"waiting for {lacking[0]} workers", f"orchestrate worker {lacking[0]}")
-    others = [k for k in facts.held if k != "judge" and (facts.held[k] or facts.waiting[k])]
-    if facts.judge_down_s is not None and not others:
+    if facts.judge_down_s is not None and out == ["judge"]:
         return RunState("waiting for a judge", f"no answer since {facts.judge_down_s:.0f} s")
-    return RunState(RUNNING)
+    return RunState(RUNNING, f"no {lacking[0]} worker is there" if lacking else "")
 
 
 def _failed(first: Failure, n_more: int) -> RunState:
@@ -213,6 +237,12 @@ def _endpoint(client: Client, run: Run) -> dict[str, Any]:
     return {"model": spec.model, "url": spec.url, **endpoint_state(client, keys)}
 
 
+def judge_down_s(client: Client, run: Run) -> float | None:
+    """How long the run's judge has not answered; None while it does."""
+    found: float | None = _endpoint(client, run)["down_for_s"]
+    return found
+
+
 def judge_parts(found: Mapping[str, Any]) -> list[str]:
     """What of a snapshot's judge people should know: whether it is down, its cost, rejections."""
     parts = []
@@ -229,12 +259,19 @@ def judge_parts(found: Mapping[str, Any]) -> list[str]:
     return parts
 
 
-def spent_text(run: Run, broker_url: str) -> str:
-    """What the judge has cost so far, and whether it is down; empty when that is nothing."""
-    if run.spec.judge.url == "embedded":
-        return ""
+def news_text(run: Run, broker_url: str) -> str:
+    """For whom the run waits, what the judge has cost so far and whether it is down; empty when
+    that is nothing."""
     with connect(broker_url) as client:
-        return ", ".join(judge_parts({**_judge(client, run), "rejected": 0}))
+        listed = read_run(client, run.run_id)
+        parts = []
+        if listed is not None:
+            queues, workers = read_queues(client, [listed], QUEUES), read_workers(client)
+            state = doing(read_on_broker(client, listed, queues=queues, workers=workers))
+            parts = [str(state)] if state != RunState(RUNNING) else []
+        if run.spec.judge.url != "embedded":
+            parts += judge_parts({**_judge(client, run), "rejected": 0})
+        return ", ".join(parts)
 
 
 def last_step(run: Run, snapshot: Mapping[str, Any]) -> str:

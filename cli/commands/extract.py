@@ -28,7 +28,7 @@ from orchestrator.driver import Driver, missing_workers
 from orchestrator.local_fleet import local_fleet
 from orchestrator.progress import estimate
 from orchestrator.runs import run_provenance
-from orchestrator.state import last_step_of, open_meter, spent_text
+from orchestrator.state import last_step_of, news_text, open_meter
 from storage.broker.connection import connect
 from storage.broker.job_log import keep_log_lines
 from storage.broker.state import broker_state
@@ -153,7 +153,7 @@ def finish_extraction(run: Run, values: Mapping[str, Any]) -> None:
             # a private broker that dies does not come back; the same command starts another
             driver.broker_patience_s = PRIVATE_BROKER_PATIENCE_S
         if broker_url and not detach:
-            _require_workers(driver, values["wait_for_workers"])
+            _require_workers(console, driver, values["wait_for_workers"])
         driver.patiently(lambda: open_meter(run, url))
         driver.patiently(driver.start)
         if detach:
@@ -178,9 +178,12 @@ def _fleet(run: Run, broker_url: str | None) -> Iterator[tuple[str, Callable[[],
         yield url, processes.tend
 
 
-def _require_workers(driver: Driver, wait_s: float) -> None:
+def _require_workers(console: Console, driver: Driver, wait_s: float) -> None:
     needed = driver.queues_to_come()
-    missing = driver.patiently(lambda: missing_workers(driver.app, needed, wait_s=wait_s))
+    missing = driver.patiently(lambda: missing_workers(driver.app, needed, wait_s=0))
+    if missing and wait_s > 0:
+        say(console, f"Waits up to {wait_s:.0f} s for {', '.join(missing)} workers.")
+        missing = driver.patiently(lambda: missing_workers(driver.app, needed, wait_s=wait_s))
     if missing:
         raise BrokerError(
             f"no worker listens on {', '.join(missing)} after {wait_s:.0f} s: start one with "
@@ -193,7 +196,7 @@ def _watch(console: Console, driver: Driver) -> list[Failure]:
     progress = Progress(
         console,
         read_metrics=lambda trait: read_metrics(run.store, trait),
-        read_spent=lambda: spent_text(run, driver.broker_url),
+        read_news=lambda: news_text(run, driver.broker_url),
     )
     try:
         with progress.shown():

@@ -21,7 +21,14 @@ from cli.screens.terminal import Screen
 from domain.errors import UsageError
 from domain.fleet.heartbeats import WorkerKind
 from orchestrator.devices import pin, visible_devices
-from orchestrator.local_fleet import GPU_KEYS, Child, Processes, child_environment, orchestrate
+from orchestrator.local_fleet import (
+    GPU_KEYS,
+    STOP_CHILDREN_TIMEOUT_S,
+    Child,
+    Processes,
+    child_environment,
+    orchestrate,
+)
 from storage.broker.connection import connect
 from storage.broker.fleet import read_runs, read_workers
 from tasks.fleet.about import drain_workers
@@ -95,7 +102,7 @@ def gpu_worker(
         command += ["--log-level", logging["log_level"], "--log-format", logging["log_format"]]
         # a device that is broken, or that somebody else fills, does not stop those beside it
         children.append(Child(f"gpu worker on {name}", command, environment, may_fail=True))
-    _tend_until_stopped(Processes(children))
+    _tend_until_stopped(Processes(children, stop_timeout_s=STOP_CHILDREN_TIMEOUT_S))
 
 
 @worker.command("judge")

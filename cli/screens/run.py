@@ -22,6 +22,7 @@ from orchestrator.progress import TraitCount, seconds_left, stage_totals, trait_
 from storage.record.run import Failure
 
 PLAIN_EVERY_S = 10.0
+NEWS_EVERY_S = 2.0
 BAR_WIDTH, NARROW_BAR = 16, 4
 
 # All columns of the verdicts in full; a narrower terminal wraps lines, which loses less than
@@ -131,11 +132,12 @@ class Progress:
         console: Console,
         *,
         read_metrics: Callable[[str], TraitMetrics],
-        read_spent: Callable[[], str] = str,
+        read_news: Callable[[], str] = str,
     ) -> None:
-        """`read_spent` says what the judge has cost so far, in words, or nothing."""
+        """`read_news` says for whom the run waits and what it has cost, in words, or nothing."""
         self._console, self._read_metrics = console, read_metrics
-        self._read_spent, self._meter = read_spent, RateMeter()
+        self._read_news, self._meter = read_news, RateMeter()
+        self._news, self._next_news = "", 0.0
         # by whether the trait was finished then: its last job writes them again
         self._metrics: dict[tuple[str, bool], TraitMetrics] = {}
         self._live: Live | None = None
@@ -165,7 +167,9 @@ class Progress:
         finished = sum(count.is_finished for count in counts)
         time_left = "unknown" if left is None else duration(left) if left >= 1 else "seconds"
         parts += [f"traits {finished}/{len(counts)}", f"time left {time_left}"]
-        parts += filter(None, [self._read_spent()])
+        if time.monotonic() >= self._next_news:
+            self._news, self._next_news = self._read_news(), time.monotonic() + NEWS_EVERY_S
+        parts += filter(None, [self._news])
         parts += [f"{len(failures)} jobs failed"] if failures else []
         line = ", ".join(parts)
         if self._live is None:

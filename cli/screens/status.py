@@ -21,12 +21,13 @@ from orchestrator.state import (
     RUNNING,
     RunState,
     decline_rows,
+    judge_down_s,
     judge_parts,
     read_on_broker,
     run_state,
 )
 from storage.broker.connection import Client, connect
-from storage.broker.fleet import HEARTBEAT, read_queues, read_runs, read_workers
+from storage.broker.fleet import HEARTBEAT, listed_run, read_queues, read_runs, read_workers
 from storage.record.artifacts import record_key
 from storage.record.run import Run, open_run, read_schedule
 
@@ -59,7 +60,8 @@ def _state(snapshot: dict[str, Any]) -> str:
         return str(RunState(snapshot["state"], snapshot["state_why"]))
     stages = {stage: StageCount(**count) for stage, count in snapshot["stages"].items()}
     left = seconds_left(stages, stage_rates(snapshot["rates"], stages))
-    return f"{RUNNING}, about {duration(left)} left" if left else RUNNING
+    why = f", {snapshot['state_why']}" if snapshot["state_why"] else ""
+    return (f"{RUNNING}, about {duration(left)} left" if left else RUNNING) + why
 
 
 def _lines(snapshot: dict[str, Any]) -> Table:
@@ -197,7 +199,13 @@ def _add_doings(
         one, finished = listed.get(run.run_id), row["state"] == FINISHED
         row["priority"] = None if one is None else one.priority
         if one is not None or not finished:
-            facts = read_on_broker(client, run, queues=queues, workers=workers)
+            facts = read_on_broker(
+                client,
+                one or listed_run(run, since=0.0),
+                queues=queues,
+                workers=workers,
+                judge_down_s=judge_down_s(client, run),
+            )
             row |= run_state(facts, finished=finished, paused=row["paused"]).json()
 
 

@@ -52,7 +52,7 @@ def _parse_error(response: str) -> Exception:
     return CannotServeError(inside.group().partition("-")[2] if inside else response)
 
 
-BaseParser.parse_error = staticmethod(_parse_error)  # type: ignore[method-assign,assignment]
+BaseParser.parse_error = staticmethod(_parse_error)  # type: ignore[method-assign]
 
 TRYING = "Waits for the broker, trying again"
 """What whoever watches is told meanwhile."""
@@ -83,6 +83,15 @@ def connect(url: str) -> redis.Redis:
 def require_writes(client: redis.Redis) -> None:
     """Raises CannotServeError when the server answers and takes nothing, as one that is full."""
     client.set("orchestrate:takes-writes", "1", ex=60)
+
+
+def refusal_of_writes(client: redis.Redis) -> str:
+    """Why the server takes nothing now, in its own words; empty when it does."""
+    try:
+        require_writes(client)
+    except CannotServeError as error:
+        return str(error)
+    return ""
 
 
 def server_time(client: redis.Redis) -> float:

@@ -16,7 +16,7 @@ import redis
 from pydantic import TypeAdapter
 
 from domain.fleet.heartbeats import Decline, Demand, Heartbeat, ListedRun, model_label
-from storage.broker.connection import server_time
+from storage.broker.connection import CannotServeError, server_time
 from storage.broker.state import EXPIRE_S
 from storage.record.run import Run, read_schedule
 
@@ -129,7 +129,9 @@ def read_workers(client: redis.Redis) -> list[Heartbeat]:
         except _UNREADABLE:
             silent.append(name)
     if silent:
-        client.hdel(WORKERS, *silent)
+        # who only looks on does so on a server that takes no writes, too
+        with contextlib.suppress(CannotServeError):
+            client.hdel(WORKERS, *silent)
     return sorted(alive, key=lambda one: one.name)
 
 

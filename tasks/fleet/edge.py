@@ -172,9 +172,9 @@ class Edge:
                     n_attempts,
                     extra={"event": "suspect", "job": job.key},
                 )
-            log.info("Begins %s.", job.key, extra={"event": "job_begun", "job": job.key})
             started = time.monotonic()
             with self.attempts.counted(state, job.key), self.work.doing(run.name, job.key):
+                log.info("Begins %s.", job.key, extra={"event": "job_begun", "job": job.key})
                 record = stage(run, job)
         self.work.note(record.info)
         counts = job_counts(

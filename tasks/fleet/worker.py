@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import signal
 import socket
+import threading
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,8 +28,14 @@ from tasks.fleet.job_logging import ToBroker, set_up
 from tasks.fleet.kombu_internals import LeaseStep, keep_controls
 from tasks.fleet.member import FleetStep, Member
 
+log = logging.getLogger(__name__)
+
 # Threads that can carry a job; how many do is decided by the device (see _register).
 MOST_THREADS: dict[WorkerKind, int] = {"gpu": 16, "judge": 4, "reduce": 2}
+
+# A worker that was told to leave and computes on is killed: its jobs run elsewhere. A GPU worker
+# stops at its next step; the others end what is under way.
+LEAVES_WITHIN_S: dict[WorkerKind, float] = {"gpu": 12.0, "judge": 50.0, "reduce": 50.0}
 
 
 @dataclass(frozen=True)
@@ -78,8 +86,15 @@ def run_worker(settings: WorkerSettings, *, register: Register | None = None) ->
         declines=declines,
     )
     close = (register or _register)(app, edge, settings, member)
-    # a leaving GPU worker hands its jobs back instead of finishing them first
-    worker_shutting_down.connect(lambda **_: close(), weak=False)
+
+    def leave(**_: object) -> None:
+        # a leaving GPU worker hands its jobs back instead of finishing them first
+        close()
+        last = threading.Timer(LEAVES_WITHIN_S[settings.kind], _kill)
+        last.daemon = True
+        last.start()
+
+    worker_shutting_down.connect(leave, weak=False)
     try:
         worker = app.Worker(
             hostname=name,
@@ -96,6 +111,11 @@ def run_worker(settings: WorkerSettings, *, register: Register | None = None) ->
         return int(worker.exitcode or 0)
     finally:
         close()
+
+
+def _kill() -> None:
+    log.critical("Was told to leave and computes on: killed.", extra={"event": "killed"})
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 Register = Callable[[Celery, Edge, WorkerSettings, Member], Callable[[], None]]

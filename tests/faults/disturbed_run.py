@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,10 +17,12 @@ import torch
 from orchestrator.local_fleet import orchestrate
 from storage.broker.connection import connect
 from storage.broker.embedded_redis import die_with_parent
-from tests.faults.fleet import VISIBILITY_TIMEOUT_S, Fleet
-from tests.fleet import clean_environment
-from tests.http_judge import HttpJudge
+from tests.faults.fleet import VISIBILITY_TIMEOUT_S, Fleet, wait_until
+from tests.fleet import by_text, clean_environment
+from tests.http_judge import HttpJudge, http_judge
+from tests.tiny_models import save_tiny_model
 from traitlens.vectors.files import load_vectors
+from workers.engine.resident import jobs_in_flight
 
 SHAPE = [
     *("--traits", "refusal", "--instructions", "2", "--questions", "4", "--rollouts", "3"),
@@ -35,6 +39,15 @@ JUDGE_IN_FLIGHT = 4
 # For a machine that does much else beside.
 PATIENCE_S = 300.0
 FINISHED = 3  # scores at random: finished, not usable
+GPU = ("gpu", "--device", "cpu", "--pinned", "cpu")
+# Jobs that one GPU worker holds at a time; what one death may cost.
+IN_FLIGHT = jobs_in_flight("cpu")
+GENERATE, JUDGE, REDUCE = "/generate/", "/judge/", "/reduce"
+STAGES = {"gpu": GENERATE, "judge": JUDGE, "reduce": REDUCE}
+# How long a job has been under way when the fault hits; a reduce takes less than a second.
+MOMENT_S = {GENERATE: 0.3, JUDGE: 0.1, REDUCE: 0.05}
+# A judge that takes a moment, so that a fault can hit in the middle of a shard.
+JUDGE_DELAY_S = 0.3
 POSITIONS = ("response_avg", "prompt_avg", "prompt_last")
 
 
@@ -148,3 +161,49 @@ def end(process: subprocess.Popen[str]) -> None:
     if process.poll() is None:
         process.kill()
         process.wait()
+
+
+@contextmanager
+def whole_scene(broker_url: str, folder: Path) -> Iterator[Scene]:
+    """Two GPU workers, a judge and a reduce worker, and the run that nothing disturbs."""
+    model = save_tiny_model(folder / "model", "llama")
+    fleet = Fleet(broker_url, folder / "logs")
+    with http_judge(by_text) as judge, fleet.tended():
+        judge.delay_s = JUDGE_DELAY_S
+        for name in ("gpu-0", "gpu-1"):
+            fleet.add(name, *GPU)
+        fleet.add("judge-0", "judge", "--no-embedded")
+        fleet.add("reduce-0", "reduce")
+        scene = Scene(fleet, judge, model, folder / "runs")
+        first = scene.run("undisturbed")
+        assert first.finish(first.start()) == FINISHED
+        scene.undisturbed = first.folder
+        yield scene
+
+
+@contextmanager
+def disturbed(scene: Scene, name: str) -> Iterator[tuple[DisturbedRun, subprocess.Popen[str]]]:
+    """A run under way; the case breaks something and the command ends well all the same."""
+    run = scene.run(name)
+    process = run.start()
+    try:
+        yield run, process
+    finally:
+        end(process)
+
+
+def while_busy(scene: Scene, run: DisturbedRun, stage: str, *names: str) -> str:
+    """Wait until one of the workers is in the middle of a job of the stage; returns which."""
+    since: dict[tuple[str, str], float] = {}
+    found = ""
+
+    def busy() -> bool:
+        nonlocal since, found
+        now = time.monotonic()
+        jobs = [(name, j) for name in names for j in scene.fleet.busy_with(name, stage, run.marks)]
+        since = {job: since.get(job, now) for job in jobs}
+        found = next((n for (n, _), t in since.items() if now - t >= MOMENT_S[stage]), "")
+        return bool(found) and (stage != JUDGE or scene.judge.n_waiting > 0)
+
+    wait_until(busy, timeout_s=PATIENCE_S, what=f"a worker on {stage}")
+    return found

@@ -17,26 +17,27 @@ from pathlib import Path
 import pytest
 
 from orchestrator.local_fleet import orchestrate
-from tests.faults.disturbed_run import FINISHED, N_SHARDS, PATIENCE_S, DisturbedRun, Scene, end
-from tests.faults.fleet import Fleet, wait_until
+from tests.faults.disturbed_run import (
+    FINISHED,
+    GENERATE,
+    GPU,
+    IN_FLIGHT,
+    JUDGE,
+    N_SHARDS,
+    PATIENCE_S,
+    STAGES,
+    Scene,
+    disturbed,
+    end,
+    while_busy,
+    whole_scene,
+)
+from tests.faults.fleet import wait_until
 from tests.faults.redis_process import RedisProcess
-from tests.fleet import by_text
-from tests.http_judge import http_judge
-from tests.tiny_models import save_tiny_model
-from workers.engine.resident import jobs_in_flight
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 
-GPU = ("gpu", "--device", "cpu", "--pinned", "cpu")
-# Jobs that one GPU worker holds at a time; what one death may cost.
-IN_FLIGHT = jobs_in_flight("cpu")
-GENERATE, JUDGE, REDUCE = "/generate/", "/judge/", "/reduce"
-STAGES = {"gpu": GENERATE, "judge": JUDGE, "reduce": REDUCE}
 NAMES = {"gpu": "GPU", "judge": "judge", "reduce": "reduce"}
-# How long a job has been under way when the fault hits; a reduce takes less than a second.
-MOMENT_S = {GENERATE: 0.3, JUDGE: 0.1, REDUCE: 0.05}
-# A judge that takes a moment, so that a fault can hit in the middle of a shard.
-JUDGE_DELAY_S = 0.3
 # Two minutes, scaled with the visibility timeout.
 AWAY_S = 12.0
 
@@ -52,48 +53,8 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
 @pytest.fixture(scope="module")
 def scene(broker: RedisProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     """Two GPU workers, a judge and a reduce worker, and the run that nothing disturbs."""
-    folder = tmp_path_factory.mktemp("faults")
-    model = save_tiny_model(folder / "model", "llama")
-    fleet = Fleet(broker.url, folder / "logs")
-    with http_judge(by_text) as judge, fleet.tended():
-        judge.delay_s = JUDGE_DELAY_S
-        for name in ("gpu-0", "gpu-1"):
-            fleet.add(name, *GPU)
-        fleet.add("judge-0", "judge", "--no-embedded")
-        fleet.add("reduce-0", "reduce")
-        scene = Scene(fleet, judge, model, folder / "runs")
-        first = scene.run("undisturbed")
-        assert first.finish(first.start()) == FINISHED
-        scene.undisturbed = first.folder
+    with whole_scene(broker.url, tmp_path_factory.mktemp("faults")) as scene:
         yield scene
-
-
-@contextmanager
-def disturbed(scene: Scene, name: str) -> Iterator[tuple[DisturbedRun, subprocess.Popen[str]]]:
-    """A run under way; the case breaks something and the command ends well all the same."""
-    run = scene.run(name)
-    process = run.start()
-    try:
-        yield run, process
-    finally:
-        end(process)
-
-
-def while_busy(scene: Scene, run: DisturbedRun, stage: str, *names: str) -> str:
-    """Wait until one of the workers is in the middle of a job of the stage; returns which."""
-    since: dict[tuple[str, str], float] = {}
-    found = ""
-
-    def busy() -> bool:
-        nonlocal since, found
-        now = time.monotonic()
-        jobs = [(name, j) for name in names for j in scene.fleet.busy_with(name, stage, run.marks)]
-        since = {job: since.get(job, now) for job in jobs}
-        found = next((n for (n, _), t in since.items() if now - t >= MOMENT_S[stage]), "")
-        return bool(found) and (stage != JUDGE or scene.judge.n_waiting > 0)
-
-    wait_until(busy, timeout_s=PATIENCE_S, what=f"a worker on {stage}")
-    return found
 
 
 def test_when_nothing_breaks_nothing_is_done_twice(scene: Scene) -> None:
