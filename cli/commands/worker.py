@@ -107,7 +107,9 @@ def gpu_worker(
 
 @worker.command("judge")
 @broker_option
-@option("--concurrency", default=256, type=click.IntRange(1), help="Judge calls in flight.")
+@option(
+    "--concurrency", default=256, type=click.IntRange(1), help="Judge calls in flight for a run."
+)
 @option("--judge-timeout", default=60.0, metavar="S", help="Give a call up after this long.")
 @click.option("--no-embedded", is_flag=True, help="Do not start the embedded judge beside it.")
 @_log_options

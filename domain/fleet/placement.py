@@ -57,6 +57,37 @@ def model_to_serve(
     return spread_servers(servers, wanted).get(name, me.model)
 
 
+# A judge job takes seconds; one that takes longer waits for its judge, as after a day of failures.
+WAITS_AFTER_S = 10.0
+
+# What a worker keeps of those that wait: of one run, and of all runs at one endpoint.
+MOST_OF_A_RUN, MOST_AT_AN_ENDPOINT = 4, 16
+
+
+def beside_those_that_wait(
+    demands: Iterable[Demand],
+    in_hand: Mapping[str, Sequence[float]],
+    endpoint_of: Callable[[str], str],
+) -> tuple[list[Demand], int]:
+    """The runs that a judge worker takes from, and how many of its jobs wait for their judge and
+    leave their places to others.
+
+    `in_hand` maps run ids to how long each of their jobs has been under way, in seconds;
+    `endpoint_of` says where a run's judge is, empty where that is not known.
+    """
+    waiting = {run: sum(s >= WAITS_AFTER_S for s in jobs) for run, jobs in in_hand.items()}
+    at = Counter[str]()
+    for run, n in waiting.items():
+        at[endpoint_of(run)] += n
+    at[""] = 0
+
+    def has_room(run: str) -> bool:
+        is_one_too_many = len(in_hand.get(run, ())) >= MOST_OF_A_RUN and waiting[run] > 0
+        return not is_one_too_many and at[endpoint_of(run)] < MOST_AT_AN_ENDPOINT
+
+    return [one for one in demands if has_room(one.run.run_id)], sum(waiting.values())
+
+
 def jobs_to_hold(most: int, waiting: int, *, n_workers: int) -> int:
     """How many jobs a GPU worker takes at a time: as many as keep its device full, but at the end
     of a run no more than its share, so that no device stands idle beside a full one."""

@@ -173,7 +173,8 @@ class Edge:
                     extra={"event": "suspect", "job": job.key},
                 )
             started = time.monotonic()
-            with self.attempts.counted(state, job.key), self.work.doing(run.name, job.key):
+            in_hand = self.work.doing(run.run_id, run.name, job.key)
+            with self.attempts.counted(state, job.key), in_hand:
                 log.info("Begins %s.", job.key, extra={"event": "job_begun", "job": job.key})
                 record = stage(run, job)
         self.work.note(record.info)

@@ -21,7 +21,14 @@ from celery.worker.consumer.tasks import Tasks
 from kombu.exceptions import OperationalError
 
 from domain.fleet.heartbeats import Demand, Heartbeat, Rate, RateMeter, models_left
-from domain.fleet.placement import Server, jobs_to_hold, model_to_serve, runs_in_turn, wanted_models
+from domain.fleet.placement import (
+    Server,
+    beside_those_that_wait,
+    jobs_to_hold,
+    model_to_serve,
+    runs_in_turn,
+    wanted_models,
+)
 from storage.broker.fleet import forget_worker, put_heartbeat, queue_of, read_demands, read_workers
 from storage.broker.state import note_calls
 from tasks.fleet.app import run_queue
@@ -56,7 +63,8 @@ class WorkLog:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._started = time.monotonic()
-        self._doing: dict[tuple[str, str], float] = {}
+        # (run id, run, job) -> since when
+        self._doing: dict[tuple[str, str, str], float] = {}
         self._done: Counter[str] = Counter()
         self._meter = RateMeter()
         self._meter.note(self._started, {})
@@ -65,15 +73,24 @@ class WorkLog:
         self._failed_calls = 0
 
     @contextlib.contextmanager
-    def doing(self, run: str, job: str) -> Iterator[None]:
+    def doing(self, run_id: str, run: str, job: str) -> Iterator[None]:
         """A job of a run is in hand while the context is open."""
         with self._lock:
-            self._doing[run, job] = time.monotonic()
+            self._doing[run_id, run, job] = time.monotonic()
         try:
             yield
         finally:
             with self._lock:
-                self._doing.pop((run, job), None)
+                self._doing.pop((run_id, run, job), None)
+
+    def in_hand(self) -> dict[str, list[float]]:
+        """Run id -> for how many seconds each of its jobs has been in hand."""
+        found: dict[str, list[float]] = {}
+        now = time.monotonic()
+        with self._lock:
+            for (run_id, _, _), began in self._doing.items():
+                found.setdefault(run_id, []).append(now - began)
+        return found
 
     def note(self, info: Mapping[str, object]) -> None:
         """Take note of the record of a finished job."""
@@ -104,7 +121,7 @@ class WorkLog:
         """What is in hand, longest first, and how it goes."""
         now = time.monotonic()
         with self._lock:
-            jobs = [(run, job, now - began) for (run, job), began in self._doing.items()]
+            jobs = [(run, job, now - began) for (_, run, job), began in self._doing.items()]
             totals = {name: float(self._done[name]) for name in ("jobs", "samples", "tokens")}
         if self._computed_s is not None:
             totals["computed"] = self._computed_s()
@@ -123,6 +140,8 @@ class Member:
     device: str = ""
     models: tuple[str, ...] = ()
     most_jobs: Callable[[], int] = lambda: 2
+    # of a judge worker: run id -> its judge's endpoint, empty where it is not known
+    endpoint_of: Callable[[str], str] = lambda run_id: ""
     work: WorkLog = field(default_factory=WorkLog)
     declines: Declines = field(default_factory=Declines)
     model: str = ""
@@ -207,9 +226,14 @@ class FleetStep(bootsteps.StartStopStep):  # type: ignore[misc]
             peers = self._peers(client)
             demands = member.declines.without_declined(client, demands)
             mine = self._mine(parent.hostname, demands, peers)
+            n_waiting = 0
+            if member.kind == "judge":
+                mine, n_waiting = beside_those_that_wait(
+                    mine, member.work.in_hand(), member.endpoint_of
+                )
             base = {member.kind}
             _listen(parent, base | {queue_of(member.kind, d.run.run_id) for d in mine})
-            hold(parent, self._how_many(mine, peers))
+            hold(parent, self._how_many(mine, peers) + n_waiting)
         if time.monotonic() >= self._next_heartbeat:
             put_heartbeat(client, member.heartbeat(parent.hostname))
             seconds, failed = member.work.take_calls()

@@ -30,8 +30,10 @@ from tasks.fleet.member import FleetStep, Member
 
 log = logging.getLogger(__name__)
 
-# Threads that can carry a job; how many do is decided by the device (see _register).
-MOST_THREADS: dict[WorkerKind, int] = {"gpu": 16, "judge": 4, "reduce": 2}
+# Threads that can carry a job. How many do is decided by the device, and by how many judge jobs
+# wait for their judge (domain/fleet/placement.py): those leave their places to others.
+MOST_THREADS: dict[WorkerKind, int] = {"gpu": 16, "judge": 64, "reduce": 2}
+MOST_JOBS = {**MOST_THREADS, "judge": 4}
 
 # A worker that was told to leave and computes on is killed: its jobs run elsewhere. A GPU worker
 # stops at its next step; the others end what is under way.
@@ -125,7 +127,7 @@ def _register(
     app: Celery, edge: Edge, settings: WorkerSettings, member: Member
 ) -> Callable[[], None]:
     """Register the tasks of the worker's kind; returns what to call when it leaves."""
-    member.most_jobs = lambda: MOST_THREADS[settings.kind]
+    member.most_jobs = lambda: MOST_JOBS[settings.kind]
     if settings.kind == "gpu":
         shown = settings.device_name
         stage = DeviceStage(settings.device, limit=MOST_THREADS["gpu"], shown=shown)
@@ -145,6 +147,7 @@ def _register(
             settings.judge_timeout_s,
             on_call=member.work.call,
         )
+        member.endpoint_of = judges.endpoint_of
         add_task(app, edge, "negotiate", lambda run, job: negotiate(run, job, judges=judges))
         add_task(app, edge, "judge", lambda run, job: judge(run, job, judges=judges))
         return judges.close

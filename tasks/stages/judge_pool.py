@@ -68,8 +68,10 @@ class JudgePool:
     on_call: OnCall | None = None
     loop: EventLoopThread = field(default_factory=EventLoopThread)
     _redis: AsyncRedis | None = None
-    _slots: Slots | None = None
+    # by run and endpoint: calls that wait for one judge take no place of another's
+    _slots: dict[LimiterKeys, Slots] = field(default_factory=dict)
     _clients: dict[str, JudgeClient] = field(default_factory=dict)
+    _endpoints: dict[str, str] = field(default_factory=dict)
     _limiters: dict[LimiterKeys, SharedLimiter] = field(default_factory=dict)
     is_leaving: bool = False
 
@@ -78,6 +80,7 @@ class JudgePool:
     ) -> tuple[Negotiated, float | None]:
         """What the run's judge accepts, and what it cost to ask; raises JudgeError."""
         url, price = self.url_of(spec), self.terms(run, spec).price
+        self._endpoints[run.run_id] = spec.url
 
         async def ask() -> Negotiated:
             client = self._client(url)
@@ -100,6 +103,7 @@ class JudgePool:
     ) -> JudgedPrompts:
         """The run's judge on the prompts; see workers.judge.Judge.scorings."""
         terms = self.terms(run, spec)
+        self._endpoints[run.run_id] = spec.url
 
         async def ask() -> JudgedPrompts:
             judge = self._judge(run, spec, profile, terms)
@@ -124,6 +128,10 @@ class JudgePool:
             )
         return url
 
+    def endpoint_of(self, run_id: str) -> str:
+        """Where a run was judged last; empty for one that was not yet."""
+        return self._endpoints.get(run_id, "")
+
     def client_and_limiter(self, run: Run, spec: JudgeSpec) -> tuple[JudgeClient, SharedLimiter]:
         """The run's endpoint and the limiter before it; called on the loop."""
         client = self._client(self.url_of(spec))
@@ -147,14 +155,14 @@ class JudgePool:
     def _judge(self, run: Run, spec: JudgeSpec, profile: JudgeProfile, terms: Terms) -> Judge:
         """Called on the loop."""
         client, limiter = self.client_and_limiter(run, spec)
-        if self._slots is None:
-            self._slots = Slots(self.max_in_flight)
+        keys = LimiterKeys.of(run.run_id, url=spec.url, model=spec.model)
+        slots = self._slots.setdefault(keys, Slots(self.max_in_flight))
         redis = self._connection()
         return Judge(
             client,
             spec.model,
             profile=profile,
-            slots=self._slots,
+            slots=slots,
             price=terms.price,
             limiter=limiter,
             cache=SharedCache(redis, judge_key=judge_key()) if terms.use_cache else None,

@@ -1,0 +1,262 @@
+"""Protects runs that wait, for a broker, workers, a judge or a person: they say so, and go on."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+import redis
+
+from tests.faults.conftest import Note
+from tests.faults.disturbed_run import (
+    FINISHED,
+    GENERATE,
+    GPU,
+    IN_FLIGHT,
+    PATIENCE_S,
+    Scene,
+    disturbed,
+    end,
+    while_busy,
+    whole_scene,
+)
+from tests.faults.fleet import wait_until
+from tests.faults.redis_process import RedisProcess
+from tests.fleet import by_text, run_command
+from tests.http_judge import http_judge
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
+
+# Four visibility timeouts: every lease would have run out.
+CANNOT_S = 12.0
+BACK = "The broker is back."
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
+    server = RedisProcess(tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="module")
+def scene(broker: RedisProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    with whole_scene(broker.url, tmp_path_factory.mktemp("answers")) as scene:
+        yield scene
+
+
+@contextmanager
+def full(client: redis.Redis) -> Iterator[None]:
+    client.config_set("maxmemory", 1)
+    yield
+    client.config_set("maxmemory", 0)
+
+
+@contextmanager
+def replica(client: redis.Redis) -> Iterator[None]:
+    client.replicaof("127.0.0.1", "1")
+    yield
+    client.replicaof("NO", "ONE")
+
+
+@contextmanager
+def cannot_save(client: redis.Redis) -> Iterator[None]:
+    folder = str(client.config_get("dir")["dir"])
+    # a folder that is there and where nobody may write, root neither
+    client.config_set("dir", "/proc")
+    client.config_set("save", "1 1")
+    client.set("orchestrate:changed", 1)
+    with suppress(redis.ResponseError):
+        client.bgsave()
+    yield
+    client.config_set("save", "")
+    client.config_set("dir", folder)
+
+
+@contextmanager
+def no_more_clients(client: redis.Redis) -> Iterator[None]:
+    client.config_set("maxclients", 1)
+    client.client_kill_filter(_type="normal", skipme=True)
+    yield
+    client.config_set("maxclients", 10000)
+
+
+@contextmanager
+def other_password(client: redis.Redis) -> Iterator[None]:
+    old = client.connection_pool.connection_kwargs["password"]
+    client.execute_command("ACL", "SETUSER", "default", "resetpass", ">another")
+    client.client_kill_filter(_type="normal", skipme=True)
+    yield
+    client.execute_command("ACL", "SETUSER", "default", f">{old}")
+
+
+@contextmanager
+def busy(client: redis.Redis) -> Iterator[None]:
+    client.config_set("lua-time-limit", 100)
+    looping = redis.Redis(
+        connection_pool=redis.ConnectionPool(
+            **{**client.connection_pool.connection_kwargs, "socket_timeout": 60}
+        )
+    )
+
+    def loop() -> None:
+        with suppress(redis.RedisError):
+            looping.eval("while true do end", 0)
+
+    thread = threading.Thread(target=loop, daemon=True)
+    thread.start()
+    yield
+    client.execute_command("SCRIPT", "KILL")
+    thread.join()
+
+
+CASES = {
+    "OOM": (full, "Redis full (OOM)"),
+    "READONLY": (replica, "Redis a replica (READONLY)"),
+    "MISCONF": (cannot_save, "Redis unable to save (MISCONF)"),
+    "max number of clients": (no_more_clients, "Redis with too many clients"),
+    "password": (other_password, "another password (WRONGPASS)"),
+    "BUSY": (busy, "Redis busy with a script (BUSY)"),
+}
+
+
+@pytest.mark.parametrize("words", CASES)
+def test_the_server_answers_and_cannot_serve_for_a_while(
+    scene: Scene, broker: RedisProcess, words: str
+) -> None:
+    """Workers stay, the command says once what it waits for, and all go on.
+
+    The state is brought about while workers generate, and ended after four visibility timeouts.
+    """
+    hinder, fault = CASES[words]
+    deaths, name = scene.fleet.deaths, words.split()[0]
+    with disturbed(scene, name) as (run, process), broker.client() as client:
+        log = scene.fleet.folder / f"command_{name}.log"
+        client.ping()  # it keeps the one connection that it has
+        while_busy(scene, run, GENERATE, "gpu-0", "gpu-1")
+
+        with hinder(client):
+            since = time.monotonic()
+            wait_until(
+                lambda: words in log.read_text(), timeout_s=PATIENCE_S, what="the command's word"
+            )
+            shown = standing(run.runs, name, broker.url)
+            time.sleep(max(0.0, CANNOT_S - (time.monotonic() - since)))
+
+        assert run.finish(process) == FINISHED
+    said = log.read_text()
+    assert scene.fleet.deaths == deaths
+    assert words in shown
+    assert (said.count("Waits for the broker"), said.count(BACK)) == (1, 1)
+    run.check(fault, at_most=0)
+
+
+def test_a_cancelled_run_is_resumed_by_a_command_that_does_not_stay(
+    scene: Scene, broker: RedisProcess
+) -> None:
+    """A run that was cancelled goes on with `resume --detach`; the command that watched it ends.
+
+    `cancel` while workers generate; `resume --detach` once they have dropped what was queued.
+    """
+    where = ["--runs-dir", str(scene.runs)]
+    with disturbed(scene, "cancelled") as (run, process), broker.client() as client:
+        while_busy(scene, run, GENERATE, "gpu-0", "gpu-1")
+
+        run_command("cancel", "cancelled", *where, broker_url=broker.url)
+        ended = run.finish(process)
+        wait_until(
+            lambda: not client.hlen("unacked") and not [*client.scan_iter("gpu.*")],
+            timeout_s=PATIENCE_S,
+            what="the workers to drop its jobs",
+        )
+        resumed = run_command("resume", "cancelled", "--detach", *where, broker_url=broker.url)
+
+        wait_until(
+            lambda: standing(run.runs, "cancelled", broker.url, of="state").startswith("finished"),
+            timeout_s=60,
+            what="its end",
+        )
+    said = (scene.fleet.folder / "command_cancelled.log").read_text()
+    assert (ended, resumed.returncode) == (130, 0)
+    assert "the run was cancelled" in said
+    run.check("cancelled, then resumed with --detach", at_most=0)
+
+
+def test_a_run_whose_workers_are_gone_says_for_whom_it_waits(
+    scene: Scene, broker: RedisProcess, note: Note
+) -> None:
+    """A run that no worker can go on with says so within 30 s, wherever one looks.
+
+    Both GPU workers are killed in the middle of a job, and come back when all have said it.
+    """
+    waits = "waiting for gpu workers"
+    with disturbed(scene, "nobody") as (run, process):
+        log = scene.fleet.folder / "command_nobody.log"
+        while_busy(scene, run, GENERATE, "gpu-0", "gpu-1")
+
+        for name in ("gpu-0", "gpu-1"):
+            scene.fleet.remove(name)
+        took = wait_until(
+            lambda: (
+                waits in log.read_text()
+                and standing(run.runs, "nobody", broker.url, of="state").startswith(waits)
+                and 'orchestrate_run_waiting{run="nobody"' in metrics(broker.url, of=" 1.0")
+            ),
+            timeout_s=60,
+            what="the word of all three",
+        )
+        for name in ("gpu-0", "gpu-1"):
+            scene.fleet.add(name, *GPU)
+
+        assert run.finish(process) == FINISHED
+    # each look starts two commands, seconds on a busy machine
+    assert took < 30 + 15
+    run.check("no GPU worker for a while", at_most=2 * IN_FLIGHT)
+    note("seen", f"said by all within {took:.0f} s")
+
+
+def metrics(broker_url: str, *, of: str) -> str:
+    """The lines of the metrics that end so."""
+    shown = run_command("metrics", "--once", broker_url=broker_url).stdout
+    return "\n".join(line for line in shown.splitlines() if line.endswith(of))
+
+
+def test_a_run_whose_judge_hangs_leaves_room_for_others(
+    scene: Scene, broker: RedisProcess, note: Note
+) -> None:
+    """A run whose judge answers nothing keeps no more of a judge worker than its share.
+
+    One judge worker; the first run's judge takes a minute for each answer once it was negotiated
+    with, two other runs have a judge that answers.
+    """
+    with http_judge(by_text) as slow:
+        stuck = Scene(scene.fleet, slow, scene.model, scene.runs, note=scene.note).run("stuck")
+        waiting = stuck.start()
+        try:
+            wait_until(lambda: bool(slow.asked), timeout_s=PATIENCE_S, what="its negotiation")
+            slow.delay_s = 60.0
+            wait_until(lambda: slow.n_waiting > 0, timeout_s=PATIENCE_S, what="its calls")
+            time.sleep(CANNOT_S)  # now it holds what it can
+            began = time.monotonic()
+            others = [scene.run(name) for name in ("beside-1", "beside-2")]
+            ended = [run.finish(one) for run, one in [(run, run.start()) for run in others]]
+            took = time.monotonic() - began
+            left = waiting.poll()
+        finally:
+            end(waiting)
+            run_command("cancel", "stuck", "--runs-dir", str(scene.runs), broker_url=broker.url)
+    assert ended == [FINISHED, FINISHED]
+    assert left is None
+    note("seen", f"two runs finished in {took:.0f} s beside it")
+
+
+def standing(runs: Path, name: str, broker_url: str, *, of: str = "state_why") -> str:
+    """What `status` says of a run, and beside it."""
+    found = run_command("status", name, "--runs-dir", str(runs), "--json", broker_url=broker_url)
+    return f"{json.loads(found.stdout)[of]} {found.stderr}"
