@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pytest
 import redis
+from redis._parsers import BaseParser
 
 from cli.main import _tell
 from domain.errors import BrokerError
 from orchestrator.local_fleet import orchestrate
-from storage.broker.connection import TRYING, connect
+from storage.broker.connection import BROKER_AWAY, TRYING, connect
 from storage.broker.embedded_redis import die_with_parent, find_redis_server
 from storage.broker.fleet import put_run
 from storage.broker.job_log import LogLine, append_log_line
@@ -198,6 +199,36 @@ def test_a_broker_that_goes_away_is_no_fault_of_the_program(
     assert code == BrokerError.exit_code
     assert said.startswith("Error: the broker went away")
     assert "fault of the program" not in said
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "OOM command not allowed when used memory > 'maxmemory'.",
+        "READONLY You can't write against a read only replica.",
+        "UNBLOCKED force unblock from blocking operation, instance state changed",
+        "MISCONF Redis is configured to save RDB snapshots, but is currently unable to persist",
+        "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
+        "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+        "LOADING Redis is loading the dataset in memory",
+        "NOAUTH Authentication required.",
+        "WRONGPASS invalid username-password pair or user is disabled.",
+        "ERR max number of clients reached",
+        "ERR Error running script (call to f_4d): @user_script:1: @user_script: 1: -OOM command "
+        "not allowed when used memory > 'maxmemory'.",
+    ],
+)
+def test_an_answer_that_heals_is_a_broker_that_is_away(answer: str) -> None:
+    assert isinstance(BaseParser.parse_error(answer), redis.ConnectionError)
+
+
+@pytest.mark.parametrize(
+    "answer", ["WRONGTYPE Operation against a key", "NOPERM this user has no permissions", "ERR x"]
+)
+def test_an_answer_that_does_not_heal_is_not_waited_for(answer: str) -> None:
+    error = BaseParser.parse_error(answer)
+
+    assert not isinstance(error, BROKER_AWAY)
 
 
 def test_logs_of_a_job_that_is_not_planned_say_so(run: Run) -> None:

@@ -8,7 +8,7 @@ import ssl
 import threading
 import time
 import types
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,7 +22,7 @@ from domain.fleet.permissions import Permissions, permissions
 from domain.plan.jobs import Job
 from domain.plan.spec import WIRE_VERSION, JudgeSpec, ModelSpec, RunSpec, TraitRef
 from domain.redaction import without_password
-from storage.broker.connection import tls_options
+from storage.broker.connection import CannotServeError, tls_options
 from storage.broker.embedded_redis import embedded_redis
 from storage.broker.fleet import queue_of
 from storage.broker.state import BrokerState, jobs_on_queues
@@ -445,3 +445,62 @@ def test_tls_to_the_broker_is_verified_unless_the_url_says_otherwise() -> None:
 )
 def test_a_url_is_shown_without_its_password(text: str, shown: str) -> None:
     assert without_password(text) == shown
+
+
+def test_a_cancelled_runs_job_is_out_no_more_so_that_whoever_resumes_sends_it(
+    tmp_path: Path, broker_url: str, client: redis.Redis
+) -> None:
+    run, edge = make_run(tmp_path / "run"), edge_for(broker_url)
+    state = BrokerState(client, run.run_id)
+    state.claim("negotiate")
+    state.cancel()
+
+    edge.carry(do_it, message_of(run))
+
+    assert state.outstanding() == set()
+    assert done_jobs(run.store, ["refusal"]) == set()
+
+
+def test_a_job_is_carried_when_its_run_was_resumed_while_it_was_dropped(
+    tmp_path: Path, broker_url: str, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, edge = make_run(tmp_path / "run"), edge_for(broker_url)
+    state = BrokerState(client, run.run_id)
+    state.claim("negotiate")
+    state.cancel()
+    release = BrokerState.release
+
+    def resumed_just_before(self: BrokerState, jobs: Iterable[str]) -> None:
+        # whoever resumes sees the job out, and sends it not
+        self.start_over()
+        release(self, jobs)
+
+    monkeypatch.setattr(BrokerState, "release", resumed_just_before)
+
+    assert edge.carry(do_it, message_of(run)) == "negotiate: did it"
+
+
+def test_a_message_that_was_taken_when_the_server_became_full_is_put_back(
+    tmp_path: Path, broker_url: str, client: redis.Redis
+) -> None:
+    run, app = make_run(tmp_path / "run"), make_app(broker_url)
+    queue = queue_of("judge", run.run_id)
+    submit(app, BrokerState(client, run.run_id), run, jobs=[run.plan.negotiate_job])
+    (sent,) = client.lrange(queue, 0, -1)
+
+    with app.connection_for_read() as connection:
+        connection.default_channel.basic_consume(queue, False, lambda message: None, "tag")
+        client.config_set("maxmemory", 1)
+        try:
+            with pytest.raises(CannotServeError, match="^OOM"):
+                connection.drain_events(timeout=10)
+            assert client.llen(queue) == client.hlen("unacked") == 0
+            with pytest.raises(CannotServeError), app.connection_for_read() as other:
+                other.channel()
+        finally:
+            client.config_set("maxmemory", 0)
+    with app.connection_for_read() as connection:
+        connection.channel()
+
+    (back,) = client.lrange(queue, 0, -1)
+    assert json.loads(back) == json.loads(sent)

@@ -12,6 +12,7 @@ from domain.fleet.placement import (
     SERVE_AT_LEAST_S,
     TURN_S,
     Server,
+    beside_those_that_wait,
     jobs_to_hold,
     model_to_serve,
     runs_in_turn,
@@ -51,6 +52,30 @@ def test_a_lower_priority_waits_while_a_higher_one_has_jobs_and_not_longer() -> 
 
     assert runs_in_turn([usual, urgent]) == [urgent]
     assert runs_in_turn([usual, urgent_without]) == [usual, urgent_without]
+
+
+def test_a_run_whose_jobs_wait_keeps_its_share_and_leaves_their_places_to_others() -> None:
+    stuck, usual = demand("stuck", 9), demand("usual", 9)
+
+    def taken_from(in_hand: dict[str, list[float]]) -> tuple[list[Demand], int]:
+        return beside_those_that_wait([stuck, usual], in_hand, lambda run: f"http://{run}")
+
+    assert taken_from({"stuck": [1.0] * 4}) == ([stuck, usual], 0)  # they only began
+    assert taken_from({"stuck": [60.0] * 4}) == ([usual], 4)
+    assert taken_from({"stuck": [60.0], "usual": [1.0] * 4}) == ([stuck, usual], 1)
+
+
+def test_runs_whose_judge_is_at_one_endpoint_keep_no_more_than_its_share() -> None:
+    names = ["a", "b", "c", "d", "late", "elsewhere"]
+    in_hand = {name: [60.0] * 4 for name in "abcd"}
+
+    taken_from, n_waiting = beside_those_that_wait(
+        [demand(name, 9) for name in names],
+        in_hand,
+        lambda run: "http://good" if run == "elsewhere" else "http://bad",
+    )
+
+    assert ([one.run.name for one in taken_from], n_waiting) == (["elsewhere"], 16)
 
 
 def test_nobody_listens_to_a_paused_run_and_it_holds_nobody_up() -> None:

@@ -7,9 +7,12 @@ import re
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from domain.errors import BrokerError
+from orchestrator import local_fleet
 from orchestrator.local_fleet import Child, Processes
 from tests.faults.fleet import wait_until
 
@@ -71,3 +74,52 @@ def test_a_child_that_was_told_to_leave_is_not_mentioned() -> None:
         processes.tend()
 
     assert said == []
+
+
+def test_a_child_that_ends_for_want_of_a_broker_is_never_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(local_fleet, "BROKER_PAUSE_S", 0.0)
+    said: list[str] = []
+    one = child(f"raise SystemExit({BrokerError.exit_code})")
+    with Processes([one], say=said.append).running() as processes:
+        started = set[int]()
+
+        def started_often() -> bool:
+            processes.tend()
+            started.add(pid(one))
+            return len(started) > local_fleet.MAX_DEATHS + 1
+
+        wait_until(started_often, timeout_s=60, what="more starts than deaths are borne")
+
+    assert len(said) == 1
+    assert "waits for the broker" in said[0]
+
+
+def test_a_child_that_does_not_leave_is_killed_with_what_it_started(tmp_path: Path) -> None:
+    file = tmp_path / "grandchild"
+    one = child(
+        "import signal, subprocess, sys, time\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "started = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        f"open({str(file)!r}, 'w').write(str(started.pid))\n"
+        "time.sleep(600)\n"
+    )
+    with Processes([one], stop_timeout_s=0.5).running():
+        wait_until(
+            lambda: file.exists() and file.read_text() != "", timeout_s=30, what="the grandchild"
+        )
+        grandchild = int(file.read_text())
+
+    assert one.process is not None
+    assert one.process.poll() == -signal.SIGKILL
+    wait_until(lambda: not is_alive(grandchild), timeout_s=5, what="its end")
+
+
+def is_alive(pid: int) -> bool:
+    stat = Path(f"/proc/{pid}/stat")
+    try:
+        # an orphan may stay as a zombie where nobody reaps it
+        return stat.read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from tasks.fleet.worker import LEAVES_WITHIN_S
 from tests.faults.conftest import Note
 from tests.faults.disturbed_run import (
     FINISHED,
@@ -29,6 +31,7 @@ from tests.faults.fleet import wait_until
 from tests.faults.redis_process import RedisProcess
 from tests.fleet import by_text, run_command
 from tests.http_judge import http_judge
+from workers.judge.client import CALL_TIMEOUT_S
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 
@@ -189,7 +192,7 @@ def test_a_cancelled_run_is_resumed_by_a_command_that_does_not_stay(
 
 
 def test_a_run_whose_workers_are_gone_says_for_whom_it_waits(
-    scene: Scene, broker: RedisProcess, note: Note
+    scene: Scene, broker: RedisProcess
 ) -> None:
     """A run that no worker can go on with says so within 30 s, wherever one looks.
 
@@ -217,8 +220,43 @@ def test_a_run_whose_workers_are_gone_says_for_whom_it_waits(
         assert run.finish(process) == FINISHED
     # each look starts two commands, seconds on a busy machine
     assert took < 30 + 15
-    run.check("no GPU worker for a while", at_most=2 * IN_FLIGHT)
-    note("seen", f"said by all within {took:.0f} s")
+    run.check(
+        f"no GPU worker for a while, which all said within {took:.0f} s", at_most=2 * IN_FLIGHT
+    )
+
+
+def test_a_worker_that_computes_on_when_it_is_told_to_leave_is_killed(
+    scene: Scene, broker: RedisProcess
+) -> None:
+    """A worker in a step that never ends is gone within its grace; its jobs run elsewhere.
+
+    SIGTERM to the only GPU worker while its jobs stand still; healthy ones follow.
+    """
+    for name in ("gpu-0", "gpu-1"):
+        scene.fleet.remove(name)
+    scene.fleet.add(
+        "gpu-stuck",
+        *GPU,
+        module="tests.faults.odd_worker",
+        environment={"ODD_SLOW_S": "600"},
+    )
+    try:
+        with disturbed(scene, "stuck-worker") as (run, process):
+            while_busy(scene, run, GENERATE, "gpu-stuck")
+            told = scene.fleet.workers["gpu-stuck"].process
+            assert told is not None
+
+            told.send_signal(signal.SIGTERM)
+            told.wait(timeout=LEAVES_WITHIN_S["gpu"] + 10)
+
+            scene.fleet.remove("gpu-stuck")
+            for name in ("gpu-0", "gpu-1"):
+                scene.fleet.add(name, *GPU)
+            assert run.finish(process) == FINISHED
+    finally:
+        if "gpu-stuck" in scene.fleet.workers:
+            scene.fleet.remove("gpu-stuck")
+    run.check("SIGTERM of a GPU worker that stands still", at_most=2 * IN_FLIGHT)
 
 
 def metrics(broker_url: str, *, of: str) -> str:
@@ -232,15 +270,15 @@ def test_a_run_whose_judge_hangs_leaves_room_for_others(
 ) -> None:
     """A run whose judge answers nothing keeps no more of a judge worker than its share.
 
-    One judge worker; the first run's judge takes a minute for each answer once it was negotiated
-    with, two other runs have a judge that answers.
+    One judge worker; the first run's judge answers nothing more once it was negotiated with,
+    two other runs have a judge that answers.
     """
     with http_judge(by_text) as slow:
         stuck = Scene(scene.fleet, slow, scene.model, scene.runs, note=scene.note).run("stuck")
         waiting = stuck.start()
         try:
-            wait_until(lambda: bool(slow.asked), timeout_s=PATIENCE_S, what="its negotiation")
-            slow.delay_s = 60.0
+            while_busy(scene, stuck, GENERATE, "gpu-0", "gpu-1")
+            slow.delay_s = 600.0
             wait_until(lambda: slow.n_waiting > 0, timeout_s=PATIENCE_S, what="its calls")
             time.sleep(CANNOT_S)  # now it holds what it can
             began = time.monotonic()
@@ -251,6 +289,12 @@ def test_a_run_whose_judge_hangs_leaves_room_for_others(
         finally:
             end(waiting)
             run_command("cancel", "stuck", "--runs-dir", str(scene.runs), broker_url=broker.url)
+        with broker.client() as client:
+            wait_until(
+                lambda: not client.hlen("unacked"),
+                timeout_s=2 * CALL_TIMEOUT_S,
+                what="what it kept, given back after it was cancelled",
+            )
     assert ended == [FINISHED, FINISHED]
     assert left is None
     note("seen", f"two runs finished in {took:.0f} s beside it")
