@@ -492,7 +492,7 @@ def test_a_message_that_was_taken_when_the_server_became_full_is_put_back(
         connection.default_channel.basic_consume(queue, False, lambda message: None, "tag")
         client.config_set("maxmemory", 1)
         try:
-            with pytest.raises(CannotServeError, match="^OOM"):
+            with pytest.raises(CannotServeError, match="OOM"):
                 connection.drain_events(timeout=10)
             assert client.llen(queue) == client.hlen("unacked") == 0
             with pytest.raises(CannotServeError), app.connection_for_read() as other:

@@ -17,6 +17,8 @@ from orchestrator.local_fleet import orchestrate
 from storage.broker.connection import connect
 from storage.broker.embedded_redis import die_with_parent, embedded_redis
 from storage.broker.fleet import put_run
+from tasks.fleet.app import make_app
+from tests.faults.fleet import wait_until
 from tests.fleet import clean_environment
 from tests.simulated_runs import make_run
 
@@ -80,3 +82,22 @@ def test_every_page_asks_for_the_login(pages: httpx2.Client, page: str) -> None:
 
     assert refused.status_code == 401
     assert pages.get(page).status_code == 200
+
+
+def test_workers_are_seen_again_after_a_while_in_which_the_broker_took_nothing(
+    broker: str, pages: httpx2.Client
+) -> None:
+    with connect(broker) as client:
+        client.replicaof("127.0.0.1", "1")
+        # Flower's own connection is cut too, so that it has to come back meanwhile
+        client.client_kill_filter(_type="normal", skipme=True)
+        time.sleep(5)
+        client.replicaof("NO", "ONE")
+
+    def is_seen() -> bool:
+        with make_app(broker).events.default_dispatcher(hostname="gpu-7@later") as worker:
+            worker.send("worker-heartbeat", freq=2)
+        return "gpu-7@later" in pages.get("/workers").text
+
+    wait_until(is_seen, timeout_s=60, what="a worker on Flower's page")
+    assert pages.get("/broker").status_code == 200
