@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from domain.errors import BudgetError, OrchestrateError
-from domain.fleet.heartbeats import QUEUES, Heartbeat, ListedRun, WorkerKind, others_left
+from domain.fleet.heartbeats import QUEUES, Heartbeat, ListedRun, WorkerKind, workers_left
 from orchestrator.progress import TraitCount, stage_totals, trait_counts, trait_row
 from storage.broker.connection import Client, connect, refusal_of_writes
 from storage.broker.fleet import (
@@ -165,7 +165,7 @@ def read_on_broker(
         kinds={
             kind
             for kind in QUEUES
-            if others_left(kind, models.get(kind, ""), workers=workers, declined=declined)
+            if workers_left(kind, models.get(kind, ""), workers=workers, declined=declined)
         },
         cannot=refusal_of_writes(client),
         judge_down_s=judge_down_s,
