@@ -1,17 +1,19 @@
-"""Random kills for ten minutes: a worker or Redis every 5 to 15 s, while runs follow one another.
+"""Random harm for ten minutes, every 5 to 15 s, while runs follow one another.
 
     python -m tests.faults.soak --minutes 10 --seed 20 --page docs/reliability.md
 
 Three GPU workers and two judge workers work on a full-size trait of the demo model (5 instruction
 pairs x 20 questions x 10 rollouts x 2 = 2000 samples) with the embedded judge, on one Redis with an
-append-only file. Killed workers and Redis are started again. Ends with 0 when every sample of every
-run is there exactly once, the texts and vectors are those of a run that nobody disturbed, and no
-worker ended by itself.
+append-only file. Workers and Redis are killed and started again, Redis is full or a replica for a
+while, and a run is cancelled and resumed, by a command that stays or one that does not. Ends with 0
+when every sample of every run is there exactly once, the texts and vectors are those of a run that
+nobody disturbed, and no worker ended by itself.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import random
 import subprocess
@@ -20,17 +22,19 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
+import redis
 import torch
 
 from orchestrator.local_fleet import orchestrate
 from tests.faults.fleet import Fleet
 from tests.faults.redis_process import RedisProcess
 from tests.faults.table import replaced
-from tests.fleet import clean_environment
+from tests.fleet import clean_environment, run_command
 from traitlens.vectors.files import load_vectors
 
 # Long enough that a loaded machine's worker is not taken for dead. Kills are random here and no
@@ -38,6 +42,10 @@ from traitlens.vectors.files import load_vectors
 SETTINGS = {"ORCHESTRATE_VISIBILITY_TIMEOUT": "5", "ORCHESTRATE_MAX_DEATHS": "20"}
 EVERY_S = (5.0, 15.0)
 FINISHED = (0, 3)
+CANCELLED = 130
+# Longer than a lease; a run that nobody drives has to end within the other.
+CANNOT_S, DETACHED_S = 8.0, 300.0
+FULL, REPLICA, CANCEL = "redis full", "redis a replica", "cancelled"
 RUN = ["extract", "--traits", "refusal", "--rollouts", "10", "--causal", "0", "--json"]
 
 
@@ -50,12 +58,14 @@ class Tally:
     kills: Counter[str] = field(default_factory=Counter)
     again: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
+    # the run that is under way
+    run: str = ""
 
     def sentence(self, minutes: float, seed: int) -> str:
         """The result in words."""
         kills = ", ".join(f"{name} {n}" for name, n in sorted(self.kills.items()))
         return (
-            f"{minutes:g} minutes, seed {seed}: {self.kills.total()} kills ({kills}); {self.runs} "
+            f"{minutes:g} minutes, seed {seed}: {self.kills.total()} faults ({kills}); {self.runs} "
             f"runs of {self.samples} samples each; {self.again['generate']} generate and "
             f"{self.again['judge']} judge jobs were begun again; "
             + ("; ".join(self.wrong) or "nothing was lost, no worker ended by itself")
@@ -96,7 +106,7 @@ def _soak(folder: Path, minutes: float, dice: random.Random) -> Tally:
             fleet.add(f"judge-{number}", "judge")
         fleet.add("reduce-0", "reduce")
         _extract(fleet, folder, "undisturbed", tally)
-        killer = threading.Thread(target=_kill, args=(fleet, broker, dice, done, tally.kills))
+        killer = threading.Thread(target=_harm, args=(fleet, broker, dice, done, tally, folder))
         ends = time.monotonic() + 60 * minutes
         killer.start()
         try:
@@ -107,7 +117,7 @@ def _soak(folder: Path, minutes: float, dice: random.Random) -> Tally:
             done.set()
             killer.join()
         time.sleep(1.0)  # the last death is noticed too
-        by_themselves = fleet.deaths - (tally.kills.total() - tally.kills["redis"])
+        by_themselves = fleet.deaths - sum(tally.kills[name] for name in fleet.workers)
     broker.kill()
     if by_themselves > 0:
         tally.wrong.append(f"{by_themselves} workers ended by themselves")
@@ -117,9 +127,16 @@ def _soak(folder: Path, minutes: float, dice: random.Random) -> Tally:
 def _extract(fleet: Fleet, folder: Path, name: str, tally: Tally) -> None:
     started, marks = time.monotonic(), fleet.marks()
     environment = {**clean_environment(), **SETTINGS, "ORCHESTRATE_BROKER_URL": fleet.broker_url}
-    command = orchestrate(*RUN, "--runs-dir", str(folder / "runs"), "--run", name)
+    where = ("--runs-dir", str(folder / "runs"))
+    command = orchestrate(*RUN, *where, "--run", name)
+    tally.run = name
     with (folder / f"{name}.log").open("wb") as log:
         ended = subprocess.run(command, env=environment, stdout=log, stderr=log)
+        while ended.returncode == CANCELLED:
+            if tally.kills[CANCEL] % 2 and not _goes_on_by_itself(name, where, fleet.broker_url):
+                tally.wrong.append(f"{name} did not go on after `resume --detach`")
+            ended = subprocess.run(command, env=environment, stdout=log, stderr=log)
+    tally.run = ""
     if ended.returncode not in FINISHED:
         _say((folder / f"{name}.log").read_text()[-1500:])
     begun = Counter(job for job in fleet.begun(marks) if "/" in job)
@@ -132,21 +149,60 @@ def _extract(fleet: Fleet, folder: Path, name: str, tally: Tally) -> None:
     _say(f"{name}: exit {ended.returncode} after {seconds:.0f} s, {again} jobs again, {found}")
 
 
-def _kill(
+def _goes_on_by_itself(name: str, where: Sequence[str], broker_url: str) -> bool:
+    """Whether a cancelled run comes to its end by `resume --detach`; others may cancel it again."""
+    until = time.monotonic() + DETACHED_S
+    resumed = ("resume", name, "--detach", *where)
+    run_command(*resumed, broker_url=broker_url)
+    while time.monotonic() < until:
+        shown = run_command("status", name, *where, "--json", broker_url=broker_url).stdout
+        state = json.loads(shown)["state"] if shown else ""
+        if state == "finished":
+            return True
+        if state == CANCEL:
+            run_command(*resumed, broker_url=broker_url)
+        time.sleep(1.0)
+    return False
+
+
+def _harm(
     fleet: Fleet,
     broker: RedisProcess,
     dice: random.Random,
     done: threading.Event,
-    kills: Counter[str],
+    tally: Tally,
+    folder: Path,
 ) -> None:
     while not done.wait(dice.uniform(*EVERY_S)):
-        victim = dice.choice([*sorted(fleet.workers), "redis"])
-        kills[victim] += 1
+        victim = dice.choice([*sorted(fleet.workers), "redis", FULL, REPLICA, CANCEL])
+        run = tally.run
+        if victim == CANCEL and not run:
+            continue
+        tally.kills[victim] += 1
         if victim == "redis":
             broker.kill()
             broker.start()
+        elif victim == CANCEL:
+            where = ("--runs-dir", str(folder / "runs"))
+            run_command("cancel", run, *where, broker_url=broker.url)
+        elif victim in (FULL, REPLICA):
+            with broker.client() as client, cannot(client, victim):
+                done.wait(CANNOT_S)
         else:
             fleet.kill(victim)
+
+
+@contextlib.contextmanager
+def cannot(client: redis.Redis, why: str) -> Iterator[None]:
+    """The server takes no writes while the context is open."""
+    if why == FULL:
+        client.config_set("maxmemory", 1)
+        yield
+        client.config_set("maxmemory", 0)
+        return
+    client.replicaof("127.0.0.1", "1")
+    yield
+    client.replicaof("NO", "ONE")
 
 
 def _faults(folder: Path, name: str, code: int, tally: Tally) -> list[str]:
