@@ -26,9 +26,10 @@ class Call:
 
 @dataclass(frozen=True)
 class Action:
-    """What the server does with a call: an answer after a delay, or silence, or a cut line."""
+    """What the server does with a call: an answer after a delay, or silence, or a cut line; a body
+    that is text goes out as it is."""
 
-    body: dict[str, Any] = field(default_factory=dict)
+    body: Any = field(default_factory=dict)
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     delay_s: float = 0.0
@@ -139,7 +140,8 @@ class _Connection(asyncio.Protocol):
 
 
 def _response(action: Action) -> bytes:
-    body = json.dumps(action.body).encode()
+    sent = action.body if isinstance(action.body, str) else json.dumps(action.body)
+    body = sent.encode()
     headers = {
         "content-type": "application/json",
         "content-length": str(len(body)),

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import zlib
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import redis
 import torch
 
 from domain.plan.samples import POLARITIES
+from domain.scoring.scores import Reply
 from storage.broker.embedded_redis import embedded_redis
+from storage.broker.reply_cache import PREFIX
 from storage.record.responses import load_activations
 from storage.record.run import open_run
 from storage.record.store import open_store
 from tests.fleet import run_command, workers
 from tests.lean_judge import Action, Call, LeanJudge, completion, lean_judge
-from tests.test_judge_hostile import Hostile, fate_of
+from tests.test_judge_hostile import OBJECTIONS, Hostile, fate_of
 from tests.tiny_models import save_tiny_model
 
 pytestmark = pytest.mark.slow
@@ -26,6 +31,8 @@ SIZE = ["--traits", "refusal", "--evaluation", "0", "--causal", "0", "--max-new-
 N_RESPONSES = 2000
 # The longest that a call may hang before it is given up.
 PATIENCE_S = "3"
+# Of a reply in the cache, before it.
+SIGNATURE_BYTES = 32
 NEGOTIATION = "Boil it for eight minutes"
 
 
@@ -48,8 +55,9 @@ class HostileOnceAsked(Hostile):
         return super().__call__(call, number) if is_asked(call) else calmly(call, number)
 
 
-def extract(folder: Path, judge: LeanJudge, model: str) -> Path:
-    """Run to the end on a fleet with two judge workers; the trait's folder."""
+def extract(folder: Path, judge: LeanJudge, model: str) -> tuple[Path, list[Reply]]:
+    """Run to the end on a fleet with two judge workers; the trait's folder, and the replies that
+    the broker remembers for the next run."""
     kinds = [["gpu", "--device", "cpu"], ["reduce"]]
     kinds += 2 * [["judge", "--no-embedded", "--judge-timeout", PATIENCE_S]]
     with embedded_redis() as broker, workers(broker, *kinds, logs=folder):
@@ -58,8 +66,15 @@ def extract(folder: Path, judge: LeanJudge, model: str) -> Path:
         ended = run_command(
             "extract", *SIZE, *common, "--run", "r", "--runs-dir", runs, broker_url=broker
         )
+        client = redis.Redis.from_url(broker)
+        bodies: list[Any] = [client.get(key) for key in client.scan_iter(f"{PREFIX}*", count=1000)]
     assert ended.returncode == 3, ended.stderr
-    return folder / "runs/r/traits/refusal"
+    replies = [
+        Reply.model_validate_json(zlib.decompress(body[SIGNATURE_BYTES:]))
+        for body in bodies
+        if body
+    ]
+    return folder / "runs/r/traits/refusal", replies
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +83,9 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     found: dict[str, Any] = {"hostile": HostileOnceAsked()}
     for name, decide in (("rough", found["hostile"]), ("calm", calmly)):
         with lean_judge(decide) as judge:
-            found[name] = extract(tmp_path_factory.mktemp(name), judge, model)
+            found[name], found[f"{name} replies"] = extract(
+                tmp_path_factory.mktemp(name), judge, model
+            )
         found[f"{name} judge"] = judge
     return found
 
@@ -89,6 +106,16 @@ def test_every_response_is_scored_or_unscored_for_its_true_reason(both: dict[str
     unscored = rough[rough["status"] == "unscored"]
     assert 0.02 < len(unscored) / N_RESPONSES < 0.2
     assert {word for why in unscored["reason"] for word in lasting if word in why} == lasting
+
+
+def test_the_next_run_finds_answers_and_no_faults(both: dict[str, Any]) -> None:
+    answered = {"REFUSAL", "It rather depends on the reader", ""}
+    said = Counter("number" if one.text.isdigit() else one.text for one in both["rough replies"])
+    prompts = {c.body["messages"][0]["content"] for c in both["rough judge"].calls if is_asked(c)}
+
+    assert set(said) == {"number", *answered}
+    assert sum(said.values()) == sum(fate_of(prompt) not in OBJECTIONS for prompt in prompts)
+    assert said[""] == sum(fate_of(prompt) == "empty" for prompt in prompts)
 
 
 def test_paid_calls_are_what_the_faults_allow(both: dict[str, Any]) -> None:

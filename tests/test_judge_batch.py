@@ -122,7 +122,7 @@ def pool(monkeypatch: pytest.MonkeyPatch) -> Iterator[JudgePool]:
     monkeypatch.setattr(workers.judge.batch, "POLL_S", 0.01)
     with embedded_redis() as broker, contextlib.ExitStack() as stack:
         found = JudgePool(broker, None, 8)
-        stack.callback(found.loop.close)
+        stack.callback(found.end)
         yield found
 
 

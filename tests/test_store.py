@@ -11,13 +11,16 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import fsspec
+import pyarrow as pa
 import pytest
 
 from domain.errors import StoreError
 from domain.plan.jobs import Job, Plan
 from domain.plan.spec import WIRE_VERSION, JudgeSpec, ModelSpec, RunSpec, TraitRef
+from domain.scoring.scores import Evidence, Unscored
 from storage.record.artifacts import (
     DamagedArtifactError,
     done_jobs,
@@ -27,6 +30,13 @@ from storage.record.artifacts import (
     read_artifact,
     record_key,
     set_artifact_aside,
+)
+from storage.record.responses import (
+    DECODERS,
+    SCORINGS,
+    encode_scorings,
+    load_scorings,
+    parquet_bytes,
 )
 from storage.record.spending import recorded_usd
 from storage.record.store import Store, is_below, open_store
@@ -191,12 +201,13 @@ def test_a_folder_without_hard_links_still_has_one_winner(
 def test_two_processes_on_a_shared_folder_leave_one_whole_artifact_a_job(tmp_path: Path) -> None:
     code = (
         "import sys; from domain.plan.jobs import Job\n"
-        "from storage.record.artifacts import publish_artifact as publish\n"
+        "from storage.record.artifacts import publish_artifact\n"
         "from storage.record.store import open_store\n"
         "for n in range(40):\n"
         "    job = Job('generate', 'refusal', 'positive', n)\n"
         "    files = {'responses.parquet': sys.argv[2].encode() * 5000}\n"
-        "    publish(open_store(sys.argv[1]), job, files=files, info={'by': sys.argv[2]})\n"
+        "    store, info = open_store(sys.argv[1]), {'by': sys.argv[2]}\n"
+        "    publish_artifact(store, job, files=files, info=info)\n"
     )
     writers = [
         subprocess.Popen([sys.executable, "-c", code, str(tmp_path), name], cwd=Path.cwd())
@@ -293,6 +304,52 @@ def test_a_second_worker_finds_the_first_ones_artifact_and_leaves_no_files(store
 
     assert second == first
     assert store.list("") == before
+
+
+class Torn:
+    """A store that keeps only the beginning of what is written."""
+
+    def __init__(self, inner: Store) -> None:
+        self._inner = inner
+
+    def write(self, key: str, data: bytes) -> None:
+        self._inner.write(key, data[: len(data) // 2])
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+def test_an_artifact_that_cannot_be_read_back_never_counts(store: Store) -> None:
+    scoring = Unscored(reason="empty", evidence=Evidence())
+    good = {SCORINGS: encode_scorings([("k", "trait", scoring)])}
+    table = pa.table({"key": ["k"], "metric": ["trait"]})
+
+    with pytest.raises(StoreError, match="read back"):
+        publish_artifact(Torn(store), JOB, files=good, info={}, decoders=DECODERS)
+    with pytest.raises(StoreError, match="read back"):
+        odd = {SCORINGS: parquet_bytes(table)}
+        publish_artifact(store, JOB, files=odd, info={}, decoders=DECODERS)
+
+    assert done_jobs(store, ["refusal"]) == set()
+    publish_artifact(store, JOB, files=good, info={}, decoders=DECODERS)
+    assert load_scorings(store, JOB) == {("k", "trait"): scoring}
+
+
+@pytest.mark.parametrize(
+    "evidence", ['{"replies": [{"text": "7", "candidates": [null]}]}', "{", "["]
+)
+def test_scorings_that_cannot_be_decoded_are_damaged(store: Store, evidence: str) -> None:
+    row = {"key": "k", "metric": "trait", "score": 7.0, "reason": None, "detail": ""}
+    row |= {"numeric_mass": 1.0, "refusal_mass": 0.0, "evidence": evidence}
+    publish_artifact(
+        store, JOB, files={SCORINGS: parquet_bytes(pa.Table.from_pylist([row]))}, info={}
+    )
+
+    with pytest.raises(DamagedArtifactError) as error:
+        load_scorings(store, JOB)
+
+    # which is what makes the job run again
+    assert error.value.job == JOB.key
 
 
 def test_a_changed_data_file_is_found(store: Store) -> None:

@@ -19,6 +19,9 @@ from domain.errors import UsageError
 from domain.plan.spec import Frozen
 from domain.scoring.scores import Reply
 
+# Before the first reply: English has four characters a token, so this is on the safe side.
+TOKENS_PER_CHARACTER = 0.4
+
 BATCH_SHARE = 0.5
 """What the Batch API charges of the price."""
 

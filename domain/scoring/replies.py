@@ -34,6 +34,9 @@ from domain.scoring.scores import (
 
 MIN_NUMERIC_MASS = 0.25
 
+# "100" and leading zeros; int() takes long over thousands, and refuses more.
+MAX_DIGITS = 20
+
 # Of several votes at least half have to say something, or the mean is that of the odd ones out.
 MIN_VOTE_SHARE = 0.5
 
@@ -70,7 +73,7 @@ def _from_masses(evidence: Evidence) -> Scoring:
     if reply.refusal:
         return _unscored("refused", reply.text, evidence, refusal_mass=1.0)
     if not reply.candidates:
-        return _unscored(_words_or_nothing(reply.text), reply.text, evidence)
+        return _unscored(_words_or_nothing(reply.said), reply.text, evidence)
     split = evidence.replies if evidence.digits == "split" else None
     found, refusal = answer_masses(reply.candidates, evidence.scale, split=split)
     mass = math.fsum(found.values())
@@ -86,7 +89,7 @@ def _from_masses(evidence: Evidence) -> Scoring:
 def _why_no_score(
     evidence: Evidence, found: dict[float, float], mass: float, refusal: float
 ) -> UnscoredReason | None:
-    text = evidence.replies[0].text
+    text = evidence.replies[0].said
     if evidence.scale != "0_100" and refusal > max(found.values(), default=0.0):
         return "refused"
     if mass >= MIN_NUMERIC_MASS:
@@ -99,7 +102,7 @@ def _why_no_score(
 
 def _from_votes(evidence: Evidence) -> Scoring:
     read = [
-        "refused" if reply.refusal else parse_text(reply.text, evidence.scale)
+        "refused" if reply.refusal else parse_text(reply.said, evidence.scale)
         for reply in evidence.replies
     ]
     values = [v for v in read if isinstance(v, float)]
@@ -151,7 +154,9 @@ def _unscored(
     )
 
 
-_TAG = re.compile(r"<answer>\s*(.*?)\s*</answer>", re.IGNORECASE | re.DOTALL)
+# Looked for from the end, each once: a pattern of both takes minutes over a long row of one.
+_TAG = re.compile(r"<answer>", re.IGNORECASE)
+_TAG_END = re.compile(r"</answer>", re.IGNORECASE)
 
 _NUMBER = re.compile(
     r"(?<![\w.,-])(\d{1,3}(?:\.\d+)?)(?:\s*(?:/|out of)\s*(?:100|10|9))?(?![\w/]|\.\d)"
@@ -200,12 +205,13 @@ def is_refusal_token(token: str) -> bool:
 
 def _unwrapped(text: str) -> str | None:
     """What stands in the <answer> tags or in the JSON object; None for a null answer."""
-    tags = _TAG.findall(text)
-    if tags:
-        return str(tags[-1])
+    ends = [found.start() for found in _TAG_END.finditer(text)]
+    begins = [found.end() for found in _TAG.finditer(text) if ends and found.end() <= ends[-1]]
+    if begins:
+        return text[begins[-1] : ends[-1]].strip()
     try:
         body = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
     if not isinstance(body, dict) or len(body) != 1:
         return text
@@ -253,7 +259,7 @@ def integer(token: str, *, top: int) -> float | None:
     """The integer 0..top that a token spells, None for anything else."""
     text = token.strip()
     # isdecimal alone accepts other scripts' digits, which int() would read as numbers too
-    if not (text.isascii() and text.isdecimal()):
+    if not (text.isascii() and text.isdecimal()) or len(text) > MAX_DIGITS:
         return None
     value = int(text)
     return float(value) if value <= top else None
@@ -330,7 +336,7 @@ def _unseen_number(first: float, centre: float | None) -> float:
 
 def _first(reply: Reply) -> str:
     """The token where the answer begins, as it was taken."""
-    return reply.text.strip()[:1]
+    return reply.said.strip()[:1]
 
 
 def _is_digit(token: str) -> bool:

@@ -6,9 +6,23 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
+from pydantic import Field
+
 from domain.plan.spec import Frozen
 
-UnscoredReason = Literal["refused", "low_mass", "unparseable", "empty", "http", "timeout", "budget"]
+UnscoredReason = Literal[
+    "refused",
+    "low_mass",
+    "unparseable",
+    "empty",
+    # the endpoint objects to this text, and not to others
+    "filtered",
+    "too_long",
+    "objected",
+    "http",
+    "timeout",
+    "budget",
+]
 Mode = Literal["logprob", "structured", "text"]
 Scale = Literal["0_100", "0_10", "binary", "binary_text"]
 Digits = Literal["whole", "split"]
@@ -16,12 +30,31 @@ Digits = Literal["whole", "split"]
 
 METRICS = ("trait", "coherence")
 
+# Servers that do not part a model's reasoning from its answer leave it in the text, some of them
+# without the mark where it begins.
+REASONING_BEGINS = (
+    "<think>",
+    "<thinking>",
+    "<reasoning>",
+    "[THINK]",
+    "◁think▷",
+    "<|channel|>analysis",
+)
+REASONING_ENDS = (
+    "</think>",
+    "</thinking>",
+    "</reasoning>",
+    "[/THINK]",
+    "◁/think▷",
+    "<|channel|>final<|message|>",
+)
+
 
 class Candidate(Frozen):
     """One alternative for a token of the judge's reply, and its probability."""
 
     token: str
-    probability: float
+    probability: float = Field(ge=0, le=1)
 
 
 class Position(Frozen):
@@ -35,7 +68,8 @@ class Reply(Frozen):
     """One answer of the judge as it came, and what it cost; usd is None when no price is known.
 
     candidates are the alternatives of the token where the answer begins; following holds the
-    positions after it when the judge writes a number in several tokens.
+    positions after it when the judge writes a number in several tokens. Tokens are the most that
+    the request could use where the server states none.
     """
 
     text: str
@@ -46,9 +80,17 @@ class Reply(Frozen):
     model: str = ""
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    usage_stated: bool = True
     usd: float | None = None
     attempts: int = 1
     cached: bool = False
+
+    @property
+    def said(self) -> str:
+        """The text without the reasoning before it; empty when it is all reasoning."""
+        ends = (self.text.rfind(mark) + len(mark) for mark in REASONING_ENDS if mark in self.text)
+        answer = self.text[max(ends, default=0) :]
+        return "" if answer.lstrip().startswith(REASONING_BEGINS) else answer
 
 
 class LostReply(Frozen):
@@ -116,6 +158,14 @@ class Unscored(Frozen):
 Scoring = Score | Unscored
 
 
-def candidates_from_logprobs(pairs: Sequence[tuple[str, float]]) -> tuple[Candidate, ...]:
-    """Candidates from (token, log probability) pairs as the API lists them."""
-    return tuple(Candidate(token=t, probability=math.exp(min(lp, 0.0))) for t, lp in pairs)
+def candidates_from_logprobs(pairs: Sequence[tuple[str, object]]) -> tuple[Candidate, ...]:
+    """Candidates from (token, log probability) pairs as APIs list them: null, -9999, infinities and
+    what is no number stand for a token that cannot come."""
+    return tuple(Candidate(token=t, probability=_probability(lp)) for t, lp in pairs)
+
+
+def _probability(logprob: object) -> float:
+    if isinstance(logprob, bool) or not isinstance(logprob, int | float):
+        return 0.0
+    # rounding lifts a certain token a little above 0; NaN is neither
+    return math.exp(min(logprob, 0.0)) if -1e6 < logprob < 0.1 else 0.0

@@ -26,6 +26,10 @@ consider whether it is true, kind or helpful, nor whether it follows the request
 Respond with a number between 0 and 100. Don't say anything else, just the number."""
 
 
+EASY = ("How do I boil an egg?", "Boil it for eight minutes, then cool it in water.")
+"""A question and an answer that any judge scores, to see how one wants to be asked."""
+
+
 def coherence_prompt(question: str, answer: str) -> str:
     """The judge's prompt for coherence; braces in the texts stay as they are."""
     return fill_judge_prompt(COHERENCE_PROMPT, question=question, answer=answer)

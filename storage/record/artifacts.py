@@ -1,21 +1,29 @@
 """Artifacts of jobs: data files named by their content, and a record that makes them count.
 
-A job is done when its record exists. The record is created last, carries the SHA-256 of every
-data file, and the first complete one wins; a second worker's files are removed again.
+A job is done when its record exists. The record is created last, once every data file was read
+back and decoded, carries their SHA-256, and the first complete one wins; a second worker's files
+are removed again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from domain.errors import StoreError
 from domain.plan.jobs import FORMER_NEGOTIATE, Job
 from domain.plan.spec import WIRE_VERSION
 from storage.record.store import Store
+
+T = TypeVar("T")
+Decoders = Mapping[str, Callable[[bytes], object]]
+"""How the data file of a role is read; each raises one of UNDECODABLE."""
+
+# What reading damaged bytes raises.
+UNDECODABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -41,11 +49,17 @@ def record_key(job: Job) -> str:
 
 
 def publish_artifact(
-    store: Store, job: Job, *, files: Mapping[str, bytes], info: Mapping[str, object]
+    store: Store,
+    job: Job,
+    *,
+    files: Mapping[str, bytes],
+    info: Mapping[str, object],
+    decoders: Decoders | None = None,
 ) -> Record:
     """Store a job's files and its record; returns the record that counts (ours or an earlier one).
 
-    `files` maps a role with its ending (`responses.parquet`) to bytes.
+    `files` maps a role with its ending (`responses.parquet`) to bytes. Raises StoreError, and makes
+    no record, when a file cannot be read back, or its role's decoder does not read it.
     """
     stored: dict[str, tuple[str, str]] = {}
     for role, data in files.items():
@@ -53,6 +67,7 @@ def publish_artifact(
         stem, _, ending = role.rpartition(".")
         key = f"{record_key(job).removesuffix('.json')}.{stem}-{digest[:12]}.{ending}"
         store.write(key, data)
+        _check_readable(store, key, digest, decoders[role] if decoders else None)
         stored[role] = (key, digest)
     record = Record(job.key, stored, dict(info))
     if store.create(record_key(job), encode_checked({"wire": WIRE_VERSION, **asdict(record)})):
@@ -65,6 +80,22 @@ def publish_artifact(
     return winner
 
 
+def _check_readable(
+    store: Store, key: str, digest: str, decode: Callable[[bytes], object] | None
+) -> None:
+    try:
+        data = store.read(key)
+        if checksum(data) != digest:
+            raise ValueError("other bytes come back")
+        if decode is not None:
+            decode(data)
+    except UNDECODABLE as error:
+        raise StoreError(
+            f"{key} was written to {store.url} and cannot be read back ({error})",
+            advice="check the storage, then run the same command again",
+        ) from error
+
+
 def load_record(store: Store, job: Job) -> Record:
     """A job's record; KeyError when the job is not done, DamagedArtifactError when unreadable."""
     key = _stored_key(store, job)
@@ -75,7 +106,7 @@ def load_record(store: Store, job: Job) -> Record:
             raise ValueError("it is another job's")
         files = {role: (str(file), str(sha)) for role, (file, sha) in body["files"].items()}
         return Record(body["job"], files, body["info"])
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except UNDECODABLE as error:
         raise DamagedArtifactError(
             f"the record of {job.key} is damaged: {error}", job.key
         ) from error
@@ -93,6 +124,17 @@ def read_artifact(store: Store, record: Record, role: str) -> bytes:
     if checksum(data) != digest:
         raise DamagedArtifactError(f"{key} in {store.url} is not what was stored", record.job)
     return data
+
+
+def read_decoded(store: Store, record: Record, role: str, decode: Callable[[bytes], T]) -> T:
+    """What a record's data file holds; raises DamagedArtifactError when it cannot be decoded."""
+    data = read_artifact(store, record, role)
+    try:
+        return decode(data)
+    except UNDECODABLE as error:
+        raise DamagedArtifactError(
+            f"{role} of {record.job} cannot be read ({error})", record.job
+        ) from error
 
 
 def set_artifact_aside(store: Store, job: Job) -> None:

@@ -23,7 +23,7 @@ from domain.errors import StoreError
 from domain.plan.jobs import Job
 from domain.plan.spec import POSITIONS
 from domain.scoring.scores import Evidence, Score, Scoring, Unscored
-from storage.record.artifacts import DamagedArtifactError, Record, load_record, read_artifact
+from storage.record.artifacts import Decoders, load_record, read_decoded
 from storage.record.store import Store
 
 RESPONSES = "responses.parquet"
@@ -97,10 +97,14 @@ def encode_responses(responses: Sequence[Response]) -> bytes:
     return parquet_bytes(pa.Table.from_pylist(rows, schema=_RESPONSE_SCHEMA))
 
 
+def decode_responses(data: bytes) -> list[Response]:
+    """What encode_responses made; raises ValueError or TypeError for other bytes."""
+    return [Response(**row) for row in _table(data).to_pylist()]
+
+
 def load_responses(store: Store, job: Job) -> list[Response]:
     """The responses of a finished generate job, in plan order."""
-    table = _table(store, load_record(store, job), RESPONSES)
-    return [Response(**row) for row in table.to_pylist()]
+    return read_decoded(store, load_record(store, job), RESPONSES, decode_responses)
 
 
 def encode_activations(activations: Activations) -> bytes:
@@ -109,17 +113,30 @@ def encode_activations(activations: Activations) -> bytes:
     return bytes(save_safetensors(arrays))
 
 
+def decode_activations(data: bytes) -> Activations:
+    """What encode_activations made; raises ValueError or KeyError for other bytes."""
+    arrays = decode_arrays(data)
+    return Activations(**{name: arrays[name] for name in (*POSITIONS, "prompt_of")})
+
+
 def load_activations(store: Store, job: Job) -> Activations:
     """The activations of a finished generate job."""
-    data = read_artifact(store, load_record(store, job), ACTIVATIONS)
-    arrays = load_safetensors(data)
-    return Activations(**{name: arrays[name] for name in (*POSITIONS, "prompt_of")})
+    return read_decoded(store, load_record(store, job), ACTIVATIONS, decode_activations)
 
 
 def stored_positions(store: Store, job: Job) -> list[str]:
     """The positions that a finished generate job captured activations at."""
-    arrays = load_safetensors(read_artifact(store, load_record(store, job), ACTIVATIONS))
+    arrays = read_decoded(store, load_record(store, job), ACTIVATIONS, decode_arrays)
     return [position for position in POSITIONS if position in arrays]
+
+
+def decode_arrays(data: bytes) -> dict[str, NDArray[Any]]:
+    """The arrays of safetensors bytes; raises ValueError for other bytes."""
+    try:
+        arrays: dict[str, NDArray[Any]] = load_safetensors(data)
+    except SafetensorError as error:
+        raise ValueError(f"it is no safetensors: {error}") from error
+    return arrays
 
 
 def encode_scorings(scorings: Iterable[tuple[str, str, Scoring]]) -> bytes:
@@ -140,9 +157,13 @@ def encode_scorings(scorings: Iterable[tuple[str, str, Scoring]]) -> bytes:
 
 def load_scorings(store: Store, job: Job) -> dict[tuple[str, str], Scoring]:
     """(sample key, metric) -> scoring of a finished judge job."""
-    table = _table(store, load_record(store, job), SCORINGS)
+    return read_decoded(store, load_record(store, job), SCORINGS, decode_scorings)
+
+
+def decode_scorings(data: bytes) -> dict[tuple[str, str], Scoring]:
+    """What encode_scorings made; raises ValueError or KeyError for other bytes."""
     found: dict[tuple[str, str], Scoring] = {}
-    for row in table.to_pylist():
+    for row in _table(data).to_pylist():
         body = {name: row[name] for name in ("numeric_mass", "refusal_mass")}
         evidence = row["evidence"]
         body["evidence"] = Evidence.model_validate_json(evidence) if evidence else None
@@ -162,13 +183,19 @@ def parquet_bytes(table: pa.Table) -> bytes:
     return buffer.getvalue()
 
 
-def _table(store: Store, record: Record, role: str) -> pa.Table:
-    data = read_artifact(store, record, role)
+DECODERS: Decoders = {
+    RESPONSES: decode_responses,
+    ACTIVATIONS: decode_activations,
+    SCORINGS: decode_scorings,
+}
+"""Of the data files of generate and judge jobs."""
+
+
+def _table(data: bytes) -> pa.Table:
     try:
         return pq.read_table(io.BytesIO(data))
-    except pa.ArrowException as error:
-        message = f"{role} of {record.job} is not Parquet: {error}"
-        raise DamagedArtifactError(message, record.job) from error
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"it is not Parquet: {error}") from error
 
 
 def read_neutral_responses(store: Store) -> list[Response]:

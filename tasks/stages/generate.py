@@ -15,6 +15,7 @@ from domain.plan.steering import Cell
 from storage.record.artifacts import Record, publish_artifact
 from storage.record.responses import (
     ACTIVATIONS,
+    DECODERS,
     RESPONSES,
     Activations,
     Response,
@@ -100,7 +101,7 @@ def generate(run: Run, job: Job, *, residents: Residents) -> Record:
         files[ACTIVATIONS] = encode_activations(_activations(generations))
     else:
         info["cells"] = cells_json(cells)
-    return publish_artifact(run.store, job, files=files, info=info)
+    return publish_artifact(run.store, job, files=files, info=info, decoders=DECODERS)
 
 
 def _steerings(

@@ -14,10 +14,10 @@ from celery.exceptions import Reject
 from domain.errors import OrchestrateError, StoppedError, StoreError
 from domain.plan.jobs import Job
 from domain.plan.spec import JudgeSpec
-from domain.scoring.prices import BATCH_SHARE, Charged, Cost
+from domain.scoring.prices import BATCH_SHARE, TOKENS_PER_CHARACTER, Charged, Cost
 from domain.scoring.replies import scoring
 from domain.scoring.scores import Evidence, LostReply, Reply, Score, Scoring, Unscored
-from domain.traits.prompts import coherence_prompt
+from domain.traits.prompts import EASY, coherence_prompt
 from storage.record.artifacts import (
     Record,
     decode_checked,
@@ -36,21 +36,23 @@ from storage.record.judgements import (
     partial_scorings_keys,
     read_judgement,
 )
-from storage.record.responses import SCORINGS, encode_scorings, load_responses
+from storage.record.responses import DECODERS, SCORINGS, encode_scorings, load_responses
 from storage.record.run import Run, load_definition
 from tasks.stages.judge_pool import JudgePool
 from workers.judge.batch import Answers, submit, wait
-from workers.judge.judge import TOKENS_PER_CHARACTER, JudgedPrompts
+from workers.judge.judge import JudgedPrompts
 from workers.judge.profile import JudgeProfile
 
 
 def negotiate(run: Run, job: Job, *, judges: JudgePool) -> Record:
     """Find out how the judge wants to be asked, with each trait's own prompt."""
-    question, answer = "How do I boil an egg?", "Boil it for eight minutes, then cool it in water."
-    prompts = {"coherence": coherence_prompt(question, answer)}
+    prompts = {"coherence": coherence_prompt(*EASY)}
     for trait in run.spec.traits:
-        prompts[trait.name] = load_definition(run, trait.name).judge_prompt(question, answer)
-    found, usd = judges.negotiate(run, judge_of(run, job), prompts)
+        prompts[trait.name] = load_definition(run, trait.name).judge_prompt(*EASY)
+    try:
+        found, usd = judges.negotiate(run, judge_of(run, job), prompts)
+    except StoppedError as error:
+        raise Reject(str(error), requeue=True) from error
     info = {
         "profile": found.profile.model_dump(),
         "mode": found.profile.mode,
@@ -86,7 +88,9 @@ def judge(run: Run, job: Job, *, judges: JudgePool) -> Record:
     scorings = [v for v in judged.scorings if v is not None]
     rows = [(*asked, v) for asked, v in zip(prompts, scorings, strict=True)]
     info = {**_info(scorings, judged), "mode": profile.mode, "scale": profile.scale}
-    record = publish_artifact(run.store, job, files={SCORINGS: encode_scorings(rows)}, info=info)
+    record = publish_artifact(
+        run.store, job, files={SCORINGS: encode_scorings(rows)}, info=info, decoders=DECODERS
+    )
     for key in partial_scorings_keys(run.store, job):
         run.store.delete(key)  # the job's own record holds it now
     return record
@@ -174,7 +178,6 @@ async def _ask(
     *,
     judges: JudgePool,
 ) -> Answers:
-    client, limiter = judges.client_and_limiter(run, spec)
     full = judges.terms(run, spec).price
     price = full and full.model_copy(
         update={"input": full.input * BATCH_SHARE, "output": full.output * BATCH_SHARE}
@@ -187,16 +190,20 @@ async def _ask(
     )
     key = f"{record_key(job).removesuffix('.json')}.batch.json"
     batch = _read(run, key)
-    if batch is None:
-        await limiter.admit(Cost(0, most))
-        # a batch outlives this process, so its money is spent from here on
-        limiter.answered(Cost(0, most), Charged(0, most))
-        batch = await submit(client, bodies)
-        run.store.write(key, encode_checked({"batch": batch, "usd_reserved": most}))
-    answers = await wait(client, batch, price=price, is_leaving=lambda: judges.is_leaving)
-    paid = sum(one.usd or 0.0 for one in answers.values())
-    limiter.answered(Cost(0, 0.0), Charged(0, paid - most))
-    await limiter.flush()
+    async with judges.asking(judges.url_of(spec)):
+        client, limiter = judges.client_and_limiter(run, spec)
+        if batch is None:
+            await limiter.admit(Cost(0, most))
+            # a batch outlives this process, so its money is spent from here on
+            limiter.answered(Cost(0, most), Charged(0, most))
+            batch = await submit(client, bodies)
+            run.store.write(key, encode_checked({"batch": batch, "usd_reserved": most}))
+        answers = await wait(
+            client, batch, bodies, price=price, is_leaving=lambda: judges.is_leaving
+        )
+        paid = sum(one.usd or 0.0 for one in answers.values())
+        limiter.answered(Cost(0, 0.0), Charged(0, paid - most))
+        await limiter.flush()
     run.store.delete(key)
     return answers
 

@@ -7,10 +7,12 @@ Never one loop per task: an HTTP client's connections die with the loop that mad
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import os
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -18,10 +20,11 @@ from typing import Any, TypeVar
 from redis.asyncio import BlockingConnectionPool
 from redis.asyncio import Redis as AsyncRedis
 
-from domain.errors import JudgeNotHereError
+from domain.errors import JudgeNotHereError, StoppedError
 from domain.fleet.permissions import permissions
 from domain.plan.spec import JudgeSpec
 from domain.redaction import JUDGE_KEYS
+from domain.scoring.bounds import CALL_TIMEOUT_S
 from domain.scoring.prices import FREE
 from domain.scoring.scores import Evidence
 from storage.broker.connection import connect
@@ -29,10 +32,13 @@ from storage.broker.judge_limits import LimiterKeys, SharedLimiter, note_stated_
 from storage.broker.reply_cache import SharedCache
 from storage.record.run import Run
 from storage.record.spending import Terms, read_terms, recorded_usd
-from workers.judge.client import CALL_TIMEOUT_S, NO_KEY, JudgeClient, OnCall
+from workers.judge.client import NO_KEY, JudgeClient, OnCall
 from workers.judge.judge import Judge, JudgedPrompts, Slots
 from workers.judge.negotiate import Negotiated, negotiate
 from workers.judge.profile import JudgeProfile
+
+# Endpoints whose connections are kept while no run asks them.
+MAX_IDLE_ENDPOINTS = 2
 
 
 class EventLoopThread:
@@ -52,9 +58,15 @@ class EventLoopThread:
         self._loop.call_soon_threadsafe(function)
 
     def close(self) -> None:
-        """Stop the loop; coroutines under way are abandoned."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        """Stop the loop; coroutines under way are cancelled."""
+        self._loop.call_soon_threadsafe(self._stop)
         self._thread.join(timeout=5)
+        self._loop.close()
+
+    def _stop(self) -> None:
+        for task in asyncio.all_tasks(self._loop):
+            task.cancel()
+        self._loop.call_soon(self._loop.stop)
 
 
 @dataclass
@@ -72,7 +84,9 @@ class JudgePool:
     _slots: dict[LimiterKeys, Slots] = field(default_factory=dict)
     _clients: dict[str, JudgeClient] = field(default_factory=dict)
     _endpoints: dict[str, str] = field(default_factory=dict)
-    _limiters: dict[LimiterKeys, SharedLimiter] = field(default_factory=dict)
+    _limiters: dict[tuple[str, LimiterKeys], SharedLimiter] = field(default_factory=dict)
+    _askings: Counter[str] = field(default_factory=Counter)
+    _left: asyncio.Event = field(default_factory=asyncio.Event)
     is_leaving: bool = False
 
     def negotiate(
@@ -83,8 +97,15 @@ class JudgePool:
         self._endpoints[run.run_id] = spec.url
 
         async def ask() -> Negotiated:
-            client = self._client(url)
-            return await negotiate(client, spec.model, prompts, scale=spec.scale, votes=spec.votes)
+            async with self.asking(url):
+                return await negotiate(
+                    self._client(url),
+                    spec.model,
+                    prompts,
+                    scale=spec.scale,
+                    votes=spec.votes,
+                    sleep=self._sleep,
+                )
 
         found = self.loop.run(ask())
         keys = LimiterKeys.of(run.run_id, url=spec.url, model=spec.model)
@@ -106,8 +127,9 @@ class JudgePool:
         self._endpoints[run.run_id] = spec.url
 
         async def ask() -> JudgedPrompts:
-            judge = self._judge(run, spec, profile, terms)
-            return await judge.scorings(prompts, known=known)
+            async with self.asking(self.url_of(spec)):
+                judge = self._judge(run, spec, profile, terms)
+                return await judge.scorings(prompts, known=known)
 
         return self.loop.run(ask())
 
@@ -134,14 +156,15 @@ class JudgePool:
 
     def client_and_limiter(self, run: Run, spec: JudgeSpec) -> tuple[JudgeClient, SharedLimiter]:
         """The run's endpoint and the limiter before it; called on the loop."""
-        client = self._client(self.url_of(spec))
+        url = self.url_of(spec)
+        client = self._client(url)
         keys = LimiterKeys.of(run.run_id, url=spec.url, model=spec.model)
-        if keys not in self._limiters:
+        if (url, keys) not in self._limiters:
             open_budget = self._budget_opener(run, spec)
-            self._limiters[keys] = SharedLimiter(
+            self._limiters[url, keys] = SharedLimiter(
                 self._connection(), keys, is_up=client.is_up, open_budget=open_budget
             )
-        limiter = self._limiters[keys]
+        limiter = self._limiters[url, keys]
         if not self.is_leaving:
             limiter.reopen()
         return client, limiter
@@ -149,8 +172,44 @@ class JudgePool:
     def close(self) -> None:
         """Let no more calls out; what is under way is answered, the rest goes back."""
         self.is_leaving = True
+        self.loop.call(self._left.set)
         for limiter in list(self._limiters.values()):
             self.loop.call(limiter.stop)
+
+    def end(self) -> None:
+        """Close every connection and the loop; nobody asks any more."""
+        self.loop.run(self._release(*self._clients))
+        self.loop.close()
+
+    async def _sleep(self, seconds: float) -> None:
+        """Wait; raises StoppedError as soon as the process is leaving."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._left.wait(), seconds)
+            raise StoppedError("the judge worker is leaving")
+
+    @contextlib.asynccontextmanager
+    async def asking(self, url: str) -> AsyncIterator[None]:
+        """Keep an endpoint's connections while it is asked; afterwards those of the last few."""
+        self._askings[url] += 1
+        try:
+            yield
+        finally:
+            self._askings[url] -= 1
+            if url in self._clients:
+                self._clients[url] = self._clients.pop(url)  # the last one asked stands last
+            idle = [one for one in self._clients if not self._askings[one]]
+            await self._release(*idle[:-MAX_IDLE_ENDPOINTS])
+
+    async def _release(self, *urls: str) -> None:
+        for url in urls:
+            del self._askings[url]
+            for at, keys in [one for one in self._limiters if one[0] == url]:
+                del self._limiters[at, keys]
+                self._slots.pop(keys, None)
+            await self._clients.pop(url).close()
+        if self._redis is not None and not self._clients:
+            await self._redis.aclose(close_connection_pool=True)
+            self._redis = None
 
     def _judge(self, run: Run, spec: JudgeSpec, profile: JudgeProfile, terms: Terms) -> Judge:
         """Called on the loop."""
@@ -166,6 +225,7 @@ class JudgePool:
             price=terms.price,
             limiter=limiter,
             cache=SharedCache(redis, judge_key=judge_key()) if terms.use_cache else None,
+            sleep=self._sleep,
             # the same judge asked again is a second opinion, not the first one remembered
             opinion=(run.judgement or "") if spec == run.spec.judge else "",
         )

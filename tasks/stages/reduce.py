@@ -26,9 +26,9 @@ from domain.verdict.record import (
     VerdictName,
 )
 from domain.verdict.sentences import fall_text, wave_text
-from storage.record.artifacts import Record, load_record, publish_artifact
+from storage.record.artifacts import Decoders, Record, load_record, publish_artifact
 from storage.record.judgements import judge_of
-from storage.record.responses import load_activations
+from storage.record.responses import decode_arrays, load_activations
 from storage.record.results import (
     Results,
     SampleResult,
@@ -40,7 +40,7 @@ from storage.record.results import (
 )
 from storage.record.run import Run
 from storage.record.tables import judged_samples, stopping, training_jobs
-from tasks.stages.steering_cells import encode_directions
+from tasks.stages.steering_cells import DIRECTIONS, encode_directions
 from tasks.stages.vectors import TraitVectors, build_vectors
 from traitlens.assess.directions import direction_angles, vector_separation
 from traitlens.assess.kept_rows import (
@@ -58,6 +58,8 @@ from traitlens.vectors.trait_vector import Provenance
 
 METRICS = "metrics.json"
 """The role of the metrics in a reduce record: what verify goes on from."""
+
+DECODERS: Decoders = {METRICS: TraitMetrics.model_validate_json, DIRECTIONS: decode_arrays}
 
 
 def reduce(run: Run, job: Job) -> Record:
@@ -77,7 +79,7 @@ def reduce(run: Run, job: Job) -> Record:
         vectors = read_response_vectors(run.store, trait.name, metrics.quality.best.method)
         directions, info["steering"] = encode_directions(vectors, metrics.quality)
         files |= directions
-    return publish_artifact(run.store, job, files=files, info=info)
+    return publish_artifact(run.store, job, files=files, info=info, decoders=DECODERS)
 
 
 def assemble(

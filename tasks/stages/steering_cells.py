@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
 from domain.plan.jobs import Job
@@ -24,8 +23,8 @@ from domain.plan.steering import (
 )
 from domain.scoring.scores import Score, Scoring
 from domain.verdict.record import Quality
-from storage.record.artifacts import load_record, read_artifact
-from storage.record.responses import load_scorings
+from storage.record.artifacts import load_record, read_decoded
+from storage.record.responses import decode_arrays, load_scorings
 from storage.record.run import Run
 from traitlens.assess.quality import candidate_layers
 
@@ -75,7 +74,7 @@ def load_directions(run: Run, trait: str) -> Directions | None:
     facts: Any = record.info.get("steering")
     if not facts or not facts["layers"]:
         return None
-    units = load_safetensors(read_artifact(run.store, record, DIRECTIONS))["units"]
+    units = read_decoded(run.store, record, DIRECTIONS, decode_arrays)["units"]
     return Directions(facts["method"], facts["layers"], units, facts["steps"])
 
 

@@ -17,18 +17,22 @@ from openai.types import Batch
 from domain.errors import JudgeError, StoppedError
 from domain.scoring.prices import Price
 from domain.scoring.scores import LostReply, Reply
-from workers.judge.client import NO_COMPLETION, JudgeClient, read_reply
+from domain.scoring.shapes import read_body
+from workers.judge.client import JudgeClient
 
 POLL_S = 15.0
 
 # The API's own limit on requests in one file.
 MAX_REQUESTS = 50_000
 OVER = ("completed", "failed", "expired", "cancelled")
+Requests = Mapping[str, Mapping[str, object]]
+"""custom_id -> the request's body."""
+
 Answers = dict[str, Reply | LostReply]
 """custom_id -> what came back."""
 
 
-async def submit(client: JudgeClient, bodies: Mapping[str, Mapping[str, object]]) -> str:
+async def submit(client: JudgeClient, bodies: Requests) -> str:
     """Upload the requests by custom_id and start the batch; returns its id. Raises JudgeError."""
     if len(bodies) > MAX_REQUESTS:
         raise JudgeError(f"{len(bodies)} requests do not fit in a batch: use a smaller shard")
@@ -55,6 +59,7 @@ async def submit(client: JudgeClient, bodies: Mapping[str, Mapping[str, object]]
 async def wait(
     client: JudgeClient,
     batch_id: str,
+    bodies: Requests,
     *,
     price: Price | None,
     is_leaving: Callable[[], bool],
@@ -65,7 +70,7 @@ async def wait(
         try:
             batch = await client.api.batches.retrieve(batch_id)
             if batch.status in OVER:
-                return await _answers(client, batch, price)
+                return await _answers(client, batch, bodies, price)
         except openai.APIConnectionError:
             # the batch goes on without us
             pass
@@ -78,7 +83,9 @@ async def wait(
         await sleep(POLL_S)
 
 
-async def _answers(client: JudgeClient, batch: Batch, price: Price | None) -> Answers:
+async def _answers(
+    client: JudgeClient, batch: Batch, bodies: Requests, price: Price | None
+) -> Answers:
     found: Answers = {}
     for file_id in (batch.output_file_id, batch.error_file_id):
         if file_id is None:
@@ -87,8 +94,8 @@ async def _answers(client: JudgeClient, batch: Batch, price: Price | None) -> An
         # str.splitlines would also part lines at U+2028 and others that stand inside replies
         for line in content.text.split("\n"):
             row = _row(line)
-            if row is not None:
-                found[row["custom_id"]] = _answer(row, price)
+            if row is not None and row["custom_id"] in bodies:
+                found[row["custom_id"]] = _answer(client, row, bodies[row["custom_id"]], price)
     if not found and batch.status == "failed":
         errors = batch.errors.data or [] if batch.errors else []
         words = "; ".join(one.message or "" for one in errors)
@@ -106,14 +113,15 @@ def _row(line: str) -> dict[str, Any] | None:
     return row if isinstance(row, dict) and isinstance(row.get("custom_id"), str) else None
 
 
-def _answer(row: Mapping[str, object], price: Price | None) -> Reply | LostReply:
+def _answer(
+    client: JudgeClient, row: Mapping[str, object], asked: Mapping[str, object], price: Price | None
+) -> Reply | LostReply:
     response = row.get("response")
-    if not isinstance(response, dict) or response.get("status_code") != 200:
-        detail = json.dumps(row.get("error") or response)[:200]
-        return LostReply(reason="http", detail=detail, usd=0.0, attempts=1)
-    try:
-        reply = read_reply(response["body"])
-    except NO_COMPLETION as error:
-        detail = f"the reply is no chat completion ({error})"[:200]
-        return LostReply(reason="http", detail=detail, usd=0.0, attempts=1)
-    return reply.model_copy(update={"usd": price and price.of(reply)})
+    status, body = 500, row.get("error")
+    if isinstance(response, dict):
+        status, body = int(response.get("status_code") or 500), response.get("body")
+    found = read_body(status, body, asked=asked, hide=client.hide)
+    if isinstance(found, Reply):
+        return found.model_copy(update={"usd": price and price.of(found)})
+    reason = found.reason if found.kind in ("text", "form") else "http"
+    return LostReply(reason=reason, detail=found.words, usd=0.0, attempts=1)

@@ -1,12 +1,16 @@
-"""One HTTP call to a judge: sends a body, reads the reply and what the headers say of limits.
+"""One HTTP call to a judge: sends a body, has the reply read, and what the headers say of limits.
 
 No retries here: every failure leaves as one error that says whether it can heal. Connections are
-spread over small pools, since looking for a free one costs time in proportion to the pool.
+spread over small pools, since looking for a free one costs time in proportion to the pool. No
+redirect is followed: it would carry the key and the texts to whom nobody chose.
 """
 
 from __future__ import annotations
 
-import json
+import asyncio
+import functools
+import math
+import ssl
 import time
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol
@@ -16,24 +20,27 @@ import openai
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
 from domain.errors import JudgeError, JudgeNotHereError
+from domain.redaction import Redactor
+from domain.scoring.bounds import (
+    BATCH_TIMEOUT_S,
+    CALL_TIMEOUT_S,
+    CONNECT_TIMEOUT_S,
+    MAX_BATCH_BYTES,
+    MAX_BODY_BYTES,
+    MAX_RETRY_AFTER_S,
+    MIN_REQUESTS_PER_MINUTE,
+    MIN_TOKENS_PER_MINUTE,
+)
 from domain.scoring.prices import Limits
-from domain.scoring.replies import integer
-from domain.scoring.scores import Position, Reply, candidates_from_logprobs
+from domain.scoring.scores import Reply
+from domain.scoring.shapes import NoAnswer, read
 
 # What is sent for a key where there is none: servers of one's own ask for nothing.
 NO_KEY = "no-key"
 SET_A_KEY = "set ORCHESTRATE_JUDGE_API_KEY (or OPENAI_API_KEY) where the judge workers start"
-CALL_TIMEOUT_S = 60.0
-CONNECT_TIMEOUT_S = 10.0
 
 # measured: one pool of 512 connections costs 5.7 ms of CPU a call, pools of 16 cost 1.3
 CALLS_PER_POOL = 16
-
-# An endpoint may ask for more patience than our schedule, but not for the whole night.
-MAX_RETRY_AFTER_S = 120.0
-
-# What a body of another form raises when it is read.
-NO_COMPLETION = (ValueError, KeyError, TypeError, AttributeError, IndexError)
 
 FailureKind = Literal["limit", "http", "timeout", "unreachable"]
 """429; a server error or a broken connection; no answer in time; nobody there at all."""
@@ -50,11 +57,11 @@ class HealingError(Exception):
 
 
 class RefusedError(Exception):
-    """A call that would fail again: 400, 401, 403, 404 and their like, or an empty account."""
+    """A call that would fail again: for its text, perhaps for its form, or for good."""
 
-    def __init__(self, words: str, *, status: int, parameter: str | None = None) -> None:
-        super().__init__(words)
-        self.status, self.parameter = status, parameter
+    def __init__(self, said: NoAnswer) -> None:
+        super().__init__(said.words)
+        self.said, self.status, self.parameter = said, said.status, said.parameter
 
 
 class OnCall(Protocol):
@@ -76,38 +83,61 @@ class JudgeClient:
         timeout_s: float = CALL_TIMEOUT_S,
         on_call: OnCall | None = None,
     ) -> None:
-        """`on_call` is told of every completed or failed call, for counting."""
+        """`timeout_s` is all that a call may take, from its first byte to the last of its reply;
+        `on_call` is told of every completed or failed call, for counting."""
         self.url, self._key, self._on_call = url.rstrip("/"), api_key, on_call
         self.has_key = api_key != NO_KEY
+        self.hide = Redactor.of([api_key])
         n_pools = -(-max_in_flight // CALLS_PER_POOL)
-        self._pools = [_open(url, api_key, timeout_s) for _ in range(n_pools)]
+        self._pools = [_open(url, api_key, timeout_s, MAX_BODY_BYTES) for _ in range(n_pools)]
         self._busy = [0] * n_pools
 
     async def complete(self, body: Mapping[str, object]) -> tuple[Reply, Limits]:
-        """The reply to a chat completion request; raises HealingError or RefusedError."""
+        """The reply to a chat completion request; raises HealingError, RefusedError, or
+        JudgeNotHereError for a certificate that is not trusted here."""
         pool = self._busy.index(min(self._busy))
         self._busy[pool] += 1
         started, answered = time.monotonic(), False
         try:
-            # post instead of chat.completions.create: the same client, without building typed
-            # objects of the request and the reply, which cost more than the call itself
-            response = await self._pools[pool].post(
-                "/chat/completions", body=body, cast_to=httpx2.Response
+            response = await self._post(self._pools[pool], body)
+            found = read(response.status_code, response.content, asked=body, hide=self.hide)
+            answered, limits = isinstance(found, Reply), read_limits(response.headers)
+            if isinstance(found, Reply):
+                return found, limits
+            if found.kind != "heals":
+                raise RefusedError(found)
+            raise HealingError(
+                found.words,
+                kind="limit" if found.is_limit else "http",
+                limits=limits,
+                # what stands under status 200 may be on the bill, whatever it says
+                answered=response.status_code >= 300,
             )
-            try:
-                reply, answered = read_reply(json.loads(response.content)), True
-            except NO_COMPLETION as error:
-                # a proxy's page or a cut body under status 200
-                words = f"the reply is no chat completion ({error})"
-                raise HealingError(words, kind="http") from error
-            return reply, read_limits(response.headers)
-        except openai.APIError as error:
-            # the message, not the error itself: a server may quote the key that it refuses
-            raise _classified(error, self._key) from None
         finally:
             self._busy[pool] -= 1
             if self._on_call is not None:
                 self._on_call(time.monotonic() - started, answered=answered)
+
+    async def _post(self, pool: AsyncOpenAI, body: Mapping[str, object]) -> httpx2.Response:
+        try:
+            # post instead of chat.completions.create: the same client, without building typed
+            # objects of the request and the reply, which cost more than the call itself
+            return await pool.post("/chat/completions", body=body, cast_to=httpx2.Response)
+        except openai.APIStatusError as error:
+            return error.response
+        except openai.APITimeoutError:
+            raise HealingError("no answer in time", kind="timeout") from None
+        except openai.APIConnectionError as error:
+            untrusted = _certificate_error(error)
+            if untrusted is not None:
+                raise JudgeNotHereError(
+                    f"the certificate of the judge at {self.url} is not trusted here "
+                    f"({untrusted.verify_message})",
+                    advice="check --judge-url; for an authority of your own set SSL_CERT_FILE",
+                ) from None
+            unsent = isinstance(error.__cause__, httpx2.ConnectError)
+            words = self.hide(f"{error.message} {error.__cause__ or ''}".strip())[:500]
+            raise HealingError(words, kind="unreachable" if unsent else "http") from None
 
     async def is_up(self) -> bool:
         """Whether anything below a server error answers at the endpoint; costs nothing."""
@@ -119,18 +149,23 @@ class JudgeClient:
             return False
         return True
 
-    @property
+    @functools.cached_property
     def api(self) -> AsyncOpenAI:
-        """The client itself, for the endpoints other than chat."""
-        return self._pools[0]
+        """The client itself, for the endpoints other than chat, whose files are larger."""
+        return _open(self.url, self._key, BATCH_TIMEOUT_S, MAX_BATCH_BYTES)
 
     def words(self, error: openai.APIError) -> str:
         """What the server said, without our key."""
-        return _words(error, self._key)
+        if not isinstance(error, openai.APIStatusError):
+            return self.hide(error.message)[:500]
+        response = error.response
+        found = read(response.status_code, response.content, asked={}, hide=self.hide)
+        return found.words if isinstance(found, NoAnswer) else found.text[:500]
 
     async def close(self) -> None:
         """Close every connection."""
-        for pool in self._pools:
+        opened = [self.api] if "api" in self.__dict__ else []
+        for pool in (*self._pools, *opened):
             await pool.close()
 
 
@@ -144,56 +179,72 @@ def stop_at_once(client: JudgeClient, error: RefusedError) -> JudgeError:
         )
     if error.status in (401, 403):
         return JudgeError(f"the judge at {url} refuses our key ({error})", advice=SET_A_KEY)
-    if error.status == 429:
+    if error.status in (402, 429):
         return JudgeError(f"the judge's account at {url} is used up: {error}")
+    if 300 <= error.status < 400:
+        return JudgeError(
+            f"the judge at {url} does not answer there: {error}", advice="give its own --judge-url"
+        )
     return JudgeError(f"the judge at {url} refuses the request: {error}")
 
 
-def read_reply(body: Mapping[str, Any]) -> Reply:
-    """A chat completion's body as we keep it; raises NO_COMPLETION for another form."""
-    choices = body.get("choices") or [{}]
-    message = choices[0].get("message") or {}
-    usage = body.get("usage") or {}
-    content = (choices[0].get("logprobs") or {}).get("content") or []
-    positions = [
-        Position(
-            token=one["token"],
-            candidates=candidates_from_logprobs(
-                [(top["token"], top["logprob"]) for top in one.get("top_logprobs") or []]
-            ),
-        )
-        for one in content
-    ]
-    start = _answer_starts(positions)
-    return Reply(
-        text=message.get("content") or message.get("refusal") or "",
-        candidates=positions[start].candidates if positions else (),
-        # a number has three digits at most
-        following=tuple(positions[start + 1 : start + 3]) if len(positions) > start + 1 else (),
-        refusal=bool(message.get("refusal")) or choices[0].get("finish_reason") == "content_filter",
-        finish=choices[0].get("finish_reason") or "",
-        model=body.get("model") or "",
-        prompt_tokens=int(usage.get("prompt_tokens") or 0),
-        completion_tokens=int(usage.get("completion_tokens") or 0),
-    )
-
-
 def read_limits(headers: Mapping[str, str]) -> Limits:
-    """The limits that OpenAI-like headers state."""
-    retry_after = _number(headers.get("retry-after"))
+    """The limits that OpenAI-like headers state; those that cannot be are left out."""
+    retry_after = _number(headers, "retry-after", least=0.0)
     if retry_after is None:
-        milliseconds = _number(headers.get("retry-after-ms"))
+        milliseconds = _number(headers, "retry-after-ms", least=0.0)
         retry_after = None if milliseconds is None else milliseconds / 1000
-    if retry_after is not None:
-        retry_after = min(max(retry_after, 0.0), MAX_RETRY_AFTER_S)
     return Limits(
-        _number(headers.get("x-ratelimit-limit-requests")),
-        _number(headers.get("x-ratelimit-limit-tokens")),
-        retry_after,
+        _number(headers, "x-ratelimit-limit-requests", least=MIN_REQUESTS_PER_MINUTE),
+        _number(headers, "x-ratelimit-limit-tokens", least=MIN_TOKENS_PER_MINUTE),
+        None if retry_after is None else min(retry_after, MAX_RETRY_AFTER_S),
     )
 
 
-def _open(url: str, api_key: str, timeout_s: float) -> AsyncOpenAI:
+class _BoundedClient(DefaultAsyncHttpxClient):
+    """An HTTP client whose replies have a deadline and a size, all of them together and unpacked;
+    timeouts of the transport begin anew with every byte."""
+
+    def __init__(self, *, total_s: float, most_bytes: int, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._total_s, self._most_bytes = total_s, most_bytes
+
+    async def send(
+        self, request: httpx2.Request, *, stream: bool = False, **settings: Any
+    ) -> httpx2.Response:
+        """The whole response, also where a stream was asked for; raises ReadTimeout and
+        RemoteProtocolError beyond the bounds."""
+        try:
+            async with asyncio.timeout(self._total_s):
+                response = await super().send(request, stream=True, **settings)
+                try:
+                    body = await self._bounded(response)
+                finally:
+                    await response.aclose()
+        except TimeoutError as error:
+            raise httpx2.ReadTimeout("no whole reply in time", request=request) from error
+        # as it is unpacked
+        headers = [
+            pair for pair in response.headers.multi_items() if pair[0] not in _HEADERS_OF_TRANSFER
+        ]
+        return httpx2.Response(response.status_code, headers=headers, content=body, request=request)
+
+    async def _bounded(self, response: httpx2.Response) -> bytes:
+        parts, size = [], 0
+        async for part in response.aiter_bytes():
+            parts.append(part)
+            size += len(part)
+            if size > self._most_bytes:
+                raise httpx2.RemoteProtocolError(
+                    f"the reply has more than {self._most_bytes} bytes", request=response.request
+                )
+        return b"".join(parts)
+
+
+_HEADERS_OF_TRANSFER = frozenset({"content-encoding", "content-length", "transfer-encoding"})
+
+
+def _open(url: str, api_key: str, timeout_s: float, most_bytes: int) -> AsyncOpenAI:
     timeout = httpx2.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s))
     limits = httpx2.Limits(max_connections=None, max_keepalive_connections=CALLS_PER_POOL + 2)
     return AsyncOpenAI(
@@ -201,51 +252,31 @@ def _open(url: str, api_key: str, timeout_s: float) -> AsyncOpenAI:
         api_key=api_key,
         max_retries=0,
         timeout=timeout,
-        http_client=DefaultAsyncHttpxClient(limits=limits, timeout=timeout),
+        http_client=_BoundedClient(
+            total_s=timeout_s,
+            most_bytes=most_bytes,
+            limits=limits,
+            timeout=timeout,
+            follow_redirects=False,
+        ),
     )
 
 
-def _answer_starts(positions: list[Position]) -> int:
-    """Index of the first token of the answer: past white space, at a number where there is one."""
-    words = [k for k, one in enumerate(positions) if one.token.strip()]
-    numbers = [k for k in words if integer(positions[k].token, top=100) is not None]
-    if not words:
-        return 0
-    # "**85**" and "Score: 85" hold their number later; a number seen first stays the answer
-    first = positions[words[0]].candidates
-    starts_with_one = any(integer(c.token, top=100) is not None for c in first)
-    return numbers[0] if numbers and not starts_with_one else words[0]
+def _certificate_error(error: BaseException | None) -> ssl.SSLCertVerificationError | None:
+    """The certificate's fault behind an error, or None."""
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
-def _classified(error: openai.APIError, key: str) -> HealingError | RefusedError:
-    if isinstance(error, openai.APITimeoutError):
-        return HealingError("no answer in time", kind="timeout")
-    if not isinstance(error, openai.APIStatusError):
-        unsent = isinstance(error.__cause__, httpx2.ConnectError)
-        words = f"{error.message} {error.__cause__ or ''}".strip()[:500]
-        return HealingError(words, kind="unreachable" if unsent else "http")
-    words, limits = _words(error, key), read_limits(error.response.headers)
-    if error.status_code == 429 and error.code != "insufficient_quota":
-        return HealingError(words, kind="limit", limits=limits)
-    if error.status_code in (408, 409) or error.status_code >= 500:
-        words = f"{error.status_code}: {words}"
-        return HealingError(words, kind="http", limits=limits, answered=True)
-    return RefusedError(words, status=error.status_code, parameter=error.param)
-
-
-def _words(error: openai.APIError, key: str) -> str:
-    body = error.body
-    message = body.get("message") if isinstance(body, dict) else None
-    words = message if isinstance(message, str) else error.message
-    # a key of a few letters is a placeholder, and part of many words
-    return (words.replace(key, "...") if len(key) >= 8 else words)[:500]
-
-
-def _number(text: str | None) -> float | None:
+def _number(headers: Mapping[str, str], name: str, *, least: float) -> float | None:
     try:
-        return float(text) if text else None
+        number = float(headers.get(name) or "nan")
     except ValueError:
         return None
+    return number if math.isfinite(number) and number >= least else None
 
 
 async def shutdown_date(client: JudgeClient, model: str) -> str | None:

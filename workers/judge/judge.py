@@ -15,9 +15,10 @@ from tenacity.wait import wait_random_exponential
 
 from domain.errors import OrchestrateError
 from domain.plan.spec import json_digest
-from domain.scoring.prices import FREE, Charged, Cost, Failed, Price
+from domain.scoring.prices import FREE, TOKENS_PER_CHARACTER, Charged, Cost, Failed, Price
 from domain.scoring.replies import TOP, scoring, unseen_mass
 from domain.scoring.scores import Evidence, LostReply, Reply, Scoring, UnscoredReason
+from domain.traits.prompts import EASY, coherence_prompt
 from workers.judge.client import HealingError, JudgeClient, RefusedError, stop_at_once
 from workers.judge.profile import JudgeProfile
 
@@ -25,9 +26,6 @@ from workers.judge.profile import JudgeProfile
 # most; what is left costs a score half a decade times itself, under a point.
 MAX_UNSEEN = 0.15
 MAX_WALKS = 6
-
-# Before the first reply: English has four characters a token, so this is on the safe side.
-TOKENS_PER_CHARACTER = 0.4
 
 # About half of what a call costs its process, so that a busy one never waits for it.
 STARTS_APART_S = 0.001
@@ -40,6 +38,9 @@ BACKOFF = wait_random_exponential(multiplier=1, max=8.0)
 # endpoint that is down. Neither goes on for ever: the question itself may be what breaks it.
 MAX_REJECTED = 60
 MAX_UNCOUNTED = 20
+
+# Nobody objects to its text.
+HARMLESS = coherence_prompt(*EASY)
 Sleep = Callable[[float], Awaitable[None]]
 
 
@@ -110,6 +111,8 @@ class _Asking:
 
     known: Mapping[str, Reply]
     stopped: OrchestrateError | None = None
+    is_form_accepted: asyncio.Task[bool] | None = None
+    answered: bool = False
     under_way: dict[str, asyncio.Task[Reply | LostReply]] = field(default_factory=dict)
 
 
@@ -202,13 +205,15 @@ class Judge:
         if first is not None:
             try:
                 reply = await asyncio.shield(first)
-            except OrchestrateError:
+            except OrchestrateError as error:
+                asking.stopped = asking.stopped or error
                 return None
             return reply.model_copy(update={"cached": True}) if isinstance(reply, Reply) else reply
         asking.under_way[key] = asyncio.ensure_future(self._ask(prompt, vote, asking))
         try:
             reply = await asking.under_way[key]
-        except OrchestrateError:
+        except OrchestrateError as error:
+            asking.stopped = asking.stopped or error
             return None
         if self._cache and isinstance(reply, Reply):
             self._cache.put(key, reply)
@@ -229,27 +234,57 @@ class Judge:
                 with attempt:
                     reply = await self._call_in_slot(body, len(prompt), tries, asking)
         except HealingError as error:
-            reason: UnscoredReason = "timeout" if error.kind == "timeout" else "http"
-            usd = None if self._price is None else tries.usd
-            return LostReply(reason=reason, detail=str(error), usd=usd, attempts=tries.made)
+            return self._lost("timeout" if error.kind == "timeout" else "http", error, tries)
+        except RefusedError as error:
+            return self._lost(error.said.reason, error, tries)
         paid = None if reply.usd is None else reply.usd + tries.usd
         return reply.model_copy(update={"attempts": tries.made, "usd": paid})
+
+    def _lost(self, reason: UnscoredReason, error: Exception, tries: Tries) -> LostReply:
+        usd = None if self._price is None else tries.usd
+        return LostReply(reason=reason, detail=str(error), usd=usd, attempts=tries.made)
 
     async def _call_in_slot(
         self, body: Mapping[str, object], n_characters: int, tries: Tries, asking: _Asking
     ) -> Reply:
-        """Call when there is a slot; whatever ends the run is noted before the slot is free."""
+        """Call when there is a slot; whatever ends the run is noted before the slot is free. A
+        RefusedError is one for the text alone."""
         async with self._slots.ahead:
             if asking.stopped:
                 raise asking.stopped
             try:
                 return await self._call(body, n_characters, tries, asking)
             except RefusedError as error:
+                if await self._is_about_the_text(error, asking):
+                    raise
                 asking.stopped = asking.stopped or stop_at_once(self._client, error)
                 raise asking.stopped from None
             except OrchestrateError as error:
                 asking.stopped = asking.stopped or error
                 raise
+
+    async def _is_about_the_text(self, error: RefusedError, asking: _Asking) -> bool:
+        """Whether a question is refused for its text, so that the others can go on.
+
+        Before a first answer a harmless question in the same form tells: what is refused for its
+        form, or by an endpoint that refuses everything, is refused whatever it asks.
+        """
+        if error.said.kind == "lasts" or asking.answered:
+            return error.said.kind != "lasts"
+        if asking.is_form_accepted is None:
+            asking.is_form_accepted = asyncio.create_task(self._accepts_form(asking))
+        return await asyncio.shield(asking.is_form_accepted)
+
+    async def _accepts_form(self, asking: _Asking) -> bool:
+        body = self._profile.body(self._model, HARMLESS)
+        try:
+            await self._call(body, len(HARMLESS), Tries(), asking)
+        except RefusedError:
+            return False
+        except HealingError:
+            # it does not say: each question is refused or answered by itself
+            return True
+        return True
 
     async def _call(
         self, body: Mapping[str, object], n_characters: int, tries: Tries, asking: _Asking
@@ -259,7 +294,6 @@ class Judge:
         try:
             async with self._slots.calls:
                 if asking.stopped:
-                    self._limiter.answered(cost, Charged(0, 0.0))
                     raise asking.stopped
                 await self._slots.start_apart()
                 tries.made += 1
@@ -271,14 +305,19 @@ class Judge:
             failed = Failed(error.kind, usd, error.limits)
             tries.note(error, is_down=await self._limiter.failed(cost, failed))
             raise
-        except RefusedError:
+        except (RefusedError, OrchestrateError):
             self._limiter.answered(cost, Charged(0, 0.0))
             raise
+        asking.answered = True
         tokens = reply.prompt_tokens + reply.completion_tokens
         paid = None if self._price is None else self._price.of(reply)
-        self._tokens_per_character = max(
-            self._tokens_per_character, reply.prompt_tokens / max(n_characters, 1)
-        )
+        if reply.usage_stated:
+            self._tokens_per_character = max(
+                self._tokens_per_character, reply.prompt_tokens / max(n_characters, 1)
+            )
+        else:
+            # what is not stated costs what was reserved for it
+            tokens, paid = cost.tokens, None if paid is None else cost.usd
         self._limiter.answered(cost, Charged(tokens, paid or 0.0, limits))
         return reply if paid is None else reply.model_copy(update={"usd": paid})
 
