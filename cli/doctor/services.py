@@ -20,7 +20,7 @@ from domain.fleet.heartbeats import QUEUES
 from domain.plan.spec import WIRE_VERSION
 from domain.redaction import without_password
 from domain.scoring.prices import price_of
-from domain.traits.prompts import coherence_prompt
+from domain.traits.prompts import EASY, coherence_prompt
 from orchestrator.runs import runs_place
 from storage.broker.connection import BrokerFacts, broker_facts, connect
 from storage.broker.fleet import read_queues, read_runs
@@ -50,8 +50,6 @@ BYTES_A_TRAIT = GIB
 ASK_TIMEOUT_S = 25.0
 Answers = Mapping[str, Mapping[str, Any]]
 """What each worker that answered said, by its name."""
-
-QUESTION, ANSWER = "How do I boil an egg?", "Boil it for eight minutes, then cool it in water."
 
 
 def check_broker(url: str | None) -> Iterator[Checked]:
@@ -308,7 +306,7 @@ async def _ask(url: str, model: str) -> tuple[str, str | None]:
     from workers.judge.negotiate import negotiate
 
     client = open_judge(url, max_in_flight=1, timeout_s=ASK_TIMEOUT_S)
-    prompts = {"coherence": coherence_prompt(QUESTION, ANSWER)}
+    prompts = {"coherence": coherence_prompt(*EASY)}
     try:
         async with asyncio.timeout(ASK_TIMEOUT_S):
             found = await negotiate(client, model, prompts)

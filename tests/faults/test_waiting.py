@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from domain.scoring.bounds import CALL_TIMEOUT_S
 from tasks.fleet.worker import LEAVES_WITHIN_S
 from tests.faults.conftest import Note
 from tests.faults.disturbed_run import (
@@ -31,7 +32,6 @@ from tests.faults.fleet import wait_until
 from tests.faults.redis_process import RedisProcess
 from tests.fleet import by_text, run_command
 from tests.http_judge import http_judge
-from workers.judge.client import CALL_TIMEOUT_S
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 
