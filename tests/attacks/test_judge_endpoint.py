@@ -1,18 +1,23 @@
-"""A judge's endpoint that tells the key it was sent, in the forms that servers quote keys in."""
+"""A judge's endpoint that tells the key it was sent, in every form, and one that never ends."""
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
+import subprocess
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import redis
+from starlette.responses import StreamingResponse
 
 from orchestrator.local_fleet import Child, Processes, orchestrate
 from storage.broker.connection import connect
-from storage.broker.embedded_redis import embedded_redis
+from storage.broker.embedded_redis import die_with_parent, embedded_redis
 from tests.attacks.scene import KEY, in_folder, listener, wait_until
 from tests.fleet import clean_environment
+from tests.http_judge import http_judge
 
 FORMS = (
     KEY[:12],
@@ -66,3 +71,34 @@ def test_a_key_that_a_judge_quotes_is_neither_shown_nor_stored(tmp_path: Path) -
     for text in (log.read_text(), stored, doctor.stdout):
         assert "Wrong key" in text
         assert [form for form in FORMS if form in text] == []
+
+
+async def trickle() -> AsyncIterator[bytes]:
+    while True:
+        yield b" "
+        await asyncio.sleep(0.5)
+
+
+def test_a_judge_that_sends_a_byte_now_and_then_holds_no_worker(tmp_path: Path) -> None:
+    with (
+        http_judge(lambda asked, call: StreamingResponse(trickle())) as judge,
+        embedded_redis() as broker,
+    ):
+        environment = {"ORCHESTRATE_BROKER_URL": broker}
+        named = ("--judge-model", "m", "--judge-url", judge.url)
+        sent = in_folder(
+            tmp_path,
+            *("extract", "--traits", "evil", "--run", "r", "--detach", *named),
+            environment=environment,
+        )
+        assert sent.returncode == 0, sent.stderr
+        worker = subprocess.Popen(
+            orchestrate("worker", "judge", "--no-embedded", "--judge-timeout", "3"),
+            env={**clean_environment(), **environment},
+            preexec_fn=die_with_parent,
+        )
+        # asked again: the first call was given up although bytes went on coming
+        assert wait_until(lambda: len(judge.asked) > 1, within_s=90)
+        worker.terminate()
+
+        assert worker.wait(timeout=20) == 0
