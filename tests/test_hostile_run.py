@@ -25,7 +25,7 @@ from tests.lean_judge import Action, Call, LeanJudge, completion, lean_judge
 from tests.test_judge_hostile import OBJECTIONS, Hostile, fate_of
 from tests.tiny_models import save_tiny_model
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 SIZE = ["--traits", "refusal", "--evaluation", "0", "--causal", "0", "--max-new-tokens", "12"]
 N_RESPONSES = 2000
