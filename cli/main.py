@@ -35,8 +35,8 @@ COMMANDS = {
     "resume": ("extract", "Continue a run with the settings it recorded."),
     "retry": ("extract", "Try again what was given up, and continue the run."),
     "refilter": ("refilter", "Assemble vectors again from what is stored."),
-    "rejudge": ("judgements", "Score again without generating; every judgement is kept."),
-    "agreement": ("judgements", "Compare two judgements, or a judgement with labels."),
+    "rejudge": ("rejudge", "Score again without generating; every judgement is kept."),
+    "agreement": ("agreement", "Compare two judgements, or a judgement with labels."),
     "report": ("report", "Write a run's report.html, one file for any browser."),
     "compare": ("report", "Set two runs side by side."),
     "monitor": ("monitor", "Generate, and see every token's trait scores as they come."),
@@ -49,9 +49,9 @@ COMMANDS = {
     "cancel": ("status", "Stop a run on the fleet; what is done is kept."),
     "traits": ("traits", "List, show, write and check trait definitions."),
     "judge-server": ("judge_server", "Serve a local OpenAI-compatible judge."),
-    "logs": ("watch", "Show what workers on all machines said about a run's jobs."),
-    "metrics": ("watch", "Serve the fleet's numbers to Prometheus."),
-    "flower": ("watch", "Watch workers and queues in a browser."),
+    "logs": ("logs", "Show what workers on all machines said about a run's jobs."),
+    "metrics": ("metrics", "Serve the fleet's numbers to Prometheus."),
+    "flower": ("flower", "Watch workers and queues in a browser."),
     "doctor": ("doctor", "Say what is missing on this machine, and how to mend it."),
 }
 # what they say of a run is true of the run that extract would start

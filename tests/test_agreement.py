@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import spearmanr
 from sklearn.metrics import cohen_kappa_score
 
-from cli.commands.judgements import read_labels
+from cli.commands.agreement import read_labels
 from domain.errors import UsageError
 from domain.scoring.agreement import agreement, quadratic_kappa, spearman
 

@@ -130,7 +130,7 @@ def test_the_judge_image_needs_no_torch() -> None:
     absent = [name for name in left_out.group(1).split("|")]
     code = (
         f"import sys\nfor name in {absent}: sys.modules[name] = None\n"
-        "import cli.commands.worker, cli.commands.watch\n"
+        "import cli.commands.worker, cli.commands.flower, cli.commands.metrics\n"
         "import cli.commands.judge_server, cli.commands.doctor\n"
         "import tasks.fleet.worker, tasks.stages.judge, tasks.fleet.flower_app\n"
         "import workers.judge.server\n"

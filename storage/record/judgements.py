@@ -10,6 +10,7 @@ import logging
 import re
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 
 from domain.errors import StoreError, UsageError
 from domain.plan.jobs import Job
@@ -64,6 +65,11 @@ def read_judgement(run: Run, name: str) -> Judgement:
             f"{run.store.url}/{_key(name)} is not what was written ({error}): restore it from a "
             "copy, or judge again under another --name"
         ) from error
+
+
+def on_judgement(run: Run, name: str) -> Run:
+    """The run on an existing judgement, its own included."""
+    return replace(run, judgement=None if name == FIRST else read_judgement(run, name).name)
 
 
 def judgement_names(run: Run) -> list[str]:

@@ -1,11 +1,8 @@
-"""`orchestrate logs` shows what workers say, `flower` the fleet in a browser, `metrics` tells
-Prometheus of it."""
+"""`orchestrate logs`: what workers on all machines said about a run's jobs."""
 
 from __future__ import annotations
 
 import json
-import os
-import secrets
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -14,11 +11,10 @@ from fnmatch import fnmatchcase
 import click
 from rich.text import Text
 
-from cli.options.settings import broker_option, json_option, option, recorded_run, required_broker
+from cli.options.settings import broker_option, json_option, option, recorded_run
 from cli.screens.terminal import Screen
 from domain.errors import UsageError
 from domain.plan.jobs import Plan
-from domain.redaction import without_password
 from storage.broker.connection import BROKER_AWAY, TRYING, connect
 from storage.broker.job_log import LogLine, kept_log_lines, read_log_lines
 from storage.record.judgements import judgement_names
@@ -27,9 +23,6 @@ from storage.record.run import Run
 POLL_S = 0.5
 LEVELS = ("info", "warning", "error")
 STYLES = {"warning": "yellow", "error": "red"}
-
-# kwargs is the job's key and the run's name, result what came of it
-TASK_COLUMNS = "name,kwargs,state,result,received,runtime,worker"
 
 
 @click.command()
@@ -118,81 +111,3 @@ def _shown(line: LogLine) -> Text:
     if line.trace:
         text.append(f"\n{line.trace}", style="dim")
     return text
-
-
-@click.command()
-@broker_option
-@option("--port", of="flower", default=5555, type=click.IntRange(1, 65535))
-@option("--address", of="flower", default="127.0.0.1", help="Address to listen on.")
-@option("--persist", metavar="FILE", help="Keep Flower's history in this file over restarts.")
-def flower(broker_url: str | None, port: int, address: str, persist: str | None) -> None:
-    """Watch workers, queues and tasks in a browser.
-
-    The login is ORCHESTRATE_FLOWER_AUTH (user:password); without it one is made up and printed.
-
-    \b
-    orchestrate flower
-    ssh -L 5555:127.0.0.1:5555 broker-host      # from your laptop
-    """
-    from tasks.fleet import flower_app
-
-    url = required_broker(broker_url)
-    connect(url).close()
-    given = os.environ.get("ORCHESTRATE_FLOWER_AUTH")
-    if given and "CHANGE-ME" in given:
-        raise UsageError(
-            "ORCHESTRATE_FLOWER_AUTH is still the example's CHANGE-ME, which everybody knows: set "
-            "user:password of your own, or leave it out for a login that is made up and printed"
-        )
-    auth = given or f"orchestrate:{secrets.token_urlsafe(9)}"
-    if not given:
-        click.echo(f"Login {auth.replace(':', ' / ')}")
-    click.echo(f"Flower on http://{address}:{port} for the broker at {without_password(url)}")
-    # Flower reads options from the environment, where other users cannot see them; celery reads
-    # the broker's address there before its own settings
-    os.environ |= {"FLOWER_BASIC_AUTH": auth, "CELERY_BROKER_URL": url}
-    os.environ["FLOWER_UNAUTHENTICATED_API"] = "false"
-    arguments = [f"--address={address}", f"--port={port}", "--inspect_timeout=2000"]
-    arguments.append(f"--tasks_columns={TASK_COLUMNS}")
-    if persist:
-        arguments += ["--persistent=True", f"--db={persist}"]
-    flower_app.show(url, arguments)
-
-
-@click.command()
-@broker_option
-@option("--port", of="metrics", default=9808, type=click.IntRange(0, 65535))
-@option("--address", of="metrics", default="127.0.0.1", help="Address to listen on.")
-@click.option("--once", is_flag=True, help="Print the metrics and stop.")
-def metrics(broker_url: str | None, port: int, address: str, once: bool) -> None:
-    """Serve the fleet's metrics to Prometheus; one of these is enough for all machines.
-
-    Everything is read from the broker when it is asked for: samples by stage, tokens a second,
-    queue age, judge calls and spending, retries, workers. deploy/grafana and deploy/prometheus
-    show them and raise alarms.
-
-    \b
-    orchestrate metrics                       # http://127.0.0.1:9808/metrics
-    orchestrate metrics --once | grep queue
-    """
-    from prometheus_client import CollectorRegistry, generate_latest
-    from prometheus_client.exposition import start_http_server
-
-    from orchestrator.prometheus import FleetCollector
-
-    url = required_broker(broker_url)
-    connect(url).close()
-    registry = CollectorRegistry()
-    registry.register(FleetCollector(url))
-    if once:
-        click.echo(generate_latest(registry).decode(), nl=False)
-        return
-    server, thread = start_http_server(port, addr=address, registry=registry)
-    click.echo(
-        f"Metrics on http://{address}:{server.server_port}/metrics for the broker at "
-        f"{without_password(url)}"
-    )
-    try:
-        thread.join()
-    finally:
-        server.shutdown()

@@ -1,0 +1,116 @@
+"""`orchestrate rejudge`: a run's stored responses are scored again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import click
+
+from cli.commands.extract import finish_extraction
+from cli.options.folder import hold_back_key
+from cli.options.run import own_option, resolve_terms, terms_options
+from cli.options.settings import broker_option, json_option, recorded_run, wait_option
+from domain.errors import UsageError
+from domain.plan.spec import JudgeSpec
+from storage.record.artifacts import set_artifact_aside
+from storage.record.judgements import (
+    Judgement,
+    add_judgement,
+    judgement_names,
+    on_judgement,
+    read_judgement,
+)
+from storage.record.run import Run
+from storage.record.spending import read_terms, write_terms
+
+NUMBER_WORDS = ("second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth")
+
+
+@click.command()
+@recorded_run
+@click.option("--only", type=click.Choice(["unscored"]), help="Ask only what has no score yet.")
+@own_option("judge-model", help="Another judge.")
+@own_option("judge-url", help="Its endpoint.")
+@own_option("judge-scale")
+@own_option("judge-votes", help="Answers per score.")
+@click.option("--name", metavar="NAME", help="Name of the judgement.  [default: second, third ...]")
+@click.option("--use", metavar="NAME", help="Ask nothing: make the vectors from this judgement.")
+@terms_options
+@broker_option
+@wait_option
+@json_option
+def rejudge(run: Run, only: str | None, name: str | None, use: str | None, **values: Any) -> None:
+    """Score a run's stored responses again, and make its vectors from the new scores.
+
+    Both sets of scores are kept: compare them with `orchestrate agreement`, go back to the first
+    with --use first. The same command again continues an interrupted judgement.
+
+    \b
+    orchestrate rejudge demo --only unscored
+    orchestrate rejudge demo --judge-model gpt-6-luna --judge-url https://api.openai.com/v1
+    """
+    unfinished = _unfinished(run)
+    if unfinished:
+        raise UsageError(
+            f"{unfinished[0]} is not generated and judged to its end: finish the run with "
+            "`orchestrate resume` first"
+        )
+    if use is not None:
+        # what was made of another judgement is made again
+        chosen = on_judgement(run, use)
+        for trait in run.spec.traits:
+            set_artifact_aside(run.store, chosen.plan.trait_job("reduce", trait.name))
+            set_artifact_aside(run.store, chosen.plan.trait_job("verify", trait.name))
+    else:
+        judge = _judge(run.spec.judge, values)
+        hold_back_key(judge.url, values)
+        judgement = _judgement(run, name, judge, only_unscored=only == "unscored")
+        before = read_terms(run.store, judgement=judgement.name)
+        if judge == run.spec.judge and not before.price:
+            before = read_terms(run.store)
+        terms = resolve_terms(values, judge, before=before)
+        add_judgement(run, judgement)
+        write_terms(run.store, terms, judgement=judgement.name)
+        chosen = replace(run, judgement=judgement.name)
+    finish_extraction(chosen, values)
+
+
+def _unfinished(run: Run) -> list[str]:
+    """The traits without tested vectors of the run's judgement."""
+    done = run.done()
+    return [trait.name for trait in run.spec.traits if run.plan.last_job(trait).key not in done]
+
+
+def _judge(own: JudgeSpec, values: Mapping[str, Any]) -> JudgeSpec:
+    """The run's own judge with what is given instead."""
+    given = {name: values[f"judge_{name}"] for name in ("model", "url", "scale", "votes")}
+    if own.url == "embedded" and (given["model"] is None) != (given["url"] is None):
+        raise UsageError("a judge other than the embedded one needs --judge-model and --judge-url")
+    changed = {name: value for name, value in given.items() if value is not None}
+    return JudgeSpec.model_validate({**own.model_dump(), **changed})
+
+
+def _judgement(run: Run, name: str | None, judge: JudgeSpec, *, only_unscored: bool) -> Judgement:
+    if only_unscored and judge != run.spec.judge:
+        raise UsageError(
+            "scores of two judges in one vector cannot be compared: leave --only out to have the "
+            "other judge score everything"
+        )
+    existing = [read_judgement(run, one) for one in judgement_names(run)]
+    for one in existing:
+        same = one.judge == judge and one.only_unscored == only_unscored
+        if name in (None, one.name) and same and _unfinished(on_judgement(run, one.name)):
+            return one
+    # a chain of --only unscored judgements of this judge is gone on from
+    chain = [one.name for one in existing if one.judge == judge and one.only_unscored]
+    taken = {one.name for one in existing}
+    unused = (word for word in NUMBER_WORDS if word not in taken)
+    return Judgement(
+        name=name or next(unused, f"judgement-{len(taken) + 2}"),
+        number=len(existing) + 2,
+        judge=judge,
+        only_unscored=only_unscored,
+        based_on=chain[-1] if only_unscored and chain else None,
+    )
