@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import functools
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -55,7 +55,8 @@ def monitor(**values: Any) -> None:
     # torch is not loaded for --help
     from cli.screens.scores import print_summary
     from cli.using.loaded_run import load_run
-    from cli.using.monitored import EventFile, asked_of, monitored, nested_records, open_sink
+    from cli.using.monitored import asked_of, monitored
+    from cli.using.sinks import EventFile, give_results, open_sink
 
     with contextlib.ExitStack() as stack:
         sinks = [open_sink(path) for path in values["outputs"]]
@@ -66,14 +67,8 @@ def monitor(**values: Any) -> None:
         model, console = loaded.engine.model, Screen(to_stderr=values["as_json"], highlight=False)
         asked = [asked_of(model, one, seed=sampling.seed + i) for i, one in enumerate(transcripts)]
         made = monitored(loaded, asked, sampling, sinks, console)
-        if values["as_json"]:
-            click.echo(
-                json.dumps(nested_records(loaded.scale, made), ensure_ascii=False, allow_nan=False)
-            )
-        else:
-            print_summary(console, loaded.scale, made)
-        for path in values["outputs"]:
-            click.echo(f"Wrote {path}", err=True)
+        show = functools.partial(print_summary, console, loaded.scale, made)
+        give_results(values, loaded.scale, made, show=show)
         if values["view"]:
             click.echo("Ctrl-C stops serving.", err=True)
             threading.Event().wait()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -64,7 +63,7 @@ def screen(**values: Any) -> None:
     # torch is not loaded for --help
     from cli.screens.scores import group_table, print_summary
     from cli.using.loaded_run import load_run
-    from cli.using.monitored import all_sinks, nested_records, open_sink
+    from cli.using.sinks import all_sinks, give_results, open_sink
 
     sinks = [open_sink(path) for path in values["outputs"]]
     loaded = load_run(use, false_alarm=values["false_alarm"])
@@ -76,17 +75,14 @@ def screen(**values: Any) -> None:
             for sink in sinks:
                 sink.done(loaded.scale, one)
     made.sort(key=lambda one: one.id)
-    if values["as_json"]:
-        click.echo(
-            json.dumps(nested_records(loaded.scale, made), ensure_ascii=False, allow_nan=False)
-        )
-    else:
+
+    def show() -> None:
         print_summary(console, loaded.scale, made)
         if by:
             console.print()
             console.print(group_table(loaded.scale, made, by=by))
-    for path in values["outputs"]:
-        click.echo(f"Wrote {path}", err=True)
+
+    give_results(values, loaded.scale, made, show=show)
 
 
 def _screened(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -99,7 +98,8 @@ def steer(**values: Any) -> None:
     # torch is not loaded for --help
     from cli.screens.scores import side_by_side
     from cli.using.loaded_run import load_run
-    from cli.using.monitored import monitored, nested_records, open_sink
+    from cli.using.monitored import monitored
+    from cli.using.sinks import give_results, open_sink
 
     sinks = [open_sink(path) for path in values["outputs"]]
     loaded = load_run(use, false_alarm=values["false_alarm"])
@@ -107,16 +107,13 @@ def steer(**values: Any) -> None:
     asked = _asked(loaded, transcripts, columns, values, seed=sampling.seed)
     console = Screen(to_stderr=values["as_json"], highlight=False)
     made = monitored(loaded, asked, sampling, sinks, console)
-    if values["as_json"]:
-        click.echo(
-            json.dumps(nested_records(loaded.scale, made), ensure_ascii=False, allow_nan=False)
-        )
-    else:
-        steered = {term.trait for term in terms}
+    steered = {term.trait for term in terms}
+
+    def show() -> None:
         for i in range(len(transcripts)):
             side_by_side(console, loaded.scale, made[i :: len(transcripts)], traits=steered)
-    for path in values["outputs"]:
-        click.echo(f"Wrote {path}", err=True)
+
+    give_results(values, loaded.scale, made, show=show)
 
 
 @dataclass(frozen=True)
