@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from cli.options.sources import (
+from cli.options.config import (
     check_config_above_tables,
     check_config_tables,
     command_config,

@@ -7,7 +7,6 @@ import platform
 import sys
 
 from domain.errors import UsageError
-from domain.plan.spec import METHODS
 from domain.redaction import without_password
 from storage.record.store import LocalStore, Store, open_store
 
@@ -37,15 +36,6 @@ def run_provenance() -> dict[str, object]:
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in packages},
     }
-
-
-def parse_methods(text: str) -> tuple[str, ...]:
-    """The methods of a comma-separated list; raises UsageError for an unknown one."""
-    chosen = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-    unknown = [name for name in chosen if name not in METHODS]
-    if unknown or not chosen:
-        raise UsageError(f"--methods {text!r}: choose from {', '.join(METHODS)}")
-    return chosen
 
 
 def _version(package: str) -> str | None:

@@ -17,8 +17,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
 from cli.commands.extract import keep_log
-from cli.screens.run import duration
 from cli.screens.status import run_status_screen
+from cli.screens.tables import duration
 from orchestrator.local_fleet import orchestrate
 from orchestrator.prometheus import FleetCollector
 from orchestrator.state import run_snapshot

@@ -11,7 +11,7 @@ import click
 from rich.table import Column, Table
 
 from cli.options.settings import json_option, recorded_run
-from cli.screens.run import number_text, table_of
+from cli.screens.tables import number_text, table_of
 from cli.screens.terminal import Screen
 from domain.errors import UsageError
 from domain.scoring.agreement import Agreement

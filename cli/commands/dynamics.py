@@ -14,7 +14,7 @@ import numpy as np
 from rich.table import Table
 
 from cli.options.settings import json_option
-from cli.screens.run import number_column, number_text, table_of, text_column
+from cli.screens.tables import number_column, number_text, table_of, text_column
 from cli.screens.terminal import Screen
 from domain.errors import UsageError
 from storage.files.transcripts import ScoredResponse, read_scored_responses

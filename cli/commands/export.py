@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.options.settings import json_option, runs_dir_option
-from cli.screens.run import number_text
+from cli.screens.tables import number_text
 from cli.using.loaded_run import load_run_vectors
 from domain.errors import OrchestrateError, UsageError
 from domain.plan.spec import RunSpec

@@ -20,8 +20,8 @@ from cli.commands.status import priority_option, unpause
 from cli.options.folder import hold_back_key
 from cli.options.run import asked_run, resolve_terms, run_options, terms_options
 from cli.options.settings import broker_option, json_option, option, recorded_run, wait_option
-from cli.screens.run import Progress, print_verdicts, remarks, say, where_vectors_are
-from cli.screens.terminal import Screen
+from cli.screens.run import Progress, print_verdicts, remarks, where_vectors_are
+from cli.screens.terminal import Screen, say
 from domain.errors import BrokerError, OrchestrateError
 from domain.verdict.record import VerdictName
 from orchestrator.driver import Driver, missing_workers

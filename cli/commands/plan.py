@@ -11,8 +11,7 @@ from rich.table import Table
 
 from cli.options.run import AskedRun, asked_run, resolve_terms, run_options, terms_options
 from cli.options.settings import json_option
-from cli.screens.run import say
-from cli.screens.terminal import Screen
+from cli.screens.terminal import Screen, say
 from domain.plan.jobs import Plan
 from domain.plan.spec import RunSpec, settings_differences
 from domain.scoring.prices import BATCH_SHARE

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 import click
 from pydantic import ValidationError
 
+from cli.options.run import parse_methods
 from cli.options.settings import json_option, option, recorded_run
-from cli.screens.run import print_verdicts, remarks, say, where_vectors_are
-from cli.screens.terminal import Screen
+from cli.screens.run import print_verdicts, remarks, where_vectors_are
+from cli.screens.terminal import Screen, say
 from domain.errors import UsageError
 from domain.plan.spec import DEFAULT_POSITION, POSITIONS, FilterSpec
-from orchestrator.runs import parse_methods
 from storage.record.run import Run
 
 

@@ -16,8 +16,9 @@ from cli.pages.content import (
     finished_metrics,
     report_data,
 )
-from cli.screens.run import number_text, say, styled_verdict, tested_texts
-from cli.screens.terminal import Screen
+from cli.screens.run import styled_verdict, tested_texts
+from cli.screens.tables import number_text
+from cli.screens.terminal import Screen, say
 from domain.verdict.record import TraitMetrics
 from orchestrator.runs import run_store
 from storage.record.results import json_bytes

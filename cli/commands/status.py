@@ -21,9 +21,9 @@ from cli.options.settings import (
     required_broker,
     runs_dir_option,
 )
-from cli.screens.run import remark_lines, say
+from cli.screens.run import remark_lines
 from cli.screens.status import RunsOfFolder, run_status_screen, runs_status_screen
-from cli.screens.terminal import Screen
+from cli.screens.terminal import Screen, say
 from domain.errors import BrokerError, UsageError
 from domain.fleet.heartbeats import HIGHEST, LOWEST
 from orchestrator.runs import run_store

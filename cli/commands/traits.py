@@ -12,7 +12,7 @@ from rich.table import Column
 from rich.text import Text
 
 from cli.options.settings import json_option
-from cli.screens.run import table_of, text_column
+from cli.screens.tables import table_of, text_column
 from cli.screens.terminal import Screen
 from domain.errors import TraitFileError, UsageError
 from domain.traits.check import Problem, check_trait, trait_template

@@ -23,10 +23,18 @@ from pydantic_core import PydanticUndefined
 from cli.options.folder import OPENAI_URL
 from cli.options.settings import finite, option, runs_dir_option, together
 from domain.errors import UsageError
-from domain.plan.spec import DEMO_MODEL, JudgeSpec, RunSpec, Setting, TraitRef, spec_settings
+from domain.plan.spec import (
+    DEMO_MODEL,
+    METHODS,
+    JudgeSpec,
+    RunSpec,
+    Setting,
+    TraitRef,
+    spec_settings,
+)
 from domain.scoring.prices import FREE, Price, parse_prices, price_of
 from domain.traits.definition import TraitDefinition
-from orchestrator.runs import parse_methods, run_store
+from orchestrator.runs import run_store
 from storage.files.trait_files import load_traits
 from storage.record.spending import Terms
 from storage.record.store import Store
@@ -156,6 +164,15 @@ def asked_run(values: Mapping[str, Any]) -> AskedRun:
         where = ".".join(str(part) for part in first["loc"])
         raise UsageError(f"setting {where}: {first['msg']}") from error
     return AskedRun(spec, definitions, run_store(values["runs_dir"], _name(values["run"], spec)))
+
+
+def parse_methods(text: str) -> tuple[str, ...]:
+    """The methods of a comma-separated list; raises UsageError for an unknown one."""
+    chosen = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    unknown = [name for name in chosen if name not in METHODS]
+    if unknown or not chosen:
+        raise UsageError(f"--methods {text!r}: choose from {', '.join(METHODS)}")
+    return chosen
 
 
 def _trait_ref(definition: TraitDefinition, values: Mapping[str, Any]) -> TraitRef:

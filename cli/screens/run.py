@@ -11,11 +11,19 @@ from typing import Any
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.live import Live
 from rich.markup import escape
-from rich.measure import Measurement
 from rich.progress_bar import ProgressBar
 from rich.table import Column, Table
 from rich.text import Text
 
+from cli.screens.tables import (
+    duration,
+    number_column,
+    number_text,
+    table_fits,
+    table_of,
+    text_column,
+)
+from cli.screens.terminal import say
 from domain.fleet.heartbeats import RateMeter
 from domain.verdict.record import Quality, TraitMetrics
 from orchestrator.progress import TraitCount, seconds_left, stage_totals, trait_row
@@ -37,41 +45,6 @@ MARKS = {
 }
 
 MADE = {"generate": "generated", "judge": "judged"}
-
-
-def say(console: Console, text: str, *, style: str | None = None) -> None:
-    """A line as it is: unbroken, nothing in it coloured or taken for markup."""
-    console.print(text, style=style, highlight=False, soft_wrap=True, markup=False)
-
-
-def duration(seconds: float) -> str:
-    """1:02:03, or 12 s."""
-    whole = int(seconds)
-    if whole < 100:
-        return f"{whole} s"
-    clock = f"{whole // 60 % 60:02d}:{whole % 60:02d}"
-    return f"{whole // 3600}:{clock}" if whole >= 3600 else clock.lstrip("0")
-
-
-def table_of(*columns: Column, gap: int = 1) -> Table:
-    """A table without lines."""
-    return Table(*columns, box=None, padding=(0, gap, 0, 0), header_style="bold")
-
-
-def text_column(heading: str, *, fold: bool = False) -> Column:
-    """A column of texts, which may `fold` where it is narrow."""
-    return Column(heading, no_wrap=not fold, overflow="fold" if fold else "ellipsis")
-
-
-def number_column(heading: str) -> Column:
-    """A column of numbers, on the right and never cut."""
-    return Column(heading, justify="right", no_wrap=True)
-
-
-def table_fits(table: Table, console: Console, options: ConsoleOptions, *, beside: int = 0) -> bool:
-    """Whether a table stands uncut in the width there is, with so many columns beside it."""
-    width = Measurement.get(console, options.update(max_width=1000), table).maximum
-    return width + beside <= options.max_width
 
 
 @dataclass(frozen=True)
@@ -226,11 +199,6 @@ def tested_texts(quality: Quality | None) -> tuple[str, str]:
     if quality is not None and quality.causal is not None:
         rise = quality.causal.vector.rise.value
     return number_text(auroc, ".3f"), number_text(rise, "+.0f")
-
-
-def number_text(value: float | None, form: str = ".1f") -> str:
-    """A number as the form says, a dash for what was not measured."""
-    return "-" if value is None else f"{value:{form}}"
 
 
 def remarks(metrics: Sequence[TraitMetrics]) -> list[str]:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from cli.screens.run import number_column, number_text, table_of, text_column
+from cli.screens.tables import number_column, number_text, table_of, text_column
 from workers.monitor.monitor import ProjectedToken
 from workers.monitor.trajectory import TraitScale, Trajectory, trajectory_summary
 

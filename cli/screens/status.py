@@ -12,7 +12,8 @@ from rich.markup import escape
 from rich.table import Column, Table
 from rich.text import Text
 
-from cli.screens.run import TraitTable, duration, number_column, table_fits, table_of, text_column
+from cli.screens.run import TraitTable
+from cli.screens.tables import duration, number_column, table_fits, table_of, text_column
 from domain.fleet.heartbeats import QUEUES, Heartbeat, ListedRun
 from orchestrator.progress import StageCount, seconds_left, stage_rates
 from orchestrator.runs import runs_place

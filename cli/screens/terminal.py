@@ -39,6 +39,11 @@ class Screen(Console):
             yield one if one.control else Segment(visible(self._redact(one.text)), one.style)
 
 
+def say(console: Console, text: str, *, style: str | None = None) -> None:
+    """A line as it is: unbroken, nothing in it coloured or taken for markup."""
+    console.print(text, style=style, highlight=False, soft_wrap=True, markup=False)
+
+
 class Guarded(io.TextIOBase):
     """A text stream that passes on no control sequence and no secret."""
 
