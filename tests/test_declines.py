@@ -13,15 +13,8 @@ from celery.exceptions import Reject
 
 import tasks.fleet.edge
 from domain.errors import ModelError, ModelNotHereError, StoreNotHereError
-from domain.fleet.heartbeats import (
-    Decline,
-    Demand,
-    Heartbeat,
-    ListedRun,
-    decline_reasons,
-    models_left,
-    workers_left,
-)
+from domain.fleet.heartbeats import Decline, Demand, Heartbeat, ListedRun, decline_reasons
+from domain.fleet.placement import models_left, workers_left
 from domain.plan.jobs import Job
 from storage.broker.embedded_redis import embedded_redis
 from storage.broker.fleet import (

@@ -14,9 +14,9 @@ from typing import Any
 import click
 from rich.console import Console
 
-from cli.commands.plan import plan_table, show_plan
+from cli.commands.pause import priority_option, unpause
+from cli.commands.plan import estimate, plan_table, show_plan
 from cli.commands.report import write_report
-from cli.commands.status import priority_option, unpause
 from cli.options.folder import hold_back_key
 from cli.options.run import asked_run, resolve_terms, run_options, terms_options
 from cli.options.settings import broker_option, json_option, option, recorded_run, wait_option
@@ -26,7 +26,6 @@ from domain.errors import BrokerError, OrchestrateError
 from domain.verdict.record import VerdictName
 from orchestrator.driver import Driver, missing_workers
 from orchestrator.local_fleet import local_fleet
-from orchestrator.progress import estimate
 from orchestrator.runs import run_provenance
 from orchestrator.state import last_step_of, news_text, open_meter
 from storage.broker.connection import connect

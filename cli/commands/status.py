@@ -1,4 +1,4 @@
-"""`orchestrate status`, `cancel` and `pause`: where runs stand, and holding them up."""
+"""`orchestrate status`: where a run stands, or all runs and the fleet."""
 
 from __future__ import annotations
 
@@ -16,22 +16,16 @@ from rich.text import Text
 from cli.options.settings import (
     broker_option,
     json_option,
-    option,
-    recorded_run,
-    required_broker,
     runs_dir_option,
 )
 from cli.screens.run import remark_lines
 from cli.screens.status import RunsOfFolder, run_status_screen, runs_status_screen
 from cli.screens.terminal import Screen, say
 from domain.errors import BrokerError, UsageError
-from domain.fleet.heartbeats import HIGHEST, LOWEST
 from orchestrator.runs import run_store
 from orchestrator.state import last_step, run_snapshot
-from storage.broker.connection import BROKER_AWAY, TRYING, connect
-from storage.broker.fleet import has_run, put_run
-from storage.broker.state import broker_state
-from storage.record.run import Run, Schedule, open_run, read_schedule, write_schedule
+from storage.broker.connection import BROKER_AWAY, TRYING
+from storage.record.run import open_run
 
 REFRESH_S = 1.0
 Found = dict[str, Any]
@@ -102,54 +96,3 @@ def _seen(look: Look, broker_url: str | None) -> tuple[Found, Exception | None]:
         return look(broker_url), None
     except BROKER_AWAY as error:
         return look(None), error
-
-
-@click.command()
-@recorded_run
-@broker_option
-def cancel(run: Run, broker_url: str | None) -> None:
-    """Stop a run on the fleet; what is done is kept and `resume` continues it."""
-    state = broker_state(required_broker(broker_url), run.run_id)
-    state.cancel()
-    unpause(run, priority=None)  # a paused run's jobs are dropped too
-    if has_run(state.client, run.run_id):
-        put_run(state.client, run)
-    click.echo(
-        f"Cancelled; workers drop what is queued. Continue with: orchestrate resume {run.name}"
-    )
-
-
-priority_option = option(
-    "--priority",
-    type=click.IntRange(LOWEST, HIGHEST),
-    default=None,
-    show_default=False,
-    help="Runs of a higher one go first, equal ones share the workers; 0 unless given before.",
-)
-
-
-@click.command()
-@recorded_run
-@broker_option
-def pause(run: Run, broker_url: str | None) -> None:
-    """Let a run's jobs wait, so that others have the workers; `resume` goes on.
-
-    Jobs that workers hold are finished; nothing is taken back or lost.
-
-    \b
-    orchestrate pause demo
-    orchestrate resume demo --detach
-    """
-    write_schedule(run.store, read_schedule(run.store).model_copy(update={"paused": True}))
-    with connect(required_broker(broker_url)) as client:
-        if has_run(client, run.run_id):
-            put_run(client, run)
-    click.echo(f"Paused; go on with: orchestrate resume {run.name}")
-
-
-def unpause(run: Run, *, priority: int | None) -> None:
-    """Record that a run goes on, with another priority when one is given."""
-    before = read_schedule(run.store)
-    after = Schedule(priority=before.priority if priority is None else priority)
-    if after != before:
-        write_schedule(run.store, after)

@@ -6,10 +6,8 @@ A worker leaves a heartbeat every few seconds, and says so when it declines a ru
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from glob import escape
 from typing import Literal
 
 from domain.plan.spec import ModelSpec
@@ -126,21 +124,6 @@ class Decline:
         return self.worker.partition("@")[2]
 
 
-def workers_left(
-    kind: str, model: str, *, workers: Iterable[Heartbeat], declined: Collection[str]
-) -> list[str]:
-    """The workers of a kind that may still serve a run of that model; without any, a decline is
-    the run's failure. An empty model stands for one that is not known."""
-    return [
-        worker.name
-        for worker in workers
-        if worker.kind == kind
-        and not worker.draining
-        and worker.name not in declined
-        and (not model or _fits(model, worker.models))
-    ]
-
-
 def decline_reasons(declines: Iterable[Decline]) -> str:
     """Why nobody serves a run, with the hosts that said so: `on gpu1, gpu2: no such folder`."""
     hosts: dict[str, list[str]] = {}
@@ -149,16 +132,3 @@ def decline_reasons(declines: Iterable[Decline]) -> str:
         if one.host not in said_by:
             said_by.append(one.host)
     return "; ".join(f"on {', '.join(sorted(names))}: {reason}" for reason, names in hosts.items())
-
-
-def models_left(worker: Heartbeat, demands: Sequence[Demand]) -> tuple[str, ...] | None:
-    """The patterns of the models that a worker may serve, without those of which it declined every
-    run; None when nothing that is wanted is left for it."""
-    open_models = {one.run.model for one in demands if worker.name not in one.declined_by}
-    if all(one.run.model in open_models for one in demands):
-        return worker.models
-    return tuple(escape(m) for m in sorted(open_models) if _fits(m, worker.models)) or None
-
-
-def _fits(model: str, patterns: Collection[str]) -> bool:
-    return not patterns or any(fnmatchcase(model, one) for one in patterns)

@@ -8,12 +8,13 @@ turn; so choosing queues is all that scheduling needs.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from glob import escape
 from itertools import groupby
 
-from domain.fleet.heartbeats import Demand
+from domain.fleet.heartbeats import Demand, Heartbeat
 
 
 def runs_in_turn(demands: Iterable[Demand]) -> list[Demand]:
@@ -97,6 +98,34 @@ def jobs_to_hold(most: int, waiting: int, *, n_workers: int) -> int:
     return min(most, -(-waiting // n) + 1)
 
 
+def workers_left(
+    kind: str, model: str, *, workers: Iterable[Heartbeat], declined: Collection[str]
+) -> list[str]:
+    """The workers of a kind that may still serve a run of that model; without any, a decline is
+    the run's failure. An empty model stands for one that is not known."""
+    return [
+        worker.name
+        for worker in workers
+        if worker.kind == kind
+        and not worker.draining
+        and worker.name not in declined
+        and (not model or _fits(model, worker.models))
+    ]
+
+
+def models_left(worker: Heartbeat, demands: Sequence[Demand]) -> tuple[str, ...] | None:
+    """The patterns of the models that a worker may serve, without those of which it declined every
+    run; None when nothing that is wanted is left for it."""
+    open_models = {one.run.model for one in demands if worker.name not in one.declined_by}
+    if all(one.run.model in open_models for one in demands):
+        return worker.models
+    return tuple(escape(m) for m in sorted(open_models) if _fits(m, worker.models)) or None
+
+
+def _fits(model: str, patterns: Collection[str]) -> bool:
+    return not patterns or any(fnmatchcase(model, one) for one in patterns)
+
+
 # Loading takes from seconds to minutes: nobody leaves a model that is wanted sooner than this.
 SERVE_AT_LEAST_S = 60.0
 
@@ -115,7 +144,7 @@ class Server:
 
     def may_serve(self, model: str) -> bool:
         """Whether the model fits one of its patterns; no pattern fits all."""
-        return not self.models or any(fnmatchcase(model, one) for one in self.models)
+        return _fits(model, self.models)
 
 
 def spread_servers(

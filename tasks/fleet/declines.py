@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 import redis
 
 from domain.errors import LocalError
-from domain.fleet.heartbeats import Decline, Demand, decline_reasons, workers_left
+from domain.fleet.heartbeats import Decline, Demand, decline_reasons
+from domain.fleet.placement import workers_left
 from domain.redaction import Redactor
 from storage.broker.fleet import forget_decline, put_decline, read_declines, read_run, read_workers
 from storage.broker.state import BrokerState

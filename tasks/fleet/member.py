@@ -20,12 +20,13 @@ from celery import bootsteps
 from celery.worker.consumer.tasks import Tasks
 from kombu.exceptions import OperationalError
 
-from domain.fleet.heartbeats import Demand, Heartbeat, Rate, RateMeter, models_left
+from domain.fleet.heartbeats import Demand, Heartbeat, Rate, RateMeter
 from domain.fleet.placement import (
     Server,
     beside_those_that_wait,
     jobs_to_hold,
     model_to_serve,
+    models_left,
     runs_in_turn,
     wanted_models,
 )
