@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from domain.errors import BudgetError, OrchestrateError
-from domain.fleet.heartbeats import QUEUES, Heartbeat, ListedRun, WorkerKind, workers_left
+from domain.fleet.heartbeats import QUEUES, Heartbeat, ListedRun, WorkerKind
+from domain.fleet.placement import workers_left
 from orchestrator.progress import TraitCount, stage_totals, trait_counts, trait_row
 from storage.broker.connection import Client, connect, refusal_of_writes
 from storage.broker.fleet import (
