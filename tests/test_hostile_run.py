@@ -114,8 +114,11 @@ def test_the_next_run_finds_answers_and_no_faults(both: dict[str, Any]) -> None:
     prompts = {c.body["messages"][0]["content"] for c in both["rough judge"].calls if is_asked(c)}
 
     assert set(said) == {"number", *answered}
-    assert sum(said.values()) == sum(fate_of(prompt) not in OBJECTIONS for prompt in prompts)
-    assert said[""] == sum(fate_of(prompt) == "empty" for prompt in prompts)
+    # a question may meet five faults in a row
+    n_answers = sum(fate_of(prompt) not in OBJECTIONS for prompt in prompts)
+    assert 0.998 * n_answers <= sum(said.values()) <= n_answers
+    # no fault is remembered as an empty answer
+    assert said[""] <= sum(fate_of(prompt) == "empty" for prompt in prompts)
 
 
 def test_paid_calls_are_what_the_faults_allow(both: dict[str, Any]) -> None:
