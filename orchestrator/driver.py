@@ -30,8 +30,8 @@ from storage.broker.connection import BROKER_AWAY, connect, require_writes
 from storage.broker.fleet import forget_run, put_run, queue_of
 from storage.broker.judge_limits import read_meter
 from storage.broker.state import BrokerState, jobs_on_queues
-from storage.record.artifacts import set_artifact_aside
-from storage.record.results import damaged_results
+from storage.record.artifacts import DamagedArtifactError, load_record, set_artifact_aside
+from storage.record.results import damaged_results, has_manifest
 from storage.record.run import Failure, Run, dead_letters
 from tasks.fleet.app import TASK_NAMES, delivery_settings
 from tasks.fleet.send import submit
@@ -199,17 +199,28 @@ class Driver:
 
     def _set_broken_results_aside(self) -> None:
         """Have a trait assembled again whose results are not what was written, and tested again
-        what is assembled again."""
-        plan, done = self.run.plan, self.run.done()
+        what is assembled again; and the judge asked again how it wants to be asked, where the
+        answer is damaged."""
+        plan, done, store = self.run.plan, self.run.done(), self.run.store
         for trait in self.run.spec.traits:
+            folder = f"traits/{trait.name}"
             ends = plan.trait_job("reduce", trait.name), plan.trait_job("verify", trait.name)
-            found = damaged_results(self.run.store, f"traits/{trait.name}")
+            found = damaged_results(store, folder)
+            # what is being written has none either, but then the trait is not done
+            if plan.last_job(trait).key in done and not has_manifest(store, folder):
+                found = [f"{folder} without its checksums"]
             if found:
                 log.warning("%s: not what was written; assembled again.", ", ".join(found))
             if found or ends[0].key not in done:
                 for job in ends:
                     if job.key in done:
-                        set_artifact_aside(self.run.store, job)
+                        set_artifact_aside(store, job)
+        try:
+            if plan.negotiate_job.key in done:
+                load_record(store, plan.negotiate_job)
+        except DamagedArtifactError as error:
+            log.warning("%s; asked again.", error)
+            set_artifact_aside(store, plan.negotiate_job)
 
     def queues_to_come(self) -> list[str]:
         """The queues of what is still to be done: a rejudging, say, needs no GPU worker."""

@@ -22,6 +22,7 @@ from domain.plan.steering import (
 )
 from domain.verdict.gates import with_verdict
 from domain.verdict.record import CausalFigures, Gate, Quality, Severity, TraitMetrics, VerdictName
+from storage.files.trait_files import load_trait
 from storage.record.results import damaged_results, read_metrics
 from storage.record.store import open_store
 from tasks.stages.checks import causal_figures
@@ -30,6 +31,7 @@ from tests.quality_records import evaluated, steered
 from tests.quality_records import metrics as metrics_with
 from tests.quality_records import quality as good_quality
 from tests.stored_run import PLANTED_LAYER, stored_run
+from tests.trait_texts import write
 from traitlens.assess.dose_response import Answers, dose_response
 from traitlens.stats.bootstrap import bootstrap_correlations, bootstrap_means, group_draws
 from traitlens.stats.intervals import percentile_interval
@@ -122,6 +124,24 @@ def test_a_definition_without_evaluation_questions_is_noted(tmp_path: Path) -> N
 
     assert found.verdict == "usable"
     assert Gate.EVALUATION_NO_QUESTIONS in [one.gate for one in found.findings]
+
+
+def test_shared_and_parted_questions_are_told_in_the_metrics(tmp_path: Path) -> None:
+    body = load_trait("evil").to_json()
+    questions: Any = body["questions"]
+    shared = {**body, "eval_questions": [*questions[:3], *load_trait("evil").eval_questions]}
+    parted = {"instruction": body["instruction"], "eval_prompt": body["eval_prompt"]}
+    parted["questions"] = [*questions, *load_trait("evil").eval_questions]
+
+    for number, data in enumerate((shared, parted)):
+        file = write(tmp_path / str(number) / "evil.json", data)
+        stored_run(tmp_path / f"run-{number}", traits=str(file), checks=CHECKS)
+
+    first, second = metrics(tmp_path / "run-0"), metrics(tmp_path / "run-1")
+    assert (Gate.EVALUATION_SHARED, 3) in [(one.gate, one.value) for one in first.findings]
+    assert any("3 of the evaluation questions" in sentence for sentence in first.untested)
+    assert (Gate.EVALUATION_PARTED, 20) in [(one.gate, one.value) for one in second.findings]
+    assert second.quality is not None and second.quality.evaluation is not None
 
 
 def test_what_cannot_be_used_is_not_steered_with(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from cli.main import orchestrate
 from domain.errors import UsageError
-from storage.files.transcripts import read_scored_responses
+from storage.files.scored import read_scored_responses
 from tests.page_data import record, save
 from traitlens.dynamics.trajectory import analyze
 
@@ -121,7 +121,7 @@ def test_the_table_shows_each_trait_and_the_averages_as_bars(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("content", "arguments", "message"),
     [
-        ("{", [], "neither JSON nor JSON lines"),
+        ("{", [], "is not JSON"),
         ('{"event": "start"}', [], "--output scores.json"),
         (record({"evil": [1.0, 2.0]}, tokens=["a"]), [], "one score for each"),
         (record({"evil": [None]}, tokens=["a"]), [], "lacks the score"),

@@ -13,6 +13,8 @@ from cli.main import orchestrate
 from domain.errors import UsageError
 from tests.planted_vectors import PlantedRun, planted_run
 from traitlens.vectors.files import load_vectors
+from traitlens.vectors.formats import to_gguf_bytes
+from traitlens.vectors.trait_vector import Provenance, TraitVector
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +92,8 @@ def test_neuronpedias_file_comes_back(made: PlantedRun, tmp_path: Path) -> None:
     run(file, "--format", "pt", "--n-blocks", "4", "--output", tmp_path)
 
     assert json.loads(file.read_text())["layerNumber"] == made.planted.layer - 1
-    back = torch.load(tmp_path / "capitals_response_avg_diff.pt", weights_only=True)
+    stem = f"capitals.layer{made.planted.layer}"
+    back = torch.load(tmp_path / f"{stem}_response_avg_diff.pt", weights_only=True)
     assert torch.allclose(back[made.planted.layer], original.at(made.planted.layer))
 
 
@@ -132,6 +135,9 @@ def test_what_a_format_cannot_hold_is_refused(
         ("v.json", "{}", "cannot be read as a vector"),
         ("v.pt", "nonsense", "cannot be read as a plain tensor"),
         ("v.safetensors", "nonsense", "not a safetensors file"),
+        ("v.gguf", "nonsense", "not a GGUF file"),
+        ("v.json", "[" * 100_000, "cannot be read as a vector"),
+        ("v.json", "9" * 5_000_000, "cannot be read as a vector"),
     ],
 )
 def test_a_file_that_is_no_vector_is_refused(
@@ -141,3 +147,31 @@ def test_a_file_that_is_no_vector_is_refused(
 
     with pytest.raises(UsageError, match=message):
         run(tmp_path / name, "--format", "pt", "--n-blocks", "4", "--output", tmp_path)
+
+
+def test_five_imports_leave_five_files_and_a_sixth_of_a_taken_name_is_refused(
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("gguf")
+    out = tmp_path / "ours"
+    # as repeng writes them: of no trait
+    nameless = Provenance(trait="", method="")
+    sources = [tmp_path / name for name in ("a.gguf", "b.gguf")]
+    for source in sources:
+        vector = TraitVector({"response_avg": torch.randn(5, 8)}, nameless)
+        source.write_bytes(to_gguf_bytes(vector, model_type="llama"))
+    for position in ("response_avg", "prompt_avg", "prompt_last"):
+        sources.append(tmp_path / f"evil_{position}_diff.pt")
+        torch.save(torch.randn(5, 8), sources[-1])
+
+    for source in sources:
+        run(source, "--format", "safetensors", "--n-blocks", "4", "--output", out)
+
+    names = ["a", "b", "evil", "evil_prompt_avg", "evil_prompt_last"]
+    assert sorted(path.name for path in out.iterdir()) == [f"{name}.safetensors" for name in names]
+    assert load_vectors(out / "a.safetensors").provenance.trait == "a"
+    before = (out / "a.safetensors").read_bytes()
+    sources[1].replace(sources[0])
+    with pytest.raises(UsageError, match="is there already"):
+        run(sources[0], "--format", "safetensors", "--n-blocks", "4", "--output", out)
+    assert (out / "a.safetensors").read_bytes() == before

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +46,7 @@ def run(*arguments: str) -> Result:
     return result
 
 
-def prompts_file(folder: Path, rows: list[dict[str, str]]) -> str:
+def prompts_file(folder: Path, rows: Sequence[Mapping[str, Any]]) -> str:
     path = folder / "prompts.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return str(path)
@@ -184,6 +186,45 @@ def test_odd_columns_of_a_table_do_not_cost_the_screening(made: PlantedRun, tmp_
     assert "score" not in first["metadata"] and second["metadata"]["score"] == 1.0
     assert first["metadata"]["data_beside"] == 7 and first["response"] == row["response"]
     assert "by data_steering" in shown.output and "x (2)" in shown.output
+
+
+def test_rows_that_the_model_cannot_be_given_are_counted_and_the_others_screened(
+    made: PlantedRun, tmp_path: Path
+) -> None:
+    rows = [
+        {"prompt": "Hi", "response": "Hello."},
+        {"prompt": "Hi", "response": ""},
+        {"prompt": "Hi"},
+        {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}]},
+        {"prompt": "word " * 2000, "response": "Hello."},
+        {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Yes."}]},
+    ]
+    file, out = prompts_file(tmp_path, rows), tmp_path / "scores.json"
+
+    shown = run("screen", *made.arguments, file, "--output", str(out))
+
+    assert [one["response"] for one in json.loads(out.read_text())] == ["Hello.", "Yes."]
+    assert "Left out 4 of 6 rows" in shown.stderr
+    for number, why in ((2, "empty response"), (3, "no response"), (4, "image_url"), (5, "tokens")):
+        assert re.search(rf"row {number} .*{why}", shown.stderr)
+
+
+def test_a_system_prompt_of_a_row_is_in_force_and_the_option_goes_before_it(
+    made: PlantedRun, tmp_path: Path
+) -> None:
+    positive, _ = made.planted.instructions[0]
+    file = prompts_file(tmp_path, [{"prompt": PROMPTS[0], "system_prompt": positive}])
+    own, other = tmp_path / "own.json", tmp_path / "other.json"
+
+    run("monitor", *made.arguments, "--prompts", file, "--output", str(own), "--no-baseline")
+    asked = ("--prompts", file, "--system", "Be brief.")
+    run("monitor", *made.arguments, *asked, "--output", str(other), "--no-baseline")
+
+    (under,), (instead,) = json.loads(own.read_text()), json.loads(other.read_text())
+    direct = run("monitor", *made.arguments, "--prompt", PROMPTS[0], "--system", positive, "--json")
+    assert under["response"] == json.loads(direct.stdout)[0]["response"]
+    assert "system_prompt" not in under["metadata"]
+    assert instead["response"] != under["response"]
 
 
 def test_an_output_that_cannot_be_written_does_not_cost_the_others(tmp_path: Path) -> None:

@@ -15,6 +15,11 @@ from transformers import AutoModelForCausalLM
 
 from domain.plan.samples import Sample
 from storage.broker.embedded_redis import embedded_redis
+from storage.record.artifacts import load_record
+from storage.record.results import damaged_results, read_metrics
+from storage.record.run import load_definition, open_run
+from storage.record.spending import read_terms
+from storage.record.store import open_store
 from tests.fleet import by_text, run_command, workers
 from tests.http_judge import HttpJudge, http_judge
 from tests.tiny_models import save_tiny_model
@@ -194,6 +199,46 @@ def test_a_damaged_shard_is_found_and_made_again_with_the_same_result(
     again = load_vectors(one).tensor
     assert torch.linalg.norm(again - vector) <= 1e-5 * torch.linalg.norm(vector)
     assert np.isfinite(load_vectors(one).tensor.numpy()).all()
+
+
+def test_what_is_lost_or_damaged_of_a_finished_run_is_mended_by_the_same_command(
+    one: Path, command: list[str]
+) -> None:
+    run, vector = one.parent.parent, load_vectors(one).tensor
+    (one / "seal.json").unlink()
+    for file in (one / "metrics.json", one / "responses" / "pos.csv", run / "negotiate.json"):
+        file.write_bytes(file.read_bytes()[:-9])
+    for file in (run / "run.json", one / "definition.json"):
+        file.write_bytes(file.read_bytes().replace(b"a", b"b", 1))
+    (run / "judging.json").write_bytes(b"{}")
+    as_cut = (one / "responses" / "pos.csv").read_bytes()
+
+    unbounded = run_command(*command, "--run", "one")
+    ended = run_command(
+        *(*command, "--run", "one"),
+        *("--budget", "5", "--prices", str(price_file(run.parent))),
+    )
+
+    assert unbounded.returncode == 1
+    assert "give --budget again" in unbounded.stderr
+    assert ended.returncode == 3, ended.stderr
+    opened = open_run(open_store(str(run)))
+    assert load_definition(opened, "refusal").questions
+    assert load_record(opened.store, opened.plan.negotiate_job)
+    assert read_terms(opened.store).cap_usd == 5
+    assert damaged_results(opened.store, "traits/refusal") == []
+    assert (one / "seal.json").exists()
+    assert read_metrics(opened.store, "refusal").n_generated == N_SAMPLES
+    assert (one / "responses" / "pos.csv").read_bytes() != as_cut
+    again = load_vectors(one).tensor
+    assert torch.linalg.norm(again - vector) <= 1e-5 * torch.linalg.norm(vector)
+    assert list((run / "set-aside").glob("run.json-*"))
+
+
+def price_file(folder: Path) -> Path:
+    file = folder / "prices.json"
+    file.write_text(json.dumps({"models": {"test": {"input": 1.0, "output": 1.0}}}))
+    return file
 
 
 def test_other_settings_under_the_same_name_are_refused_by_name(

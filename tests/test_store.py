@@ -198,6 +198,42 @@ def test_a_folder_without_hard_links_still_has_one_winner(
     assert (store.read("k"), store.list("")) == (b"first", {"k"})
 
 
+def test_a_handle_that_a_network_folder_lost_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, lost = open_store(str(tmp_path)), []
+
+    def losing_once(step: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*arguments: Any, **named: Any) -> Any:
+            if step not in lost:
+                lost.append(step)
+                raise OSError(errno.ESTALE, "Stale file handle")
+            return step(*arguments, **named)
+
+        return wrapped
+
+    for owner, name in ((Path, "read_bytes"), (Path, "replace"), (Path, "is_file"), (os, "link")):
+        monkeypatch.setattr(owner, name, losing_once(getattr(owner, name)))
+
+    assert store.create("k", b"first")
+    store.write("k", b"second")
+    assert store.exists("k")
+    assert store.read("k") == b"second"
+    assert len(lost) == 4
+    assert store.list("") == {"k"}
+
+
+def test_a_folder_that_stays_lost_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stale(_path: Path) -> bytes:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr(Path, "read_bytes", stale)
+    monkeypatch.setattr("storage.record.store._PAUSES_S", (0.0,))
+
+    with pytest.raises(StoreError, match="Stale file handle"):
+        open_store(str(tmp_path)).read("k")
+
+
 def test_two_processes_on_a_shared_folder_leave_one_whole_artifact_a_job(tmp_path: Path) -> None:
     code = (
         "import sys; from domain.plan.jobs import Job\n"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from domain.errors import TraitFileError, UsageError
-from storage.files.trait_files import load_trait, load_traits
+from domain.traits.definition import TraitDefinition
+from storage.files.trait_files import load_trait, load_traits, read_trait
 from tests.trait_texts import definition, trait_json, without, write
 
 
@@ -108,3 +110,118 @@ def test_a_file_in_another_encoding_is_told_to_be_saved_as_utf8(tmp_path: Path) 
 def test_a_folder_is_not_a_trait(tmp_path: Path) -> None:
     with pytest.raises(TraitFileError, match="is a folder"):
         load_trait(str(tmp_path))
+
+
+def test_a_held_out_question_that_vectors_are_made_from_is_held_out_no_more(tmp_path: Path) -> None:
+    data = trait_json()
+    shared = [f"  {data['questions'][k].upper()} " for k in range(5)]
+    path = write(tmp_path / "humor.json", {**data, "eval_questions": [*shared, "Where is it?"]})
+
+    trait = load_trait(str(path))
+
+    assert trait.questions == tuple(data["questions"])
+    assert trait.eval_questions == ("Where is it?",)
+    assert (trait.n_shared, trait.n_parted) == (5, 0)
+
+
+def test_many_questions_without_held_out_ones_are_parted(tmp_path: Path) -> None:
+    questions = [f"What is thing {k}?" for k in range(40)]
+    path = write(tmp_path / "humor.json", without("eval_questions") | {"questions": questions})
+
+    trait = load_trait(str(path))
+
+    assert len(trait.questions) == len(trait.eval_questions) == trait.n_parted == 20
+    assert sorted(trait.questions + trait.eval_questions) == sorted(questions)
+
+
+def test_a_recorded_definition_reads_back_as_it_was_taken_up(tmp_path: Path) -> None:
+    questions = [f"What is thing {k}?" for k in range(40)]
+    path = write(tmp_path / "humor.json", trait_json(questions=questions, eval_questions=questions))
+    trait = load_trait(str(path))
+
+    recorded = TraitDefinition.from_json("humor", json.loads(json.dumps(trait.to_json())))
+
+    assert recorded == trait
+    assert recorded.fingerprint() == trait.fingerprint()
+    assert (recorded.n_shared, recorded.n_parted) == (40, 20)
+
+
+def test_a_run_s_record_is_taken_as_it_is_although_it_shares_questions() -> None:
+    """As runs recorded definitions before shared questions left the held-out ones."""
+    shared = trait_json(eval_questions=["What is thing 1?"])
+
+    assert TraitDefinition.from_json("humor", shared).eval_questions == ("What is thing 1?",)
+
+
+@pytest.mark.parametrize(
+    ("second", "questions"),
+    [
+        ({"questions": [{"text": "Why?", "id": 1}, {"x": 1}, 7, {"question": "How?"}]}, 2),
+        (["Why?", "How?"], 2),
+        ({"prompts": []}, 0),
+        ("nothing", 0),
+    ],
+)
+def test_a_second_file_costs_what_cannot_be_read_of_it_only(
+    tmp_path: Path, second: object, questions: int
+) -> None:
+    first = write(tmp_path / "trait_data_extract" / "humor.json", without("eval_questions"))
+    write(tmp_path / "trait_data_eval" / "humor.json", second)
+
+    trait = load_trait(str(first))
+
+    assert trait.eval_questions == ("Why?", "How?")[:questions]
+    assert all(one.severity == "warning" for one in read_trait(str(first)).problems())
+    assert read_trait(str(first)).problems()
+
+
+def test_a_second_file_that_is_no_json_is_named_and_left_out(tmp_path: Path) -> None:
+    first = write(tmp_path / "trait_data_extract" / "humor.json", without("eval_questions"))
+    write(tmp_path / "trait_data_eval" / "humor.json", {}).write_text("{not json")
+
+    assert load_trait(str(first)).questions == tuple(trait_json()["questions"])
+    told = read_trait(str(first)).problems()[0].message
+    assert "trait_data_eval/humor.json is not valid JSON" in told
+
+
+@pytest.mark.parametrize(
+    ("file", "name"), [("Humor", "humor"), ("Self-Preservation", "self_preservation")]
+)
+def test_capitals_and_hyphens_of_a_file_are_no_obstacle(
+    tmp_path: Path, file: str, name: str
+) -> None:
+    assert load_trait(str(write(tmp_path / f"{file}.json", trait_json()))).name == name
+    nameless = write(tmp_path / file / "definition.json", trait_json())
+    assert load_trait(str(nameless)).name == name
+
+
+@pytest.mark.parametrize("ref", [".", "steering.json", "definition.txt"])
+def test_scenarios_without_instructions_are_told_from_a_broken_trait_file(
+    tmp_path: Path, ref: str
+) -> None:
+    folder = tmp_path / "humor"
+    write(folder / "steering.json", {"questions": ["Why?"]})
+    for name in ("positive.txt", "negative.txt", "definition.txt"):
+        (folder / name).write_text("The clown said\n")
+
+    with pytest.raises(TraitFileError, match="scenarios, which have no instructions"):
+        load_trait(str(folder / ref))
+
+
+@pytest.mark.parametrize(
+    "text", ["9" * 5_000_000, "[" * 1000 + "]" * 1000, '{"a": ' * 70 + "1" + "}" * 70]
+)
+def test_what_is_beyond_the_bounds_is_no_fault_of_the_program(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "humor.json"
+    path.write_text(text)
+
+    with pytest.raises(TraitFileError, match=r"digits|nested|MiB"):
+        load_trait(str(path))
+
+
+def test_a_device_and_a_pipe_are_no_traits(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "humor.json")
+
+    for ref in ("/dev/zero", str(tmp_path / "humor.json")):
+        with pytest.raises(TraitFileError, match="a pipe or a device"):
+            load_trait(ref)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from traitlens.errors import LayerError
+from traitlens.errors import LayerError, VectorFileError
 from traitlens.vectors.formats import (
     block_directions,
     from_block_directions,
@@ -99,12 +100,61 @@ def test_a_gguf_file_starts_at_direction_one_and_comes_back(
     path.write_bytes(to_gguf_bytes(vector, model_type="llama"))
 
     names = [tensor.name for tensor in gguf.GGUFReader(str(path)).tensors]
-    back = from_gguf(path)
+    back = from_gguf(path.read_bytes())
 
     assert names == ["direction.1", "direction.2", "direction.3"]
     assert torch.equal(back.tensor[2:], vector.tensor[2:])
     assert back.norms[:2].tolist() == [0, 0]
     assert back.provenance == vector.provenance
+
+
+def gguf_bytes(n_values: int, *values: bytes, tensors: Sequence[bytes] = ()) -> bytes:
+    head = struct.pack("<4sIQQ", b"GGUF", 3, len(tensors), n_values)
+    return head + b"".join(values) + b"".join(tensors)
+
+
+def gguf_text(text: str) -> bytes:
+    return struct.pack("<Q", len(text)) + text.encode()
+
+
+def gguf_tensor(name: str, *shape: int, kind: int = 0) -> bytes:
+    sizes = struct.pack(f"<I{len(shape)}Q", len(shape), *shape)
+    return gguf_text(name) + sizes + struct.pack("<IQ", kind, 0)
+
+
+MANY = 2**62
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"GGUF",
+        b"nonsense" * 100,
+        gguf_bytes(MANY),
+        gguf_bytes(1, struct.pack("<Q", MANY)),
+        gguf_bytes(1, gguf_text("a"), struct.pack("<IIQ", 9, 0, MANY)),
+        gguf_bytes(1, gguf_text("a"), struct.pack("<IIQ", 9, 9, 1)),
+        gguf_bytes(1, gguf_text("general.alignment"), struct.pack("<II", 4, 0)),
+        gguf_bytes(0, tensors=[gguf_tensor("direction.1", MANY)]) + bytes(64),
+        gguf_bytes(0, tensors=[gguf_tensor("direction.1", 4, kind=12)]) + bytes(64),
+        gguf_bytes(0, tensors=[gguf_tensor("output", 4)]) + bytes(64),
+        gguf_bytes(0, tensors=[gguf_tensor("direction.1", 2, 2)]) + bytes(64),
+        gguf_bytes(0, tensors=[gguf_tensor("direction." + "9" * 5000, 4)]) + bytes(64),
+    ],
+)
+def test_a_gguf_file_that_lies_is_refused_at_once(data: bytes) -> None:
+    with pytest.raises(VectorFileError):
+        from_gguf(data)
+
+
+@pytest.mark.parametrize("name", ["direction.100000", "direction.1"])
+def test_a_small_gguf_file_fills_no_memory(name: str) -> None:
+    count = gguf_text("controlvector.layer_count") + struct.pack("<II", 4, 2**32 - 1)
+
+    with pytest.raises(LayerError, match="no model is that large"):
+        from_gguf(gguf_bytes(1, count, tensors=[gguf_tensor(name, 4)]) + bytes(64))
 
 
 def test_a_gguf_file_of_the_first_block_alone_is_refused(vector: TraitVector) -> None:

@@ -29,7 +29,7 @@ SHAPE = {
     "num_hidden_layers": 4,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
-    "max_position_embeddings": 512,
+    "max_position_embeddings": 4096,
     # Larger than usual, so that the next token is neither certain nor uniform.
     "initializer_range": 0.2,
     "pad_token_id": 0,
@@ -73,6 +73,27 @@ FAMILIES: dict[str, dict[str, object]] = {
         **EXPERTS,
     },
 }
+# Families of the slow core that padding changes. Token 0 pads, and has an embedding of its own as
+# in real checkpoints.
+PADDING_FAMILIES: dict[str, dict[str, object]] = {
+    "recurrent_gemma": {
+        "head_dim": 12,
+        "num_key_value_heads": 1,
+        "lru_width": 48,
+        "attention_window_size": WINDOW,
+        "num_hidden_layers": 6,
+        "block_types": ["recurrent", "recurrent", "attention"],
+        "pad_token_id": 3,
+    },
+    "minimax": {
+        "head_dim": 12,
+        "num_local_experts": 4,
+        "layer_types": ["linear_attention", "full_attention"] * 2,
+        "block_size": 16,
+        **EXPERTS,
+    },
+    "rwkv": {"attention_hidden_size": 48, "context_length": 4096},
+}
 
 
 def byte_tokenizer(template: str | None = TEMPLATE) -> PreTrainedTokenizerFast:
@@ -101,7 +122,7 @@ def save_tiny_model(
     """Build a random model of the family in the folder and return its path; `changes` override its
     shape.
     """
-    settings = {**SHAPE, **FAMILIES.get(family, {}), **(changes or {})}
+    settings = {**SHAPE, **(FAMILIES | PADDING_FAMILIES).get(family, {}), **(changes or {})}
     torch.manual_seed(sum(family.encode()))
     config = AutoConfig.for_model(family, **settings)
     model = AutoModelForCausalLM.from_config(config).to(dtype)

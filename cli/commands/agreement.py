@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +18,7 @@ from domain.errors import UsageError
 from domain.scoring.agreement import Agreement
 from domain.scoring.agreement import agreement as agreement_of
 from domain.scoring.scores import METRICS, Score
+from storage.files.reading import read_text
 from storage.record.judgements import FIRST, effective_scorings, judgement_names, on_judgement
 from storage.record.run import Run
 from storage.record.tables import training_jobs
@@ -79,17 +81,14 @@ def read_labels(path: Path) -> Scores:
     found: Scores = {}
     line = 1
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            for row in csv.DictReader(file):
-                line += 1
-                metric = row.get("metric") or "trait"
-                score = float(row["score"])
-                if metric not in METRICS or not 0 <= score <= 100:
-                    raise ValueError(f"metric {metric!r}, score {score:g}")
-                found[row["key"], metric] = score
-    except OSError as error:
-        raise UsageError(f"--labels {path} cannot be read: {error.strerror}") from error
-    except (KeyError, ValueError, TypeError) as error:
+        for row in csv.DictReader(io.StringIO(read_text(path), newline="")):
+            line += 1
+            metric = row.get("metric") or "trait"
+            score = float(row["score"])
+            if metric not in METRICS or not 0 <= score <= 100:
+                raise ValueError(f"metric {metric!r}, score {score:g}")
+            found[row["key"], metric] = score
+    except (KeyError, ValueError, TypeError, csv.Error) as error:
         raise UsageError(
             f"{path} line {line}: {error}; columns key, score (0 to 100) and optionally metric "
             "(trait or coherence) are expected"

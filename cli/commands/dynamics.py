@@ -17,7 +17,7 @@ from cli.options.settings import json_option
 from cli.screens.tables import number_column, number_text, table_of, text_column
 from cli.screens.terminal import Screen
 from domain.errors import UsageError
-from storage.files.transcripts import ScoredResponse, read_scored_responses
+from storage.files.scored import ScoredResponse, read_scored_responses
 from traitlens.arrays import Float64
 from traitlens.errors import NonFiniteError
 

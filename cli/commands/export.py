@@ -19,9 +19,10 @@ from cli.options.settings import json_option, runs_dir_option
 from cli.screens.tables import number_text
 from cli.using.loaded_run import load_run_vectors
 from domain.errors import OrchestrateError, UsageError
-from domain.plan.spec import RunSpec
+from domain.plan.spec import DEFAULT_POSITION, RunSpec
 from domain.verdict.record import Quality, TraitMetrics
 from orchestrator.runs import run_store
+from storage.files.reading import as_text, read_bytes
 from storage.record.results import metrics_bytes, read_metrics
 from storage.record.run import Run, open_run
 from traitlens.errors import LayerError, MissingPackageError, MissingVectorError, VectorFileError
@@ -41,6 +42,8 @@ FORMATS = (
 
 SUFFIXES = (".safetensors", ".pt", ".gguf", ".json")
 NO_BASE = "# base_model: name it, the model was a local folder"
+# What a file of the right ending and other contents makes its reader raise.
+UNREADABLE = (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError)
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
@@ -123,7 +126,7 @@ def _of_run(run: Run, values: dict[str, Any]) -> dict[str, bytes]:
         facts = one.vector.provenance
         public = replace(facts, model_id=_public_name(facts.model_id)) if is_hub else facts
         vector = replace(one.vector, provenance=public)
-        files |= _encoded(vector, kind, layers=layers, family=family)
+        files |= _encoded(vector, kind, name=one.trait, layers=layers, family=family)
     if is_hub:
         name = _public_name(run.spec.model.model_id)
         metrics = [read_metrics(run.store, one.trait) for one in loaded]
@@ -142,12 +145,24 @@ def _of_file(path: Path, values: dict[str, Any]) -> dict[str, bytes]:
     if values["kind"] == "hub-folder":
         raise UsageError("a hub folder is made of a run, whose record its card tells: name a run")
     vector = _loaded(path, values["n_blocks"])
+    if values["position"] in vector.vectors:
+        vector = vector.at_position(values["position"])
     layers = _layers(values["layers"])
     if not layers and values["kind"] in ("gguf", "steering-vectors", "neuronpedia"):
         raise UsageError(f"{path} does not say which layer is best: give --layers")
     if values["kind"] in ("gguf", "repeng") and values["model_type"] is None:
         raise UsageError("give --model-type, for example llama or gemma2")
-    return _encoded(vector, values["kind"], layers=layers, family=values["model_type"])
+    # two files may speak of one trait, or of none: the source's own name tells them apart
+    name = path.stem.removesuffix("_diff").removesuffix(f"_{vector.position}")
+    if not vector.provenance.trait:
+        vector = replace(vector, provenance=replace(vector.provenance, trait=name))
+    made = _encoded(vector, values["kind"], name=name, layers=layers, family=values["model_type"])
+    taken = next((file for file in made if (values["output"] / file).exists()), None)
+    if taken is not None:
+        raise UsageError(
+            f"{values['output'] / taken} is there already: choose another --output, or delete it"
+        )
+    return made
 
 
 def _loaded(path: Path, n_blocks: int | None) -> TraitVector:
@@ -155,29 +170,30 @@ def _loaded(path: Path, n_blocks: int | None) -> TraitVector:
 
     `n_blocks` is the model's number of blocks, which a .gguf may not know and a .json does not.
     """
-    from traitlens.vectors import formats
-    from traitlens.vectors.files import load_vectors
+    from traitlens.vectors import files, formats
 
+    data = read_bytes(path)
     try:
         if path.suffix == ".gguf":
-            return formats.from_gguf(path, n_blocks=n_blocks)
-        if path.suffix != ".json":
-            return load_vectors(path)
+            return formats.from_gguf(data, n_blocks=n_blocks)
+        if path.suffix == ".pt":
+            return files.from_persona_vectors_pt_bytes(data, name=path.name)
+        if path.suffix == ".safetensors":
+            return files.from_safetensors_bytes(data)
         if n_blocks is None:
             raise UsageError(f"{path} does not say how deep the model is: give --n-blocks")
-        return formats.from_neuronpedia_json(path.read_text(encoding="utf-8"), n_blocks=n_blocks)
-    except (VectorFileError, MissingVectorError, LayerError, OSError) as error:
+        return formats.from_neuronpedia_json(as_text(data, str(path)), n_blocks=n_blocks)
+    except (VectorFileError, MissingVectorError, LayerError) as error:
         raise UsageError(f"{path}: {error}") from error
-    except (KeyError, ValueError, TypeError) as error:
+    except UNREADABLE as error:
         raise UsageError(f"{path} cannot be read as a vector: {error}") from error
-    except MissingPackageError as error:
-        raise OrchestrateError(str(error)) from error
 
 
 def _encoded(
-    vector: TraitVector, kind: str, *, layers: Sequence[int | str], family: str | None
+    vector: TraitVector, kind: str, *, name: str, layers: Sequence[int | str], family: str | None
 ) -> dict[str, bytes]:
-    """File name -> bytes of one trait in one of FORMATS, at the vector's current position.
+    """File name -> bytes of one trait in one of FORMATS, at the vector's current position, which
+    the name says where it is not the usual one.
 
     `layers` matter to the formats that hold some of them: gguf, steering-vectors and neuronpedia (a
     file each); `family` is the model's type, which gguf and repeng want.
@@ -185,13 +201,16 @@ def _encoded(
     from traitlens.vectors import formats
     from traitlens.vectors.files import to_persona_vectors_pt_bytes, to_safetensors_bytes
 
-    trait = vector.provenance.trait.replace(" ", "_") or "vector"
+    trait = name.replace(" ", "_")
     try:
+        if kind == "pt":
+            file = f"{trait}_{vector.position}_diff.pt"
+            return {file: to_persona_vectors_pt_bytes(vector.tensor)}
+        holds_all = kind == "safetensors" and DEFAULT_POSITION in vector.vectors
+        if not holds_all and vector.position != DEFAULT_POSITION:
+            trait = f"{trait}_{vector.position}"
         if kind == "safetensors":
             return {f"{trait}.safetensors": to_safetensors_bytes(vector)}
-        if kind == "pt":
-            name = f"{trait}_{vector.position}_diff.pt"
-            return {name: to_persona_vectors_pt_bytes(vector.tensor)}
         if kind in ("gguf", "repeng"):
             chosen = layers if kind == "gguf" else None
             data = formats.to_gguf_bytes(vector, model_type=family or "", layers=chosen)

@@ -15,14 +15,14 @@ import click
 from rich.console import Console
 
 from cli.commands.pause import priority_option, unpause
-from cli.commands.plan import estimate, plan_table, show_plan
+from cli.commands.plan import estimate, plan_remarks, plan_table, show_plan
 from cli.commands.report import write_report
 from cli.options.folder import hold_back_key
 from cli.options.run import asked_run, resolve_terms, run_options, terms_options
 from cli.options.settings import broker_option, json_option, option, recorded_run, wait_option
 from cli.screens.run import Progress, print_verdicts, remarks, where_vectors_are
 from cli.screens.terminal import Screen, say
-from domain.errors import BrokerError, OrchestrateError
+from domain.errors import BrokerError, OrchestrateError, StoreError
 from domain.verdict.record import VerdictName
 from orchestrator.driver import Driver, missing_workers
 from orchestrator.local_fleet import local_fleet
@@ -77,7 +77,7 @@ def extract(priority: int | None, dry_run: bool, **values: Any) -> None:
         definitions=asked.definitions,
         provenance=run_provenance(),
     )
-    write_terms(run.store, resolve_terms(values, run.spec.judge, before=read_terms(run.store)))
+    _record_terms(run, values)
     unpause(run, priority=priority)
     finish_extraction(run, values)
 
@@ -97,7 +97,7 @@ def resume(run: Run, priority: int | None, **values: Any) -> None:
     orchestrate resume demo-1a2b3c4d
     orchestrate resume demo-1a2b3c4d --priority 10 --detach     # before all others
     """
-    write_terms(run.store, resolve_terms(values, run.spec.judge, before=read_terms(run.store)))
+    _record_terms(run, values)
     unpause(run, priority=priority)
     finish_extraction(run, values)
 
@@ -121,6 +121,19 @@ def retry(run: Run, dead: bool, **values: Any) -> None:
     elif dead_letters(run.store):
         click.echo("Some jobs were given up for killing workers; --dead includes them.", err=True)
     finish_extraction(run, values)
+
+
+def _record_terms(run: Run, values: Mapping[str, Any]) -> None:
+    """What was recorded, with what is given now; damaged, what is given now where that says all."""
+    try:
+        before = read_terms(run.store)
+    except StoreError as error:
+        # a cap that nobody can read is not dropped in silence
+        if values["budget"] is None and run.spec.judge.url != "embedded":
+            raise
+        click.echo(f"Recorded anew: {error.wrong}", err=True)
+        before = None
+    write_terms(run.store, resolve_terms(values, run.spec.judge, before=before))
 
 
 def finish_extraction(run: Run, values: Mapping[str, Any]) -> None:
@@ -223,6 +236,8 @@ def _say_plan(console: Console, run: Run) -> None:
     done = run.done()
     found = estimate(run.plan, definitions, done=done)
     console.print(plan_table(found, spec))
+    for remark in plan_remarks(definitions, spec):
+        say(console, remark, style="yellow")
     say(console, f"Run {run.name} in {run.store.url}")
     where = "on this machine" if spec.judge.url == "embedded" else f"at {spec.judge.url}"
     say(console, f"Model {spec.model.model_id}; judge {spec.judge.model} {where}")

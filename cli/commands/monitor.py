@@ -55,7 +55,7 @@ def monitor(**values: Any) -> None:
     # torch is not loaded for --help
     from cli.screens.scores import print_summary
     from cli.using.loaded_run import load_run
-    from cli.using.monitored import asked_of, monitored
+    from cli.using.monitored import answerable, asked_of, monitored
     from cli.using.sinks import EventFile, give_results, open_sink
 
     with contextlib.ExitStack() as stack:
@@ -64,6 +64,7 @@ def monitor(**values: Any) -> None:
             sinks.append(EventFile(stack.enter_context(_served(err=values["as_json"]))))
         has_baseline = not values["no_baseline"]
         loaded = load_run(use, false_alarm=values["false_alarm"], with_baseline=has_baseline)
+        transcripts = answerable(loaded, transcripts, sampling)
         model, console = loaded.engine.model, Screen(to_stderr=values["as_json"], highlight=False)
         asked = [asked_of(model, one, seed=sampling.seed + i) for i, one in enumerate(transcripts)]
         made = monitored(loaded, asked, sampling, sinks, console)

@@ -23,12 +23,12 @@ from domain.plan.spec import RunSpec, TraitRef, settings_differences
 from domain.scoring.prices import BATCH_SHARE, Price
 from domain.traits.definition import TraitDefinition
 from domain.traits.prompts import coherence_prompt
+from domain.traits.room import CHARACTERS_PER_TOKEN, longest_prompt
+from domain.verdict.gates import held_out_findings
+from domain.verdict.sentences import finding_text
 from storage.record.artifacts import done_jobs
 from storage.record.run import open_run
 from storage.record.spending import Terms
-
-# English in the tokenizers of current models: 4 to 4.7 characters a token; the low end is safe.
-CHARACTERS_PER_TOKEN = 4.0
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,7 @@ def show_plan(asked: AskedRun, terms: Terms, *, as_json: bool) -> None:
             "budget": terms.cap_usd,
             "traits": own,
             "differences": list(differences),
+            "remarks": plan_remarks(asked.definitions, spec),
             "n_samples": sum(e.n_samples for e in found),
             "n_judge_calls": sum(e.n_calls for e in found),
         }
@@ -93,8 +94,31 @@ def show_plan(asked: AskedRun, terms: Terms, *, as_json: bool) -> None:
     console.print(plan_table(found, spec))
     say(console, f"Run {name} in {store.url}{' (continues)' if exists else ''}.")
     say(console, f"Judge: {spec.judge.model} at {spec.judge.url}; {plan_cost(spec, found, terms)}.")
+    for remark in plan_remarks(asked.definitions, spec):
+        say(console, remark, style="yellow")
     for difference in differences:
         say(console, f"Not the recorded run's settings: {difference}.", style="red")
+
+
+def plan_remarks(definitions: Mapping[str, TraitDefinition], spec: RunSpec) -> list[str]:
+    """What of the definitions is not used as it stands, and whether the model has room for them."""
+    # what asks the Hub is not loaded for --help
+    from cli.doctor.model import model_positions
+
+    found = [
+        f"{name}: {finding_text(one)}"
+        for name, definition in definitions.items()
+        for one in held_out_findings(definition.n_shared, definition.n_parted)
+    ]
+    trait, n_tokens = longest_prompt(definitions.values())
+    most, n_more = model_positions(spec.model.model_id), spec.sampling.max_new_tokens
+    if most is not None and n_tokens + n_more > most:
+        found.append(
+            f"{trait}: its longest prompt has about {n_tokens:,.0f} tokens, and up to {n_more} "
+            f"more follow, where {spec.model.model_id} has {most:,} positions: what is longer is "
+            "refused"
+        )
+    return found
 
 
 def plan_table(found: list[TraitEstimate], spec: RunSpec) -> Table:

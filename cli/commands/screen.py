@@ -11,14 +11,22 @@ import click
 from rich.console import Console
 
 from cli.options.settings import json_option
-from cli.options.using import false_alarm_option, output_option, use_options, use_options_of
+from cli.options.using import (
+    false_alarm_option,
+    output_option,
+    say_unread,
+    use_options,
+    use_options_of,
+)
 from cli.screens.terminal import Screen
 from domain.errors import UsageError
-from storage.files.transcripts import fact_name, read_transcripts
+from storage.files.shapes import UnreadableRowError, fact_name
+from storage.files.transcripts import Unread, read_transcripts
 
 if TYPE_CHECKING:
     from cli.using.loaded_run import LoadedRun
-    from storage.files.transcripts import Transcript
+    from storage.files.shapes import Transcript
+    from workers.monitor.monitor import AnsweredPrompt
     from workers.monitor.trajectory import Trajectory
 
 
@@ -39,10 +47,11 @@ def screen(**values: Any) -> None:
     """Score transcripts without generating: which responses of a data set show which trait.
 
     FILE is .jsonl, .json, .csv or .parquet with a prompt and a response per row: columns prompt or
-    question, and response or answer; or messages that end with the assistant's. persona_vectors'
-    tables and a run's own are read as they are. The texts go through the run's model, or --model,
-    in batches; a response is flagged when its mean z exceeds what --false-alarm of the run's
-    neutral responses exceed.
+    question, and response or answer; messages that end with the assistant's, as OpenAI, ShareGPT
+    and TRL write them; Alpaca's columns. persona_vectors' tables and a run's own are read as they
+    are. A row that cannot be read is left out, counted and named. The texts go through the run's
+    model, or --model, in batches; a response is flagged when its mean z exceeds what --false-alarm
+    of the run's neutral responses exceed.
 
     \b
     orchestrate screen demo training_set.jsonl --output scores.csv
@@ -51,11 +60,14 @@ def screen(**values: Any) -> None:
     """
     use = use_options_of(values)
     several = len(values["files"]) > 1
+    files = [(path, read_transcripts(path)) for path in values["files"]]
+    unread = [one for _, found in files for one in found.unread]
     transcripts = [
         replace(one, facts={**one.facts, "file": path.name}) if several else one
-        for path in values["files"]
-        for one in read_transcripts(path)
+        for path, found in files
+        for one in found.read
     ]
+    n_rows = len(transcripts) + len(unread)
     column = values["by"] or ("file" if several else None)
     by = column and fact_name(column)
     if by and not any(by in one.facts for one in transcripts):
@@ -68,9 +80,13 @@ def screen(**values: Any) -> None:
     sinks = [open_sink(path) for path in values["outputs"]]
     loaded = load_run(use, false_alarm=values["false_alarm"])
     console = Screen(to_stderr=values["as_json"], highlight=False)
+    answered, without = _answered(loaded, transcripts)
+    say_unread([*unread, *without], n_rows=n_rows)
+    if not answered:
+        raise UsageError("no row is left to screen: see why above")
     made = []
     with all_sinks(sinks, loaded.scale):
-        for one in _screened(loaded, transcripts, console):
+        for one in _screened(loaded, answered, console):
             made.append(one)
             for sink in sinks:
                 sink.done(loaded.scale, one)
@@ -85,14 +101,28 @@ def screen(**values: Any) -> None:
     give_results(values, loaded.scale, made, show=show)
 
 
+def _answered(
+    loaded: LoadedRun, transcripts: list[Transcript]
+) -> tuple[list[AnsweredPrompt], list[Unread]]:
+    """The transcripts as the model reads them, and those that it cannot."""
+    from cli.using.monitored import answered_of
+
+    answered, without = [], []
+    for one in transcripts:
+        try:
+            answered.append(answered_of(loaded.engine.model, one))
+        except UnreadableRowError as error:
+            without.append(Unread(one.row, str(error)))
+    return answered, without
+
+
 def _screened(
-    loaded: LoadedRun, transcripts: list[Transcript], console: Console
+    loaded: LoadedRun, answered: list[AnsweredPrompt], console: Console
 ) -> Iterator[Trajectory]:
     """The trajectories as they are read, in no order that means anything."""
-    from cli.using.monitored import CountLine, answered_of
+    from cli.using.monitored import CountLine
     from workers.monitor.monitor import project_answers
 
-    answered = [answered_of(loaded.engine.model, one) for one in transcripts]
     progress = CountLine(console)
     for n, one in enumerate(project_answers(loaded.engine, answered, loaded.directions), start=1):
         yield one

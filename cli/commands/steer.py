@@ -21,7 +21,7 @@ from cli.options.using import (
 from cli.screens.terminal import Screen
 from domain.errors import UsageError
 from domain.plan.steering import Mode, SteeringTerm, parse_steering_term
-from storage.files.transcripts import Transcript
+from storage.files.shapes import Transcript
 
 if TYPE_CHECKING:
     from cli.using.loaded_run import LoadedRun
@@ -98,11 +98,12 @@ def steer(**values: Any) -> None:
     # torch is not loaded for --help
     from cli.screens.scores import side_by_side
     from cli.using.loaded_run import load_run
-    from cli.using.monitored import monitored
+    from cli.using.monitored import answerable, monitored
     from cli.using.sinks import give_results, open_sink
 
     sinks = [open_sink(path) for path in values["outputs"]]
     loaded = load_run(use, false_alarm=values["false_alarm"])
+    transcripts = answerable(loaded, transcripts, sampling)
     columns = [_Column([term.times(factor) for term in terms], factor) for factor in factors]
     asked = _asked(loaded, transcripts, columns, values, seed=sampling.seed)
     console = Screen(to_stderr=values["as_json"], highlight=False)

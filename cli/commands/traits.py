@@ -158,7 +158,7 @@ def _problems(ref: str) -> Sequence[Problem]:
     except TraitFileError as error:
         # One unreadable file must not hide what is wrong with the others.
         return (Problem("error", "file", str(error)),)
-    return check_trait(source.data, source.name, eval_data=source.eval_data)
+    return source.problems()
 
 
 def _print_checked(ref: str, problems: Sequence[Problem], n_errors: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,8 @@ import click
 from cli.pages.build import CarriedFile, build_page
 from cli.pages.server import PageServer
 from domain.errors import UsageError
+from storage.files.reading import read_text
+from storage.files.scored import json_or_lines
 
 SUFFIXES = (".json", ".jsonl")
 
@@ -95,26 +96,10 @@ def _read(paths: Sequence[Path]) -> list[CarriedFile]:
 
 
 def _text(path: Path) -> str:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not a text file in UTF-8: give JSON or JSON lines") from error
+    text = read_text(path)
     if not text.strip():
         raise UsageError(f"{path} is empty: give JSON or JSON lines")
-    try:
-        json.loads(text)
-    except json.JSONDecodeError as whole:
-        for number, line in enumerate(text.split("\n"), start=1):
-            if not line.strip():
-                continue
-            try:
-                json.loads(line)
-            except json.JSONDecodeError as error:
-                if number == 1:
-                    raise UsageError(f"{path} is not JSON: {whole}") from whole
-                raise UsageError(f"{path} is not JSON lines: line {number}: {error.msg}") from error
+    json_or_lines(text, str(path))  # the page would say it later, and of all files at once
     return text
 
 

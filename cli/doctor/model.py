@@ -34,6 +34,7 @@ from safetensors import SafetensorError, safe_open
 from cli.doctor.machine import GIB, Checked, Device
 from domain.errors import ModelError
 from domain.plan.spec import DEMO_MODEL
+from domain.traits.room import positions_of
 
 HUB_TIMEOUT_S = 5.0
 
@@ -81,6 +82,17 @@ def check_model_fits(model_id: str, devices: list[Device]) -> Iterator[Checked]:
         yield Checked("model", "ok", f"{model_id}: {text}, complete in {folder}")
     if size is not None:
         yield from (_fit(size, device) for device in devices)
+
+
+def model_positions(model_id: str) -> int | None:
+    """How many tokens a model was made for; None where its configuration is not on this machine."""
+    try:
+        folder = _local_folder(model_id)
+        if folder is None:
+            return None
+        return positions_of(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    except (ModelError, OSError, ValueError, AttributeError, TypeError):
+        return None
 
 
 def model_size(folder: Path) -> ModelSize | None:
@@ -143,6 +155,9 @@ def _local_folder(model_id: str) -> Path | None:
     given = Path(model_id).expanduser()
     if given.is_dir():
         if not (given / "config.json").is_file():
+            if (given / "adapter_config.json").is_file():
+                wrong = f"{given} is a LoRA adapter, not a model"
+                raise ModelError(wrong, advice="merge it into its base with peft and give that")
             raise ModelError(
                 f"{given} has no config.json", advice="give the folder of a saved model"
             )

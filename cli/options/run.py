@@ -35,6 +35,7 @@ from domain.plan.spec import (
 from domain.scoring.prices import FREE, Price, parse_prices, price_of
 from domain.traits.definition import TraitDefinition
 from orchestrator.runs import run_store
+from storage.files.reading import MOST_WRITTEN_BYTES, read_text
 from storage.files.trait_files import load_traits
 from storage.record.spending import Terms
 from storage.record.store import Store
@@ -247,9 +248,6 @@ def _price_for(judge: JudgeSpec, prices: Path | None) -> Price | None:
         return FREE
     own: dict[str, Price] = {}
     if prices is not None:
-        try:
-            text = prices.read_text(encoding="utf-8")
-        except OSError as error:
-            raise UsageError(f"--prices {prices} cannot be read: {error.strerror}") from error
+        text = read_text(prices, most=MOST_WRITTEN_BYTES)
         own = parse_prices(text, name=str(prices))
     return price_of(judge.model, judge.url, own=own)

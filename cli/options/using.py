@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ from cli.options.run import own_option, setting_option
 from cli.options.settings import option, runs_dir_option, together
 from domain.errors import UsageError
 from domain.plan.spec import DEFAULT_POSITION, POSITIONS
-from storage.files.transcripts import Transcript, Turn, read_transcripts
+from storage.files.shapes import Transcript, Turn
+from storage.files.transcripts import Unread, read_transcripts
 
 
 @dataclass(frozen=True)
@@ -113,20 +114,41 @@ prompt_options = together(
         metavar="FILE",
         type=click.Path(path_type=Path, dir_okay=False),
         help="Prompts, one a row: .txt, .json, .jsonl, .csv or .parquet with a column prompt, "
-        "question or messages, and system if any.",
+        "question or messages, and system or system_prompt if any.",
     ),
-    click.option("--system", metavar="TEXT", help="A system instruction for all prompts."),
+    click.option(
+        "--system",
+        metavar="TEXT",
+        help="A system instruction for all prompts, in place of those in a file.",
+    ),
     output_option,
 )
 
 
 def prompt_options_of(values: dict[str, Any]) -> list[Transcript]:
     """The prompts asked for; raises UsageError when there are none."""
-    found = [Transcript((Turn("user", text),)) for text in values["texts"]]
-    found += read_transcripts(values["file"]) if values["file"] else []
+    found = [
+        Transcript((Turn("user", text),), row=f"--prompt {text[:40]!r}") for text in values["texts"]
+    ]
+    if values["file"]:
+        in_file = read_transcripts(values["file"])
+        say_unread(in_file.unread, n_rows=len(in_file.read) + len(in_file.unread))
+        found += in_file.read
     if not found:
         raise UsageError("nothing to answer: give --prompt TEXT or --prompts FILE")
     system = values["system"]
-    if system is None:
-        return found
-    return [Transcript((Turn("system", system), *one.turns), facts=one.facts) for one in found]
+    return found if system is None else [one.under(system) for one in found]
+
+
+MOST_NAMED = 5
+
+
+def say_unread(unread: Sequence[Unread], *, n_rows: int) -> None:
+    """Say on stderr how many rows were left out, and of the first ones which and why."""
+    if not unread:
+        return
+    click.echo(f"Left out {len(unread)} of {n_rows} rows:", err=True)
+    for one in unread[:MOST_NAMED]:
+        click.echo(f"  {one}", err=True)
+    if unread[MOST_NAMED:]:
+        click.echo(f"  and {len(unread) - MOST_NAMED} more", err=True)

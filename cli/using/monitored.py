@@ -11,14 +11,22 @@ from typing import Any
 
 from rich.console import Console
 
-from cli.options.using import SamplingOptions
+from cli.options.using import SamplingOptions, say_unread
 from cli.screens.scores import TokenMarks
 from cli.using.loaded_run import LoadedRun
 from cli.using.sinks import EventFile, Sink, all_sinks
 from domain.errors import UsageError
-from storage.files.transcripts import Transcript
+from storage.files.shapes import Transcript, UnreadableRowError
+from storage.files.transcripts import Unread
 from workers.engine.generation import Steering
-from workers.models.chat import Prompt, prompt_of_text, render_chat, response_ids
+from workers.models.chat import (
+    Prompt,
+    UnfitPromptError,
+    check_length,
+    prompt_of_text,
+    render_chat,
+    response_ids,
+)
 from workers.models.model import LoadedModel
 from workers.monitor.monitor import AnsweredPrompt, OpenPrompt, ProjectedToken, monitor
 from workers.monitor.trajectory import Trajectory
@@ -107,22 +115,49 @@ def asked_of(
 
 
 def answered_of(model: LoadedModel, transcript: Transcript) -> AnsweredPrompt:
-    """The transcript's own response, as token ids; raises UsageError without one."""
-    if transcript.response is None:
-        raise UsageError(
-            f"no response to {transcript.shown[:60]!r}: name a column response or answer, or end "
-            "messages with the assistant's"
+    """The transcript's own response, as token ids; raises UnreadableRowError without one."""
+    if not transcript.response:
+        empty = "an empty response" if transcript.response == "" else "no response"
+        raise UnreadableRowError(
+            f"has {empty}: name a column response or answer, or end messages with the assistant's"
         )
     ids = transcript.response_ids
     if ids is None or transcript.prompt_ids is None:
         ids = response_ids(model, transcript.response)
-    prompt = _prompt(model, transcript)
+    prompt = _prompt(model, transcript, n_more=len(ids))
     return AnsweredPrompt(transcript.shown, prompt.token_ids, ids, transcript.facts)
 
 
-def _prompt(model: LoadedModel, transcript: Transcript) -> Prompt:
-    if transcript.prompt_ids is not None:
-        return Prompt(transcript.rendered or "", transcript.prompt_ids)
-    if transcript.rendered is not None:
-        return prompt_of_text(model, transcript.rendered)
-    return render_chat(model, [(turn.role, turn.content) for turn in transcript.turns])
+def answerable(
+    loaded: LoadedRun, transcripts: Sequence[Transcript], sampling: SamplingOptions
+) -> list[Transcript]:
+    """Those that the model can answer; the others are told on stderr.
+
+    Raises UsageError for none.
+    """
+    n_more, found, unread = loaded.sampling(sampling).max_new_tokens, [], []
+    for one in transcripts:
+        try:
+            _prompt(loaded.engine.model, one, n_more=n_more)
+            found.append(one)
+        except UnreadableRowError as error:
+            unread.append(Unread(one.row, str(error)))
+    if not found:
+        raise UsageError(f"{unread[0]}")
+    say_unread(unread, n_rows=len(transcripts))
+    return found
+
+
+def _prompt(model: LoadedModel, transcript: Transcript, *, n_more: int = 0) -> Prompt:
+    """Raises UnreadableRowError for a chat that the model cannot be given with `n_more` tokens."""
+    try:
+        if transcript.prompt_ids is not None:
+            prompt = Prompt(transcript.rendered or "", transcript.prompt_ids)
+        elif transcript.rendered is not None:
+            prompt = prompt_of_text(model, transcript.rendered)
+        else:
+            prompt = render_chat(model, [(turn.role, turn.content) for turn in transcript.turns])
+        check_length(model, prompt, n_more=n_more)
+    except UnfitPromptError as error:
+        raise UnreadableRowError(str(error)) from error
+    return prompt

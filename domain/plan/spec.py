@@ -28,6 +28,11 @@ DEMO_MODEL = "demo"
 # amortise one message, one artifact and one judge task over enough work.
 SHARD_SAMPLES = 100
 
+# A plan lists its samples: beyond these, which no experiment comes near, that alone takes hours.
+MOST_ROLLOUTS, MOST_CHECKED = 10_000, 1_000
+
+MOST_NEW_TOKENS, MOST_TEMPERATURE = 1_000_000, 100.0
+
 # A direction this sure moves little with what is left: cos 10 degrees is 0.985, and the samples so
 # far are part of the whole.
 CONVERGED_DEGREES = 10.0
@@ -55,8 +60,10 @@ class Option:
 class SamplingSpec(Frozen):
     """How responses are drawn; top_p 1 and top_k 0 are off, temperature 0 is greedy."""
 
-    max_new_tokens: int = Field(default=200, ge=1, description="Longest response.")
-    temperature: float = Field(default=1.0, ge=0, description="0 is greedy.")
+    max_new_tokens: int = Field(
+        default=200, ge=1, le=MOST_NEW_TOKENS, description="Longest response."
+    )
+    temperature: float = Field(default=1.0, ge=0, le=MOST_TEMPERATURE, description="0 is greedy.")
     top_p: float = Field(default=1.0, gt=0, le=1, description="1 is off.")
     top_k: int = Field(default=0, ge=0, description="0 is off.")
 
@@ -145,12 +152,14 @@ class ChecksSpec(Frozen):
     evaluation: Annotated[int, Option(metavar="N")] = Field(
         default=2,
         ge=0,
+        le=MOST_CHECKED,
         description="Test on held-out questions: N responses to each of the trait's evaluation "
         "questions with the positive, the negative and no instruction; 0 leaves it out.",
     )
     causal: Annotated[int, Option(metavar="N")] = Field(
         default=12,
         ge=0,
+        le=MOST_CHECKED,
         description="Steer with the vector: 72 responses search for layer and strength, then N at "
         "each of 9 pushes (none, 4 strengths, 4 random) are the dose-response; 0 leaves it out.",
     )
@@ -172,7 +181,9 @@ class RunSpec(Frozen):
     traits: tuple[TraitRef, ...] = Field(min_length=1)
     model: ModelSpec
     judge: JudgeSpec
-    rollouts: int = Field(default=10, ge=1, description="Responses per instruction and question.")
+    rollouts: int = Field(
+        default=10, ge=1, le=MOST_ROLLOUTS, description="Responses per instruction and question."
+    )
     sampling: SamplingSpec = SamplingSpec()
     seed: int = Field(default=0, description="Every sample's own seed follows from it.")
     filter: FilterSpec = FilterSpec()

@@ -76,7 +76,7 @@ def parse_prices(text: str, *, name: str) -> dict[str, Price]:
         return {str(model): _own_price(entry, body) for model, entry in body["models"].items()}
     except ValidationError as error:
         raise UsageError(f"{name}: {error.errors()[0]['msg']}; see docs/judge.md") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(
             f'{name} is not a price table: expected {{"models": {{"NAME": {{"input": USD, '
             '"output": USD}}}} per million tokens'

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from importlib.resources import files
 from typing import Literal
@@ -24,11 +24,15 @@ TRAIT_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")  # also a folder's name, so no 
 RESERVED = ("question", "prompt", "answer", "question_id", "coherence")
 
 N_PAIRS, N_QUESTIONS = 5, 20  # the counts of the published trait files
+LONG_WORDS = 1000  # a fourth of the room of many small models
 FILL_IN = "FILL IN:"  # marks what a person still has to write in a template
 _REQUIRED_KEYS = ("instruction", "questions", "eval_prompt")
 _KEYS = (*_REQUIRED_KEYS, "eval_questions")
 _PAIR_KEYS = ("pos", "neg")
-_ASKS_FOR_NUMBER = re.compile(r"\b0\b.*\b100\b", re.DOTALL)
+_TEXT_KEYS = ("text", "question", "prompt")
+
+# from so many on, those of a file without held-out ones are parted
+N_PARTED = 2 * N_QUESTIONS
 
 
 @dataclass(frozen=True)
@@ -54,9 +58,23 @@ def check_trait(data: object, name: str, *, eval_data: object = None) -> tuple[P
 
 def eval_questions_of(data: Mapping[str, object], eval_data: object) -> tuple[str, object]:
     """Where the held-out questions are, and the questions: the file's own before the second's."""
-    if "eval_questions" in data or not isinstance(eval_data, Mapping):
+    if "eval_questions" in data or eval_data is None:
         return "eval_questions", data.get("eval_questions", [])
-    return "eval.questions", eval_data.get("questions")
+    if isinstance(eval_data, Mapping):
+        return "eval.questions", eval_data.get("questions", eval_data.get("eval_questions"))
+    return "eval", eval_data
+
+
+def question_of(question: object) -> object:
+    """A question's text, which some files keep in an object; anything else as it is."""
+    if isinstance(question, Mapping):
+        return next((question[name] for name in _TEXT_KEYS if name in question), question)
+    return question
+
+
+def is_text(text: object) -> bool:
+    """Whether a value can be one of a trait's texts."""
+    return next(_check_text(text, ""), None) is None
 
 
 def _problems(data: object, name: str, eval_data: object) -> Iterator[Problem]:
@@ -74,6 +92,7 @@ def _problems(data: object, name: str, eval_data: object) -> Iterator[Problem]:
     if "questions" in data:
         yield from _check_questions(data["questions"], "questions")
     yield from _check_eval_questions(data, eval_data)
+    yield from _check_lengths(data)
     if "eval_prompt" in data:
         yield from _check_eval_prompt(data["eval_prompt"])
 
@@ -125,7 +144,7 @@ def _check_pair(pair: object, where: str) -> Iterator[Problem]:
             yield from _check_text(pair[side], f"{where}.{side}")
         else:
             yield _error(f"{where}.{side}", "is missing; write an instruction for this side")
-    sides = [_folded(pair.get(side)) for side in _PAIR_KEYS]
+    sides = [folded(pair.get(side)) for side in _PAIR_KEYS]
     if sides[0] and sides[0] == sides[1]:
         yield _error(where, "has the same text in pos and neg; make neg ask for the opposite")
 
@@ -140,6 +159,7 @@ def _check_questions(questions: object, where: str) -> Iterator[Problem]:
     if all(isinstance(q, str) and not q.strip() for q in questions):
         yield _error(where, f"has {len(questions)} entries, all blank; write the questions")
         return
+    questions = [question_of(question) for question in questions]
     for i, question in enumerate(questions):
         yield from _check_text(question, f"{where}[{i}]")
     yield from _check_duplicates(questions, where)
@@ -148,32 +168,47 @@ def _check_questions(questions: object, where: str) -> Iterator[Problem]:
 
 
 def _check_eval_questions(data: Mapping[str, object], eval_data: object) -> Iterator[Problem]:
-    if eval_data is not None and not isinstance(eval_data, Mapping):
-        yield _error("eval", f"holds {_kind(eval_data)}; make it an object with questions")
-        return
     if isinstance(eval_data, Mapping):
-        yield from _check_keys(eval_data, _REQUIRED_KEYS, "eval.")
-        if "eval_questions" in data:
-            yield _warning("eval_questions", "is used, and the second file's questions are not")
+        yield from _check_keys(eval_data, (*_REQUIRED_KEYS, "eval_questions"), "eval.")
         if eval_data.get("eval_prompt", data.get("eval_prompt")) != data.get("eval_prompt"):
             message = "differs from the first file's, which is the one used"
             yield _warning("eval.eval_prompt", message)
-    where, questions = eval_questions_of(data, eval_data)
-    if questions == [] and where == "eval_questions":
-        yield _warning(where, f"holds nothing back for verification; write {N_QUESTIONS} questions")
+    if eval_data is not None and "eval_questions" in data:
+        yield _warning("eval_questions", "is used, and the second file's questions are not")
+    where, held_out = eval_questions_of(data, eval_data)
+    questions = data.get("questions")
+    if held_out == [] and where == "eval_questions":
+        parted = isinstance(questions, list) and len(questions) >= N_PARTED
+        message = f"holds nothing back for verification; write {N_QUESTIONS} questions"
+        if parted:
+            message = f"holds nothing back, so {N_QUESTIONS} of the questions are"
+        yield _warning(where, message)
         return
-    yield from _check_questions(questions, where)
-    yield from _check_shared(data.get("questions"), questions, where)
+    for problem in _check_questions(held_out, where):
+        # the second file may be left out, so what is wrong in it costs its question only
+        yield problem if where == "eval_questions" else replace(problem, severity="warning")
+    yield from _check_shared(questions, held_out, where)
 
 
 def _check_shared(questions: object, held_out: object, where: str) -> Iterator[Problem]:
     if not (isinstance(questions, list) and isinstance(held_out, list)):
         return
-    first = {_folded(q): i for i, q in reversed(list(enumerate(questions)))}
+    first = {folded(question_of(q)): i for i, q in reversed(list(enumerate(questions)))}
     for i, question in enumerate(held_out):
-        if (text := _folded(question)) and text in first:
-            message = f"is also questions[{first[text]}]; a held-out question must be a new one"
+        if (text := folded(question_of(question))) and text in first:
+            message = f"is also questions[{first[text]}], so it is not held out; write a new one"
             yield _warning(f"{where}[{i}]", message)
+
+
+def _check_lengths(data: Mapping[str, object]) -> Iterator[Problem]:
+    for key in ("instruction", "questions", "eval_questions"):
+        entries = data.get(key)
+        for i, entry in enumerate(entries if isinstance(entries, list) else ()):
+            texts = entry.values() if isinstance(entry, Mapping) else (entry,)
+            n_words = max((len(str(text).split()) for text in texts), default=0)
+            if n_words > LONG_WORDS:
+                message = f"has {n_words:,} words; models without room for them refuse the prompt"
+                yield _warning(f"{key}[{i}]", message)
 
 
 def _check_eval_prompt(prompt: object) -> Iterator[Problem]:
@@ -189,7 +224,9 @@ def _check_eval_prompt(prompt: object) -> Iterator[Problem]:
     for name in unknown:
         message = f"has {{{name}}}, which nothing fills; only {{question}} and {{answer}} are known"
         yield _warning("eval_prompt", message)
-    if not _ASKS_FOR_NUMBER.search(prompt):
+    # one after the other: as one pattern it takes minutes on a text full of zeros
+    zero = re.search(r"\b0\b", prompt)
+    if zero is None or not re.search(r"\b100\b", prompt[zero.end() :]):
         message = "does not ask for a number; end it with: reply with a number from 0 to 100"
         yield _warning("eval_prompt", message)
 
@@ -209,7 +246,7 @@ def _check_text(text: object, where: str) -> Iterator[Problem]:
 def _check_duplicates(texts: Sequence[object], where: str, side: str = "") -> Iterator[Problem]:
     """Texts that repeat an earlier one of the list but for case and spacing; `side` is `.pos`."""
     first: dict[str, int] = {}
-    for i, text in enumerate(map(_folded, texts)):
+    for i, text in enumerate(map(folded, texts)):
         if not text:
             continue
         if text in first:
@@ -218,7 +255,7 @@ def _check_duplicates(texts: Sequence[object], where: str, side: str = "") -> It
         first.setdefault(text, i)
 
 
-def _folded(text: object) -> str:
+def folded(text: object) -> str:
     """The text without regard to case and spacing; empty for what is not a text."""
     return " ".join(text.casefold().split()) if isinstance(text, str) else ""
 

@@ -9,7 +9,16 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from domain.errors import TraitFileError
 from domain.plan.samples import AnyPolarity, Polarity
 from domain.plan.spec import json_digest
-from domain.traits.check import TRAIT_NAME, check_trait, eval_questions_of
+from domain.traits.check import (
+    N_PARTED,
+    N_QUESTIONS,
+    TRAIT_NAME,
+    check_trait,
+    eval_questions_of,
+    folded,
+    is_text,
+    question_of,
+)
 from domain.traits.judge_prompt import PLACEHOLDERS, fill_judge_prompt, judge_prompt_placeholders
 
 BUNDLED_TRAITS = (
@@ -25,6 +34,10 @@ BUNDLED_TRAITS = (
     "deception",
     "manipulativeness",
 )
+
+
+# Of the questions that a file did not hold out as it says, as notes of a recorded definition.
+_COUNTS = ("n_shared", "n_parted")
 
 
 def _with_placeholders(prompt: str) -> str:
@@ -58,7 +71,9 @@ class InstructionPair(BaseModel):
 class TraitDefinition(BaseModel):
     """A trait as it is used; equal definitions have equal fingerprints.
 
-    `questions` make the vectors, `eval_questions` are held out and may be empty.
+    `questions` make the vectors, `eval_questions` are held out and may be empty. `n_shared` says
+    how many of those were left out because they are among `questions`, `n_parted` how many were
+    taken from `questions` where the file had none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -68,6 +83,8 @@ class TraitDefinition(BaseModel):
     questions: tuple[str, ...] = Field(min_length=1)
     eval_prompt: EvalPrompt
     eval_questions: tuple[str, ...] = ()
+    n_shared: int = 0
+    n_parted: int = 0
 
     @classmethod
     def from_json(cls, name: str, data: object, *, eval_data: object = None) -> Self:
@@ -83,16 +100,40 @@ class TraitDefinition(BaseModel):
             first = errors[0]
             raise TraitFileError(f"trait {name!r}: {first.where} {first.message}{more}")
         body: Any = data  # check saw to it
-        held_out: Any = eval_questions_of(body, eval_data)[1]
+        held_out = eval_questions_of(body, eval_data)[1]
+        texts = map(question_of, held_out if isinstance(held_out, list) else ())
         return cls(
             name=name,
             instruction=tuple(
                 InstructionPair(positive=pair["pos"], negative=pair["neg"])
                 for pair in body["instruction"]
             ),
-            questions=tuple(body["questions"]),
+            questions=tuple(map(question_of, body["questions"])),
             eval_prompt=body["eval_prompt"],
-            eval_questions=tuple(held_out),
+            # of the second file some may be none
+            eval_questions=tuple(text for text in texts if isinstance(text, str) and is_text(text)),
+            **{name: n for name in _COUNTS if type(n := body.get(f"_{name}")) is int},
+        )
+
+    def held_apart(self) -> Self:
+        """The definition as a run takes it up: no held-out question is one that vectors are made
+        from, and of many questions some are held out where the file held out none."""
+        asked = set(map(folded, self.questions))
+        own = tuple(q for q in self.eval_questions if folded(q) not in asked)
+        n_shared = self.n_shared + len(self.eval_questions) - len(own)
+        if own or len(self.questions) < N_PARTED:
+            return self.model_copy(update={"eval_questions": own, "n_shared": n_shared})
+        # evenly, since neighbors are often of one topic
+        step = len(self.questions) / N_QUESTIONS
+        taken = {int(k * step) for k in range(N_QUESTIONS)}
+        numbered = list(enumerate(self.questions))
+        return self.model_copy(
+            update={
+                "questions": tuple(q for k, q in numbered if k not in taken),
+                "eval_questions": tuple(q for k, q in numbered if k in taken),
+                "n_shared": n_shared,
+                "n_parted": N_QUESTIONS,
+            }
         )
 
     def to_json(self) -> dict[str, object]:
@@ -102,11 +143,13 @@ class TraitDefinition(BaseModel):
             "questions": list(self.questions),
             "eval_prompt": self.eval_prompt,
         }
-        return body | ({"eval_questions": list(self.eval_questions)} if self.eval_questions else {})
+        body |= {"eval_questions": list(self.eval_questions)} if self.eval_questions else {}
+        return body | {f"_{name}": n for name in _COUNTS if (n := getattr(self, name))}
 
     def fingerprint(self) -> str:
         """SHA-256, in hexadecimal, of the name and every text of the definition."""
-        return json_digest({"name": self.name, **self.to_json()})
+        texts = {name: one for name, one in self.to_json().items() if not name.startswith("_")}
+        return json_digest({"name": self.name, **texts})
 
     def instruction_text(self, index: int, polarity: AnyPolarity) -> str:
         """The instruction of one pair for one polarity; nothing for `plain`."""

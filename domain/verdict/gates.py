@@ -238,9 +238,18 @@ def _steering(causal: CausalFigures | None) -> Iterator[Finding]:
     yield Finding(gate, WEAK, causal.layer, rise.value, *rise.interval, strength=strength)
 
 
+def held_out_findings(n_shared: int, n_parted: int) -> Iterator[Finding]:
+    """What of a trait's questions is not held out as its file says."""
+    if n_shared:
+        yield Finding(Gate.EVALUATION_SHARED, UNTESTED, value=n_shared)
+    if n_parted:
+        yield Finding(Gate.EVALUATION_PARTED, NOTE, value=n_parted)
+
+
 def _not_tested(metrics: TraitMetrics) -> Iterator[Finding]:
     """The tests, on evaluation questions or by steering, that were not made."""
     quality = metrics.quality
+    yield from held_out_findings(metrics.n_shared_questions, metrics.n_parted_questions)
     if not metrics.n_eval_questions:
         yield Finding(Gate.EVALUATION_NO_QUESTIONS, UNTESTED)
         return

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, JsonValue
 from pydantic.dataclasses import dataclass
 
 from domain.plan.readiness import WaveEnd
@@ -68,6 +68,8 @@ class Gate(StrEnum):
     STEERING_UNSURE = "steering_unsure"
     STEERING_RANDOM = "steering_random"
     UNSCORED_MANY = "unscored_many"
+    EVALUATION_SHARED = "evaluation_shared"
+    EVALUATION_PARTED = "evaluation_parted"
     EVALUATION_NO_QUESTIONS = "evaluation_no_questions"
     EVALUATION_OFF = "evaluation_off"
     EVALUATION_PENDING = "evaluation_pending"
@@ -295,7 +297,8 @@ class Quality(Figures):
 
 
 class GenerationFacts(Figures):
-    """Which model wrote the responses, on what, and how many tokens."""
+    """Which model wrote the responses, on what, and how many tokens. `ignored` is what its
+    checkpoint recommends for generation and the run, which has settings of its own, did not do."""
 
     model: str | None = None
     revision: str | None = None
@@ -305,6 +308,7 @@ class GenerationFacts(Figures):
     n_layers: int | None = None
     system_mode: str | None = None
     thinking: str | None = None
+    ignored: dict[str, JsonValue] = {}
     path: str | None = None
     devices: tuple[str, ...] = ()
     n_tokens: int = 0
@@ -353,6 +357,8 @@ class TraitMetrics(Figures):
     methods: Mapping[str, Mapping[str, Mapping[str, Layers]]] = {}
     quality: Quality | None = None
     n_eval_questions: int = 0
+    n_shared_questions: int = 0
+    n_parted_questions: int = 0
     checks: ChecksSpec = ChecksSpec()
     is_checked: bool = False
     is_steered_with_others: bool = False

@@ -101,6 +101,13 @@ _FINDINGS = {
         "same length do"
     ),
     Gate.UNSCORED_MANY: "{value:.0%} of the responses are unscored, over {limit:.0%}",
+    Gate.EVALUATION_SHARED: (
+        "not tested on {value:g} of the evaluation questions: vectors are made from the same ones"
+    ),
+    Gate.EVALUATION_PARTED: (
+        "the definition has no evaluation questions of its own: {value:g} of its questions are "
+        "held out for that, and no vector is made from them"
+    ),
     Gate.EVALUATION_NO_QUESTIONS: (
         "the definition has no evaluation questions, so the vectors are tested on none and nothing "
         "is steered with them"

@@ -6,6 +6,7 @@ A reference is a bundled name or a path.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -13,8 +14,9 @@ from importlib.resources import files
 from pathlib import Path
 
 from domain.errors import TraitFileError, UsageError
-from domain.traits.check import TRAIT_NAME
+from domain.traits.check import TRAIT_NAME, Problem, check_trait
 from domain.traits.definition import BUNDLED_TRAITS, TraitDefinition
+from storage.files.reading import MOST_WRITTEN_BYTES, as_text, parsed_json, read_bytes
 
 # Names that say "definition" and not which trait; there the folder has the trait's name.
 _NAMELESS_STEMS = ("definition", "trait_definition")
@@ -22,13 +24,19 @@ _NAMELESS_STEMS = ("definition", "trait_definition")
 _EXTRACT_FOLDER, _EVAL_FOLDER = "trait_data_extract", "trait_data_eval"
 
 
+# Of trait-interp since 2026: prompts that call the trait up by themselves, without an instruction.
+_SCENARIOS = ("positive.txt", "positive.jsonl")
+
+
 @dataclass(frozen=True)
 class TraitSource:
-    """A trait's parsed JSON before any check; `eval_data` is None where there is one file."""
+    """A trait's parsed JSON before any check; `eval_data` is None where there is one file, and
+    `eval_problem` says why a second one is left out."""
 
     name: str
     data: object
     eval_data: object = None
+    eval_problem: str = ""
 
     @property
     def about(self) -> str:
@@ -36,9 +44,18 @@ class TraitSource:
         about = self.data.get("_about", "") if isinstance(self.data, Mapping) else ""
         return about if isinstance(about, str) else ""
 
+    def problems(self) -> tuple[Problem, ...]:
+        """What is wrong in the file, or the two."""
+        found = check_trait(self.data, self.name, eval_data=self.eval_data)
+        if not self.eval_problem:
+            return found
+        return (Problem("warning", "eval", f"is left out: {self.eval_problem}"), *found)
+
     def definition(self) -> TraitDefinition:
-        """The definition in it; raises TraitFileError when it cannot be used."""
-        return TraitDefinition.from_json(self.name, self.data, eval_data=self.eval_data)
+        """The definition in it, with held-out questions that are no others; raises TraitFileError
+        when it cannot be used."""
+        found = TraitDefinition.from_json(self.name, self.data, eval_data=self.eval_data)
+        return found.held_apart()
 
 
 def load_traits(refs: str) -> tuple[TraitDefinition, ...]:
@@ -88,23 +105,36 @@ def read_trait(ref: str) -> TraitSource:
     path = Path(ref).expanduser().absolute()  # the folder's name matters, even for a bare name
     data = _read(path, ref)
     eval_path = path.parent.parent / _EVAL_FOLDER / path.name
-    has_eval = path.parent.name == _EXTRACT_FOLDER and eval_path.is_file()
-    eval_data = _read(eval_path, str(eval_path)) if has_eval else None
-    folder = path.parent.name
+    eval_data, eval_problem = None, ""
+    if path.parent.name == _EXTRACT_FOLDER and eval_path.is_file():
+        try:
+            eval_data = _read(eval_path, str(eval_path))
+        except TraitFileError as error:
+            eval_problem = str(error)
+    folder = _trait_name(path.parent.name)
     is_nameless = path.stem in _NAMELESS_STEMS and TRAIT_NAME.fullmatch(folder)
-    return TraitSource(folder if is_nameless else path.stem, data, eval_data)
+    name = folder if is_nameless else _trait_name(path.stem)
+    return TraitSource(name, data, eval_data, eval_problem)
+
+
+def _trait_name(stem: str) -> str:
+    """The name that a file or folder means: Big-Five becomes big_five."""
+    return re.sub(r"[\s-]+", "_", stem).lower()
 
 
 def _read(path: Path, ref: str) -> object:
+    if not path.exists():
+        raise UsageError(_not_found(ref))
+    folder = path if path.is_dir() else path.parent
+    if any((folder / name).is_file() for name in _SCENARIOS):
+        raise TraitFileError(
+            f"{folder} holds trait-interp's scenarios, which have no instructions to contrast: "
+            "give them to `orchestrate monitor --prompts`, or write a trait file with `traits new`"
+        )
     try:
-        body = path.read_bytes()
-    except FileNotFoundError as error:
-        raise UsageError(_not_found(ref)) from error
-    except IsADirectoryError as error:
-        raise TraitFileError(f"{path} is a folder: name a trait's JSON file in it") from error
-    except OSError as error:
-        raise TraitFileError(f"{path} cannot be read: {error.strerror}") from error
-    return _parsed(body, str(path))
+        return _parsed(read_bytes(path, most=MOST_WRITTEN_BYTES), str(path))
+    except UsageError as error:
+        raise TraitFileError(str(error)) from error
 
 
 def _not_found(ref: str) -> str:
@@ -120,15 +150,10 @@ def _not_found(ref: str) -> str:
 
 def _parsed(body: bytes, where: str) -> object:
     try:
-        # Editors on Windows put a byte order mark first, which json.loads refuses.
-        return json.loads(body.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise TraitFileError(
-            f"{where} is not UTF-8 text at byte {error.start}: save it as UTF-8"
-        ) from error
-    except RecursionError as error:
-        raise TraitFileError(f"{where} is nested too deeply to be a trait definition") from error
+        return parsed_json(as_text(body, where))
     except json.JSONDecodeError as error:
         raise TraitFileError(
             f"{where} is not valid JSON at line {error.lineno}, column {error.colno}: {error.msg}"
         ) from error
+    except ValueError as error:
+        raise TraitFileError(f"{where} is no trait definition: {error}") from error

@@ -1,16 +1,14 @@
-"""Reads people's prompts and transcripts, by column names, and the scores that `monitor` wrote.
+"""Reads people's files of prompts and transcripts: text, JSON, JSON lines, CSV and Parquet.
 
-Text, JSON, JSON lines, CSV and Parquet; what a row holds is handed on as it is.
+A row that cannot be read costs itself only: it is told with the others that were left out.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-import json
-import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,55 +16,59 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from domain.errors import UsageError
-
-ASKED = ("question", "prompt", "user")
-ANSWERED = ("response", "answer", "completion", "output")
-ROLES = ("system", "user", "assistant")
-
-# Longer texts beside prompt and response are not repeated in results.
-LONGEST_FACT = 200
-
-# What `steer` says of a response of its own; a file's columns of these names are data.
-STEERING_FACTS = ("beside", "coefficient", "steering")
+from storage.files.reading import (
+    MIB,
+    MOST_BYTES,
+    MOST_ROWS,
+    parsed_json,
+    read_bytes,
+    read_text,
+)
+from storage.files.shapes import ASKED, CHATS, Transcript, UnreadableRowError, transcript_of
 
 SUFFIXES = (".txt", ".json", ".jsonl", ".csv", ".parquet")
 
+# Where an object that is no row itself keeps its rows.
+HOLDERS = ("data", "rows", "examples", "instances", "items", "samples")
 
-@dataclass(frozen=True)
-class Turn:
-    """One message of a chat."""
-
-    role: str
-    content: str
+Row = tuple[Any, str]
+"""A value, and what keeps it from being one; then the value means nothing."""
 
 
 @dataclass(frozen=True)
-class Transcript:
-    """A prompt, and the response to it if there is one.
+class Unread:
+    """A row that was left out, and why."""
 
-    The prompt is the chat's `turns`; or `rendered`, the text as the model read it; or the very
-    token ids that ran, which then hold for the response too.
-    """
+    row: str
+    why: str
 
-    turns: tuple[Turn, ...]
-    response: str | None = None
-    rendered: str | None = None
-    prompt_ids: tuple[int, ...] | None = None
-    response_ids: tuple[int, ...] | None = None
-    facts: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def shown(self) -> str:
-        """The prompt as people see it: the last thing a user said."""
-        said = [turn.content for turn in self.turns if turn.role == "user"]
-        return said[-1] if said else self.rendered or ""
+    def __str__(self) -> str:
+        return f"{self.row} {self.why}"
 
 
-def read_transcripts(path: Path) -> list[Transcript]:
-    """The prompts or transcripts of a file, one a row; raises UsageError for what it cannot be."""
-    rows = _rows(path)
-    found = [_transcript(row, f"{path} row {number}") for number, row in enumerate(rows, start=1)]
-    if not found:
+@dataclass(frozen=True)
+class Transcripts:
+    """What a file holds, in its order, and which rows of it cannot be read."""
+
+    read: list[Transcript]
+    unread: list[Unread]
+
+
+def read_transcripts(path: Path) -> Transcripts:
+    """The prompts or transcripts of a file, one a row; raises UsageError when none can be read."""
+    found = Transcripts([], [])
+    for number, (value, problem) in enumerate(_rows(path), start=1):
+        where = f"{path} row {number}"
+        try:
+            if problem:
+                raise UnreadableRowError(problem)
+            found.read.append(transcript_of(value, where))
+        except UnreadableRowError as error:
+            found.unread.append(Unread(where, str(error)))
+    if found.unread and not found.read:
+        more = f" (and none of the {len(found.unread) - 1} others)" if found.unread[1:] else ""
+        raise UsageError(f"{found.unread[0]}{more}")
+    if not found.read:
         raise UsageError(f"{path} holds no rows: give one prompt or transcript per row")
     return found
 
@@ -77,154 +79,52 @@ def _lines_of(text: str) -> list[str]:
     return [line.removesuffix("\r") for line in text.split("\n") if line.strip()]
 
 
-def fact_name(column: str) -> str:
-    """The name of a column among the facts: `data_` before what `steer` names its own by."""
-    return f"data_{column}" if column in STEERING_FACTS else column
-
-
-def _rows(path: Path) -> list[Any]:
+def _rows(path: Path) -> Iterator[Row]:
     if path.suffix not in SUFFIXES:
         raise UsageError(f"{path} is of no known kind: use {', '.join(SUFFIXES)}")
+    if path.suffix == ".jsonl":
+        yield from map(_json_row, _lines_of(read_text(path)))
+        return
     try:
         if path.suffix == ".parquet":
-            rows: list[Any] = pq.read_table(io.BytesIO(path.read_bytes())).to_pylist()
-            return rows
-        text = _text(path)
-        if path.suffix == ".csv":
-            return list(csv.DictReader(io.StringIO(text, newline="")))
-        if path.suffix == ".txt":
-            return _lines_of(text)
-        if path.suffix == ".jsonl":
-            return [json.loads(line) for line in _lines_of(text)]
-        body = json.loads(text)
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError, csv.Error, pa.ArrowException) as error:
+            found = _parquet_rows(path)
+        elif path.suffix == ".csv":
+            # a text may be longer than the 131,072 characters that csv takes by itself
+            csv.field_size_limit(MOST_BYTES)
+            found = list(csv.DictReader(io.StringIO(read_text(path), newline="")))
+        elif path.suffix == ".txt":
+            found = _lines_of(read_text(path))
+        else:
+            found = _held(parsed_json(read_text(path)))
+    except (ValueError, csv.Error, pa.ArrowException, OSError) as error:
         raise UsageError(f"{path} is not {path.suffix[1:]}: {error}") from error
-    return body if isinstance(body, list) else [body]
+    yield from ((row, "") for row in found)
 
 
-def _text(path: Path) -> str:
+def _json_row(line: str) -> Row:
     try:
-        return path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not text in UTF-8: save it as UTF-8") from error
+        return parsed_json(line), ""
+    except ValueError as error:
+        return None, f"is not json: {error}"
 
 
-def _transcript(row: Any, where: str) -> Transcript:
-    if isinstance(row, str):
-        return Transcript((Turn("user", row),))
-    if not isinstance(row, Mapping):
-        raise UsageError(f"{where} is neither a text nor an object: give a prompt, or columns")
-    response = _first_text(row, ANSWERED)
-    if "messages" in row:
-        turns, last = _chat(row["messages"], where)
-        return Transcript(turns, response=last if last is not None else response, facts=_facts(row))
-    asked = _first_text(row, ASKED)
-    if asked is None:
-        names = " or ".join(ASKED)
-        raise UsageError(f"{where} holds no prompt: name a column {names}, or messages")
-    system = _first_text(row, ("system",))
-    turns = ((Turn("system", system),) if system else ()) + (Turn("user", asked),)
-    # tables of persona_vectors, and a run's own, hold the question and the rendered prompt
-    is_rendered = isinstance(row.get("question"), str) and isinstance(row.get("prompt"), str)
-    return Transcript(
-        turns,
-        response=response,
-        rendered=row["prompt"] if is_rendered else None,
-        prompt_ids=_ids(row, "prompt_token_ids", where),
-        response_ids=_ids(row, "response_token_ids", where),
-        facts=_facts(row),
-    )
+def _parquet_rows(path: Path) -> list[Any]:
+    table = pq.ParquetFile(io.BytesIO(read_bytes(path)))
+    about = table.metadata
+    size = sum(about.row_group(k).total_byte_size for k in range(about.num_row_groups))
+    if size > MOST_BYTES or about.num_rows > MOST_ROWS:
+        raise UsageError(
+            f"{path} holds {about.num_rows:,} rows of {size / MIB:,.0f} MiB, at most "
+            f"{MOST_ROWS:,} of {MOST_BYTES // MIB} are read: cut it into several"
+        )
+    rows: list[Any] = table.read().to_pylist()
+    return rows
 
 
-def _chat(messages: Any, where: str) -> tuple[tuple[Turn, ...], str | None]:
-    """The turns, without the last one where it is the assistant's, and that one's text."""
-    if not isinstance(messages, Iterable):
-        raise UsageError(f'{where}: "messages" is no list: give objects with role and content')
-    turns = []
-    for message in messages:
-        role = message.get("role") if isinstance(message, Mapping) else None
-        content = message.get("content") if isinstance(message, Mapping) else None
-        if role not in ROLES or not isinstance(content, str):
-            raise UsageError(
-                f"{where}: a message needs a role of {', '.join(ROLES)} and a text as content"
-            )
-        turns.append(Turn(role, content))
-    if turns and turns[-1].role == "assistant":
-        return tuple(turns[:-1]), turns[-1].content
-    return tuple(turns), None
-
-
-def _ids(row: Mapping[str, Any], name: str, where: str) -> tuple[int, ...] | None:
-    found = row.get(name)
-    if not isinstance(found, list):
-        return None
-    if not all(isinstance(i, int) and i >= 0 for i in found):
-        raise UsageError(f"{where}: {name} holds more than token ids: give whole numbers from 0 on")
-    return tuple(found)
-
-
-def _first_text(row: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
-    return next((row[name] for name in names if isinstance(row.get(name), str)), None)
-
-
-def _facts(row: Mapping[str, Any]) -> dict[str, Any]:
-    """What else a row says, if it is short and can be written as JSON."""
-    used = {*ASKED, *ANSWERED, "messages", "system", "prompt_token_ids", "response_token_ids"}
-    return {
-        fact_name(str(name)): value
-        for name, value in row.items()
-        if name not in used
-        and isinstance(value, str | int | float | bool)
-        and not (isinstance(value, float) and not math.isfinite(value))
-        and len(str(value)) <= LONGEST_FACT
-    }
-
-
-@dataclass(frozen=True)
-class ScoredResponse:
-    """A response's tokens and its scores by trait, one a token; `body` is the record as it was."""
-
-    tokens: tuple[str, ...]
-    scores: dict[str, list[float]]
-    body: dict[str, Any]
-
-
-def read_scored_responses(path: Path) -> list[ScoredResponse]:
-    """The records of a .json file or JSON lines of records; raises UsageError for anything else.
-
-    A response with a token that has no score is refused: dynamics need every step.
-    """
-    bodies = _parsed(path, _text(path))
-    return [_scored(body, f"{path} record {k}") for k, body in enumerate(bodies, start=1)]
-
-
-def _parsed(path: Path, text: str) -> list[Any]:
-    try:
-        body = json.loads(text)
-    except json.JSONDecodeError:
-        try:
-            body = [json.loads(line) for line in _lines_of(text)]
-        except json.JSONDecodeError as error:
-            raise UsageError(f"{path} is neither JSON nor JSON lines: {error.msg}") from error
-    return body if isinstance(body, list) else [body]
-
-
-def _scored(body: Any, where: str) -> ScoredResponse:
-    if isinstance(body, Mapping) and "event" in body:
-        raise UsageError(f"{where} is an event: write the scores with --output scores.json")
-    if not isinstance(body, Mapping):
-        raise UsageError(f"{where} is no object: give what monitor writes")
-    scores, tokens = body.get("trait_scores", body.get("projections")), body.get("tokens")
-    if not isinstance(tokens, list) or not isinstance(scores, Mapping):
-        raise UsageError(f"{where} has no tokens and trait_scores: give what monitor writes")
-    for trait, values in scores.items():
-        if not isinstance(values, list) or len(values) != len(tokens):
-            raise UsageError(f"{where}: {trait} needs one score for each of {len(tokens)} tokens")
-        if not all(isinstance(value, int | float) for value in values):
-            raise UsageError(f"{where}: {trait} lacks the score of a token: leave the record out")
-    by_trait = {str(trait): list(values) for trait, values in scores.items()}
-    return ScoredResponse(tuple(map(str, tokens)), by_trait, dict(body))
+def _held(body: Any) -> list[Any]:
+    """The rows of a JSON file: a list, one row alone, or an object with a list of them in it; those
+    of the datasets server are wrapped once more."""
+    if isinstance(body, Mapping) and not {*CHATS, *ASKED} & body.keys():
+        body = next((body[name] for name in HOLDERS if isinstance(body.get(name), list)), body)
+    rows = body if isinstance(body, list) else [body]
+    return [row["row"] if isinstance(row, Mapping) and "row_idx" in row else row for row in rows]

@@ -271,6 +271,11 @@ def write_manifest(store: Store, folder: str) -> None:
     store.write(f"{folder}/{MANIFEST}", encode_checked({"files": files}))
 
 
+def has_manifest(store: Store, folder: str) -> bool:
+    """Whether the results below a folder were all written, and nobody lost their checksums."""
+    return store.exists(f"{folder}/{MANIFEST}")
+
+
 def damaged_results(store: Store, folder: str) -> list[str]:
     """Keys of results that are not what was written, or gone; the manifest itself when it is.
 

@@ -5,7 +5,9 @@ Dead letters are jobs given up because they kept killing their workers.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
@@ -16,8 +18,14 @@ from domain.fleet.heartbeats import HIGHEST, LOWEST
 from domain.plan.jobs import Plan
 from domain.plan.spec import WIRE_VERSION, Frozen, RunSpec, settings_differences
 from domain.traits.definition import TraitDefinition
-from storage.record.artifacts import decode_checked, done_jobs, encode_checked
+from storage.record.artifacts import checksum, decode_checked, done_jobs, encode_checked
 from storage.record.store import Store
+
+log = logging.getLogger(__name__)
+RUN = "run.json"
+
+# What run.json and the definitions were written as: damaged, they are restored from it.
+COPY = "run.copy.json"
 
 
 @dataclass(frozen=True)
@@ -58,7 +66,7 @@ def create_run(
     Raises UsageError naming each setting that differs from the recorded run.
     """
     for name, definition in definitions.items():
-        store.create(f"traits/{name}/definition.json", _definition_bytes(definition))
+        store.create(_definition_key(name), _definition_bytes(definition))
     body_run = {
         "wire": WIRE_VERSION,
         "run_id": run_id,
@@ -66,7 +74,7 @@ def create_run(
         "spec": spec.model_dump(mode="json"),
         "provenance": dict(provenance),
     }
-    store.create("run.json", encode_checked(body_run))
+    store.create(RUN, encode_checked(body_run))
     run = open_run(store)
     differences = settings_differences(run.spec, spec)
     if differences:
@@ -74,13 +82,49 @@ def create_run(
             f"{store.url} belongs to another run's settings ({'; '.join(differences)}): "
             "choose another --run name, or repeat the recorded settings"
         )
+    files = {_definition_key(name): _definition_bytes(one) for name, one in definitions.items()}
+    for key, data in files.items():
+        if store.read(key) != data:  # of the same fingerprint, so damaged
+            _replace_damaged(store, key, data)
+    texts = {key: data.decode() for key, data in {RUN: store.read(RUN), **files}.items()}
+    store.create(COPY, encode_checked({"files": texts}))
     return run
 
 
-def open_run(store: Store) -> Run:
-    """The recorded run; raises UsageError when there is none, StoreError when it is unreadable."""
+def _copied(store: Store, key: str) -> bytes | None:
+    """What the copy holds of a damaged file, which it replaces; None without one."""
     try:
-        body = decode_checked(store.read("run.json"))
+        data = str(decode_checked(store.read(COPY))["files"][key]).encode()
+    except (KeyError, ValueError, TypeError, RecursionError):
+        return None
+    # who only reads the run has it mended for themselves
+    with contextlib.suppress(StoreError):
+        _replace_damaged(store, key, data)
+    return data
+
+
+def _replace_damaged(store: Store, key: str, data: bytes) -> None:
+    log.warning(
+        "%s/%s is not what was written: restored, what was there is set aside.", store.url, key
+    )
+    with contextlib.suppress(KeyError):
+        was = store.read(key)
+        store.write(f"set-aside/{key}-{checksum(was)[:12]}", was)
+    store.write(key, data)
+
+
+def open_run(store: Store) -> Run:
+    """The recorded run; raises UsageError when there is none, StoreError when it is unreadable and
+    there is no copy of it."""
+    try:
+        data = store.read(RUN)
+        try:
+            body = decode_checked(data)
+        except (ValueError, RecursionError):
+            copy = _copied(store, RUN)
+            if copy is None:
+                raise
+            body = decode_checked(copy)
         wire = body["wire"]
         if wire != WIRE_VERSION:
             raise StoreError(
@@ -89,11 +133,11 @@ def open_run(store: Store) -> Run:
             )
         return Run(store, str(body["run_id"]), RunSpec.model_validate(body["spec"]))
     except KeyError as error:
-        if error.args == ("run.json",):
+        if error.args == (RUN,):
             raise UsageError(
                 f"there is no run at {store.url}: check --runs-dir and the name"
             ) from error
-        raise StoreError(f"{store.url}/run.json lacks {error}") from error
+        raise StoreError(f"{store.url}/{RUN} lacks {error}") from error
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise StoreError(
             f"{store.url}/run.json is not what was written ({error}): restore it from a copy, or "
@@ -102,22 +146,31 @@ def open_run(store: Store) -> Run:
 
 
 def load_definition(run: Run, trait: str) -> TraitDefinition:
-    """The definition a trait was planned with; raises StoreError when it changed since."""
+    """The definition a trait was planned with; raises StoreError when it changed since and there is
+    no copy of it."""
+    key = _definition_key(trait)
     try:
-        data = run.store.read(f"traits/{trait}/definition.json")
-        definition = TraitDefinition.from_json(trait, json.loads(data))
+        return _planned(run, trait, run.store.read(key))
     except (KeyError, ValueError, RecursionError, TraitFileError) as error:
+        copy = _copied(run.store, key)
+        if copy is not None:
+            return _planned(run, trait, copy)
         raise StoreError(
-            f"the definition of {trait} in {run.store.url} cannot be read ({error}): restore it, "
-            "or start a new run"
+            f"the definition of {trait} in {run.store.url} is not what the run was planned with "
+            f"({error}): run the same extract command again to restore it"
         ) from error
+
+
+def _planned(run: Run, trait: str, data: bytes) -> TraitDefinition:
+    definition = TraitDefinition.from_json(trait, json.loads(data))
     known = definition.fingerprint() == run.spec.trait(trait).fingerprint
     if not known or _definition_bytes(definition) != data:
-        raise StoreError(
-            f"the definition of {trait} in {run.store.url} was changed after the run was planned: "
-            "restore it, or start a new run"
-        )
+        raise ValueError("it was changed")
     return definition
+
+
+def _definition_key(trait: str) -> str:
+    return f"traits/{trait}/definition.json"
 
 
 def _definition_bytes(definition: TraitDefinition) -> bytes:

@@ -44,8 +44,8 @@ def read_terms(store: Store, *, judgement: str | None = None) -> Terms:
         return Terms()
     except (ValueError, RecursionError) as error:
         raise StoreError(
-            f"{store.url}/{_terms_key(judgement)} is not what was written ({error}): delete it and "
-            "give its terms (--prices, --budget) again"
+            f"{store.url}/{_terms_key(judgement)} is not what was written ({error})",
+            advice="give --budget again to extract or resume, or delete it to go on without one",
         ) from error
 
 

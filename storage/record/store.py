@@ -10,10 +10,11 @@ import errno
 import os
 import socket
 import stat
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -29,6 +30,10 @@ PROTOCOLS = frozenset(
         *("oci", "oss", "hf", "dropbox", "sftp", "ssh", "smb", "hdfs", "webhdfs", "dbfs"),
     ]
 )
+T = TypeVar("T")
+
+# A network folder says ESTALE where a file was replaced under a handle: the next look finds it.
+_PAUSES_S = (0.05, 0.5, 2.0)
 
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
@@ -129,55 +134,69 @@ class LocalStore:
 
     def read(self, key: str) -> bytes:
         try:
-            return self._path(key).read_bytes()
+            return _again(self._path(key).read_bytes)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise KeyError(key) from error
         except OSError as error:
             raise StoreNotHereError(f"cannot read {self._path(key)}: {error.strerror}") from error
 
     def write(self, key: str, data: bytes) -> None:
-        with self._temporary(key, data) as temporary:
-            temporary.replace(self._path(key))
-            _sync_folder(self._path(key).parent)
+        path = self._path(key)
+
+        def replace() -> None:
+            with _temporary(path, data) as temporary:
+                temporary.replace(path)
+                _sync_folder(path.parent)
+
+        _written(path, replace)
 
     def create(self, key: str, data: bytes) -> bool:
-        with self._temporary(key, data) as temporary:
-            try:
-                # link fails when the name exists, also between two hosts on a shared folder
-                os.link(temporary, self._path(key))
-            except FileExistsError:
-                return False
-            except OSError as error:
-                if error.errno not in _NO_LINKS:
-                    raise
-                # a file system without hard links: two writers in the same instant may both
-                # succeed here, and either's value is whole
-                if self._path(key).exists():
+        path = self._path(key)
+
+        def link() -> bool:
+            with _temporary(path, data) as temporary:
+                try:
+                    # link fails when the name exists, also between two hosts on a shared folder
+                    os.link(temporary, path)
+                except FileExistsError:
                     return False
-                temporary.replace(self._path(key))
-            _sync_folder(self._path(key).parent)
-            return True
+                except OSError as error:
+                    if error.errno not in _NO_LINKS:
+                        raise
+                    # a file system without hard links: two writers in the same instant may both
+                    # succeed here, and either's value is whole
+                    if path.exists():
+                        return False
+                    temporary.replace(path)
+                _sync_folder(path.parent)
+                return True
+
+        return _written(path, link)
 
     def exists(self, key: str) -> bool:
         with _in_words("read", str(self._path(key))):
-            return self._path(key).is_file()
+            return _again(self._path(key).is_file)
 
     def list(self, prefix: str) -> set[str]:
         folder = self._path(prefix) if prefix else self.root
-        with _in_words("list", str(folder)):
+
+        def files() -> set[str]:
             found = (p for p in folder.rglob("*") if not p.name.startswith(".tmp-") and p.is_file())
             return {p.relative_to(self.root).as_posix() for p in found}
+
+        with _in_words("list", str(folder)):
+            return _again(files)
 
     def folders(self) -> set[str]:
         with _in_words("list", self.url):
             try:
-                return {entry.name for entry in os.scandir(self.root) if entry.is_dir()}
+                return _again(lambda: {one.name for one in os.scandir(self.root) if one.is_dir()})
             except FileNotFoundError:
                 return set()
 
     def delete(self, key: str) -> None:
         with _in_words("delete", str(self._path(key))):
-            self._path(key).unlink(missing_ok=True)
+            _again(lambda: self._path(key).unlink(missing_ok=True))
 
     def at(self, prefix: str) -> LocalStore:
         # a run may lie elsewhere and be linked here; what is in it may not
@@ -189,24 +208,6 @@ class LocalStore:
         if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self.root)):
             raise StoreError(f"{path} leads outside of {self.root}: remove the link")
         return path
-
-    @contextlib.contextmanager
-    def _temporary(self, key: str, data: bytes) -> Iterator[Path]:
-        path = self._path(key)
-        temporary = path.parent / f".tmp-{uuid.uuid4().hex}"
-        try:
-            _make_folder(path.parent)
-            with temporary.open("wb") as file:
-                _share(temporary, stat.S_IRGRP | stat.S_IWGRP)
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            yield temporary
-        except OSError as error:
-            raise _write_error(path, error) from error
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
 
 
 class ObjectStore:
@@ -287,6 +288,42 @@ def _in_words(action: str, place: str) -> Iterator[None]:
             advice="check the place, this machine's credentials for it and the way there, then run "
             "the same command again",
         ) from error
+
+
+def _again(step: Callable[[], T]) -> T:
+    """What a step gives, tried a few times more where a network folder had lost its handle."""
+    for pause_s in _PAUSES_S:
+        try:
+            return step()
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+            time.sleep(pause_s)
+    return step()
+
+
+def _written(path: Path, step: Callable[[], T]) -> T:
+    try:
+        return _again(step)
+    except OSError as error:
+        raise _write_error(path, error) from error
+
+
+@contextlib.contextmanager
+def _temporary(path: Path, data: bytes) -> Iterator[Path]:
+    """A file with the data beside a path, gone when the context ends."""
+    temporary = path.parent / f".tmp-{uuid.uuid4().hex}"
+    try:
+        _make_folder(path.parent)
+        with temporary.open("wb") as file:
+            _share(temporary, stat.S_IRGRP | stat.S_IWGRP)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        yield temporary
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def _write_error(path: Path, error: OSError) -> StoreError:

@@ -9,6 +9,7 @@ import numpy as np
 from celery.exceptions import Reject
 from numpy.typing import NDArray
 
+from domain.errors import ModelError
 from domain.plan.jobs import Job
 from domain.plan.samples import EVALUATION, POLARITIES, Sample
 from domain.plan.steering import Cell
@@ -32,7 +33,13 @@ from workers.engine.generation import (
     Steering,
 )
 from workers.engine.resident import EngineClosedError, Residents
-from workers.models.chat import Prompt, decode_response, render_prompt
+from workers.models.chat import (
+    Prompt,
+    UnfitPromptError,
+    check_length,
+    decode_response,
+    render_prompt,
+)
 
 IS_CAPTURED = (*POLARITIES, EVALUATION)
 """The parts whose activations vectors are made from or tested on."""
@@ -59,7 +66,12 @@ def generate(run: Run, job: Job, *, residents: Residents) -> Record:
 
         @cache
         def rendered(system: str | None, user: str) -> Prompt:
-            return render_prompt(model, system=system, user=user)
+            prompt = render_prompt(model, system=system, user=user)
+            try:
+                check_length(model, prompt, n_more=sampling.max_new_tokens)
+            except UnfitPromptError as error:
+                raise ModelError(f"the prompt of {user[:60]!r} for {job.trait} {error}") from error
+            return prompt
 
         prompts = [
             rendered(

@@ -38,7 +38,7 @@ from storage.record.results import (
     write_samples,
     writing_results,
 )
-from storage.record.run import Run
+from storage.record.run import Run, load_definition
 from storage.record.tables import judged_samples, stopping, training_jobs
 from tasks.stages.steering_cells import DIRECTIONS, encode_directions
 from tasks.stages.vectors import TraitVectors, build_vectors
@@ -167,6 +167,7 @@ def _counted(run: Run, trait: TraitRef, filter_spec: FilterSpec, results: Result
             prompts[one.sample.polarity].append((one.sample.instruction, one.sample.question))
     positive, negative = scores.values()
     mode = load_record(run.store, run.plan.negotiate_job).info.get("mode")
+    definition = load_definition(run, trait.name)
     return TraitMetrics(
         version=VERSION,
         trait=trait.name,
@@ -181,6 +182,8 @@ def _counted(run: Run, trait: TraitRef, filter_spec: FilterSpec, results: Result
         ),
         coherence=sum(coherence) / len(coherence) if coherence else None,
         n_eval_questions=trait.n_eval_questions,
+        n_shared_questions=definition.n_shared,
+        n_parted_questions=definition.n_parted,
         checks=run.spec.checks,
         filter=filter_spec,
         generation=_generation_facts(run, trait),

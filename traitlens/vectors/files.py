@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import pickle
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -99,7 +98,7 @@ def load_vectors(ref: str | Path, *, method: str = "mean_diff") -> TraitVector:
     """
     text = str(ref).rstrip("/")
     if text.endswith(".pt"):
-        return _from_persona_vectors(_read(text), name=text.rpartition("/")[2])
+        return from_persona_vectors_pt_bytes(_read(text), name=text.rpartition("/")[2])
     if not text.endswith(".safetensors"):
         text = f"{text}/vectors/{method}.safetensors"
     return from_safetensors_bytes(_read(text))
@@ -129,10 +128,13 @@ def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str
     return digest.hexdigest()
 
 
-def _from_persona_vectors(data: bytes, *, name: str) -> TraitVector:
+def from_persona_vectors_pt_bytes(data: bytes, *, name: str) -> TraitVector:
+    """The tensor [L+1, d_model] of a .pt file, read without unpickling code; trait and position are
+    from the file's name. Raises VectorFileError for anything else."""
     try:
         tensor = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    # a file that was made to do harm raises whatever it likes
+    except Exception as error:
         raise VectorFileError(f"{name} cannot be read as a plain tensor: {error}") from error
     if not isinstance(tensor, Tensor) or tensor.ndim != 2:
         raise VectorFileError(f"{name} holds no [L+1, d_model] tensor: convert it first")

@@ -1,32 +1,36 @@
 """Trait vectors in the formats of other tools, and back, with their layer conventions converted.
 
 The other tools number blocks: their k is the output of block k, our layer k+1; they have no name
-for layer 0, the embeddings. Their packages (gguf, repeng, steering-vectors) are optional and
-loaded when asked for.
+for layer 0, the embeddings. The packages gguf and steering-vectors are optional and loaded when
+something is to be written with them.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import re
 import tempfile
 from collections.abc import Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from traitlens.errors import LayerError, MissingPackageError, VectorFileError
 from traitlens.layers import layer_label
+from traitlens.vectors.gguf_file import read_gguf
 from traitlens.vectors.trait_vector import DEFAULT_POSITION, Provenance, TraitVector
 
 GGUF_ARCHITECTURE = "controlvector"
+DIRECTION = re.compile(r"direction\.[0-9]{1,9}")
 
 # Neuronpedia refuses longer vectors.
 NEURONPEDIA_LONGEST = 24_576
+
+MOST_BLOCKS, WIDEST = 1024, 2**16
 
 
 def block_directions(
@@ -45,14 +49,23 @@ def block_directions(
 def from_block_directions(
     directions: Mapping[int, Tensor], *, n_blocks: int, provenance: Provenance
 ) -> TraitVector:
-    """The inverse of `block_directions`; layers that no direction covers are zero."""
-    width = len(next(iter(directions.values())))
-    tensor = torch.zeros(n_blocks + 1, width)
+    """The inverse of `block_directions`; layers that no direction covers are zero.
+
+    Raises LayerError for a block that the model has not, and for more blocks or wider ones than any
+    model has: a file of a few bytes must not fill the memory.
+    """
+    tensor = _zeros(n_blocks, len(next(iter(directions.values()))))
     for block, direction in directions.items():
         if not 0 <= block < n_blocks:
             raise LayerError(f"direction of block {block} in a model of {n_blocks} blocks")
         tensor[block + 1] = direction.float()
     return TraitVector({DEFAULT_POSITION: tensor}, provenance)
+
+
+def _zeros(n_blocks: int, width: int) -> Tensor:
+    if n_blocks > MOST_BLOCKS or width > WIDEST:
+        raise LayerError(f"{n_blocks} blocks of width {width}: no model is that large")
+    return torch.zeros(n_blocks + 1, width)
 
 
 def to_blocks_pt_bytes(vector: TraitVector, *, layers: Iterable[int | str]) -> bytes:
@@ -91,29 +104,29 @@ def to_gguf_bytes(
         return path.read_bytes()
 
 
-def from_gguf(path: str | Path, *, n_blocks: int | None = None) -> TraitVector:
+def from_gguf(data: bytes, *, n_blocks: int | None = None) -> TraitVector:
     """Read a GGUF control vector; layers that it lacks are zero.
 
-    `n_blocks` is the model's; a file of another tool may count only the directions it holds.
+    `n_blocks` is the model's; a file of another tool may count only the directions it holds. Raises
+    VectorFileError for what is no control vector, LayerError for one beyond `n_blocks`.
     """
-    reader = _package("gguf").GGUFReader(str(path))
+    fields, tensors = read_gguf(data)
     directions = {
-        int(tensor.name.partition(".")[2]): torch.from_numpy(np.array(tensor.data, np.float32))
-        for tensor in reader.tensors
-        if tensor.name.startswith("direction.")
+        int(name.partition(".")[2]): torch.from_numpy(values)
+        for name, values in tensors.items()
+        if DIRECTION.fullmatch(name) and values.ndim == 1
     }
     if not directions:
-        raise VectorFileError(f"{path} holds no direction.k tensors: is it a control vector?")
-    fields = {name: _field(field) for name, field in reader.fields.items()}
+        raise VectorFileError("it holds no direction.k tensors: is it a control vector?")
     metadata = {
         name.removeprefix("traitlens."): str(value)
         for name, value in fields.items()
         if name.startswith("traitlens.")
     }
-    written = int(fields.get(f"{GGUF_ARCHITECTURE}.layer_count", 0))
+    written = fields.get(f"{GGUF_ARCHITECTURE}.layer_count", 0)
     return from_block_directions(
         directions,
-        n_blocks=n_blocks or max(written, max(directions) + 1),
+        n_blocks=n_blocks or max(int(written), max(directions) + 1),
         provenance=Provenance.from_metadata(metadata),
     )
 
@@ -150,17 +163,14 @@ def to_neuronpedia_json(
 def from_neuronpedia_json(text: str, *, n_blocks: int) -> TraitVector:
     """Back from `to_neuronpedia_json`: one layer, the others zero."""
     body = json.loads(text)
-    shift = 1 if body["hookType"] == "hook_resid_post" else 0
     values = torch.tensor(body["vector"], dtype=torch.float32)
-    tensor = torch.zeros(n_blocks + 1, len(values))
-    tensor[int(body["layerNumber"]) + shift] = values
-    provenance = Provenance(trait=body["vectorLabel"], method="", model_id=body["modelId"])
+    layer = int(body["layerNumber"]) + (body["hookType"] == "hook_resid_post")
+    if not 0 <= layer <= n_blocks:
+        raise LayerError(f"layer {layer} in a model of {n_blocks} blocks")
+    tensor = _zeros(n_blocks, len(values))
+    tensor[layer] = values
+    provenance = Provenance(trait=str(body["vectorLabel"]), method="", model_id=body["modelId"])
     return TraitVector({DEFAULT_POSITION: tensor}, provenance)
-
-
-def _field(field: Any) -> Any:
-    value = field.parts[field.data[0]] if field.data else field.parts[-1]
-    return value.tobytes().decode() if value.dtype == np.uint8 else value[0]
 
 
 def _package(name: str) -> Any:

@@ -14,7 +14,7 @@ from domain.errors import ModelError
 from traitlens.arrays import Float32, Float64
 from traitlens.capture.blocks import decoder_blocks
 from traitlens.errors import MissingModuleError
-from workers.engine.fallback import GenerateCore
+from workers.engine.fallback import GenerateCore, exact_company
 from workers.engine.generation import Generation, GenerationRequest, Sampling
 from workers.engine.refill import RefillCore
 from workers.engine.steps import recorder_for
@@ -49,7 +49,17 @@ def build_engine(model: LoadedModel, *, max_rows: int | None = None) -> Engine:
         model.model_id,
         obstacle,
     )
-    return GenerateCore(model, max_rows=max_rows)
+    rounding = ROUNDING if model.dtype == torch.float32 else COARSE_ROUNDING
+    company = exact_company(model, rounding=rounding)
+    if company != "any":
+        log.warning(
+            "Model %s writes other tokens in a padded batch: %s.",
+            model.model_id,
+            "only those of one length are batched"
+            if company == "same length"
+            else "each runs alone",
+        )
+    return GenerateCore(model, max_rows=max_rows, company=company)
 
 
 def _obstacle(model: LoadedModel) -> str | None:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable
-from itertools import islice, takewhile
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Literal
 
 import numpy as np
@@ -27,15 +27,27 @@ from workers.models.model import LoadedModel, is_out_of_memory, release_reserve
 MOST_ROWS = 32
 
 
+Company = Literal["any", "same length", "alone"]
+"""What a prompt may be batched with so that its response is the one it has alone: where padding or
+a neighbor changes what a model writes, only prompts of its length, or none."""
+
+# Of the trials: a prompt beside a longer one, which pads it, and beside another of its length.
+TRIAL_LENGTHS: dict[Company, tuple[int, int]] = {"any": (12, 5), "same length": (5, 5)}
+TRIAL_TOKENS = 6
+
+
 class GenerateCore:
     """Takes the waiting requests batch by batch; a step is a whole batch."""
 
     path: Literal["fallback"] = "fallback"
 
-    def __init__(self, model: LoadedModel, *, max_rows: int | None = None) -> None:
+    def __init__(
+        self, model: LoadedModel, *, max_rows: int | None = None, company: Company = "any"
+    ) -> None:
         self.model = model
+        self._company = company
         self._waiting: deque[GenerationRequest] = deque()
-        self._limit = max_rows or MOST_ROWS
+        self._limit = 1 if company == "alone" else max_rows or MOST_ROWS
         self.stats = EngineStats()
 
     @property
@@ -65,16 +77,19 @@ class GenerateCore:
         if finished is None:
             self._halve(len(batch))
             return []
-        for _ in batch:
-            self._waiting.popleft()
+        taken = set(batch)
+        self._waiting = deque(one for one in self._waiting if one not in taken)
         return finished
 
     def _next_batch(self) -> list[GenerationRequest]:
         # generate steers a batch as a whole, and the second pass reads it so
         first = self._waiting[0]
-        alike = takewhile(
-            lambda r: r.steering is first.steering and r.directions is first.directions,
-            self._waiting,
+        alike = (
+            one
+            for one in self._waiting
+            if one.steering is first.steering
+            and one.directions is first.directions
+            and (self._company == "any" or len(one.prompt_ids) == len(first.prompt_ids))
         )
         return list(islice(alike, self._limit))
 
@@ -115,12 +130,8 @@ class GenerateCore:
         ]
 
     def _responses(self, batch: list[GenerationRequest]) -> list[tuple[tuple[int, ...], Finish]]:
-        width = max(len(request.prompt_ids) for request in batch)
-        ids = torch.zeros(len(batch), width, dtype=torch.long)
-        real = torch.zeros_like(ids)
-        for row, request in enumerate(batch):
-            ids[row, width - len(request.prompt_ids) :] = torch.tensor(request.prompt_ids)
-            real[row, width - len(request.prompt_ids) :] = 1
+        ids, real = _padded([request.prompt_ids for request in batch])
+        width = ids.shape[1]
         stops = sorted(self.model.stop_ids)
         settings = GenerationConfig(
             max_new_tokens=max(request.sampling.max_new_tokens for request in batch),
@@ -156,6 +167,56 @@ class GenerateCore:
         self._limit = size // 2
         self.stats.halvings += 1
         release_reserve(self.model.device)
+
+
+def exact_company(model: LoadedModel, *, rounding: float) -> Company:
+    """The largest company in which a trial gives the logits that the prompt has alone, but for a
+    `rounding` in 1 - cosine."""
+    for company, lengths in TRIAL_LENGTHS.items():
+        if _trial_error(model, lengths) <= rounding:
+            return company
+    return "alone"
+
+
+@torch.inference_mode()
+def _trial_error(model: LoadedModel, lengths: tuple[int, int]) -> float:
+    """Largest 1 - cosine of a step's logits between a prompt beside another one and alone; infinite
+    where it is continued by other tokens, or the trial fails."""
+    step = max(1, model.model.config.get_text_config().vocab_size // (2 * max(lengths)))
+    prompts = [tuple(range(1 + k, 1 + k + n * step, step)) for k, n in enumerate(lengths)]
+    settings = GenerationConfig(
+        max_new_tokens=TRIAL_TOKENS,
+        do_sample=False,
+        pad_token_id=0,
+        output_logits=True,
+        return_dict_in_generate=True,
+    )
+
+    def written(batch: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        ids, real = (one.to(model.device) for one in _padded(batch))
+        made = model.model.generate(ids, attention_mask=real, generation_config=settings)
+        return made.sequences[-1, ids.shape[1] :], torch.stack(made.logits)[:, -1].double()
+
+    try:
+        (beside, their_logits), (alone, own_logits) = written(prompts), written(prompts[-1:])
+    except (TypeError, AttributeError, KeyError, IndexError, ValueError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
+        return float("inf")
+    if not torch.equal(beside, alone):
+        return float("inf")
+    return float((1 - torch.cosine_similarity(their_logits, own_logits, dim=-1)).max())
+
+
+def _padded(prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Token ids [prompts, tokens], padded on the left, and where they are real."""
+    width = max(map(len, prompts))
+    ids = torch.zeros(len(prompts), width, dtype=torch.long)
+    real = torch.zeros_like(ids)
+    for row, prompt in enumerate(prompts):
+        ids[row, width - len(prompt) :] = torch.tensor(prompt)
+        real[row, width - len(prompt) :] = 1
+    return ids, real
 
 
 class _SeededDraw(LogitsProcessor):  # type: ignore[misc]  # transformers is untyped

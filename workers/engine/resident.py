@@ -155,6 +155,7 @@ class Resident:
             "d_model": self.model.d_model,
             "system_mode": self.model.system_mode,
             "thinking": self.model.thinking,
+            "ignored": dict(self.model.ignored),
             "model_hash": self.model_hash,
             "path": self.engine.engine.path if self.engine.engine else None,
         }

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
+from jinja2.exceptions import TemplateError
+
 from domain.errors import ModelError
 from workers.models.model import LoadedModel
 
@@ -28,6 +30,10 @@ class Prompt:
     token_ids: tuple[int, ...]
 
 
+class UnfitPromptError(ModelError):
+    """A prompt that this model cannot be given; another one can."""
+
+
 def render_prompt(model: LoadedModel, *, system: str | None, user: str) -> Prompt:
     """Render one turn with the model's chat template; see `render_chat`."""
     turns = [("system", system)] if system else []
@@ -39,21 +45,37 @@ def render_chat(model: LoadedModel, turns: Sequence[tuple[str, str]]) -> Prompt:
 
     A model whose template refuses system text gets it in front of the question. Thinking is
     switched off where the template can. Exactly one beginning-of-text token. Raises ModelError
-    without a chat template.
+    without a chat template, UnfitPromptError for a chat that the template refuses.
     """
     if not model.tokenizer.chat_template:
         raise ModelError(
             f"Model {model.model_id!r} has no chat template: use its instruction-tuned version."
         )
-    text = model.tokenizer.apply_chat_template(
-        _messages(model, turns),
-        chat_template=_pinned(model.tokenizer.get_chat_template()),
-        tokenize=False,
-        add_generation_prompt=True,
-        date_string=PINNED_DATE.strftime("%d %b %Y"),
-        **({"enable_thinking": False} if model.thinking == "off" else {}),
-    )
+    try:
+        text = model.tokenizer.apply_chat_template(
+            _messages(model, turns),
+            chat_template=_pinned(model.tokenizer.get_chat_template()),
+            tokenize=False,
+            add_generation_prompt=True,
+            date_string=PINNED_DATE.strftime("%d %b %Y"),
+            **({"enable_thinking": False} if model.thinking == "off" else {}),
+        )
+    except TemplateError as error:
+        raise UnfitPromptError(
+            f"is refused by the chat template of {model.model_id}: {error}"
+        ) from error
     return Prompt(text, _token_ids(model, text))
+
+
+def check_length(model: LoadedModel, prompt: Prompt, *, n_more: int) -> None:
+    """Raises UnfitPromptError where a prompt and `n_more` tokens of response go beyond the
+    positions that the model was made for: what it writes and is there means nothing."""
+    n_prompt, most = len(prompt.token_ids), model.n_positions
+    if most is not None and n_prompt + n_more > most:
+        raise UnfitPromptError(
+            f"has {n_prompt} tokens, and up to {n_more} more follow, where {model.model_id} has "
+            f"{most} positions: shorten it, or lower --max-new-tokens"
+        )
 
 
 def prompt_of_text(model: LoadedModel, text: str) -> Prompt:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
     AutoTokenizer,
+    GenerationConfig,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -28,6 +30,7 @@ from transformers.utils.logging import disable_progress_bar
 import demo
 from domain.errors import CannotWorkError, ModelError, ModelNotHereError, UsageError
 from domain.plan.spec import DEMO_MODEL
+from domain.traits.room import positions_of
 
 # Weights may take this share of a device; the rest is for keys, values and logits.
 WEIGHT_SHARE = 0.8
@@ -55,7 +58,9 @@ class LoadedModel:
     """A model ready to generate, with n_layers blocks and states of d_model numbers.
 
     `stop_ids` end a response; `device` is where tokens go in; `thinking` is "off" where the
-    template has a switch, which prompts then use, and "none" where it has not.
+    template has a switch, which prompts then use, and "none" where it has not. `n_positions` is how
+    many tokens the model was made for, None where nothing bounds them; `ignored` what the
+    checkpoint recommends for generation and no core follows, such as a repetition penalty.
     """
 
     model: PreTrainedModel
@@ -69,6 +74,8 @@ class LoadedModel:
     stop_ids: frozenset[int]
     system_mode: SystemMode
     thinking: Thinking
+    n_positions: int | None = None
+    ignored: Mapping[str, object] = field(default_factory=dict)
 
 
 def load_model(
@@ -94,7 +101,7 @@ def load_model(
         tokenizer = AutoTokenizer.from_pretrained(path, **source)
         model = _weights(path, config, number, place, source)
     except (OSError, ValueError, ImportError, KeyError) as error:
-        raise ModelNotHereError(_what_went_wrong(model_id, error)) from error
+        raise ModelNotHereError(_what_went_wrong(model_id, error, path=path)) from error
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
@@ -103,6 +110,15 @@ def load_model(
             "smaller model."
         ) from error
     text = config.get_text_config()
+    stops, ignored = stop_ids(model, tokenizer), inherited_settings(model)
+    if ignored:
+        log.warning(
+            "Model %s recommends %s: runs follow their own settings alone, and ignore that.",
+            model_id,
+            ", ".join(f"{name}={value!r:.60}" for name, value in ignored.items()),
+        )
+    # generate would take up in silence whatever is left in it
+    model.generation_config = GenerationConfig()
     return LoadedModel(
         model=model.eval().requires_grad_(False),
         tokenizer=tokenizer,
@@ -112,10 +128,28 @@ def load_model(
         dtype=number,
         n_layers=text.num_hidden_layers,
         d_model=text.hidden_size,
-        stop_ids=stop_ids(model, tokenizer),
+        stop_ids=stops,
         system_mode=system_mode(tokenizer),
         thinking="off" if "enable_thinking" in _template_text(tokenizer) else "none",
+        n_positions=positions_of(config.to_dict()),
+        ignored=ignored,
     )
+
+
+# Followed, or without a say in which tokens are drawn.
+NOT_SETTINGS = ("eos_token_id", "bos_token_id", "pad_token_id", "transformers_version", "use_cache")
+
+
+def inherited_settings(model: PreTrainedModel) -> dict[str, object]:
+    """What the checkpoint would have `generate` do beyond its defaults, by name."""
+    if model.generation_config is None:
+        return {}
+    found: dict[str, object] = model.generation_config.to_diff_dict()
+    return {
+        name: value
+        for name, value in found.items()
+        if name not in NOT_SETTINGS and not name.startswith(("_", "output_", "return_"))
+    }
 
 
 def model_type(model_id: str) -> str:
@@ -193,8 +227,15 @@ def _kind(config: PreTrainedConfig) -> Any:
     raise ModelError(f"A {family} model is not a causal language model: choose one that writes.")
 
 
-def _what_went_wrong(model_id: str, error: Exception) -> str:
+def _what_went_wrong(model_id: str, error: Exception, *, path: str) -> str:
     said = str(error)
+    adapter = Path(path) / "adapter_config.json"
+    if adapter.is_file() and not (Path(path) / "config.json").is_file():
+        return (
+            f"Model {model_id!r} is a LoRA adapter, not a model: merge it into its base (peft: "
+            "AutoPeftModelForCausalLM.from_pretrained(FOLDER).merge_and_unload()), save that with "
+            "the base's tokenizer, and name the folder."
+        )
     if "gated repo" in said or "401" in said or "403" in said:
         return f"Model {model_id!r} is gated: accept its license on its page, then `hf auth login`."
     if "couldn't connect" in said or "offline" in said.lower() or "resolve host" in said:

@@ -1,0 +1,39 @@
+"""Whether a model has room for the prompts of a plan and the responses to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from domain.traits.definition import TraitDefinition
+from domain.traits.prompts import system_instruction
+
+# English in the tokenizers of current models: 4 to 4.7 characters a token; the low end is safe.
+CHARACTERS_PER_TOKEN = 4.0
+
+
+def positions_of(config: Mapping[str, Any]) -> int | None:
+    """How many tokens a model was made for, by its config.json; None where its positions have no
+    end or nothing is said of it."""
+    text = config.get("text_config") or config
+    most = next((text[n] for n in ("max_position_embeddings", "n_positions") if text.get(n)), None)
+    if not isinstance(most, int) or text.get("alibi"):
+        return None
+    scaling = text.get("rope_parameters") or text.get("rope_scaling") or {}
+    before, factor = scaling.get("original_max_position_embeddings"), scaling.get("factor")
+    return max(most, int(before * factor)) if before and factor else most
+
+
+def longest_prompt(definitions: Iterable[TraitDefinition]) -> tuple[str, float]:
+    """The trait with the longest prompt, and about how many tokens that has."""
+    lengths = {}
+    for one in definitions:
+        questions = max(map(len, (*one.questions, *one.eval_questions)))
+        pairs = [
+            len(system_instruction(one.name, polarity, one.instruction_text(k, polarity)))
+            for k in range(len(one.instruction))
+            for polarity in ("positive", "negative")
+        ]
+        lengths[one.name] = (questions + max(pairs)) / CHARACTERS_PER_TOKEN
+    trait = max(lengths, key=lambda name: lengths[name])
+    return trait, lengths[trait]
