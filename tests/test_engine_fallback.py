@@ -60,7 +60,7 @@ def test_a_response_is_the_same_beside_longer_prompts_as_alone(family: str, tmp_
 
 def test_prompts_of_one_length_are_batched_wherever_they_wait(tmp_path: Path) -> None:
     model = tiny(tmp_path, "llama")
-    core = GenerateCore(model, company="same length")
+    core = GenerateCore(model, company="alike")
     requests = work(2, 6, longest=4)
     mixed = [requests[k // 2 + 6 * (k % 2)] for k in range(12)]
 

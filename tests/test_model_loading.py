@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from domain.errors import ModelError
+from domain.traits.room import positions_of
 from tests.tiny_models import NO_SYSTEM_TEMPLATE, TEMPLATE, byte_ids, save_tiny_model
-from workers.models.chat import decode_response, render_prompt
+from workers.models.chat import UnfitPromptError, check_length, decode_response, render_prompt
 from workers.models.model import LoadedModel, load_model
 
 THINKING_TEMPLATE = TEMPLATE + (
@@ -132,6 +133,46 @@ def test_a_model_we_cannot_measure_is_refused_by_name(
 
     with pytest.raises(ModelError, match=message):
         load_model(str(tmp_path), device="cpu")
+
+
+def test_a_lora_folder_is_told_from_a_misspelled_model(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "x/y"}')
+
+    with pytest.raises(ModelError, match="is a LoRA adapter, not a model: merge it into its base"):
+        load_model(str(tmp_path), device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("config", "positions"),
+    [
+        ({"max_position_embeddings": 512}, 512),
+        ({"text_config": {"max_position_embeddings": 512}}, 512),
+        ({"n_positions": 1024}, 1024),
+        (
+            {
+                "max_position_embeddings": 32768,
+                "rope_parameters": {"factor": 4.0, "original_max_position_embeddings": 32768},
+            },
+            131072,
+        ),
+        ({"max_position_embeddings": 2048, "alibi": True}, None),
+        ({}, None),
+    ],
+)
+def test_the_positions_of_a_model_are_found(
+    config: dict[str, object], positions: int | None
+) -> None:
+    assert positions_of(config) == positions
+
+
+def test_a_prompt_beyond_the_positions_is_refused(tmp_path: Path) -> None:
+    folder = save_tiny_model(tmp_path, "llama", changes={"max_position_embeddings": 64})
+    model = load_model(folder, device="cpu")
+    prompt = render_prompt(model, system=None, user="x" * 40)
+
+    check_length(model, prompt, n_more=64 - len(prompt.token_ids))
+    with pytest.raises(UnfitPromptError, match="64 positions"):
+        check_length(model, prompt, n_more=65 - len(prompt.token_ids))
 
 
 def test_an_unknown_name_is_refused_with_what_to_check(

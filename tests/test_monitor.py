@@ -191,7 +191,7 @@ def test_odd_columns_of_a_table_do_not_cost_the_screening(made: PlantedRun, tmp_
 def test_rows_that_the_model_cannot_be_given_are_counted_and_the_others_screened(
     made: PlantedRun, tmp_path: Path
 ) -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"prompt": "Hi", "response": "Hello."},
         {"prompt": "Hi", "response": ""},
         {"prompt": "Hi"},

@@ -235,6 +235,22 @@ def test_what_is_lost_or_damaged_of_a_finished_run_is_mended_by_the_same_command
     assert list((run / "set-aside").glob("run.json-*"))
 
 
+def test_prompts_that_the_model_has_no_room_for_are_told_and_refused(
+    command: list[str], tmp_path: Path
+) -> None:
+    small = save_tiny_model(tmp_path, "llama", changes={"max_position_embeddings": 64})
+    settings = [small if one == command[command.index("--model") + 1] else one for one in command]
+    plan = ["plan", *(one for one in settings[1:] if one != "--json"), "--json"]
+
+    (remark,) = json.loads(run_command(*plan, "--run", "small").stdout)["remarks"]
+    ended = run_command(*settings, "--run", "small")
+
+    assert "64 positions" in remark
+    assert ended.returncode == 1
+    assert "has 64 positions: shorten it" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
 def price_file(folder: Path) -> Path:
     file = folder / "prices.json"
     file.write_text(json.dumps({"models": {"test": {"input": 1.0, "output": 1.0}}}))

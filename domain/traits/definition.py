@@ -108,7 +108,7 @@ class TraitDefinition(BaseModel):
                 InstructionPair(positive=pair["pos"], negative=pair["neg"])
                 for pair in body["instruction"]
             ),
-            questions=tuple(map(question_of, body["questions"])),
+            questions=tuple(str(question_of(one)) for one in body["questions"]),
             eval_prompt=body["eval_prompt"],
             # of the second file some may be none
             eval_questions=tuple(text for text in texts if isinstance(text, str) and is_text(text)),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from domain.plan.samples import POLARITIES
 from domain.traits.definition import TraitDefinition
-from domain.traits.prompts import system_instruction
 
 # English in the tokenizers of current models: 4 to 4.7 characters a token; the low end is safe.
 CHARACTERS_PER_TOKEN = 4.0
@@ -30,9 +30,9 @@ def longest_prompt(definitions: Iterable[TraitDefinition]) -> tuple[str, float]:
     for one in definitions:
         questions = max(map(len, (*one.questions, *one.eval_questions)))
         pairs = [
-            len(system_instruction(one.name, polarity, one.instruction_text(k, polarity)))
+            len(one.system_turn(k, polarity) or "")
             for k in range(len(one.instruction))
-            for polarity in ("positive", "negative")
+            for polarity in POLARITIES
         ]
         lengths[one.name] = (questions + max(pairs)) / CHARACTERS_PER_TOKEN
     trait = max(lengths, key=lambda name: lengths[name])

@@ -20,7 +20,7 @@ class ScoredResponse:
     body: dict[str, Any]
 
 
-def read_scored(path: Path) -> list[ScoredResponse]:
+def read_scored_responses(path: Path) -> list[ScoredResponse]:
     """The records of a .json file or JSON lines of records; raises UsageError for anything else.
 
     A response with a token that has no score is refused: dynamics need every step.

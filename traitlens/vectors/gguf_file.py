@@ -20,7 +20,7 @@ STRING, ARRAY = 8, 9
 NUMBERS = dict(enumerate("BbHhIif?")) | {10: "Q", 11: "q", 12: "d"}
 """Type of a value -> its format in struct, little-endian."""
 
-FLOATS = {0: np.dtype("<f4"), 1: np.dtype("<f2")}
+FLOATS: dict[int, np.dtype[Any]] = {0: np.dtype("<f4"), 1: np.dtype("<f2")}
 """Type of a tensor -> its numbers; quantized ones are not read."""
 
 

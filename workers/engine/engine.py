@@ -55,9 +55,7 @@ def build_engine(model: LoadedModel, *, max_rows: int | None = None) -> Engine:
         log.warning(
             "Model %s writes other tokens in a padded batch: %s.",
             model.model_id,
-            "only those of one length are batched"
-            if company == "same length"
-            else "each runs alone",
+            "only those of one length are batched" if company == "alike" else "each runs alone",
         )
     return GenerateCore(model, max_rows=max_rows, company=company)
 

@@ -27,12 +27,12 @@ from workers.models.model import LoadedModel, is_out_of_memory, release_reserve
 MOST_ROWS = 32
 
 
-Company = Literal["any", "same length", "alone"]
+Company = Literal["any", "alike", "alone"]
 """What a prompt may be batched with so that its response is the one it has alone: where padding or
-a neighbor changes what a model writes, only prompts of its length, or none."""
+a neighbor changes what a model writes, only prompts that are alike in length, or none."""
 
 # Of the trials: a prompt beside a longer one, which pads it, and beside another of its length.
-TRIAL_LENGTHS: dict[Company, tuple[int, int]] = {"any": (12, 5), "same length": (5, 5)}
+TRIAL_LENGTHS: dict[Company, tuple[int, int]] = {"any": (12, 5), "alike": (5, 5)}
 TRIAL_TOKENS = 6
 
 
