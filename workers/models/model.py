@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -144,7 +145,9 @@ def inherited_settings(model: PreTrainedModel) -> dict[str, object]:
     """What the checkpoint would have `generate` do beyond its defaults, by name."""
     if model.generation_config is None:
         return {}
-    found: dict[str, object] = model.generation_config.to_diff_dict()
+    # recorded as JSON, and some settings are objects
+    text = json.dumps(model.generation_config.to_diff_dict(), default=str)
+    found: dict[str, object] = json.loads(text)
     return {
         name: value
         for name, value in found.items()
