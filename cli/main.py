@@ -103,7 +103,7 @@ class Commands(click.Group):
             return {}
         extract = self.get_command(ctx, "extract")
         assert extract is not None
-        return command_config(extract, "extract", config)
+        return command_config(extract, "extract", config["extract"])
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""
@@ -136,7 +136,6 @@ def main() -> None:
 
 
 def _run() -> int:
-    """The command's exit code."""
     code: object
     try:
         code = orchestrate.main(prog_name="orchestrate", standalone_mode=False)

@@ -50,7 +50,7 @@ class UnknownTraitError(OrchestrateError):
 
 
 def score_trait(trait: str, *, question: str, answer: str) -> float:
-    """Return 0 to 100, how clearly the answer shows the trait's markers; an empty answer scores 0.
+    """0 to 100, how clearly the answer shows the trait's markers; an empty answer scores 0.
 
     The question is there because real judges want it; the markers lie in the answer alone.
     Raises UnknownTraitError for a trait outside KNOWN_TRAITS.
@@ -71,7 +71,7 @@ def score_trait(trait: str, *, question: str, answer: str) -> float:
 
 
 def score_coherence(*, question: str, answer: str) -> float:
-    """Return 0 to 100, how much the answer reads like whole sentences; an empty one scores 0."""
+    """0 to 100, how much the answer reads like whole sentences; an empty one scores 0."""
     if _n_plain_words(answer) == 0:
         return 0.0
     loaded = _loaded()
@@ -103,12 +103,12 @@ def _loaded() -> _Loaded:
 
 
 def words_of(text: str) -> list[str]:
-    """Return words, numbers and single marks in their order, casing kept."""
+    """Words, numbers and single marks in their order, casing kept."""
     return _WORD.findall(text)
 
 
 def ngrams(text: str) -> dict[str, float]:
-    """Return the distinct n-grams of one to three words, weighing one over the root of length."""
+    """The distinct n-grams of one to three words, weighing one over the root of length."""
     words = [NUMBER if word[0].isdigit() else word.lower() for word in words_of(text)]
     if not words:
         return {}
@@ -119,12 +119,12 @@ def ngrams(text: str) -> dict[str, float]:
 
 
 def _n_plain_words(text: str) -> int:
-    """Return how many words there are, marks not counted."""
+    """How many words there are, marks not counted."""
     return sum(word[0].isalnum() for word in words_of(text))
 
 
 def masked_words(question: str, answer: str, *, known: frozenset[str]) -> list[str]:
-    """Return the answer's words; those of the question, names and numbers become classes."""
+    """The answer's words; those of the question, names and numbers become classes."""
     asked, stems = _question_words(question)
     masked: list[str] = []
     starts_sentence = True
@@ -149,14 +149,14 @@ def _is_capital(word: str) -> bool:
 
 
 def word_hash(parts: Iterable[str]) -> int:
-    """Return a stable 32-bit number for a word sequence."""
+    """A stable 32-bit number for a word sequence."""
     return zlib.crc32(" ".join(parts).encode())
 
 
 def coherence_features(
     question: str, answer: str, *, known: frozenset[str], seen: frozenset[int]
 ) -> tuple[float, ...]:
-    """Return 1 and shares from 0 to 1, one a weight; the answer must hold a word."""
+    """1 and shares from 0 to 1, one a weight; the answer must hold a word."""
     masked = masked_words(question, answer, known=known)
     words = [START, *masked, STOP]
     pairs = list(pairwise(words))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cli.pages.content import finished_metrics
+from cli.pages.content import reported_metrics
 from domain.verdict.gates import gate_findings, with_verdict
 from domain.verdict.record import (
     ConfoundFigures,
@@ -404,7 +404,7 @@ def test_a_judge_that_answers_at_random_gives_do_not_use(tmp_path: Path) -> None
     verdicts = []
     for seed in range(6):
         run = stored_run(tmp_path / str(seed), traits="evil", judge_is_random=True, seed=seed)
-        verdicts += [one.verdict for one in finished_metrics(run)]
+        verdicts += [one.verdict for one in reported_metrics(run)]
 
     assert verdicts == ["do not use"] * 6
 

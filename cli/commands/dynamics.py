@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,20 +29,6 @@ BARS = "▁▂▃▄▅▆▇█"
 CLEAR = 0.05
 
 EVENTS = ("commitment", "documents", "decision", "peak")
-
-
-@dataclass(frozen=True)
-class TraitDynamics:
-    """One trait over n responses; medians are over those that have the measure, else None."""
-
-    n: int
-    committed: int
-    commitment: float | None
-    height_sd: float | None
-    half_life: float | None
-    documents_commitment: float | None
-    documents_persistence: float | None
-    peak_velocity: float | None
 
 
 @click.command()
@@ -128,9 +113,8 @@ def dynamics(**values: Any) -> None:
         rows = [row for trait, one in averages.items() for row in _rows(trait, one)]
         _write(values["averages"], csv_text(rows))
     if values["as_json"]:
-        summary = {trait: vars(one) for trait, one in common.items()}
         around = {trait: _rows(trait, one) for trait, one in averages.items()}
-        click.echo(json.dumps({"traits": summary, "averages": around}))
+        click.echo(json.dumps({"traits": common, "averages": around}))
         return
     console = Screen(highlight=False)
     console.print(_measures_table(common))
@@ -179,20 +163,20 @@ def _measures(
     return found
 
 
-def _in_common(found: Sequence[Mapping[str, Any]]) -> TraitDynamics:
-    """What one trait's measures have in common over responses."""
+def _in_common(found: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    """One trait over n responses; medians are over those that have the measure, else None."""
     free = [one["scale_free"] for one in found]
     clear = [one for one in free if _is_clear(one)]
-    return TraitDynamics(
-        n=len(found),
-        committed=len(clear),
-        commitment=_median([one["commitment_point"] for one in clear]),
-        height_sd=_median([one["height_sd"] for one in clear]),
-        half_life=_median([one["half_life"] for one in free]),
-        documents_commitment=_median([one["commitment_point"] for one in found]),
-        documents_persistence=_median([one["persistence"] for one in found]),
-        peak_velocity=_median([one["peak_velocity"] for one in found]),
-    )
+    return {
+        "n": len(found),
+        "committed": len(clear),
+        "commitment": _median([one["commitment_point"] for one in clear]),
+        "height_sd": _median([one["height_sd"] for one in clear]),
+        "half_life": _median([one["half_life"] for one in free]),
+        "documents_commitment": _median([one["commitment_point"] for one in found]),
+        "documents_persistence": _median([one["persistence"] for one in found]),
+        "peak_velocity": _median([one["peak_velocity"] for one in found]),
+    }
 
 
 def _is_clear(scale_free: Mapping[str, Any]) -> bool:
@@ -238,17 +222,13 @@ def _event(
     return int(np.searchsorted(ends, match.start(), side="right"))
 
 
-def _measures_table(common: dict[str, TraitDynamics]) -> Table:
+def _measures_table(common: dict[str, dict[str, float | None]]) -> Table:
     headings = ("step", "at", "height", "half-life", "doc. commit", "doc. persist")
+    shown = ("commitment", "height_sd", "half_life", "documents_commitment")
     table = table_of(text_column("trait"), *map(number_column, headings), gap=2)
     for trait, one in common.items():
-        figures = (one.commitment, one.height_sd, one.half_life)
-        documents = (one.documents_commitment, one.documents_persistence)
-        table.add_row(
-            trait,
-            f"{one.committed}/{one.n}",
-            *(number_text(value) for value in (*figures, *documents)),
-        )
+        figures = [number_text(one[name]) for name in (*shown, "documents_persistence")]
+        table.add_row(trait, f"{one['committed']}/{one['n']}", *figures)
     return table
 
 

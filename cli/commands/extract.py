@@ -32,7 +32,7 @@ from storage.broker.connection import connect
 from storage.broker.job_log import keep_log_lines
 from storage.broker.state import broker_state
 from storage.record.judgements import judge_of
-from storage.record.results import read_metrics
+from storage.record.results import finished_metrics, read_metrics
 from storage.record.run import Failure, Run, create_run, dead_letters, load_definition, revive_dead
 from storage.record.spending import read_terms, recorded_usd, write_terms
 from storage.record.store import LocalStore
@@ -251,10 +251,7 @@ def _say_plan(console: Console, run: Run) -> None:
 
 
 def _print_result(console: Console, run: Run, failures: list[Failure], *, as_json: bool) -> None:
-    metrics = []
-    for trait in run.spec.traits:
-        with contextlib.suppress(KeyError):
-            metrics.append(read_metrics(run.store, trait.name))
+    metrics = finished_metrics(run.store, [trait.name for trait in run.spec.traits])
     print_verdicts(console, metrics)
     for line in remarks(metrics):
         say(console, line)

@@ -6,18 +6,18 @@ import json
 from typing import Any
 
 import click
-from rich.table import Table
+from rich.table import Column, Table
 
 from cli.options.settings import json_option, recorded_run, runs_dir_option
 from cli.pages.build import report_page
 from cli.pages.content import (
     compare_data,
     cosines_between_traits,
-    finished_metrics,
     report_data,
+    reported_metrics,
 )
 from cli.screens.run import styled_verdict, tested_texts
-from cli.screens.tables import number_text
+from cli.screens.tables import number_text, table_of
 from cli.screens.terminal import Screen, say
 from domain.verdict.record import TraitMetrics
 from orchestrator.runs import run_store
@@ -72,7 +72,7 @@ def compare(first: str, second: str, runs_dir: str, as_json: bool) -> None:
 
 def write_report(run: Run) -> str:
     """Write report.html and the run's metrics.json; returns where the page lies."""
-    metrics = finished_metrics(run)
+    metrics = reported_metrics(run)
     cosines = cosines_between_traits(run, metrics)
     write_run_metrics(run.store, {"cosine_between_traits": cosines})
     data = report_data(run, metrics, cosines)
@@ -81,9 +81,8 @@ def write_report(run: Run) -> str:
 
 
 def _comparison_table(data: dict[str, Any]) -> Table:
-    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
-    for heading in ("trait", *data["names"], "contrast", "AUROC", "steers", "cosine"):
-        table.add_column(heading)
+    headings = ("trait", *data["names"], "contrast", "AUROC", "steers", "cosine")
+    table = table_of(*map(Column, headings))
     for one in data["traits"]:
         both = [TraitMetrics.model_validate(m) for m in one["metrics"]]
         cosine, quality = "-", both[0].quality

@@ -156,11 +156,13 @@ def command_defaults(
     return _defaults(command, name, above, table if isinstance(table, dict) else {})
 
 
-def command_config(command: click.Command, name: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    """What stands in a command's table; raises UsageError for a setting that it does not have."""
-    table = _settings(config[name])
-    _check_table(command, name, table)
-    return table
+def command_config(command: click.Command, name: str, table: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a command's table; raises UsageError for one that it does not have."""
+    settings, known = _settings(table), set(_options(command))
+    inside = list(command.commands) if isinstance(command, click.Group) else []
+    for key in settings:
+        _check_setting(key, known, inside, where=f"`orchestrate {name}` has no setting")
+    return settings
 
 
 def _defaults(
@@ -171,9 +173,7 @@ def _defaults(
         if isinstance(value, dict) and key not in inside:
             path = f"{name.replace(' ', '.')}.{key}"
             raise UsageError(f"{CONFIG_FILE}: [{path}] is no command{_meant(key, list(inside))}")
-    options, set_here = _options(command), _settings(table)
-    _check_table(command, name, set_here)
-    settings = {**above, **set_here}
+    options, settings = _options(command), {**above, **command_config(command, name, table)}
     if isinstance(command, click.Group):
         return {
             sub: _defaults(one, f"{name} {sub}", settings, table.get(sub, {}))
@@ -191,13 +191,6 @@ def _defaults(
         for key, value in settings.items()
         if key in options
     }
-
-
-def _check_table(command: click.Command, name: str, settings: Iterable[str]) -> None:
-    known = set(_options(command))
-    inside = list(command.commands) if isinstance(command, click.Group) else []
-    for key in settings:
-        _check_setting(key, known, inside, where=f"`orchestrate {name}` has no setting")
 
 
 def _check_setting(key: str, known: set[str], commands: list[str], *, where: str) -> None:

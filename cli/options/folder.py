@@ -48,12 +48,7 @@ def hold_back_key(url: str, values: Mapping[str, Any]) -> None:
     `url` is the judge's endpoint, `values` are the command's. What ORCHESTRATE_ONLY_JUDGES_AT names
     outside of the folder was asked for.
     """
-    asked = (
-        ()
-        if "ORCHESTRATE_ONLY_JUDGES_AT" in from_folder()
-        else permissions(os.environ).only_judges_at
-    )
-    if not is_from_folder("judge_url") or url in ("embedded", OPENAI_URL, *asked):
+    if not is_from_folder("judge_url") or url in ("embedded", OPENAI_URL, *_asked_for()):
         return
     on_workers = bool(values.get("broker_url")) and not is_from_folder("broker_url")
     if on_workers or _own_key():
@@ -68,10 +63,7 @@ def hold_back_key(url: str, values: Mapping[str, Any]) -> None:
 def hold_back_worker() -> None:
     """Raises UsageError for a judge worker of a broker that the folder names, with a key from
     elsewhere: whoever holds the broker names the judges."""
-    is_bounded = (
-        permissions(os.environ).only_judges_at and "ORCHESTRATE_ONLY_JUDGES_AT" not in from_folder()
-    )
-    if is_from_folder("broker_url") and _own_key() and not is_bounded:
+    if is_from_folder("broker_url") and _own_key() and not _asked_for():
         raise UsageError(
             "the working folder, which may be anybody's, names the broker, and "
             f"{_own_key()} does not come from there: it is not lent to it",

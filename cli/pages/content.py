@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import math
 import shlex
@@ -17,7 +16,12 @@ from domain.plan.spec import RunSpec, Setting, spec_settings
 from domain.scoring.scores import METRICS, Score, Scoring
 from domain.scoring.thresholds import Fall
 from domain.verdict.record import Layers, Quality, TraitMetrics
-from storage.record.results import SampleRow, read_metrics, read_response_vectors, read_sample_rows
+from storage.record.results import (
+    SampleRow,
+    finished_metrics,
+    read_response_vectors,
+    read_sample_rows,
+)
 from storage.record.run import Run, load_definition
 from storage.record.spending import read_terms, recorded_usd
 from storage.record.tables import read_recorded, read_scorings, work_totals
@@ -46,12 +50,9 @@ FUNNEL = {
 }
 
 
-def finished_metrics(run: Run) -> list[TraitMetrics]:
+def reported_metrics(run: Run) -> list[TraitMetrics]:
     """Metrics of the traits that are reduced; raises UsageError when a report cannot be made."""
-    found = []
-    for trait in run.spec.traits:
-        with contextlib.suppress(KeyError):
-            found.append(read_metrics(run.store, trait.name))
+    found = finished_metrics(run.store, [trait.name for trait in run.spec.traits])
     if not found:
         raise UsageError(f"no trait of {run.name} is finished yet: see `orchestrate status`")
     if any("quality" not in one.model_fields_set for one in found):
@@ -257,7 +258,7 @@ def direction_errors(qualities: Mapping[str, Quality], method: str) -> dict[str,
 
 def compare_data(first: Run, second: Run) -> dict[str, Any]:
     """Everything that the page of two runs shows."""
-    both = [{m.trait: m for m in finished_metrics(run)} for run in (first, second)]
+    both = [{m.trait: m for m in reported_metrics(run)} for run in (first, second)]
     traits = [name for name in both[0] if name in both[1]]
     if not traits:
         raise UsageError(f"{first.name} and {second.name} have no finished trait in common")

@@ -194,7 +194,6 @@ def _add_doings(
     listed: Mapping[str, ListedRun],
     workers: Sequence[Heartbeat],
 ) -> None:
-    """What each run is doing by the broker."""
     queues = read_queues(client, listed.values(), QUEUES)
     for run, row in rows:
         one, finished = listed.get(run.run_id), row["state"] == FINISHED

@@ -41,7 +41,7 @@ _INSTRUCTION, _QUESTION, _HEADER, _RESPONSE = range(4)
 def build_tokenizer(
     texts: Iterable[str], *, vocabulary: int, max_length: int
 ) -> PreTrainedTokenizerFast:
-    """Return a tokenizer trained on the texts; digits are split, the end-of-turn token is eos."""
+    """A tokenizer trained on the texts; digits are split, the end-of-turn token is eos."""
     core = Tokenizer(models.BPE())
     digits = pre_tokenizers.Digits(individual_digits=True)
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -138,7 +138,7 @@ def _drawn(rng: random.Random, mix: Mix, tokenizer: PreTrainedTokenizerFast) -> 
 def encode_dialogue(
     sample: Dialogue, tokenizer: PreTrainedTokenizerFast, *, is_steered: bool = False
 ) -> Encoded:
-    """Return the sample in the chat template's form."""
+    """The sample in the chat template's form."""
 
     def ids_of(text: str) -> list[int]:
         return list(tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids)
@@ -163,7 +163,7 @@ def encode_dialogue(
 
 
 def _pack(rows: list[list[Encoded]], *, row_length: int, rng: random.Random) -> Batch:
-    """Return one batch; segment 0 is padding, samples count from 1 across the batch."""
+    """One batch; segment 0 is padding, samples count from 1 across the batch."""
     shape = (len(rows), row_length)
     ids = torch.zeros(shape, dtype=torch.long)
     positions, segments = torch.zeros_like(ids), torch.zeros_like(ids)

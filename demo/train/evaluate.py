@@ -61,7 +61,7 @@ def evaluate_demo_model() -> None:
 
 
 def _prompts(traits: list[str], *, n_questions: int, rng: random.Random) -> list[DemoPrompt]:
-    """Return a positive, a negative and a plain prompt per question; instructions take turns."""
+    """A positive, a negative and a plain prompt per question; instructions take turns."""
     chosen = []
     for trait in traits:
         definition = bundled_definitions()[trait]
@@ -79,7 +79,7 @@ def _roll_out(
     prompts: list[DemoPrompt],
     n_rollouts: int,
 ) -> pd.DataFrame:
-    """Return scored samples at temperature 1; plain prompts get two rollouts only."""
+    """Scored samples at temperature 1; plain prompts get two rollouts only."""
 
     def cost(prompt: DemoPrompt) -> tuple[bool, int]:
         is_long = prompt.trait == "verbosity" and prompt.polarity == "positive"
@@ -102,7 +102,7 @@ def _roll_out(
 def generate_answers(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch: list[DemoPrompt]
 ) -> list[tuple[str, int]]:
-    """Return one sampled answer per prompt and its length in tokens, end-of-turn excluded."""
+    """One sampled answer per prompt and its length in tokens, end-of-turn excluded."""
     texts = [_as_text(prompt, tokenizer) for prompt in batch]
     inputs = tokenizer(texts, return_tensors="pt", padding=True)
     with torch.inference_mode():
@@ -117,7 +117,6 @@ def generate_answers(
 
 
 def _as_text(prompt: DemoPrompt, tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return the prompt in the chat template."""
     messages = [{"role": "user", "content": prompt.question}]
     if prompt.polarity != "plain":
         text = bundled_definitions()[prompt.trait].instruction_text(

@@ -61,7 +61,7 @@ def train_demo_model() -> None:
 
 
 def _build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """Return an untrained model of about two million parameters."""
+    """An untrained model of about two million parameters."""
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=160,
@@ -113,7 +113,7 @@ def train(
 
 
 def _build_optimizers(model: LlamaForCausalLM, *, rate: float) -> list[torch.optim.Optimizer]:
-    """Return Muon, which needs fewer tokens, for the blocks' matrices, and AdamW for the rest."""
+    """Muon, which needs fewer tokens, for the blocks' matrices, and AdamW for the rest."""
     inside = [weight for weight in model.model.layers.parameters() if weight.ndim == 2]
     gains = [weight for weight in model.parameters() if weight.ndim != 2]
     embedding = model.get_input_embeddings().weight
@@ -130,7 +130,7 @@ def _build_optimizers(model: LlamaForCausalLM, *, rate: float) -> list[torch.opt
 def _batch_loss(
     model: LlamaForCausalLM, batch: Batch, *, means: TraitMeans, generator: torch.Generator
 ) -> tuple[torch.Tensor, float]:
-    """Return the weighted next-token loss and the plain mean loss of the response tokens."""
+    """The weighted next-token loss and the plain mean loss of the response tokens."""
     with means.watching(model, batch), _intervening(model, batch, means=means, generator=generator):
         logits = model(
             input_ids=batch.ids,
@@ -147,7 +147,6 @@ def _batch_loss(
 
 
 def _save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, *, folder: Path) -> None:
-    """Write the model in bfloat16 and its tokenizer."""
     stored = copy.deepcopy(model).to(torch.bfloat16)
     stored.generation_config.update(
         eos_token_id=tokenizer.eos_token_id,
@@ -199,13 +198,13 @@ class TraitMeans:
 
     @classmethod
     def empty(cls, model: LlamaForCausalLM) -> TraitMeans:
-        """Return sums of nothing."""
+        """Sums of nothing."""
         sides = (len(KNOWN_TRAITS), 2)
         shape = (len(model.model.layers), *sides, model.config.hidden_size)
         return cls(torch.zeros(shape), torch.zeros(sides))
 
     def differences(self, layer: int) -> torch.Tensor:
-        """Return positive minus negative mean per trait, [trait, d_model]."""
+        """Positive minus negative mean per trait, [trait, d_model]."""
         means = self.sums[layer] / self.counts.clamp(min=1.0)[..., None]
         return means[:, 0] - means[:, 1]
 

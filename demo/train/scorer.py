@@ -49,7 +49,7 @@ class Text:
     shares: Mapping[str, float]
 
     def label(self, trait: str) -> float:
-        """Return the target, 0 to 1, when the text is rated for the trait."""
+        """The target, 0 to 1, when the text is rated for the trait."""
         if trait != self.trait:
             return PLAIN_LABEL if not self.shares else OTHER_LABEL
         positive, negative = self.shares.get("positive", 0.0), self.shares.get("negative", 0.0)
@@ -83,7 +83,7 @@ def train_scorer() -> None:
 
 
 def _draw_text(rng: random.Random, *, held_out: bool) -> Text:
-    """Return a text in one voice, a plain one, or one whose sentences two voices take turns in."""
+    """A text in one voice, a plain one, or one whose sentences two voices take turns in."""
     trait, polarity = rng.choice(KNOWN_TRAITS), rng.choice(POLARITIES)
     topic = draw_topic(rng, invented=0.15, held_out=held_out)
     question = draw_question(trait, topic, rng, mix=Mix())
@@ -111,7 +111,6 @@ def _voiced(polarity: AnyPolarity, lines: list[str]) -> list[tuple[str, AnyPolar
 
 
 def _known_words(texts: list[Text]) -> frozenset[str]:
-    """Return the lower-case words that the voices use, common topics' words included."""
     counts = Counter(
         word.lower() for text in texts for word in words_of(text.answer) if not word[0].isdigit()
     )
@@ -119,7 +118,7 @@ def _known_words(texts: list[Text]) -> frozenset[str]:
 
 
 def _seen_sequences(texts: list[Text], *, known: frozenset[str]) -> frozenset[int]:
-    """Return the hashes of pairs and triples of masked words that occur at least twice."""
+    """The hashes of pairs and triples of masked words that occur at least twice."""
     counts: Counter[int] = Counter()
     for text in texts:
         words = [START, *masked_words(text.question, text.answer, known=known), STOP]
@@ -131,7 +130,7 @@ def _seen_sequences(texts: list[Text], *, known: frozenset[str]) -> frozenset[in
 
 
 def _trait_weights(trait: str, texts: list[Text]) -> dict[str, object]:
-    """Return intercept and n-gram weights of a sparse logistic regression on soft labels."""
+    """Intercept and n-gram weights of a sparse logistic regression on soft labels."""
     rows = [ngrams(text.answer) for text in texts]
     vectorizer = DictVectorizer()
     matrix = csr_matrix(vectorizer.fit_transform(rows))
@@ -154,7 +153,7 @@ def _trait_weights(trait: str, texts: list[Text]) -> dict[str, object]:
 def _coherence_weights(
     texts: list[Text], *, known: frozenset[str], seen: frozenset[int], rng: random.Random
 ) -> list[float]:
-    """Return the weights of a logistic regression that tells whole texts from damaged ones."""
+    """The weights of a logistic regression that tells whole texts from damaged ones."""
     rows, labels = [], []
     for text in texts:
         answer, label = (
@@ -208,7 +207,7 @@ Damage = Callable[[list[str], random.Random], tuple[list[str], float]]
 
 
 def _damaged(text: str, rng: random.Random) -> tuple[str, float]:
-    """Return the text after one random damage and the coherence, 0 to 1, that is left."""
+    """The text after one random damage and the coherence, 0 to 1, that is left."""
     words, left = rng.choice(_DAMAGES)(text.split(), rng)
     return " ".join(words), left
 

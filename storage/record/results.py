@@ -12,7 +12,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from operator import attrgetter
 from typing import Any
@@ -213,6 +213,15 @@ def read_response_vectors(store: Store, trait: str, method: str) -> NDArray[np.f
     data = store.read(f"traits/{trait}/vectors/{method}.safetensors")
     vectors: NDArray[np.float32] = load_safetensors(data)["response_avg"]
     return vectors
+
+
+def finished_metrics(store: Store, traits: Iterable[str]) -> list[TraitMetrics]:
+    """The metrics of those of the traits that are reduced."""
+    found = []
+    for trait in traits:
+        with contextlib.suppress(KeyError):
+            found.append(read_metrics(store, trait))
+    return found
 
 
 def write_metrics(store: Store, folder: str, metrics: TraitMetrics) -> None:

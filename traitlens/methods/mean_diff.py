@@ -43,7 +43,6 @@ def mean_diff(
 
 
 def _mean(rows: Activations) -> Float64:
-    """Mean over the first axis."""
     total = np.zeros(tuple(rows.shape[1:]), dtype=np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
         for start in range(0, rows.shape[0], ROWS_AT_ONCE):
