@@ -13,6 +13,7 @@ import numpy as np
 from rich.table import Table
 
 from cli.options.settings import json_option
+from cli.options.using import files_argument
 from cli.screens.tables import number_column, number_text, table_of, text_column
 from cli.screens.terminal import Screen
 from domain.errors import UsageError
@@ -32,13 +33,7 @@ EVENTS = ("commitment", "documents", "decision", "peak")
 
 
 @click.command()
-@click.argument(
-    "files",
-    nargs=-1,
-    required=True,
-    metavar="FILE...",
-    type=click.Path(path_type=Path, dir_okay=False),
-)
+@files_argument
 @click.option("--traits", default="all", show_default=True, metavar="LIST")
 @click.option(
     "--null",

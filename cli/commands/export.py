@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.options.settings import json_option, runs_dir_option
+from cli.options.using import position_option
 from cli.screens.tables import number_text
 from cli.using.loaded_run import load_run_vectors
 from domain.errors import OrchestrateError, UsageError
@@ -67,12 +68,7 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 )
 @click.option("--traits", default="all", show_default=True, metavar="LIST")
 @click.option("--method", metavar="NAME", help="Extraction method.  [default: the best]")
-@click.option(
-    "--position",
-    default="response_avg",
-    show_default=True,
-    type=click.Choice(["response_avg", "prompt_avg", "prompt_last"]),
-)
+@position_option
 @click.option(
     "--layers",
     metavar="LIST",

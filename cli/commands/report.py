@@ -23,7 +23,7 @@ from domain.verdict.record import TraitMetrics
 from orchestrator.runs import run_store
 from storage.record.results import json_bytes
 from storage.record.run import Run, open_run
-from storage.record.tables import REPORT, write_run_metrics
+from storage.record.tables import REPORT, RUN_METRICS
 
 
 @click.command()
@@ -74,7 +74,7 @@ def write_report(run: Run) -> str:
     """Write report.html and the run's metrics.json; returns where the page lies."""
     metrics = reported_metrics(run)
     cosines = cosines_between_traits(run, metrics)
-    write_run_metrics(run.store, {"cosine_between_traits": cosines})
+    run.store.write(RUN_METRICS, json_bytes({"cosine_between_traits": cosines}))
     data = report_data(run, metrics, cosines)
     run.store.write(REPORT, report_page(f"{run.name}: trait vectors", data))
     return f"{run.store.url}/{REPORT}"

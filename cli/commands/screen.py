@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,6 +12,7 @@ from rich.console import Console
 from cli.options.settings import json_option
 from cli.options.using import (
     false_alarm_option,
+    files_argument,
     output_option,
     say_unread,
     use_options,
@@ -32,13 +32,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @use_options
-@click.argument(
-    "files",
-    nargs=-1,
-    required=True,
-    metavar="FILE...",
-    type=click.Path(path_type=Path, dir_okay=False),
-)
+@files_argument
 @click.option("--by", metavar="COLUMN", help="Also show the flagged share for each value of it.")
 @output_option
 @false_alarm_option

@@ -41,6 +41,22 @@ class SamplingOptions:
     seed: int
 
 
+position_option = click.option(
+    "--position",
+    default=DEFAULT_POSITION,
+    show_default=True,
+    type=click.Choice(POSITIONS),
+    help="Which of the stored vectors.",
+)
+
+files_argument = click.argument(
+    "files",
+    nargs=-1,
+    required=True,
+    metavar="FILE...",
+    type=click.Path(path_type=Path, dir_okay=False),
+)
+
 use_options = together(
     click.argument("run"),
     runs_dir_option,
@@ -57,13 +73,7 @@ use_options = together(
         help='One layer for all traits: 16, "block:15", "50%".  [default: each trait\'s best]',
     ),
     click.option("--method", metavar="NAME", help="Extraction method.  [default: the best]"),
-    click.option(
-        "--position",
-        default=DEFAULT_POSITION,
-        show_default=True,
-        type=click.Choice(POSITIONS),
-        help="Which of the stored vectors.",
-    ),
+    position_option,
     own_option("model", help="Another model of the same shape, such as a fine-tune."),
     setting_option("dtype"),
     option("--device", default="auto", help="auto, cpu, cuda:0, mps."),

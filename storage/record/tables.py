@@ -19,9 +19,8 @@ from domain.verdict.record import Stopping
 from storage.record.artifacts import Record, load_record
 from storage.record.judgements import effective_scorings
 from storage.record.responses import load_responses
-from storage.record.results import SampleResult, json_bytes
+from storage.record.results import SampleResult
 from storage.record.run import Run, load_definition
-from storage.record.store import Store
 
 REPORT = "report.html"
 RUN_METRICS = "metrics.json"
@@ -79,11 +78,6 @@ def read_recorded(run: Run) -> Mapping[str, Any]:
     """run.json as it was written, with the versions the run was planned with."""
     body: dict[str, Any] = json.loads(run.store.read("run.json"))
     return body
-
-
-def write_run_metrics(store: Store, body: Mapping[str, Any]) -> None:
-    """The run's own metrics.json: what compares traits with one another."""
-    store.write(RUN_METRICS, json_bytes(body))
 
 
 def _records(run: Run, stage: Stage) -> list[Record]:
