@@ -39,9 +39,10 @@ def response_walk() -> Walk:
         out = Path(folder) / "steps"
         out.mkdir()
         environment = {
-            "WALK_WANTED": json.dumps(WANTED).encode().hex(),
-            "WALK_OUT": str(out),
-            "WALK_ROOT": str(ROOT),
+            # a child of the command is given what begins like this
+            "PYTHON_WALK_WANTED": json.dumps(WANTED).encode().hex(),
+            "PYTHON_WALK_OUT": str(out),
+            "PYTHON_WALK_ROOT": str(ROOT),
             "PYTHONPATH": os.pathsep.join([str(TRACING), str(ROOT)]),
             # the reconciler looks in a third of it: it has no part in a run that nothing disturbs
             "ORCHESTRATE_VISIBILITY_TIMEOUT": "900",

@@ -2,7 +2,7 @@
 
 A function counts when it is handed, or gives back, one of the wanted strings or numbers, by itself
 or inside what it is handed: items of collections and attributes of our own objects, three deep.
-What is seen is kept by tests.walk; `WALK_WANTED` says what is looked for.
+What is seen is kept by tests.walk; `PYTHON_WALK_WANTED` says what is looked for.
 """
 
 from __future__ import annotations
@@ -94,9 +94,9 @@ class Tracer:
 
 
 def _start() -> None:
-    wanted = json.loads(bytes.fromhex(os.environ["WALK_WANTED"]))
-    out = Path(os.environ["WALK_OUT"]) / f"{os.getpid()}.json"
-    tracer = Tracer(os.environ["WALK_ROOT"] + "/", wanted, out)
+    wanted = json.loads(bytes.fromhex(os.environ["PYTHON_WALK_WANTED"]))
+    out = Path(os.environ["PYTHON_WALK_OUT"]) / f"{os.getpid()}.json"
+    tracer = Tracer(os.environ["PYTHON_WALK_ROOT"] + "/", wanted, out)
 
     def write_again_and_again() -> None:
         while True:
@@ -109,5 +109,5 @@ def _start() -> None:
     sys.setprofile(tracer.profile)
 
 
-if "WALK_OUT" in os.environ:
+if "PYTHON_WALK_OUT" in os.environ:
     _start()
