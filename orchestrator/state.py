@@ -233,7 +233,7 @@ def _judge(client: Client, run: Run) -> dict[str, Any]:
 
 def _endpoint(client: Client, run: Run) -> dict[str, Any]:
     """The judge's model and endpoint, and since when it is down."""
-    spec = judge_of(run, run.plan.negotiate_job)
+    spec = judge_of(run)
     keys = LimiterKeys.of(run.run_id, url=spec.url, model=spec.model)
     return {"model": spec.model, "url": spec.url, **endpoint_state(client, keys)}
 

@@ -185,7 +185,7 @@ def _fleet(run: Run, broker_url: str | None) -> Iterator[tuple[str, Callable[[],
         yield broker_url, lambda: None
         return
     logs = Path(run.store.url) / "logs" if isinstance(run.store, LocalStore) else None
-    needs_server = judge_of(run, run.plan.negotiate_job).url == "embedded"
+    needs_server = judge_of(run).url == "embedded"
     with local_fleet(logs, needs_judge_server=needs_server) as (url, processes):
         yield url, processes.tend
 

@@ -79,9 +79,9 @@ def judgement_names(run: Run) -> list[str]:
     return sorted(found, key=lambda name: read_judgement(run, name).number)
 
 
-def judge_of(run: Run, job: Job) -> JudgeSpec:
-    """Who is asked in a job."""
-    return run.spec.judge if job.judgement is None else read_judgement(run, job.judgement).judge
+def judge_of(run: Run) -> JudgeSpec:
+    """Who is asked in the judgement worked on."""
+    return run.spec.judge if run.judgement is None else read_judgement(run, run.judgement).judge
 
 
 def judgement_base_job(job: Job, judgement: Judgement) -> Job:

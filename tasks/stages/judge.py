@@ -50,7 +50,7 @@ def negotiate(run: Run, job: Job, *, judges: JudgePool) -> Record:
     for trait in run.spec.traits:
         prompts[trait.name] = load_definition(run, trait.name).judge_prompt(*EASY)
     try:
-        found, usd = judges.negotiate(run, judge_of(run, job), prompts)
+        found, usd = judges.negotiate(run, judge_of(run), prompts)
     except StoppedError as error:
         raise Reject(str(error), requeue=True) from error
     info = {
@@ -72,7 +72,7 @@ def judge(run: Run, job: Job, *, judges: JudgePool) -> Record:
         load_record(run.store, run.plan.negotiate_job).info["profile"]
     )
     known = {k: before[asked] for k, asked in enumerate(prompts) if asked in before}
-    spec, texts = judge_of(run, job), list(prompts.values())
+    spec, texts = judge_of(run), list(prompts.values())
     if not texts:
         judged = JudgedPrompts([], [])
     elif judges.terms(run, spec).batch:

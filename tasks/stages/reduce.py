@@ -189,7 +189,7 @@ def _counted(run: Run, trait: TraitRef, filter_spec: FilterSpec, results: Result
         generation=_generation_facts(run, trait),
         judging=JudgingFacts(
             judgement=run.judgement or "first",
-            judge=judge_of(run, run.plan.negotiate_job),
+            judge=judge_of(run),
             mode=None if mode is None else str(mode),
         ),
         stopping=stopping(run, trait),
@@ -226,7 +226,7 @@ def _provenance(
             "run_id": run.run_id,
             "spec_sha256": run.spec.digest(),
             "trait_fingerprint": trait.fingerprint,
-            "judge": judge_of(run, run.plan.negotiate_job).model,
+            "judge": judge_of(run).model,
             "judgement": run.judgement or "first",
             "pairing": metrics.filter.pairing,
             "dtype": model.dtype,
