@@ -232,7 +232,9 @@ def test_a_position_that_the_run_did_not_store_is_refused(tmp_path: Path) -> Non
     run = stored_run(tmp_path / "run", traits="evil")
     job = run.plan.part_jobs(run.spec.trait("evil"), "generate", *POLARITIES)[0]
     record = load_record(run.store, job)
-    files = {name: read_artifact(run.store, record, name) for name in (RESPONSES, ACTIVATIONS)}
+    files = {
+        name: read_artifact(run.store, record, name, bytes) for name in (RESPONSES, ACTIVATIONS)
+    }
     arrays = load_safetensors(files[ACTIVATIONS])
     del arrays["prompt_last"]
     set_artifact_aside(run.store, job)

@@ -254,7 +254,7 @@ def test_two_processes_on_a_shared_folder_leave_one_whole_artifact_a_job(tmp_pat
     store = open_store(str(tmp_path))
     for n in range(40):
         record = load_record(store, Job("generate", "refusal", "positive", n))
-        data = read_artifact(store, record, "responses.parquet")
+        data = read_artifact(store, record, "responses.parquet", bytes)
         assert data == str(record.info["by"]).encode() * 5000
     assert len(store.list("")) == 2 * 40
 
@@ -307,7 +307,7 @@ def test_a_job_is_done_only_when_its_record_exists(store: Store) -> None:
     publish_artifact(store, JOB, files={"responses.parquet": b"data"}, info={"n": 1})
 
     assert done_jobs(store, ["refusal"]) == {JOB.key}
-    assert read_artifact(store, load_record(store, JOB), "responses.parquet") == b"data"
+    assert read_artifact(store, load_record(store, JOB), "responses.parquet", bytes) == b"data"
 
 
 @pytest.mark.parametrize("judgement", [None, "second"])
@@ -394,7 +394,7 @@ def test_a_changed_data_file_is_found(store: Store) -> None:
     store.write(key, b"dbta")
 
     with pytest.raises(DamagedArtifactError):
-        read_artifact(store, load_record(store, JOB), "responses.parquet")
+        read_artifact(store, load_record(store, JOB), "responses.parquet", bytes)
 
 
 @pytest.mark.parametrize("position", [0, 30, 60, -3])

@@ -112,8 +112,9 @@ def load_record(store: Store, job: Job) -> Record:
         ) from error
 
 
-def read_artifact(store: Store, record: Record, role: str) -> bytes:
-    """A record's data file, checked against its checksum; raises DamagedArtifactError."""
+def read_artifact(store: Store, record: Record, role: str, decode: Callable[[bytes], T]) -> T:
+    """What a record's data file holds; raises DamagedArtifactError when it is missing, is not what
+    was stored, or cannot be decoded."""
     if role not in record.files:
         raise DamagedArtifactError(f"the record of {record.job} names no {role}", record.job)
     key, digest = record.files[role]
@@ -123,12 +124,6 @@ def read_artifact(store: Store, record: Record, role: str) -> bytes:
         raise DamagedArtifactError(f"{key} is missing from {store.url}", record.job) from error
     if checksum(data) != digest:
         raise DamagedArtifactError(f"{key} in {store.url} is not what was stored", record.job)
-    return data
-
-
-def read_decoded(store: Store, record: Record, role: str, decode: Callable[[bytes], T]) -> T:
-    """What a record's data file holds; raises DamagedArtifactError when it cannot be decoded."""
-    data = read_artifact(store, record, role)
     try:
         return decode(data)
     except UNDECODABLE as error:

@@ -23,7 +23,7 @@ from domain.errors import StoreError
 from domain.plan.jobs import Job
 from domain.plan.spec import POSITIONS
 from domain.scoring.scores import Evidence, Score, Scoring, Unscored
-from storage.record.artifacts import Decoders, load_record, read_decoded
+from storage.record.artifacts import Decoders, load_record, read_artifact
 from storage.record.store import Store
 
 RESPONSES = "responses.parquet"
@@ -104,7 +104,7 @@ def decode_responses(data: bytes) -> list[Response]:
 
 def load_responses(store: Store, job: Job) -> list[Response]:
     """The responses of a finished generate job, in plan order."""
-    return read_decoded(store, load_record(store, job), RESPONSES, decode_responses)
+    return read_artifact(store, load_record(store, job), RESPONSES, decode_responses)
 
 
 def encode_activations(activations: Activations) -> bytes:
@@ -121,12 +121,12 @@ def decode_activations(data: bytes) -> Activations:
 
 def load_activations(store: Store, job: Job) -> Activations:
     """The activations of a finished generate job."""
-    return read_decoded(store, load_record(store, job), ACTIVATIONS, decode_activations)
+    return read_artifact(store, load_record(store, job), ACTIVATIONS, decode_activations)
 
 
 def stored_positions(store: Store, job: Job) -> list[str]:
     """The positions that a finished generate job captured activations at."""
-    arrays = read_decoded(store, load_record(store, job), ACTIVATIONS, decode_arrays)
+    arrays = read_artifact(store, load_record(store, job), ACTIVATIONS, decode_arrays)
     return [position for position in POSITIONS if position in arrays]
 
 
@@ -157,7 +157,7 @@ def encode_scorings(scorings: Iterable[tuple[str, str, Scoring]]) -> bytes:
 
 def load_scorings(store: Store, job: Job) -> dict[tuple[str, str], Scoring]:
     """(sample key, metric) -> scoring of a finished judge job."""
-    return read_decoded(store, load_record(store, job), SCORINGS, decode_scorings)
+    return read_artifact(store, load_record(store, job), SCORINGS, decode_scorings)
 
 
 def decode_scorings(data: bytes) -> dict[tuple[str, str], Scoring]:

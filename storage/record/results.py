@@ -92,11 +92,6 @@ class SampleResult(Judged):
     question: str
 
     @property
-    def key(self) -> str:
-        """The sample's."""
-        return self.response.key
-
-    @property
     def scores(self) -> tuple[float | None, float | None]:
         """Its trait score and its coherence score, None where it is unscored."""
         trait, coherence = self.trait, self.coherence

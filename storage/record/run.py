@@ -40,7 +40,7 @@ class Run:
     @property
     def name(self) -> str:
         """What people call the run: the last part of its place."""
-        return self.store.url.rstrip("/").rpartition("/")[2]
+        return run_name(self.store.url)
 
     @property
     def plan(self) -> Plan:
@@ -51,6 +51,11 @@ class Run:
         """Keys of the jobs whose artifacts exist, of these traits or of all."""
         named = traits or [trait.name for trait in self.spec.traits]
         return done_jobs(self.store, named, judgement=self.judgement)
+
+
+def run_name(url: str) -> str:
+    """The name of the run at this place."""
+    return url.rstrip("/").rpartition("/")[2]
 
 
 def create_run(

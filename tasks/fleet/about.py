@@ -141,7 +141,7 @@ def register_drain(member: Member) -> None:
 
     def drain(state: Any) -> dict[str, int]:
         member.draining = True
-        return {"holds": len(member.work.now().jobs)}
+        return {"holds": len(member.jobs.now())}
 
     control_command(name="drain")(drain)
 

@@ -22,27 +22,27 @@ from storage.broker.connection import BROKER_AWAY, connect
 from storage.broker.state import BrokerState, job_counts, note_counts
 from storage.record.artifacts import DamagedArtifactError, Record, load_record, set_artifact_aside
 from storage.record.judgements import judge_of
-from storage.record.run import Run, open_run
+from storage.record.run import Run, open_run, run_name
 from storage.record.store import is_below, open_store
 from tasks.fleet.app import DeliverySettings
 from tasks.fleet.declines import Declines
 from tasks.fleet.job_logging import about
-from tasks.fleet.member import WorkLog, samples_in, tokens_in
+from tasks.fleet.member import JobsInHand, WorkLog, samples_in, tokens_in
 from tasks.fleet.message import JobMessage, WireError, faults
 from tasks.fleet.send import hand_over, run_again
-from tasks.fleet.suspects import Attempts, Isolation, PoisonJobError, give_up, record_failure
+from tasks.fleet.suspects import Attempts, PoisonJobError, record_failure
 
 log = logging.getLogger(__name__)
 Stage = Callable[[Run, Job], Record]
-
-# Begun this often and never ended, a job may be what kills its workers: it runs alone from here.
-SUSPECT_FROM = 2
 
 # A job handed back because the broker was away is not taken again in the same instant; nor is one
 # of a run that this worker declines, whose queue it still listens to for half a second.
 BROKER_PAUSE_S = 1.0
 
 DECLINED_PAUSE_S = 1.0
+
+# No job's key is longer; whoever can reach the broker may have written one that is.
+LONGEST_KEY = 160
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Edge:
     broker_url: str
     delivery: DeliverySettings = field(default_factory=DeliverySettings)
     permissions: Permissions = field(default_factory=Permissions)
-    isolation: Isolation = field(default_factory=Isolation)
+    jobs: JobsInHand = field(default_factory=JobsInHand)
     work: WorkLog = field(default_factory=WorkLog)
     attempts: Attempts = field(default_factory=Attempts)
     declines: Declines = field(default_factory=Declines)
@@ -72,7 +72,7 @@ class Edge:
             why = faults(error)
             log.error("Refused a message: %s.", why, extra={"event": "message_refused"})
             raise Reject(f"refused: {why}", requeue=False) from error
-        named = message.job[:80]
+        named = message.job[:LONGEST_KEY]
         try:
             self.attempts.tell()
             state = BrokerState(self._redis, message.run_id)
@@ -80,18 +80,8 @@ class Edge:
                 return f"{message.job}: the run was cancelled"
             if self.declines.holds(message.run_id):
                 raise _back_to_others("this worker declines the run")
-            try:
-                run, job = open_job(message, self.permissions)
-            except LocalError as error:
-                with about(message.run_id, "", named):
-                    self._decline(state, named, error)
-                raise Reject(f"refused: {error}", requeue=False) from error
-            # whatever it is: a job that nobody opens and reports would be waited for forever
-            except Exception as error:
-                record_failure(state, named, error)
-                raise Reject(f"refused: {error}", requeue=False) from error
-            with about(run.run_id, run.name, job.key):
-                return self._carry(stage, run, job, state)
+            with about(message.run_id, run_name(message.run), named):
+                return self._carry(stage, message, state)
         except BROKER_AWAY as error:
             # nothing can be noted now; the message comes back, and what is stored stays stored
             log.warning(
@@ -103,8 +93,9 @@ class Edge:
             time.sleep(BROKER_PAUSE_S)
             raise Reject(str(error), requeue=True) from error
 
-    def _carry(self, stage: Stage, run: Run, job: Job, state: BrokerState) -> str:
+    def _carry(self, stage: Stage, message: JobMessage, state: BrokerState) -> str:
         started = time.monotonic()
+        run, job = self._open(message, state)
         if run.spec.until == "converged" and not is_job_needed(run.plan, job, state.done()):
             state.release([job.key])
             return f"{job.key}: not needed any more, the trait has enough"
@@ -144,6 +135,19 @@ class Edge:
         )
         return f"{job.key}: {outcome}"
 
+    def _open(self, message: JobMessage, state: BrokerState) -> tuple[Run, Job]:
+        """See open_job; what cannot be opened is declined or recorded, and raises Reject."""
+        named = message.job[:LONGEST_KEY]
+        try:
+            return open_job(message, self.permissions)
+        except LocalError as error:
+            self._decline(state, named, error)
+            raise Reject(f"refused: {error}", requeue=False) from error
+        # whatever it is: a job that nobody opens and reports would be waited for forever
+        except Exception as error:
+            record_failure(state, named, error)
+            raise Reject(f"refused: {error}", requeue=False) from error
+
     def _decline(self, state: BrokerState, job: str, error: LocalError) -> None:
         """Hand a job back that may only fail on this machine; returns once it failed on all."""
         failed_where = self.declines.decline(state, error)
@@ -152,31 +156,10 @@ class Edge:
         record_failure(state, job, error, message=failed_where)
 
     def _run_stage(self, stage: Stage, run: Run, job: Job, state: BrokerState) -> Record:
-        n_attempts = state.n_attempts(job.key)
-        if n_attempts >= self.delivery.max_deaths:
-            raise give_up(state, run, job, deaths=self.delivery.max_deaths)
-        if n_attempts:
-            note_counts(state.client, run.run_id, {f"again.{job.stage}": 1})
-            log.warning(
-                "%s begins again: the worker that had it died or was cut off.",
-                job.key,
-                extra={"event": "begun_again", "job": job.key},
-            )
-        suspect = n_attempts >= SUSPECT_FROM
-        room = self.isolation.alone() if suspect else self.isolation.shared()
-        with room:
-            if suspect:
-                log.warning(
-                    "%s was begun %d times and never ended: it runs alone.",
-                    job.key,
-                    n_attempts,
-                    extra={"event": "suspect", "job": job.key},
-                )
+        begun = self.attempts.begun(state, run, job, max_deaths=self.delivery.max_deaths)
+        with begun, self.jobs.doing(run.run_id, run.name, job.key):
             started = time.monotonic()
-            in_hand = self.work.doing(run.run_id, run.name, job.key)
-            with self.attempts.counted(state, job.key), in_hand:
-                log.info("Begins %s.", job.key, extra={"event": "job_begun", "job": job.key})
-                record = stage(run, job)
+            record = stage(run, job)
         self.work.note(record.info)
         counts = job_counts(
             job.stage,
@@ -259,7 +242,7 @@ def open_job(message: JobMessage, permissions: Permissions) -> tuple[Run, Job]:
         job = run.plan.parse_job(message.job)
     except (KeyError, OrchestrateError) as error:
         raise UnknownJobError(
-            f"job {message.job[:80]} is not in the plan of {message.run[:200]}"
+            f"job {message.job[:LONGEST_KEY]} is not in the plan of {message.run[:200]}"
         ) from error
     if run.spec.model.trust_remote_code and not permissions.allow_remote_code:
         raise PermissionRefusedError(
@@ -268,7 +251,7 @@ def open_job(message: JobMessage, permissions: Permissions) -> tuple[Run, Job]:
         )
     run = replace(run, judgement=job.judgement)
     if job.stage in ("negotiate", "judge"):
-        refusal = permissions.refusal_of_judge(judge_of(run, job).url)
+        refusal = permissions.refusal_of_judge(judge_of(run).url)
         if refusal:
             raise PermissionRefusedError(refusal)
     return run, job

@@ -48,30 +48,22 @@ PEERS_A_SECOND = 8
 
 
 @dataclass(frozen=True)
-class Work:
-    """What a worker has in hand, and what it did over the last minute, or since it began when that
-    is shorter ago; see Heartbeat."""
+class JobInHand:
+    """A job that a worker does, and for how long."""
 
-    jobs: tuple[tuple[str, str, float], ...]
-    per_minute: Rate
-    busy: float | None
-    up_s: float
+    run_id: str
+    run: str
+    job: str
+    seconds: float
 
 
-class WorkLog:
-    """What one worker process has in hand and got done; job threads write, the main loop reads."""
+class JobsInHand:
+    """The jobs that one worker process does; job threads write, the main loop reads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._started = time.monotonic()
         # (run id, run, job) -> since when
         self._doing: dict[tuple[str, str, str], float] = {}
-        self._done: Counter[str] = Counter()
-        self._meter = RateMeter()
-        self._meter.note(self._started, {})
-        self._computed_s: Callable[[], float] | None = None
-        self._calls: list[float] = []
-        self._failed_calls = 0
 
     @contextlib.contextmanager
     def doing(self, run_id: str, run: str, job: str) -> Iterator[None]:
@@ -84,14 +76,36 @@ class WorkLog:
             with self._lock:
                 self._doing.pop((run_id, run, job), None)
 
-    def in_hand(self) -> dict[str, list[float]]:
-        """Run id -> for how many seconds each of its jobs has been in hand."""
-        found: dict[str, list[float]] = {}
+    def now(self) -> list[JobInHand]:
+        """Those in hand, longest first."""
         now = time.monotonic()
         with self._lock:
-            for (run_id, _, _), began in self._doing.items():
-                found.setdefault(run_id, []).append(now - began)
-        return found
+            jobs = [JobInHand(*named, now - began) for named, began in self._doing.items()]
+        return sorted(jobs, key=lambda one: -one.seconds)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a worker did over the last minute, or since it began when that is shorter ago; see
+    Heartbeat."""
+
+    per_minute: Rate
+    busy: float | None
+    up_s: float
+
+
+class WorkLog:
+    """What one worker process got done; job threads write, the main loop reads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._started = time.monotonic()
+        self._done: Counter[str] = Counter()
+        self._meter = RateMeter()
+        self._meter.note(self._started, {})
+        self._computed_s: Callable[[], float] | None = None
+        self._calls: list[float] = []
+        self._failed_calls = 0
 
     def note(self, info: Mapping[str, object]) -> None:
         """Take note of the record of a finished job."""
@@ -119,18 +133,16 @@ class WorkLog:
         return taken
 
     def now(self) -> Work:
-        """What is in hand, longest first, and how it goes."""
+        """How it goes."""
         now = time.monotonic()
         with self._lock:
-            jobs = [(run, job, now - began) for (_, run, job), began in self._doing.items()]
             totals = {name: float(self._done[name]) for name in ("jobs", "samples", "tokens")}
         if self._computed_s is not None:
             totals["computed"] = self._computed_s()
         rates = self._meter.note(time.monotonic(), totals)
         busy = min(1.0, rates.pop("computed")) if "computed" in rates else None
         per_minute = Rate(**{name: 60.0 * rate for name, rate in rates.items()})
-        jobs.sort(key=lambda one: -one[2])
-        return Work(tuple(jobs), per_minute, busy, up_s=now - self._started)
+        return Work(per_minute, busy, up_s=now - self._started)
 
 
 @dataclass
@@ -143,6 +155,7 @@ class Member:
     most_jobs: Callable[[], int] = lambda: 2
     # of a judge worker: run id -> its judge's endpoint, empty where it is not known
     endpoint_of: Callable[[str], str] = lambda run_id: ""
+    jobs: JobsInHand = field(default_factory=JobsInHand)
     work: WorkLog = field(default_factory=WorkLog)
     declines: Declines = field(default_factory=Declines)
     model: str = ""
@@ -160,6 +173,7 @@ class Member:
             serving_s=self.serving_s,
             models=self.models,
             draining=self.draining,
+            jobs=tuple((one.run, one.job, one.seconds) for one in self.jobs.now()),
             **vars(self.work.now()),
         )
 
@@ -229,9 +243,10 @@ class FleetStep(bootsteps.StartStopStep):  # type: ignore[misc]
             mine = self._mine(parent.hostname, demands, peers)
             n_waiting = 0
             if member.kind == "judge":
-                mine, n_waiting = beside_those_that_wait(
-                    mine, member.work.in_hand(), member.endpoint_of
-                )
+                in_hand: dict[str, list[float]] = {}
+                for one in member.jobs.now():
+                    in_hand.setdefault(one.run_id, []).append(one.seconds)
+                mine, n_waiting = beside_those_that_wait(mine, in_hand, member.endpoint_of)
             base = {member.kind}
             _listen(parent, base | {queue_of(member.kind, d.run.run_id) for d in mine})
             hold(parent, self._how_many(mine, peers) + n_waiting)

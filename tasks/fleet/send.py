@@ -55,6 +55,7 @@ def submit(app: Celery, state: BrokerState, run: Run, *, jobs: Iterable[Job]) ->
 def hand_over(app: Celery, state: BrokerState, run: Run, *, done: Job) -> None:
     """Note that a job is done and send whatever that makes ready."""
     keys, plan = [done.key], run.plan
+    coming = jobs_after(plan, done) if done.trait is not None else []
     if done.stage == "converge" and done.trait is not None and done.shard is not None:
         # a look at a trait may have left a stop mark
         mark = stop_mark(run.spec.trait(done.trait), done.shard)
@@ -64,7 +65,6 @@ def hand_over(app: Celery, state: BrokerState, run: Run, *, done: Job) -> None:
         # what follows depends on what is generated already: a rejudging finds it all done
         submit(app, state, run, jobs=ready_jobs(plan, state.done()))
         return
-    coming = jobs_after(plan, done)
     if run.spec.until == "converged":
         # which jobs are needed depends on where the trait stopped
         all_done = state.done()

@@ -27,6 +27,9 @@ from storage.record.run import Failure, Run, write_dead_letter
 
 log = logging.getLogger(__name__)
 
+# Begun this often and never ended, a job may be what kills its workers: it runs alone from here.
+SUSPECT_FROM = 2
+
 
 class PoisonJobError(OrchestrateError):
     """A job's workers died while they ran it, more often than chance: look into its prompts."""
@@ -110,23 +113,48 @@ class DyingReject(Reject):  # type: ignore[misc]
 class Attempts:
     """The attempts at jobs of one worker process; shared by its threads."""
 
+    isolation: Isolation = field(default_factory=Isolation)
     # jobs that went back while the broker could not be told
     _untold: deque[tuple[BrokerState, str]] = field(default_factory=deque)
 
     @contextlib.contextmanager
-    def counted(self, state: BrokerState, job: str) -> Iterator[None]:
-        """Count a job as begun; not any more when a worker that lives on gives it back."""
-        state.begin_attempt(job)
-        try:
-            yield
-        except DyingReject:
-            raise
-        except (Reject, LocalError):
-            state.take_attempt_back(job)
-            raise
-        except BROKER_AWAY:
-            self._untold.append((state, job))
-            raise
+    def begun(self, state: BrokerState, run: Run, job: Job, *, max_deaths: int) -> Iterator[None]:
+        """Let a job begin, alone when others died of it, and count that until it ends; not any
+        more when a worker that lives on gives it back.
+
+        Raises PoisonJobError instead when that many workers died.
+        """
+        n_attempts, facts = state.n_attempts(job.key), {"job": job.key}
+        if n_attempts >= max_deaths:
+            raise give_up(state, run, job, deaths=max_deaths)
+        if n_attempts:
+            note_counts(state.client, run.run_id, {f"again.{job.stage}": 1})
+            log.warning(
+                "%s begins again: the worker that had it died or was cut off.",
+                job.key,
+                extra={"event": "begun_again", **facts},
+            )
+        suspect = n_attempts >= SUSPECT_FROM
+        with self.isolation.alone() if suspect else self.isolation.shared():
+            if suspect:
+                log.warning(
+                    "%s was begun %d times and never ended: it runs alone.",
+                    job.key,
+                    n_attempts,
+                    extra={"event": "suspect", **facts},
+                )
+            state.begin_attempt(job.key)
+            try:
+                log.info("Begins %s.", job.key, extra={"event": "job_begun", **facts})
+                yield
+            except DyingReject:
+                raise
+            except (Reject, LocalError):
+                state.take_attempt_back(job.key)
+                raise
+            except BROKER_AWAY:
+                self._untold.append((state, job.key))
+                raise
 
     def tell(self) -> None:
         """Tell the broker what went back while it was away; raises what BROKER_AWAY names."""

@@ -84,6 +84,7 @@ def run_worker(settings: WorkerSettings, *, register: Register | None = None) ->
         settings.broker_url,
         delivery,
         permissions(os.environ),
+        jobs=member.jobs,
         work=member.work,
         declines=declines,
     )

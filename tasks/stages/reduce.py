@@ -125,7 +125,7 @@ def _vectors(
     rows = _kept_rows(kept, "positive"), _kept_rows(kept, "negative")
     if not all(side.prompts for side in rows):
         return None
-    keys = {one.key for one in kept}
+    keys = {one.response.key for one in kept}
 
     def read(position: str, polarity: Polarity) -> Iterator[NDArray[np.float32]]:
         for job in training_jobs(run, trait, "generate"):

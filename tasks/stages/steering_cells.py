@@ -23,7 +23,7 @@ from domain.plan.steering import (
 )
 from domain.scoring.scores import Score, Scoring
 from domain.verdict.record import Quality
-from storage.record.artifacts import load_record, read_decoded
+from storage.record.artifacts import load_record, read_artifact
 from storage.record.responses import decode_arrays, load_scorings
 from storage.record.run import Run
 from traitlens.assess.quality import candidate_layers
@@ -74,7 +74,7 @@ def load_directions(run: Run, trait: str) -> Directions | None:
     facts: Any = record.info.get("steering")
     if not facts or not facts["layers"]:
         return None
-    units = read_decoded(run.store, record, DIRECTIONS, decode_arrays)["units"]
+    units = read_artifact(run.store, record, DIRECTIONS, decode_arrays)["units"]
     return Directions(facts["method"], facts["layers"], units, facts["steps"])
 
 

@@ -13,7 +13,7 @@ from domain.plan.steering import best_confirmed_cell
 from domain.scoring.thresholds import Fall, outcomes
 from domain.verdict.gates import with_verdict
 from domain.verdict.record import CausalFigures, EvaluationFigures, Quality, TraitMetrics
-from storage.record.artifacts import Record, load_record, publish_artifact, read_decoded
+from storage.record.artifacts import Record, load_record, publish_artifact, read_artifact
 from storage.record.responses import load_activations
 from storage.record.results import Results, write_metrics, write_tested, writing_results
 from storage.record.run import Run
@@ -35,7 +35,7 @@ def verify(run: Run, job: Job) -> Record:
     assert job.trait is not None
     trait, folder = run.spec.trait(job.trait), f"traits/{job.trait}"
     record = load_record(run.store, run.plan.trait_job("reduce", trait.name))
-    metrics = read_decoded(run.store, record, METRICS, TraitMetrics.model_validate_json)
+    metrics = read_artifact(run.store, record, METRICS, TraitMetrics.model_validate_json)
     with writing_results(run.store, folder):
         quality = metrics.quality
         if quality is not None:

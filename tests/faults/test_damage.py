@@ -61,7 +61,7 @@ def read_everything(folder: Path) -> list[object]:
     found.append(load_definition(run, "refusal"))
     for job in [NEGOTIATE, *run.plan.trait_jobs(run.spec.traits[0])]:
         record = load_record(run.store, job)
-        found += [record, *(read_artifact(run.store, record, role) for role in record.files)]
+        found += [record, *(read_artifact(run.store, record, role, bytes) for role in record.files)]
     found += [read_metrics(run.store, "refusal"), read_terms(run.store)]
     damaged = damaged_results(run.store, "traits/refusal")
     if damaged:
