@@ -30,7 +30,12 @@ from storage.broker.connection import BROKER_AWAY, connect, require_writes
 from storage.broker.fleet import forget_run, put_run, queue_of
 from storage.broker.judge_limits import read_meter
 from storage.broker.state import BrokerState, jobs_on_queues
-from storage.record.artifacts import DamagedArtifactError, load_record, set_artifact_aside
+from storage.record.artifacts import (
+    DamagedArtifactError,
+    load_record,
+    record_key,
+    set_artifact_aside,
+)
 from storage.record.results import damaged_results, has_manifest
 from storage.record.run import Failure, Run, dead_letters
 from tasks.fleet.app import TASK_NAMES, delivery_settings
@@ -189,9 +194,9 @@ class Driver:
                 self.state.cancel()
                 self._let_calls_end()
                 raise ERRORS.get(failure.error, OrchestrateError)(failure.message)
-        last = {self.run.plan.last_job(t).key for t in self.run.spec.traits}
+        last = [self.run.plan.last_job(trait) for trait in self.run.spec.traits]
         # the broker may say anything; what is done is what is recorded
-        if last <= done and last <= self.run.done():
+        if all(job.key in done and self.run.store.exists(record_key(job)) for job in last):
             return failures
         if self.state.is_cancelled():
             raise StoppedError(f"the run was cancelled: orchestrate resume {self.run.name} goes on")

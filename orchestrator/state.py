@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from domain.errors import BudgetError, OrchestrateError
@@ -30,12 +31,11 @@ from storage.record.run import Failure, Run, read_schedule
 from storage.record.spending import read_terms, recorded_usd
 
 LAST_ERRORS = 5
-FINISHED, RUNNING = "finished", "running"
-GOES_ON = "orchestrate resume goes on"
 
 
 def run_snapshot(run: Run, broker_url: str | None) -> dict[str, Any]:
-    """The run now; `queues`, `workers` and what else only a broker knows are absent without one."""
+    """The run now, `state` as RunState; `queues`, `workers` and what else only a broker knows are
+    absent without one."""
     if not broker_url:
         return _standing(run, run.done())
     with connect(broker_url) as client:
@@ -47,7 +47,7 @@ def run_snapshot(run: Run, broker_url: str | None) -> dict[str, Any]:
             **standing,
             **_on_broker(run, client, standing),
             "on_broker": on_broker,
-            "judge": _judge(client, run),
+            "judge": judge_facts(client, run),
         }
 
 
@@ -61,7 +61,7 @@ def _standing(run: Run, done: set[str]) -> dict[str, Any]:
         "name": run.name,
         "model": run.spec.model.model_id,
         **schedule.model_dump(),
-        **run_state(None, finished=finished, paused=schedule.paused).json(),
+        "state": run_state(None, finished=finished, paused=schedule.paused),
         "stages": {stage: asdict(one) for stage, one in stage_totals(counts).items()},
         "traits": [_trait(run, count) for count in counts],
     }
@@ -82,11 +82,11 @@ def _on_broker(run: Run, client: Client, standing: Mapping[str, Any]) -> dict[st
     facts = read_on_broker(
         client, listed, queues=queues, workers=workers, judge_down_s=judge_down_s(client, run)
     )
-    finished = standing["state"] == FINISHED
+    finished = standing["state"].state == State.FINISHED
     errors = last_log_lines(client, run.run_id, levels=("warning", "error"), n=LAST_ERRORS)
     return {
         "since": listed.since,
-        **run_state(facts, finished=finished, paused=standing["paused"]).json(),
+        "state": run_state(facts, finished=finished, paused=standing["paused"]),
         "cancelled": facts.cancelled,
         "failures": [asdict(failure) for failure in facts.failures],
         "queues": {queue.kind: queue.waiting for queue in queues},
@@ -113,19 +113,33 @@ def decline_rows(
     ]
 
 
+class State(StrEnum):
+    """What a run is doing."""
+
+    RUNNING = "running"
+    FINISHED = "finished"
+    NOT_FINISHED = "not finished"
+    NOT_RUNNING = "not running"
+    PAUSED = "paused"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+    BUDGET_REACHED = "budget reached"
+    LACKS_BROKER = "waiting for the broker"
+    LACKS_WORKERS = "waiting for workers"
+    LACKS_JUDGE = "waiting for a judge"
+
+
 @dataclass(frozen=True)
 class RunState:
-    """`word` is one of a few, for programs too; `why` is for people and may be empty."""
+    """What a run is doing, and what is known of why: the kind of worker that it lacks, its first
+    failure and how many came after, why the broker takes nothing, how long no judge answers."""
 
-    word: str
-    why: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.word}: {self.why}" if self.why else self.word
-
-    def json(self) -> dict[str, str]:
-        """As it stands in a snapshot."""
-        return {"state": self.word, "state_why": self.why}
+    state: State
+    lacks: WorkerKind | None = None
+    failure: Failure | None = None
+    n_more: int = 0
+    cannot: str = ""
+    judge_down_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -178,43 +192,40 @@ def run_state(facts: OnBroker | None, *, finished: bool, paused: bool) -> RunSta
     is_out = facts is not None and (any(facts.waiting.values()) or any(facts.held.values()))
     # one that is judged again is finished, and goes on
     if finished and not (facts and facts.is_listed and is_out):
-        return RunState(FINISHED)
+        return RunState(State.FINISHED)
     if facts and facts.failures:
         first = next((failure for failure in facts.failures if failure.fatal), facts.failures[0])
         # a failure that would meet every job cancels what is left
         if not is_out or (facts.cancelled and first.fatal):
-            return _failed(first, len(facts.failures) - 1)
+            is_of_money = first.error == BudgetError.__name__
+            ended = State.BUDGET_REACHED if is_of_money else State.FAILED
+            return RunState(ended, failure=first, n_more=len(facts.failures) - 1)
     if facts and facts.cancelled:
-        return RunState("cancelled", GOES_ON)
+        return RunState(State.CANCELLED)
     if paused:
-        return RunState("paused", GOES_ON)
+        return RunState(State.PAUSED)
     if facts is None:
-        return RunState("not finished")
+        return RunState(State.NOT_FINISHED)
     if not facts.is_listed or not is_out:
-        return RunState("not running", GOES_ON)
+        return RunState(State.NOT_RUNNING)
     return doing(facts)
 
 
 def doing(facts: OnBroker) -> RunState:
     """For whom a run with jobs out waits; running when somebody works on it."""
     if facts.cannot:
-        return RunState("waiting for the broker", facts.cannot)
-    out = [kind for kind in QUEUES if facts.waiting.get(kind) or facts.held.get(kind)]
+        return RunState(State.LACKS_BROKER, cannot=facts.cannot)
+    out: list[WorkerKind] = [
+        kind for kind in QUEUES if facts.waiting.get(kind) or facts.held.get(kind)
+    ]
     # what a worker held that died is held by nobody
     at_work = [kind for kind in out if facts.held.get(kind) and kind in facts.kinds]
-    lacking = [kind for kind in out if kind not in facts.kinds]
-    if lacking and not at_work:
-        return RunState(f"waiting for {lacking[0]} workers", f"orchestrate worker {lacking[0]}")
+    lacks = next((kind for kind in out if kind not in facts.kinds), None)
+    if lacks and not at_work:
+        return RunState(State.LACKS_WORKERS, lacks)
     if facts.judge_down_s is not None and out == ["judge"]:
-        return RunState("waiting for a judge", f"no answer since {facts.judge_down_s:.0f} s")
-    return RunState(RUNNING, f"no {lacking[0]} worker is there" if lacking else "")
-
-
-def _failed(first: Failure, n_more: int) -> RunState:
-    if first.error == BudgetError.__name__:
-        return RunState("budget reached", "a larger one goes on: orchestrate resume --budget")
-    more = f" and {n_more} more jobs" if n_more else ""
-    return RunState("failed", f"{first.job}{more}, {first.message}")
+        return RunState(State.LACKS_JUDGE, judge_down_s=facts.judge_down_s)
+    return RunState(State.RUNNING, lacks)
 
 
 def open_meter(run: Run, broker_url: str) -> None:
@@ -224,7 +235,7 @@ def open_meter(run: Run, broker_url: str) -> None:
         put_meter(client, run.run_id, terms=terms, spent=recorded_usd(run.store))
 
 
-def _judge(client: Client, run: Run) -> dict[str, Any]:
+def judge_facts(client: Client, run: Run) -> dict[str, Any]:
     """Money and endpoint; money is None when no price is known."""
     meter = read_meter(client, run.run_id)
     is_priced = read_terms(run.store, judgement=run.judgement).price is not None
@@ -242,37 +253,6 @@ def judge_down_s(client: Client, run: Run) -> float | None:
     """How long the run's judge has not answered; None while it does."""
     found: float | None = _endpoint(client, run)["down_for_s"]
     return found
-
-
-def judge_parts(found: Mapping[str, Any]) -> list[str]:
-    """What of a snapshot's judge people should know: whether it is down, its cost, rejections."""
-    parts = []
-    if found["down_for_s"] is not None:
-        parts.append(
-            f"the judge at {found['url']} is down since {found['down_for_s']:.0f} s: judging waits "
-            f"and spends nothing, next look in {found['next_look_in_s']:.0f} s"
-        )
-    if found["money"]:
-        spent, cap = found["money"]["spent"], found["money"]["cap"]
-        parts.append(f"judge ${spent:.4f}" + ("" if cap is None else f" of ${cap:g}"))
-    if found["rejected"]:
-        parts.append(f"{found['rejected']} calls rejected by its limits")
-    return parts
-
-
-def news_text(run: Run, broker_url: str) -> str:
-    """For whom the run waits, what the judge has cost so far and whether it is down; empty when
-    that is nothing."""
-    with connect(broker_url) as client:
-        listed = read_run(client, run.run_id)
-        parts = []
-        if listed is not None:
-            queues, workers = read_queues(client, [listed], QUEUES), read_workers(client)
-            state = doing(read_on_broker(client, listed, queues=queues, workers=workers))
-            parts = [str(state)] if state != RunState(RUNNING) else []
-        if run.spec.judge.url != "embedded":
-            parts += judge_parts({**_judge(client, run), "rejected": 0})
-        return ", ".join(parts)
 
 
 def last_step(run: Run, snapshot: Mapping[str, Any]) -> str:

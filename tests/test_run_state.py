@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from cli.screens.status import RunsOfFolder
+from cli.screens.waiting import run_look, state_row, state_text
 from domain.fleet.heartbeats import Heartbeat
-from orchestrator.state import OnBroker, RunState, run_snapshot, run_state
+from orchestrator.state import OnBroker, RunState, State, run_state
 from storage.broker.connection import Client, connect
 from storage.broker.embedded_redis import embedded_redis
 from storage.broker.fleet import put_heartbeat, put_run
@@ -27,7 +28,7 @@ MONEY = Failure("evil/judge/positive-000", "BudgetError", "the cap is reached", 
 
 
 def word(facts: OnBroker, *, finished: bool = False, paused: bool = False) -> str:
-    return run_state(facts, finished=finished, paused=paused).word
+    return state_row(run_state(facts, finished=finished, paused=paused))["state"]
 
 
 @pytest.mark.parametrize(
@@ -62,14 +63,14 @@ def test_finished_and_paused_come_from_the_record() -> None:
     assert word(OnBroker(False, failures=[ONE_JOB]), finished=True) == "finished"
     assert word(out, finished=True) == "running"  # it is judged again
     assert word(out, paused=True) == "paused"
-    assert run_state(None, finished=False, paused=False).word == "not finished"
+    assert run_state(None, finished=False, paused=False) == RunState(State.NOT_FINISHED)
 
 
 def test_a_failure_is_said_with_its_reason() -> None:
     state = run_state(OnBroker(True, failures=[ONE_JOB, NEGOTIATE]), finished=False, paused=False)
 
-    assert str(state) == "failed: negotiate and 1 more jobs, nobody answers"
-    assert str(RunState("running")) == "running"
+    assert state_text(state) == "failed: negotiate and 1 more jobs, nobody answers"
+    assert state_text(RunState(State.RUNNING)) == "running"
 
 
 @pytest.fixture
@@ -113,7 +114,7 @@ def test_the_list_and_the_screen_agree_about_each_run(
         "left": "not running",
         "works": "running",
     }
-    assert {name: run_snapshot(run, url)["state"] for name, run in runs.items()} == listed
+    assert {name: run_look(run, url)["state"] for name, run in runs.items()} == listed
     assert states(tmp_path, None) == {**dict.fromkeys(runs, "not finished"), "done": "finished"}
 
 

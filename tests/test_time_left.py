@@ -11,12 +11,12 @@ from rich.console import Console
 
 from cli.screens.run import Progress
 from cli.screens.status import run_status_screen
+from cli.screens.waiting import run_look
 from domain.fleet.heartbeats import Heartbeat
 from domain.plan.jobs import Plan, Stage
 from domain.plan.samples import POLARITIES
 from domain.plan.spec import ChecksSpec
 from orchestrator.progress import StageCount, seconds_left, stage_rates, trait_counts
-from orchestrator.state import run_snapshot
 from storage.broker.connection import connect
 from storage.broker.embedded_redis import embedded_redis
 from storage.broker.fleet import put_heartbeat, put_run
@@ -84,7 +84,7 @@ def test_status_shows_a_time_left_before_any_vector_was_tested(checked: Run) -> 
         client.rpush("gpu.checked", "{}")
         for stage in STAGES:
             note_counts(client, "checked", job_counts(stage, 1.0, samples=20, tokens=0))
-        found = run_snapshot(checked, url)
+        found = run_look(checked, url)
 
     assert found["stages"]["verify"] == {"done": 0, "total": 2}
     console = Console(width=130, file=io.StringIO())

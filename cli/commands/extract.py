@@ -22,12 +22,13 @@ from cli.options.run import asked_run, resolve_terms, run_options, terms_options
 from cli.options.settings import broker_option, json_option, option, recorded_run, wait_option
 from cli.screens.run import Progress, print_verdicts, remarks, where_vectors_are
 from cli.screens.terminal import Screen, say
+from cli.screens.waiting import news_text
 from domain.errors import BrokerError, OrchestrateError, StoreError
 from domain.verdict.record import VerdictName
 from orchestrator.driver import Driver, missing_workers
 from orchestrator.local_fleet import local_fleet
 from orchestrator.runs import run_provenance
-from orchestrator.state import last_step_of, news_text, open_meter
+from orchestrator.state import last_step_of, open_meter
 from storage.broker.connection import connect
 from storage.broker.job_log import keep_log_lines
 from storage.broker.state import broker_state

@@ -21,9 +21,10 @@ from cli.options.settings import (
 from cli.screens.run import remark_lines
 from cli.screens.status import RunsOfFolder, run_status_screen, runs_status_screen
 from cli.screens.terminal import Screen, say
+from cli.screens.waiting import run_look
 from domain.errors import BrokerError, UsageError
 from orchestrator.runs import run_store
-from orchestrator.state import last_step, run_snapshot
+from orchestrator.state import last_step
 from storage.broker.connection import BROKER_AWAY, TRYING
 from storage.record.run import open_run
 
@@ -60,7 +61,7 @@ def status(
     if recorded is None:
         look, shown = RunsOfFolder(runs_dir).look, runs_status_screen
     else:
-        look, shown = functools.partial(run_snapshot, recorded), run_status_screen
+        look, shown = functools.partial(run_look, recorded), run_status_screen
     if watch and not as_json:
         _watch(look, shown, broker_url)
     found, away = _seen(look, broker_url)

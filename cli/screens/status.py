@@ -14,19 +14,11 @@ from rich.text import Text
 
 from cli.screens.run import TraitTable
 from cli.screens.tables import duration, number_column, table_fits, table_of, text_column
+from cli.screens.waiting import judge_parts, state_row
 from domain.fleet.heartbeats import QUEUES, Heartbeat, ListedRun
 from orchestrator.progress import StageCount, seconds_left, stage_rates
 from orchestrator.runs import runs_place
-from orchestrator.state import (
-    FINISHED,
-    RUNNING,
-    RunState,
-    decline_rows,
-    judge_down_s,
-    judge_parts,
-    read_on_broker,
-    run_state,
-)
+from orchestrator.state import State, decline_rows, judge_down_s, read_on_broker, run_state
 from storage.broker.connection import Client, connect
 from storage.broker.fleet import HEARTBEAT, listed_run, read_queues, read_runs, read_workers
 from storage.record.artifacts import record_key
@@ -57,12 +49,13 @@ def _heading(snapshot: dict[str, Any]) -> Text:
 
 
 def _state(snapshot: dict[str, Any]) -> str:
-    if snapshot["state"] != RUNNING:
-        return str(RunState(snapshot["state"], snapshot["state_why"]))
+    named, why = snapshot["state"], snapshot["state_why"]
+    if named != State.RUNNING:
+        return f"{named}: {why}" if why else str(named)
     stages = {stage: StageCount(**count) for stage, count in snapshot["stages"].items()}
     left = seconds_left(stages, stage_rates(snapshot["rates"], stages))
-    why = f", {snapshot['state_why']}" if snapshot["state_why"] else ""
-    return (f"{RUNNING}, about {duration(left)} left" if left else RUNNING) + why
+    parts = [named, f"about {duration(left)} left" if left else "", why]
+    return ", ".join(filter(None, parts))
 
 
 def _lines(snapshot: dict[str, Any]) -> Table:
@@ -139,7 +132,7 @@ class RunsOfFolder:
                     continue
                 run = open_run(self._store.at(name))
                 known = run, _row(run)
-            if known[1]["state"] == FINISHED:
+            if known[1]["state"] == State.FINISHED:
                 self._finished[name] = known
             found.append((known[0], dict(known[1])))
         return found
@@ -183,7 +176,7 @@ def _row(run: Run) -> Row:
         "traits": len(traits),
         "finished": finished,
         "model": run.spec.model.model_id,
-        **state.json(),
+        **state_row(state),
         "paused": schedule.paused,
     }
 
@@ -196,7 +189,7 @@ def _add_doings(
 ) -> None:
     queues = read_queues(client, listed.values(), QUEUES)
     for run, row in rows:
-        one, finished = listed.get(run.run_id), row["state"] == FINISHED
+        one, finished = listed.get(run.run_id), row["state"] == State.FINISHED
         row["priority"] = None if one is None else one.priority
         if one is not None or not finished:
             facts = read_on_broker(
@@ -206,7 +199,8 @@ def _add_doings(
                 workers=workers,
                 judge_down_s=judge_down_s(client, run),
             )
-            row |= run_state(facts, finished=finished, paused=row["paused"]).json()
+            state = run_state(facts, finished=finished, paused=row["paused"])
+            row |= state_row(state)
 
 
 @dataclass(frozen=True)

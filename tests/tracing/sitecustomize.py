@@ -88,7 +88,8 @@ class Tracer:
             return any(self._holds(item, depth + 1) for item in list(value)[:MOST_ITEMS])
         if kind.__module__.partition(".")[0] not in FOLDERS or kind.__name__ in HOLD_EVERYTHING:
             return False
-        if self._holds(getattr(value, "key", None), depth + 1):
+        known_by = (getattr(value, name, None) for name in ("key", "sample"))
+        if any(self._holds(one, depth + 1) for one in known_by):
             return True
         return self._holds(dict(getattr(value, "__dict__", {})), depth + 1)
 

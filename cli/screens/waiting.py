@@ -1,0 +1,85 @@
+"""What a run is doing and for whom it waits, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from domain.fleet.heartbeats import QUEUES
+from orchestrator.state import RunState, State, doing, judge_facts, read_on_broker, run_snapshot
+from storage.broker.connection import connect
+from storage.broker.fleet import read_queues, read_run, read_workers
+from storage.record.run import Run
+
+GOES_ON = "orchestrate resume goes on"
+
+
+def run_look(run: Run, broker_url: str | None) -> dict[str, Any]:
+    """See run_snapshot; its state in words, as `status --json` has it."""
+    found = run_snapshot(run, broker_url)
+    return {**found, **state_row(found["state"])}
+
+
+def state_row(state: RunState) -> dict[str, str]:
+    """`state` is one of a few, for programs too; `state_why` is for people and may be empty."""
+    named = state.state.value
+    if state.state == State.LACKS_WORKERS:
+        named = f"waiting for {state.lacks} workers"
+    return {"state": named, "state_why": _why(state)}
+
+
+def state_text(state: RunState) -> str:
+    """Both in a line."""
+    named, why = state_row(state).values()
+    return f"{named}: {why}" if why else named
+
+
+def _why(state: RunState) -> str:
+    match state:
+        case RunState(State.LACKS_BROKER):
+            return state.cannot
+        case RunState(State.LACKS_WORKERS):
+            return f"orchestrate worker {state.lacks}"
+        case RunState(State.LACKS_JUDGE):
+            return f"no answer since {state.judge_down_s:.0f} s"
+        case RunState(State.BUDGET_REACHED):
+            return "a larger one goes on: orchestrate resume --budget"
+        case RunState(State.FAILED, failure=failure) if failure is not None:
+            more = f" and {state.n_more} more jobs" if state.n_more else ""
+            return f"{failure.job}{more}, {failure.message}"
+        case RunState(State.PAUSED | State.CANCELLED | State.NOT_RUNNING):
+            return GOES_ON
+        case RunState(State.RUNNING) if state.lacks:
+            return f"no {state.lacks} worker is there"
+    return ""
+
+
+def judge_parts(found: Mapping[str, Any]) -> list[str]:
+    """What of a snapshot's judge people should know: whether it is down, its cost, rejections."""
+    parts = []
+    if found["down_for_s"] is not None:
+        parts.append(
+            f"the judge at {found['url']} is down since {found['down_for_s']:.0f} s: judging waits "
+            f"and spends nothing, next look in {found['next_look_in_s']:.0f} s"
+        )
+    if found["money"]:
+        spent, cap = found["money"]["spent"], found["money"]["cap"]
+        parts.append(f"judge ${spent:.4f}" + ("" if cap is None else f" of ${cap:g}"))
+    if found["rejected"]:
+        parts.append(f"{found['rejected']} calls rejected by its limits")
+    return parts
+
+
+def news_text(run: Run, broker_url: str) -> str:
+    """For whom the run waits, what the judge has cost so far and whether it is down; empty when
+    that is nothing."""
+    with connect(broker_url) as client:
+        listed = read_run(client, run.run_id)
+        parts = []
+        if listed is not None:
+            queues, workers = read_queues(client, [listed], QUEUES), read_workers(client)
+            state = doing(read_on_broker(client, listed, queues=queues, workers=workers))
+            parts = [state_text(state)] if state != RunState(State.RUNNING) else []
+        if run.spec.judge.url != "embedded":
+            parts += judge_parts({**judge_facts(client, run), "rejected": 0})
+        return ", ".join(parts)
