@@ -31,7 +31,7 @@ from storage.record.artifacts import Record, done_jobs, publish_artifact
 from storage.record.run import Run, create_run, dead_letters, revive_dead
 from storage.record.store import open_store
 from tasks.fleet.app import DeliverySettings, delivery_settings, make_app
-from tasks.fleet.edge import Edge
+from tasks.fleet.edge import LONGEST_KEY, Edge
 from tasks.fleet.message import JobMessage, WireError
 from tasks.fleet.send import submit
 from tasks.fleet.suspects import DyingReject, Isolation
@@ -382,6 +382,12 @@ def test_a_message_that_is_none_of_ours_is_refused(change: dict[str, object]) ->
                 **change,
             }
         )
+
+
+def test_no_job_is_told_of_by_half_its_key() -> None:
+    longest = Job("generate", "t" * 64, "confirmation", 10**6, judgement="j" * 41)
+
+    assert len(longest.key) <= LONGEST_KEY
 
 
 def test_a_suspect_runs_alone() -> None:
