@@ -56,6 +56,13 @@ def started(folder: Path, temporary: Path) -> subprocess.Popen[bytes]:
     return process
 
 
+def kind_of(pid: int) -> str:
+    """The command of ours that a process runs, of two words."""
+    words = (Path("/proc") / str(pid) / "cmdline").read_bytes().decode().split("\0")
+    ours = next(i for i, word in enumerate(words) if "trait_vector_orchestrator" in word)
+    return " ".join(words[ours + 1 : ours + 3])
+
+
 def test_each_child_has_what_it_needs_and_no_foreign_code_ran(
     tmp_path: Path, temporary: Path
 ) -> None:
@@ -63,16 +70,9 @@ def test_each_child_has_what_it_needs_and_no_foreign_code_ran(
     try:
         children = processes_with(MARK)
         children.pop(command.pid)
-        kinds = {
-            pid: (Path("/proc") / str(pid) / "cmdline").read_bytes().decode().split("\0")
-            for pid in children
-        }
-        holds_key = {
-            " ".join(kinds[pid][4:6]) for pid, found in children.items() if KEY in str(found)
-        }
-        holds_token = {
-            " ".join(kinds[pid][4:6]) for pid, found in children.items() if HF_TOKEN in str(found)
-        }
+        kinds = {pid: kind_of(pid) for pid in children}
+        holds_key = {kinds[pid] for pid, found in children.items() if KEY in str(found)}
+        holds_token = {kinds[pid] for pid, found in children.items() if HF_TOKEN in str(found)}
         (server,) = left_folders(temporary)
 
         assert holds_key == {"worker judge"}
