@@ -91,11 +91,12 @@ def run_worker(settings: WorkerSettings, *, register: Register | None = None) ->
     close = (register or _register)(app, edge, settings, member)
 
     def leave(**_: object) -> None:
-        # a leaving GPU worker hands its jobs back instead of finishing them first
-        close()
+        # first, because what comes next may itself wait for something that never comes
         last = threading.Timer(LEAVES_WITHIN_S[settings.kind], _kill)
         last.daemon = True
         last.start()
+        # a leaving GPU worker hands its jobs back instead of finishing them first
+        close()
 
     worker_shutting_down.connect(leave, weak=False)
     try:
