@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import faulthandler
 import functools
 import logging
 import os
 import signal
 import socket
-import threading
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import FrameType
 
 from celery import Celery
+from celery.apps.worker import Worker
 from celery.exceptions import SecurityWarning
 from celery.signals import worker_ready, worker_shutting_down
 
@@ -90,17 +92,19 @@ def run_worker(settings: WorkerSettings, *, register: Register | None = None) ->
     )
     close = (register or _register)(app, edge, settings, member)
 
+    is_leaving = False
+
     def leave(**_: object) -> None:
-        # first, because what comes next may itself wait for something that never comes
-        last = threading.Timer(LEAVES_WITHIN_S[settings.kind], _kill)
-        last.daemon = True
-        last.start()
-        # a leaving GPU worker hands its jobs back instead of finishing them first
-        close()
+        # a second signal interrupts what the first one waits for: it must not wait too
+        nonlocal is_leaving
+        is_first, is_leaving = not is_leaving, True
+        if is_first:
+            # a leaving GPU worker hands its jobs back instead of finishing them first
+            close()
 
     worker_shutting_down.connect(leave, weak=False)
     try:
-        worker = app.Worker(
+        worker = _worker_class(app, LEAVES_WITHIN_S[settings.kind])(
             hostname=name,
             queues=[settings.kind],
             # threads: the main loop stays free for leases, heartbeats and Flower's questions
@@ -117,9 +121,26 @@ def run_worker(settings: WorkerSettings, *, register: Register | None = None) ->
         close()
 
 
-def _kill() -> None:
-    log.critical("Was told to leave and computes on: killed.", extra={"event": "killed"})
-    os.kill(os.getpid(), signal.SIGKILL)
+def _worker_class(app: Celery, leaves_within_s: float) -> type[Worker]:
+    """Celery's worker, which is gone within its term whatever its leaving waits for."""
+
+    def told(number: int, frame: FrameType | None, *, then: object) -> None:
+        if number == signal.SIGTERM:
+            # sent many times, by a launcher and a batch system, it would interrupt itself where
+            # Celery holds a lock that it takes again
+            signal.signal(number, signal.SIG_IGN)
+        # a thread of C: it needs nothing that hangs, and shows where
+        faulthandler.dump_traceback_later(leaves_within_s, exit=True, file=2)
+        if callable(then):
+            then(number, frame)
+
+    class LeavingWorker(app.Worker):  # type: ignore[misc]
+        def install_platform_tweaks(self, worker: Worker) -> None:
+            super().install_platform_tweaks(worker)
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+                signal.signal(number, functools.partial(told, then=signal.getsignal(number)))
+
+    return LeavingWorker
 
 
 Register = Callable[[Celery, Edge, WorkerSettings, Member], Callable[[], None]]

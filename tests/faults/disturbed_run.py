@@ -188,6 +188,12 @@ def disturbed(scene: Scene, name: str) -> Iterator[tuple[DisturbedRun, subproces
     process = run.start()
     try:
         yield run, process
+    except BaseException as error:
+        end(process)
+        for log in sorted(scene.fleet.folder.iterdir()):
+            if log.name == f"command_{name}.log" or not log.name.startswith("command_"):
+                error.add_note(f"The end of {log.name}:\n{log.read_text(errors='replace')[-3000:]}")
+        raise
     finally:
         end(process)
 

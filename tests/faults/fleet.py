@@ -58,6 +58,8 @@ class Fleet:
     workers: dict[str, Worker] = field(default_factory=dict)
     deaths: int = 0
     _stop: threading.Event = field(default_factory=threading.Event)
+    # held while a worker is started again or ended for good: never both
+    _tending: threading.Lock = field(default_factory=threading.Lock)
 
     def add(
         self,
@@ -90,7 +92,8 @@ class Fleet:
 
     def remove(self, name: str) -> None:
         """End a worker for good."""
-        worker = self.workers.pop(name)
+        with self._tending:
+            worker = self.workers.pop(name)
         assert worker.process is not None
         worker.process.kill()
         worker.process.wait()
@@ -131,10 +134,11 @@ class Fleet:
 
     def _tend(self) -> None:
         while not self._stop.wait(0.1):
-            for worker in list(self.workers.values()):
-                if worker.process is not None and worker.process.poll() is not None:
-                    self.deaths += 1
-                    worker.start()
+            with self._tending:
+                for worker in list(self.workers.values()):
+                    if worker.process is not None and worker.process.poll() is not None:
+                        self.deaths += 1
+                        worker.start()
 
 
 def wait_until(condition: Callable[[], bool], *, timeout_s: float, what: str) -> float:

@@ -162,10 +162,11 @@ def test_an_artifact_is_truncated_before_it_is_used(scene: Scene) -> None:
     A hundred bytes are cut off an activations file before the reduce reads it.
     """
     with disturbed(scene, "truncated") as (run, process):
-        pattern = "generate/positive-000.activations-*.safetensors"
-        wait_until(lambda: any(run.folder.glob(pattern)), timeout_s=PATIENCE_S, what="an artifact")
+        # its file alone is none yet: the worker reads back what it wrote before it makes the record
+        record = run.folder / "generate" / "positive-000.json"
+        wait_until(record.exists, timeout_s=PATIENCE_S, what="an artifact")
 
-        (file,) = run.folder.glob(pattern)
+        (file,) = record.parent.glob("positive-000.activations-*.safetensors")
         file.write_bytes(file.read_bytes()[:-100])
 
         assert run.finish(process) == FINISHED

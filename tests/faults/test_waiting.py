@@ -265,6 +265,26 @@ def test_a_worker_that_computes_on_when_it_is_told_to_leave_is_killed(
     run.check("SIGTERM of a GPU worker that stands still", at_most=2 * IN_FLIGHT)
 
 
+def test_a_worker_that_is_told_to_leave_many_times_leaves_as_if_told_once(scene: Scene) -> None:
+    """Signals that interrupt one another, as a launcher and a batch system send them.
+
+    Sixty SIGTERMs within a moment to a GPU worker that has its model and nothing to do.
+    """
+    scene.fleet.add("gpu-told", *GPU)
+    with disturbed(scene, "told") as (run, process):
+        while_busy(scene, run, GENERATE, "gpu-told")
+        assert run.finish(process) == FINISHED
+    told = scene.fleet.workers["gpu-told"].process
+    assert told is not None
+
+    for _ in range(60):
+        told.send_signal(signal.SIGTERM)
+        time.sleep(0.0005)
+
+    assert told.wait(timeout=LEAVES_WITHIN_S["gpu"] + 10) == 0
+    scene.fleet.remove("gpu-told")
+
+
 def metrics(broker_url: str, *, of: str) -> str:
     """The lines of the metrics that end so."""
     shown = run_command("metrics", "--once", broker_url=broker_url).stdout
