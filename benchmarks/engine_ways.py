@@ -16,6 +16,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from storage.record.responses import Activations, Response, encode_activations, encode_responses
 from storage.record.store import LocalStore
+from workers.engine.fallback import left_padded
 from workers.engine.generation import Generation, GenerationRequest
 from workers.engine.resident import EngineThread, jobs_in_flight
 from workers.engine.teacher_forced import teacher_forced
@@ -83,12 +84,8 @@ def _generate(
 
 
 def _batch(model: LoadedModel, batch: Sequence[GenerationRequest]) -> list[list[int]]:
-    width = max(len(request.prompt_ids) for request in batch)
-    ids = torch.full((len(batch), width), PAD)
-    real = torch.zeros_like(ids)
-    for row, request in enumerate(batch):
-        ids[row, width - len(request.prompt_ids) :] = torch.tensor(request.prompt_ids)
-        real[row, width - len(request.prompt_ids) :] = 1
+    ids, real = left_padded([request.prompt_ids for request in batch])
+    width = ids.shape[1]
     lengths = [request.sampling.max_new_tokens for request in batch]
     settings = GenerationConfig(
         max_new_tokens=max(lengths),

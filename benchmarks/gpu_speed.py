@@ -16,7 +16,7 @@ from transformers import GenerationConfig
 from benchmarks.engine_models import build_model, parameters
 from benchmarks.engine_roofline import measure_roofline
 from workers.engine.engine import build_engine
-from workers.engine.fallback import GenerateCore
+from workers.engine.fallback import GenerateCore, left_padded
 from workers.engine.generation import GenerationRequest, Sampling
 from workers.engine.refill import RefillCore
 from workers.engine.teacher_forced import teacher_forced
@@ -154,19 +154,14 @@ def _generate(model: LoadedModel, requests: Sequence[GenerationRequest]) -> list
     made: list[list[int]] = []
     for start in range(0, len(requests), PEERS_BATCH):
         batch = requests[start : start + PEERS_BATCH]
-        width = max(len(one.prompt_ids) for one in batch)
-        ids = torch.zeros(len(batch), width, dtype=torch.long)
-        real = torch.zeros_like(ids)
-        for row, one in enumerate(batch):
-            ids[row, width - len(one.prompt_ids) :] = torch.tensor(one.prompt_ids)
-            real[row, width - len(one.prompt_ids) :] = 1
+        ids, real = left_padded([one.prompt_ids for one in batch])
         with torch.no_grad():
             out: Any = model.model.generate(
                 ids.to(model.device),
                 attention_mask=real.to(model.device),
                 generation_config=_settings(batch),
             )
-        made += out[:, width:].tolist()
+        made += out[:, ids.shape[1] :].tolist()
     return made
 
 

@@ -23,6 +23,7 @@ def run_command(
     mark: str = "",
     cwd: Path | None = None,
     environment: Mapping[str, str] | None = None,
+    timeout_s: float = 200.0,
 ) -> subprocess.CompletedProcess[str]:
     """Run `orchestrate` to its end; whatever it starts carries the mark in its environment."""
     whole = {**clean_environment(), "PYTHONTESTMARK": mark, **(environment or {})}
@@ -34,7 +35,7 @@ def run_command(
         env=whole,
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=timeout_s,
     )
 
 

@@ -130,7 +130,7 @@ class GenerateCore:
         ]
 
     def _responses(self, batch: list[GenerationRequest]) -> list[tuple[tuple[int, ...], Finish]]:
-        ids, real = _padded([request.prompt_ids for request in batch])
+        ids, real = left_padded([request.prompt_ids for request in batch])
         width = ids.shape[1]
         stops = sorted(self.model.stop_ids)
         settings = GenerationConfig(
@@ -193,7 +193,7 @@ def _trial_error(model: LoadedModel, lengths: tuple[int, int]) -> float:
     )
 
     def written(batch: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-        ids, real = (one.to(model.device) for one in _padded(batch))
+        ids, real = (one.to(model.device) for one in left_padded(batch))
         made = model.model.generate(ids, attention_mask=real, generation_config=settings)
         return made.sequences[-1, ids.shape[1] :], torch.stack(made.logits)[:, -1].double()
 
@@ -208,7 +208,7 @@ def _trial_error(model: LoadedModel, lengths: tuple[int, int]) -> float:
     return float((1 - torch.cosine_similarity(their_logits, own_logits, dim=-1)).max())
 
 
-def _padded(prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+def left_padded(prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
     """Token ids [prompts, tokens], padded on the left, and where they are real."""
     width = max(map(len, prompts))
     ids = torch.zeros(len(prompts), width, dtype=torch.long)
