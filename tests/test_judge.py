@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Any
 
 import pytest
@@ -193,6 +194,25 @@ def test_a_cached_reply_is_the_same_verdict_and_costs_nothing() -> None:
     ]
     assert [one.usd for one in first.evidence] == [8e-6] * 2
     assert [one.usd for one in again.evidence] == [0.0] * 2
+
+
+def test_a_judge_is_asked_again_while_its_score_could_lie_far_away_and_each_is_remembered() -> None:
+    usual = [[("9", math.log(0.86)), ("1", math.log(0.14))], [("3", 0.0)]]
+    rare = [[("1", math.log(0.14)), ("9", math.log(0.86))], [("0", 0.0)], [("<end>", 0.0)]]
+    cache = Remembered()
+
+    def decide(call: Call, number: int) -> Action:
+        return Action(completion(rare if number == 2 else usual))
+
+    with lean_judge(decide) as server:
+        profile = JudgeProfile(digits="split", n_tokens=4)
+        found = asyncio.run(judged(server.url, ["one"], profile=profile, cache=cache))
+        again = asyncio.run(judged(server.url, ["one"], profile=profile, cache=cache))
+
+    (one,), (same,) = found.scorings, again.scorings
+    assert isinstance(one, Score) and isinstance(same, Score)
+    assert one.value == same.value == pytest.approx(81.38)
+    assert one.evidence.attempts == len(cache.replies) == 3
 
 
 def test_votes_are_averaged_and_asked_as_different_questions() -> None:

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from domain.scoring.replies import scoring
 from domain.scoring.scores import (
+    Candidate,
     Evidence,
     Mode,
+    Position,
     Reply,
     Scale,
     Score,
@@ -145,6 +147,46 @@ def test_votes_that_say_nothing_are_left_out_unless_they_are_most() -> None:
     most = voted("80", "hm", "hm hm")
     assert isinstance(most, Unscored)
     assert (most.reason, most.detail) == ("unparseable", "hm")
+
+
+def test_a_refusal_that_outweighs_all_numbers_is_no_score() -> None:
+    found = judged([("REFUSAL", 0.70), ("90", 0.25), ("0", 0.05)], reply="REFUSAL")
+
+    assert isinstance(found, Unscored)
+    assert (found.reason, found.numeric_mass) == ("refused", pytest.approx(0.30))
+    assert isinstance(judged([("REFUSAL", 0.45), ("90", 0.50), ("0", 0.05)]), Score)
+
+
+def test_a_score_has_the_bounds_of_what_no_alternative_shows() -> None:
+    wide = judged([("80", 0.5), ("70", 0.3), ("the", 0.1)])
+    narrow = judged([("80", 0.6), ("70", 0.38)])
+
+    assert isinstance(wide, Score) and isinstance(narrow, Score)
+    assert wide.bounds == pytest.approx((61 / 0.9, 71 / 0.9))
+    assert narrow.bounds is None
+
+
+def digit_by_digit(*positions: list[tuple[str, float]]) -> Reply:
+    def candidates(pairs: list[tuple[str, float]]) -> tuple[Candidate, ...]:
+        return tuple(Candidate(token=token, probability=p) for token, p in pairs)
+
+    later = tuple(Position(token=p[0][0], candidates=candidates(p)) for p in positions[1:])
+    text = "".join(p[0][0] for p in positions)
+    return Reply(text=text, candidates=candidates(positions[0]), following=later)
+
+
+def test_a_digit_that_no_reply_opened_leaves_the_score_its_bounds_until_one_does() -> None:
+    # a judge that writes 93 with 86 % and 10 with 14 %
+    usual = digit_by_digit([("9", 0.86), ("1", 0.14)], [("3", 1.0)])
+    rare = digit_by_digit([("1", 0.14), ("9", 0.86)], [("0", 1.0)], [("<end>", 1.0)])
+
+    first = scoring(Evidence(replies=(usual,), digits="split"))
+    both = scoring(Evidence(replies=(usual, rare), digits="split"))
+
+    assert isinstance(first, Score) and isinstance(both, Score)
+    assert first.bounds == pytest.approx((0.86 * 93 + 0.14 * 1, 0.86 * 93 + 0.14 * 100))
+    assert both.value == pytest.approx(81.38)
+    assert both.bounds is None
 
 
 def test_evidence_survives_storage_and_gives_the_same_verdict_without_a_call() -> None:

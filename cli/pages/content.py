@@ -163,7 +163,9 @@ def raw_reply(scoring: Scoring | None) -> dict[str, Any] | None:
             for reply in (evidence.replies if evidence else ())
         ]
     }
-    if not isinstance(scoring, Score):
+    if isinstance(scoring, Score):
+        found["bounds"] = scoring.bounds
+    else:
         found["unscored"] = f"{scoring.reason}: {scoring.detail}".rstrip(": ")
     return found
 

@@ -3,12 +3,14 @@
 The scales are the seeds': `0_100` is persona_vectors' expected
 value over the integer tokens 0..100, `0_10` over the digits 0..9, `binary` P(YES) / (P(YES) +
 P(NO)), `binary_text` the word the judge wrote. Every value is then put on 0..100. No score when
-the answers carry less than 0.25 of the mass.
+the answers carry less than 0.25 of the mass, or less than a refusal does.
 
 Numbers in token alternatives are whole ("85") or written digit by digit ("8", "5"). A digit-
 splitting judge shows the alternatives of a later digit only along the digits it took. So each
-reply opens one branch; what no reply took is put where the seen numbers make it likeliest, and
-`unseen_mass` says how much probability that is.
+reply opens one branch, and what no reply took is put where the seen numbers make it likeliest.
+
+An endpoint shows the likeliest alternatives alone. A score's bounds hold for every place that the
+rest and the unopened branches could have.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from domain.scoring.scores import (
+    MOST_APART,
     Candidate,
     Evidence,
     Position,
@@ -79,22 +82,55 @@ def _from_masses(evidence: Evidence) -> Scoring:
     mass = math.fsum(found.values())
     reason = _why_no_score(evidence, found, mass, refusal)
     if reason is not None:
-        said = f"answers carry {mass:.2f} of the judge's first token, {MIN_NUMERIC_MASS} are needed"
+        said = (
+            f"answers carry {mass:.2f} of the judge's first token and a refusal {refusal:.2f}; "
+            f"{MIN_NUMERIC_MASS} and more than a refusal are needed"
+        )
         detail = reply.text if mass == 0 else said
         return _unscored(reason, detail, evidence, numeric_mass=mass, refusal_mass=refusal)
-    value = math.fsum(v * p for v, p in found.items()) / mass * 100 / TOP[evidence.scale]
-    return Score(value=value, numeric_mass=mass, refusal_mass=refusal, evidence=evidence)
+    scale = 100 / TOP[evidence.scale]
+    value = math.fsum(v * p for v, p in found.items()) / mass * scale
+    low, high = score_bounds(evidence)
+    return Score(
+        value=value,
+        numeric_mass=mass,
+        refusal_mass=refusal,
+        evidence=evidence,
+        bounds=(low, high) if high - low > MOST_APART else None,
+    )
+
+
+def score_bounds(evidence: Evidence) -> tuple[float, float]:
+    """The lowest and the highest score, 0 to 100, that the replies of a judge with token
+    probabilities leave possible; (0, 100) where they show no answer."""
+    candidates, top = evidence.replies[0].candidates, TOP[evidence.scale]
+    opened = _opened(evidence)
+    whole = [c for c in candidates if not _is_unopened(c, opened)]
+    split = None if opened is None else evidence.replies
+    # (probability, lowest, highest): what no alternative shows may be any answer
+    parts = [(max(0.0, 1 - math.fsum(c.probability for c in candidates)), 0.0, float(top))]
+    for value, p in answer_masses(whole, evidence.scale, split=split)[0].items():
+        parts.append((p, value, value))
+    for one in (c for c in candidates if _is_unopened(c, opened)):
+        first = int(one.token)
+        parts.append((one.probability, first, 100 if first == 1 else 10 * first + 9))
+    mass = math.fsum(p for p, _, _ in parts)
+    if not mass:
+        return 0.0, 100.0
+    low, high = (math.fsum(one[0] * one[end] for one in parts) / mass for end in (1, 2))
+    return low * 100 / top, high * 100 / top
 
 
 def _why_no_score(
     evidence: Evidence, found: dict[float, float], mass: float, refusal: float
 ) -> UnscoredReason | None:
     text = evidence.replies[0].said
-    if evidence.scale != "0_100" and refusal > max(found.values(), default=0.0):
+    answers = [mass] if evidence.scale == "0_100" else found.values()
+    if refusal > max(answers, default=0.0):
         return "refused"
     if mass >= MIN_NUMERIC_MASS:
         return None
-    if refusal > mass or is_refusal_text(text):
+    if is_refusal_text(text):
         return "refused"
     # not even an unlikely number: the judge answered in words
     return "unparseable" if mass == 0 and text.strip() else "low_mass"
@@ -245,14 +281,23 @@ def number_masses(
     return found
 
 
-def unseen_mass(replies: Sequence[Reply], *, top: int) -> float:
-    """Share of the first digit's mass whose branch no reply of a digit-splitting judge opened."""
-    branches = _branches(replies, top)
-    numbers = [(c, integer(c.token, top=top)) for c in replies[0].candidates]
-    masses = [(value, c.probability) for c, value in numbers if value is not None]
-    # 0 has no longer number behind it
-    unseen = math.fsum(p for v, p in masses if 0 < v < 10 and int(v) not in branches)
-    return unseen / max(math.fsum(p for _, p in masses), 1e-12) if top >= 10 else 0.0
+def unseen_mass(evidence: Evidence) -> float:
+    """Probability of the first digits whose branch no reply of a digit-splitting judge opened."""
+    opened, first = _opened(evidence), evidence.replies[0].candidates
+    return math.fsum(c.probability for c in first if _is_unopened(c, opened))
+
+
+def _opened(evidence: Evidence) -> dict[int, Branch] | None:
+    """The branches that replies took; None for a judge whose answers are one token."""
+    top = TOP[evidence.scale]
+    return _branches(evidence.replies, top) if evidence.digits == "split" and top >= 10 else None
+
+
+def _is_unopened(one: Candidate, opened: dict[int, Branch] | None) -> bool:
+    """Whether a first digit may go on in ways that no reply showed; behind 0 no number goes on."""
+    if opened is None or not _is_digit(one.token):
+        return False
+    return int(one.token) > 0 and int(one.token) not in opened
 
 
 def integer(token: str, *, top: int) -> float | None:

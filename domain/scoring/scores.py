@@ -30,6 +30,9 @@ Digits = Literal["whole", "split"]
 
 METRICS = ("trait", "coherence")
 
+# Points between the bounds of a score that is taken for certain.
+MOST_APART = 3.0
+
 # Servers that do not part a model's reasoning from its answer leave it in the text, some of them
 # without the mark where it begins.
 REASONING_BEGINS = (
@@ -137,12 +140,17 @@ class Evidence(Frozen):
 
 
 class Score(Frozen):
-    """A number between 0 and 100 and the evidence behind it."""
+    """A number between 0 and 100 and the evidence behind it.
+
+    `bounds`: what it could be if the probability that nobody saw lay on the lowest or the highest
+    answers; None where these are no more than MOST_APART points from one another.
+    """
 
     value: float
     numeric_mass: float
     refusal_mass: float
     evidence: Evidence
+    bounds: tuple[float, float] | None = None
 
 
 class Unscored(Frozen):

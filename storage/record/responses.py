@@ -86,6 +86,7 @@ _SCORING_SCHEMA = pa.schema(
         ("detail", pa.string()),
         ("numeric_mass", pa.float64()),
         ("refusal_mass", pa.float64()),
+        ("bounds", pa.list_(pa.float64())),
         ("evidence", pa.string()),
     ]
 )
@@ -169,7 +170,9 @@ def decode_scorings(data: bytes) -> dict[tuple[str, str], Scoring]:
         body["evidence"] = Evidence.model_validate_json(evidence) if evidence else None
         asked = row["key"], row["metric"]
         if row["score"] is not None:
-            found[asked] = Score.model_validate({**body, "value": row["score"]})
+            # tables of before hold no bounds
+            score = {"value": row["score"], "bounds": row.get("bounds")}
+            found[asked] = Score.model_validate({**body, **score})
         else:
             facts = {"reason": row["reason"], "detail": row["detail"]}
             found[asked] = Unscored.model_validate({**body, **facts})

@@ -121,6 +121,7 @@ def _info(scorings: Sequence[Scoring], judged: JudgedPrompts) -> dict[str, objec
     return {
         "n_verdicts": len(scorings),
         "n_unscored": dict(unscored),
+        "n_bounded": sum(isinstance(v, Score) and v.bounds is not None for v in scorings),
         "n_calls": sum(one.attempts for one in evidence),
         "n_cached": sum(reply.cached for one in evidence for reply in one.replies),
         "prompt_tokens": sum(one.prompt_tokens for one in evidence),

@@ -16,15 +16,15 @@ from tenacity.wait import wait_random_exponential
 from domain.errors import OrchestrateError
 from domain.plan.spec import json_digest
 from domain.scoring.prices import FREE, TOKENS_PER_CHARACTER, Charged, Cost, Failed, Price
-from domain.scoring.replies import TOP, scoring, unseen_mass
-from domain.scoring.scores import Evidence, LostReply, Reply, Scoring, UnscoredReason
+from domain.scoring.replies import score_bounds, scoring, unseen_mass
+from domain.scoring.scores import MOST_APART, Evidence, LostReply, Reply, Scoring, UnscoredReason
 from domain.traits.prompts import EASY, coherence_prompt
 from workers.judge.client import HealingError, JudgeClient, RefusedError, stop_at_once
 from workers.judge.profile import JudgeProfile
 
-# A digit-splitting judge is asked again while more of its mass than this is unseen, so often at
-# most; what is left costs a score half a decade times itself, under a point.
-MAX_UNSEEN = 0.15
+# A digit-splitting judge whose score has bounds too far apart is asked again, so often at most, and
+# while a walk has this chance to open another branch; after that the score carries its bounds.
+MIN_CHANCE = 0.1
 MAX_WALKS = 6
 
 # About half of what a call costs its process, so that a busy one never waits for it.
@@ -145,9 +145,9 @@ class Judge:
         Never raises for what ends a run: the outcome says it, beside what was paid for already.
         """
         before = known or {}
-        keys = [
-            self._key(prompt, vote) for prompt in prompts for vote in range(self._profile.votes)
-        ]
+        profile = self._profile
+        most = max(profile.votes, MAX_WALKS if profile.digits == "split" else 0)
+        keys = [self._key(prompt, vote) for prompt in prompts for vote in range(most)]
         asking = _Asking(await self._cache.get_many(keys) if self._cache else {})
         tasks = [
             asyncio.create_task(self._evidence(prompt, asking, before.get(number)))
@@ -171,30 +171,31 @@ class Judge:
         votes = range(len(replies), self._profile.votes)
         asked = await asyncio.gather(*(self._vote(prompt, vote, asking) for vote in votes))
         replies += [one for one in asked if isinstance(one, Reply)]
-        lost = [one for one in asked if isinstance(one, LostReply)]
-        complete = None not in asked
-        while complete and self._wants_another_walk(replies):
-            more = await self._vote(prompt, len(replies), asking)
-            complete = more is not None
-            if not isinstance(more, Reply):
-                break
-            replies.append(more)
         profile = self._profile
-        return Evidence(
+        evidence = Evidence(
             replies=tuple(replies),
-            lost=tuple(lost),
+            lost=tuple(one for one in asked if isinstance(one, LostReply)),
             mode=profile.mode,
             scale=profile.scale,
             digits=profile.digits,
-        ), complete
+        )
+        complete = None not in asked
+        while complete and self._wants_another_walk(evidence):
+            more = await self._vote(prompt, len(evidence.replies), asking)
+            complete = more is not None
+            if not isinstance(more, Reply):
+                break
+            evidence = evidence.model_copy(update={"replies": (*evidence.replies, more)})
+        return evidence, complete
 
-    def _wants_another_walk(self, replies: Sequence[Reply]) -> bool:
-        if self._profile.digits != "split" or not replies or len(replies) >= MAX_WALKS:
+    def _wants_another_walk(self, evidence: Evidence) -> bool:
+        if evidence.digits != "split" or not 0 < len(evidence.replies) < MAX_WALKS:
             return False
         if not self._profile.temperature:
             # every walk would take the same path
             return False
-        return unseen_mass(replies, top=TOP[self._profile.scale]) > MAX_UNSEEN
+        low, high = score_bounds(evidence)
+        return high - low > MOST_APART and unseen_mass(evidence) > MIN_CHANCE
 
     async def _vote(self, prompt: str, vote: int, asking: _Asking) -> Reply | LostReply | None:
         """One reply; the same question within one asking is asked once. None: the run stopped."""

@@ -137,7 +137,8 @@ function responsesView(trait, path) {
 }
 
 function responseRow(r, row, path) {
-  const score = (metric) => el("div", {}, `${metric} `, row[`${metric}_score`] === null ? "unscored" : num(`${path}/${metric}_score`, 1));
+  const score = (metric) => el("div", {}, `${metric} `, row[`${metric}_score`] === null ? "unscored" : row.judge[metric]?.bounds
+    ? withInterval(`${path}/${metric}_score`, `${path}/judge/${metric}/bounds`, 1) : num(`${path}/${metric}_score`, 1));
   return el("tr", {},
     el("td", { class: "who" }, el("div", { class: "polarity " + row.polarity }, row.polarity === "positive" ? "+ positive" : "− negative"), el("div", {}, row.status), el("div", { class: "dim" }, row.reason)),
     el("td", {}, el("div", { class: "dim" }, r.questions[row.question]), el("div", { class: "response" }, row.response || "(empty)"),
