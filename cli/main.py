@@ -47,6 +47,7 @@ COMMANDS = {
     "export": ("export", "Write vectors for other tools, read theirs, or fill a hub folder."),
     "pause": ("pause", "Let a run's jobs wait; resume goes on."),
     "cancel": ("pause", "Stop a run on the fleet; what is done is kept."),
+    "rm": ("rm", "Remove runs; says what goes, and asks."),
     "traits": ("traits", "List, show, write and check trait definitions."),
     "judge-server": ("judge_server", "Serve a local OpenAI-compatible judge."),
     "logs": ("logs", "Show what workers on all machines said about a run's jobs."),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import sys
+from datetime import UTC, datetime
 
 from domain.errors import UsageError
 from domain.redaction import without_password
@@ -27,9 +28,10 @@ def run_store(runs_dir: str, name: str) -> Store:
 
 
 def run_provenance() -> dict[str, object]:
-    """The command and the versions that a run is planned with."""
+    """When a run is planned (UTC), by which command, and with which versions."""
     packages = ("torch", "transformers", "accelerate", "celery", "redis", "openai", "numpy")
     return {
+        "planned_at": datetime.now(UTC).isoformat(timespec="seconds"),
         # a URL may carry a password, the record is for everybody
         "command": ["orchestrate", *(without_password(text) for text in sys.argv[1:])],
         "orchestrate": _version("trait-vector-orchestrator"),

@@ -28,6 +28,7 @@ def make_run(
     shards: int,
     shard_samples: int = 10,
     model: str = "simulated",
+    planned_at: str | None = None,
 ) -> Run:
     """A run with that many shards a side of each trait; its id is the folder's name."""
     refs = tuple(
@@ -42,7 +43,11 @@ def make_run(
         shard_samples=shard_samples,
     )
     return create_run(
-        open_store(str(folder)), spec, run_id=folder.name, definitions={}, provenance={}
+        open_store(str(folder)),
+        spec,
+        run_id=folder.name,
+        definitions={},
+        provenance={"planned_at": planned_at},
     )
 
 

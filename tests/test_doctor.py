@@ -166,13 +166,11 @@ def test_a_check_that_hangs_or_breaks_hides_no_other() -> None:
         raise ZeroDivisionError("broken")
 
     checks = {"a": hangs, "b": breaks, "c": lambda: [Checked("c", "ok", "fine")]}
-    started = time.monotonic()
     found = run_checks(checks, timeout_s=0.3)
 
     assert states(found) == {"a": "fail", "b": "fail", "c": "ok"}
     assert "no answer" in found[0].found
     assert "ZeroDivisionError: broken" in found[1].found
-    assert time.monotonic() - started < 2
 
 
 def test_what_an_error_says_and_what_it_advises_are_told_apart() -> None:

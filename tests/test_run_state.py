@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
+from cli.commands.status import Moment
 from cli.screens.status import RunsOfFolder
 from cli.screens.waiting import run_look, state_row, state_text
 from domain.fleet.heartbeats import Heartbeat
@@ -19,6 +21,7 @@ from storage.broker.fleet import put_heartbeat, put_run
 from storage.broker.state import BrokerState
 from storage.record.artifacts import publish_artifact
 from storage.record.run import Failure, Run
+from storage.record.store import LocalStore
 from tests.simulated_runs import make_run
 
 ALL = ("gpu", "judge", "reduce")
@@ -128,23 +131,59 @@ def test_a_folder_without_runs_shows_the_fleet(client: tuple[str, Client], tmp_p
     assert [worker["name"] for worker in found["workers"]] == ["gpu-0@h"]
 
 
-def test_the_list_does_not_grow_with_the_files_of_its_runs(
-    client: tuple[str, Client], tmp_path: Path
+def test_the_list_looks_at_no_artifacts_of_its_runs(
+    client: tuple[str, Client], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A run has tens of thousands, and a network folder takes long to list them."""
     url, redis = client
     for name in ("done", "works"):
         run = make_run(tmp_path / name, traits=1, shards=2)
-        folder = tmp_path / name / "traits" / "trait0" / "generate"
-        folder.mkdir(parents=True)
-        for k in range(20_000):
-            (folder / f"positive-{k:05d}.json").touch()
         put_run(redis, run)
     finish(run)
-    table = RunsOfFolder(str(tmp_path))
 
-    started = time.perf_counter()
-    for _ in range(20):
-        table.look(url)
+    def listed(store: LocalStore, prefix: str) -> set[str]:
+        raise AssertionError(f"{prefix or 'everything'} of {store.url} is listed")
 
-    # 40 000 files took 0.8 s a look when they were listed
-    assert (time.perf_counter() - started) / 20 < 0.1
+    monkeypatch.setattr(LocalStore, "list", listed)
+
+    assert RunsOfFolder(str(tmp_path)).look(url)["runs"] == ["done", "works"]
+
+
+def test_runs_stand_with_the_last_planned_first_and_can_be_asked_for_by_time(
+    tmp_path: Path,
+) -> None:
+    """Runs made before dates were written down stand last, and count as older than any."""
+    dates = {"b": "2026-03-01T10:00:00+00:00", "c": "2026-03-02T10:00:00+00:00", "a": None}
+    for name, planned_at in dates.items():
+        make_run(tmp_path / name, traits=1, shards=1, planned_at=planned_at)
+
+    def names(since: datetime | None) -> list[str]:
+        return [str(one) for one in RunsOfFolder(str(tmp_path), since=since).look(None)["runs"]]
+
+    assert names(None) == ["c", "b", "a"]
+    assert names(datetime(2026, 3, 1, 12, tzinfo=UTC)) == ["c"]
+
+
+@pytest.mark.parametrize(
+    ("said", "when"),
+    [
+        ("2026-11-20", datetime(2026, 11, 20, tzinfo=UTC)),
+        ("2026-11-20T12:30", datetime(2026, 11, 20, 12, 30, tzinfo=UTC)),
+        ("2026-11-20T12:30+02:00", datetime(2026, 11, 20, 10, 30, tzinfo=UTC)),
+    ],
+)
+def test_a_time_is_in_utc_unless_it_says_otherwise(said: str, when: datetime) -> None:
+    assert Moment().convert(said, None, None) == when
+
+
+@pytest.mark.parametrize(("said", "hours"), [("3d", 72), ("12h", 12), ("90m", 1.5)])
+def test_a_time_may_be_how_long_ago(said: str, hours: float) -> None:
+    ago = datetime.now(UTC) - Moment().convert(said, None, None)
+
+    assert abs(ago - timedelta(hours=hours)) < timedelta(seconds=10)
+
+
+@pytest.mark.parametrize("said", ["yesterday", "3", "d", "2026-13-01", "-1d", "999999d"])
+def test_what_is_no_time_is_refused(said: str) -> None:
+    with pytest.raises(click.BadParameter):
+        Moment().convert(said, None, None)

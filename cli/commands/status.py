@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
@@ -29,6 +31,28 @@ from storage.broker.connection import BROKER_AWAY, TRYING
 from storage.record.run import open_run
 
 REFRESH_S = 1.0
+UNITS = {"d": "days", "h": "hours", "m": "minutes"}
+
+
+class Moment(click.ParamType[datetime]):
+    """A date or time in UTC (`2026-11-20`, `2026-11-20T12:00`), or how long ago (`3d`, `12h`)."""
+
+    name = "when"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """To a time in UTC; fails in words for anything else."""
+        if isinstance(value, datetime):
+            return value
+        ago = re.fullmatch(r"([0-9]{1,4})([dhm])", value)
+        if ago:
+            return datetime.now(UTC) - timedelta(**{UNITS[ago[2]]: int(ago[1])})
+        try:
+            when = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is no time: give 2026-11-20, 3d or 12h", param, ctx)
+        return when if when.tzinfo else when.replace(tzinfo=UTC)
+
+
 Found = dict[str, Any]
 Look = Callable[[str | None], Found]
 """What can be seen with a broker, or by the record alone."""
@@ -40,18 +64,27 @@ Shown = Callable[[Found], RenderableType]
 @click.argument("run", required=False)
 @runs_dir_option
 @broker_option
+@click.option("--since", type=Moment(), help="Only runs planned since then: 2026-11-20, 3d, 12h.")
 @click.option("--watch", is_flag=True, help="Keep showing until interrupted.")
 @json_option
 def status(
-    run: str | None, runs_dir: str, broker_url: str | None, watch: bool, as_json: bool
+    run: str | None,
+    runs_dir: str,
+    broker_url: str | None,
+    since: datetime | None,
+    watch: bool,
+    as_json: bool,
 ) -> None:
     """Show where a run stands, or all runs and the fleet when none is named.
+
+    Runs stand with the last planned first: when, which model, how many responses, the verdicts, and
+    why one failed.
 
     With a broker also rates, time left, spending, queues, workers and the latest errors. While
     it does not answer, what the run's record says is shown; the exit code is 5 then.
 
     \b
-    orchestrate status
+    orchestrate status --since 7d
     orchestrate status demo --watch
     orchestrate status demo --json | jq .rates
     """
@@ -59,14 +92,17 @@ def status(
     look: Look
     shown: Shown
     if recorded is None:
-        look, shown = RunsOfFolder(runs_dir).look, runs_status_screen
+        look, shown = RunsOfFolder(runs_dir, since=since).look, runs_status_screen
     else:
         look, shown = functools.partial(run_look, recorded), run_status_screen
     if watch and not as_json:
         _watch(look, shown, broker_url)
     found, away = _seen(look, broker_url)
     if not broker_url and found.get("runs") == []:
-        raise UsageError(f"no runs in {found['place']}: start one with `orchestrate extract`")
+        since_then = f" since {since:%Y-%m-%d %H:%M} UTC" if since else ""
+        raise UsageError(
+            f"no runs in {found['place']}{since_then}: start one with `orchestrate extract`"
+        )
     if as_json:
         click.echo(json.dumps(found, indent=2))
     else:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
@@ -15,13 +17,16 @@ from rich.text import Text
 from cli.screens.run import TraitTable
 from cli.screens.tables import duration, number_column, table_fits, table_of, text_column
 from cli.screens.waiting import judge_parts, state_row
+from domain.errors import OrchestrateError
 from domain.fleet.heartbeats import QUEUES, Heartbeat, ListedRun
+from domain.plan.spec import TraitRef
+from domain.verdict.record import VerdictName
 from orchestrator.progress import StageCount, seconds_left, stage_rates
 from orchestrator.runs import runs_place
 from orchestrator.state import State, decline_rows, judge_down_s, read_on_broker, run_state
 from storage.broker.connection import Client, connect
 from storage.broker.fleet import HEARTBEAT, listed_run, read_queues, read_runs, read_workers
-from storage.record.artifacts import record_key
+from storage.record.artifacts import load_record
 from storage.record.run import Run, open_run, read_schedule
 
 
@@ -101,13 +106,14 @@ Row = dict[str, Any]
 class RunsOfFolder:
     """The runs of a folder, looked at as often as wanted; no run's artifacts are listed."""
 
-    def __init__(self, runs_dir: str) -> None:
+    def __init__(self, runs_dir: str, *, since: datetime | None = None) -> None:
         self._store = runs_place(runs_dir)
+        self._since = since
         # a finished run stays so while nobody works on it: it is read once
         self._finished: dict[str, tuple[Run, Row]] = {}
 
     def look(self, broker_url: str | None) -> dict[str, Any]:
-        """The runs by name; with a broker what each is doing, and the workers."""
+        """The runs, those planned last first; with a broker what each is doing, and the workers."""
         if not broker_url:
             return self._found(self._rows({}))
         with connect(broker_url) as client:
@@ -134,8 +140,13 @@ class RunsOfFolder:
                 known = run, _row(run)
             if known[1]["state"] == State.FINISHED:
                 self._finished[name] = known
-            found.append((known[0], dict(known[1])))
-        return found
+            if self._since is None or _is_since(known[0].planned_at, self._since):
+                found.append((known[0], dict(known[1])))
+        return sorted(found, key=lambda one: one[0].planned_at or "", reverse=True)
+
+
+def _is_since(planned_at: str | None, since: datetime) -> bool:
+    return planned_at is not None and datetime.fromisoformat(planned_at) >= since
 
 
 def runs_status_screen(found: dict[str, Any]) -> RenderableType:
@@ -153,21 +164,38 @@ def runs_status_screen(found: dict[str, Any]) -> RenderableType:
 
 
 def _table(rows: list[Row]) -> Table:
-    headings = ("run", "traits", "model", "state")
-    columns = [text_column(heading, fold=heading != "traits") for heading in headings]
     with_priority = any(row.get("priority") for row in rows)
-    table = table_of(*columns, *([number_column("priority")] if with_priority else []), gap=2)
+    table = table_of(
+        text_column("run", fold=True),
+        number_column("planned, UTC"),
+        text_column("model", fold=True),
+        number_column("responses"),
+        number_column("traits"),
+        text_column("verdicts", fold=True),
+        text_column("state", fold=True),
+        *([number_column("priority")] if with_priority else []),
+        gap=2,
+    )
     for row in rows:
-        cells = [escape(row["name"]), f"{row['finished']}/{row['traits']}", escape(row["model"])]
+        state = f"{row['state']}: {row['state_why']}" if row["state_why"] else row["state"]
         priority = [str(row.get("priority") or "")] if with_priority else []
-        table.add_row(*cells, escape(row["state"]), *priority)
+        table.add_row(
+            escape(row["name"]),
+            (row["planned_at"] or "-")[: len("2026-01-01T00:00")].replace("T", " "),
+            escape(row["model"].rpartition("/")[2]),
+            str(row["responses"]),
+            f"{row['finished']}/{row['traits']}",
+            ", ".join(f"{n} {verdict}" for verdict, n in row["verdicts"].items()) or "-",
+            escape(state),
+            *priority,
+        )
     return table
 
 
 def _row(run: Run) -> Row:
     plan, traits = run.plan, run.spec.traits
-    # the last job's record is what makes a trait finished
-    finished = sum(run.store.exists(record_key(plan.last_job(trait))) for trait in traits)
+    verdicts = [verdict for trait in traits if (verdict := _verdict(run, trait)) is not None]
+    finished = len(verdicts)
     schedule = read_schedule(run.store)
     state = run_state(None, finished=finished == len(traits), paused=schedule.paused)
     return {
@@ -175,10 +203,20 @@ def _row(run: Run) -> Row:
         "run_id": run.run_id,
         "traits": len(traits),
         "finished": finished,
+        "planned_at": run.planned_at,
+        "responses": sum(plan.n_samples(trait) + plan.n_checked(trait) for trait in traits),
+        "verdicts": {one.value: verdicts.count(one) for one in VerdictName if one in verdicts},
         "model": run.spec.model.model_id,
         **state_row(state),
         "paused": schedule.paused,
     }
+
+
+def _verdict(run: Run, trait: TraitRef) -> str | None:
+    """A finished trait's; None while it is not, for the last job's record makes it so."""
+    with contextlib.suppress(KeyError, OrchestrateError):
+        return str(load_record(run.store, run.plan.last_job(trait)).info.get("verdict"))
+    return None
 
 
 def _add_doings(

@@ -30,12 +30,14 @@ COPY = "run.copy.json"
 
 @dataclass(frozen=True)
 class Run:
-    """A run as recorded: where it is stored, what it is, and its id on the broker."""
+    """A run as recorded: where it is stored, what it is, and its id on the broker; `planned_at` in
+    UTC, ISO 8601, None for runs made before that was written down."""
 
     store: Store
     run_id: str
     spec: RunSpec
     judgement: str | None = None
+    planned_at: str | None = None
 
     @property
     def name(self) -> str:
@@ -136,7 +138,12 @@ def open_run(store: Store) -> Run:
                 f"{store.url} was written with wire version {wire}, this program speaks "
                 f"{WIRE_VERSION}: use the same version of orchestrate on every machine"
             )
-        return Run(store, str(body["run_id"]), RunSpec.model_validate(body["spec"]))
+        return Run(
+            store,
+            str(body["run_id"]),
+            RunSpec.model_validate(body["spec"]),
+            planned_at=body.get("provenance", {}).get("planned_at"),
+        )
     except KeyError as error:
         if error.args == (RUN,):
             raise UsageError(

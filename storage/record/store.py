@@ -8,13 +8,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import socket
 import stat
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -36,6 +39,14 @@ T = TypeVar("T")
 _PAUSES_S = (0.05, 0.5, 2.0)
 
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+
+
+@dataclass(frozen=True)
+class Content:
+    """Of one key: its bytes, and the second when it was written, where the storage tells."""
+
+    size: int
+    modified: float | None = None
 
 
 class Store(Protocol):
@@ -66,6 +77,12 @@ class Store(Protocol):
 
     def at(self, prefix: str) -> Store:
         """The store below a prefix."""
+
+    def contents(self) -> dict[str, Content]:
+        """What lies under each key."""
+
+    def remove_all(self, *, last: str) -> None:
+        """Remove every key, `last` after the others: until then the store is what it was."""
 
 
 def open_store(url: str) -> Store:
@@ -198,6 +215,23 @@ class LocalStore:
         with _in_words("delete", str(self._path(key))):
             _again(lambda: self._path(key).unlink(missing_ok=True))
 
+    def contents(self) -> dict[str, Content]:
+        found = {}
+        for key in self.list(""):
+            with contextlib.suppress(FileNotFoundError):
+                seen = (self.root / key).stat()
+                found[key] = Content(seen.st_size, seen.st_mtime)
+        return found
+
+    def remove_all(self, *, last: str) -> None:
+        if self.root.is_symlink():
+            raise StoreError(f"{self.root} is a link: remove it and what it leads to by hand")
+        going = self.root.with_name(f".removed-{uuid.uuid4().hex}")
+        with _in_words("remove", self.url):
+            # in one step for whoever looks: what follows may take long
+            self.root.rename(going)
+            shutil.rmtree(going)
+
     def at(self, prefix: str) -> LocalStore:
         # a run may lie elsewhere and be linked here; what is in it may not
         return LocalStore(self.root / _checked_key(prefix))
@@ -258,11 +292,34 @@ class ObjectStore:
         with _in_words("delete", f"{self.url}/{key}"), contextlib.suppress(FileNotFoundError):
             self._fs.rm_file(self._path(key))
 
+    def contents(self) -> dict[str, Content]:
+        with _in_words("list", self.url):
+            found = self._fs.find(self._root, detail=True)
+        return {
+            str(path)[len(self._root) :].lstrip("/"): Content(int(about["size"]), _modified(about))
+            for path, about in found.items()
+        }
+
+    def remove_all(self, *, last: str) -> None:
+        for key in sorted(self.list(""), key=lambda one: (one == last, one)):
+            self.delete(key)
+
     def at(self, prefix: str) -> ObjectStore:
         return ObjectStore(self._fs, self._path(prefix), f"{self.url}/{_checked_key(prefix)}")
 
     def _path(self, key: str) -> str:
         return f"{self._root}/{_checked_key(key)}"
+
+
+def _modified(about: Mapping[str, Any]) -> float | None:
+    """When a storage says that it was written, by whichever of fsspec's words it says it."""
+    for word in ("LastModified", "last_modified", "mtime", "updated", "created"):
+        when = about.get(word)
+        if isinstance(when, datetime):
+            return when.timestamp()
+        if isinstance(when, int | float):
+            return float(when)
+    return None
 
 
 def _checked_key(key: str) -> str:
