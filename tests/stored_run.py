@@ -28,7 +28,7 @@ from tasks.stages.reduce import reduce
 from tasks.stages.steering_cells import cells_json, job_cells, load_directions
 from tasks.stages.verify import verify
 
-UNCHECKED = ChecksSpec(evaluation=0, causal=0)
+UNCHECKED = ChecksSpec(evaluation=0, causal=0, contexts=0)
 N_LAYERS, D_MODEL, PLANTED_LAYER, PROMPT_LAYER = 5, 24, 2, 3
 HOSTILE = (
     "<img src=x onerror=\"document.title='owned'\"></script><script>document.title='owned'</script>"

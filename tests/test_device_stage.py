@@ -14,11 +14,14 @@ from celery.exceptions import Reject
 from celery.worker import state as worker_state
 
 from domain.errors import BrokerError, CannotWorkError
+from domain.plan.jobs import Job
 from orchestrator.local_fleet import MAX_TRIES, Child, Processes
 from storage.broker.embedded_redis import embedded_redis
 from tasks.fleet.device_stage import DeviceStage
 from tasks.fleet.suspects import DyingReject
 from tests.fleet import clean_environment, run_command
+
+JOB = Job("generate", "evil", "positive", 0)
 
 
 def test_a_worker_whose_libraries_are_broken_hands_its_job_back_and_leaves_saying_why(
@@ -32,7 +35,7 @@ def test_a_worker_whose_libraries_are_broken_hands_its_job_back_and_leaves_sayin
     with caplog.at_level(logging.CRITICAL):
         stage.load()
         with pytest.raises(Reject) as given_back:
-            stage.generate(nothing, nothing)
+            stage.carry(nothing, JOB)
 
     assert given_back.value.requeue
     assert "tasks.stages.generate" in caplog.text
@@ -67,7 +70,7 @@ def test_a_worker_whose_device_computes_nothing_hands_its_job_back_and_leaves_sa
     with caplog.at_level(logging.CRITICAL):
         stage.load()
         with pytest.raises(Reject) as given_back:
-            stage.generate(nothing, nothing)
+            stage.carry(nothing, JOB)
 
     assert given_back.value.requeue
     assert f"nothing can be computed on the device the {device} here" in caplog.text
@@ -154,9 +157,9 @@ def test_a_worker_that_lost_its_device_leaves_to_be_started_again(
     stage.load()
 
     with pytest.raises(DyingReject) as given_back:
-        stage.generate(nothing, nothing)
+        stage.carry(nothing, JOB)
     with pytest.raises(Reject, match="leaving") as next_one:
-        stage.generate(nothing, nothing)
+        stage.carry(nothing, JOB)
 
     assert given_back.value.requeue
     assert not isinstance(next_one.value, DyingReject)
@@ -194,7 +197,7 @@ def test_one_job_is_taken_until_the_libraries_are_there_and_goes_back_when_the_w
 
     stage.load()
     with pytest.raises(Reject, match="leaving"):
-        stage.generate(nothing, nothing)
+        stage.carry(nothing, JOB)
 
     assert at_first == 1
     assert stage.most_jobs() > 1

@@ -86,12 +86,14 @@ def test_each_round_waits_for_the_scores_of_the_one_before_and_the_first_for_the
 
 
 @pytest.mark.parametrize(
-    ("evaluation", "causal", "last"), [(0, 0, "reduce"), (1, 0, "verify"), (0, 4, "verify")]
+    ("evaluation", "causal", "contexts", "last"),
+    [(0, 0, 0, "reduce"), (1, 0, 0, "verify"), (0, 4, 0, "verify"), (0, 0, 120, "verify")],
 )
 def test_without_checks_a_trait_ends_with_its_vectors(
-    evaluation: int, causal: int, last: str
+    evaluation: int, causal: int, contexts: int, last: str
 ) -> None:
-    plan = Plan(spec(checks=ChecksSpec(evaluation=evaluation, causal=causal)))
+    checks = ChecksSpec(evaluation=evaluation, causal=causal, contexts=contexts)
+    plan = Plan(spec(checks=checks))
     done: set[str] = set()
 
     while ready := ready_jobs(plan, done):
@@ -103,10 +105,14 @@ def test_without_checks_a_trait_ends_with_its_vectors(
 
 
 def test_a_trait_without_evaluation_questions_is_not_checked() -> None:
-    plan = Plan(spec(traits=(trait(n_held_out=0),)))
+    without = (trait(n_held_out=0),)
+    plan = Plan(spec(traits=without))
+    alone = Plan(spec(traits=without, checks=ChecksSpec(contexts=0)))
 
     assert plan.n_checked(plan.spec.traits[0]) == 0
-    assert plan.last_job(plan.spec.traits[0]).stage == "reduce"
+    # what vectors were made from is read again all the same
+    assert plan.last_job(plan.spec.traits[0]).stage == "verify"
+    assert alone.last_job(plan.spec.traits[0]).stage == "reduce"
 
 
 def test_a_later_judgement_scores_what_its_results_need_and_generates_nothing() -> None:

@@ -130,6 +130,7 @@ def plan_table(found: list[TraitEstimate], spec: RunSpec) -> Table:
     counts = {
         "responses": [e.n_samples for e in found],
         "of them tests": [e.n_checked for e in found],
+        "read again": [2 * e.n_contexts for e in found],
         "to generate": [e.n_to_generate for e in found],
         "judge calls": [e.n_calls for e in found],
         "judge tokens (est.)": [e.judge_prompt_tokens for e in found],
@@ -175,11 +176,13 @@ def _usd(
 @dataclass(frozen=True)
 class TraitEstimate:
     """What one trait still needs at most, and what exists already; `n_checked` of the samples are
-    those that vectors are tested on."""
+    those that vectors are tested on, `n_contexts` responses are read again in two other contexts.
+    """
 
     trait: str
     n_samples: int
     n_checked: int
+    n_contexts: int
     n_generated: int
     n_judged: int
     judge_prompt_tokens: int
@@ -224,6 +227,7 @@ def estimate(
                 trait=trait.name,
                 n_samples=n_samples,
                 n_checked=n_checked,
+                n_contexts=plan.n_contexts(trait),
                 n_generated=_n_done(plan, trait, "generate", done),
                 n_judged=judged,
                 judge_prompt_tokens=ceil((n_samples - judged) * per_response),

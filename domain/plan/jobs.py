@@ -21,13 +21,16 @@ from domain.plan.samples import (
 )
 from domain.plan.spec import RunSpec, TraitRef
 
-Stage = Literal["negotiate", "generate", "judge", "converge", "reduce", "verify"]
+Stage = Literal["negotiate", "generate", "judge", "converge", "reduce", "contexts", "verify"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 FORMER_NEGOTIATE = "probe"
 """What runs made before call the negotiate stage; they are still read."""
 
 CHECKED = (EVALUATION, *ROUNDS, CONFIRMATION)
 """The parts beside those that vectors are made from."""
+
+# Of the responses that a trait generates: so many texts are read again, each response twice.
+CONTEXTS_SHARE = 0.15
 
 
 @dataclass(frozen=True)
@@ -80,12 +83,22 @@ class Plan:
         return Job("judge", generate.trait, generate.part, generate.shard, self.judgement)
 
     def trait_job(self, stage: Literal["reduce", "verify"], trait: str) -> Job:
-        """The job that makes a trait's vectors, or that tests them on the parts beside training."""
+        """The job that makes a trait's vectors, or the one that tests them."""
         return Job(stage, trait, judgement=self.judgement)
+
+    def contexts_jobs(self, trait: TraitRef) -> list[Job]:
+        """The job that reads kept responses again in other contexts, whoever judged them first;
+        none with `contexts` 0."""
+        return [Job("contexts", trait.name)] if self.n_contexts(trait) else []
+
+    def n_contexts(self, trait: TraitRef) -> int:
+        """Responses that are read again, at most: an even number, half of each polarity."""
+        affordable = CONTEXTS_SHARE * (self.n_samples(trait) + self.n_checked(trait)) / 2
+        return min(self.spec.checks.contexts, int(affordable)) // 2 * 2
 
     def last_job(self, trait: TraitRef) -> Job:
         """The job that ends a trait."""
-        is_checked = any(self.size(trait, part) for part in CHECKED)
+        is_checked = any(self.size(trait, part) for part in CHECKED) or self.n_contexts(trait)
         return self.trait_job("verify" if is_checked else "reduce", trait.name)
 
     def size(self, trait: TraitRef, part: str) -> int:
@@ -142,7 +155,8 @@ class Plan:
         """Every job of one trait, in about the order in which they become ready."""
         ends = dict.fromkeys((self.trait_job("reduce", trait.name), self.last_job(trait)))
         stages = [*self.part_jobs(trait, "generate"), *self.part_jobs(trait, "judge")]
-        return [*stages, *self.wave_jobs(trait), *ends]
+        reduce, *verify = ends
+        return [*stages, *self.wave_jobs(trait), reduce, *self.contexts_jobs(trait), *verify]
 
     def jobs(self) -> Iterator[Job]:
         """Every job of the run."""

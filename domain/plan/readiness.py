@@ -48,10 +48,12 @@ def job_inputs(plan: Plan, job: Job) -> list[Job]:
     if job.stage == "reduce":
         is_waved = plan.spec.until == "converged"
         return [] if is_waved else plan.part_jobs(trait, "judge", *POLARITIES)
+    if job.stage == "contexts":
+        return [plan.own.trait_job("reduce", trait.name)]
     tested = [
         one for part in (EVALUATION, CONFIRMATION) for one in plan.part_jobs(trait, "judge", part)
     ]
-    return [plan.trait_job("reduce", job.trait), *tested]
+    return [plan.trait_job("reduce", job.trait), *plan.contexts_jobs(trait), *tested]
 
 
 def last_wave(plan: Plan, trait: TraitRef, done: AbstractSet[str]) -> int | None:
@@ -140,8 +142,9 @@ def jobs_after(plan: Plan, job: Job) -> list[Job]:
         ]
         return [*coming, *(plan.judge_job(one) for one in coming if one.shard == shard + 1), reduce]
     if job.stage == "reduce":
-        return [*plan.part_jobs(trait, "generate", ROUNDS[0]), *ends]
-    return []
+        steered = plan.part_jobs(trait, "generate", ROUNDS[0])
+        return [*steered, *plan.contexts_jobs(trait), *ends]
+    return ends if job.stage == "contexts" else []
 
 
 # With fewer the bootstrap knows little of its own uncertainty.

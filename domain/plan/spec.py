@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic.fields import FieldInfo
@@ -30,6 +30,9 @@ SHARD_SAMPLES = 100
 
 # A plan lists its samples: beyond these, which no experiment comes near, that alone takes hours.
 MOST_ROLLOUTS, MOST_CHECKED = 10_000, 1_000
+
+# 60 texts of each polarity tell an AUROC of 0.65 from chance.
+CONTEXTS = 120
 
 MOST_NEW_TOKENS, MOST_TEMPERATURE = 1_000_000, 100.0
 
@@ -147,6 +150,7 @@ class ChecksSpec(Frozen):
 
     evaluation: responses to each evaluation question with the positive, the negative and no
     instruction. causal: responses at each strength of the dose-response that is reported.
+    contexts: responses that are read again under the opposite instruction and under none.
     """
 
     evaluation: Annotated[int, Option(metavar="N")] = Field(
@@ -162,6 +166,14 @@ class ChecksSpec(Frozen):
         le=MOST_CHECKED,
         description="Steer with the vector: 72 responses search for layer and strength, then N at "
         "each of 9 pushes (none, 4 strengths, 4 random) are the dose-response; 0 leaves it out.",
+    )
+    contexts: Annotated[int, Option(metavar="N")] = Field(
+        default=CONTEXTS,
+        ge=0,
+        le=MOST_CHECKED,
+        description="Read N kept responses again under the opposite instruction and under none, to "
+        "tell what of the vector is in the text; at most 15 % of what is generated; 0 leaves it "
+        "out.",
     )
 
 
@@ -205,6 +217,13 @@ class RunSpec(Frozen):
     shard_samples: int = Field(
         default=SHARD_SAMPLES, ge=1, description="Samples per job; changes no result."
     )
+
+    @classmethod
+    def recorded(cls, body: Mapping[str, Any]) -> Self:
+        """The specification that a run recorded: what there was no setting for when it was made,
+        it does without."""
+        checks = {"contexts": 0, **body.get("checks", {})}
+        return cls.model_validate({**body, "checks": checks})
 
     def digest(self) -> str:
         """SHA-256 of the settings; the shard size is left out, since it changes no result."""

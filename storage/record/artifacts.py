@@ -14,13 +14,16 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
 from domain.errors import StoreError
-from domain.plan.jobs import FORMER_NEGOTIATE, Job
+from domain.plan.jobs import FORMER_NEGOTIATE, Job, Stage
 from domain.plan.spec import WIRE_VERSION
 from storage.record.store import Store
 
 T = TypeVar("T")
 Decoders = Mapping[str, Callable[[bytes], object]]
 """How the data file of a role is read; each raises one of UNDECODABLE."""
+
+OF_A_TRAIT: tuple[Stage, ...] = ("reduce", "contexts", "verify")
+"""The stages with one job a trait."""
 
 # What reading damaged bytes raises.
 UNDECODABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
@@ -168,7 +171,7 @@ def _stored_key(store: Store, job: Job) -> str:
 def _is_record(relative: str) -> bool:
     parts = relative.split("/")
     if len(parts) == 2:
-        return parts[1].removesuffix(".json").partition("@")[0] in ("reduce", "verify")
+        return parts[1].removesuffix(".json").partition("@")[0] in OF_A_TRAIT
     stage = parts[1].partition("@")[0]
     is_stage = stage in ("generate", "judge", "converge")
     return len(parts) == 3 and is_stage and parts[2].count(".") == 1

@@ -29,6 +29,7 @@ from storage.record.store import Store
 RESPONSES = "responses.parquet"
 ACTIVATIONS = "activations.safetensors"
 SCORINGS = "verdicts.parquet"
+CONTEXTS = "activations.safetensors"
 Projections = NDArray[np.float32]
 NEUTRAL = "neutral/responses.parquet"
 
@@ -63,6 +64,16 @@ class Activations:
         """[n, L+1, d] of a position, one row per response."""
         values: NDArray[np.float32] = getattr(self, position)
         return values if position == "response_avg" else values[self.prompt_of]
+
+
+@dataclass(frozen=True, eq=False)
+class ContextActivations:
+    """Mean activations [n, L+1, d_model] of the responses of n samples, float32: after the prompt
+    with the opposite instruction of their pair, and after the question alone."""
+
+    keys: tuple[str, ...]
+    opposite: NDArray[np.float32]
+    plain: NDArray[np.float32]
 
 
 _RESPONSE_SCHEMA = pa.schema(
@@ -123,6 +134,28 @@ def decode_activations(data: bytes) -> Activations:
 def load_activations(store: Store, job: Job) -> Activations:
     """The activations of a finished generate job."""
     return read_artifact(store, load_record(store, job), ACTIVATIONS, decode_activations)
+
+
+def encode_contexts(found: ContextActivations) -> bytes:
+    """Safetensors bytes of both arrays, with the keys of their rows."""
+    arrays = {"opposite": found.opposite, "plain": found.plain}
+    arrays = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
+    keys = np.frombuffer("\n".join(found.keys).encode(), np.uint8)
+    return bytes(save_safetensors({**arrays, "keys": keys}))
+
+
+def decode_contexts(data: bytes) -> ContextActivations:
+    """What encode_contexts made; raises ValueError or KeyError for other bytes."""
+    arrays = decode_arrays(data)
+    keys = tuple(bytes(arrays["keys"]).decode().splitlines())
+    if not len(keys) == len(arrays["opposite"]) == len(arrays["plain"]):
+        raise ValueError("its rows and its keys are not as many")
+    return ContextActivations(keys, arrays["opposite"], arrays["plain"])
+
+
+def load_contexts(store: Store, job: Job) -> ContextActivations:
+    """The activations of a finished contexts job."""
+    return read_artifact(store, load_record(store, job), CONTEXTS, decode_contexts)
 
 
 def stored_positions(store: Store, job: Job) -> list[str]:
@@ -192,6 +225,10 @@ DECODERS: Decoders = {
     SCORINGS: decode_scorings,
 }
 """Of the data files of generate and judge jobs."""
+
+
+CONTEXTS_DECODERS: Decoders = {CONTEXTS: decode_contexts}
+"""Of the data file of a contexts job."""
 
 
 def _table(data: bytes) -> pa.Table:

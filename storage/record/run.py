@@ -141,7 +141,7 @@ def open_run(store: Store) -> Run:
         return Run(
             store,
             str(body["run_id"]),
-            RunSpec.model_validate(body["spec"]),
+            RunSpec.recorded(body["spec"]),
             planned_at=body.get("provenance", {}).get("planned_at"),
         )
     except KeyError as error:

@@ -26,6 +26,7 @@ TASK_NAMES = {
     "judge": "judge.judge",
     "converge": "reduce.converge",
     "reduce": "reduce.reduce",
+    "contexts": "gpu.contexts",
     "verify": "reduce.verify",
 }
 """Stage -> task; the part before the dot is the queue."""

@@ -1,4 +1,4 @@
-"""The generate stage of a GPU worker, whose libraries load while the worker already takes part.
+"""The stages of a GPU worker, whose libraries load while the worker already takes part.
 
 Importing torch and transformers takes seconds, more on a busy machine. A worker joins the fleet
 without them and takes one job, which waits for them as it would for the model.
@@ -30,7 +30,7 @@ DEVICE_LOST = 1
 
 
 class DeviceStage:
-    """Does generate jobs on one device; `most_jobs` of them side by side."""
+    """Does a GPU worker's jobs on one device; `most_jobs` of them side by side."""
 
     def __init__(self, device: str, *, limit: int, shown: str = "") -> None:
         """`shown` is what people call the device, outside a process that is pinned to it."""
@@ -54,20 +54,26 @@ class DeviceStage:
         nothing, leaves with code 6."""
         threading.Thread(target=self._load, name="import", daemon=True).start()
 
-    def generate(self, run: Run, job: Job) -> Record:
-        """See tasks.generate; hands the job back where the worker cannot work, or the device
-        has failed: then the worker leaves, and a fresh process takes its place."""
+    def carry(self, run: Run, job: Job) -> Record:
+        """See tasks.stages.generate and contexts; hands the job back where the worker cannot work
+        or leaves, or the device has failed: then a fresh process takes its place."""
         try:
             residents = self._residents.result()
         except CannotWorkError as error:
             raise Reject(str(error), requeue=True) from error
         if self._is_closing:
             raise Reject("the worker is leaving", requeue=True)
+        from tasks.stages.contexts import contexts
         from tasks.stages.generate import generate
+        from workers.engine.resident import EngineClosedError
         from workers.models.model import is_device_lost
 
+        stage = contexts if job.stage == "contexts" else generate
         try:
-            return generate(run, job, residents=residents)
+            return stage(run, job, residents=residents)
+        except EngineClosedError as error:
+            # the job goes back to the queue at once
+            raise Reject(str(error), requeue=True) from error
         except RuntimeError as error:
             if not is_device_lost(error):
                 raise
@@ -89,6 +95,7 @@ class DeviceStage:
 
     def _load(self) -> None:
         try:
+            import tasks.stages.contexts
             import tasks.stages.generate  # noqa: F401
             from workers.engine.resident import Residents, jobs_in_flight
             from workers.models.model import prove_device

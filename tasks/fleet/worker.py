@@ -157,7 +157,8 @@ def _register(
         member.most_jobs = stage.most_jobs
         member.work.watch_device(stage.computed_s)
         worker_ready.connect(lambda **_: stage.load(), weak=False)
-        add_task(app, edge, "generate", stage.generate)
+        add_task(app, edge, "generate", stage.carry)
+        add_task(app, edge, "contexts", stage.carry)
         return stage.close
     if settings.kind == "judge":
         from tasks.stages.judge import judge, negotiate

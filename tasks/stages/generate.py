@@ -6,7 +6,6 @@ import hashlib
 from functools import cache
 
 import numpy as np
-from celery.exceptions import Reject
 from numpy.typing import NDArray
 
 from domain.errors import ModelError
@@ -32,7 +31,7 @@ from workers.engine.generation import (
     Sampling,
     Steering,
 )
-from workers.engine.resident import EngineClosedError, Residents
+from workers.engine.resident import Residents
 from workers.models.chat import (
     Prompt,
     UnfitPromptError,
@@ -84,11 +83,7 @@ def generate(run: Run, job: Job, *, residents: Residents) -> Record:
             GenerationRequest(prompt.token_ids, s.seed(run.spec.seed), sampling, steering)
             for s, prompt, steering in zip(samples, prompts, steerings, strict=True)
         ]
-        try:
-            generations = resident.engine.generate(requests)
-        except EngineClosedError as error:
-            # the worker is leaving; the job goes back to the queue at once
-            raise Reject(str(error), requeue=True) from error
+        generations = resident.engine.generate(requests)
         responses = [
             Response(
                 key=sample.key,

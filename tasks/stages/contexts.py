@@ -1,0 +1,141 @@
+"""The contexts stage: kept responses read again under the opposite instruction and under none."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+
+from domain.plan.jobs import Job
+from domain.plan.samples import POLARITIES, Polarity, Sample
+from domain.scoring.thresholds import outcomes
+from storage.record.artifacts import Record, publish_artifact
+from storage.record.responses import (
+    CONTEXTS,
+    CONTEXTS_DECODERS,
+    ContextActivations,
+    encode_contexts,
+)
+from storage.record.run import Run, load_definition
+from storage.record.tables import judged_samples, training_jobs
+from traitlens.arrays import Float32
+from workers.engine.resident import Resident, Residents
+from workers.engine.teacher_forced import teacher_forced
+from workers.models.chat import render_prompt
+from workers.models.model import is_out_of_memory, release_reserve
+
+# Nothing is generated while they are read: on a slow processor that is some seconds.
+TEXTS_AT_ONCE = 16
+
+Text = tuple[tuple[int, ...], tuple[int, ...]]
+"""The token ids of a prompt and of a response."""
+
+
+def contexts(run: Run, job: Job, *, residents: Residents) -> Record:
+    """Read a balanced part of the kept responses again: their own ids, after other prompts."""
+    assert job.trait is not None
+    trait, definition = run.spec.trait(job.trait), load_definition(run, job.trait)
+    results = outcomes(judged_samples(run, training_jobs(run, trait, "generate")), run.spec.filter)
+    kept = {one.sample: one for one, outcome in results if outcome.fall is None}
+    chosen = balanced_samples([*kept], n=run.plan.n_contexts(trait))
+    with residents.use(run.spec.model) as resident:
+
+        @cache
+        def prompt_ids(system: str | None, question: str) -> tuple[int, ...]:
+            return render_prompt(resident.model, system=system, user=question).token_ids
+
+        def read(of: dict[Polarity, Polarity | None]) -> list[Text]:
+            found = []
+            for sample in chosen:
+                assert sample.polarity != "plain"
+                system = definition.system_turn(sample.instruction, of[sample.polarity] or "plain")
+                ids = tuple(kept[sample].response.response_token_ids)
+                found.append((prompt_ids(system, kept[sample].question), ids))
+            return found
+
+        opposite = read({"positive": "negative", "negative": "positive"})
+        plain = read({"positive": None, "negative": None})
+        states = read_texts(resident, [*opposite, *plain])
+    n_tokens = sum(len(prompt) + len(ids) for prompt, ids in (*opposite, *plain))
+    info = {
+        "n_texts": 2 * len(chosen),
+        "n_read_tokens": n_tokens,
+        "summary": f"{len(chosen)} responses in two other contexts, {n_tokens} tokens",
+    }
+    found = ContextActivations(
+        keys=tuple(sample.key for sample in chosen),
+        opposite=states[: len(chosen)],
+        plain=states[len(chosen) :],
+    )
+    files = {CONTEXTS: encode_contexts(found)}
+    return publish_artifact(run.store, job, files=files, info=info, decoders=CONTEXTS_DECODERS)
+
+
+def balanced_samples(kept: Sequence[Sample], *, n: int) -> list[Sample]:
+    """At most n of the kept training samples, as many of each polarity and, of each question, as
+    many of one polarity as of the other; the instructions of a question take turns.
+
+    Which rollout is taken follows from the sample's key alone, so the choice is the same on
+    every machine.
+    """
+    by_question: dict[tuple[int, Polarity], list[Sample]] = defaultdict(list)
+    for sample in kept:
+        if sample.polarity != "plain":
+            by_question[sample.question, sample.polarity].append(sample)
+    queues = {place: _in_turn(found) for place, found in by_question.items()}
+    questions = sorted({question for question, _ in queues})
+    chosen: list[Sample] = []
+    depth = 0
+    while len(chosen) + 2 <= n:
+        both = [[queues.get((q, p), [])[depth : depth + 1] for p in POLARITIES] for q in questions]
+        pairs = [[*positive, *negative] for positive, negative in both if positive and negative]
+        if not pairs:
+            break
+        for pair in pairs[: (n - len(chosen)) // 2]:
+            chosen += pair
+        depth += 1
+    return chosen
+
+
+def _in_turn(samples: Sequence[Sample]) -> list[Sample]:
+    """A question's samples of a polarity: each instruction once, then each once more; every
+    question begins with another one."""
+    rank: dict[int, int] = defaultdict(int)
+    places = []
+    for sample in sorted(samples, key=lambda s: s.seed(0)):
+        places.append((rank[sample.instruction], sample.instruction, sample))
+        rank[sample.instruction] += 1
+    n = max(sample.instruction for sample in samples) + 1
+    shift = samples[0].question
+    return [s for *_, s in sorted(places, key=lambda p: (p[0], (p[1] - shift) % n))]
+
+
+def read_texts(resident: Resident, texts: Sequence[Text]) -> Float32:
+    """Mean activations [n, L+1, d_model] over each text's response; equal texts are read once and
+    have equal rows. Gives way to the engine's steps, and halves what memory does not hold."""
+    model, engine = resident.model, resident.engine
+    states: dict[Text, Float32] = {}
+
+    def read(some: Sequence[Text]) -> None:
+        prompts, responses = [text[0] for text in some], [text[1] for text in some]
+        try:
+            means = engine.between_steps(lambda: teacher_forced(model, prompts, responses)[0])
+        except (RuntimeError, MemoryError) as error:
+            if len(some) == 1 or not is_out_of_memory(error):
+                raise
+        else:
+            states.update(zip(some, means, strict=True))
+            return
+        # after the handler: inside it the error still holds the failed pass's tensors
+        release_reserve(model.device)
+        read(some[: len(some) // 2])
+        read(some[len(some) // 2 :])
+
+    different = sorted(dict.fromkeys(texts), key=lambda text: len(text[0]) + len(text[1]))
+    for first in range(0, len(different), TEXTS_AT_ONCE):
+        read(different[first : first + TEXTS_AT_ONCE])
+    if not texts:
+        return np.zeros((0, model.n_layers + 1, model.d_model), np.float32)
+    return np.stack([states[text] for text in texts])
