@@ -135,13 +135,6 @@ def test_a_model_we_cannot_measure_is_refused_by_name(
         load_model(str(tmp_path), device="cpu")
 
 
-def test_a_lora_folder_is_told_from_a_misspelled_model(tmp_path: Path) -> None:
-    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "x/y"}')
-
-    with pytest.raises(ModelError, match="is a LoRA adapter, not a model: merge it into its base"):
-        load_model(str(tmp_path), device="cpu")
-
-
 @pytest.mark.parametrize(
     ("config", "positions"),
     [

@@ -35,6 +35,7 @@ from cli.doctor.machine import GIB, Checked, Device
 from domain.errors import ModelError
 from domain.plan.spec import DEMO_MODEL
 from domain.traits.room import positions_of
+from workers.models.files import adapter_here, dequantised_folder, gguf_cache, gguf_file
 
 HUB_TIMEOUT_S = 5.0
 
@@ -70,8 +71,17 @@ class ModelSize:
 
 def check_model_fits(model_id: str, devices: list[Device]) -> Iterator[Checked]:
     """Access first, then a line for each device."""
-    folder = _local_folder(model_id)
-    if folder is None:
+    adapter = None if model_id == DEMO_MODEL else adapter_here(model_id)
+    if adapter is not None:
+        yield Checked("adapter", "ok", f"{model_id}: a LoRA adapter of {adapter.base}")
+        yield from check_model_fits(adapter.base, devices)
+        return
+    file, folder = gguf_file(model_id), _local_folder(model_id)
+    if file is not None and folder is None:
+        size = None
+        text = f"{file.stat().st_size / GIB:.2f} GiB of GGUF, dequantised when it is first loaded"
+        yield Checked("model", "ok", f"{model_id}: {text}, into {gguf_cache()}")
+    elif folder is None:
         size = _hub_size(model_id)
         yield from _hub_findings(model_id, size)
     else:
@@ -87,7 +97,8 @@ def check_model_fits(model_id: str, devices: list[Device]) -> Iterator[Checked]:
 def model_positions(model_id: str) -> int | None:
     """How many tokens a model was made for; None where its configuration is not on this machine."""
     try:
-        folder = _local_folder(model_id)
+        adapter = None if model_id == DEMO_MODEL else adapter_here(model_id)
+        folder = _local_folder(adapter.base if adapter else model_id)
         if folder is None:
             return None
         return positions_of(json.loads((folder / "config.json").read_text(encoding="utf-8")))
@@ -152,12 +163,11 @@ def _local_folder(model_id: str) -> Path | None:
         spec = importlib.util.find_spec("demo")
         assert spec is not None and spec.origin is not None
         return Path(spec.origin).parent / "model"
-    given = Path(model_id).expanduser()
+    given, file = Path(model_id).expanduser(), gguf_file(model_id)
+    if file is not None:
+        return dequantised_folder(file)
     if given.is_dir():
         if not (given / "config.json").is_file():
-            if (given / "adapter_config.json").is_file():
-                wrong = f"{given} is a LoRA adapter, not a model"
-                raise ModelError(wrong, advice="merge it into its base with peft and give that")
             raise ModelError(
                 f"{given} has no config.json", advice="give the folder of a saved model"
             )

@@ -72,11 +72,12 @@ class SamplingSpec(Frozen):
 
 
 class ModelSpec(Frozen):
-    """Which model generates: a hub id, a local folder, or `demo`."""
+    """Which model generates: a hub id, a folder, a GGUF file, a LoRA adapter of one, or `demo`."""
 
     model_id: Annotated[str, Option("model", metavar="ID")] = Field(
         default=DEMO_MODEL,
-        description="Hub id or folder of a chat model; demo is the small one shipped here.",
+        description="Hub id, folder or GGUF file of a chat model, or of a LoRA adapter; demo is "
+        "the small one shipped here.",
     )
     revision: Annotated[str | None, Option(metavar="REV")] = Field(
         default=None, description="Commit, tag or branch of the model on the hub."

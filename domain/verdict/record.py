@@ -296,12 +296,21 @@ class Quality(Figures):
     causal: CausalFigures | None = None
 
 
+class BaseModelFacts(Figures):
+    """The model that a LoRA adapter changed."""
+
+    model: str
+    revision: str | None = None
+
+
 class GenerationFacts(Figures):
-    """Which model wrote the responses, on what, and how many tokens. `ignored` is what its
-    checkpoint recommends for generation and the run, which has settings of its own, did not do."""
+    """Which model wrote the responses, on what, and how many tokens. `revision` is a commit on the
+    Hub, or the checksum of the file; `ignored` is what its checkpoint recommends for generation and
+    the run, which has settings of its own, did not do."""
 
     model: str | None = None
     revision: str | None = None
+    base: BaseModelFacts | None = None
     model_hash: str | None = None
     dtype: str | None = None
     d_model: int | None = None

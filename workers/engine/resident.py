@@ -197,9 +197,11 @@ class Resident:
 
     def facts(self) -> dict[str, object]:
         """What a run records about the model that ran."""
+        adapter = self.model.adapter
         return {
             "model": self.model.model_id,
             "revision": self.model.revision,
+            "base": adapter and {"model": adapter.base, "revision": adapter.base_revision},
             "device": str(self.model.device),
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "n_layers": self.model.n_layers,

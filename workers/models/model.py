@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import psutil
 import torch
-from jinja2.exceptions import TemplateError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -32,6 +31,9 @@ import demo
 from domain.errors import CannotWorkError, ModelError, ModelNotHereError, UsageError
 from domain.plan.spec import DEMO_MODEL
 from domain.traits.room import positions_of
+from workers.models.files import SOURCE, Adapter, adapter_of, gguf_file
+from workers.models.gguf import dequantised
+from workers.models.template import SystemMode, stop_ids, system_mode, template_text
 
 # Weights may take this share of a device; the rest is for keys, values and logits.
 WEIGHT_SHARE = 0.8
@@ -50,7 +52,6 @@ DEVICE_LOST = (
 )
 
 log = logging.getLogger(__name__)
-SystemMode = Literal["native", "prefix_user"]
 Thinking = Literal["off", "none"]
 
 
@@ -62,6 +63,7 @@ class LoadedModel:
     template has a switch, which prompts then use, and "none" where it has not. `n_positions` is how
     many tokens the model was made for, None where nothing bounds them; `ignored` what the
     checkpoint recommends for generation and no core follows, such as a repetition penalty.
+    Of a LoRA adapter, `model` is its base with the adapter merged into the weights.
     """
 
     model: PreTrainedModel
@@ -77,6 +79,7 @@ class LoadedModel:
     thinking: Thinking
     n_positions: int | None = None
     ignored: Mapping[str, object] = field(default_factory=dict)
+    adapter: Adapter | None = None
 
 
 def load_model(
@@ -87,22 +90,32 @@ def load_model(
     revision: str | None = None,
     trust_remote_code: bool = False,
 ) -> LoadedModel:
-    """Load a Hub id, a local folder, or "demo" (the bundled model) for measuring.
+    """Load a Hub id, a folder, a GGUF file, a LoRA adapter of either, or "demo", for measuring.
 
     `dtype` "auto" is float32 on a CPU and the checkpoint's own on an accelerator, except float16
     Gemma checkpoints, which overflow and run in bfloat16. Weights larger than the device are spread
     by accelerate. Raises ModelError with one sentence that says what to do.
     """
     disable_progress_bar()  # in logs and between a person and the text it is only noise
-    path, place = _path(model_id), _chosen_device(device)
-    source: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
+    place, loaded_id = _chosen_device(device), model_id
     try:
+        adapter = None if model_id == DEMO_MODEL else adapter_of(model_id, revision=revision)
+        loaded_id = adapter.base if adapter else model_id
+        asked = adapter.base_revision if adapter else revision
+        source: dict[str, Any] = {"revision": asked, "trust_remote_code": trust_remote_code}
+        path = _path(loaded_id)
         config = AutoConfig.from_pretrained(path, **source)
         number = _dtype(dtype, config, place)
         tokenizer = AutoTokenizer.from_pretrained(path, **source)
         model = _weights(path, config, number, place, source)
+        known_as = _revision(path, config) or asked
+        if adapter is not None:
+            adapter = replace(adapter, base_revision=known_as)
+            known_as = adapter.revision
+            tokenizer = AutoTokenizer.from_pretrained(adapter.tokenizer or path, **source)
+            model = _merged(model, adapter, n_tokens=len(tokenizer))
     except (OSError, ValueError, ImportError, KeyError) as error:
-        raise ModelNotHereError(_what_went_wrong(model_id, error, path=path)) from error
+        raise ModelNotHereError(_what_went_wrong(loaded_id, error)) from error
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
@@ -124,16 +137,17 @@ def load_model(
         model=model.eval().requires_grad_(False),
         tokenizer=tokenizer,
         model_id=model_id,
-        revision=getattr(config, "_commit_hash", None) or revision,
+        revision=known_as,
         device=model.get_input_embeddings().weight.device,
         dtype=number,
         n_layers=text.num_hidden_layers,
         d_model=text.hidden_size,
         stop_ids=stops,
         system_mode=system_mode(tokenizer),
-        thinking="off" if "enable_thinking" in _template_text(tokenizer) else "none",
+        thinking="off" if "enable_thinking" in template_text(tokenizer) else "none",
         n_positions=positions_of(config.to_dict()),
         ignored=ignored,
+        adapter=adapter,
     )
 
 
@@ -167,7 +181,20 @@ def model_type(model_id: str) -> str:
 
 
 def _path(model_id: str) -> str:
-    return str(Path(demo.__file__).parent / "model") if model_id == DEMO_MODEL else model_id
+    """What transformers loads."""
+    if model_id == DEMO_MODEL:
+        return str(Path(demo.__file__).parent / "model")
+    file = gguf_file(model_id)
+    return model_id if file is None else str(dequantised(file))
+
+
+def _revision(path: str, config: PreTrainedConfig) -> str | None:
+    """The commit on the Hub, or the checksum of the file that the weights are from."""
+    source = Path(path) / SOURCE
+    if source.is_file():
+        return f"sha256:{json.loads(source.read_text(encoding='utf-8'))['sha256']}"
+    commit: str | None = getattr(config, "_commit_hash", None)
+    return commit
 
 
 def _chosen_device(name: str) -> torch.device:
@@ -210,6 +237,18 @@ def _weights(
     return kind.from_pretrained(path, dtype=dtype, **source).to(device)
 
 
+def _merged(model: PreTrainedModel, adapter: Adapter, *, n_tokens: int) -> PreTrainedModel:
+    """The model with the adapter's change added to its weights; `n_tokens` is its vocabulary."""
+    from peft import PeftModel
+
+    if n_tokens > model.get_input_embeddings().num_embeddings:
+        model.resize_token_embeddings(n_tokens)
+    commit = None if Path(adapter.path).is_dir() else adapter.revision
+    with_adapter = PeftModel.from_pretrained(model, adapter.path, revision=commit)
+    merged: PreTrainedModel = with_adapter.merge_and_unload()
+    return merged
+
+
 def _kind(config: PreTrainedConfig) -> Any:
     """The class that loads it. Raises ModelError for what cannot generate or be measured."""
     family = config.model_type
@@ -230,15 +269,10 @@ def _kind(config: PreTrainedConfig) -> Any:
     raise ModelError(f"A {family} model is not a causal language model: choose one that writes.")
 
 
-def _what_went_wrong(model_id: str, error: Exception, *, path: str) -> str:
+def _what_went_wrong(model_id: str, error: Exception) -> str:
     said = str(error)
-    adapter = Path(path) / "adapter_config.json"
-    if adapter.is_file() and not (Path(path) / "config.json").is_file():
-        return (
-            f"Model {model_id!r} is a LoRA adapter, not a model: merge it into its base (peft: "
-            "AutoPeftModelForCausalLM.from_pretrained(FOLDER).merge_and_unload()), save that with "
-            "the base's tokenizer, and name the folder."
-        )
+    if isinstance(error, ImportError) and "peft" in said:
+        return "A LoRA adapter is loaded with peft: pip install 'trait-vector-orchestrator[lora]'."
     if "gated repo" in said or "401" in said or "403" in said:
         return f"Model {model_id!r} is gated: accept its license on its page, then `hf auth login`."
     if "couldn't connect" in said or "offline" in said.lower() or "resolve host" in said:
@@ -247,45 +281,6 @@ def _what_went_wrong(model_id: str, error: Exception, *, path: str) -> str:
         return f"No model {model_id!r} on the Hub or in a folder of that name: check its spelling."
     first = said.splitlines()[0] if said else type(error).__name__
     return f"Model {model_id!r} cannot be loaded: {first}"
-
-
-def stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """Every token that ends a response: the checkpoint's, the tokenizer's, the template's."""
-    listed = model.generation_config.eos_token_id if model.generation_config else None
-    ids = set(listed if isinstance(listed, list) else [listed])
-    ids |= {tokenizer.eos_token_id, _end_of_turn(tokenizer)}
-    return frozenset(int(token) for token in ids if token is not None)
-
-
-def _end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
-    if not _template_text(tokenizer):
-        return None
-    chat = [{"role": "user", "content": "USER-MARK"}, {"role": "assistant", "content": "REPLY"}]
-    text = tokenizer.apply_chat_template(chat, tokenize=False)
-    ids = tokenizer.encode(text.rpartition("REPLY")[2], add_special_tokens=False)
-    added = tokenizer.added_tokens_decoder.get(ids[0]) if ids else None
-    return int(ids[0]) if added is not None and added.special else None
-
-
-def system_mode(tokenizer: PreTrainedTokenizerBase) -> SystemMode:
-    """Whether system text has a turn of its own, or must stand before the question.
-
-    Some templates raise an error at a system turn, others drop it in silence.
-    """
-    if not _template_text(tokenizer):
-        return "prefix_user"
-    chat = [{"role": "system", "content": "SYSTEM-MARK"}, {"role": "user", "content": "USER-MARK"}]
-    try:
-        text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-    except TemplateError:
-        return "prefix_user"
-    return "native" if "SYSTEM-MARK" in text else "prefix_user"
-
-
-def _template_text(tokenizer: PreTrainedTokenizerBase) -> str:
-    """The template's source, of all of them where there are several; empty without one."""
-    template = tokenizer.chat_template
-    return "".join(template.values()) if isinstance(template, dict) else template or ""
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -1,0 +1,49 @@
+"""What a chat template says: where a response ends, and whether it takes system text."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from jinja2.exceptions import TemplateError
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+SystemMode = Literal["native", "prefix_user"]
+
+
+def stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """Every token that ends a response: the checkpoint's, the tokenizer's, the template's."""
+    listed = model.generation_config.eos_token_id if model.generation_config else None
+    ids = set(listed if isinstance(listed, list) else [listed])
+    ids |= {tokenizer.eos_token_id, _end_of_turn(tokenizer)}
+    return frozenset(int(token) for token in ids if token is not None)
+
+
+def _end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    if not template_text(tokenizer):
+        return None
+    chat = [{"role": "user", "content": "USER-MARK"}, {"role": "assistant", "content": "REPLY"}]
+    text = tokenizer.apply_chat_template(chat, tokenize=False)
+    ids = tokenizer.encode(text.rpartition("REPLY")[2], add_special_tokens=False)
+    added = tokenizer.added_tokens_decoder.get(ids[0]) if ids else None
+    return int(ids[0]) if added is not None and added.special else None
+
+
+def system_mode(tokenizer: PreTrainedTokenizerBase) -> SystemMode:
+    """Whether system text has a turn of its own, or must stand before the question.
+
+    Some templates raise an error at a system turn, others drop it in silence.
+    """
+    if not template_text(tokenizer):
+        return "prefix_user"
+    chat = [{"role": "system", "content": "SYSTEM-MARK"}, {"role": "user", "content": "USER-MARK"}]
+    try:
+        text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    except TemplateError:
+        return "prefix_user"
+    return "native" if "SYSTEM-MARK" in text else "prefix_user"
+
+
+def template_text(tokenizer: PreTrainedTokenizerBase) -> str:
+    """The template's source, of all of them where there are several; empty without one."""
+    template = tokenizer.chat_template
+    return "".join(template.values()) if isinstance(template, dict) else template or ""
