@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass
@@ -88,6 +89,38 @@ def seconds_left(totals: Mapping[str, StageCount], rates: Mapping[str, float]) -
         n / rates[stage] for stage, n in (sampled or left).items() if rates.get(stage, 0.0) > 0
     ]
     return max(waits, default=None)
+
+
+# As long as rates of jobs that end all the time are taken over, and how many ends a rate of others
+# is taken over however long ago they were.
+PACE_S, FEWEST_ENDS = 60.0, 3
+
+
+class Pace:
+    """How fast a count grows that grows by whole shards, minutes apart or many a second.
+
+    Taken from one end of a shard to another, so that it does not fall to nothing between them; once
+    nothing has ended for twice as long as usual it falls, as a stall should show. Who asks brings
+    the time.
+    """
+
+    def __init__(self) -> None:
+        self._ends: deque[tuple[float, int]] = deque()
+
+    def note(self, now: float, done: int) -> float:
+        """Add the count by now; returns its growth a second, 0 while nothing is known."""
+        ends = self._ends
+        if not ends or done != ends[-1][1]:
+            ends.append((now, done))
+        # the first is when the look began, which no shard did
+        while len(ends) > FEWEST_ENDS and now - ends[1][0] >= PACE_S:
+            ends.popleft()
+        (began, before), (last, after) = ends[0], ends[-1]
+        if last <= began:
+            return 0.0
+        usual = (last - began) / (len(ends) - 1)
+        stalled = now - last - usual if now - last > 2 * usual else 0.0
+        return (after - before) / (last - began + stalled)
 
 
 def stage_rates(counted: Mapping[str, float], stages: Iterable[str]) -> dict[str, float]:

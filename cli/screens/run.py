@@ -24,9 +24,8 @@ from cli.screens.tables import (
     text_column,
 )
 from cli.screens.terminal import say
-from domain.fleet.heartbeats import RateMeter
 from domain.verdict.record import Quality, TraitMetrics
-from orchestrator.progress import TraitCount, seconds_left, stage_totals, trait_row
+from orchestrator.progress import Pace, TraitCount, seconds_left, stage_totals, trait_row
 from storage.record.run import Failure
 
 PLAIN_EVERY_S = 10.0
@@ -109,7 +108,8 @@ class Progress:
     ) -> None:
         """`read_news` says for whom the run waits and what it has cost, in words, or nothing."""
         self._console, self._read_metrics = console, read_metrics
-        self._read_news, self._meter = read_news, RateMeter()
+        self._read_news = read_news
+        self._paces: dict[str, Pace] = {}
         self._news, self._next_news = "", 0.0
         # by whether the trait was finished then: its last job writes them again
         self._metrics: dict[tuple[str, bool], TraitMetrics] = {}
@@ -128,8 +128,11 @@ class Progress:
     def update(self, counts: list[TraitCount], failures: list[Failure]) -> None:
         """See orchestrator.driver.View."""
         totals = stage_totals(counts)
-        made = {stage: one.done for stage, one in totals.items()}
-        rates = self._meter.note(time.monotonic(), made)
+        now = time.monotonic()
+        rates = {
+            stage: self._paces.setdefault(stage, Pace()).note(now, one.done)
+            for stage, one in totals.items()
+        }
         if self._live is None and time.monotonic() < self._next_line:
             return
         left = seconds_left(totals, rates)
