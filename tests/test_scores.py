@@ -153,7 +153,8 @@ def test_a_refusal_that_outweighs_all_numbers_is_no_score() -> None:
     found = judged([("REFUSAL", 0.70), ("90", 0.25), ("0", 0.05)], reply="REFUSAL")
 
     assert isinstance(found, Unscored)
-    assert (found.reason, found.numeric_mass) == ("refused", pytest.approx(0.30))
+    assert found.reason == "refused"
+    assert found.numeric_mass == pytest.approx(0.30)
     assert isinstance(judged([("REFUSAL", 0.45), ("90", 0.50), ("0", 0.05)]), Score)
 
 
