@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
 import importlib
 import os
@@ -26,35 +27,46 @@ from cli.options.config import (
 from cli.screens.terminal import guarded
 from domain.errors import BrokerError, OrchestrateError
 
-# command -> its file in cli/commands, and its line in --help
-COMMANDS = {
-    "extract": ("extract", "Extract trait vectors; the same command again continues."),
-    "plan": ("plan", "Show counts, tokens and money of a run; spend nothing."),
-    "worker": ("worker", "Start gpu, judge or reduce workers on this machine."),
-    "status": ("status", "Show where a run stands, from any shell."),
-    "resume": ("extract", "Continue a run with the settings it recorded."),
-    "retry": ("extract", "Try again what was given up, and continue the run."),
-    "refilter": ("refilter", "Assemble vectors again from what is stored."),
-    "rejudge": ("rejudge", "Score again without generating; every judgement is kept."),
-    "agreement": ("agreement", "Compare two judgements, or a judgement with labels."),
-    "report": ("report", "Write a run's report.html, one file for any browser."),
-    "compare": ("report", "Set two runs side by side."),
-    "monitor": ("monitor", "Generate, and see every token's trait scores as they come."),
-    "screen": ("screen", "Score responses that exist: a data set, a fine-tune's answers."),
-    "steer": ("steer", "Answer prompts unsteered and steered, side by side."),
-    "dynamics": ("dynamics", "Say when traits commit, and how long they last."),
-    "view": ("view", "Look at trait scores token by token, in a browser."),
-    "export": ("export", "Write vectors for other tools, read theirs, or fill a hub folder."),
-    "pause": ("pause", "Let a run's jobs wait; resume goes on."),
-    "cancel": ("pause", "Stop a run on the fleet; what is done is kept."),
-    "rm": ("rm", "Remove runs; says what goes, and asks."),
-    "traits": ("traits", "List, show, write and check trait definitions."),
-    "judge-server": ("judge_server", "Serve a local OpenAI-compatible judge."),
-    "logs": ("logs", "Show what workers on all machines said about a run's jobs."),
-    "metrics": ("metrics", "Serve the fleet's numbers to Prometheus."),
-    "flower": ("flower", "Watch workers and queues in a browser."),
-    "doctor": ("doctor", "Say what is missing on this machine, and how to mend it."),
+# what it is for -> command -> its file in cli/commands, and its line in --help
+GROUPS = {
+    "Make vectors": {
+        "extract": ("extract", "Extract trait vectors; the same command again continues."),
+        "plan": ("plan", "Show counts, tokens and money of a run; spend nothing."),
+        "traits": ("traits", "List, show, write and check trait definitions."),
+        "doctor": ("doctor", "Say what is missing on this machine, and how to mend it."),
+    },
+    "Follow and control runs": {
+        "status": ("status", "Show all runs, or where one stands, from any shell."),
+        "logs": ("logs", "Show what workers on all machines said about a run's jobs."),
+        "pause": ("pause", "Let a run's jobs wait; resume goes on."),
+        "cancel": ("pause", "Stop a run on the fleet; what is done is kept."),
+        "resume": ("extract", "Continue a run with the settings it recorded."),
+        "retry": ("extract", "Try again what was given up, and continue the run."),
+        "rm": ("rm", "Remove runs; says what goes, and asks."),
+    },
+    "Read and judge the evidence": {
+        "report": ("report", "Write a run's report.html, one file for any browser."),
+        "compare": ("report", "Set two runs side by side."),
+        "refilter": ("refilter", "Assemble vectors again from what is stored."),
+        "rejudge": ("rejudge", "Score again without generating; every judgement is kept."),
+        "agreement": ("agreement", "Compare two judgements, or a judgement with labels."),
+    },
+    "Use vectors": {
+        "monitor": ("monitor", "Generate, and see every token's trait scores as they come."),
+        "screen": ("screen", "Score responses that exist: a data set, a fine-tune's answers."),
+        "steer": ("steer", "Answer prompts unsteered and steered, side by side."),
+        "dynamics": ("dynamics", "Say when traits commit, and how long they last."),
+        "view": ("view", "Look at trait scores token by token, in a browser."),
+        "export": ("export", "Write vectors for other tools or a hub, or read theirs."),
+    },
+    "Run a fleet": {
+        "worker": ("worker", "Start gpu, judge or reduce workers on this machine."),
+        "judge-server": ("judge_server", "Serve a local OpenAI-compatible judge."),
+        "metrics": ("metrics", "Serve the fleet's numbers to Prometheus."),
+        "flower": ("flower", "Watch workers and queues in a browser."),
+    },
 }
+COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}
 # what they say of a run is true of the run that extract would start
 GO_BY_EXTRACT = ("plan", "doctor")
 INTERRUPTED = 130
@@ -81,9 +93,14 @@ class Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command, with the settings of .env and orchestrate.toml as its defaults."""
+        if ctx.resilient_parsing:  # a shell that completes waits for the answer
+            return super().resolve_command(ctx, args)
         load_env_file()
         config = read_config()
         check_config_tables(config, list(COMMANDS))
+        near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+        if args[0] not in COMMANDS and near:
+            ctx.fail(f"no such command {args[0]!r}: did you mean {near[0]}?")
         name, command, rest = super().resolve_command(ctx, args)
         if name is not None and command is not None:
             check_config_above_tables(config, self._all(ctx, command))
@@ -107,9 +124,10 @@ class Commands(click.Group):
         return command_config(extract, "extract", config["extract"])
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands without importing them."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+        """List the commands by what they are for, without importing them."""
+        for purpose, commands in GROUPS.items():
+            with formatter.section(purpose):
+                formatter.write_dl([(name, text) for name, (_, text) in commands.items()])
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

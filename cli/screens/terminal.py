@@ -50,8 +50,10 @@ class Guarded(io.TextIOBase):
     def __init__(self, stream: TextIO, redact: Redactor) -> None:
         self.stream, self._redact = stream, redact
 
-    def write(self, text: str) -> int:
+    def write(self, text: str | bytes) -> int:
         """Write a text, made visible; returns the length that was given."""
+        if isinstance(text, bytes):  # as click writes what a shell completes by
+            return len(text) if self.write(text.decode(errors="replace")) else 0
         # a progress bar begins its line anew
         returns = len(text) - len(text.lstrip("\r"))
         safe = text[returns:].replace("\r\n", "\n")
