@@ -58,11 +58,13 @@ def quality(
     question: Known = (0.99, 0.95),
     instruction: Known = (0.95, 0.8),
     angle_upper: float | None = 10.0,
-    shuffled: float | None = 0.6,
+    random_p: float | None = 0.005,
+    shuffled_p: float | None = 0.005,
+    half_p: float | None = 0.005,
     **changes: Any,
 ) -> Quality:
     """Of one method; `half` is the AUROC of its vector on the half it was not made from."""
-    halves = HalfFigures(**dict(separation(half)), n_questions=4)
+    halves = HalfFigures(**dict(separation(half)), n_questions=4, random_p=everywhere(half_p))
     norms = {"norm": everywhere(3.0), "norm_to_residual": everywhere(0.3)}
     body = {
         "n_prompts": PolarityCounts(positive=40, negative=40),
@@ -76,7 +78,9 @@ def quality(
             leave_one_instruction_out_auroc=known(instruction),
             leave_one_question_out_auroc=known(question),
             random_vector_auroc=everywhere(0.7),
-            shuffled_labels_auroc=everywhere(shuffled),
+            shuffled_labels_auroc=everywhere(0.6),
+            random_p=everywhere(random_p),
+            shuffled_p=everywhere(shuffled_p),
         ),
         "methods": {
             method: MethodFigures(**norms, fitted=separation(), held_out_half=halves),

@@ -45,7 +45,7 @@ def test_the_blocks_of_the_page_run_in_its_order(
 
     # what the page says of the results, beside that they come
     assert names["states"].shape[1] == names["out"].shape[1] - 1
-    assert names["quality"].random_auroc.shape == (N_BLOCKS + 1,)
+    assert names["chance"].random_p.shape == (N_BLOCKS + 1,)
     assert names["held_out"].auroc.value[16] > 0.9
     assert names["result"]["dynamics"]["refusal"]["persistence"] == 1
 

@@ -43,6 +43,16 @@ def stored(runs: Path) -> Any:
     return json.loads((runs / "old" / REFUSAL / "metrics.json").read_text())
 
 
+# Figures that were wrong and are made in another way since, and what is said of them.
+MADE_OTHERWISE = {"random_vector_auroc", "shuffled_labels_auroc", "notes", "untested"}
+
+
+def without(names: set[str], body: Any) -> Any:
+    if isinstance(body, dict):
+        return {k: without(names, value) for k, value in body.items() if k not in names}
+    return [without(names, one) for one in body] if isinstance(body, list) else body
+
+
 def assert_same(old: Any, new: Any) -> None:
     """Every figure of the old record stands in the new one, to 1e-6."""
     if isinstance(old, dict):
@@ -103,7 +113,7 @@ def test_made_again_with_its_own_settings_it_gives_the_same_figures_and_vectors(
 
     old = stored(runs)
     assert again["findings"]
-    assert_same(old, again)
+    assert_same(without(MADE_OTHERWISE, old), again)
     folder = runs / "old" / REFUSAL / "refiltered" / "t50-c60-unpaired-mean_diff"
     own, made = (load_vectors(one) for one in (runs / "old" / REFUSAL, folder))
     for position, vectors in own.vectors.items():

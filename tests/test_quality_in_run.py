@@ -89,6 +89,8 @@ def test_the_planted_layer_is_chosen_and_every_gate_passes() -> None:
     assert (difference.split_half_cosine.value[2] or 0) > 0.7
     assert (difference.leave_one_question_out_auroc.interval[2][0] or 0) > 0.9
     assert (difference.shuffled_labels_auroc[2] or 1) < 0.75
+    assert difference.random_p and difference.shuffled_p
+    assert max(difference.random_p[2] or 1, difference.shuffled_p[2] or 1) < 0.02
 
 
 def test_norms_are_those_of_a_naive_loop() -> None:
@@ -316,9 +318,14 @@ def test_the_contrast_s_interval_covers_the_truth_in_200_data_sets(
         ({"angle_upper": 60.0}, "weak", Gate.ANGLE_WIDE),
         ({"question": (0.7, 0.45)}, "do not use", Gate.QUESTIONS_CHANCE),
         ({"question": (0.58, 0.52)}, "do not use", Gate.QUESTIONS_CHANCE),
-        ({"question": (0.8, 0.7), "shuffled": 0.85}, "do not use", Gate.QUESTIONS_SHUFFLED),
-        ({"question": (0.85, 0.7)}, "weak", Gate.QUESTIONS_LOW),
-        ({"question": (1.0, 0.8), "shuffled": 1.0}, "usable", None),
+        ({"random_p": 0.06}, "do not use", Gate.QUESTIONS_RANDOM),
+        ({"shuffled_p": 0.06}, "do not use", Gate.QUESTIONS_SHUFFLED),
+        ({"random_p": 0.06, "shuffled_p": 0.06, "method": "ica"}, "usable", None),
+        ({"half_p": 0.06, "method": "ica"}, "do not use", Gate.QUESTIONS_RANDOM),
+        ({"half_p": 0.06}, "usable", None),
+        ({"random_p": None, "shuffled_p": None}, "usable", None),
+        ({"question": (0.69, 0.6)}, "weak", Gate.QUESTIONS_LOW),
+        ({"question": (0.85, 0.7)}, "usable", None),
         ({"instruction": (0.55, 0.2)}, "do not use", Gate.INSTRUCTIONS_CHANCE),
         ({"instruction": (0.8, 0.4)}, "weak", Gate.INSTRUCTIONS_UNSURE),
         ({"instruction": (0.8, 0.4), "n_instructions": 3}, "usable", None),

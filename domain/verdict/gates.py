@@ -49,24 +49,21 @@ UNSCORED_USABLE = 0.1
 
 CHANCE = 0.5
 
-# "Over 90 %", on what was left out of training and on the evaluation questions.
-LEFT_OUT_USABLE = 0.9
+# Three times in ten a negative response lies above a positive one. Whether a vector means anything
+# is decided by what chance reaches on the same responses; this and the next only say how much.
+LEFT_OUT_USABLE = 0.7
+
+# The familiar "over 90 %": single responses can be told apart.
+LEFT_OUT_SHARP = 0.9
+
+# Of what means nothing, one in twenty may do as well.
+P_USABLE = 0.05
 
 # Near one half the best of many layers is chance, whatever its own interval says.
 LEFT_OUT_WEAK = 0.6
 
-# Instructions are few and differ, so less is asked; below it the words of the instructions
-# explain much of the direction.
-LEFT_OUT_INSTRUCTION_USABLE = 0.7
-
 # Each is one observation: with fewer even a perfect AUROC cannot be told from chance.
 FEWEST_INSTRUCTIONS = 4
-
-# With a handful of prompts shuffled labels reach anything, and say nothing.
-SHUFFLED_MEANS_LITTLE = 0.9
-
-# Where directions drawn at random separate as well as this, AUROC cannot rank vectors.
-RANDOM_SEPARATES = 0.95
 
 # cos 45 degrees: less than half of the squared length is the truth's.
 ANGLE_USABLE = 45.0
@@ -100,7 +97,7 @@ def with_verdict(metrics: TraitMetrics) -> TraitMetrics:
 
 
 def gate_findings(metrics: TraitMetrics) -> tuple[Finding, ...]:
-    """Failed gates first, then the tests that were not made, then what else should be known."""
+    """Failed gates first, then the tests that were not made and what else should be known."""
     found = [*_kept(metrics), *_contrast(metrics)]
     if metrics.magnitude is not None and not metrics.magnitude > 0:
         found.append(Finding(Gate.DIFFERENCE_ZERO, FATAL))
@@ -115,7 +112,7 @@ def gate_findings(metrics: TraitMetrics) -> tuple[Finding, ...]:
     found += _not_tested(metrics)
     if metrics.quality is not None:
         found += _notes(metrics, metrics.quality)
-    return tuple(found)
+    return tuple(sorted(found, key=lambda one: one.severity in (UNTESTED, NOTE)))
 
 
 def _kept(metrics: TraitMetrics) -> Iterator[Finding]:
@@ -171,13 +168,11 @@ def _left_out(quality: Quality) -> Iterator[Finding]:
     questions = _left_out_questions(quality)
     if questions is not None:
         value, low = questions
-        shuffled = quality.mean_difference.shuffled_labels_auroc[layer] if is_difference else None
         if low <= CHANCE or value <= LEFT_OUT_WEAK:
             yield Finding(Gate.QUESTIONS_CHANCE, FATAL, layer, value, low=low)
-        elif shuffled is not None and value <= shuffled <= SHUFFLED_MEANS_LITTLE:
-            yield Finding(Gate.QUESTIONS_SHUFFLED, FATAL, layer, value, limit=shuffled)
-        elif value <= LEFT_OUT_USABLE:
-            yield Finding(Gate.QUESTIONS_LOW, WEAK, layer, value, limit=LEFT_OUT_USABLE)
+        else:
+            yield from _low(Gate.QUESTIONS_LOW, layer, value)
+        yield from _beaten_by_chance(quality, value)
     instructions = _known(quality.mean_difference.leave_one_instruction_out_auroc, layer)
     if instructions is None:
         return
@@ -188,8 +183,32 @@ def _left_out(quality: Quality) -> Iterator[Finding]:
     elif low <= CHANCE and quality.n_instructions >= FEWEST_INSTRUCTIONS:
         # few instructions are a wide interval: that alone makes a vector weak, never useless
         yield Finding(Gate.INSTRUCTIONS_UNSURE, WEAK, layer, value, low=low)
-    elif value <= LEFT_OUT_INSTRUCTION_USABLE:
-        yield Finding(Gate.INSTRUCTIONS_LOW, WEAK, layer, value, limit=LEFT_OUT_INSTRUCTION_USABLE)
+    elif value <= LEFT_OUT_USABLE:
+        yield Finding(Gate.INSTRUCTIONS_LOW, WEAK, layer, value, limit=LEFT_OUT_USABLE)
+
+
+def _low(gate: Gate, layer: int, value: float) -> Iterator[Finding]:
+    """An AUROC that is low, or no more than worth knowing."""
+    if value <= LEFT_OUT_USABLE:
+        yield Finding(gate, WEAK, layer, value, limit=LEFT_OUT_USABLE)
+    elif value <= LEFT_OUT_SHARP:
+        yield Finding(gate, NOTE, layer, value, limit=LEFT_OUT_SHARP)
+
+
+def _beaten_by_chance(quality: Quality, value: float) -> Iterator[Finding]:
+    """Whether directions that mean nothing do as well on left-out questions too often."""
+    layer, difference = quality.best.layer, quality.mean_difference
+    half = quality.methods[quality.best.method].held_out_half
+    random, shuffled = difference.random_p, difference.shuffled_p
+    if half is not None and not _is_difference(quality):
+        random, shuffled = half.random_p, None
+    ranks = ((Gate.QUESTIONS_RANDOM, random), (Gate.QUESTIONS_SHUFFLED, shuffled))
+    for gate, by_layer in ranks:
+        p = by_layer[layer] if by_layer else None
+        if by_layer and p is None:
+            yield Finding(Gate.QUESTIONS_NOT_SHUFFLED, UNTESTED)
+        elif p is not None and p > P_USABLE:
+            yield Finding(gate, FATAL, layer, value, limit=P_USABLE, p=p)
 
 
 def _probe(metrics: TraitMetrics, quality: Quality) -> Iterator[Finding]:
@@ -197,8 +216,8 @@ def _probe(metrics: TraitMetrics, quality: Quality) -> Iterator[Finding]:
         return
     layer = quality.best.by_method["probe"]
     accuracy = metrics.methods["probe"][quality.position]["held_out_acc"][layer]
-    if accuracy is not None and accuracy <= LEFT_OUT_USABLE:
-        yield Finding(Gate.PROBE_ACCURACY_LOW, WEAK, layer, accuracy, limit=LEFT_OUT_USABLE)
+    if accuracy is not None and accuracy <= LEFT_OUT_SHARP:
+        yield Finding(Gate.PROBE_ACCURACY_LOW, NOTE, layer, accuracy, limit=LEFT_OUT_SHARP)
 
 
 def _evaluation(quality: Quality) -> Iterator[Finding]:
@@ -211,8 +230,8 @@ def _evaluation(quality: Quality) -> Iterator[Finding]:
         value, low = held_out
         if low <= CHANCE or value <= LEFT_OUT_WEAK:
             yield Finding(Gate.EVALUATION_CHANCE, FATAL, layer, value, low=low)
-        elif value <= LEFT_OUT_USABLE:
-            yield Finding(Gate.EVALUATION_LOW, WEAK, layer, value, limit=LEFT_OUT_USABLE)
+        else:
+            yield from _low(Gate.EVALUATION_LOW, layer, value)
     follows = _known(own.correlation, layer)
     if follows is not None and follows[1] <= 0:
         # the sides differ by their instructions whatever the judge says; this asks the judge
@@ -290,9 +309,6 @@ def _notes(metrics: TraitMetrics, quality: Quality) -> Iterator[Finding]:
     if instructions is not None and quality.n_instructions < FEWEST_INSTRUCTIONS:
         n = quality.n_instructions
         yield Finding(Gate.INSTRUCTIONS_FEW, NOTE, value=n, limit=FEWEST_INSTRUCTIONS)
-    random = difference.random_vector_auroc[best.layer]
-    if random is not None and random > RANDOM_SEPARATES:
-        yield Finding(Gate.RANDOM_SEPARATES, NOTE, best.layer, random, limit=RANDOM_SEPARATES)
     fits = metrics.methods.get(best.method, {}).get(quality.position, {})
     if "converged" in fits and not fits["converged"][best.layer]:
         yield Finding(Gate.NOT_CONVERGED, NOTE, of=best.method, layer=best.layer)

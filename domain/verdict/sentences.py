@@ -51,9 +51,16 @@ _FINDINGS = {
         "on left-out questions the direction at layer {layer} separates hardly better than chance "
         "(AUROC {value:.2f}, 95 % from {low:.2f})"
     ),
+    Gate.QUESTIONS_RANDOM: (
+        "directions drawn at random with the spread of the responses reach AUROC {value:.2f} on "
+        "left-out questions at layer {layer} too often (p = {p:.2g}, over {limit:g})"
+    ),
     Gate.QUESTIONS_SHUFFLED: (
-        "AUROC {value:.2f} on left-out questions at layer {layer} is not over the {limit:.2f} that "
-        "shuffled labels reach"
+        "vectors made of shuffled labels reach AUROC {value:.2f} on left-out questions at layer "
+        "{layer} too often (p = {p:.2g}, over {limit:g})"
+    ),
+    Gate.QUESTIONS_NOT_SHUFFLED: (
+        "not compared with shuffled labels: there are too few prompts to deal them in many ways"
     ),
     Gate.QUESTIONS_LOW: (
         "AUROC {value:.2f} on left-out questions at layer {layer} is not over {limit:g}"
@@ -147,10 +154,6 @@ _FINDINGS = {
     Gate.INSTRUCTIONS_FEW: (
         "{value:g} instruction pairs do not show whether the direction holds for others: from "
         "{limit:g} on that is tested"
-    ),
-    Gate.RANDOM_SEPARATES: (
-        "of directions drawn at random one in twenty reaches AUROC {value:.3f} on these responses: "
-        "judge the vector by its angle and Cohen's d rather than by AUROC"
     ),
     Gate.NOT_CONVERGED: (
         "the fit of {of} at layer {layer} did not converge: another seed may give another direction"

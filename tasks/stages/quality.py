@@ -27,6 +27,7 @@ from domain.verdict.record import (
     SeparationFigures,
 )
 from traitlens.arrays import Float64
+from traitlens.assess.chance import chance_of_difference
 from traitlens.assess.confounds import confound
 from traitlens.assess.cosines import cosine_matrices
 from traitlens.assess.directions import direction_quality, vector_separation
@@ -110,7 +111,9 @@ def vector_quality(
 
 def _half(found: HeldOutHalf) -> HalfFigures:
     figures = dict(separation_figures(found.separation))
-    return HalfFigures(**figures, n_questions=found.n_questions)
+    return HalfFigures(
+        **figures, n_questions=found.n_questions, random_p=layer_numbers(found.random_p)
+    )
 
 
 def _difference(
@@ -141,6 +144,9 @@ def _difference(
         )
     questions = {"question": (rows[0].question, rows[1].question)}
     found = direction_quality(pos, neg, groups=drawn, folds=questions, seed=seed)
+    chance = chance_of_difference(
+        pos, neg, prompts=(rows[0].prompts, rows[1].prompts), questions=questions["question"]
+    )
     instructions = left_out_instructions(pos, neg, rows)
     return DifferenceFigures(
         **norms,
@@ -149,8 +155,10 @@ def _difference(
         split_half_cosine=estimates_of(found.split_half),
         leave_one_instruction_out_auroc=estimates_of(instructions) if instructions else no_interval,
         leave_one_question_out_auroc=estimates_of(found.leave_one_out["question"]),
-        random_vector_auroc=layer_numbers(found.random_auroc),
-        shuffled_labels_auroc=layer_numbers(found.shuffled_auroc),
+        random_vector_auroc=layer_numbers(chance.random_auroc),
+        random_p=layer_numbers(chance.random_p),
+        shuffled_labels_auroc=layer_numbers(chance.shuffled_auroc),
+        shuffled_p=layer_numbers(chance.shuffled_p),
     )
 
 

@@ -10,7 +10,7 @@ K [C, C], those of the sums; a thousand draws cost no pass over the activations.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,15 +21,12 @@ from traitlens.stats.intervals import Interval, middle_95, stacked_intervals
 from traitlens.stats.polarities import Activations, Polarities
 from traitlens.stats.separation import (
     Separation,
-    auroc,
     auroc_interval,
     effective_sizes,
     separation,
 )
 
 N_SPLITS = 100
-N_RANDOM = 100
-N_SHUFFLES = 50
 
 
 def vector_separation(
@@ -69,16 +66,13 @@ class DirectionQuality:
     """The mean difference of one sample, per layer; arrays [L+1].
 
     `angle` (degrees to the true direction) and `angle_upper` (95 % bound); `split_half`;
-    `leave_one_out`: by the name of the folds, AUROC on the left-out fold; `random_auroc` and
-    `shuffled_auroc`: what 95 % of random directions and of shuffled labels stay under.
+    `leave_one_out`: by the name of the folds, AUROC on the left-out fold.
     """
 
     angle: Float64
     angle_upper: Float64
     split_half: Interval
     leave_one_out: Mapping[str, Interval]
-    random_auroc: Float64
-    shuffled_auroc: Float64
 
 
 def direction_quality(
@@ -91,7 +85,7 @@ def direction_quality(
     n_bootstrap: int = N_DRAWS,
     seed: int = 0,
 ) -> DirectionQuality:
-    """Stability, held-out AUROCs and baselines of mean(pos) - mean(neg) at every layer.
+    """Stability and held-out AUROCs of mean(pos) - mean(neg) at every layer.
 
     `groups` labels each row by its prompt; `folds` names ways to leave out, such as
     {"instruction": (labels of the positives, of the negatives), "question": ...}, each constant
@@ -104,7 +98,7 @@ def direction_quality(
     times = cells.draw(n_bootstrap, seed=seed)
     halves = _random_halves(cells, seed=seed)
     fold_of_cell = {name: cell_labels(cells, labels) for name, labels in (folds or {}).items()}
-    angles, split_half, random, shuffled = [], [], [], []
+    angles, split_half = [], []
     left_out: dict[str, list[Interval]] = {name: [] for name in fold_of_cell}
     for layer in range(both.n_layers):
         rows, sums = _centered(both, layer, cells)
@@ -112,8 +106,6 @@ def direction_quality(
         products = cells.sums(row_products)
         angles.append(_angle(products, cells, times))
         split_half.append(_split_half_cosine(products, halves, cells))
-        random.append(_random_auroc(rows, cells.n_pos, seed))
-        shuffled.append(_shuffled_auroc(row_products, cells, seed))
         for name, found in left_out.items():
             scores = _held_out_scores(row_products, products, cells, *fold_of_cell[name])
             found.append(_held_out_auroc(scores, cells, by_group=is_group_one_observation))
@@ -122,8 +114,6 @@ def direction_quality(
         angle_upper=np.array([angle.upper for angle in angles]),
         split_half=stacked_intervals(split_half),
         leave_one_out={name: stacked_intervals(found) for name, found in left_out.items()},
-        random_auroc=np.array(random),
-        shuffled_auroc=np.array(shuffled),
     )
 
 
@@ -153,12 +143,8 @@ def direction_angles(
 
 
 def _centered(both: Polarities, layer: int, cells: Cells) -> tuple[Float32, Float32]:
-    """Rows [n, d_model] from their mean, and their sums by cell [C, d_model].
-
-    A difference of means ignores a common shift; taking it out first keeps float32 exact enough.
-    """
-    rows, _ = both.stacked_layer(layer)
-    rows -= rows.mean(axis=0, dtype=np.float64).astype(np.float32)
+    """Rows [n, d_model] from their mean, and their sums by cell [C, d_model]."""
+    rows = both.centered_layer(layer)
     return rows, cells.sums(rows)
 
 
@@ -248,36 +234,3 @@ def _held_out_auroc(scores: Float64, cells: Cells, *, by_group: bool) -> Interva
     sizes = groups if by_group else effective_sizes(column, cells)
     layer = auroc_interval(column, cells.n_pos, sizes)
     return Interval(layer.value[0], layer.low[0], layer.high[0])
-
-
-def _random_auroc(rows: Float32, n_pos: int, seed: int) -> float:
-    """What 95 % of directions drawn at random stay under, whichever way they point."""
-    draws = np.random.default_rng(seed).standard_normal((rows.shape[1], N_RANDOM))
-    scores = (rows @ draws.astype(np.float32)).astype(np.float64)
-    reached = auroc(scores[:n_pos], scores[n_pos:])
-    return float(np.quantile(np.maximum(reached, 1 - reached), 0.95))
-
-
-def _shuffled_auroc(row_products: Float64, cells: Cells, seed: int) -> float:
-    """What 95 % of AUROCs of labels dealt at random to whole cells stay under, on held-out cells.
-
-    Each time a direction is made from a random half of the cells and tested on the other half.
-    """
-    rng = np.random.default_rng(seed)
-    # Too few cells to make and test a direction: chance may reach anything.
-    reached = np.ones(N_SHUFFLES)
-    for i in range(N_SHUFFLES):
-        dealt = replace(cells, is_pos=rng.permutation(cells.is_pos))
-        in_first = np.zeros(len(cells.counts), dtype=bool)
-        for polarity in (dealt.is_pos, ~dealt.is_pos):
-            members = rng.permutation(np.flatnonzero(polarity))
-            in_first[members[: (len(members) + 1) // 2]] = True
-        direction = dealt.contrast(in_first[None].astype(np.float64))[0]
-        if not np.isfinite(direction).all():
-            continue
-        tested, positive = ~in_first[cells.of_row], dealt.is_pos[cells.of_row]
-        scores = (row_products @ direction)[:, None]
-        pos, neg = scores[tested & positive], scores[tested & ~positive]
-        if len(pos) and len(neg):
-            reached[i] = auroc(pos, neg)[0]
-    return float(np.quantile(reached, 0.95))

@@ -12,6 +12,7 @@ from itertools import compress
 import numpy as np
 
 from traitlens.arrays import Float64
+from traitlens.assess.chance import Reached, chance_p, random_by_layer
 from traitlens.assess.directions import direction_quality, vector_separation
 from traitlens.assess.kept_rows import FEWEST_QUESTIONS, Array, Group, KeptRows, independent_groups
 from traitlens.methods import METHODS
@@ -83,10 +84,12 @@ def residual_norms(pos: Array, neg: Array) -> Float64:
 
 @dataclass(frozen=True, eq=False)
 class HeldOutHalf:
-    """How vectors separate the questions that they were not made from, and how many those are."""
+    """How vectors separate the questions that they were not made from, how many those are, and
+    each layer's p-value among random directions [L+1]."""
 
     separation: Separation
     n_questions: int
+    random_p: Float64
 
 
 def held_out_halves(
@@ -106,10 +109,14 @@ def held_out_halves(
         return {}
     fit_groups, test_groups = (independent_groups(h, fewest=FEWEST_QUESTIONS) for h in halves)
     found = {}
+    random = random_by_layer(pos[~made[0]], neg[~made[1]], seed=seed)
     for name in methods:
         vectors = METHODS[name](pos[made[0]], neg[made[1]], groups=fit_groups).vectors
         separated = vector_separation(vectors, pos[~made[0]], neg[~made[1]], groups=test_groups)
-        found[name] = HeldOutHalf(separated, len(questions) - len(first))
+        reached = zip(separated.auroc.value, separated.cohens_d.value, strict=True)
+        own = [Reached(*np.array(one)[:, None]) for one in reached]
+        ranks = np.array([chance_p(*pair) for pair in zip(own, random, strict=True)])
+        found[name] = HeldOutHalf(separated, len(questions) - len(first), ranks)
     return found
 
 

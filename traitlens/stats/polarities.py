@@ -64,6 +64,15 @@ class Polarities:
         rows = np.concatenate(self.layer(layer))
         return rows, np.arange(len(rows)) < self.counts[0]
 
+    def centered_layer(self, layer: int) -> Float32:
+        """One layer in one array [n_pos + n_neg, d_model], from the mean of all rows.
+
+        A difference of means ignores a common shift; without it float32 is exact enough.
+        """
+        rows, _ = self.stacked_layer(layer)
+        rows -= rows.mean(axis=0, dtype=np.float64).astype(np.float32)
+        return rows
+
     def _finite(self, name: str, activations: Activations, layer: int) -> Float32:
         rows = np.ascontiguousarray(as_float32(activations[:, layer]))
         # A NaN or infinity anywhere survives the sum of its row, so one cheap pass finds it.
