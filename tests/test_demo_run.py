@@ -17,6 +17,7 @@ from storage.record.responses import load_activations
 from storage.record.run import open_run
 from storage.record.store import open_store
 from tests.fleet import run_command
+from traitlens.capture.sinks import are_sinks
 from traitlens.vectors.files import load_vectors
 
 MODEL = Path(__file__).parent.parent / "demo" / "model"
@@ -109,9 +110,11 @@ def test_persona_vectors_formula_on_the_exported_csv_gives_our_activations(
             same += 1
             with torch.inference_mode():
                 states = torch.cat(model(ids, output_hidden_states=True).hidden_states)
+            # theirs is over every token of the prompt: held to it where ours leaves none out
+            stays = ~are_sinks(states[:-1, :split].norm(dim=-1)).unsqueeze(-1)
             theirs = {
                 "response_avg": states[:-1, split:].mean(1),
-                "prompt_avg": states[:-1, :split].mean(1),
+                "prompt_avg": (states[:-1, :split] * stays).sum(1) / stays.sum(1),
                 "prompt_last": states[:-1, split - 1],
             }
             for position, mean in theirs.items():

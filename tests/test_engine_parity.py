@@ -25,7 +25,7 @@ def second_pass(
 ) -> dict[str, np.ndarray]:
     prompts = [request.prompt_ids for request in requests]
     means = teacher_forced(model, prompts, [generation.response_ids for generation in made])
-    return dict(zip(POSITIONS, means, strict=True))
+    return dict(zip(POSITIONS, means[:3], strict=True))
 
 
 @pytest.mark.parametrize("family", FAMILIES)

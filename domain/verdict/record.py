@@ -319,7 +319,9 @@ class BaseModelFacts(Figures):
 class GenerationFacts(Figures):
     """Which model wrote the responses, on what, and how many tokens. `revision` is a commit on the
     Hub, or the checksum of the file; `ignored` is what its checkpoint recommends for generation and
-    the run, which has settings of its own, did not do."""
+    the run, which has settings of its own, did not do. `prompt_sinks` is how many tokens of a
+    prompt its mean leaves out, on average; None where some prompts' means hold every token, as runs
+    of before made them."""
 
     model: str | None = None
     revision: str | None = None
@@ -335,6 +337,7 @@ class GenerationFacts(Figures):
     devices: tuple[str, ...] = ()
     n_tokens: int = 0
     busy_share: float = 0.0
+    prompt_sinks: float | None = None
 
 
 class JudgingFacts(Figures):

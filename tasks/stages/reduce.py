@@ -198,6 +198,7 @@ def _counted(run: Run, trait: TraitRef, filter_spec: FilterSpec, results: Result
 
 def _generation_facts(run: Run, trait: TraitRef) -> GenerationFacts:
     infos = [load_record(run.store, j).info for j in training_jobs(run, trait, "generate")]
+    sinks = [info.get("prompt_sinks") for info in infos]
     # what is of the model is the same in every shard
     return GenerationFacts.model_validate(
         {
@@ -205,6 +206,7 @@ def _generation_facts(run: Run, trait: TraitRef) -> GenerationFacts:
             "devices": sorted({str(info.get("device")) for info in infos}),
             "n_tokens": sum(int(str(info.get("n_tokens", 0))) for info in infos),
             "busy_share": sum(float(str(i.get("busy_share", 0.0))) for i in infos) / len(infos),
+            "prompt_sinks": None if None in sinks else sum(map(float, sinks)) / len(sinks),
         }
     )
 
@@ -231,6 +233,7 @@ def _provenance(
             "pairing": metrics.filter.pairing,
             "dtype": model.dtype,
             "residual_norms_of": "response averages of the kept responses",
+            "prompt_avg_of": "every token" if model.prompt_sinks is None else "all but sinks",
         },
     )
 

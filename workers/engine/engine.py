@@ -93,7 +93,7 @@ def _disagreement(model: LoadedModel, text: PreTrainedConfig) -> str | None:
     done = [made[request] for request in requests]
     plain = teacher_forced(model, prompts, [generation.response_ids for generation in done])
     ours = [[g.response_avg, g.prompt_avg, g.prompt_last] for g in done]
-    distances = _distances(np.array(ours).swapaxes(0, 1), np.stack(plain))
+    distances = _distances(np.array(ours).swapaxes(0, 1), np.stack(plain[:3]))
     if model.dtype == torch.float32:
         worst, allowed = float(distances.max()), ROUNDING
     else:

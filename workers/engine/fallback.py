@@ -100,9 +100,7 @@ class GenerateCore:
         prompts = [request.prompt_ids for request in batch]
         texts = [ids for ids, _ in responses]
         steering, directions = batch[0].steering, batch[0].directions
-        response_avg, prompt_avg, prompt_last = teacher_forced(
-            self.model, prompts, texts, steering=steering
-        )
+        means = teacher_forced(self.model, prompts, texts, steering=steering)
         projections: dict[int, Float32] = {}
         if directions:
             projections.update(
@@ -121,9 +119,10 @@ class GenerateCore:
                 request=request,
                 response_ids=ids,
                 finish=finish,
-                response_avg=response_avg[row],
-                prompt_avg=prompt_avg[row],
-                prompt_last=prompt_last[row],
+                response_avg=means.response_avg[row],
+                prompt_avg=means.prompt_avg[row],
+                prompt_last=means.prompt_last[row],
+                prompt_sinks=int(means.prompt_sinks[row]),
                 projections=projections.get(row),
             )
             for row, (request, (ids, finish)) in enumerate(zip(batch, responses, strict=True))

@@ -115,6 +115,9 @@ class Generation:
     `response_ids` excludes the end-of-turn token, so does `response_avg`. A model may stop at once:
     then `response_ids` is empty, `response_avg` is zeros, and the caller must treat it as unusable.
 
+    `prompt_sinks` tokens are left out of `prompt_avg` at the layer where most are; the rule is in
+    `traitlens.capture.sinks`.
+
     `projections` is [prompt + response tokens, 2, k] for a request with k directions: h.u of the
     state h at each token itself, and the norm of h at that direction's layer. None without
     directions.
@@ -126,6 +129,7 @@ class Generation:
     response_avg: Float32
     prompt_avg: Float32
     prompt_last: Float32
+    prompt_sinks: int
     projections: Float32 | None = None
 
 

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from traitlens.arrays import Float32
+from traitlens.capture.sinks import mean_without_sinks, sums_before_last
 from workers.engine.attention import PrefillPass
 from workers.engine.cache import SlotCache
-from workers.engine.forward import MeasuredForward, Projector, token_sums
+from workers.engine.forward import MeasuredForward, Projector
 from workers.engine.generation import PromptKey
 
 # Padded tokens of one forward pass, where matrix products are at their full rate.
@@ -33,25 +34,31 @@ MOST_SHARERS = 16
 class Prefix:
     """A prompt without its last token, which is each rollout's first decode step.
 
-    keys and values: per layer [kv_heads, tokens - 1, head_dim]; state_sum [L+1, d_model], float32
-    on the device. `last` [L+1, d_model] appears on the host when the first rollout has taken that
-    step. `projections` [tokens - 1, 2, k] where the prompt's key has directions.
+    keys and values: per layer [kv_heads, tokens - 1, head_dim]; `sums` what `sums_before_last`
+    gives of each layer, [L+1, ...] on the device. `last`, `average` [L+1, d_model] and `sinks`, how
+    many tokens the average leaves out where it leaves out most, appear on the host when the first
+    rollout has taken that step. `projections` [tokens - 1, 2, k] where the prompt's key has
+    directions.
     """
 
     tokens: int
     keys: list[Tensor]
     values: list[Tensor]
-    state_sum: Tensor | None
+    sums: tuple[Tensor, Tensor, Tensor] | None
     last: Float32 | None = None
     average: Float32 | None = None
+    sinks: int = 0
     projections: Float32 | None = None
 
     def take_last(self, states: Tensor) -> None:
         """Note the states [L+1, d_model], float32, of the last prompt token."""
-        total = states if self.state_sum is None else self.state_sum + states
-        self.average = (total / self.tokens).cpu().numpy()
         # A copy, because on a CPU the array would share memory with the states.
         self.last = states.cpu().numpy().copy()
+        if self.sums is None:
+            self.average = self.last
+            return
+        mean, n = mean_without_sinks(*self.sums, states)
+        self.average, self.sinks = mean.cpu().numpy(), self.tokens - int(n.min())
 
 
 class PrefixCache:
@@ -107,18 +114,22 @@ class PrefixCache:
         real = (torch.arange(ids.shape[1]) < lengths.unsqueeze(1)).to(device)
         wanted = {layer for p in prompts if p.directions for layer in p.directions.layers}
         stored = PrefillPass()
-        sums: list[Tensor] = []
+        sums: list[tuple[Tensor, Tensor, Tensor]] = []
         states: dict[int, Tensor] = {}
 
         def watch(layer: int, of_layer: Tensor) -> None:
             started = time.perf_counter()
-            sums.append(token_sums(of_layer, real).to(device))
+            sums.append(sums_before_last(of_layer, real))
             if layer in wanted:
                 states[layer] = of_layer
             self.capture_seconds += time.perf_counter() - started
 
         self._forward.prefill(ids, stored, [prompt.steering for prompt in prompts], watch)
-        state_sums = torch.stack(sums, dim=1)  # [prompt, layer, d_model]
+        # each [prompt, layer, ...]
+        total, stay, limit = (
+            torch.stack([one.to(device) for one in of_layers], dim=1)
+            for of_layers in zip(*sums, strict=True)
+        )
         for row, prompt in enumerate(prompts):
             kept = slice(0, int(lengths[row]))
             projections = None
@@ -129,7 +140,7 @@ class PrefixCache:
                 tokens=len(prompt.token_ids),
                 keys=[k[row, :, kept] for k in stored.keys],
                 values=[v[row, :, kept] for v in stored.values],
-                state_sum=state_sums[row],
+                sums=(total[row], stay[row], limit[row]),
                 projections=projections,
             )
         self.windows = stored.windows

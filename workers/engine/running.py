@@ -221,6 +221,7 @@ class RunningSequences:
             response_avg=np.divide(total, max(1, len(row.response_ids)), dtype=np.float32),
             prompt_avg=prefix.average,
             prompt_last=prefix.last,
+            prompt_sinks=prefix.sinks,
             projections=projections,
         )
 

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from traitlens.arrays import Float32
+from traitlens.arrays import Float32, Ints
 from traitlens.capture.blocks import LayerTap, backbone, decoder_blocks, tapped
+from traitlens.capture.sinks import mean_without_sinks, sums_before_last
 from traitlens.steering import steer
 from workers.engine.forward import Projector, token_sums
 from workers.engine.generation import Steering, UnitVectors
@@ -22,24 +23,33 @@ from workers.models.model import LoadedModel
 BATCH_TOKENS = 4096
 
 
+class ForcedMeans(NamedTuple):
+    """Means of N texts, each [N, L+1, d_model], and how many tokens [N] `prompt_avg` leaves out
+    where it leaves out most."""
+
+    response_avg: Float32
+    prompt_avg: Float32
+    prompt_last: Float32
+    prompt_sinks: Ints
+
+
 def teacher_forced(
     model: LoadedModel,
     prompt_ids: Sequence[Sequence[int]],
     response_ids: Sequence[Sequence[int]],
     *,
     steering: Steering | None = None,
-) -> tuple[Float32, Float32, Float32]:
-    """(response_avg, prompt_avg, prompt_last) of N responses in their prompts, each [N, L+1,
-    d_model].
+) -> ForcedMeans:
+    """The means of N responses in their prompts.
 
     Ids are fed as they are, sums are float32, states are those after steering. An empty response
     has a response_avg of zeros.
     """
     shape = (3, len(prompt_ids), model.n_layers + 1, model.d_model)
-    means = np.zeros(shape, np.float32)
+    means, sinks = np.zeros(shape, np.float32), np.zeros(len(prompt_ids), np.int64)
     for batch, texts in _batches(prompt_ids, response_ids):
-        means[:, batch] = _batch_means(model, texts, steering)
-    return means[0], means[1], means[2]
+        means[:, batch], sinks[batch] = _batch_means(model, texts, steering)
+    return ForcedMeans(means[0], means[1], means[2], sinks)
 
 
 def project_tokens(
@@ -120,21 +130,28 @@ def _padded(texts: list[tuple[list[int], int]]) -> _Texts:
 
 
 @torch.inference_mode()
-def _batch_means(model: LoadedModel, texts: _Texts, steering: Steering | None) -> Float32:
+def _batch_means(
+    model: LoadedModel, texts: _Texts, steering: Steering | None
+) -> tuple[Float32, Ints]:
     prompt, response = texts.prompt, texts.response
-    last = torch.zeros_like(prompt)
-    last[torch.arange(len(prompt)), prompt.sum(-1).long() - 1] = 1
-    sums: list[Tensor] = []
+    rows, lengths = torch.arange(len(prompt)), prompt.sum(-1).long()
+    before_last = prompt.clone()
+    before_last[rows, lengths - 1] = 0
+    n_response = response.sum(-1, keepdim=True).clamp(min=1)
+    means: list[Tensor] = []
+    stay: list[Tensor] = []
 
     def add(_: int, states: Tensor) -> None:
-        sums.append(
-            torch.stack([token_sums(states, part) for part in (response, prompt, last)]).cpu()
-        )
+        last = states[rows, lengths - 1].float()
+        prompt_avg, n = mean_without_sinks(*sums_before_last(states, before_last), last)
+        response_avg = token_sums(states, response).cpu() / n_response
+        means.append(torch.stack([response_avg, prompt_avg.cpu(), last.cpu()]))
+        stay.append(n.cpu())
 
     _forward(model, texts, steering, add)
-    counts = torch.stack([part.sum(-1) for part in (response, prompt, last)]).clamp(min=1)
+    sinks = lengths - torch.stack(stay).min(dim=0).values.long()
     # [3, batch, layer, d_model]
-    return (torch.stack(sums, dim=2) / counts[:, :, None, None]).numpy()
+    return torch.stack(means, dim=2).numpy(), sinks.numpy()
 
 
 @torch.inference_mode()

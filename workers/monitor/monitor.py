@@ -6,7 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from traitlens.arrays import Float32
+from traitlens.capture.sinks import are_sinks
 from workers.engine.engine import Engine
 from workers.engine.generation import GenerationRequest, Sampling, Steering, UnitVectors
 from workers.engine.teacher_forced import project_tokens
@@ -120,5 +123,6 @@ def _trajectory(
         projections=projections[n_prompt:, 0],
         norms=projections[n_prompt:, 1],
         prompt_projections=projections[:n_prompt, 0],
+        prompt_sinks=are_sinks(torch.from_numpy(projections[:n_prompt, 1].T)).T.numpy(),
         facts=facts,
     )

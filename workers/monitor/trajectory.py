@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from domain.errors import ModelError
-from traitlens.arrays import Float32, Float64, Floats
+from traitlens.arrays import Bools, Float32, Float64, Floats
 from traitlens.dynamics.baseline import Baseline
 from traitlens.dynamics.trajectory import trait_dynamics
 from traitlens.errors import NonFiniteError, ShapeError
@@ -27,7 +27,8 @@ DIGITS = 7
 @dataclass(frozen=True, eq=False)
 class Trajectory:
     """Projections h.v / ||v|| [tokens, k] of a response's and its prompt's tokens, each at the
-    token itself, and the norms of h there."""
+    token itself, and the norms of h there; `prompt_sinks` [prompt tokens, k] says which of the
+    prompt's are attention sinks at the direction's layer."""
 
     id: int
     prompt: str
@@ -37,6 +38,7 @@ class Trajectory:
     projections: Float32
     norms: Float32
     prompt_projections: Float32
+    prompt_sinks: Bools
     facts: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -51,6 +53,12 @@ class Trajectory:
         if not len(self.projections):
             return np.full(self.projections.shape[-1], np.nan)
         return np.asarray(self.projections.mean(axis=0, dtype=np.float64))
+
+    @property
+    def prompt_mean(self) -> Float64:
+        """Mean projection over the prompt's tokens that are no sinks, [k]."""
+        scores, stay = self.prompt_projections.astype(np.float64), ~self.prompt_sinks
+        return np.asarray((scores * stay).sum(axis=0) / stay.sum(axis=0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,6 +125,8 @@ def trajectory_record(
     if dynamics:
         body["dynamics"] = trajectory_dynamics(scale, trajectory)
     body["prompt_scores"] = _by_trait(scale, trajectory.prompt_projections)
+    sinks = zip(scale.traits, trajectory.prompt_sinks.T, strict=True)
+    body["prompt_sinks"] = {trait: np.flatnonzero(one).tolist() for trait, one in sinks}
     body["summary"] = trajectory_summary(scale, trajectory)
     body["metadata"] = {**trajectory.facts, "directions": scale.about}
     return body
@@ -135,10 +145,12 @@ def trajectory_summary(scale: TraitScale, trajectory: Trajectory) -> dict[str, d
     has_tokens = len(trajectory.tokens) > 0
     means = trajectory.mean
     cosines = trajectory.cosines.mean(axis=0) if has_tokens else means
+    prompt_means = trajectory.prompt_mean
     return {
         trait: {
             "mean": number(means[k]),
             "mean_cosine": number(cosines[k]),
+            "prompt_mean": number(prompt_means[k]),
             "z": None if z is None else number(z[k]),
             "flagged": None if z is None else trait in flagged,
         }
