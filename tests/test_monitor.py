@@ -64,7 +64,8 @@ def marked_prompts(made: PlantedRun) -> list[dict[str, str]]:
 
 def response_z(records: list[dict[str, Any]], side: str, trait: str) -> np.ndarray:
     found = [r["summary"][trait]["z"] for r in records if r["metadata"]["side"] == side]
-    return np.array(found)[:, None]
+    # longer than enough neutral responses are: no scale
+    return np.array([z for z in found if z is not None])[:, None]
 
 
 def test_every_score_in_the_file_is_that_of_its_own_token_in_a_pass_of_its_own(
@@ -104,8 +105,10 @@ def test_positive_and_negative_prompts_separate_by_z_on_the_trait_and_not_on_the
     assert auroc(positive, negative)[0] > 0.9
     sides = [response_z(records, s, "noise") for s in ("positive", "negative")]
     assert 0.1 < auroc(*sides)[0] < 0.9
-    flagged = [r["summary"]["capitals"]["flagged"] for r in records]
-    assert flagged == [r["metadata"]["side"] == "positive" for r in records]
+    flagged = [(r["summary"]["capitals"]["flagged"], r["metadata"]["side"]) for r in records]
+    judged = [(is_flagged, side) for is_flagged, side in flagged if is_flagged is not None]
+    assert len(judged) >= 8
+    assert all(is_flagged == (side == "positive") for is_flagged, side in judged)
 
 
 def test_the_baseline_is_made_once_and_holds_for_another_layer(made: PlantedRun) -> None:
@@ -119,7 +122,8 @@ def test_the_baseline_is_made_once_and_holds_for_another_layer(made: PlantedRun)
     assert "Making the baseline" not in again.stderr + other.stderr
     after = {key: store.read(key) for key in store.list("neutral")}
     assert {key: after[key] for key in before} == before
-    assert len(after) == len(before) + 1
+    # projections, and the rates that held-out responses reach
+    assert len(after) == len(before) + 2
 
 
 def test_tokens_are_written_as_they_come_and_end_as_the_json_does(
@@ -256,8 +260,8 @@ def test_screening_groups_by_a_column_and_reads_the_baselines_own_table(made: Pl
     shown = run("screen", *made.arguments, str(neutral), "--by", "finish", "--false-alarm", "0.1")
 
     flagged = next(line for line in shown.output.splitlines() if line.startswith("capitals"))
-    count, total = flagged.split()[-4].split("/")
-    assert int(total) > 100
+    count, total = flagged.split()[-2].split("/")
+    assert int(total) > 60
     assert int(count) <= 0.1 * int(total)  # the neutral responses themselves keep to the rate
     assert "by finish" in shown.output
 
@@ -289,7 +293,7 @@ def test_another_model_is_refused_unless_it_is_named(made: PlantedRun, tmp_path:
     model.model.save_pretrained(other)
     model.tokenizer.save_pretrained(other)
 
-    asked = ("--prompt", "Why?", *MARK)
+    asked = ("--prompt", "Why?", *MARK, "--max-new-tokens", "3")
     shown = run("monitor", *made.arguments, *asked, "--model", str(other), "--json")
 
     assert json.loads(shown.stdout)[0]["summary"]["capitals"]["flagged"]

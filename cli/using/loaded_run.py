@@ -23,16 +23,22 @@ from storage.record.responses import (
     read_neutral_projections,
     read_neutral_responses,
     write_neutral_projections,
+    write_neutral_rates,
     write_neutral_responses,
 )
-from storage.record.results import read_metrics
+from storage.record.results import json_bytes, read_metrics
 from storage.record.run import Run, load_definition, open_run
 from workers.engine.engine import Engine, build_engine
 from workers.engine.generation import Sampling, UnitVectors
 from workers.models.chat import render_prompt
 from workers.models.model import load_model
 from workers.monitor.monitor import AnsweredPrompt, OpenPrompt, monitor, project_answers
-from workers.monitor.trajectory import TraitScale, Trajectory, trait_scale_of
+from workers.monitor.trajectory import (
+    TraitScale,
+    Trajectory,
+    held_out_rates,
+    trait_scale_of,
+)
 from workers.monitor.vectors import (
     LayerVector,
     check_layer_vectors,
@@ -79,7 +85,12 @@ def load_run(options: UseOptions, *, false_alarm: float, with_baseline: bool = T
         return _engine(run.spec.model, vectors, options, is_own=True)
 
     neutral = _baseline(run, vectors, own_engine) if with_baseline else None
-    scale = trait_scale_of(vectors, neutral, false_alarm=false_alarm)
+    # a prompt is a question here: there is no instruction
+    questions = [one.prompt for one in read_neutral_responses(run.store)] if neutral else None
+    scale = trait_scale_of(vectors, neutral, questions=questions, false_alarm=false_alarm)
+    if scale.baseline is not None:
+        rates = json_bytes(held_out_rates(scale))
+        write_neutral_rates(run.store, layer_vectors_digest(vectors), rates)
     if options.model in (None, run.spec.model.model_id):
         engine = own_engine()
     else:

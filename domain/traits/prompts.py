@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from domain.traits.definition import TraitDefinition
 from domain.traits.judge_prompt import fill_judge_prompt
@@ -35,13 +37,21 @@ def coherence_prompt(question: str, answer: str) -> str:
     return fill_judge_prompt(COHERENCE_PROMPT, question=question, answer=answer)
 
 
-# 1 % false alarms need a hundred responses to be promised at all; two hundred give that some room.
-N_NEUTRAL = 200
+# A promise of 1 % needs answers to a hundred questions: our own are enough for that, and as many of
+# the run's traits, where it has them, say what its own kind of question is answered with.
+_QUESTIONS = Path(__file__).parent / "neutral_questions.json"
+N_OF_TRAITS = 120
+
+
+def neutral_questions() -> list[str]:
+    """Questions that ask for no trait and have nothing to do with any."""
+    found: list[str] = json.loads(_QUESTIONS.read_text(encoding="utf-8"))
+    return found
 
 
 @dataclass(frozen=True)
 class NeutralSample:
-    """One neutral response to make: the question, how often it was asked before, and the seed."""
+    """One neutral response to make: the question, and the seed."""
 
     key: str
     question: str
@@ -49,19 +59,17 @@ class NeutralSample:
 
 
 def neutral_samples(
-    definitions: Iterable[TraitDefinition], *, seed: int, n: int = N_NEUTRAL
+    definitions: Iterable[TraitDefinition], *, seed: int, n_of_traits: int = N_OF_TRAITS
 ) -> list[NeutralSample]:
-    """`n` samples spread evenly over all questions, those held out too; each question again and
-    again where there are fewer."""
+    """One sample for each neutral question and for `n_of_traits` of the definitions', those held
+    out too, or all where there are fewer: answers to one question resemble one another."""
     asked = [q for d in definitions for q in (*d.questions, *d.eval_questions)]
     questions = list(dict.fromkeys(asked))
-    step = max(1.0, len(questions) / n)
-    chosen = [questions[int(k * step) % len(questions)] for k in range(n)]
+    step = max(1.0, len(questions) / n_of_traits)
+    chosen = [questions[int(k * step)] for k in range(min(n_of_traits, len(questions)))]
     found: list[NeutralSample] = []
-    times: dict[str, int] = {}
-    for question in chosen:
-        rollout = times[question] = times.get(question, -1) + 1
-        name = f"{seed}/neutral/{question}/{rollout}"
+    for question in dict.fromkeys([*neutral_questions(), *chosen]):
+        name = f"{seed}/neutral/{question}/0"
         number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 1
         found.append(NeutralSample(f"neutral-{len(found):03d}", question, number))
     return found

@@ -277,5 +277,10 @@ def write_neutral_projections(store: Store, digest: str, responses: Sequence[Pro
     store.create(f"neutral/{digest}.safetensors", save_safetensors(arrays))
 
 
+def write_neutral_rates(store: Store, digest: str, rates: bytes) -> None:
+    """Keep what share of held-out neutral responses these directions flag, as JSON."""
+    store.create(f"neutral/{digest}.rates.json", rates)
+
+
 def _damaged(store: Store, key: str, error: Exception) -> str:
     return f"{store.url}/{key} cannot be read ({error}): delete it, and it is made again"

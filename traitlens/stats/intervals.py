@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from traitlens.arrays import Float64
+from traitlens.arrays import Float64, Ints
 
 LOW, HIGH = 0.025, 0.975
 Z_95 = 1.959964
@@ -74,6 +74,19 @@ def score_interval(value: Float64, variance: Callable[[Float64], Float64]) -> In
             inside, outside = np.where(missed, inside, middle), np.where(missed, middle, outside)
         ends.append(inside)
     return Interval(value, ends[0], ends[1])
+
+
+def exact_share_interval(counts: Ints, n: int) -> Interval:
+    """Shares counts / n [k] with their exact interval (Clopper and Pearson 1934); NaN, 0 and 1 for
+    an n of 0."""
+    # scipy is slow to load, and few need it
+    from scipy.special import betaincinv
+
+    x = np.asarray(counts, dtype=np.float64)
+    with np.errstate(invalid="ignore"):
+        low = np.where(x > 0, betaincinv(np.maximum(x, 1), n - x + 1, 0.025), 0.0)
+        high = np.where(x < n, betaincinv(x + 1, np.maximum(n - x, 1), 0.975), 1.0)
+        return Interval(x / n if n else np.full(x.shape, np.nan), low, high)
 
 
 def stacked_intervals(layers: Sequence[Interval]) -> Interval:

@@ -15,7 +15,7 @@ import numpy as np
 
 from domain.errors import ModelError
 from traitlens.arrays import Bools, Float32, Float64, Floats
-from traitlens.dynamics.baseline import Baseline
+from traitlens.dynamics.baseline import Baseline, What
 from traitlens.dynamics.trajectory import trait_dynamics
 from traitlens.errors import NonFiniteError, ShapeError
 from workers.monitor.vectors import LayerVector
@@ -70,34 +70,88 @@ class TraitScale:
     baseline: Baseline | None = None
     false_alarm: float = 0.05
 
+    def is_beyond(self, trajectory: Trajectory) -> bool:
+        """Whether a response is longer than the baseline can judge at the false-alarm rate."""
+        if self.baseline is None:
+            return False
+        return len(trajectory.tokens) > self.baseline.longest(self.false_alarm)
+
     def response_z(self, trajectory: Trajectory) -> Float64 | None:
-        """z of the response's mean by trait; None without a baseline or without tokens."""
-        if self.baseline is None or not len(trajectory.projections):
+        """z of the response's mean by trait, on the scale of its length; None without a baseline,
+        without tokens, and beyond the baseline's lengths."""
+        n_tokens = len(trajectory.tokens)
+        if self.baseline is None or not n_tokens:
             return None
-        return self.baseline.response_z(trajectory.mean)
+        z = self.baseline.response_z(trajectory.mean, n_tokens)
+        return None if np.isnan(z).any() else z
+
+    def thresholds(self, trajectory: Trajectory) -> Float64 | None:
+        """The z that flags a response of this length by trait, and by any: [k + 1]; None without a
+        baseline, without tokens, and beyond the baseline's lengths."""
+        if self.baseline is None or not trajectory.tokens or self.is_beyond(trajectory):
+            return None
+        return self.baseline.threshold(self.false_alarm, len(trajectory.tokens))
 
     def flagged(self, trajectory: Trajectory) -> list[str]:
         """Traits whose response z exceeds the threshold at the false-alarm rate."""
-        z = self.response_z(trajectory)
-        if self.baseline is None or z is None:
+        z, limits = self.response_z(trajectory), self.thresholds(trajectory)
+        if z is None or limits is None:
             return []
-        over = z > self.baseline.response_threshold(self.false_alarm)
+        over = z > limits[:-1]
         return [trait for trait, is_over in zip(self.traits, over, strict=True) if is_over]
+
+    def is_flagged(self, trajectory: Trajectory) -> bool:
+        """Whether the highest z of all traits exceeds what the highest of a neutral response does
+        at the false-alarm rate: one alarm a response, however many traits are watched."""
+        z, limits = self.response_z(trajectory), self.thresholds(trajectory)
+        return z is not None and limits is not None and bool(z.max() > limits[-1])
 
 
 def trait_scale_of(
-    vectors: Sequence[LayerVector], neutral: Sequence[Float32] | None, *, false_alarm: float
+    vectors: Sequence[LayerVector],
+    neutral: Sequence[Float32] | None,
+    *,
+    questions: Sequence[str] | None = None,
+    false_alarm: float,
 ) -> TraitScale:
-    """The scale of these vectors, with the projections [tokens, k] of each neutral response.
+    """The scale of these vectors, with the projections [tokens, k] of each neutral response and
+    the question that it answers.
 
     Raises ModelError where the neutral responses cannot be a baseline.
     """
     about = {one.trait: one.about for one in vectors}
     try:
-        baseline = None if neutral is None else Baseline.of(neutral)
+        baseline = None if neutral is None else Baseline.of(neutral, questions)
     except (ShapeError, NonFiniteError) as error:
         raise ModelError(f"the run's neutral responses give no baseline: {error}") from error
     return TraitScale(tuple(about), about, baseline, false_alarm)
+
+
+# The share that is promised where nothing else is asked for, and where it is looked up.
+USUAL_RATE = 0.05
+RATED_LENGTHS = (3, 5, 10, 20, 40, 80, 160, 320, 640)
+
+
+def held_out_rates(scale: TraitScale) -> list[dict[str, Any]]:
+    """What share of held-out neutral responses is flagged, by length, for their mean and for their
+    highest token, by trait and by any; with exact 95 % intervals, ready for JSON."""
+    baseline, found = scale.baseline, []
+    whats: tuple[What, ...] = ("mean", "highest")
+    for n_tokens in RATED_LENGTHS:
+        if baseline is None or n_tokens > baseline.longest(USUAL_RATE):
+            break
+        for what in whats:
+            tested = baseline.held_out_rate(USUAL_RATE, n_tokens, what)
+            shares = zip(tested.share.value, tested.share.low, tested.share.high, strict=True)
+            by_name = {
+                name: {"share": number(value), "interval": [number(low), number(high)]}
+                for name, (value, low, high) in zip(
+                    (*scale.traits, "any_trait"), shares, strict=True
+                )
+            }
+            row = {"nominal": USUAL_RATE, "n_tokens": n_tokens, "of": what, "n": tested.n}
+            found.append({**row, "flagged": by_name})
+    return found
 
 
 def token_scores(scale: TraitScale, projections: Float32) -> dict[str, dict[str, float]]:
@@ -128,6 +182,8 @@ def trajectory_record(
     sinks = zip(scale.traits, trajectory.prompt_sinks.T, strict=True)
     body["prompt_sinks"] = {trait: np.flatnonzero(one).tolist() for trait, one in sinks}
     body["summary"] = trajectory_summary(scale, trajectory)
+    if scale.baseline is not None:
+        body["any_trait"] = any_trait(scale, trajectory)
     body["metadata"] = {**trajectory.facts, "directions": scale.about}
     return body
 
@@ -139,9 +195,12 @@ def trajectory_dynamics(scale: TraitScale, trajectory: Trajectory) -> dict[str, 
 
 
 def trajectory_summary(scale: TraitScale, trajectory: Trajectory) -> dict[str, dict[str, Any]]:
-    """By trait: mean projection and cosine of the response, its z, and whether it is flagged."""
+    """By trait: mean projection and cosine of the response, its z, and whether it is flagged, for
+    its mean and for its highest token; that of the prompt. None is what the baseline cannot say."""
     z = scale.response_z(trajectory)
     flagged = scale.flagged(trajectory)
+    is_known = z is not None and scale.thresholds(trajectory) is not None
+    highest = _over_by_token(scale, trajectory) if is_known else None
     has_tokens = len(trajectory.tokens) > 0
     means = trajectory.mean
     cosines = trajectory.cosines.mean(axis=0) if has_tokens else means
@@ -152,10 +211,28 @@ def trajectory_summary(scale: TraitScale, trajectory: Trajectory) -> dict[str, d
             "mean_cosine": number(cosines[k]),
             "prompt_mean": number(prompt_means[k]),
             "z": None if z is None else number(z[k]),
-            "flagged": None if z is None else trait in flagged,
+            "flagged": trait in flagged if is_known else None,
+            "token_flagged": None if highest is None else bool(highest[k]),
         }
         for k, trait in enumerate(scale.traits)
     }
+
+
+def any_trait(scale: TraitScale, trajectory: Trajectory) -> dict[str, Any]:
+    """The highest z of all traits, and whether the response is flagged by it."""
+    z, limits = scale.response_z(trajectory), scale.thresholds(trajectory)
+    if z is None or limits is None:
+        return {"z": None, "flagged": None}
+    return {"z": number(float(z.max())), "flagged": scale.is_flagged(trajectory)}
+
+
+def _over_by_token(scale: TraitScale, trajectory: Trajectory) -> Bools:
+    """Traits [k] whose highest token is over what the highest of a neutral response of the same
+    length exceeds at the false-alarm rate."""
+    assert scale.baseline is not None
+    z = scale.baseline.token_z(trajectory.projections).max(axis=0)
+    limits = scale.baseline.threshold(scale.false_alarm, len(trajectory.tokens), "highest")
+    return np.asarray(z > limits[:-1])
 
 
 def response_row(scale: TraitScale, trajectory: Trajectory) -> dict[str, Any]:
@@ -165,6 +242,8 @@ def response_row(scale: TraitScale, trajectory: Trajectory) -> dict[str, Any]:
     row |= {name: fact for name, fact in trajectory.facts.items() if name not in row}
     for trait, one in trajectory_summary(scale, trajectory).items():
         row |= {f"{trait}_{name}": value for name, value in one.items() if value is not None}
+    if scale.baseline is not None:
+        row["any_trait_flagged"] = any_trait(scale, trajectory)["flagged"]
     return row
 
 
