@@ -223,7 +223,8 @@ def _worst(
     push: Steering | None,
 ) -> float:
     prompts = [request.prompt_ids for request in work]
-    plain = teacher_forced(model, prompts, [one.response_ids for one in made], steering=push)
+    forced = teacher_forced(model, prompts, [one.response_ids for one in made], steering=push)
+    plain = forced[:3]
     ours = [[g.response_avg, g.prompt_avg, g.prompt_last] for g in made]
     return max(_distance(np.stack([row[k] for row in ours]), plain[k]) for k in range(3))
 

@@ -52,12 +52,13 @@ def correlated(questions: np.ndarray, *, seed: int, k: int = 3, n_tokens: int = 
     random = np.random.default_rng(seed)
     effects = np.random.default_rng(12345).normal(size=(10_000, k))[questions]
     level = effects + 0.5 * random.normal(size=(len(questions), k))
-    x = random.normal(size=(n_tokens, len(questions), k))
+    x: np.ndarray = random.normal(size=(n_tokens, len(questions), k))
     x[1:] *= np.sqrt(1 - LAG_1**2)
     for t in range(1, n_tokens):
         x[t] += LAG_1 * x[t - 1]
     x[0] += 8
-    return (level + 2 * x).transpose(1, 0, 2).astype(np.float32)
+    tokens: np.ndarray = (level + 2 * x).transpose(1, 0, 2).astype(np.float32)
+    return tokens
 
 
 def rates(n_questions: int, rollouts: int, *, trials: int = 30) -> dict[int, np.ndarray]:

@@ -10,7 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from traitlens.dynamics.change_point import find_change_point, half_life, peak_velocity_sd
+from traitlens.dynamics.change_point import (
+    NeutralSteps,
+    find_change_point,
+    half_life,
+    peak_velocity_sd,
+)
 from traitlens.dynamics.trajectory import (
     acceleration,
     analyze,
@@ -137,14 +142,51 @@ def test_a_step_is_found_where_it_is_and_noise_is_not_called_one(correlation: fl
     assert np.median([abs(c.index - 37) for c in stepped]) == 0  # type: ignore[union-attr]
 
 
-def test_given_null_trajectories_take_the_place_of_simulated_ones() -> None:
+def neutral_like(n: int, *, seed: int, n_tokens: int = 40) -> list[np.ndarray]:
+    """Responses whose scores drift, rise along the response, and begin with a token far from the
+    rest, farther in some than in others."""
+    rng = np.random.default_rng(seed)
+    made = []
+    for _ in range(n):
+        x = correlated(n_tokens, 0.42, rng) + np.linspace(0, 1.5, n_tokens)
+        x += 0.05 * np.cumsum(rng.standard_normal(n_tokens))
+        x[0] += 12 + 3 * rng.standard_normal()
+        made.append(x)
+    return made
+
+
+@pytest.mark.parametrize("n_tokens", [10, 40])
+def test_neutral_responses_step_as_often_as_stated_held_against_others(n_tokens: int) -> None:
+    alarms, found = [], []
+    for seed in range(5):
+        null = NeutralSteps(neutral_like(160, seed=seed))
+        new = neutral_like(200, seed=100 + seed)
+        changes = [find_change_point(x[:n_tokens], null=null) for x in new]
+        alarms += [change.p_value <= 0.05 for change in changes if change]
+        stepped = [x + 5 * (np.arange(40) >= 20) for x in new[:20]]
+        found += [find_change_point(x, null=null) for x in stepped]
+
+    assert 0.03 < np.mean(alarms) < 0.07
+    assert np.mean([change.p_value <= 0.05 for change in found if change]) > 0.9
+
+
+def test_a_first_token_far_from_the_rest_is_no_step() -> None:
+    rng = np.random.default_rng(0)
+    noise = [correlated(40, 0.42, rng) for _ in range(150)]
+    for x in noise:
+        x[0] += 20
+
+    changes = [find_change_point(x) for x in noise]
+
+    assert np.mean([change.p_value <= 0.05 for change in changes if change]) < 0.1
+    assert all(change.index > 1 for change in changes if change)
+
+
+def test_too_few_neutral_responses_of_a_length_leave_the_simulated_ones() -> None:
     scores = np.random.default_rng(0).standard_normal(30)
-    scores[15:] += 6
+    short = NeutralSteps(neutral_like(100, seed=0, n_tokens=20))
 
-    change = find_change_point(scores, null=[scores] * 3 + [np.ones(10)] * 16)
-
-    assert change is not None
-    assert change.p_value == (1 + 3) / (1 + 19)
+    assert find_change_point(scores, null=short) == find_change_point(scores)
 
 
 def test_half_life_is_contiguous_and_includes_the_peak() -> None:

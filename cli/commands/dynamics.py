@@ -18,10 +18,10 @@ from cli.screens.tables import number_column, number_text, table_of, text_column
 from cli.screens.terminal import Screen
 from domain.errors import UsageError
 from storage.files.scored import ScoredResponse, read_scored_responses
-from traitlens.arrays import Float64
 from traitlens.errors import NonFiniteError
 
 if TYPE_CHECKING:
+    from traitlens.dynamics.change_point import NeutralSteps
     from traitlens.dynamics.trajectory import AlignedAverage
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -132,16 +132,20 @@ def _traits(responses: list[ScoredResponse], asked: str) -> list[str]:
     return chosen
 
 
-def _neutral(responses: list[ScoredResponse], traits: list[str]) -> dict[str, list[Float64]]:
+def _neutral(responses: list[ScoredResponse], traits: list[str]) -> dict[str, NeutralSteps]:
+    from traitlens.dynamics.change_point import NeutralSteps
+
     return {
-        trait: [np.array(one.scores[trait], float) for one in responses if trait in one.scores]
+        trait: NeutralSteps(
+            [np.array(one.scores[trait], float) for one in responses if trait in one.scores]
+        )
         for trait in traits
         if any(trait in one.scores for one in responses)
     }
 
 
 def _measures(
-    response: ScoredResponse, traits: list[str], null: Mapping[str, Sequence[Float64]] | None
+    response: ScoredResponse, traits: list[str], null: Mapping[str, NeutralSteps] | None
 ) -> dict[str, Any]:
     """The documents' measures and the scale-free ones of each trait, ready for JSON."""
     from traitlens.dynamics.trajectory import trait_dynamics

@@ -198,7 +198,7 @@ def _counted(run: Run, trait: TraitRef, filter_spec: FilterSpec, results: Result
 
 def _generation_facts(run: Run, trait: TraitRef) -> GenerationFacts:
     infos = [load_record(run.store, j).info for j in training_jobs(run, trait, "generate")]
-    sinks = [info.get("prompt_sinks") for info in infos]
+    sinks = [float(str(info["prompt_sinks"])) for info in infos if "prompt_sinks" in info]
     # what is of the model is the same in every shard
     return GenerationFacts.model_validate(
         {
@@ -206,7 +206,7 @@ def _generation_facts(run: Run, trait: TraitRef) -> GenerationFacts:
             "devices": sorted({str(info.get("device")) for info in infos}),
             "n_tokens": sum(int(str(info.get("n_tokens", 0))) for info in infos),
             "busy_share": sum(float(str(i.get("busy_share", 0.0))) for i in infos) / len(infos),
-            "prompt_sinks": None if None in sinks else sum(map(float, sinks)) / len(sinks),
+            "prompt_sinks": sum(sinks) / len(sinks) if len(sinks) == len(infos) else None,
         }
     )
 

@@ -17,6 +17,7 @@ from typing import Literal
 import numpy as np
 
 from traitlens.arrays import Float32, Float64, Floats, Ints
+from traitlens.dynamics.change_point import NeutralSteps
 from traitlens.errors import NonFiniteError, ShapeError
 from traitlens.stats.intervals import Interval, exact_share_interval
 
@@ -114,6 +115,15 @@ class Baseline:
         np.maximum.at(by_question, self._question, self.lengths)
         fewest = math.ceil(1 / false_alarm) - 1
         return int(np.sort(by_question)[-fewest]) if fewest <= len(by_question) else 0
+
+    @cached_property
+    def steps(self) -> list[NeutralSteps]:
+        """What steps are held against, for each of the k directions; one response a question."""
+        first = np.unique(self._question, return_index=True)[1]
+        chosen = [self.responses[i].astype(np.float64) for i in first]
+        return [
+            NeutralSteps([one[:, k] for one in chosen]) for k in range(self.projections.shape[1])
+        ]
 
     def held_out_rate(self, false_alarm: float, n_tokens: int, what: What = "mean") -> HeldOut:
         """The share of neutral responses, one a question, that exceed the thresholds made of the

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -19,6 +19,9 @@ SHORTEST = 6
 # Of this many trajectories without a step, those most alike in correlation are compared with.
 N_SIMULATED = 4000
 N_NULL = 199
+
+# So many neutral responses are the fewest that a p-value of 5 % can come from.
+FEWEST_NEUTRAL = 19
 
 # Nearer to a random walk than this, no step can be told from drift.
 LARGEST_CORRELATION = 0.98
@@ -41,33 +44,60 @@ class ChangePoint:
     p_value: float
 
 
+@dataclass(frozen=True, eq=False)
+class NeutralSteps:
+    """Trajectories of neutral responses, [n_tokens] each and one a question, that steps are held
+    against: what looks like a step at this length where nothing happens."""
+
+    trajectories: Sequence[Float64]
+
+    def at(self, n_tokens: int) -> tuple[Float64, Float64] | None:
+        """The mean by position [n_tokens] of the first tokens of those that have so many, and the
+        strongest step of each [m] around it; None where too few have."""
+        if n_tokens not in self._known:
+            held = [x[:n_tokens] for x in self.trajectories if len(x) >= n_tokens]
+            self._known[n_tokens] = None
+            if len(held) >= FEWEST_NEUTRAL:
+                middle = np.mean(held, axis=0)
+                self._known[n_tokens] = middle, _strongest_step((held - middle)[:, 1:]).statistic
+        return self._known[n_tokens]
+
+    @cached_property
+    def _known(self) -> dict[int, tuple[Float64, Float64] | None]:
+        return {}
+
+
 def find_change_point(
-    scores: Float64, *, null: Sequence[Float64] | None = None, seed: int = 0
+    scores: Float64, *, null: NeutralSteps | None = None, seed: int = 0
 ) -> ChangePoint | None:
     """The most likely single step of the mean, with its p-value; None under 6 tokens.
 
     Statistic: max over k of |mean x[k:] - mean x[:k]| sqrt(k (n-k) / n) over the standard deviation
-    around the two means (the likelihood ratio of a step at an unknown place; Hinkley 1970).
+    around the two means (the likelihood ratio of a step at an unknown place; Hinkley 1970). The
+    first token is left out: its state stands far from the rest whatever the text says.
 
-    Null distribution: the statistic of the given `null` trajectories, for example of neutral
-    responses; or of first-order autoregressive ones of the same length, their correlation drawn
-    evenly from 0 to 0.98, of which the 199 with the most similar correlation around the fitted step
-    are kept. Projections of neighboring tokens resemble one another, so a shuffle of the tokens
-    would call nearly everything a commitment.
+    Null distribution: neutral responses cut to the same length, where 19 or more have it, all less
+    their mean by position. A whole response is the block that is drawn: shorter ones would tear
+    apart what makes neutral scores drift. Else first-order autoregressive trajectories, their
+    correlation drawn evenly from 0 to 0.98, of which the 199 with the most similar correlation
+    around the fitted step are kept; real scores drift more, so p of 5 % may be 8 to 13 there.
+    Projections of neighboring tokens resemble one another: a shuffle of the tokens would call
+    nearly everything a commitment.
     """
     if len(scores) < SHORTEST:
         return None
-    steps = _strongest_step(scores[None])
-    if null is None:
-        statistics, correlations = _simulated(len(scores), seed)
+    neutral = None if null is None else null.at(len(scores))
+    if neutral is None:
+        steps = _strongest_step(scores[None, 1:])
+        statistics, correlations = _simulated(len(scores) - 1, seed)
         alike = np.argsort(np.abs(correlations - steps.correlation[0]), kind="stable")[:N_NULL]
         compared = statistics[alike]
     else:
-        long_enough = [x for x in null if len(x) >= SHORTEST]
-        compared = np.array([_strongest_step(x[None]).statistic[0] for x in long_enough])
+        middle, compared = neutral
+        steps = _strongest_step((scores - middle)[None, 1:])
     as_clear = int((compared >= steps.statistic[0]).sum())
     p_value = (1 + as_clear) / (1 + len(compared))
-    return ChangePoint(int(steps.index[0]), float(steps.height_sd[0]), p_value)
+    return ChangePoint(int(steps.index[0]) + 1, float(steps.height_sd[0]), p_value)
 
 
 def half_life(scores: Float64) -> int:

@@ -16,7 +16,12 @@ import numpy as np
 from torch import Tensor
 
 from traitlens.arrays import Float32, Float64, Floats, Ints
-from traitlens.dynamics.change_point import find_change_point, half_life, peak_velocity_sd
+from traitlens.dynamics.change_point import (
+    NeutralSteps,
+    find_change_point,
+    half_life,
+    peak_velocity_sd,
+)
 from traitlens.errors import NonFiniteError, ShapeError
 from traitlens.stats.bootstrap import N_DRAWS, bootstrap_means, group_draws
 from traitlens.stats.intervals import middle_95
@@ -54,11 +59,11 @@ def analyze(
 
 
 def trait_dynamics(
-    scores: Scores, *, null: Sequence[Float64] | None = None, seed: int = 0
+    scores: Scores, *, null: NeutralSteps | None = None, seed: int = 0
 ) -> dict[str, Any]:
     """The documents' six measures of one trait, and `scale_free` beside them; ready for JSON.
 
-    `null` holds trajectories without a step, to compare with; simulated ones where it is None.
+    `null` holds neutral responses to compare steps with; simulated ones where it is None.
     Raises ShapeError and NonFiniteError.
     """
     x = _as_scores(scores)

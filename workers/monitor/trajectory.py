@@ -189,9 +189,11 @@ def trajectory_record(
 
 
 def trajectory_dynamics(scale: TraitScale, trajectory: Trajectory) -> dict[str, Any]:
-    """The documents' measures by trait."""
-    columns = zip(scale.traits, trajectory.projections.T, strict=True)
-    return {trait: trait_dynamics(scores) for trait, scores in columns}
+    """The documents' measures by trait; steps are held against the baseline's, where it is long
+    enough."""
+    null = [None] * len(scale.traits) if scale.baseline is None else scale.baseline.steps
+    columns = zip(scale.traits, trajectory.projections.T, null, strict=True)
+    return {trait: trait_dynamics(scores, null=steps) for trait, scores, steps in columns}
 
 
 def trajectory_summary(scale: TraitScale, trajectory: Trajectory) -> dict[str, dict[str, Any]]:
