@@ -47,7 +47,7 @@ def teacher_forced(
     """
     shape = (3, len(prompt_ids), model.n_layers + 1, model.d_model)
     means, sinks = np.zeros(shape, np.float32), np.zeros(len(prompt_ids), np.int64)
-    for batch, texts in _batches(prompt_ids, response_ids):
+    for batch, texts in text_batches(prompt_ids, response_ids):
         means[:, batch], sinks[batch] = _batch_means(model, texts, steering)
     return ForcedMeans(means[0], means[1], means[2], sinks)
 
@@ -63,7 +63,7 @@ def project_tokens(
     """(which text, its projections [prompt + response tokens, 2, k]) of N texts, as they are read:
     short ones first; states are those after steering."""
     projector = Projector(model.device)
-    for batch, texts in _batches(prompt_ids, response_ids):
+    for batch, texts in text_batches(prompt_ids, response_ids):
         states = _batch_states(model, texts, steering, set(directions.layers))
         for row, i in enumerate(batch):
             length = len(prompt_ids[i]) + len(response_ids[i])
@@ -96,7 +96,7 @@ def steered(
         yield
 
 
-class _Texts(NamedTuple):
+class Texts(NamedTuple):
     """Token ids [batch, tokens], padded on the right, and where prompt and response are 1."""
 
     ids: Tensor
@@ -104,14 +104,18 @@ class _Texts(NamedTuple):
     response: Tensor
 
 
-def _batches(
-    prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]
-) -> Iterator[tuple[list[int], _Texts]]:
-    """Which texts a forward pass takes, and them; of like length, so that padding wastes little."""
+def text_batches(
+    prompts: Sequence[Sequence[int]],
+    responses: Sequence[Sequence[int]],
+    *,
+    most: int = BATCH_TOKENS,
+) -> Iterator[tuple[list[int], Texts]]:
+    """Which texts a forward pass of at most so many padded tokens takes, and them; of like length,
+    so that padding wastes little."""
     texts = [[*p, *r] for p, r in zip(prompts, responses, strict=True)]
     batch: list[int] = []
     for i in sorted(range(len(texts)), key=lambda i: len(texts[i])):
-        if batch and len(texts[i]) * (len(batch) + 1) > BATCH_TOKENS:
+        if batch and len(texts[i]) * (len(batch) + 1) > most:
             yield batch, _padded([(texts[k], len(prompts[k])) for k in batch])
             batch = []
         batch.append(i)
@@ -119,19 +123,19 @@ def _batches(
         yield batch, _padded([(texts[k], len(prompts[k])) for k in batch])
 
 
-def _padded(texts: list[tuple[list[int], int]]) -> _Texts:
+def _padded(texts: list[tuple[list[int], int]]) -> Texts:
     ids = torch.zeros(len(texts), max(len(text) for text, _ in texts), dtype=torch.long)
     prompt, response = torch.zeros(ids.shape), torch.zeros(ids.shape)
     for row, (text, n_prompt) in enumerate(texts):
         ids[row, : len(text)] = torch.tensor(text)
         prompt[row, :n_prompt] = 1
         response[row, n_prompt : len(text)] = 1
-    return _Texts(ids, prompt, response)
+    return Texts(ids, prompt, response)
 
 
 @torch.inference_mode()
 def _batch_means(
-    model: LoadedModel, texts: _Texts, steering: Steering | None
+    model: LoadedModel, texts: Texts, steering: Steering | None
 ) -> tuple[Float32, Ints]:
     prompt, response = texts.prompt, texts.response
     rows, lengths = torch.arange(len(prompt)), prompt.sum(-1).long()
@@ -156,7 +160,7 @@ def _batch_means(
 
 @torch.inference_mode()
 def _batch_states(
-    model: LoadedModel, texts: _Texts, steering: Steering | None, layers: set[int]
+    model: LoadedModel, texts: Texts, steering: Steering | None, layers: set[int]
 ) -> dict[int, Tensor]:
     """The states [batch, tokens, d_model] of some layers."""
     kept: dict[int, Tensor] = {}
@@ -169,7 +173,7 @@ def _batch_states(
     return kept
 
 
-def _forward(model: LoadedModel, texts: _Texts, steering: Steering | None, tap: LayerTap) -> None:
+def _forward(model: LoadedModel, texts: Texts, steering: Steering | None, tap: LayerTap) -> None:
     prompt_lengths = texts.prompt.sum(-1).to(model.device, torch.long)
     # Steered first: a layer's hooks run in the order they were made.
     with steered(model.model, steering, prompt_lengths), tapped(decoder_blocks(model.model), tap):

@@ -1,0 +1,132 @@
+"""How likely a model finds given texts, and how a push of its residual stream changes that.
+
+At strength 0 exactly and for all layers at once, by one forward and one backward pass; at chosen
+strengths by a forward pass each, which also tells how far the push moves every next-token
+distribution.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from traitlens.arrays import Float32, Float64
+from traitlens.capture.blocks import decoder_blocks, tapped
+from workers.engine.generation import Steering
+from workers.engine.teacher_forced import BATCH_TOKENS, Texts, steered, text_batches
+from workers.models.model import LoadedModel, free_bytes
+
+# What a batch's tensors may take of the memory that is free.
+MEMORY_SHARE = 0.25
+
+# Numbers kept for the backward pass by token, block and unit of width: attention and feed-forward
+# of the families people run take 20 to 30.
+KEPT_BY_BLOCK = 30
+
+# Distributions over the vocabulary that are held at once, in float32: logits, log p, and p.
+KEPT_BY_VOCABULARY = 4
+
+
+def text_gradients(
+    model: LoadedModel, prompt_ids: Sequence[Sequence[int]], response_ids: Sequence[Sequence[int]]
+) -> tuple[Float64, Float32]:
+    """(mean log p per response token [N], its derivative [N, L+1, d_model]) of N responses.
+
+    Row l of a derivative is with respect to a vector added at layer l to every token of prompt and
+    response, so its scalar product with a direction is what a small push along it changes, in nats
+    per token. No response may be empty.
+    """
+    n_layers, width = model.n_layers + 1, model.d_model
+    log_p = np.zeros(len(prompt_ids))
+    gradients = np.zeros((len(prompt_ids), n_layers, width), np.float32)
+    by_token = model.dtype.itemsize * KEPT_BY_BLOCK * model.n_layers * width
+    for batch, texts in text_batches(prompt_ids, response_ids, most=_most_tokens(model, by_token)):
+        with torch.inference_mode(False), torch.enable_grad():
+            real = (texts.prompt + texts.response).unsqueeze(-1)
+            pushes = [
+                torch.zeros(len(batch), 1, width, device=model.device, requires_grad=True)
+                for _ in range(n_layers)
+            ]
+
+            def push(
+                layer: int, states: Tensor, by_layer: list[Tensor] = pushes, real: Tensor = real
+            ) -> Tensor:
+                added = by_layer[layer].to(states.device) * real.to(states.device)
+                return states + added.to(states.dtype)
+
+            with tapped(decoder_blocks(model.model), push):
+                found = _means(_log_p(model, texts)[0], texts)
+            found.sum().backward()
+        log_p[batch] = found.detach().double().cpu().numpy()
+        for layer, one in enumerate(pushes):
+            assert one.grad is not None
+            gradients[batch, layer] = one.grad[:, 0].float().cpu().numpy()
+    return log_p, gradients
+
+
+@torch.inference_mode()
+def pushed_texts(
+    model: LoadedModel,
+    prompt_ids: Sequence[Sequence[int]],
+    response_ids: Sequence[Sequence[int]],
+    pushes: Sequence[Steering],
+) -> tuple[Float64, Float64]:
+    """(mean log p per response token, damage) of N responses, both [1 + pushes, N], row 0 being
+    without a push.
+
+    Damage is the mean over response tokens of KL(without || with the push) between the next-token
+    distributions, in nats. No response may be empty.
+    """
+    log_p = np.zeros((1 + len(pushes), len(prompt_ids)))
+    damage = np.zeros_like(log_p)
+    for batch, texts in text_batches(prompt_ids, response_ids, most=_most_tokens(model, 0)):
+        starts = texts.prompt.sum(-1).to(model.device, torch.long)
+        chosen, plain = _log_p(model, texts)
+        log_p[0, batch] = _means(chosen, texts).double().cpu().numpy()
+        for row, push in enumerate(pushes, start=1):
+            with steered(model.model, push, starts):
+                chosen, pushed = _log_p(model, texts)
+            log_p[row, batch] = _means(chosen, texts).double().cpu().numpy()
+            apart = (plain.exp() * (plain - pushed)).nan_to_num_().sum(-1)
+            damage[row, batch] = _means(apart, texts).double().cpu().numpy()
+    return log_p, damage
+
+
+def _log_p(model: LoadedModel, texts: Texts) -> tuple[Tensor, Tensor]:
+    """(log p of the tokens that follow, log p of every token) of the columns from the shortest
+    prompt's last on: [batch, columns] and [batch, columns, vocabulary], float32."""
+    ids = texts.ids.to(model.device)
+    first = _first_column(texts)
+    columns = torch.arange(first, ids.shape[1] - 1, device=model.device)
+    is_choosy = "logits_to_keep" in inspect.signature(model.model.forward).parameters
+    output = model.model(
+        input_ids=ids,
+        attention_mask=(texts.prompt + texts.response).to(model.device, torch.long),
+        use_cache=False,
+        **({"logits_to_keep": columns} if is_choosy else {}),
+    )
+    logits = output.logits if is_choosy else output.logits[:, columns]
+    every = torch.log_softmax(logits.float(), dim=-1)
+    following = ids[:, first + 1 :].to(every.device).unsqueeze(-1)
+    return every.gather(-1, following).squeeze(-1), every
+
+
+def _means(values: Tensor, texts: Texts) -> Tensor:
+    """Means over response tokens of values [batch, columns] as `_log_p` gives them: [batch]."""
+    counted = texts.response[:, _first_column(texts) + 1 :].to(values.device)
+    return (values * counted).sum(-1) / counted.sum(-1)
+
+
+def _first_column(texts: Texts) -> int:
+    return int(texts.prompt.sum(-1).min()) - 1
+
+
+def _most_tokens(model: LoadedModel, by_token: int) -> int:
+    """Tokens of a batch that memory holds, when each takes so many bytes beside its logits."""
+    vocabulary = model.model.config.get_text_config().vocab_size
+    by_token += KEPT_BY_VOCABULARY * torch.float32.itemsize * vocabulary
+    return max(1, min(BATCH_TOKENS, int(MEMORY_SHARE * free_bytes(model.device)) // by_token))
