@@ -21,12 +21,23 @@ from domain.plan.steering import (
     surviving_cells,
 )
 from domain.verdict.gates import with_verdict
-from domain.verdict.record import CausalFigures, Gate, Quality, Severity, TraitMetrics, VerdictName
+from domain.verdict.record import (
+    CausalFigures,
+    Estimates,
+    Gate,
+    LikelihoodFigures,
+    PolarityCounts,
+    Quality,
+    Severity,
+    TraitMetrics,
+    VerdictName,
+)
+from domain.verdict.steering import steering_findings
 from storage.files.trait_files import load_trait
 from storage.record.results import damaged_results, read_metrics
 from storage.record.store import open_store
 from tasks.stages.checks import causal_figures
-from tasks.stages.generate import random_like
+from tasks.stages.steering_cells import Directions
 from tests.quality_records import evaluated, steered
 from tests.quality_records import metrics as metrics_with
 from tests.quality_records import quality as good_quality
@@ -37,7 +48,7 @@ from traitlens.stats.bootstrap import bootstrap_correlations, bootstrap_means, g
 from traitlens.stats.intervals import percentile_interval
 from traitlens.vectors.files import load_vectors
 
-CHECKS = ChecksSpec(evaluation=2, causal=6)
+CHECKS = ChecksSpec(evaluation=2, causal=12)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +95,7 @@ def test_the_search_ends_at_the_planted_layer_and_its_best_push_is_confirmed(che
 
     assert causal is not None
     assert causal.layer == PLANTED_LAYER
-    assert (causal.n_searched, causal.n_confirmed) == (9 * 2 + 6 * 4 + 3 * 8, 9 * 6)
+    assert (causal.n_searched, causal.n_confirmed) == (9 * 2 + 6 * 4 + 3 * 8, 3 * 12)
     assert (causal.vector.rise.interval[0] or 0) > 20
     assert (causal.rise_over_random.interval[0] or 0) > 20
     low, high = causal.random.slope.interval
@@ -198,23 +209,30 @@ def test_an_unreadable_or_unscored_answer_is_worth_nothing() -> None:
     assert Shown(Cell(1, 1.0), 80.0, 50.0).worth == 40
 
 
-def test_the_confirmed_cells_are_no_push_the_vector_and_as_many_random_ones() -> None:
-    cells = confirmed_steering_cells(Cell(5, 2.0))
+@pytest.mark.parametrize("doses", [1, 2, 3, 4])
+def test_the_confirmed_cells_are_no_push_the_vector_and_as_many_random_ones(doses: int) -> None:
+    cells = confirmed_steering_cells(Cell(5, 2.0), doses=doses)
 
+    assert len(cells) == 1 + 2 * doses
     assert best_confirmed_cell(cells) == Cell(5, 2.0, "vector")
     pushes = [(c.strength, c.direction) for c in cells]
     assert pushes[0] == (0.0, "none")
     assert [s for s, d in pushes if d == "vector"] == [s for s, d in pushes if d == "random"]
 
 
-def test_a_random_vector_is_as_long_and_the_same_for_the_same_name() -> None:
-    vector = np.arange(64, dtype=np.float32)
+def test_a_random_push_is_as_long_as_the_vectors_and_the_same_for_the_same_answer() -> None:
+    rng = np.random.default_rng(0)
+    drawn = rng.standard_normal((40, 1, 8))
+    drawn /= np.linalg.norm(drawn, axis=-1, keepdims=True)
+    unit, cell = np.eye(8, dtype=np.float32)[:1], Cell(3, 2.0)
+    for random in (None, drawn.astype(np.float32)):
+        directions = Directions("mean_diff", [3], unit, [1.5], random=random)
 
-    drawn = random_like(vector, name="evil/3/0")
+        pushes = [directions.random_push(cell, k, name=str(k)) for k in range(40)]
 
-    assert np.linalg.norm(drawn) == pytest.approx(np.linalg.norm(vector), rel=1e-5)
-    assert np.array_equal(drawn, random_like(vector, name="evil/3/0"))
-    assert not np.array_equal(drawn, random_like(vector, name="evil/3/1"))
+        assert np.linalg.norm(pushes, axis=1) == pytest.approx(3.0)
+        assert np.array_equal(pushes[7], directions.random_push(cell, 7, name="7"))
+        assert np.linalg.matrix_rank(np.stack(pushes)) == 8
 
 
 def answers(
@@ -346,3 +364,56 @@ def test_intervals_of_scores_stay_where_scores_can_be() -> None:
     for low, high in (found.vector.rise.interval, found.rise_over_random.interval):
         assert low is not None and high is not None
         assert -100.0 <= low <= high <= 100.0
+
+
+def test_a_question_goes_backwards_where_its_own_answers_show_less_than_without_a_push() -> None:
+    cells = [Cell(3, 0.0, "none"), Cell(3, 2.0, "vector"), Cell(3, 2.0, "random")]
+    without = {0: (50.0, 70.0), 1: (10.0, 10.0), 2: (80.0, 80.0), 3: (30.0, 30.0)}
+    pushed = {0: (50.0, 71.0), 1: (10.0, 30.0), 2: (90.0, 60.0), 3: (90.0, None)}
+    scored = [
+        (Sample("evil", "plain", 0, question, rollout, CONFIRMATION, k), cell, score, 90.0)
+        for k, cell in enumerate(cells)
+        for question, both in (pushed if k == 1 else without).items()
+        for rollout, score in enumerate(both)
+    ]
+
+    found = causal_figures(scored, [], method="mean_diff", best=cells[1], step=1.0).backwards
+
+    low, high = found.interval
+    assert found.value == 0.25
+    assert low is not None and high is not None and 0 < low < 0.1 and 0.6 < high < 0.8
+
+
+@pytest.mark.parametrize(
+    ("p", "rise", "gates"),
+    [
+        (0.01, (50.0, 30.0), {}),
+        (0.2, (50.0, 30.0), {Gate.LIKELIHOOD_CHANCE: Severity.NOTE}),
+        (
+            0.2,
+            (5.0, -1.0),
+            {Gate.LIKELIHOOD_CHANCE: Severity.WEAK, Gate.STEERING_UNSURE: Severity.WEAK},
+        ),
+        (0.2, None, {Gate.LIKELIHOOD_CHANCE: Severity.WEAK}),
+        (0.01, None, {}),
+    ],
+)
+def test_a_vector_that_neither_the_judge_nor_the_likelihoods_see_steer_is_named(
+    p: float, rise: tuple[float, float] | None, gates: dict[Gate, Severity]
+) -> None:
+    causal = None if rise is None else steered(2.0, *rise, 1.0)
+    likelihood = LikelihoodFigures(
+        method="mean_diff",
+        layer=1,
+        p=p,
+        z=(None, 1.0),
+        gain=Estimates(value=(0.1, 0.1), interval=((0.0, 0.2),) * 2),
+        n_texts=PolarityCounts(positive=18, negative=18),
+        n_questions=20,
+        n_random=999,
+        most_tokens=40,
+    )
+
+    found = steering_findings(good_quality(causal=causal, likelihood=likelihood))
+
+    assert {one.gate: one.severity for one in found} == gates

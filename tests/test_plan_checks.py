@@ -36,13 +36,13 @@ def test_one_job_chooses_the_pushes_of_a_round_for_all_its_samples() -> None:
     assert [plan.n_shards(trait(), part) for part in (*ROUNDS, CONFIRMATION)] == [1, 1, 1, 1]
 
 
-def test_the_stated_budget_is_120_to_evaluate_72_to_search_and_108_to_confirm() -> None:
+def test_the_stated_budget_is_120_to_evaluate_72_to_search_and_120_to_confirm() -> None:
     plan = Plan(spec())
 
     sizes = [plan.size(trait(), part) for part in (EVALUATION, *ROUNDS, CONFIRMATION)]
 
-    assert sizes == [120, 24, 24, 24, 108]
-    assert plan.n_checked(trait()) == 300
+    assert sizes == [120, 24, 24, 24, 120]
+    assert plan.n_checked(trait()) == 312
 
 
 def test_no_sample_of_a_part_shares_its_key_or_seed_with_another_part() -> None:
@@ -51,7 +51,7 @@ def test_no_sample_of_a_part_shares_its_key_or_seed_with_another_part() -> None:
     parts = ("positive", "negative", *CHECKED)
     keys = [key for part in parts for key in samples_of(plan, part)]
 
-    assert len(keys) == len(set(keys)) == 2000 + 300
+    assert len(keys) == len(set(keys)) == 2000 + 312
 
 
 def test_evaluation_questions_are_asked_in_all_conditions_and_instructions_take_turns() -> None:
@@ -67,9 +67,10 @@ def test_every_push_answers_the_same_questions_behind_those_of_the_search() -> N
     plan = Plan(spec())
     found = [s for j in plan.part_jobs(trait(), "generate", CONFIRMATION) for s in plan.samples(j)]
 
-    asked = {c: sorted(s.question for s in found if s.cell == c) for c in range(9)}
+    asked = {c: [s.question for s in found if s.cell == c] for c in range(3)}
 
-    assert asked == {c: list(range(8, 20)) for c in range(9)}
+    # twice each, those behind the search's first
+    assert asked == {c: [*range(8, 20), *range(8)] * 2 for c in range(3)}
 
 
 def test_each_round_waits_for_the_scores_of_the_one_before_and_the_first_for_the_vectors() -> None:
@@ -80,7 +81,7 @@ def test_each_round_waits_for_the_scores_of_the_one_before_and_the_first_for_the
         for part in (*ROUNDS, CONFIRMATION)
     ]
 
-    assert waits[0] == {"refusal/reduce"}
+    assert waits[0] == {"refusal/reduce", "refusal/contexts"}
     assert waits[1] - waits[0] == {"refusal/judge/steering-1-000"}
     assert waits[3] - waits[2] == {"refusal/judge/steering-3-000"}
 

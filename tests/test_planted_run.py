@@ -60,7 +60,7 @@ def cosines(trait: Path, planted: PlantedModel, method: str) -> torch.Tensor:
 def test_a_run_recovers_the_planted_direction_at_its_layer(tmp_path: Path) -> None:
     planted = save_planted_model(tmp_path / "model", block=1)
 
-    trait = planted_run(tmp_path, planted, "--rollouts", "4", "--evaluation", "1", "--causal", "6")
+    trait = planted_run(tmp_path, planted, "--rollouts", "8", "--evaluation", "1", "--causal", "6")
 
     metrics = json.loads((trait / "metrics.json").read_text())
     assert metrics["verdict"] == "usable", metrics["reasons"]
@@ -70,6 +70,11 @@ def test_a_run_recovers_the_planted_direction_at_its_layer(tmp_path: Path) -> No
     causal = metrics["quality"]["causal"]
     assert causal["layer"] >= planted.layer
     assert causal["vector"]["rise"]["interval"][0] > 20
+    likelihood = metrics["quality"]["likelihood"]
+    assert likelihood["p"] <= 0.05 and likelihood["layer"] >= planted.layer
+    assert likelihood["gain"]["interval"][planted.layer][0] > 0
+    damage = {one["strength"]: one["damage"] for one in likelihood["pushes"]}
+    assert 0 < damage[0.5] < damage[1.0]
     low, high = causal["random"]["slope"]["interval"]
     assert low < 5 and high > -5
 

@@ -19,6 +19,7 @@ from cli.options.run import AskedRun, asked_run, resolve_terms, run_options, ter
 from cli.options.settings import json_option
 from cli.screens.terminal import Screen, say
 from domain.plan.jobs import Plan, Stage
+from domain.plan.likelihood import likelihood_tokens
 from domain.plan.spec import RunSpec, TraitRef, settings_differences
 from domain.scoring.prices import BATCH_SHARE, Price
 from domain.traits.definition import TraitDefinition
@@ -94,6 +95,7 @@ def show_plan(asked: AskedRun, terms: Terms, *, as_json: bool) -> None:
     console.print(plan_table(found, spec))
     say(console, f"Run {name} in {store.url}{' (continues)' if exists else ''}.")
     say(console, f"Judge: {spec.judge.model} at {spec.judge.url}; {plan_cost(spec, found, terms)}.")
+    say(console, reading_text(found))
     for remark in plan_remarks(asked.definitions, spec):
         say(console, remark, style="yellow")
     for difference in differences:
@@ -143,6 +145,17 @@ def plan_table(found: list[TraitEstimate], spec: RunSpec) -> Table:
     return table
 
 
+def reading_text(found: list[TraitEstimate]) -> str:
+    """What the causal test without a judge reads, beside what is generated."""
+    read, generated = (sum(getattr(e, n) for e in found) for n in ("test_tokens", "tokens"))
+    if not read:
+        return "No causal test without a judge: --contexts over 0 makes it."
+    return (
+        f"The causal test without a judge reads about {read:,} tokens, {read / generated:.0%} of "
+        f"the about {generated:,} that are generated."
+    )
+
+
 def plan_cost(spec: RunSpec, found: list[TraitEstimate], terms: Terms) -> str:
     """What the judge will cost, in words; an unknown price is said, never taken for nothing."""
     if spec.judge.url == "embedded":
@@ -177,6 +190,7 @@ def _usd(
 class TraitEstimate:
     """What one trait still needs at most, and what exists already; `n_checked` of the samples are
     those that vectors are tested on, `n_contexts` responses are read again in two other contexts.
+    `tokens` are generated in all, and the causal test without a judge reads `test_tokens`.
     """
 
     trait: str
@@ -186,6 +200,8 @@ class TraitEstimate:
     n_generated: int
     n_judged: int
     judge_prompt_tokens: int
+    tokens: int
+    test_tokens: int
 
     @property
     def n_to_generate(self) -> int:
@@ -219,6 +235,7 @@ def estimate(
             len(definition.judge_prompt(q, "")) + len(coherence_prompt(q, "")) for q in questions
         )
         per_response = characters / len(questions) / CHARACTERS_PER_TOKEN + 2 * response_tokens
+        question_tokens = sum(map(len, questions)) / len(questions) / CHARACTERS_PER_TOKEN
         n_checked = plan.n_checked(trait)
         n_samples = plan.n_samples(trait) + n_checked
         judged = _n_done(plan, trait, "judge", done)
@@ -231,6 +248,10 @@ def estimate(
                 n_generated=_n_done(plan, trait, "generate", done),
                 n_judged=judged,
                 judge_prompt_tokens=ceil((n_samples - judged) * per_response),
+                tokens=n_samples * response_tokens,
+                test_tokens=ceil(
+                    likelihood_tokens(plan.n_likelihood(trait), question_tokens, response_tokens)
+                ),
             )
         )
     return found

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
+from domain.plan.likelihood import n_likelihood_texts
 from domain.plan.samples import (
     CONFIRMATION,
     EVALUATION,
@@ -95,6 +96,10 @@ class Plan:
         """Responses that are read again, at most: an even number, half of each polarity."""
         affordable = CONTEXTS_SHARE * (self.n_samples(trait) + self.n_checked(trait)) / 2
         return min(self.spec.checks.contexts, int(affordable)) // 2 * 2
+
+    def n_likelihood(self, trait: TraitRef) -> int:
+        """Of those, the responses that the causal test without a judge reads, at most."""
+        return min(n_likelihood_texts(self.n_samples(trait)), self.n_contexts(trait))
 
     def last_job(self, trait: TraitRef) -> Job:
         """The job that ends a trait."""

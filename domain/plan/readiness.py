@@ -41,7 +41,8 @@ def job_inputs(plan: Plan, job: Job) -> list[Job]:
         # pushes of a steering round follow from the vectors, those of the next from its scores
         rounds = ROUNDS if job.part == CONFIRMATION else ROUNDS[: ROUNDS.index(str(job.part))]
         judged = [one for part in rounds for one in plan.own.part_jobs(trait, "judge", part)]
-        return [plan.own.trait_job("reduce", trait.name), *judged]
+        made = [plan.own.trait_job("reduce", trait.name), *plan.contexts_jobs(trait)]
+        return [*made, *judged]
     if job.stage == "converge":
         judged = [Job("judge", job.trait, polarity, shard) for polarity in POLARITIES]
         return [*judged, *([Job("converge", job.trait, "wave", shard - 1)] if shard else [])]
@@ -49,7 +50,8 @@ def job_inputs(plan: Plan, job: Job) -> list[Job]:
         is_waved = plan.spec.until == "converged"
         return [] if is_waved else plan.part_jobs(trait, "judge", *POLARITIES)
     if job.stage == "contexts":
-        return [plan.own.trait_job("reduce", trait.name)]
+        answered = plan.own.part_jobs(trait, "generate", EVALUATION)
+        return [plan.own.trait_job("reduce", trait.name), *answered]
     tested = [
         one for part in (EVALUATION, CONFIRMATION) for one in plan.part_jobs(trait, "judge", part)
     ]
@@ -127,7 +129,8 @@ def jobs_after(plan: Plan, job: Job) -> list[Job]:
     last = plan.last_job(trait)
     ends = [] if last == reduce else [last]
     if job.stage == "generate":
-        return [plan.judge_job(job)]
+        again = plan.contexts_jobs(trait) if job.part == EVALUATION else []
+        return [plan.judge_job(job), *again]
     if job.stage == "judge" and job.part in POLARITIES:
         return [*(one for one in plan.wave_jobs(trait) if one.shard == shard), reduce]
     if job.stage == "judge" and job.part in ROUNDS:
@@ -141,10 +144,10 @@ def jobs_after(plan: Plan, job: Job) -> list[Job]:
             one for one in plan.part_jobs(trait, "generate", *POLARITIES) if one.shard in waves
         ]
         return [*coming, *(plan.judge_job(one) for one in coming if one.shard == shard + 1), reduce]
-    if job.stage == "reduce":
-        steered = plan.part_jobs(trait, "generate", ROUNDS[0])
-        return [*steered, *plan.contexts_jobs(trait), *ends]
-    return ends if job.stage == "contexts" else []
+    if job.stage in ("reduce", "contexts"):
+        again = plan.contexts_jobs(trait) if job.stage == "reduce" else []
+        return [*plan.part_jobs(trait, "generate", ROUNDS[0]), *again, *ends]
+    return []
 
 
 # With fewer the bootstrap knows little of its own uncertainty.

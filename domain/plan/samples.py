@@ -4,7 +4,7 @@ specification alone.
 * positive, negative: what the vectors are made from, one part for each polarity
 * evaluation: held-out questions with positive, negative and no instruction
 * steering-1, -2 ...: rounds of the search for the layer and strength that steer best
-* confirmation: fresh samples at the best layer, beside random vectors
+* confirmation: fresh samples of the best push, beside random vectors and none
 """
 
 from __future__ import annotations
@@ -30,9 +30,6 @@ ROUND_CELLS = (12, 6, 3)
 
 ROUND_SAMPLES = (2, 4, 8)
 ROUNDS = tuple(f"steering-{number + 1}" for number in range(len(ROUND_CELLS)))
-
-# Confirmed: no push, four strengths of the vector, and the same of random vectors.
-CONFIRMED_CELLS = 9
 
 
 @dataclass(frozen=True)
@@ -74,9 +71,14 @@ def part_size(spec: RunSpec, trait: TraitRef, part: str) -> int:
     if not trait.n_eval_questions or not spec.checks.causal:
         return 0
     if part == CONFIRMATION:
-        return CONFIRMED_CELLS * spec.checks.causal
+        return n_confirmed_cells(spec) * spec.checks.causal
     number = ROUNDS.index(part)
     return ROUND_CELLS[number] * ROUND_SAMPLES[number]
+
+
+def n_confirmed_cells(spec: RunSpec) -> int:
+    """Pushes that are confirmed: none, the vector at each dose, and random vectors at the same."""
+    return 1 + 2 * spec.checks.doses
 
 
 def part_samples(spec: RunSpec, trait: TraitRef, part: str) -> list[Sample]:
@@ -96,7 +98,7 @@ def part_samples(spec: RunSpec, trait: TraitRef, part: str) -> list[Sample]:
     if not part_size(spec, trait, part):
         return []
     if part == CONFIRMATION:
-        return _pushed_samples(trait, part, CONFIRMED_CELLS, spec.checks.causal)
+        return _pushed_samples(trait, part, n_confirmed_cells(spec), spec.checks.causal)
     number = ROUNDS.index(part)
     return _pushed_samples(trait, part, ROUND_CELLS[number], ROUND_SAMPLES[number])
 

@@ -34,6 +34,9 @@ MOST_ROLLOUTS, MOST_CHECKED = 10_000, 1_000
 # 60 texts of each polarity tell an AUROC of 0.65 from chance.
 CONTEXTS = 120
 
+# 12 answers find a rise from 2 to 30 % of the answers in half of the runs, 40 in nearly all.
+CONFIRMED, MOST_DOSES = 40, 4
+
 MOST_NEW_TOKENS, MOST_TEMPERATURE = 1_000_000, 100.0
 
 # A direction this sure moves little with what is left: cos 10 degrees is 0.985, and the samples so
@@ -150,8 +153,9 @@ class ChecksSpec(Frozen):
     """How the vectors are tested; 0 leaves a test out.
 
     evaluation: responses to each evaluation question with the positive, the negative and no
-    instruction. causal: responses at each strength of the dose-response that is reported.
-    contexts: responses that are read again under the opposite instruction and under none.
+    instruction. causal: responses to each push that is confirmed. doses: strengths of the vector,
+    and of random vectors, that are confirmed. contexts: responses that are read again under the
+    opposite instruction and under none.
     """
 
     evaluation: Annotated[int, Option(metavar="N")] = Field(
@@ -162,11 +166,18 @@ class ChecksSpec(Frozen):
         "questions with the positive, the negative and no instruction; 0 leaves it out.",
     )
     causal: Annotated[int, Option(metavar="N")] = Field(
-        default=12,
+        default=CONFIRMED,
         ge=0,
         le=MOST_CHECKED,
-        description="Steer with the vector: 72 responses search for layer and strength, then N at "
-        "each of 9 pushes (none, 4 strengths, 4 random) are the dose-response; 0 leaves it out.",
+        description="Steer with the vector: 72 responses search for layer and strength, then N "
+        "without a push, N with the best and N with random ones confirm it; 0 leaves it out.",
+    )
+    doses: Annotated[int, Option(metavar="N")] = Field(
+        default=1,
+        ge=1,
+        le=MOST_DOSES,
+        description="Confirm N strengths: 1 is the best alone, 4 the best with a quarter, half and "
+        "one and a half of it, a dose-response.",
     )
     contexts: Annotated[int, Option(metavar="N")] = Field(
         default=CONTEXTS,
@@ -222,8 +233,8 @@ class RunSpec(Frozen):
     @classmethod
     def recorded(cls, body: Mapping[str, Any]) -> Self:
         """The specification that a run recorded: what there was no setting for when it was made,
-        it does without."""
-        checks = {"contexts": 0, **body.get("checks", {})}
+        it does without, and steered in four doses."""
+        checks = {"contexts": 0, "doses": 4, **body.get("checks", {})}
         return cls.model_validate({**body, "checks": checks})
 
     def digest(self) -> str:

@@ -26,8 +26,9 @@ DEPTHS = (1 / 3, 1 / 2, 2 / 3, 1 / 4, 3 / 4)
 
 N_LAYERS = ROUND_CELLS[0] // len(STRENGTHS)
 
-# The confirmed strengths, in multiples of the best: below it, and beyond to see where it breaks.
-DOSES = (0.25, 0.5, 1.0, 1.5)
+# The confirmed strengths, in multiples of the best, in the order in which they are taken up: below
+# it, and beyond to see where it breaks.
+DOSES = (1.0, 0.5, 1.5, 0.25)
 
 Direction = Literal["none", "vector", "random"]
 
@@ -55,8 +56,19 @@ class Shown:
         return 0.0 if None in (self.trait, self.coherence) else _product(self)
 
 
+def layers_apart(ranked: Sequence[int], n: int) -> list[int]:
+    """The first n of layers that are ranked by worth, leaving out those within a tenth of the
+    model's depth of a better one, which do much the same."""
+    found: list[int] = []
+    for layer in ranked:
+        if len(found) < n and all(abs(layer - one) > len(ranked) // 10 for one in found):
+            found.append(layer)
+    return found
+
+
 def steering_layers(best: int, candidates: Sequence[int]) -> list[int]:
-    """At most four layers to try: where the vector separates best, and the middle of the model."""
+    """At most four layers to try where nothing says which steer: where the vector separates best,
+    and the middle of the model."""
     depth = max(candidates) + 1
     spread = [min(candidates, key=lambda layer: abs(layer - share * depth)) for share in DEPTHS]
     return sorted(list(dict.fromkeys([best, *spread]))[:N_LAYERS])
@@ -83,9 +95,9 @@ def mean_steering_worth(shown: Iterable[Shown]) -> Mapping[Cell, float]:
     return {cell: sum(values) / len(values) for cell, values in by_cell.items()}
 
 
-def confirmed_steering_cells(best: Cell) -> list[Cell]:
-    """The dose-response at the best layer: nothing, the vector, and random vectors as long."""
-    strengths = [dose * best.strength for dose in DOSES]
+def confirmed_steering_cells(best: Cell, *, doses: int) -> list[Cell]:
+    """So many strengths at the best layer: nothing, the vector, and random vectors as long."""
+    strengths = [dose * best.strength for dose in sorted(DOSES[:doses])]
     return [
         Cell(best.layer, 0.0, "none"),
         *(Cell(best.layer, strength, "vector") for strength in strengths),
@@ -94,8 +106,8 @@ def confirmed_steering_cells(best: Cell) -> list[Cell]:
 
 
 def best_confirmed_cell(cells: Sequence[Cell]) -> Cell:
-    """The cell that the search ended with, out of `confirmed_cells`."""
-    return cells[1 + DOSES.index(1.0)]
+    """The cell that the search ended with, out of `confirmed_steering_cells`."""
+    return cells[1 + sorted(DOSES[: len(cells) // 2]).index(1.0)]
 
 
 def steering_cell_from_json(body: Mapping[str, Any]) -> Cell:

@@ -20,7 +20,6 @@ from collections.abc import Iterator
 
 from domain.plan.spec import DEFAULT_POSITION
 from domain.verdict.record import (
-    CausalFigures,
     Estimates,
     Finding,
     Gate,
@@ -30,6 +29,7 @@ from domain.verdict.record import (
     VerdictName,
 )
 from domain.verdict.sentences import finding_text
+from domain.verdict.steering import steering_findings
 
 FATAL, WEAK, UNTESTED, NOTE = Severity
 
@@ -105,7 +105,7 @@ def gate_findings(metrics: TraitMetrics) -> tuple[Finding, ...]:
         found += [*_angle(metrics.quality), *_left_out(metrics.quality)]
         found += _probe(metrics, metrics.quality)
     if metrics.quality is not None:
-        found += [*_evaluation(metrics.quality), *_steering(metrics.quality.causal)]
+        found += [*_evaluation(metrics.quality), *steering_findings(metrics.quality)]
     share = sum(metrics.n_unscored.values()) / max(metrics.n_generated, 1)
     if share > UNSCORED_USABLE:
         found.append(Finding(Gate.UNSCORED_MANY, WEAK, value=share, limit=UNSCORED_USABLE))
@@ -237,24 +237,6 @@ def _evaluation(quality: Quality) -> Iterator[Finding]:
         # the sides differ by their instructions whatever the judge says; this asks the judge
         value, low = follows
         yield Finding(Gate.JUDGE_NOT_FOLLOWED, FATAL, layer, value, low=low)
-
-
-def _steering(causal: CausalFigures | None) -> Iterator[Finding]:
-    if causal is None:
-        return
-    rise, strength = causal.vector.rise, causal.vector.rise_at
-    over_random = causal.rise_over_random.interval[0]
-    if strength is None or rise.value is None:
-        gate = Gate.STEERING_UNREADABLE
-    elif rise.interval[0] is None:
-        gate = Gate.STEERING_ONE_QUESTION
-    elif rise.interval[0] <= 0:
-        gate = Gate.STEERING_UNSURE
-    elif over_random is not None and over_random <= 0:
-        gate = Gate.STEERING_RANDOM
-    else:
-        return
-    yield Finding(gate, WEAK, causal.layer, rise.value, *rise.interval, strength=strength)
 
 
 def held_out_findings(n_shared: int, n_parted: int) -> Iterator[Finding]:

@@ -69,6 +69,8 @@ class Gate(StrEnum):
     STEERING_ONE_QUESTION = "steering_one_question"
     STEERING_UNSURE = "steering_unsure"
     STEERING_RANDOM = "steering_random"
+    STEERING_BACKWARDS = "steering_backwards"
+    LIKELIHOOD_CHANCE = "likelihood_chance"
     UNSCORED_MANY = "unscored_many"
     EVALUATION_SHARED = "evaluation_shared"
     EVALUATION_PARTED = "evaluation_parted"
@@ -264,6 +266,44 @@ class CurveFigures(Figures):
     rise_at: float | None
 
 
+class PushFigures(Figures):
+    """What a vector does that is added at a layer with a length of `strength` mean norms of the
+    residual stream there, beside random directions as long.
+
+    `gain` is that of `LikelihoodFigures`; `damage` is how far next-token distributions of answers
+    to no instruction are moved: KL(without || with the push) in nats per token.
+    """
+
+    layer: int
+    strength: float
+    gain: float
+    damage: float | None = None
+    random_gain: tuple[float, ...] = ()
+    random_damage: float | None = None
+
+
+class LikelihoodFigures(Figures):
+    """Whether the vector makes texts of the trait likelier than texts of its opposite: the gain in
+    mean log p per token of the one less that of the other, in nats, by a push of the vector's own
+    length as far as a small push tells.
+
+    Texts are of questions that their vector was not made from, read without an instruction. `z` is
+    the gain in standard deviations of those of random directions, `p` that of the largest z of all
+    layers, which is at `layer`.
+    """
+
+    method: str
+    layer: int
+    p: float
+    z: Layers
+    gain: Estimates
+    n_texts: PolarityCounts
+    n_questions: int
+    n_random: int
+    most_tokens: int
+    pushes: tuple[PushFigures, ...] = ()
+
+
 class SearchedPush(Figures):
     """One push of the search, its number of answers and what they were worth."""
 
@@ -275,7 +315,8 @@ class SearchedPush(Figures):
 
 class CausalFigures(Figures):
     """What steering with the vector does, beside random vectors as long; `step` is the length of a
-    push of strength 1."""
+    push of strength 1, `backwards` the share of questions whose answers show less of the trait
+    with the push that the rise is taken at than without one."""
 
     method: str
     layer: int
@@ -288,13 +329,15 @@ class CausalFigures(Figures):
     vector: CurveFigures
     random: CurveFigures
     rise_over_random: Estimate
+    backwards: Estimate = Estimate()
     n_searched: int
     search: tuple[SearchedPush, ...]
     n_confirmed: int
 
 
 class Quality(Figures):
-    """The vectors' quality at one position; evaluation and causal are filled by the tests."""
+    """The vectors' quality at one position; evaluation, likelihood and causal are filled by the
+    tests."""
 
     position: str = DEFAULT_POSITION
     n_prompts: PolarityCounts
@@ -306,6 +349,7 @@ class Quality(Figures):
     confounds: dict[str, ConfoundFigures]
     best: Best
     evaluation: EvaluationFigures | None = None
+    likelihood: LikelihoodFigures | None = None
     causal: CausalFigures | None = None
 
 

@@ -107,6 +107,14 @@ _FINDINGS = {
         "steering with strength {strength:.3g} raises the trait no more than random vectors of the "
         "same length do"
     ),
+    Gate.STEERING_BACKWARDS: (
+        "answers to {value:.0%} of the questions (95 % from {low:.0%} to {high:.0%}) show less of "
+        "the trait when steered than without"
+    ),
+    Gate.LIKELIHOOD_CHANCE: (
+        "the vector makes texts of the trait no likelier than random directions do (p {p:.2g} over "
+        "all layers)"
+    ),
     Gate.UNSCORED_MANY: "{value:.0%} of the responses are unscored, over {limit:.0%}",
     Gate.EVALUATION_SHARED: (
         "not tested on {value:g} of the evaluation questions: vectors are made from the same ones"

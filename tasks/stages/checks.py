@@ -27,12 +27,15 @@ from traitlens.assess.directions import vector_separation
 from traitlens.assess.dose_response import Answers, DoseResponse, dose_response
 from traitlens.assess.kept_rows import Array, Group
 from traitlens.stats.bootstrap import bootstrap_correlations, bootstrap_means, group_draws
-from traitlens.stats.intervals import Interval, percentile_interval
+from traitlens.stats.intervals import Interval, percentile_interval, score_interval
 
 # Below it answers are no longer read as answers; from it on they are good (the judge's scale).
 COHERENCE_FLOOR = 50.0
 
 COHERENCE_GOOD = 75.0
+
+# Of fewer questions a share says nothing.
+FEWEST_BACKWARDS = 4
 Scored = tuple[Sample, Cell, float | None, float | None]
 """A steered sample, its cell, and its trait and coherence scores."""
 
@@ -61,6 +64,7 @@ def causal_figures(
         strongest_coherent=float(good.max()) if len(good) else None,
         vector=_curve(vector),
         random=_curve(random),
+        backwards=estimate_of(_backwards(scored, vector.rise_at)),
         rise_over_random=estimate_of(_within(_rise_over_random(scored, vector.rise_at), -100.0)),
         n_searched=len(shown),
         search=tuple(
@@ -103,6 +107,30 @@ def _rise_over_random(scored: Sequence[Scored], strength: float | None) -> Inter
     sides = [np.array([cell.direction == k for _, cell, *_ in rows]) for k in ("vector", "random")]
     drawn = [bootstrap_means(trait[side], times[:, side]) for side in sides]
     return percentile_interval(drawn[0] - drawn[1], n_groups=len(set(questions)))
+
+
+def _backwards(scored: Sequence[Scored], strength: float | None) -> Interval:
+    """The share of questions whose answers have a lower mean trait score with the vector at a
+    strength than without a push; questions are what varies."""
+    means = (
+        _mean_by_question(scored, "none", 0.0),
+        _mean_by_question(scored, "vector", strength),
+    )
+    both = means[0].keys() & means[1].keys()
+    if len(both) < FEWEST_BACKWARDS:
+        return Interval.unknown()
+    share = np.array(np.mean([means[1][question] < means[0][question] for question in both]))
+    return score_interval(share, lambda p: p * (1 - p) / len(both))
+
+
+def _mean_by_question(
+    scored: Sequence[Scored], direction: str, strength: float | None
+) -> dict[int, float]:
+    by_question: dict[int, list[float]] = {}
+    for sample, cell, trait, _ in scored:
+        if (cell.direction, cell.strength) == (direction, strength) and trait is not None:
+            by_question.setdefault(sample.question, []).append(trait)
+    return {question: sum(traits) / len(traits) for question, traits in by_question.items()}
 
 
 def _curve(found: DoseResponse) -> CurveFigures:

@@ -1,10 +1,13 @@
-"""The contexts stage: kept responses read again under the opposite instruction and under none."""
+"""The contexts stage: kept responses read again under the opposite instruction and under none, and
+the causal test on those read under none.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -20,17 +23,11 @@ from storage.record.responses import (
 )
 from storage.record.run import Run, load_definition
 from storage.record.tables import judged_samples, training_jobs
+from tasks.stages.likelihood import LIKELIHOOD_DECODERS, causal_test
 from traitlens.arrays import Float32
-from workers.engine.resident import Resident, Residents
+from workers.engine.resident import Resident, Residents, Text
 from workers.engine.teacher_forced import teacher_forced
 from workers.models.chat import render_prompt
-from workers.models.model import is_out_of_memory, release_reserve
-
-# Nothing is generated while they are read: on a slow processor that is some seconds.
-TEXTS_AT_ONCE = 16
-
-Text = tuple[tuple[int, ...], tuple[int, ...]]
-"""The token ids of a prompt and of a response."""
 
 
 def contexts(run: Run, job: Job, *, residents: Residents) -> Record:
@@ -58,8 +55,11 @@ def contexts(run: Run, job: Job, *, residents: Residents) -> Record:
         opposite = read({"positive": "negative", "negative": "positive"})
         plain = read({"positive": None, "negative": None})
         states = read_texts(resident, [*opposite, *plain])
+        texts = dict(zip(chosen, plain, strict=True))
+        causal = causal_test(run, trait, [*kept], texts=texts, resident=resident)
     n_tokens = sum(len(prompt) + len(ids) for prompt, ids in (*opposite, *plain))
-    info = {
+    info: dict[str, Any] = {
+        **causal.info,
         "n_texts": 2 * len(chosen),
         "n_read_tokens": n_tokens,
         "summary": f"{len(chosen)} responses in two other contexts, {n_tokens} tokens",
@@ -69,8 +69,9 @@ def contexts(run: Run, job: Job, *, residents: Residents) -> Record:
         opposite=states[: len(chosen)],
         plain=states[len(chosen) :],
     )
-    files = {CONTEXTS: encode_contexts(found)}
-    return publish_artifact(run.store, job, files=files, info=info, decoders=CONTEXTS_DECODERS)
+    files = {CONTEXTS: encode_contexts(found), **causal.files}
+    decoders = {**CONTEXTS_DECODERS, **LIKELIHOOD_DECODERS}
+    return publish_artifact(run.store, job, files=files, info=info, decoders=decoders)
 
 
 def balanced_samples(kept: Sequence[Sample], *, n: int) -> list[Sample]:
@@ -114,28 +115,12 @@ def _in_turn(samples: Sequence[Sample]) -> list[Sample]:
 
 def read_texts(resident: Resident, texts: Sequence[Text]) -> Float32:
     """Mean activations [n, L+1, d_model] over each text's response; equal texts are read once and
-    have equal rows. Gives way to the engine's steps, and halves what memory does not hold."""
-    model, engine = resident.model, resident.engine
-    states: dict[Text, Float32] = {}
-
-    def read(some: Sequence[Text]) -> None:
-        prompts, responses = [text[0] for text in some], [text[1] for text in some]
-        try:
-            means = engine.between_steps(lambda: teacher_forced(model, prompts, responses)[0])
-        except (RuntimeError, MemoryError) as error:
-            if len(some) == 1 or not is_out_of_memory(error):
-                raise
-        else:
-            states.update(zip(some, means, strict=True))
-            return
-        # after the handler: inside it the error still holds the failed pass's tensors
-        release_reserve(model.device)
-        read(some[: len(some) // 2])
-        read(some[len(some) // 2 :])
-
-    different = sorted(dict.fromkeys(texts), key=lambda text: len(text[0]) + len(text[1]))
-    for first in range(0, len(different), TEXTS_AT_ONCE):
-        read(different[first : first + TEXTS_AT_ONCE])
+    have equal rows."""
+    model, different = resident.model, list(dict.fromkeys(texts))
     if not texts:
         return np.zeros((0, model.n_layers + 1, model.d_model), np.float32)
+    found = resident.read_in_turn(
+        different, lambda prompts, ids: teacher_forced(model, prompts, ids)[0]
+    )
+    states = dict(zip(different, found, strict=True))
     return np.stack([states[text] for text in texts])

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from functools import cache
 
 import numpy as np
-from numpy.typing import NDArray
 
 from domain.errors import ModelError
 from domain.plan.jobs import Job
@@ -122,24 +120,19 @@ def _steerings(
     def along_vector(cell: Cell) -> Steering:
         return Steering((Intervention(cell.layer, directions.push(cell)),))
 
+    n_questions = 1 + max((sample.question for sample in samples), default=0)
     found: list[Steering | None] = []
     for sample in samples:
         assert sample.cell is not None
         cell = cells[sample.cell]
         if cell.direction == "random":
             name = f"{sample.trait}/{cell.layer}/{sample.question}/{sample.rollout}"
-            drawn = random_like(directions.push(cell), name=name)
+            number = sample.question + sample.rollout * n_questions
+            drawn = directions.random_push(cell, number, name=name)
             found.append(Steering((Intervention(cell.layer, drawn),)))
         else:
             found.append(along_vector(cell) if cell.direction == "vector" else None)
     return found
-
-
-def random_like(vector: NDArray[np.float32], *, name: str) -> NDArray[np.float32]:
-    """A direction drawn at random, as long as the vector; the same for the same name."""
-    digest = hashlib.sha256(name.encode()).digest()
-    drawn = np.random.default_rng(int.from_bytes(digest[:8], "big")).standard_normal(len(vector))
-    return np.asarray(drawn * (np.linalg.norm(vector) / np.linalg.norm(drawn)), dtype=np.float32)
 
 
 def _activations(generations: list[Generation]) -> Activations:

@@ -20,7 +20,12 @@ from storage.record.run import Run
 from storage.record.tables import judged_samples
 from tasks.stages.checks import Answered, causal_figures, evaluation_figures
 from tasks.stages.reduce import METRICS
-from tasks.stages.steering_cells import load_directions, recorded_cells, shown_in_cells
+from tasks.stages.steering_cells import (
+    load_directions,
+    load_likelihood,
+    recorded_cells,
+    shown_in_cells,
+)
 from traitlens.vectors.files import from_safetensors_bytes, to_safetensors_bytes
 from traitlens.vectors.trait_vector import TraitVector
 
@@ -41,7 +46,8 @@ def verify(run: Run, job: Job) -> Record:
         if quality is not None:
             tested = verify_vectors(run, trait, quality, filter_spec=run.spec.filter, folder=folder)
             steered = dose_response(run, trait, folder)
-            quality = quality.model_copy(update={"evaluation": tested, "causal": steered})
+            found = {"evaluation": tested, "likelihood": load_likelihood(run, trait.name)}
+            quality = quality.model_copy(update={**found, "causal": steered})
             note_in_vectors(run, quality, folder)
         told = {"checks": run.spec.checks, "is_checked": True, "is_steered_with_others": False}
         metrics = with_verdict(metrics.model_copy(update={"quality": quality, **told}))

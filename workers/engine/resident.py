@@ -8,7 +8,7 @@ import contextlib
 import gc
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
@@ -21,9 +21,15 @@ from traitlens.vectors.trait_vector import model_hash
 from workers.engine.engine import Engine, build_engine
 from workers.engine.generation import Generation, GenerationRequest
 from workers.engine.refill import MOST_ROWS_CPU, MOST_ROWS_GPU
-from workers.models.model import LoadedModel, load_model
+from workers.models.model import LoadedModel, is_out_of_memory, load_model, release_reserve
 
 T = TypeVar("T")
+Ids = tuple[int, ...]
+Text = tuple[Ids, Ids]
+"""The token ids of a prompt and of a response."""
+
+# Nothing is generated while so many texts are read: on a slow processor that is some seconds.
+TEXTS_AT_ONCE = 16
 
 
 class EngineClosedError(OrchestrateError):
@@ -212,6 +218,35 @@ class Resident:
             "model_hash": self.model_hash,
             "path": self.engine.engine.path if self.engine.engine else None,
         }
+
+    def read_in_turn(
+        self, texts: Sequence[Text], work: Callable[[list[Ids], list[Ids]], Iterable[T]]
+    ) -> list[T]:
+        """What `work` makes of each text, given the prompts and responses of some at a time.
+
+        Gives way to the engine's steps, and halves what memory does not hold.
+        """
+        made: dict[int, T] = {}
+
+        def read(some: list[int]) -> None:
+            prompts, responses = [texts[k][0] for k in some], [texts[k][1] for k in some]
+            try:
+                found = self.engine.between_steps(lambda: work(prompts, responses))
+            except (RuntimeError, MemoryError) as error:
+                if len(some) == 1 or not is_out_of_memory(error):
+                    raise
+            else:
+                made.update(zip(some, found, strict=True))
+                return
+            # after the handler: inside it the error still holds the failed pass's tensors
+            release_reserve(self.model.device)
+            read(some[: len(some) // 2])
+            read(some[len(some) // 2 :])
+
+        in_order = sorted(range(len(texts)), key=lambda k: sum(map(len, texts[k])))
+        for first in range(0, len(texts), TEXTS_AT_ONCE):
+            read(in_order[first : first + TEXTS_AT_ONCE])
+        return [made[k] for k in range(len(texts))]
 
 
 def jobs_in_flight(device: str) -> int:
