@@ -16,6 +16,7 @@ from cli.pages.content import (
     report_data,
     reported_metrics,
 )
+from cli.pages.firing import fired
 from cli.screens.run import styled_verdict, tested_texts
 from cli.screens.tables import number_text, table_of
 from cli.screens.terminal import Screen, say
@@ -74,8 +75,10 @@ def write_report(run: Run) -> str:
     """Write report.html and the run's metrics.json; returns where the page lies."""
     metrics = reported_metrics(run)
     cosines = cosines_between_traits(run, metrics)
-    run.store.write(RUN_METRICS, json_bytes({"cosine_between_traits": cosines}))
-    data = report_data(run, metrics, cosines)
+    firing = fired(run, metrics)
+    found = {"cosine_between_traits": cosines, "vectors_that_fire": firing}
+    run.store.write(RUN_METRICS, json_bytes(found))
+    data = {**report_data(run, metrics, cosines), "vectors_that_fire": firing}
     run.store.write(REPORT, report_page(f"{run.name}: trait vectors", data))
     return f"{run.store.url}/{REPORT}"
 

@@ -12,7 +12,7 @@ function runPage(host) {
     history.replaceState(null, "", "#" + encodeURIComponent(PAGE.traits[k].metrics.trait));
   };
   host.append(runHeader(), section("Verdicts", "At the chosen layer. Cohen's d is of the best method, on questions it was not made from; AUROCs on what was left out and angle are of the mean difference, that on evaluation questions of the best method. Steering: what the best push adds to the trait score of answers without an instruction, and at which strength. Brackets are 95 % intervals.", strip, notFinished()),
-    el("div", { class: "picker" }, el("label", {}, "Trait "), picker), holder, traitsView(), runView());
+    el("div", { class: "picker" }, el("label", {}, "Trait "), picker), holder, traitsView(), firingView(), runView());
   choose(Math.max(0, first));
 }
 
@@ -66,6 +66,15 @@ function traitsView() {
     [...Array(n).keys()].map((k) => el("option", { value: k, ...(k === start ? { selected: "" } : {}) }, layerName(k, n - 1))));
   draw(start);
   return section("Traits against one another", `Cosine between the ${between.method} vectors; the layer first shown is the median of the traits' best.`, el("p", {}, el("label", {}, "layer "), select), holder);
+}
+
+function firingView() {
+  const found = PAGE.vectors_that_fire;
+  if (!found) return "";
+  const columns = [...found.traits.map((name, k) => `${name} @ ${found.layers[k]}`), "any of them"];
+  const rows = [...found.traits.map((name, k) => `${name} (${found.n[k]})`), `no instruction (${found.n_neutral})`];
+  return section("Which vector fires on which trait's answers", "Share of each trait's kept positive answers to held-out questions (rows) over each vector's threshold (columns): what 5 % of answers without an instruction exceed. The last row are such answers, held out.",
+    matrixTable(rows, columns, (i, j) => i < found.n.length ? `vectors_that_fire/share/${i}/${j}` : `vectors_that_fire/neutral/${j}`, [...found.share, found.neutral]));
 }
 
 function cosineRanges(between, layer) {

@@ -120,15 +120,20 @@ function methodMap(quality, path, fits) {
 
 // Cosines: blue and orange for the signs, the number in every cell.
 function cosineMatrix(names, path, matrix) {
-  const rows = names.map((name, i) => el("tr", {}, el("th", { scope: "row" }, name), names.map((other, j) => {
+  return matrixTable(names, names, (i, j) => `${path}/${i}/${j}`, matrix);
+}
+
+function matrixTable(names, columns, from, matrix) {
+  const rows = names.map((name, i) => el("tr", {}, el("th", { scope: "row" }, name), columns.map((other, j) => {
     const value = matrix[i][j];
-    const cell = el("td", { title: `${name}, ${other}` }, num(`${path}/${i}/${j}`, 2));
+    if (value === null) return el("td", {}, "–");
+    const cell = el("td", { title: `${name}, ${other}` }, num(from(i, j), 2));
     const colour = value < 0 ? "var(--neg)" : "var(--pos)";
     cell.style.backgroundColor = `color-mix(in oklab, ${colour} ${Math.round(70 * Math.abs(value))}%, var(--panel))`;
     return cell;
   })));
   return el("div", { class: "scroll" }, el("table", { class: "matrix" },
-    el("thead", {}, el("tr", {}, el("th", {}, ""), names.map((name) => el("th", { scope: "col" }, el("span", {}, name))))), el("tbody", {}, rows)));
+    el("thead", {}, el("tr", {}, el("th", {}, ""), columns.map((name) => el("th", { scope: "col" }, el("span", {}, name))))), el("tbody", {}, rows)));
 }
 
 // curves: {strength, value, interval, kind, label}; lines: [[value, text]] across the plot.

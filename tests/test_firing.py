@@ -1,0 +1,61 @@
+"""Protects the matrix of which vector fires on which trait's answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from cli.pages.content import reported_metrics
+from cli.pages.firing import fired
+from domain.plan.samples import EVALUATION
+from domain.plan.spec import ChecksSpec
+from storage.record.responses import load_activations
+from storage.record.results import read_response_vectors
+from tests.stored_run import stored_run
+
+
+def test_a_vector_fires_on_its_own_traits_answers_and_as_promised_on_neutral_ones(
+    tmp_path: Path,
+) -> None:
+    run = stored_run(tmp_path, checks=ChecksSpec(evaluation=1, causal=4), n_eval_questions=20)
+    metrics = reported_metrics(run)
+
+    found = fired(run, metrics)
+
+    assert found is not None and found["traits"] == ["evil", "refusal"]
+    own = [found["share"][k][k] for k in range(2)]
+    other = [found["share"][k][1 - k] for k in range(2)]
+    assert min(own) > 0.9 and max(other) < 0.5
+    assert (found["n_neutral"], max(found["neutral"]) < 0.2) == (40, True)
+
+
+def test_a_cell_is_the_share_over_what_one_neutral_answer_in_twenty_exceeds(tmp_path: Path) -> None:
+    run = stored_run(
+        tmp_path, gap=1.0, checks=ChecksSpec(evaluation=1, causal=4), n_eval_questions=20
+    )
+    metrics = reported_metrics(run)
+
+    found = fired(run, metrics)
+
+    assert found is not None
+    quality = metrics[0].quality
+    assert quality is not None
+    vector = read_response_vectors(run.store, "evil", quality.best.method)[quality.best.layer]
+    projected: dict[str, list[float]] = {"plain": [], "positive": []}
+    for trait in run.spec.traits:
+        for job in run.plan.part_jobs(trait, "generate", EVALUATION):
+            rows = load_activations(run.store, job).response_avg[:, quality.best.layer] @ vector
+            for sample, value in zip(run.plan.samples(job), rows, strict=True):
+                is_own = sample.polarity != "positive" or trait.name == "evil"
+                if is_own and sample.polarity in projected:
+                    projected[sample.polarity].append(float(value))
+    limit = sorted(projected["plain"])[int(np.ceil(41 * 0.95)) - 1]
+    expected = np.mean(np.array(projected["positive"]) > limit)
+    assert abs(found["share"][0][0] - expected) < 0.11
+
+
+def test_too_few_neutral_questions_give_no_matrix(tmp_path: Path) -> None:
+    few = stored_run(tmp_path, checks=ChecksSpec(evaluation=1, causal=4), n_eval_questions=6)
+
+    assert fired(few, reported_metrics(few)) is None
