@@ -159,7 +159,7 @@ def shares(answers: Sequence[Float32], n_tokens: int) -> tuple[Float64, Float64,
                 over(baseline, tokens, n_tokens, "highest"),
             ]
         )
-    return tuple(np.mean(found, axis=0))  # type: ignore[return-value]
+    return tuple(np.mean(found, axis=0))
 
 
 def over(baseline: Baseline, z: Float64, n_tokens: int, what: What) -> Float64:
