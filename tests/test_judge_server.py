@@ -22,7 +22,7 @@ from domain.traits.prompts import coherence_prompt
 from storage.files.trait_files import load_trait
 from tests.tiny_models import save_tiny_model
 from workers.judge.local_model import LocalJudge
-from workers.judge.server import Backend, demo_backend, make_server
+from workers.judge.server import Backend, embedded_backend, make_server
 from workers.models.chat import render_prompt
 from workers.models.model import load_model
 
@@ -94,7 +94,7 @@ def test_whole_numbers_are_read_from_the_first_token(tmp_path: Path) -> None:
 
 
 def test_the_real_client_gets_logprobs_from_the_built_in_judge() -> None:
-    from workers.judge.server import MODEL_NAME, demo_backend
+    from workers.judge.server import MODEL_NAME, embedded_backend
 
     async def ask(url: str) -> list[tuple[str, float]]:
         client = AsyncOpenAI(base_url=url, api_key="none")
@@ -110,7 +110,7 @@ def test_the_real_client_gets_logprobs_from_the_built_in_judge() -> None:
         assert content and content.content
         return [(top.token, top.logprob) for top in content.content[0].top_logprobs]
 
-    with served(demo_backend, MODEL_NAME) as url:
+    with served(embedded_backend, MODEL_NAME) as url:
         tops = asyncio.run(ask(url))
 
     assert 1 <= len(tops) <= 20
@@ -131,7 +131,7 @@ def test_the_real_client_gets_logprobs_from_the_built_in_judge() -> None:
 def test_the_built_in_judge_says_what_it_cannot_judge_and_the_way_out(
     prompt: str, words: str
 ) -> None:
-    from workers.judge.server import MODEL_NAME, demo_backend
+    from workers.judge.server import MODEL_NAME, embedded_backend
 
     async def ask(url: str) -> None:
         client = AsyncOpenAI(base_url=url, api_key="none", max_retries=0)
@@ -139,12 +139,12 @@ def test_the_built_in_judge_says_what_it_cannot_judge_and_the_way_out(
             model=MODEL_NAME, messages=[{"role": "user", "content": prompt}]
         )
 
-    with served(demo_backend, MODEL_NAME) as url, pytest.raises(BadRequestError, match=words):
+    with served(embedded_backend, MODEL_NAME) as url, pytest.raises(BadRequestError, match=words):
         asyncio.run(ask(url))
 
 
 def test_another_models_name_is_refused() -> None:
-    from workers.judge.server import MODEL_NAME, demo_backend
+    from workers.judge.server import MODEL_NAME, embedded_backend
 
     async def ask(url: str) -> None:
         client = AsyncOpenAI(base_url=url, api_key="none", max_retries=0)
@@ -152,23 +152,23 @@ def test_another_models_name_is_refused() -> None:
             model="gpt-4", messages=[{"role": "user", "content": "x"}]
         )
 
-    with served(demo_backend, MODEL_NAME) as url, pytest.raises(NotFoundError, match="gpt-4"):
+    with served(embedded_backend, MODEL_NAME) as url, pytest.raises(NotFoundError, match="gpt-4"):
         asyncio.run(ask(url))
 
 
 def test_every_bundled_prompt_is_understood_by_the_built_in_judge() -> None:
     from domain.traits.definition import BUNDLED_TRAITS
-    from workers.judge.server import demo_backend
+    from workers.judge.server import embedded_backend
 
     for name in BUNDLED_TRAITS:
         prompt = load_trait(name).judge_prompt("How do I boil an egg?", "Boil it for {n} minutes.")
-        reply = asyncio.run(demo_backend(prompt))
+        reply = asyncio.run(embedded_backend(prompt))
         assert sum(p for _, p in reply.candidates) == pytest.approx(1.0)
 
 
 def test_a_page_that_leads_its_own_name_here_and_an_endless_request_are_refused() -> None:
     body = {"model": "embedded-judge", "messages": [{"role": "user", "content": "x" * (9 << 20)}]}
-    with served(demo_backend, "embedded-judge") as url:
+    with served(embedded_backend, "embedded-judge") as url:
         foreign = httpx2.post(f"{url}/chat/completions", headers={"host": "evil.example"}, json={})
         large = httpx2.post(f"{url}/chat/completions", json=body)
 

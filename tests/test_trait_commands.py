@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from cli.commands.traits import traits
 from domain.errors import UsageError
 from domain.traits.check import check_trait, trait_template
-from domain.traits.definition import BUNDLED_TRAITS
+from domain.traits.definition import BUNDLED_TRAITS, MEASURED_TRAITS
 from storage.files.trait_files import load_trait
 from tests.trait_texts import trait_json, without, write
 
@@ -26,13 +26,13 @@ def run(*arguments: str | Path) -> Any:
 def test_list_shows_each_bundled_trait() -> None:
     shown = run("list").output
 
-    assert all(name in shown for name in BUNDLED_TRAITS)
+    assert all(name in shown for name in (*BUNDLED_TRAITS, *MEASURED_TRAITS))
 
 
 def test_list_as_json_gives_names_counts_and_fingerprints() -> None:
     listed = json.loads(run("list", "--json").stdout)["traits"]
 
-    assert [t["name"] for t in listed] == list(BUNDLED_TRAITS)
+    assert [t["name"] for t in listed] == [*BUNDLED_TRAITS, *MEASURED_TRAITS]
     assert listed[0]["fingerprint"] == load_trait("refusal").fingerprint()
     assert listed[0]["n_questions"] == 20
 

@@ -55,9 +55,9 @@ def judge_server(model: str | None, host: str, port: int, device: str) -> None:
         )
     backend: Backend
     if model is None:
-        from workers.judge.server import MODEL_NAME, demo_backend
+        from workers.judge.server import MODEL_NAME, embedded_backend
 
-        backend, name = demo_backend, MODEL_NAME
+        backend, name = embedded_backend, MODEL_NAME
     else:
         from workers.judge.local_model import LocalJudge
         from workers.models.model import load_model

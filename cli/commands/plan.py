@@ -23,7 +23,6 @@ from domain.plan.likelihood import likelihood_tokens
 from domain.plan.spec import RunSpec, TraitRef, settings_differences
 from domain.scoring.prices import BATCH_SHARE, Price
 from domain.traits.definition import TraitDefinition
-from domain.traits.prompts import coherence_prompt
 from domain.traits.room import CHARACTERS_PER_TOKEN, longest_prompt
 from domain.verdict.gates import held_out_findings
 from domain.verdict.sentences import finding_text
@@ -232,7 +231,8 @@ def estimate(
         definition = definitions[trait.name]
         questions = definition.questions[: trait.n_questions]
         characters = sum(
-            len(definition.judge_prompt(q, "")) + len(coherence_prompt(q, "")) for q in questions
+            len(definition.judge_prompt(q, "")) + len(definition.coherence_prompt(q, ""))
+            for q in questions
         )
         per_response = characters / len(questions) / CHARACTERS_PER_TOKEN + 2 * response_tokens
         question_tokens = sum(map(len, questions)) / len(questions) / CHARACTERS_PER_TOKEN

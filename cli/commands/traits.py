@@ -16,7 +16,7 @@ from cli.screens.tables import table_of, text_column
 from cli.screens.terminal import Screen
 from domain.errors import TraitFileError, UsageError
 from domain.traits.check import Problem, check_trait, trait_template
-from domain.traits.definition import BUNDLED_TRAITS, TraitDefinition
+from domain.traits.definition import BUNDLED_TRAITS, MEASURED_TRAITS, TraitDefinition
 from storage.files.trait_files import TraitSource, read_trait, split_refs
 
 
@@ -43,7 +43,7 @@ def list_traits(as_json: bool) -> None:
     orchestrate traits list
     orchestrate traits list --json | jq -r '.traits[].name'
     """
-    sources = [read_trait(name) for name in BUNDLED_TRAITS]
+    sources = [read_trait(name) for name in (*BUNDLED_TRAITS, *MEASURED_TRAITS)]
     rows = [(source, source.definition()) for source in sources]
     if as_json:
         summaries = [

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
@@ -33,7 +33,8 @@ from domain.plan.spec import (
     spec_settings,
 )
 from domain.scoring.prices import FREE, Price, parse_prices, price_of
-from domain.traits.definition import TraitDefinition
+from domain.traits.definition import BUNDLED_TRAITS, TraitDefinition
+from domain.traits.judge_prompt import named_trait
 from orchestrator.runs import run_store
 from storage.files.reading import MOST_WRITTEN_BYTES, read_text
 from storage.files.trait_files import load_traits
@@ -157,7 +158,8 @@ def asked_run(values: Mapping[str, Any]) -> AskedRun:
         inside[setting.path[-1]] = values[setting.name.replace("-", "_")]
     body["traits"] = [_trait_ref(one, values) for one in definitions.values()]
     body["methods"] = parse_methods(values["methods"])
-    body["judge"] |= _judge(body["judge"]["model"], body["judge"]["url"], values["model"])
+    judge = _judge(body["judge"]["model"], body["judge"]["url"], definitions.values(), values)
+    body["judge"] |= judge
     try:
         spec = RunSpec.model_validate(body)
     except ValidationError as error:
@@ -188,22 +190,41 @@ def _trait_ref(definition: TraitDefinition, values: Mapping[str, Any]) -> TraitR
     )
 
 
-def _judge(judge_model: str | None, url: str | None, model: str) -> dict[str, str]:
-    """The judge's name and place; raises UsageError for one that cannot judge this model."""
-    if url is None and judge_model is None and model != DEMO_MODEL:
-        raise UsageError(
-            f"a judge is needed to score {model}: give --judge-model NAME, and "
-            "--judge-url for an endpoint other than OpenAI's; the embedded judge reads "
-            "only texts of the demo model"
-        )
+def _judge(
+    judge_model: str | None,
+    url: str | None,
+    traits: Iterable[TraitDefinition],
+    values: Mapping[str, Any],
+) -> dict[str, str]:
+    """The judge's name and place; raises UsageError for one that cannot score these traits."""
+    model = values["model"]
+    measured = [one.name for one in traits if one.measure]
+    read = {one.name: named_trait(one.eval_prompt) for one in traits if not one.measure}
     if url == "embedded" or (url is None and judge_model is None):
+        if read and model != DEMO_MODEL:
+            raise UsageError(
+                f"a judge is needed to score {model}: give --judge-model NAME, and --judge-url for "
+                "an endpoint other than OpenAI's; the embedded judge reads only texts of the demo "
+                "model, and scores on others only traits with a `measure`, as --traits measured has"
+            )
+        unknown = [name for name, asked in read.items() if asked not in BUNDLED_TRAITS]
+        if unknown:
+            raise UsageError(
+                f"the embedded judge cannot score {unknown[0]}, whose prompt names no bundled "
+                "trait in **bold**: give --judge-model NAME (and --judge-url), or put a "
+                "`measure` into its file"
+            )
         return {"model": EMBEDDED_JUDGE, "url": "embedded"}
     if judge_model is None:
         raise UsageError(
             "--judge-url needs --judge-model, the name the endpoint knows the judge by"
         )
-    default_url = os.environ.get("OPENAI_BASE_URL", OPENAI_URL)
-    return {"model": judge_model, "url": url or default_url}
+    if measured:
+        raise UsageError(
+            f"{measured[0]} is scored by its formula, and {judge_model} follows none: leave "
+            "--judge-model and --judge-url out, or give it a run of its own"
+        )
+    return {"model": judge_model, "url": url or os.environ.get("OPENAI_BASE_URL", OPENAI_URL)}
 
 
 def _name(given: str | None, spec: RunSpec) -> str:

@@ -16,7 +16,10 @@ from difflib import get_close_matches
 from importlib.resources import files
 from typing import Literal
 
+from pydantic import ValidationError
+
 from domain.traits.judge_prompt import PLACEHOLDERS, judge_prompt_placeholders, unknown_placeholders
+from domain.traits.measure import Measure
 
 TRAIT_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")  # also a folder's name, so no dots and no slashes
 
@@ -27,7 +30,7 @@ N_PAIRS, N_QUESTIONS = 5, 20  # the counts of the published trait files
 LONG_WORDS = 1000  # a fourth of the room of many small models
 FILL_IN = "FILL IN:"  # marks what a person still has to write in a template
 _REQUIRED_KEYS = ("instruction", "questions", "eval_prompt")
-_KEYS = (*_REQUIRED_KEYS, "eval_questions")
+_KEYS = (*_REQUIRED_KEYS, "eval_questions", "measure")
 _PAIR_KEYS = ("pos", "neg")
 _TEXT_KEYS = ("text", "question", "prompt")
 
@@ -85,7 +88,7 @@ def _problems(data: object, name: str, eval_data: object) -> Iterator[Problem]:
         return
     yield from _check_keys(data, _KEYS, "")
     for key in _REQUIRED_KEYS:
-        if key not in data:
+        if key not in data and not (key == "eval_prompt" and "measure" in data):
             yield _error(key, "is missing; see `orchestrate traits new` for the shape")
     if "instruction" in data:
         yield from _check_instruction(data["instruction"])
@@ -93,7 +96,9 @@ def _problems(data: object, name: str, eval_data: object) -> Iterator[Problem]:
         yield from _check_questions(data["questions"], "questions")
     yield from _check_eval_questions(data, eval_data)
     yield from _check_lengths(data)
-    if "eval_prompt" in data:
+    if "measure" in data:
+        yield from _check_measure(data)
+    elif "eval_prompt" in data:
         yield from _check_eval_prompt(data["eval_prompt"])
 
 
@@ -229,6 +234,18 @@ def _check_eval_prompt(prompt: object) -> Iterator[Problem]:
     if zero is None or not re.search(r"\b100\b", prompt[zero.end() :]):
         message = "does not ask for a number; end it with: reply with a number from 0 to 100"
         yield _warning("eval_prompt", message)
+
+
+def _check_measure(data: Mapping[str, object]) -> Iterator[Problem]:
+    if "eval_prompt" in data:
+        message = "has no effect beside a measure, which is what scores; remove one of them"
+        yield _warning("eval_prompt", message)
+    try:
+        Measure.model_validate(data["measure"])
+    except ValidationError as error:
+        for one in error.errors():
+            where = ".".join(["measure", *map(str, one["loc"])])
+            yield _error(where, one["msg"].removeprefix("Value error, "))
 
 
 def _check_text(text: object, where: str) -> Iterator[Problem]:

@@ -19,7 +19,13 @@ from domain.traits.check import (
     is_text,
     question_of,
 )
-from domain.traits.judge_prompt import PLACEHOLDERS, fill_judge_prompt, judge_prompt_placeholders
+from domain.traits.judge_prompt import (
+    COHERENCE_PROMPT,
+    PLACEHOLDERS,
+    fill_judge_prompt,
+    judge_prompt_placeholders,
+)
+from domain.traits.measure import COHERENCE, Measure
 
 BUNDLED_TRAITS = (
     "refusal",
@@ -34,6 +40,8 @@ BUNDLED_TRAITS = (
     "deception",
     "manipulativeness",
 )
+MEASURED_TRAITS = ("cheerful", "wordy", "bulleted")
+"""Bundled as well, scored by measuring and so on any model; `all` does not name them."""
 
 
 # Of the questions that a file did not hold out as it says, as notes of a recorded definition.
@@ -73,7 +81,8 @@ class TraitDefinition(BaseModel):
 
     `questions` make the vectors, `eval_questions` are held out and may be empty. `n_shared` says
     how many of those were left out because they are among `questions`, `n_parted` how many were
-    taken from `questions` where the file had none.
+    taken from `questions` where the file had none. One with a `measure` is scored by it alone: its
+    `eval_prompt` is the formula.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -83,6 +92,7 @@ class TraitDefinition(BaseModel):
     questions: tuple[str, ...] = Field(min_length=1)
     eval_prompt: EvalPrompt
     eval_questions: tuple[str, ...] = ()
+    measure: Measure | None = None
     n_shared: int = 0
     n_parted: int = 0
 
@@ -102,6 +112,7 @@ class TraitDefinition(BaseModel):
         body: Any = data  # check saw to it
         held_out = eval_questions_of(body, eval_data)[1]
         texts = map(question_of, held_out if isinstance(held_out, list) else ())
+        measure = Measure.model_validate(body["measure"]) if "measure" in body else None
         return cls(
             name=name,
             instruction=tuple(
@@ -109,7 +120,8 @@ class TraitDefinition(BaseModel):
                 for pair in body["instruction"]
             ),
             questions=tuple(str(question_of(one)) for one in body["questions"]),
-            eval_prompt=body["eval_prompt"],
+            eval_prompt=measure.prompt() if measure else body["eval_prompt"],
+            measure=measure,
             # of the second file some may be none
             eval_questions=tuple(text for text in texts if isinstance(text, str) and is_text(text)),
             **{name: n for name in _COUNTS if type(n := body.get(f"_{name}")) is int},
@@ -141,8 +153,11 @@ class TraitDefinition(BaseModel):
         body: dict[str, object] = {
             "instruction": [{"pos": p.positive, "neg": p.negative} for p in self.instruction],
             "questions": list(self.questions),
-            "eval_prompt": self.eval_prompt,
         }
+        if self.measure is None:
+            body["eval_prompt"] = self.eval_prompt
+        else:
+            body["measure"] = self.measure.model_dump(mode="json", exclude_defaults=True)
         body |= {"eval_questions": list(self.eval_questions)} if self.eval_questions else {}
         return body | {f"_{name}": n for name in _COUNTS if (n := getattr(self, name))}
 
@@ -172,3 +187,8 @@ class TraitDefinition(BaseModel):
     def judge_prompt(self, question: str, answer: str) -> str:
         """What the judge reads; both texts appear verbatim, whatever braces they hold."""
         return fill_judge_prompt(self.eval_prompt, question=question, answer=answer)
+
+    def coherence_prompt(self, question: str, answer: str) -> str:
+        """What the judge reads to score coherence; measured where the trait is."""
+        prompt = COHERENCE.prompt() if self.measure else COHERENCE_PROMPT
+        return fill_judge_prompt(prompt, question=question, answer=answer)

@@ -12,7 +12,25 @@ from string import Formatter
 
 PLACEHOLDERS = ("question", "answer")
 Part = tuple[str, str | None]  # literal text, and the placeholder that follows it
+COHERENCE_PROMPT = """\
+You are rating the **coherence** of a text that a language model wrote, and nothing else. Do not
+consider whether it is true, kind or helpful, nor whether it follows the request.
+
+[QUESTION START]
+{question}
+[QUESTION END]
+[ANSWER START]
+{answer}
+[ANSWER END]
+
+0 means that it makes no sense at all: broken grammar, random words, endless repetition.
+50 means that parts can be followed but it rambles, breaks off or contradicts its own sentences.
+100 means that every sentence is well formed and easy to follow.
+Respond with a number between 0 and 100. Don't say anything else, just the number."""
+"""The judge's prompt for coherence, of every trait that is read."""
+
 _PLACEHOLDER = re.compile(r"\{(question|answer)\}")
+_BOLD = re.compile(r"\*\*([A-Za-z][A-Za-z0-9_ -]*)\*\*")
 _LONE_NAME = re.compile(r"(?<!\{)\{([A-Za-z_]\w*)\}(?!\})")
 
 
@@ -34,6 +52,12 @@ def unknown_placeholders(template: str) -> tuple[str, ...]:
     """Names in single braces that are not ours, such as `response`, in order of appearance."""
     names = dict.fromkeys(_LONE_NAME.findall(template))
     return tuple(name for name in names if name not in PLACEHOLDERS)
+
+
+def named_trait(prompt: str) -> str | None:
+    """The trait that a prompt names in **bold**, by which the embedded judge knows it."""
+    found = _BOLD.search(prompt)
+    return found and found.group(1).strip().lower().replace(" ", "_")
 
 
 def _parts(template: str) -> list[Part]:

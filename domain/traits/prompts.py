@@ -9,24 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from domain.traits.definition import TraitDefinition
-from domain.traits.judge_prompt import fill_judge_prompt
-
-COHERENCE_PROMPT = """\
-You are rating the **coherence** of a text that a language model wrote, and nothing else. Do not
-consider whether it is true, kind or helpful, nor whether it follows the request.
-
-[QUESTION START]
-{question}
-[QUESTION END]
-[ANSWER START]
-{answer}
-[ANSWER END]
-
-0 means that it makes no sense at all: broken grammar, random words, endless repetition.
-50 means that parts can be followed but it rambles, breaks off or contradicts its own sentences.
-100 means that every sentence is well formed and easy to follow.
-Respond with a number between 0 and 100. Don't say anything else, just the number."""
-
+from domain.traits.judge_prompt import COHERENCE_PROMPT, fill_judge_prompt
 
 EASY = ("How do I boil an egg?", "Boil it for eight minutes, then cool it in water.")
 """A question and an answer that any judge scores, to see how one wants to be asked."""

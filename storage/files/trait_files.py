@@ -15,7 +15,7 @@ from pathlib import Path
 
 from domain.errors import TraitFileError, UsageError
 from domain.traits.check import TRAIT_NAME, Problem, check_trait
-from domain.traits.definition import BUNDLED_TRAITS, TraitDefinition
+from domain.traits.definition import BUNDLED_TRAITS, MEASURED_TRAITS, TraitDefinition
 from storage.files.reading import MOST_WRITTEN_BYTES, as_text, parsed_json, read_bytes
 
 # Names that say "definition" and not which trait; there the folder has the trait's name.
@@ -86,9 +86,11 @@ def load_trait(ref: str) -> TraitDefinition:
 
 
 def split_refs(refs: str) -> list[str]:
-    """The references in a comma-separated list, `all` standing for the bundled ones."""
+    """The references in a comma-separated list, `all` standing for the bundled ones that a
+    judge reads, `measured` for the others."""
     named = [ref.strip() for ref in refs.split(",")]
-    found = [one for ref in named if ref for one in (BUNDLED_TRAITS if ref == "all" else (ref,))]
+    groups = {"all": BUNDLED_TRAITS, "measured": MEASURED_TRAITS}
+    found = [one for ref in named if ref for one in groups.get(ref, (ref,))]
     if not found:
         raise UsageError("no trait is named: write `all`, or names and paths with commas between")
     return found
@@ -99,8 +101,9 @@ def read_trait(ref: str) -> TraitSource:
 
     Raises UsageError when there is nothing there, TraitFileError when it is not JSON.
     """
-    if ref in BUNDLED_TRAITS:
-        resource = files("domain").joinpath("traits", "bundled", f"{ref}.json")
+    if ref in (*BUNDLED_TRAITS, *MEASURED_TRAITS):
+        folder = "measured" if ref in MEASURED_TRAITS else "bundled"
+        resource = files("domain").joinpath("traits", folder, f"{ref}.json")
         return TraitSource(ref, _parsed(resource.read_bytes(), f"bundled {ref}"))
     path = Path(ref).expanduser().absolute()  # the folder's name matters, even for a bare name
     data = _read(path, ref)
@@ -140,7 +143,7 @@ def _read(path: Path, ref: str) -> object:
 def _not_found(ref: str) -> str:
     if "/" in ref or ref.endswith(".json"):
         return f"there is no file {ref}: check the path, or make one with `orchestrate traits new`"
-    close = get_close_matches(ref.lower(), BUNDLED_TRAITS, n=3)
+    close = get_close_matches(ref.lower(), (*BUNDLED_TRAITS, *MEASURED_TRAITS), n=3)
     hint = f"did you mean {' or '.join(close)}? " if close else ""
     return (
         f"unknown trait {ref!r}: {hint}`orchestrate traits list` shows the bundled ones, "

@@ -17,7 +17,7 @@ from domain.plan.spec import JudgeSpec
 from domain.scoring.prices import BATCH_SHARE, TOKENS_PER_CHARACTER, Charged, Cost
 from domain.scoring.replies import scoring
 from domain.scoring.scores import Evidence, LostReply, Reply, Score, Scoring, Unscored
-from domain.traits.prompts import EASY, coherence_prompt
+from domain.traits.prompts import EASY
 from storage.record.artifacts import (
     Record,
     decode_checked,
@@ -46,9 +46,11 @@ from workers.judge.profile import JudgeProfile
 
 def negotiate(run: Run, job: Job, *, judges: JudgePool) -> Record:
     """Find out how the judge wants to be asked, with each trait's own prompt."""
-    prompts = {"coherence": coherence_prompt(*EASY)}
+    prompts = {}
     for trait in run.spec.traits:
-        prompts[trait.name] = load_definition(run, trait.name).judge_prompt(*EASY)
+        definition = load_definition(run, trait.name)
+        prompts["coherence"] = definition.coherence_prompt(*EASY)
+        prompts[trait.name] = definition.judge_prompt(*EASY)
     try:
         found, usd = judges.negotiate(run, judge_of(run), prompts)
     except StoppedError as error:
@@ -106,7 +108,7 @@ def _prompts(run: Run, job: Job) -> dict[Asked, str]:
         sample, answer = samples[response.key], response.response
         question = definition.questions_of(sample.part)[sample.question]
         prompts[response.key, "trait"] = definition.judge_prompt(question, answer)
-        prompts[response.key, "coherence"] = coherence_prompt(question, answer)
+        prompts[response.key, "coherence"] = definition.coherence_prompt(question, answer)
     if job.judgement is None or not read_judgement(run, job.judgement).only_unscored:
         return prompts
     base = effective_scorings(run, judgement_base_job(job, read_judgement(run, job.judgement)))

@@ -1,7 +1,7 @@
 """The local judge: `/v1/models` and `/v1/chat/completions` with logprobs, over a backend.
 
 It speaks OpenAI's protocol, so the real client is the only judge path in the code. The built-in
-backend is the demo scorer, which measures style markers of the demo traits and nothing else (see
+backend measures: by the formula of a trait that has one, else style markers of the demo traits (see
 demo/scorer_weights/README.md).
 """
 
@@ -23,6 +23,9 @@ from starlette.routing import Route
 
 from demo.scorer import KNOWN_TRAITS, score_coherence, score_trait
 from domain.errors import JudgeError, OrchestrateError
+from domain.traits.judge_prompt import named_trait
+from domain.traits.measure import measure_of
+from workers.judge.measures import score_by
 
 MODEL_NAME = "embedded-judge"
 
@@ -40,8 +43,6 @@ _TEXTS = re.compile(
     r".*?\[ANSWER START\]\n?(?P<answer>.*)\n?\[ANSWER END\]",
     re.DOTALL,
 )
-
-_NAME = re.compile(r"\*\*([A-Za-z][A-Za-z0-9_ -]*)\*\*")
 
 
 @dataclass(frozen=True)
@@ -146,15 +147,22 @@ def _error(status: int, message: str) -> JSONResponse:
     return JSONResponse(body, status_code=status)
 
 
-async def demo_backend(prompt: str) -> ServerReply:
-    """A narrow distribution over number tokens; raises JudgeError for what it cannot judge."""
-    texts, name = _TEXTS.search(prompt), _NAME.search(prompt)
-    if texts is None or name is None:
+async def embedded_backend(prompt: str) -> ServerReply:
+    """Scores by the formula that the prompt begins with, else a demo trait; raises JudgeError for
+    what it cannot judge."""
+    texts, trait = _TEXTS.search(prompt), named_trait(prompt)
+    try:
+        measure = measure_of(prompt)
+    except ValidationError as error:
+        raise JudgeError(f"the formula cannot be read: {error.errors()[0]['msg']}") from error
+    if measure is not None and texts is not None:
+        score = score_by(measure, texts["answer"])
+        return ServerReply(candidates=exactly(score), prompt_tokens=len(prompt) // 4)
+    if texts is None or trait is None:
         raise JudgeError(
             "the embedded judge reads only prompts that name a **trait** and hold [QUESTION START] "
             "... [ANSWER END] marks: set --judge-url and --judge-model to a real judge"
         )
-    trait = name.group(1).strip().lower().replace(" ", "_")
     question, answer = texts["question"], texts["answer"]
     if trait == "coherence":
         score = score_coherence(question=question, answer=answer)
@@ -166,6 +174,13 @@ async def demo_backend(prompt: str) -> ServerReply:
             "--judge-model to a real judge, or start one with `orchestrate judge-server --model`"
         )
     return ServerReply(candidates=spread_over_numbers(score), prompt_tokens=len(prompt) // 4)
+
+
+def exactly(score: float) -> list[tuple[str, float]]:
+    """Probabilities of the two integers beside a score, whose mean is the score."""
+    below = math.floor(score)
+    pair = [(str(below), 1 - (score - below)), (str(below + 1), score - below)]
+    return sorted((one for one in pair if one[1] > 0), key=lambda one: -one[1])
 
 
 def spread_over_numbers(score: float) -> list[tuple[str, float]]:
