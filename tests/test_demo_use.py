@@ -56,16 +56,16 @@ def asked(trait: str, polarity: Polarity | None) -> list[dict[str, str]]:
 
 
 def separations(run: list[str]) -> dict[str, float]:
-    """Trait -> AUROC of the response z, positive against negative prompts, held-out questions."""
+    """Trait -> AUROC of the mean projection, positive against negative prompts."""
     sides: tuple[Polarity, ...] = ("positive", "negative")
     rows = [row for trait in BUNDLED_TRAITS for side in sides for row in asked(trait, side)]
-    z: dict[tuple[str, str], list[float]] = {}
+    means: dict[tuple[str, str], list[float]] = {}
     for record in answered("monitor", run, rows):
         trait, side = (record["metadata"][name] for name in ("trait", "side"))
         if record["tokens"]:
-            z.setdefault((trait, side), []).append(record["summary"][trait]["z"])
+            means.setdefault((trait, side), []).append(record["summary"][trait]["mean"])
     return {
-        trait: float(auroc(*(np.array(z[trait, side])[:, None] for side in sides))[0])
+        trait: float(auroc(*(np.array(means[trait, side])[:, None] for side in sides))[0])
         for trait in BUNDLED_TRAITS
     }
 

@@ -45,7 +45,7 @@ def screen(**values: Any) -> None:
     and TRL write them; Alpaca's columns. persona_vectors' tables and a run's own are read as they
     are. A row that cannot be read is left out, counted and named. The texts go through the run's
     model, or --model, in batches; a response is flagged when its mean z exceeds what --false-alarm
-    of the run's neutral responses exceed.
+    of the run's neutral responses, cut to its length, exceed.
 
     \b
     orchestrate screen demo training_set.jsonl --output scores.csv
