@@ -155,6 +155,14 @@ def test_fractions_survive_the_way_over_number_tokens() -> None:
     assert mean == pytest.approx(100 * 3 / 7)
 
 
+def test_the_trait_of_the_guide_can_be_used() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "first-real-model.md").read_text()
+
+    found = check_trait(json.loads(page.split("```json")[1].split("```")[0]), "hedging")
+
+    assert all(problem.severity == "warning" for problem in found)
+
+
 def planned(folder: Path, *arguments: str) -> Result:
     return CliRunner().invoke(plan, ["--runs-dir", str(folder), *arguments])
 
