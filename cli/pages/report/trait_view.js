@@ -83,6 +83,7 @@ function testsView(m, path) {
   if (!q) return null;
   const none = (title, what, flag) => emptyView(title, what, `Not measured in this run: the definition has no evaluation questions, ${flag} was 0, or the vectors were not worth it.`);
   return section("Does it hold and does it cause?", "", q.evaluation ? evaluationView(q, `${path}/evaluation`) : none("Held-out evaluation", "AUROC and Cohen's d on the trait's evaluation questions, generated with and without instructions.", "--evaluation"),
+    q.likelihood ? likelihoodView(q.likelihood, `${path}/likelihood`) : emptyView("Does it make texts of the trait likelier?", "The causal test without a judge, at every layer.", "Not measured in this run: --contexts was 0, or too few responses were kept."),
     q.causal ? causalView(q.causal, `${path}/causal`) : none("Dose-response", "Trait and coherence against steering strength, beside random vectors of equal norm.", "--causal"));
 }
 
@@ -100,12 +101,26 @@ function evaluationView(q, path) {
       est(`${own}/separation/auroc`, k, 3), est(`${own}/separation/cohens_d`, k, 2), est(`${own}/correlation`, k, 2), est(`${own}/correlation_plain`, k, 2)]))));
 }
 
+function likelihoodView(l, path) {
+  const about = el("p", { class: "explain" }, "What does adding the vector do to the mean log p per token of ", num(`${path}/n_texts/positive`, 0), " kept positive responses less that of ", num(`${path}/n_texts/negative`, 0),
+    ` negative ones, read without an instruction? No judge is asked. z: its gain at the layer among ${l.n_random} random directions with the covariance of the responses. At layer ${l.layer}, p `, num(`${path}/p`, 3), " for all layers together.");
+  const n = l.z.length;
+  return el("div", {}, about, el("div", { class: "charts" },
+    layerChart("Do texts of the trait become likelier?", "z", [{ values: l.z, kind: "first", label: "z among random directions" }], { chosen: l.layer }),
+    layerChart("Gain per push of the vector's length", "nats per token", [{ values: l.gain.value, interval: l.gain.interval, kind: "first", label: "as far as a small push tells" }], { chosen: l.layer })),
+    el("details", {}, el("summary", {}, "Pushes that were tried, their damage, and the numbers of the charts"),
+      el("p", {}, "Strength: in mean norms of the residual stream. Damage: KL(without || with the push) of next tokens in answers to no instruction, nats per token."),
+      table(["layer", "strength", "gain", "random directions' gain", "damage", "random directions' damage"], l.pushes.map((one, k) => [String(one.layer), num(`${path}/pushes/${k}/strength`, 2), num(`${path}/pushes/${k}/gain`, 3),
+        one.random_gain.length ? el("span", {}, one.random_gain.map((_, j) => [j ? ", " : "", num(`${path}/pushes/${k}/random_gain/${j}`, 3)]).flat()) : "–", num(`${path}/pushes/${k}/damage`, 4), num(`${path}/pushes/${k}/random_damage`, 4)])),
+      table(["layer", "z", "gain"], l.z.map((_, k) => [layerName(k, n - 1), num(`${path}/z/${k}`, 2), withInterval(`${path}/gain/value/${k}`, `${path}/gain/interval/${k}`, 3)]))));
+}
+
 function causalView(c, path) {
   const curves = (score) => [["vector", "first", `${c.method} vector`], ["random", "random", "random vectors of equal norm"]].map(([key, kind, label]) => ({ strength: c[key].strength, value: c[key][score].value, interval: c[key][score].interval, kind, label }));
   const est = (from, digits) => withInterval(`${from}/value`, `${from}/interval`, digits);
   const facts = el("dl", { class: "kv" }, el("dt", {}, "trait's rise"), el("dd", {}, est(`${path}/vector/rise`, 1), " at strength ", num(`${path}/vector/rise_at`, 2)),
-    el("dt", {}, "over random vectors"), el("dd", {}, est(`${path}/rise_over_random`, 1)), el("dt", {}, "slope per strength"), el("dd", {}, est(`${path}/vector/slope`, 1)),
-    el("dt", {}, "slope of random vectors"), el("dd", {}, est(`${path}/random/slope`, 1)), el("dt", {}, "strongest with coherence 75"), el("dd", {}, num(`${path}/strongest_coherent`, 2)),
+    el("dt", {}, "over random vectors"), el("dd", {}, est(`${path}/rise_over_random`, 1)), el("dt", {}, "questions steered backwards"), el("dd", {}, est(`${path}/backwards`, 2)),
+    el("dt", {}, "slope per strength"), el("dd", {}, est(`${path}/vector/slope`, 1)), el("dt", {}, "strongest with coherence 75"), el("dd", {}, num(`${path}/strongest_coherent`, 2)),
     el("dt", {}, "responses"), el("dd", {}, num(`${path}/n_searched`, 0), " to search, ", num(`${path}/n_confirmed`, 0), " fresh ones to confirm"));
   const rows = [["no push", 0, "vector"], ...c.vector.strength.slice(1).map((_, k) => ["vector", k + 1, "vector"]), ...c.random.strength.slice(1).map((_, k) => ["random", k + 1, "random"])];
   return el("div", {}, el("p", { class: "explain" }, `Answers without an instruction while ${c.method} is added at layer ${c.layer}. Strength 1 is the distance between the means of positives and negatives there. The search took the push with the largest trait x coherence; the line marks it. Bands are 95 % intervals over questions.`),
