@@ -12,11 +12,11 @@ from domain.scoring.thresholds import outcomes
 from domain.verdict.gates import with_verdict
 from domain.verdict.record import TraitMetrics
 from storage.record.responses import stored_positions
-from storage.record.results import write_metrics, writing_results
+from storage.record.results import read_response_vectors, write_metrics, writing_results
 from storage.record.run import Run
 from storage.record.tables import judged_samples, training_jobs
 from tasks.stages.reduce import assemble
-from tasks.stages.steering_cells import load_directions, recorded_cells
+from tasks.stages.steering_cells import load_directions, load_likelihood, recorded_cells
 from tasks.stages.verify import dose_response, note_in_vectors, stored_vectors, verify_vectors
 from traitlens.arrays import Float32
 
@@ -64,6 +64,14 @@ def assemble_and_test(
             if is_same:
                 steered = dose_response(run, trait, folder)
                 quality = quality.model_copy(update={"causal": steered})
+        likelihood = load_likelihood(run, trait.name) if told["is_checked"] else None
+        if likelihood is not None:
+            own = read_response_vectors(run.store, trait.name, likelihood.method)
+            vector = stored_vectors(run, quality, folder).get(likelihood.method)
+            if vector is not None and _is_along(
+                own[likelihood.layer], vector.at(likelihood.layer).numpy()
+            ):
+                quality = quality.model_copy(update={"likelihood": likelihood})
         if quality.evaluation or quality.causal:
             note_in_vectors(run, quality, folder)
         metrics = with_verdict(metrics.model_copy(update={"quality": quality, **told}))
@@ -79,6 +87,7 @@ def _check_stored(run: Run, trait: TraitRef, position: str) -> None:
         )
 
 
-def _is_along(unit: Float32, vector: Float32) -> bool:
-    norm = np.linalg.norm(vector.astype(np.float64))
-    return bool(norm > 0 and unit.astype(np.float64) @ vector / norm > SAME_COSINE)
+def _is_along(one: Float32, other: Float32) -> bool:
+    wide = one.astype(np.float64), other.astype(np.float64)
+    norms = np.linalg.norm(wide[0]) * np.linalg.norm(wide[1])
+    return bool(norms > 0 and wide[0] @ wide[1] / norms > SAME_COSINE)
