@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from domain.plan.samples import CONFIRMATION, Sample
+from domain.plan.samples import ANY_POLARITY, CONFIRMATION, Sample
 from domain.plan.spec import ChecksSpec
 from domain.plan.steering import (
     Cell,
@@ -36,7 +36,7 @@ from domain.verdict.steering import steering_findings
 from storage.files.trait_files import load_trait
 from storage.record.results import damaged_results, read_metrics
 from storage.record.store import open_store
-from tasks.stages.checks import causal_figures
+from tasks.stages.checks import Answered, causal_figures, evaluation_figures
 from tasks.stages.steering_cells import Directions
 from tests.quality_records import evaluated, steered
 from tests.quality_records import metrics as metrics_with
@@ -320,6 +320,58 @@ def test_answers_to_one_question_count_as_one_observation() -> None:
     )
 
     assert shared.high - shared.low > 3 * (alone.high - alone.low)
+
+
+def answered(seed: int) -> Answered:
+    """Coordinate 0 reads the instruction, coordinate 1 what the judge scores, which the instruction
+    changes too."""
+    rng = np.random.default_rng(seed)
+    asked = [(p, (q + k) % 5, q) for k in range(2) for q in range(20) for p in ANY_POLARITY]
+    sign = np.array([{"positive": 1.0, "negative": -1.0, "plain": 0.0}[p] for p, *_ in asked])
+    shown = 0.66 * sign + rng.standard_normal(len(asked))
+    noise = rng.standard_normal((len(asked), 2))
+    states = np.stack([3 * sign + noise[:, 0], shown + noise[:, 1]], axis=1)
+    return Answered(
+        activations=states[:, None].astype(np.float32),
+        polarity=[p for p, *_ in asked],
+        is_example=np.array(20 * shown * sign > 10),
+        is_readable=np.ones(len(asked), bool),
+        trait=50 + 20 * shown,
+        prompts=[(i, q) for _, i, q in asked],
+    )
+
+
+def test_a_vector_that_reads_the_instruction_alone_does_not_follow_the_judge_within_it() -> None:
+    vectors = {"instruction": np.array([[1.0, 0.0]]), "trait": np.array([[0.0, 1.0]])}
+    reached: dict[str, list[float]] = {"pooled": [], "within": []}
+
+    for seed in range(20):
+        tested = evaluation_figures(vectors, answered(seed)).methods
+        own, follows = tested["instruction"], tested["trait"].correlation_within
+        assert own.correlation and own.correlation_within and follows
+        reached["pooled"].append(own.correlation.value[0] or 0)
+        reached["within"].append(own.correlation_within.interval[0][0] or 0)
+        assert (own.correlation.interval[0][0] or 0) > 0
+        assert (follows.interval[0][0] or 0) > 0
+
+    assert np.mean(reached["pooled"]) == pytest.approx(0.44, abs=0.05)
+    # one in forty by chance
+    assert (np.array(reached["within"]) > 0).sum() <= 3
+
+
+def test_all_readable_responses_count_and_not_those_alone_that_the_judge_called_extreme() -> None:
+    vectors = {"trait": np.array([[0.0, 1.0]])}
+    reached: dict[str, list[float]] = {"examples": [], "readable": []}
+
+    for seed in range(20):
+        own = evaluation_figures(vectors, answered(seed)).methods["trait"]
+        assert own.separation and own.readable
+        reached["examples"].append(own.separation.auroc.value[0] or 0)
+        reached["readable"].append(own.readable.auroc.value[0] or 0)
+
+    # the truth is that of normal projections 1.32 apart with a standard deviation of 1.41
+    assert np.mean(reached["readable"]) == pytest.approx(0.745, abs=0.03)
+    assert np.mean(reached["examples"]) > 0.85
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,13 @@ def outcome(judged: Judged, filter_spec: FilterSpec) -> Outcome:
     return Outcome()
 
 
+def is_readable(judged: Judged, filter_spec: FilterSpec) -> bool:
+    """Whether a response can be read as an answer, whatever its trait's score, or without one."""
+    coherence = judged.coherence
+    is_coherent = isinstance(coherence, Score) and coherence.value >= filter_spec.coherence
+    return is_coherent and judged.n_tokens > 0
+
+
 def contrast(positive: Sequence[float], negative: Sequence[float]) -> float | None:
     """Mean positive minus mean negative trait score over all scored responses, kept or not.
 

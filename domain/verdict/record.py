@@ -238,10 +238,17 @@ class EvaluationCounts(PolarityCounts):
 
 
 class TestedFigures(Figures):
-    """One method's vectors on the evaluation questions; None where too few responses count."""
+    """One method's vectors on the evaluation questions; None where too few responses count.
 
+    `readable` is between all readable responses to positive and to negative instructions, whatever
+    the judge gave them, `separation` between those alone whose score suits their side, which
+    flatters. `correlation` with the judge's score is pooled over instructions and rises with what
+    both owe to the instruction alone; `correlation_within` holds it fixed."""
+
+    readable: SeparationFigures | None = None
     separation: SeparationFigures | None
     correlation: Estimates | None
+    correlation_within: Estimates | None = None
     correlation_plain: Estimates | None
 
 

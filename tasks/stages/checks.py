@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from domain.plan.samples import Sample
+from domain.plan.samples import POLARITIES, AnyPolarity, Sample
 from domain.plan.steering import Cell, Shown, mean_steering_worth
 from domain.verdict.record import (
     CausalFigures,
@@ -28,6 +28,7 @@ from traitlens.assess.dose_response import Answers, DoseResponse, dose_response
 from traitlens.assess.kept_rows import Array, Group
 from traitlens.stats.bootstrap import bootstrap_correlations, bootstrap_means, group_draws
 from traitlens.stats.intervals import Interval, percentile_interval, score_interval
+from traitlens.stats.partial import partial_correlation
 
 # Below it answers are no longer read as answers; from it on they are good (the judge's scale).
 COHERENCE_FLOOR = 50.0
@@ -162,14 +163,15 @@ FEWEST_TO_CORRELATE = 6
 class Answered:
     """Judged responses to the evaluation questions.
 
-    activations [n, L+1, d_model]; `side` [n] is positive or negative for those that count as an
-    example of it, "" for the others; `is_plain` [n] for those without an instruction; trait [n] is
-    NaN where a response is unscored or incoherent.
+    activations [n, L+1, d_model]; `polarity` [n] is that of the instruction, or plain; `is_example`
+    [n] for those whose scores suit it; `is_readable` [n] for coherent ones, scored or not; trait
+    [n] is NaN where a response is unscored or incoherent.
     """
 
     activations: Array
-    side: Sequence[str]
-    is_plain: NDArray[np.bool_]
+    polarity: Sequence[AnyPolarity]
+    is_example: NDArray[np.bool_]
+    is_readable: NDArray[np.bool_]
     trait: Float64
     prompts: Sequence[Group]
 
@@ -177,26 +179,30 @@ class Answered:
 def evaluation_figures(vectors: Mapping[str, Array], answered: Answered) -> EvaluationFigures:
     """Each method's vectors [L+1, d_model] on held-out questions, lists over the layers.
 
-    `separation` is between instructed responses that count as positive and as negative, None when
-    a side has fewer than two; `correlation` is of the projection with the judge's trait score, over
-    all responses and over those without an instruction, None for fewer than six questions.
+    Separations are None when a side has fewer than four responses, correlations of the projection
+    with the judge's trait score for fewer than six questions.
     Intervals draw whole questions.
     """
-    side = np.array(answered.side)
-    sides = {name: side == name for name in ("positive", "negative")}
+    polarity = np.array(answered.polarity)
+    sides: dict[str, NDArray[np.bool_]] = {name: polarity == name for name in POLARITIES}
+    examples = {name: side & answered.is_example for name, side in sides.items()}
+    readable = {name: side & answered.is_readable for name, side in sides.items()}
+    is_plain, everything = polarity == "plain", np.ones(len(polarity), bool)
     questions = [question for _, question in answered.prompts]
     return EvaluationFigures(
         n=EvaluationCounts(
-            positive=int(sides["positive"].sum()),
-            negative=int(sides["negative"].sum()),
-            plain=int((answered.is_plain & np.isfinite(answered.trait)).sum()),
+            positive=int(examples["positive"].sum()),
+            negative=int(examples["negative"].sum()),
+            plain=int((is_plain & np.isfinite(answered.trait)).sum()),
         ),
         n_questions=len(set(questions)),
         methods={
             name: TestedFigures(
-                separation=_separation(vector, answered, sides),
-                correlation=_correlation(vector, answered, np.ones(len(questions), bool)),
-                correlation_plain=_correlation(vector, answered, answered.is_plain),
+                readable=_separation(vector, answered, readable),
+                separation=_separation(vector, answered, examples),
+                correlation=_correlation(vector, answered, everything),
+                correlation_within=_correlation_within(vector, answered),
+                correlation_plain=_correlation(vector, answered, is_plain),
             )
             for name, vector in vectors.items()
         },
@@ -224,9 +230,31 @@ def _correlation(vectors: Array, answered: Answered, rows: NDArray[np.bool_]) ->
     questions = [answered.prompts[int(k)][1] for k in np.flatnonzero(rows)]
     if len(set(questions)) < FEWEST_TO_CORRELATE:
         return None
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    units = vectors / np.where(norms > 0, norms, 1)
-    scores = np.einsum("nld,ld->nl", answered.activations[rows], units).astype(np.float64)
+    scores = _projections(vectors, answered.activations[rows])
     draws = bootstrap_correlations(scores, answered.trait[rows], group_draws(questions))
     found = percentile_interval(draws, n_groups=len(set(questions)))
     return estimates_of(Interval(found.value, np.maximum(found.low, -1), np.minimum(found.high, 1)))
+
+
+def _correlation_within(vectors: Array, answered: Answered) -> Estimates | None:
+    """Given the polarity and the instruction of each response."""
+    rows = np.flatnonzero(np.isfinite(answered.trait))
+    prompts = [answered.prompts[int(k)] for k in rows]
+    questions = [question for _, question in prompts]
+    if len(set(questions)) < FEWEST_TO_CORRELATE:
+        return None
+    polarities = [answered.polarity[int(k)] for k in rows]
+    found = partial_correlation(
+        _projections(vectors, answered.activations[rows]),
+        answered.trait[rows],
+        condition=[(one, i) for one, (i, _) in zip(polarities, prompts, strict=True)],
+        question=questions,
+    )
+    return estimates_of(found)
+
+
+def _projections(vectors: Array, activations: Array) -> Float64:
+    """Of activations [n, L+1, d_model] on vectors [L+1, d_model] of length 1: [n, L+1]."""
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    units = vectors / np.where(norms > 0, norms, 1)
+    return np.asarray(np.einsum("nld,ld->nl", activations, units), dtype=np.float64)

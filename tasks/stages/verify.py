@@ -10,7 +10,7 @@ from domain.plan.jobs import Job
 from domain.plan.samples import CONFIRMATION, EVALUATION, ROUNDS
 from domain.plan.spec import FilterSpec, TraitRef
 from domain.plan.steering import best_confirmed_cell
-from domain.scoring.thresholds import Fall, outcomes
+from domain.scoring.thresholds import is_readable, outcomes
 from domain.verdict.gates import with_verdict
 from domain.verdict.record import CausalFigures, EvaluationFigures, Quality, TraitMetrics
 from storage.record.artifacts import Record, load_record, publish_artifact, read_artifact
@@ -26,13 +26,11 @@ from tasks.stages.steering_cells import (
     recorded_cells,
     shown_in_cells,
 )
+from traitlens.assess.kept_rows import Array
 from traitlens.vectors.files import from_safetensors_bytes, to_safetensors_bytes
 from traitlens.vectors.trait_vector import TraitVector
 
 Vectors = dict[str, TraitVector]
-
-# a response that fell short of its side by its trait still has a trait score
-READABLE = (None, Fall.TRAIT_LOW, Fall.TRAIT_HIGH)
 
 
 def verify(run: Run, job: Job) -> Record:
@@ -70,20 +68,21 @@ def verify_vectors(
     write_tested(run.store, f"{folder}/evaluation.parquet", results)
     stored = [load_activations(run.store, job).at(quality.position) for job in jobs]
     vectors = {name: v.tensor.numpy() for name, v in stored_vectors(run, quality, folder).items()}
-    return evaluation_figures(vectors, _answered(results, np.concatenate(stored)))
+    return evaluation_figures(vectors, _answered(results, np.concatenate(stored), filter_spec))
 
 
-def _answered(results: Results, activations: np.ndarray) -> Answered:
-    kept = [outcome.fall is None for _, outcome in results]
+def _answered(results: Results, activations: Array, filter_spec: FilterSpec) -> Answered:
+    readable = [is_readable(one, filter_spec) for one, _ in results]
     samples = [one.sample for one, _ in results]
-    scores = [one.scores[0] if outcome.fall in READABLE else None for one, outcome in results]
+    scores = [
+        one.scores[0] if is_read else None
+        for (one, _), is_read in zip(results, readable, strict=True)
+    ]
     return Answered(
         activations=activations,
-        side=[
-            sample.polarity if is_kept and sample.polarity != "plain" else ""
-            for sample, is_kept in zip(samples, kept, strict=True)
-        ],
-        is_plain=np.array([sample.polarity == "plain" for sample in samples]),
+        polarity=[sample.polarity for sample in samples],
+        is_example=np.array([outcome.fall is None for _, outcome in results]),
+        is_readable=np.array(readable),
         trait=np.array([np.nan if score is None else score for score in scores]),
         prompts=[(sample.instruction, sample.question) for sample in samples],
     )
