@@ -6,7 +6,8 @@
 Makes the vectors of the traits (positive less negative instructions, every answer kept: there is no
 judge) and one neutral answer to each question of all bundled traits and of our own. Baselines are
 made of the answers to 200 questions drawn at random and held against the answers to the others, so
-often; shares are means over these draws. `one threshold` is how flags were raised before: the
+often; shares are means over these draws. `by tenths` holds each tenth of all answers against the
+thresholds of the others, as `monitor` does, with an exact interval. `one threshold` is how flags were raised before: the
 threshold of whole answers at every length. Ends with 1 where a share leaves what is promised.
 """
 
@@ -126,12 +127,14 @@ def report(answers: Sequence[Float32], traits: Sequence[str]) -> bool:
     """Print the tables; whether a share leaves the limits."""
     names = [*traits, "any of them"]
     head = [*(f"{name}" for name in names), *(f"{name}, one threshold" for name in names)]
-    print(f"\n| tokens | {' | '.join(head)} | a mark anywhere |")
-    print("|--:" * (len(head) + 2) + "|")
+    print(f"\n| tokens | {' | '.join(head)} | a mark anywhere | any of them, by tenths |")
+    print("|--:" * (len(head) + 3) + "|")
     failed = False
     for n_tokens in LENGTHS:
         now, before, marks = shares(answers, n_tokens)
+        exact = Baseline.of(answers).held_out_rate(NOMINAL, n_tokens).share
         cells = [f"{share:.1%}" for share in (*now, *before, marks[-1])]
+        cells.append(f"{exact.value[-1]:.1%} ({exact.low[-1]:.1%} to {exact.high[-1]:.1%})")
         print(f"| {n_tokens} | {' | '.join(cells)} |")
         failed |= bool(
             (now[:-1] < LOW).any() or (now[:-1] > HIGH).any() or now[-1] > HIGHEST_OF_ANY
