@@ -7,8 +7,9 @@ Makes the vectors of the traits (positive less negative instructions, every answ
 judge) and one neutral answer to each question of all bundled traits and of our own. Baselines are
 made of the answers to 200 questions drawn at random and held against the answers to the others, so
 often; shares are means over these draws. `by tenths` holds each tenth of all answers against the
-thresholds of the others, as `monitor` does, with an exact interval. `one threshold` is how flags were raised before: the
-threshold of whole answers at every length. Ends with 1 where a share leaves what is promised.
+thresholds of the others, as `monitor` does, with an exact interval. `one threshold` is how flags
+were raised before: the threshold of whole answers at every length. Ends with 1 where a share leaves
+what is promised.
 """
 
 from __future__ import annotations
