@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from domain.plan.spec import JudgeSpec, ModelSpec, RunSpec, SamplingSpec, TraitRef
+from domain.plan.spec import ChecksSpec, JudgeSpec, ModelSpec, RunSpec, SamplingSpec, TraitRef
 from domain.traits.definition import TraitDefinition
 from domain.verdict.record import Best, GenerationFacts, PolarityCounts, VerdictName
 from storage.record.results import write_manifest, write_metrics
@@ -61,6 +61,7 @@ def planted_run(folder: Path, *, longest: int = 40) -> PlantedRun:
         model=ModelSpec(model_id=planted.folder),
         judge=JudgeSpec(model="j", url="http://localhost:1/v1"),
         sampling=SamplingSpec(max_new_tokens=longest),
+        checks=ChecksSpec(contexts=0),
     )
     runs_dir = str(folder / "runs")
     store = open_store(f"{runs_dir}/planted")

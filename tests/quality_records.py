@@ -20,6 +20,7 @@ from domain.verdict.record import (
     MethodFigures,
     PolarityCounts,
     Quality,
+    ReadingFigures,
     SeparationFigures,
     TestedFigures,
     TraitMetrics,
@@ -87,6 +88,7 @@ def quality(
         },
         "cosine_between_methods": MethodCosines(methods=(method,), by_layer=(((1.0,),),)),
         "confounds": {},
+        "reading": read(),
         "best": Best(method=method, layer=LAYER, by_method={method: LAYER}, rule="a rule"),
         **changes,
     }
@@ -143,6 +145,27 @@ def steered(
         search=(),
         n_confirmed=24,
     )
+
+
+def read(
+    auroc: Known = (0.9, 0.8), p: float | None = 0.001, *, layer: int = 2, **changes: Any
+) -> ReadingFigures:
+    """What it tells apart where no instruction stands before the texts."""
+    body = {
+        "n": PolarityCounts(positive=60, negative=60),
+        "n_read": 120,
+        "n_questions": 20,
+        "text_share": everywhere(0.4),
+        "context_share": everywhere(0.6),
+        "auroc": known(auroc),
+        "cohens_d": known((2.0, 1.0)),
+        "in_context_auroc": known((0.99, 0.95)),
+        "instruction_auroc": known((0.95, 0.9)),
+        "p": p,
+        "layer": layer,
+        **changes,
+    }
+    return ReadingFigures(**body)
 
 
 def metrics(**changes: Any) -> TraitMetrics:

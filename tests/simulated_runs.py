@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from domain.plan.spec import JudgeSpec, ModelSpec, RunSpec, TraitRef
+from domain.plan.spec import ChecksSpec, JudgeSpec, ModelSpec, RunSpec, TraitRef
 from orchestrator.driver import Driver
 from orchestrator.progress import TraitCount
 from storage.broker.state import broker_state
@@ -41,6 +41,8 @@ def make_run(
         judge=JudgeSpec(model="simulated", url="http://nowhere"),
         rollouts=shard_samples,
         shard_samples=shard_samples,
+        # nothing that the simulated devices cannot do
+        checks=ChecksSpec(contexts=0),
     )
     return create_run(
         open_store(str(folder)),

@@ -10,20 +10,27 @@ from domain.plan.jobs import Job
 from domain.plan.samples import CONFIRMATION, EVALUATION, POLARITIES, ROUNDS, Sample
 from domain.plan.spec import ChecksSpec, JudgeSpec, ModelSpec, RunSpec, TraitRef
 from domain.scoring.scores import Candidate, Evidence, Reply, Score, Scoring, Unscored
+from domain.scoring.thresholds import outcomes
 from storage.files.trait_files import load_traits
 from storage.record.artifacts import publish_artifact
 from storage.record.responses import (
     ACTIVATIONS,
+    CONTEXTS,
     RESPONSES,
     SCORINGS,
     Activations,
+    ContextActivations,
     Response,
     encode_activations,
+    encode_contexts,
     encode_responses,
     encode_scorings,
+    load_activations,
 )
 from storage.record.run import Run, create_run
 from storage.record.store import open_store
+from storage.record.tables import judged_samples
+from tasks.stages.contexts import balanced_samples
 from tasks.stages.reduce import reduce
 from tasks.stages.steering_cells import cells_json, job_cells, load_directions
 from tasks.stages.verify import verify
@@ -64,8 +71,7 @@ def stored_run(
         judge=JudgeSpec(model="j", url="http://localhost:1/v1"),
         rollouts=rollouts,
         methods=methods,
-        # what needs a model is not written by hand
-        checks=checks.model_copy(update={"contexts": 0}),
+        checks=checks,
         seed=seed,
     )
     store = open_store(str(folder))
@@ -85,9 +91,35 @@ def stored_run(
         for part in (*ROUNDS, CONFIRMATION):
             for job in run.plan.part_jobs(ref, "generate", part):
                 _write_steered(run, job, effect, rng)
+        for job in run.plan.contexts_jobs(ref):
+            _write_contexts(run, job, planted)
         if run.plan.last_job(ref).stage == "verify":
             verify(run, run.plan.trait_job("verify", ref.name))
     return run
+
+
+def _write_contexts(run: Run, job: Job, direction: np.ndarray) -> None:
+    """Half of what lies between the polarities is in the texts, the other half goes with the
+    instruction before them."""
+    ref = run.spec.trait(str(job.trait))
+    jobs = run.plan.part_jobs(ref, "generate", *POLARITIES)
+    own: dict[Sample, np.ndarray] = {}
+    for one in jobs:
+        rows = load_activations(run.store, one).response_avg
+        own |= dict(zip(run.plan.samples(one), rows, strict=True))
+    results = outcomes(judged_samples(run, jobs), run.spec.filter)
+    kept = [one.sample for one, outcome in results if outcome.fall is None]
+    chosen = balanced_samples(kept, n=run.plan.n_contexts(ref))
+    rows = np.array([own[sample] for sample in chosen]).reshape(-1, N_LAYERS, D_MODEL)
+    signs = np.array([0.5 if s.polarity == "positive" else -0.5 for s in chosen])[:, None, None]
+    moved = np.zeros_like(rows)
+    moved[:, PLANTED_LAYER:] = signs * direction / 2
+    found = ContextActivations(
+        tuple(sample.key for sample in chosen),
+        opposite=(rows - moved).astype(np.float32),
+        plain=(rows - moved / 2).astype(np.float32),
+    )
+    publish_artifact(run.store, job, files={CONTEXTS: encode_contexts(found)}, info={})
 
 
 def _write_steered(run: Run, job: Job, effect: float, rng: np.random.Generator) -> None:

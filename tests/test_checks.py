@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from domain.plan.samples import ANY_POLARITY, CONFIRMATION, Sample
 from domain.plan.spec import ChecksSpec
@@ -22,12 +23,14 @@ from domain.plan.steering import (
 )
 from domain.verdict.gates import with_verdict
 from domain.verdict.record import (
+    PARTS,
     CausalFigures,
     Estimates,
     Gate,
     LikelihoodFigures,
     PolarityCounts,
     Quality,
+    ReadingFigures,
     Severity,
     TraitMetrics,
     VerdictName,
@@ -38,7 +41,7 @@ from storage.record.results import damaged_results, read_metrics
 from storage.record.store import open_store
 from tasks.stages.checks import Answered, causal_figures, evaluation_figures
 from tasks.stages.steering_cells import Directions
-from tests.quality_records import evaluated, steered
+from tests.quality_records import evaluated, read, steered
 from tests.quality_records import metrics as metrics_with
 from tests.quality_records import quality as good_quality
 from tests.stored_run import PLANTED_LAYER, stored_run
@@ -119,17 +122,36 @@ def test_a_tested_vector_says_so_in_its_file_and_the_seal_holds(checked: Path) -
     assert damaged_results(open_store(str(checked)), "traits/evil") == []
 
 
+def test_the_parts_of_a_vector_lie_beside_it_sum_to_it_and_name_the_layers_of_its_uses(
+    checked: Path,
+) -> None:
+    found, folder = metrics(checked), checked / "traits" / "evil"
+    whole, text, context = (load_vectors(folder, method=m) for m in ("mean_diff", *PARTS))
+
+    assert found.quality is not None and found.quality.reading is not None
+    share = found.quality.reading.text_share
+    assert share is not None and 0.4 < (share[PLANTED_LAYER] or 0) < 0.9
+    together = text.tensor + context.tensor
+    # of a part of the responses, so near the whole and not equal to it
+    assert torch.cosine_similarity(together, whole.tensor, dim=1)[PLANTED_LAYER] > 0.9
+    for vector in (whole, text, context):
+        noted = vector.provenance.extra["tested"]
+        assert noted["reading_layer"] == found.uses.reads.layer
+        assert noted["steering_layer"] == found.uses.steers.layer
+
+
 def test_a_vector_that_steers_nothing_is_weak_and_the_gate_says_so(tmp_path: Path) -> None:
     stored_run(tmp_path / "run", traits="evil", checks=CHECKS, effect=0.0)
 
     found = metrics(tmp_path / "run")
 
-    assert found.verdict == "weak"
+    assert found.verdict == "usable with a doubt"
+    assert (found.uses.reads.state, found.uses.steers.state) == ("yes", "no")
     assert Gate.STEERING_UNSURE in [one.gate for one in found.findings]
 
 
 def test_a_definition_without_evaluation_questions_is_noted(tmp_path: Path) -> None:
-    stored_run(tmp_path / "run", traits="evil", checks=CHECKS, n_eval_questions=0)
+    stored_run(tmp_path / "run", traits="evil", checks=CHECKS, n_eval_questions=0, rollouts=8)
 
     found = metrics(tmp_path / "run")
 
@@ -374,19 +396,28 @@ def test_all_readable_responses_count_and_not_those_alone_that_the_judge_called_
     assert np.mean(reached["examples"]) > 0.85
 
 
+DOUBT = "usable with a doubt"
+FAILED = (Severity.FATAL, Severity.WEAK, Severity.DOUBT)
+READ_NOT = [Gate.READING_NOT_SHOWN, Gate.NO_USE_SHOWN]
+
+
 @pytest.mark.parametrize(
     ("tested", "causal", "name", "gate"),
     [
         ({}, steered(), "usable", None),
-        ({"held_out": (0.95, 0.45)}, steered(), "do not use", Gate.EVALUATION_CHANCE),
-        ({"follows": (0.1, -0.2)}, steered(), "do not use", Gate.JUDGE_NOT_FOLLOWED),
-        ({"held_out": (0.69, 0.55)}, steered(), "weak", Gate.EVALUATION_LOW),
+        # what is fatal for reading is a doubt of what surely steers, and fatal alone
+        ({"held_out": (0.95, 0.45)}, steered(), DOUBT, Gate.EVALUATION_CHANCE),
+        ({"held_out": (0.95, 0.45)}, None, "do not use", Gate.EVALUATION_CHANCE),
+        ({"follows": (0.1, -0.2)}, steered(), DOUBT, Gate.JUDGE_NOT_FOLLOWED),
+        ({"follows": (0.1, -0.2)}, None, "do not use", Gate.JUDGE_NOT_FOLLOWED),
+        ({"held_out": (0.69, 0.55)}, steered(), DOUBT, Gate.EVALUATION_LOW),
+        ({"held_out": (0.69, 0.55)}, None, "weak", Gate.EVALUATION_LOW),
         ({"held_out": (0.85, 0.7)}, steered(), "usable", None),
-        ({"too_few": True}, steered(), "weak", Gate.EVALUATION_FEW),
-        ({}, steered(2.0, 5.0, -1.0, -2.0), "weak", Gate.STEERING_UNSURE),
-        ({}, steered(2.0, 9.0, 3.0, -2.0), "weak", Gate.STEERING_RANDOM),
-        ({}, steered(None, None, None, None), "weak", Gate.STEERING_UNREADABLE),
-        ({}, steered(2.0, 50.0, None, None), "weak", Gate.STEERING_ONE_QUESTION),
+        ({"too_few": True}, steered(), DOUBT, Gate.EVALUATION_FEW),
+        ({}, steered(2.0, 5.0, -1.0, -2.0), DOUBT, Gate.STEERING_UNSURE),
+        ({}, steered(2.0, 9.0, 3.0, -2.0), DOUBT, Gate.STEERING_RANDOM),
+        ({}, steered(None, None, None, None), DOUBT, Gate.STEERING_UNREADABLE),
+        ({}, steered(2.0, 50.0, None, None), DOUBT, Gate.STEERING_ONE_QUESTION),
         (None, None, "usable", None),
     ],
 )
@@ -397,9 +428,46 @@ def test_each_gate_on_the_checks_decides_and_is_named(
 
     decided = with_verdict(metrics_with(quality=good_quality(evaluation=found, causal=causal)))
 
-    failed = [one for one in decided.findings if one.severity in (Severity.FATAL, Severity.WEAK)]
+    failed = [one for one in decided.findings if one.severity in FAILED]
     assert decided.verdict == name
     assert [one.gate for one in failed] == [gate][: bool(gate)]
+    assert len(decided.reasons) == len(failed)
+
+
+IDLE = steered(2.0, 5.0, -1.0, -2.0)
+
+
+@pytest.mark.parametrize(
+    ("reading", "causal", "uses", "name", "gates"),
+    [
+        (read(), steered(), ("yes", "yes"), "usable", []),
+        (read((0.65, 0.55)), None, ("doubt", "untested"), DOUBT, [Gate.READING_LOW]),
+        (read((0.9, 0.45)), steered(), ("doubt", "yes"), DOUBT, [Gate.READING_LOW]),
+        (read(p=0.2), steered(), ("no", "yes"), DOUBT, [Gate.READING_NOT_SHOWN]),
+        (read(), IDLE, ("yes", "no"), DOUBT, [Gate.STEERING_UNSURE]),
+        (None, steered(), ("untested", "yes"), "usable", []),
+        (read(p=0.2), None, ("no", "untested"), "weak", READ_NOT),
+        (None, IDLE, ("untested", "no"), "weak", [Gate.STEERING_UNSURE, Gate.NO_USE_SHOWN]),
+        (None, None, ("untested", "untested"), "weak", [Gate.NO_USE_SHOWN]),
+    ],
+)
+def test_a_vector_is_usable_for_what_is_shown_and_the_rest_is_named(
+    reading: ReadingFigures | None,
+    causal: CausalFigures | None,
+    uses: tuple[str, str],
+    name: str,
+    gates: list[Gate],
+) -> None:
+    vectors = good_quality(evaluation=evaluated(), causal=causal, reading=reading)
+
+    decided = with_verdict(metrics_with(quality=vectors))
+
+    assert (decided.uses.reads.state, decided.uses.steers.state) == uses
+    assert decided.verdict == name
+    assert decided.is_usable == (name != "weak")
+    assert [one.gate for one in decided.findings if one.severity in FAILED] == gates
+    # the layer of a use is that of its test, else the best in context
+    assert decided.uses.reads.layer == (reading.layer if reading else vectors.best.layer)
 
 
 def test_intervals_of_scores_stay_where_scores_can_be() -> None:

@@ -119,7 +119,7 @@ def test_the_same_vectors_keep_the_verdict_that_steering_gave_them(runs: Path) -
 
     again = refiltered(runs, "--threshold", "51", run="idle")
 
-    assert (before["verdict"], again["verdict"]) == ("weak", "weak")
+    assert (before["verdict"], again["verdict"]) == ("usable with a doubt",) * 2
     assert again["reasons"] == before["reasons"]
     assert again["quality"]["causal"] == before["quality"]["causal"]
     assert again["is_checked"] and again["untested"] == []
@@ -137,7 +137,9 @@ def test_other_vectors_than_those_steered_with_say_that_steering_was_not_tested(
     shown = invoke(runs, "--threshold", "82", run="idle").stdout
 
     assert found["n_kept"]["positive"] < recorded(runs, "idle")["n_kept"]["positive"]
-    assert (found["verdict"], found["quality"]["causal"]) == ("usable", None)
+    # of what was read again too little is kept as well: neither use is shown of these
+    assert (found["verdict"], found["quality"]["causal"]) == ("weak", None)
+    assert {use["state"] for use in found["uses"].values()} == {"untested"}
     assert OTHERS in found["notes"] and OTHERS in found["untested"]
     assert f"evil, worth knowing: {OTHERS}" in shown
 
@@ -167,8 +169,10 @@ def test_a_run_that_is_not_tested_says_so_beside_its_verdict(tmp_path: Path) -> 
 
     own, again = recorded(tmp_path, "plain"), refiltered(tmp_path, run="plain")
 
-    assert own["verdict"] == "usable" and not own["is_checked"]
+    assert own["verdict"] == "weak" and not own["is_checked"]
     assert own["untested"] == [
+        "whether it reads texts or the instructions before them was not tested: nothing was read "
+        "again (--contexts)",
         "not tested on evaluation questions (--evaluation 0)",
         "nothing was steered with these vectors (--causal 0)",
     ]

@@ -44,7 +44,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     checks = ChecksSpec(evaluation=1, causal=4)
     # the best method is the mean difference, here not the first
     stored_run(folder / "one", methods=("probe", "mean_diff"), checks=checks)
-    stored_run(folder / "two", seed=1)
+    # enough to be read in other contexts, and not tested in any other way
+    untested = ChecksSpec(evaluation=0, causal=0)
+    stored_run(folder / "two", seed=1, rollouts=7, checks=untested)
     return folder
 
 

@@ -108,7 +108,7 @@ def _of_run(run: Run, values: dict[str, Any]) -> dict[str, bytes]:
     from traitlens.layers import LAYER_CONVENTION
     from workers.models.model import model_type
 
-    loaded, _ = load_run_vectors(
+    loaded, steering_layers = load_run_vectors(
         run, values["traits"], method=values["method"], position=values["position"]
     )
     is_hub = values["kind"] == "hub-folder"
@@ -118,7 +118,8 @@ def _of_run(run: Run, values: dict[str, Any]) -> dict[str, bytes]:
     files: dict[str, bytes] = {}
     for one in loaded:
         kind = "safetensors" if is_hub else values["kind"]
-        layers = _layers(values["layers"]) or [one.layer]
+        # who reads a file of these kinds steers with it
+        layers = _layers(values["layers"]) or [steering_layers[one.trait]]
         facts = one.vector.provenance
         public = replace(facts, model_id=_public_name(facts.model_id)) if is_hub else facts
         vector = replace(one.vector, provenance=public)

@@ -24,7 +24,6 @@ from cli.screens.run import Progress, print_verdicts, remarks, where_vectors_are
 from cli.screens.terminal import Screen, say
 from cli.screens.waiting import news_text
 from domain.errors import BrokerError, OrchestrateError, StoreError
-from domain.verdict.record import VerdictName
 from orchestrator.driver import Driver, missing_workers
 from orchestrator.local_fleet import local_fleet
 from orchestrator.runs import run_provenance
@@ -262,7 +261,7 @@ def _print_result(console: Console, run: Run, failures: list[Failure], *, as_jso
         line = where_vectors_are(metrics, f"{run.store.url}/traits/<trait>/vectors")
         say(console, line)
     where = _write_report(console, run) if metrics else None
-    usable = all(one.verdict == VerdictName.USABLE for one in metrics)
+    usable = all(one.is_usable for one in metrics)
     code = 1 if failures or len(metrics) < len(run.spec.traits) else 0 if usable else NOT_USABLE
     if as_json:
         result = {

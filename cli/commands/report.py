@@ -17,7 +17,7 @@ from cli.pages.content import (
     reported_metrics,
 )
 from cli.pages.firing import fired
-from cli.screens.run import styled_verdict, tested_texts
+from cli.screens.run import styled_verdict, use_texts
 from cli.screens.tables import number_text, table_of
 from cli.screens.terminal import Screen, say
 from domain.verdict.record import TraitMetrics
@@ -84,7 +84,7 @@ def write_report(run: Run) -> str:
 
 
 def _comparison_table(data: dict[str, Any]) -> Table:
-    headings = ("trait", *data["names"], "contrast", "AUROC", "steers", "cosine")
+    headings = ("trait", *data["names"], "contrast", "reads", "steers", "cosine")
     table = table_of(*map(Column, headings))
     for one in data["traits"]:
         both = [TraitMetrics.model_validate(m) for m in one["metrics"]]
@@ -92,8 +92,8 @@ def _comparison_table(data: dict[str, Any]) -> Table:
         if one["cosine"] and quality is not None:
             cosine = number_text(one["cosine"]["value"][quality.best.layer], ".3f")
         contrasts = [number_text(m.contrast) for m in both]
-        tested = zip(*(tested_texts(m.quality) for m in both), strict=True)
-        pairs = [" ".join(pair) for pair in (contrasts, *tested)]
+        uses = zip(*map(use_texts, both), strict=True)
+        pairs = [" ".join(contrasts), *(", ".join(pair) for pair in uses)]
         verdicts = [styled_verdict(m.verdict) for m in both]
         table.add_row(one["trait"], *verdicts, *pairs, cosine)
     return table

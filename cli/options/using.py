@@ -70,7 +70,8 @@ use_options = together(
     click.option(
         "--layer",
         metavar="L",
-        help='One layer for all traits: 16, "block:15", "50%".  [default: each trait\'s best]',
+        help='One layer for all traits: 16, "block:15", "50%".  [default: where each trait reads, '
+        "or steers, best]",
     ),
     click.option("--method", metavar="NAME", help="Extraction method.  [default: the best]"),
     position_option,

@@ -24,7 +24,7 @@ from cli.screens.tables import (
     text_column,
 )
 from cli.screens.terminal import say
-from domain.verdict.record import Quality, TraitMetrics
+from domain.verdict.record import TraitMetrics, Use, UseState
 from orchestrator.progress import Pace, TraitCount, seconds_left, stage_totals, trait_row
 from storage.record.run import Failure
 
@@ -34,11 +34,12 @@ BAR_WIDTH, NARROW_BAR = 16, 4
 
 # All columns of the verdicts in full; a narrower terminal wraps lines, which loses less than
 # cutting cells.
-WIDTH = 92
+WIDTH = 110
 
 # Readable without colour.
 MARKS = {
     "usable": "[green]✓ usable[/green]",
+    "usable with a doubt": "[green]✓ usable with a doubt[/green]",
     "weak": "[yellow]~ weak[/yellow]",
     "do not use": "[red]✗ do not use[/red]",
 }
@@ -173,17 +174,19 @@ def styled_verdict(verdict: str) -> str:
 def print_verdicts(console: Console, metrics: Sequence[TraitMetrics]) -> None:
     """One row per trait, in full also where there is no terminal; counts are responses.
 
-    AUROC is on the evaluation questions, steers is what the best push adds to the trait score.
+    Of each use it says whether it is shown, and at which layer: reads with the AUROC of texts under
+    no instruction, steers with what the best push adds to the trait score.
     """
-    counts = ("contrast", "coher.", "AUROC", "steers", "kept +/-", "dropped", "unscored", "of")
-    table = table_of(text_column("trait"), text_column("verdict"), *map(number_column, counts))
+    counts = ("contrast", "coher.", "kept +/-", "dropped", "unscored", "of")
+    words = ("trait", "verdict", "reads", "steers")
+    table = table_of(*map(text_column, words), *map(number_column, counts))
     for one in metrics:
         table.add_row(
             one.trait,
             styled_verdict(one.verdict),
+            *use_texts(one),
             number_text(one.contrast),
             number_text(one.coherence),
-            *tested_texts(one.quality),
             f"{one.n_kept.positive}/{one.n_kept.negative}",
             str(sum(one.n_dropped.values())),
             str(sum(one.n_unscored.values())),
@@ -193,15 +196,21 @@ def print_verdicts(console: Console, metrics: Sequence[TraitMetrics]) -> None:
     console.print(table)
 
 
-def tested_texts(quality: Quality | None) -> tuple[str, str]:
-    """AUROC on the evaluation questions and rise by steering; a dash for what was not measured."""
+def use_texts(metrics: TraitMetrics) -> tuple[str, str]:
+    """Whether the vectors read, and whether they steer: `yes 0.94 @14`, the layer behind the @."""
     auroc = rise = None
-    if quality is not None and quality.evaluation is not None:
-        separation = quality.evaluation.methods[quality.best.method].separation
-        auroc = separation.auroc.value[quality.best.layer] if separation else None
+    quality, uses = metrics.quality, metrics.uses
+    if quality is not None and quality.reading is not None and quality.reading.auroc is not None:
+        auroc = quality.reading.auroc.value[uses.reads.layer or 0]
     if quality is not None and quality.causal is not None:
         rise = quality.causal.vector.rise.value
-    return number_text(auroc, ".3f"), number_text(rise, "+.0f")
+    return _use_text(uses.reads, auroc, ".2f"), _use_text(uses.steers, rise, "+.0f")
+
+
+def _use_text(use: Use, figure: float | None, form: str) -> str:
+    if use.state == UseState.UNTESTED:
+        return use.state
+    return f"{use.state} {number_text(figure, form)} @{use.layer}"
 
 
 def remarks(metrics: Sequence[TraitMetrics]) -> list[str]:

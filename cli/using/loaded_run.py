@@ -15,7 +15,8 @@ from cli.options.using import SamplingOptions, UseOptions
 from domain.errors import UsageError
 from domain.plan.spec import ModelSpec
 from domain.traits.prompts import neutral_samples
-from domain.verdict.record import VerdictName
+from domain.verdict.record import PARTS, VerdictName
+from domain.verdict.uses import use_layers
 from orchestrator.runs import run_store
 from storage.record.responses import (
     Projections,
@@ -122,8 +123,9 @@ def load_run_vectors(
 ) -> tuple[list[LayerVector], dict[str, int]]:
     """The vectors of all the run's traits that have some, or of those that are named.
 
-    Beside them trait -> the layer where the run found that steering works best, of those where it
-    looked and no layer was asked for. Raises UsageError for a trait or method that the run lacks.
+    They stand at the layer where they read best; beside them trait -> the layer where they steer
+    best, of those for which no layer was asked for. Raises UsageError for a trait or method that
+    the run lacks.
     """
     known = [trait.name for trait in run.spec.traits]
     asked = known if traits == "all" else [name.strip() for name in traits.split(",")]
@@ -144,17 +146,20 @@ def load_run_vectors(
         if problem or metrics.quality is None:
             click.echo(f"Note: {trait} is left out: it {problem}", err=True)
             continue
-        best, causal = metrics.quality.best, metrics.quality.causal
+        best, reading = metrics.quality.best, metrics.quality.reading
         name = method or best.method
-        if name not in best.by_method:
+        has_parts = reading is not None and reading.text_share is not None
+        stored = (*best.by_method, *(PARTS if has_parts else ()))
+        if name not in stored:
             raise UsageError(
-                f"{trait} has no {name} vector: use one of {', '.join(best.by_method)}, or "
+                f"{trait} has no {name} vector: use one of {', '.join(stored)}, or "
                 "`orchestrate refilter --methods`"
             )
         files[trait] = run.store.read(f"traits/{trait}/vectors/{name}.safetensors")
-        layers[trait] = best.by_method[name] if layer is None else layer
-        if layer is None and causal is not None and causal.method == name:
-            steering_layers[trait] = causal.layer
+        reads, steers = use_layers(metrics.quality, name)
+        layers[trait] = reads if layer is None else layer
+        if layer is None:
+            steering_layers[trait] = steers
         if metrics.verdict != VerdictName.USABLE:
             why = "; ".join(metrics.reasons) or "see its metrics"
             click.echo(f"Note: {trait} is {metrics.verdict}: {why}", err=True)

@@ -9,8 +9,13 @@ The gates that are often quoted for such vectors, and where one cannot mean what
   than its own sampling noise, so the gate is on the angle to the true direction. The norm is
   reported relative to the residual stream.
 
-A vector that reads the trait and does not cause it is good for watching and not for steering, so
-nothing in steering makes a vector useless by itself. A gate that has nothing to look at fails
+A vector has two uses, each with a gate of its own: it reads the trait in texts, whatever stands
+before them, and it steers a model. Gates on how well responses are told apart (left-out questions
+and instructions, the probe, the evaluation questions, the judge's scores) concern reading alone:
+fatal where nothing else is shown, weak where the vector is shown to steer. Gates on what steering
+does concern steering alone. What is kept, the contrast and the angle concern both. A weak finding
+that concerns one use is a doubt where the other is shown and nothing weak concerns it. A vector of
+which no use is shown is weak. A gate that has nothing to look at fails
 nothing: without the findings of what is untested, `usable` would say more than was tested.
 """
 
@@ -19,6 +24,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from domain.plan.spec import DEFAULT_POSITION
+from domain.verdict.reading import reading_findings
 from domain.verdict.record import (
     Estimates,
     Finding,
@@ -26,12 +32,21 @@ from domain.verdict.record import (
     Quality,
     Severity,
     TraitMetrics,
+    Uses,
     VerdictName,
 )
 from domain.verdict.sentences import finding_text
 from domain.verdict.steering import steering_findings
+from domain.verdict.uses import graded, use_findings, uses_of
 
-FATAL, WEAK, UNTESTED, NOTE = Severity
+FATAL, WEAK, DOUBT, UNTESTED, NOTE = Severity
+
+VERDICTS = {
+    FATAL: VerdictName.DO_NOT_USE,
+    WEAK: VerdictName.WEAK,
+    DOUBT: VerdictName.USABLE_WITH_A_DOUBT,
+}
+"""By the worst severity of a finding that speaks against the vector."""
 
 # The usual rule for a good vector, on the judge's 0-100 scale.
 CONTRAST_USABLE = 40.0
@@ -79,17 +94,18 @@ CONFOUND_CORRELATION = 0.3
 
 def with_verdict(metrics: TraitMetrics) -> TraitMetrics:
     """The metrics with the verdict that follows from their figures, its findings and sentences."""
-    found = gate_findings(metrics)
+    uses = uses_of(metrics.quality) if metrics.quality is not None else Uses()
+    found = tuple(graded(gate_findings(metrics), uses))
     text = {s: tuple(finding_text(f) for f in found if f.severity == s) for s in Severity}
     notes = tuple(finding_text(f) for f in found if f.severity in (UNTESTED, NOTE))
-    name = VerdictName.USABLE
-    if text[FATAL] or text[WEAK]:
-        name = VerdictName.DO_NOT_USE if text[FATAL] else VerdictName.WEAK
+    worst = next((s for s in (FATAL, WEAK, DOUBT) if text[s]), NOTE)
+    name = VERDICTS.get(worst, VerdictName.USABLE)
     return metrics.model_copy(
         update={
             "verdict": name,
+            "uses": uses,
             "findings": found,
-            "reasons": text[FATAL] + text[WEAK],
+            "reasons": text[FATAL] + text[WEAK] + text[DOUBT],
             "notes": notes,
             "untested": text[UNTESTED],
         }
@@ -106,6 +122,8 @@ def gate_findings(metrics: TraitMetrics) -> tuple[Finding, ...]:
         found += _probe(metrics, metrics.quality)
     if metrics.quality is not None:
         found += [*_evaluation(metrics.quality), *steering_findings(metrics.quality)]
+        found += reading_findings(metrics, metrics.quality)
+        found += use_findings(metrics, uses_of(metrics.quality))
     share = sum(metrics.n_unscored.values()) / max(metrics.n_generated, 1)
     if share > UNSCORED_USABLE:
         found.append(Finding(Gate.UNSCORED_MANY, WEAK, value=share, limit=UNSCORED_USABLE))

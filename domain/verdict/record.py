@@ -27,15 +27,18 @@ class VerdictName(StrEnum):
     """What a trait's vectors are good for."""
 
     USABLE = "usable"
+    USABLE_WITH_A_DOUBT = "usable with a doubt"
     WEAK = "weak"
     DO_NOT_USE = "do not use"
 
 
 class Severity(StrEnum):
-    """Fatal and weak findings are failed gates, untested ones name what no gate saw."""
+    """Fatal and weak findings are failed gates; a doubt is one that leaves a use of the vector
+    untouched; untested ones name what no gate saw."""
 
     FATAL = "fatal"
     WEAK = "weak"
+    DOUBT = "doubt"
     UNTESTED = "untested"
     NOTE = "note"
 
@@ -71,6 +74,10 @@ class Gate(StrEnum):
     STEERING_RANDOM = "steering_random"
     STEERING_BACKWARDS = "steering_backwards"
     LIKELIHOOD_CHANCE = "likelihood_chance"
+    STEERING_LIKELIHOOD = "steering_likelihood"
+    READING_NOT_SHOWN = "reading_not_shown"
+    READING_LOW = "reading_low"
+    NO_USE_SHOWN = "no_use_shown"
     UNSCORED_MANY = "unscored_many"
     EVALUATION_SHARED = "evaluation_shared"
     EVALUATION_PARTED = "evaluation_parted"
@@ -84,6 +91,10 @@ class Gate(StrEnum):
     STEERING_OTHERS = "steering_others"
     STEERING_PENDING = "steering_pending"
     STEERING_NOT_WORTH = "steering_not_worth"
+    READING_OFF = "reading_off"
+    READING_PENDING = "reading_pending"
+    READING_FEW = "reading_few"
+    READING_PART = "reading_part"
     FROM_PROMPTS = "from_prompts"
     INSTRUCTIONS_NOT_LEFT_OUT = "instructions_not_left_out"
     QUESTIONS_NOT_LEFT_OUT = "questions_not_left_out"
@@ -342,9 +353,36 @@ class CausalFigures(Figures):
     n_confirmed: int
 
 
+class ReadingFigures(Figures):
+    """Whether the vector reads the text or the instruction before it, from `n_read` responses that
+    were read again under the opposite instruction of their pair and under none; `n` of them are
+    kept. Figures by layer are None where those are too few.
+
+    Shares of the vector that lie in texts and in instructions; AUROC and Cohen's d between texts
+    under no instruction, of directions that are made from other questions; the AUROC of the same
+    in the texts' own contexts, and between the two instructions before the same texts. `p` is of
+    the largest AUROC under no instruction over the layers, corrected for choosing among them.
+    """
+
+    n: PolarityCounts
+    n_read: int
+    n_questions: int
+    text_share: Layers | None = None
+    context_share: Layers | None = None
+    auroc: Estimates | None = None
+    cohens_d: Estimates | None = None
+    in_context_auroc: Estimates | None = None
+    instruction_auroc: Estimates | None = None
+    p: float | None = None
+    layer: int | None = None
+
+
+PARTS = ("text", "context")
+"""What of the mean difference is in the texts and what in the instructions: files of their own."""
+
+
 class Quality(Figures):
-    """The vectors' quality at one position; evaluation, likelihood and causal are filled by the
-    tests."""
+    """The vectors' quality at one position; the tests fill what is None without them."""
 
     position: str = DEFAULT_POSITION
     n_prompts: PolarityCounts
@@ -358,6 +396,31 @@ class Quality(Figures):
     evaluation: EvaluationFigures | None = None
     likelihood: LikelihoodFigures | None = None
     causal: CausalFigures | None = None
+    reading: ReadingFigures | None = None
+
+
+class UseState(StrEnum):
+    """Whether a use of the vector is shown: surely, with a doubt, not, or nothing tested it."""
+
+    YES = "yes"
+    DOUBT = "doubt"
+    NO = "no"
+    UNTESTED = "untested"
+
+
+class Use(Figures):
+    """One use and the layer to use: that which is shown to serve best, else the best in context."""
+
+    state: UseState = UseState.UNTESTED
+    layer: int | None = None
+
+
+class Uses(Figures):
+    """What the vector is for: it reads the trait in texts, whatever instruction stands before them;
+    it steers a model to show it."""
+
+    reads: Use = Use()
+    steers: Use = Use()
 
 
 class BaseModelFacts(Figures):
@@ -421,6 +484,7 @@ class TraitMetrics(Figures):
     version: int | None = None
     trait: str
     verdict: VerdictName = VerdictName.DO_NOT_USE
+    uses: Uses = Uses()
     n_generated: int = 0
     n_scored: int = 0
     n_unscored: dict[str, int] = {}
@@ -446,3 +510,8 @@ class TraitMetrics(Figures):
     generation: GenerationFacts = GenerationFacts()
     judging: JudgingFacts | None = None
     stopping: Stopping | None = None
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether a use of the vectors is shown and nothing stands against it."""
+        return self.verdict in (VerdictName.USABLE, VerdictName.USABLE_WITH_A_DOUBT)

@@ -115,6 +115,20 @@ _FINDINGS = {
         "the vector makes texts of the trait no likelier than random directions do (p {p:.2g} over "
         "all layers)"
     ),
+    Gate.STEERING_LIKELIHOOD: (
+        "that it steers is shown by the likelihood of texts alone, no judge has seen an answer"
+    ),
+    Gate.READING_NOT_SHOWN: (
+        "it does not surely read the trait: texts under no instruction are told apart with AUROC "
+        "{value:.2f} at layer {layer} (p {p:.2g} of the best layer)"
+    ),
+    Gate.READING_LOW: (
+        "it reads the trait in texts, but not well: AUROC {value:.2f} under no instruction at "
+        "layer {layer}, 95 % from {low:.2f}"
+    ),
+    Gate.NO_USE_SHOWN: (
+        "no use is shown: that it reads the trait in texts ({of}), or that it steers ({best})"
+    ),
     Gate.UNSCORED_MANY: "{value:.0%} of the responses are unscored, over {limit:.0%}",
     Gate.EVALUATION_SHARED: (
         "not tested on {value:g} of the evaluation questions: vectors are made from the same ones"
@@ -148,6 +162,20 @@ _FINDINGS = {
     Gate.STEERING_PENDING: "nothing was steered with these vectors yet",
     Gate.STEERING_NOT_WORTH: (
         "nothing was steered with these vectors: those that the run made were not worth it"
+    ),
+    Gate.READING_OFF: (
+        "whether it reads texts or the instructions before them was not tested: nothing was read "
+        "again (--contexts)"
+    ),
+    Gate.READING_PENDING: (
+        "whether it reads texts or the instructions before them is not tested yet"
+    ),
+    Gate.READING_FEW: (
+        "whether it reads texts or the instructions before them is not known: {value:g} of the "
+        "{limit:g} responses that were read again are kept, too few"
+    ),
+    Gate.READING_PART: (
+        "{value:g} of the {limit:g} responses that were read again are kept with these settings"
     ),
     Gate.FROM_PROMPTS: (
         "made from prompts, where the sides differ by their instructions whatever is answered: "

@@ -198,6 +198,13 @@ def read_sample_rows(store: Store, trait: str) -> list[SampleRow]:
     return [SampleRow(**{**row, "fall": _fall(row)}) for row in rows]
 
 
+def kept_keys(store: Store, folder: str) -> frozenset[str]:
+    """The keys of the samples that the vectors below a folder are made from."""
+    data = store.read(f"{folder}/responses.parquet")
+    rows = pq.ParquetFile(io.BytesIO(data)).read(["key", "status"]).to_pylist()
+    return frozenset(row["key"] for row in rows if row["status"] == "kept")
+
+
 def _fall(row: Mapping[str, Any]) -> Fall | None:
     if "fall" in row:
         return None if row["fall"] is None else Fall(row["fall"])

@@ -15,6 +15,7 @@ from storage.record.responses import stored_positions
 from storage.record.results import read_response_vectors, write_metrics, writing_results
 from storage.record.run import Run
 from storage.record.tables import judged_samples, training_jobs
+from tasks.stages.reading import reading_figures
 from tasks.stages.reduce import assemble
 from tasks.stages.steering_cells import load_directions, load_likelihood, recorded_cells
 from tasks.stages.verify import dose_response, note_in_vectors, stored_vectors, verify_vectors
@@ -53,6 +54,8 @@ def assemble_and_test(
         if answers and all(job.key in done for job in answers):
             tested = verify_vectors(run, trait, quality, filter_spec=filter_spec, folder=folder)
             quality = quality.model_copy(update={"evaluation": tested})
+        reads = reading_figures(run, trait, quality, folder=folder)
+        quality = quality.model_copy(update={"reading": reads})
         directions = load_directions(run, trait.name) if told["is_checked"] else None
         if directions is not None and run.plan.part_jobs(trait, "generate", CONFIRMATION):
             layer = best_confirmed_cell(recorded_cells(run, trait.name, CONFIRMATION)).layer
@@ -72,7 +75,7 @@ def assemble_and_test(
                 own[likelihood.layer], vector.at(likelihood.layer).numpy()
             ):
                 quality = quality.model_copy(update={"likelihood": likelihood})
-        if quality.evaluation or quality.causal:
+        if quality.evaluation or quality.causal or quality.reading:
             note_in_vectors(run, quality, folder)
         metrics = with_verdict(metrics.model_copy(update={"quality": quality, **told}))
         write_metrics(run.store, folder, metrics)

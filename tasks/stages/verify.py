@@ -12,13 +12,21 @@ from domain.plan.spec import FilterSpec, TraitRef
 from domain.plan.steering import best_confirmed_cell
 from domain.scoring.thresholds import is_readable, outcomes
 from domain.verdict.gates import with_verdict
-from domain.verdict.record import CausalFigures, EvaluationFigures, Quality, TraitMetrics
+from domain.verdict.record import (
+    PARTS,
+    CausalFigures,
+    EvaluationFigures,
+    Quality,
+    TraitMetrics,
+)
+from domain.verdict.uses import use_layers
 from storage.record.artifacts import Record, load_record, publish_artifact, read_artifact
 from storage.record.responses import load_activations
 from storage.record.results import Results, write_metrics, write_tested, writing_results
 from storage.record.run import Run
 from storage.record.tables import judged_samples
 from tasks.stages.checks import Answered, causal_figures, evaluation_figures
+from tasks.stages.reading import reading_figures
 from tasks.stages.reduce import METRICS
 from tasks.stages.steering_cells import (
     load_directions,
@@ -44,8 +52,9 @@ def verify(run: Run, job: Job) -> Record:
         if quality is not None:
             tested = verify_vectors(run, trait, quality, filter_spec=run.spec.filter, folder=folder)
             steered = dose_response(run, trait, folder)
+            reads = reading_figures(run, trait, quality, folder=folder)
             found = {"evaluation": tested, "likelihood": load_likelihood(run, trait.name)}
-            quality = quality.model_copy(update={**found, "causal": steered})
+            quality = quality.model_copy(update={**found, "causal": steered, "reading": reads})
             note_in_vectors(run, quality, folder)
         told = {"checks": run.spec.checks, "is_checked": True, "is_steered_with_others": False}
         metrics = with_verdict(metrics.model_copy(update={"quality": quality, **told}))
@@ -111,9 +120,9 @@ def dose_response(run: Run, trait: TraitRef, folder: str) -> CausalFigures | Non
     )
 
 
-def stored_vectors(run: Run, quality: Quality, folder: str) -> Vectors:
-    """The vectors below a folder, at the position that their quality is of."""
-    files = {name: run.store.read(_key(folder, name)) for name in quality.methods}
+def stored_vectors(run: Run, quality: Quality, folder: str, *parts: str) -> Vectors:
+    """The vectors below a folder and their parts, at the position that their quality is of."""
+    files = {name: run.store.read(_key(folder, name)) for name in (*quality.methods, *parts)}
     return {
         name: from_safetensors_bytes(data).at_position(quality.position)
         for name, data in files.items()
@@ -122,10 +131,18 @@ def stored_vectors(run: Run, quality: Quality, folder: str) -> Vectors:
 
 def note_in_vectors(run: Run, quality: Quality, folder: str) -> None:
     """Have each vector's file say what it reached on responses of its own."""
-    for name, vector in stored_vectors(run, quality, folder).items():
-        layer, causal = quality.best.by_method[name], quality.causal
-        noted: dict[str, object] = {"position": quality.position, "layer": layer}
-        held_out = quality.evaluation and quality.evaluation.methods[name].separation
+    has_parts = quality.reading is not None and quality.reading.text_share is not None
+    for name, vector in stored_vectors(run, quality, folder, *(PARTS if has_parts else ())).items():
+        layer, causal = quality.best.by_method.get(name, quality.best.layer), quality.causal
+        reads, steers = use_layers(quality, name)
+        noted: dict[str, object] = {
+            "position": quality.position,
+            "layer": layer,
+            "reading_layer": reads,
+            "steering_layer": steers,
+        }
+        tested = quality.evaluation.methods.get(name) if quality.evaluation else None
+        held_out = tested and tested.separation
         if held_out:
             noted["held_out_auroc"] = held_out.auroc.at(layer).model_dump(mode="json")
             noted["held_out_cohens_d"] = held_out.cohens_d.at(layer).model_dump(mode="json")

@@ -27,7 +27,7 @@ from workers.engine.resident import jobs_in_flight
 SHAPE = [
     *("--traits", "refusal", "--instructions", "2", "--questions", "4", "--rollouts", "3"),
     # the checks are further samples on the same path
-    *("--evaluation", "0", "--causal", "0"),
+    *("--evaluation", "0", "--causal", "0", "--contexts", "0"),
 ]
 N_SAMPLES = 2 * 2 * 4 * 3
 SHARD = 6

@@ -36,7 +36,7 @@ function withInterval(valuePath, intervalPath, digits) {
   return el("span", { class: "estimate" }, num(valuePath, digits), " ", interval(intervalPath, digits));
 }
 
-const MARKS = { usable: "✓", weak: "!", "do not use": "✕" };
+const MARKS = { usable: "✓", "usable with a doubt": "✓", weak: "!", "do not use": "✕" };
 
 function verdictBadge(verdict) {
   return el("span", { class: "verdict " + verdict.replaceAll(" ", "-") },

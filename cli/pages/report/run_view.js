@@ -17,7 +17,7 @@ function runPage(host) {
 }
 
 function runHeader() {
-  const counts = ["usable", "weak", "do not use"].map((v) => [v, PAGE.traits.filter((t) => t.metrics.verdict === v).length]).filter(([, n]) => n);
+  const counts = ["usable", "usable with a doubt", "weak", "do not use"].map((v) => [v, PAGE.traits.filter((t) => t.metrics.verdict === v).length]).filter(([, n]) => n);
   return el("header", {}, el("h1", {}, PAGE.name), el("p", { class: "dim" }, `${PAGE.spec.model.model_id}, judged by ${PAGE.spec.judge.model}`),
     el("div", { class: "summary" }, counts.map(([v, n]) => el("span", {}, `${n} `, verdictBadge(v)))));
 }

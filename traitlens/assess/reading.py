@@ -1,0 +1,259 @@
+"""Whether a direction reads a text or the instruction that stands before it.
+
+A response is measured in the context that it was written in, under the opposite instruction, and
+under none. With h(text, context), text p or n of the polarities, context P or N of their
+instructions, the mean difference v = h(p,P) - h(n,N) is the sum of two parts, exactly:
+
+    context = 1/2 [h(p,P) - h(p,N) + h(n,P) - h(n,N)]  what instructions do to the same text
+    text    = 1/2 [h(p,P) + h(p,N) - h(n,P) - h(n,N)]  what texts do under the same instruction
+
+A part's share is its projection on v over the length of v: the two shares sum to 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from traitlens.arrays import Bools, Float32, Float64, Ints, Labels
+from traitlens.assess.quality import candidate_layers
+from traitlens.stats.crossed import Statistic, crossed_interval, weighted_mean
+from traitlens.stats.intervals import Interval
+from traitlens.stats.separation import auroc_interval as score_auroc_interval
+from traitlens.stats.separation import effective_n
+
+N_PERMUTATIONS = 1999
+
+# The vector that scores a text is made of the other folds' questions.
+N_FOLDS = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Texts:
+    """n responses: `own`, `opposite` and `plain` [n, L+1, d_model] are their mean activations in
+    their own context, under the opposite instruction of their pair, and under none."""
+
+    own: Float32
+    opposite: Float32
+    plain: Float32
+    is_pos: Bools
+    instruction: Sequence[int]
+    question: Sequence[int]
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """What of a mean difference is in the texts and what in the instructions: [L+1, d_model] each,
+    and their shares [L+1], which sum to 1; NaN where the difference is zero."""
+
+    text: Float64
+    context: Float64
+    text_share: Float64
+    context_share: Float64
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """Per layer, of directions that saw neither the text nor its question: how well they tell the
+    polarities of texts apart under no instruction (`auroc`, `cohens_d`) and in their own contexts,
+    and the two instructions of a pair apart before the very same texts (`instruction_auroc`).
+
+    `p` is the chance of so large an AUROC under no instruction at the best of the candidate layers
+    where polarities mean nothing; `layer` the one with the best lower end of Cohen's d there.
+    """
+
+    auroc: Interval
+    cohens_d: Interval
+    in_context_auroc: Interval
+    instruction_auroc: Interval
+    p: float
+    layer: int
+
+
+def parts_of(texts: Texts) -> Parts:
+    """The two parts of the texts' mean difference, and their shares."""
+    means = {}
+    for side, rows in (("p", texts.is_pos), ("n", ~texts.is_pos)):
+        own, other = (a[rows].mean(axis=0, dtype=np.float64) for a in (texts.own, texts.opposite))
+        means[side] = {"P": own, "N": other} if side == "p" else {"P": other, "N": own}
+    p, n = means["p"], means["n"]
+    context = (p["P"] - p["N"] + n["P"] - n["N"]) / 2
+    text = (p["P"] + p["N"] - n["P"] - n["N"]) / 2
+    whole = context + text
+    length = (whole**2).sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        shares = [(part * whole).sum(axis=1) / length for part in (text, context)]
+    return Parts(text, context, shares[0], shares[1])
+
+
+class FoldedDirections:
+    """Mean differences that leave out a fold of the questions, from rows that come in batches."""
+
+    def __init__(self, questions: Iterable[int]) -> None:
+        """`questions` are all that occur; their folds are dealt in their order."""
+        self._fold_of = {q: k % N_FOLDS for k, q in enumerate(sorted(set(questions)))}
+        self._sums: Float64 | None = None
+        self._counts = np.zeros((2, N_FOLDS))
+
+    def add(self, rows: Float32, *, is_pos: Bools, question: Sequence[int]) -> None:
+        """Take up rows [n, L+1, d_model]."""
+        if self._sums is None:
+            self._sums = np.zeros((2, N_FOLDS, *rows.shape[1:]))
+        folds = self.folds(question)
+        for side, chosen in enumerate((is_pos, ~is_pos)):
+            for fold in np.unique(folds[chosen]):
+                of_fold = chosen & (folds == fold)
+                self._sums[side, fold] += rows[of_fold].sum(axis=0, dtype=np.float64)
+                self._counts[side, fold] += of_fold.sum()
+
+    def folds(self, question: Sequence[int]) -> Ints:
+        """The fold of each row."""
+        return np.array([self._fold_of[q] for q in question], dtype=np.int64)
+
+    def scores(self, rows: Float32, question: Sequence[int]) -> Float64:
+        """Projections [n, L+1] of rows on the unit direction of the other folds, from the middle
+        between the polarities there; NaN where the others lack a polarity."""
+        found = np.full(rows.shape[:2], np.nan)
+        folds = self.folds(question)
+        for fold in np.unique(folds):
+            unit, middle = self._without(fold)
+            of_fold = folds == fold
+            found[of_fold] = np.einsum("nld,ld->nl", rows[of_fold] - middle, unit)
+        return found
+
+    def _without(self, fold: int) -> tuple[Float64, Float64]:
+        assert self._sums is not None
+        others = np.arange(N_FOLDS) != fold
+        with np.errstate(invalid="ignore", divide="ignore"):
+            counts = self._counts[:, others].sum(axis=1)[:, None, None]
+            positive, negative = self._sums[:, others].sum(axis=1) / counts
+            difference = positive - negative
+            length = np.linalg.norm(difference, axis=1, keepdims=True)
+            return difference / np.where(length > 0, length, 1), (positive + negative) / 2
+
+
+def reading(texts: Texts, directions: FoldedDirections, *, seed: int = 0) -> Reading:
+    """How directions read the texts; intervals are over instruction pairs and questions."""
+    own, opposite, plain = (
+        directions.scores(rows, texts.question) for rows in (texts.own, texts.opposite, texts.plain)
+    )
+    labels = texts.instruction, texts.question
+    cohens_d = crossed_interval(weighted_cohens_d(plain, texts.is_pos), *labels)
+    twice = np.concatenate([texts.is_pos, ~texts.is_pos])
+    both = [[*one, *one] for one in labels]
+    candidates = candidate_layers(plain.shape[1])
+    low = np.where(np.isfinite(cohens_d.low), cohens_d.low, -np.inf)
+    return Reading(
+        auroc=auroc_interval(plain, texts.is_pos, *labels),
+        cohens_d=cohens_d,
+        in_context_auroc=auroc_interval(own, texts.is_pos, *labels),
+        instruction_auroc=auroc_interval(np.concatenate([own, opposite]), twice, *both),
+        p=permutation_p(plain[:, candidates], texts.is_pos, strata=strata(texts), seed=seed),
+        layer=max(candidates, key=low.__getitem__),
+    )
+
+
+def strata(texts: Texts) -> Ints:
+    """Within which polarities may be exchanged, [n]: a prompt's texts where both polarities have
+    some of that instruction pair and question, and what is left of a question."""
+    cells = list(zip(texts.question, texts.instruction, strict=True))
+    has_both = _cells_of(cells, texts.is_pos) & _cells_of(cells, ~texts.is_pos)
+    labels = [cell if cell in has_both else (cell[0], -1) for cell in cells]
+    numbers = {label: k for k, label in enumerate(dict.fromkeys(labels))}
+    return np.array([numbers[label] for label in labels], dtype=np.int64)
+
+
+def _cells_of(cells: Sequence[tuple[int, int]], rows: Bools) -> set[tuple[int, int]]:
+    return {cell for cell, is_one in zip(cells, rows, strict=True) if is_one}
+
+
+def permutation_p(
+    scores: Float64,
+    is_pos: Bools,
+    *,
+    strata: Labels,
+    n_permutations: int = N_PERMUTATIONS,
+    seed: int = 0,
+) -> float:
+    """How often exchanging labels within strata has the largest AUROC of scores [n, layers] reach
+    that of the labels as they are; never 0, since they are one of the exchanges. NaN without a
+    finite score. Any best of many layers is compared with the best of as many."""
+    scores = scores[:, np.isfinite(scores).all(axis=0)]
+    if not scores.size or is_pos.all() or not is_pos.any():
+        return float("nan")
+    of_row = np.unique(np.asarray(strata), return_inverse=True)[1]
+    drawn = np.random.default_rng(seed).random((n_permutations, len(scores)))
+    # both orders go stratum by stratum: that of the rows as they stand and a random one
+    order, sorted_labels = np.argsort(of_row + drawn, axis=1), is_pos[np.argsort(of_row)]
+    labels = np.zeros(drawn.shape)
+    np.put_along_axis(labels, order, np.broadcast_to(sorted_labels, drawn.shape), axis=1)
+    ranks = mid_ranks(scores)
+    best = _rank_sums(np.stack([is_pos]).astype(float), ranks).max()
+    reached = _rank_sums(labels, ranks).max(axis=1) >= best - 1e-9
+    return float((1 + reached.sum()) / (1 + n_permutations))
+
+
+def _rank_sums(labels: Float64, ranks: Float64) -> Float64:
+    """Grows with the AUROC, which needs only the numbers of both sides beside it."""
+    return np.asarray(labels @ (ranks - ranks.mean(axis=0)))
+
+
+def mid_ranks(scores: Float64) -> Float64:
+    """Ranks of scores [n, k] within their columns; equal ones share the mean of theirs."""
+    found = np.empty(scores.shape)
+    for k, column in enumerate(scores.T):
+        ordered = np.sort(column)
+        found[:, k] = np.searchsorted(ordered, column, "left") / 2
+        found[:, k] += np.searchsorted(ordered, column, "right") / 2
+    return found
+
+
+def weighted_auroc(scores: Float64, is_pos: Bools) -> Statistic:
+    """AUROC of scores [n, m] as a statistic [k, m], ties one half."""
+    pos, neg = scores[is_pos], scores[~is_pos]
+    wins = [(p[:, None] > n) + 0.5 * (p[:, None] == n) for p, n in zip(pos.T, neg.T, strict=True)]
+
+    def statistic(weights: Float64) -> Float64:
+        of_pos, of_neg = weights[:, is_pos], weights[:, ~is_pos]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            pairs = of_pos.sum(axis=1) * of_neg.sum(axis=1)
+            return np.stack([((of_pos @ one) * of_neg).sum(axis=1) / pairs for one in wins], 1)
+
+    return statistic
+
+
+def weighted_cohens_d(scores: Float64, is_pos: Bools) -> Statistic:
+    """Cohen's d of scores [n, m], over the pooled standard deviation, as a statistic [k, m]."""
+    centered = scores - scores.mean(axis=0)
+
+    def statistic(weights: Float64) -> Float64:
+        means, within, n = [], [], []
+        for side in (is_pos, ~is_pos):
+            of_side = weights[:, side]
+            means.append(weighted_mean(centered[side], of_side))
+            n.append(of_side.sum(axis=1)[:, None])
+            square = weighted_mean(centered[side] ** 2, of_side)
+            within.append(n[-1] * (square - means[-1] ** 2))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            spread = np.sqrt(np.maximum(within[0] + within[1], 0) / (n[0] + n[1] - 2))
+            difference = means[0] - means[1]
+            return np.where(difference == 0, 0.0, difference / spread)
+
+    return statistic
+
+
+def auroc_interval(
+    scores: Float64, is_pos: Bools, instruction: Labels, question: Labels
+) -> Interval:
+    """AUROC of scores [n, m] over instructions and questions, and no narrower than the score
+    interval of as many independent texts: leaving texts out changes nothing where the polarities
+    do not overlap."""
+    crossed = crossed_interval(weighted_auroc(scores, is_pos), instruction, question)
+    groups = np.asarray(question)
+    sizes = tuple(effective_n(scores[side], groups[side]) for side in (is_pos, ~is_pos))
+    ordered = np.concatenate([scores[is_pos], scores[~is_pos]])
+    alone = score_auroc_interval(ordered, int(is_pos.sum()), (sizes[0], sizes[1]))
+    low, high = np.fmin(crossed.low, alone.low), np.fmax(crossed.high, alone.high)
+    return Interval(crossed.value, np.maximum(low, 0), np.minimum(high, 1))
