@@ -27,7 +27,7 @@ from domain.verdict.record import (
 )
 from storage.record.results import read_metrics
 from tasks.stages.quality import best_layers, vector_quality
-from tests.quality_records import everywhere, metrics, quality, separation
+from tests.quality_records import everywhere, known, metrics, quality, separation
 from tests.stored_run import PLANTED_LAYER, stored_run
 from traitlens.assess.cosines import trait_cosines
 from traitlens.assess.kept_rows import KeptRows, begins_with_refusal, borrowed_share
@@ -140,8 +140,9 @@ def test_a_planted_confound_of_length_is_noted_and_a_harmless_one_is_not() -> No
     quality = quality_of(pos, neg, rows=rows)
 
     found = found_in(quality)
-    assert found[Gate.CONFOUND_WITHIN].of == "response_length"
-    assert Gate.CONFOUND not in found and Gate.CONFOUND_APART not in found
+    (named,) = [one for one in found.values() if one.of == "response_length"]
+    assert named.gate in (Gate.CONFOUND_WITHIN, Gate.CONFOUND_EXPLAINS)
+    assert Gate.CONFOUND not in found
     correlation = quality.confounds["response_length"].correlation
     assert correlation is not None
     assert (correlation[2] or 0) > 0.5
@@ -158,8 +159,10 @@ def test_refusals_that_go_with_the_vector_are_noted_unless_the_trait_is_refusal(
 
     quality = quality_of(pos, neg, rows=(rows[0], rows[1]))
 
-    assert found_in(quality)[Gate.CONFOUND_WITHIN].of == "refusal_words"
-    assert Gate.CONFOUND_WITHIN not in found_in(quality, trait="refusal")
+    named = [one.gate for one in found_in(quality).values() if one.of == "refusal_words"]
+    assert named and named[0] in (Gate.CONFOUND_WITHIN, Gate.CONFOUND_EXPLAINS)
+    of_refusal = found_in(quality, trait="refusal").values()
+    assert not [one for one in of_refusal if one.of == "refusal_words"]
 
 
 def test_a_best_fit_that_did_not_converge_is_noted() -> None:
@@ -177,24 +180,32 @@ def test_a_best_fit_that_did_not_converge_is_noted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("interval", "correlation", "gate"),
+    ("interval", "correlation", "alike", "gate"),
     [
-        ((0.72, 0.85), None, Gate.CONFOUND),
-        ((0.72, 0.85), 0.5, Gate.CONFOUND_WITHIN),
-        ((0.72, 0.85), -0.03, Gate.CONFOUND_APART),
-        ((0.1, 0.2), -0.5, Gate.CONFOUND_WITHIN),
-        ((0.1, 0.2), 0.5, Gate.CONFOUND_APART),
-        ((0.6, 0.9), 0.9, None),
-        ((None, None), 0.9, None),
+        ((0.72, 0.85), None, (0.9, 0.8), Gate.CONFOUND),
+        ((0.72, 0.85), 0.5, (0.9, 0.8), Gate.CONFOUND_WITHIN),
+        ((0.72, 0.85), -0.03, (0.9, 0.8), Gate.CONFOUND),
+        ((0.1, 0.2), -0.5, (0.9, 0.8), Gate.CONFOUND_WITHIN),
+        ((0.1, 0.2), 0.5, (0.9, 0.8), Gate.CONFOUND),
+        ((0.72, 0.85), -0.03, (0.7, 0.48), Gate.CONFOUND_EXPLAINS),
+        ((0.72, 0.85), -0.03, (0.58, 0.52), Gate.CONFOUND_EXPLAINS),
+        ((0.72, 0.85), 0.5, None, Gate.CONFOUND_NOT_IDENTIFIABLE),
+        ((0.6, 0.9), 0.9, (0.5, 0.4), None),
+        ((None, None), 0.9, None, None),
     ],
 )
 def test_a_confound_is_noted_where_it_surely_tells_the_sides_apart(
-    interval: tuple[float, float], correlation: float | None, gate: Gate | None
+    interval: tuple[float, float],
+    correlation: float | None,
+    alike: tuple[float, float] | None,
+    gate: Gate | None,
 ) -> None:
     length = ConfoundFigures(
         auroc=Estimate(value=0.8, interval=interval),
         correlation=everywhere(correlation),
         cosine=everywhere(0.1),
+        matched_auroc=None if alike is None else known(alike),
+        n_matched=9 if alike is None else 40,
     )
 
     decided = with_verdict(metrics(quality=quality(confounds={"response_length": length})))

@@ -22,6 +22,7 @@ nothing: without the findings of what is untested, `usable` would say more than 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from domain.plan.spec import DEFAULT_POSITION
 from domain.verdict.reading import reading_findings
@@ -90,6 +91,9 @@ ANGLE_UNKNOWN = 90.0
 CONFOUND_AUROC = 0.7
 
 CONFOUND_CORRELATION = 0.3
+
+MEASURES = {("refusal_words", "refusal"), ("response_length", "verbosity")}
+"""Covariates that a trait is measured by rather than confounded with."""
 
 
 def with_verdict(metrics: TraitMetrics) -> TraitMetrics:
@@ -313,8 +317,7 @@ def _notes(metrics: TraitMetrics, quality: Quality) -> Iterator[Finding]:
     if "converged" in fits and not fits["converged"][best.layer]:
         yield Finding(Gate.NOT_CONVERGED, NOTE, of=best.method, layer=best.layer)
     for name in quality.confounds:
-        # a trait of refusal is measured by it, not confounded
-        if (name, metrics.trait) != ("refusal_words", "refusal"):
+        if (name, metrics.trait) not in MEASURES:
             yield from _confound(quality, name)
 
 
@@ -325,12 +328,18 @@ def _confound(quality: Quality, name: str) -> Iterator[Finding]:
     low, high = found.auroc.interval
     if low is None or high is None or (low <= CONFOUND_AUROC and high >= 1 - CONFOUND_AUROC):
         return
-    gate, correlation = Gate.CONFOUND, found.correlation[layer]
-    if correlation is not None:
-        along = correlation if low > CONFOUND_AUROC else -correlation
-        gate = Gate.CONFOUND_WITHIN if along > CONFOUND_CORRELATION else Gate.CONFOUND_APART
-    value = found.auroc.value
-    yield Finding(gate, NOTE, layer, value, low, high, of=name, correlation=correlation)
+    told = Finding(Gate.CONFOUND, NOTE, layer, found.auroc.value, low, high, of=name)
+    correlation = found.correlation[layer]
+    along = (correlation or 0.0) * (1 if low > CONFOUND_AUROC else -1)
+    alike = _known(found.matched_auroc, layer)
+    if found.n_matched is not None and alike is None:
+        yield replace(told, gate=Gate.CONFOUND_NOT_IDENTIFIABLE, n_pairs=found.n_matched)
+    elif alike is not None and (alike[1] <= CHANCE or alike[0] <= LEFT_OUT_WEAK):
+        yield replace(told, gate=Gate.CONFOUND_EXPLAINS, alike=alike[0], n_pairs=found.n_matched)
+    elif along > CONFOUND_CORRELATION:
+        yield replace(told, gate=Gate.CONFOUND_WITHIN, correlation=correlation)
+    else:
+        yield told
 
 
 def _known(found: Estimates | None, layer: int) -> tuple[float, float] | None:

@@ -102,7 +102,8 @@ class Gate(StrEnum):
     NOT_CONVERGED = "not_converged"
     CONFOUND = "confound"
     CONFOUND_WITHIN = "confound_within"
-    CONFOUND_APART = "confound_apart"
+    CONFOUND_EXPLAINS = "confound_explains"
+    CONFOUND_NOT_IDENTIFIABLE = "confound_not_identifiable"
     FORMER = "former"
 
     @classmethod
@@ -122,7 +123,8 @@ class Finding:
     """One thing that was found: where, the figure with its interval, and what it was held against.
 
     `of` names the polarity, method or covariate that it is about, `best` the method that was to be
-    tested, `strength` the push of steering, `p` a p-value.
+    tested, `strength` the push of steering, `p` a p-value,
+    `n_pairs` those that are alike in a covariate and `alike` the AUROC among them.
     """
 
     gate: Gate
@@ -137,6 +139,8 @@ class Finding:
     correlation: float | None = None
     strength: float | None = None
     p: float | None = None
+    n_pairs: int | None = None
+    alike: float | None = None
 
 
 class Estimate(Figures):
@@ -226,11 +230,14 @@ class MethodCosines(Figures):
 
 class ConfoundFigures(Figures):
     """What else the vector may measure: how well it alone tells the sides apart, how it goes with
-    the projection within them, and the cosine with its own direction."""
+    the projection within them, the cosine with its own direction, and how well the vector separates
+    pairs of a positive and a negative that are alike in it; None where those are too few."""
 
     auroc: Estimate | None = None
     correlation: Layers | None = None
     cosine: Layers
+    matched_auroc: Estimates | None = None
+    n_matched: int | None = None
 
 
 class Best(Figures):

@@ -199,9 +199,14 @@ _FINDINGS = {
         f"{_CONFOUND}, and the projection at layer {{layer}} goes with it within the sides "
         "(correlation {correlation:.2f}): the vector may measure it rather than the trait"
     ),
-    Gate.CONFOUND_APART: (
-        f"{_CONFOUND}; the projection at layer {{layer}} does not go with it within the sides "
-        "(correlation {correlation:.2f}), which speaks against the vector measuring just that"
+    Gate.CONFOUND_EXPLAINS: (
+        f"{_CONFOUND}, and among {{n_pairs}} pairs that are alike in it the projection at layer "
+        "{layer} hardly tells them apart (AUROC {alike:.2f}): the vector may measure it rather "
+        "than the trait"
+    ),
+    Gate.CONFOUND_NOT_IDENTIFIABLE: (
+        f"{_CONFOUND}, and too few pairs are alike in it ({{n_pairs}}): the trait's part in the "
+        "vector is not identifiable"
     ),
 }
 

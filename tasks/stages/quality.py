@@ -38,6 +38,7 @@ from traitlens.assess.kept_rows import (
     KeptRows,
     independent_groups,
 )
+from traitlens.assess.matching import matched_separation
 from traitlens.assess.quality import (
     HeldOutHalf,
     candidate_layers,
@@ -175,7 +176,12 @@ def _confounds(
     for name in ("response_length", "instruction_words", "refusal_words"):
         covariate = (getattr(rows[0], name), getattr(rows[1], name))
         one = confound(vectors, pos, neg, covariate=covariate, groups=drawn)
+        alike = matched_separation(
+            vectors, pos, neg, covariate=covariate, prompts=(rows[0].prompts, rows[1].prompts)
+        )
         found[name] = ConfoundFigures(
+            matched_auroc=None if alike.auroc is None else estimates_of(alike.auroc),
+            n_matched=alike.n_pairs,
             auroc=estimates_of(one.auroc).at(0),
             correlation=layer_numbers(one.correlation),
             cosine=layer_numbers(one.cosine),

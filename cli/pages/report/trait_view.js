@@ -61,12 +61,14 @@ function confoundsView(quality, path) {
   const rows = Object.keys(quality.confounds).map((name) => {
     const c = `${path}/confounds/${name}`, one = quality.confounds[name];
     return [CONFOUNDS[name] || name, one.auroc ? withInterval(`${c}/auroc/value`, `${c}/auroc/interval`, 3) : "–",
-      one.correlation ? num(`${c}/correlation/${layer}`, 2) : "–", num(`${c}/cosine/${layer}`, 2)];
+      one.correlation ? num(`${c}/correlation/${layer}`, 2) : "–",
+      one.matched_auroc ? withInterval(`${c}/matched_auroc/value/${layer}`, `${c}/matched_auroc/interval/${layer}`, 3) : "–",
+      typeof one.n_matched === "number" ? num(`${c}/n_matched`, 0) : "–", num(`${c}/cosine/${layer}`, 2)];
   });
   const refusal = refusalCosine(path, layer);
-  if (refusal) rows.push([`refusal vector of this run (both ${PAGE.cosine_between_traits.method})`, "–", "–", refusal]);
-  return section("What else could it be?", `The ${method} vector at layer ${layer}. AUROC: how well the covariate alone tells the sides apart (0.5: not at all). Correlation: of the projection with it within the sides. Cosine: of the vector with the covariate's own direction.`,
-    table(["covariate", "AUROC alone", "correlation", "cosine"], rows));
+  if (refusal) rows.push([`refusal vector of this run (both ${PAGE.cosine_between_traits.method})`, "–", "–", "–", "–", refusal]);
+  return section("What else could it be?", `The ${method} vector at layer ${layer}. AUROC: how well the covariate alone tells the sides apart (0.5: not at all). Correlation: of the projection with it within the sides. Alike: the AUROC of the projection among pairs of a positive and a negative that are alike in it, and how many there are; with fewer than 10 the two cannot be told apart. Cosine: of the vector with the covariate's own direction.`,
+    table(["covariate", "AUROC alone", "correlation", "AUROC alike", "pairs", "cosine"], rows));
 }
 
 function refusalCosine(path, layer) {
