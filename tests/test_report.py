@@ -341,7 +341,9 @@ def test_the_repeated_command_describes_the_same_run(runs: Path, page: Path) -> 
     recorded = json.loads((runs / "one" / "run.json").read_text())["spec_sha256"]
     repeated = embedded(page)["repeat"].split()[2:]
 
-    ended = run_command("extract", *repeated, "--dry-run", "--json")
+    # a fleet has the model
+    fleet = {"ORCHESTRATE_BROKER_URL": "redis://127.0.0.1:9/0"}
+    ended = run_command("extract", *repeated, "--dry-run", "--json", environment=fleet)
 
     assert ended.returncode == 0, ended.stderr
     # a run without a name is called after its model and the hash of its settings

@@ -66,8 +66,10 @@ def test_the_file_of_the_first_page_is_planned_as_extract_would_run_it(tmp_path:
     page = (Path(__file__).parent.parent / "docs" / "first-run.md").read_text()
     (tmp_path / "orchestrate.toml").write_text(page.split("```toml\n")[1].split("```")[0])
 
-    planned = run_command("plan", "--traits", "evil", cwd=tmp_path)
-    dry = run_command("extract", "--traits", "evil", "--dry-run", cwd=tmp_path)
+    # a fleet's, so nobody asks here for the model and the judge's key
+    fleet = {"ORCHESTRATE_BROKER_URL": "redis://127.0.0.1:9/0"}
+    planned = run_command("plan", "--traits", "evil", cwd=tmp_path, environment=fleet)
+    dry = run_command("extract", "--traits", "evil", "--dry-run", cwd=tmp_path, environment=fleet)
 
     assert planned.returncode == 0, planned.stderr
     assert planned.stdout == dry.stdout
@@ -156,7 +158,7 @@ def test_lists_and_underscores_are_read_as_an_option_takes_them(tmp_path: Path) 
         "traits = ['refusal', 'evil']\n[judge_server]\nport = 0\n[plan]\njudge_model = 'j'\n"
     )
 
-    ended = run_command("plan", *SIZE, cwd=tmp_path)
+    ended = run_command("plan", *SIZE, cwd=tmp_path, environment={"OPENAI_API_KEY": "key"})
 
     assert ended.returncode == 0, ended.stderr
     plan = json.loads(ended.stdout)

@@ -15,7 +15,7 @@ import click
 from rich.console import Console
 
 from cli.commands.pause import priority_option, unpause
-from cli.commands.plan import estimate, plan_remarks, plan_table, show_plan
+from cli.commands.plan import estimate, plan_remarks, plan_table, refuse_here, show_plan
 from cli.commands.report import write_report
 from cli.options.folder import hold_back_key
 from cli.options.run import asked_run, resolve_terms, run_options, terms_options
@@ -68,6 +68,9 @@ def extract(priority: int | None, dry_run: bool, **values: Any) -> None:
     terms = resolve_terms(values, asked.spec.judge)
     if dry_run:
         show_plan(asked, terms, as_json=values["as_json"])
+    if not values["broker_url"]:
+        refuse_here(asked.spec)
+    if dry_run:
         return
     hold_back_key(asked.spec.judge.url, values)
     run = create_run(

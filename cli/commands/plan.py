@@ -16,7 +16,7 @@ import click
 from rich.table import Table
 
 from cli.options.run import AskedRun, asked_run, resolve_terms, run_options, terms_options
-from cli.options.settings import json_option
+from cli.options.settings import broker_option, json_option
 from cli.screens.terminal import Screen, say
 from domain.plan.jobs import Plan, Stage
 from domain.plan.likelihood import likelihood_tokens
@@ -50,15 +50,28 @@ WITHOUT_LOGPROBS = Asking(votes=3, completion_tokens=200)
 @click.command()
 @run_options
 @terms_options
+@broker_option
 @json_option
-def plan(as_json: bool, **values: Any) -> None:
+def plan(as_json: bool, broker_url: str | None, **values: Any) -> None:
     """Show what a run would do, without spending anything (the same as extract --dry-run).
+
+    Without a broker it ends with an error where this machine could not run it.
 
     \b
     orchestrate plan --traits refusal,evil --model google/gemma-2-2b-it --judge-model gpt-6-luna
     """
     asked = asked_run(values)
     show_plan(asked, resolve_terms(values, asked.spec.judge), as_json=as_json)
+    if not broker_url:
+        refuse_here(asked.spec)
+
+
+def refuse_here(spec: RunSpec) -> None:
+    """Raises what would end a run whose workers start on this machine."""
+    # what asks the Hub is not loaded for --help
+    from cli.doctor.before import refuse_what_cannot_start
+
+    refuse_what_cannot_start(spec)
 
 
 def show_plan(asked: AskedRun, terms: Terms, *, as_json: bool) -> None:

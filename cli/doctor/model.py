@@ -97,13 +97,19 @@ def check_model_fits(model_id: str, devices: list[Device]) -> Iterator[Checked]:
 def model_positions(model_id: str) -> int | None:
     """How many tokens a model was made for; None where its configuration is not on this machine."""
     try:
-        adapter = None if model_id == DEMO_MODEL else adapter_here(model_id)
-        folder = _local_folder(adapter.base if adapter else model_id)
+        folder = local_folder(model_id)
         if folder is None:
             return None
         return positions_of(json.loads((folder / "config.json").read_text(encoding="utf-8")))
     except (ModelError, OSError, ValueError, AttributeError, TypeError):
         return None
+
+
+def local_folder(model_id: str) -> Path | None:
+    """Where the model's files, or those of an adapter's base, are on this machine; None when they
+    are not. Raises ModelError for a path that holds no model."""
+    adapter = None if model_id == DEMO_MODEL else adapter_here(model_id)
+    return _local_folder(adapter.base if adapter else model_id)
 
 
 def model_size(folder: Path) -> ModelSize | None:

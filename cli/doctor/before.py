@@ -1,0 +1,85 @@
+"""What would end a run before its first response, found before anything is recorded or spent."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from jinja2 import TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from cli.doctor.model import check_model_fits, local_folder
+from cli.options.folder import OPENAI_URL
+from domain.errors import JudgeError, ModelError, OrchestrateError
+from domain.plan.spec import RunSpec
+from domain.redaction import JUDGE_KEYS
+
+# A Hub that is slower says what it has to say when the model is loaded.
+PATIENCE_S = 2.0
+
+
+def refuse_what_cannot_start(spec: RunSpec) -> None:
+    """Raises JudgeError or ModelError with the way out.
+
+    For a run whose workers start on this machine: a fleet's own have their models and keys.
+    """
+    hosted = urlsplit(OPENAI_URL).hostname
+    if urlsplit(spec.judge.url).hostname == hosted and not any(map(os.environ.get, JUDGE_KEYS)):
+        raise JudgeError(
+            f"judge {spec.judge.model} at {hosted} needs a key and none is set here",
+            advice=f"set {JUDGE_KEYS[0]}, or --judge-url for another endpoint; --traits measured "
+            "needs no judge",
+        )
+    wrong = _what_is_wrong_with(spec.model.model_id)
+    if wrong is not None:
+        raise wrong
+
+
+def _what_is_wrong_with(model_id: str) -> OrchestrateError | None:
+    found: list[OrchestrateError] = []
+
+    def look() -> None:
+        try:
+            checked = check_model_fits(model_id, [])
+            failed = (one for one in checked if one.state == "fail")
+            found.extend(ModelError(one.found, advice=one.advice) for one in failed)
+            folder = local_folder(model_id)
+            if folder is not None and opens_a_thought(folder):
+                wrong = f"the chat template of {model_id} opens a thought before every response"
+                advice = "choose a model whose template can switch thinking off, or has none"
+                found.append(ModelError(wrong, advice=advice))
+        except OrchestrateError as error:
+            found.append(error)
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    thread.join(PATIENCE_S)
+    return found[0] if found else None
+
+
+def opens_a_thought(folder: Path) -> bool:
+    """Whether prompts of a model's folder end within a thought; False where its template cannot be
+    rendered here."""
+    try:
+        template = (folder / "chat_template.jinja").read_text(encoding="utf-8")
+    except OSError:
+        try:
+            body = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+            template = str(body["chat_template"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+    world = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+    try:
+        text = world.from_string(template).render(
+            messages=[{"role": "user", "content": "Hi"}],
+            add_generation_prompt=True,
+            enable_thinking=False,
+            bos_token="",
+            eos_token="",
+        )
+    except (TemplateError, TypeError, ValueError):
+        return False
+    return text.rstrip().endswith("<think>")
