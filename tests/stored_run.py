@@ -88,11 +88,11 @@ def stored_run(
             in_prompts = prompt_gap / (gap or 1.0) * np.roll(planted, D_MODEL // 2)
             _write(run, job, planted, in_prompts, rng, judge_is_random)
         reduce(run, run.plan.trait_job("reduce", ref.name))
+        for job in run.plan.contexts_jobs(ref):
+            _write_contexts(run, job, planted)
         for part in (*ROUNDS, CONFIRMATION):
             for job in run.plan.part_jobs(ref, "generate", part):
                 _write_steered(run, job, effect, rng)
-        for job in run.plan.contexts_jobs(ref):
-            _write_contexts(run, job, planted)
         if run.plan.last_job(ref).stage == "verify":
             verify(run, run.plan.trait_job("verify", ref.name))
     return run
