@@ -178,7 +178,7 @@ def test_a_run_that_is_not_tested_says_so_beside_its_verdict(tmp_path: Path) -> 
     ]
     assert again["untested"] == own["untested"]
     status = CliRunner().invoke(orchestrate, ["status", "plain", "--runs-dir", str(tmp_path)])
-    assert "evil, worth knowing: not tested on evaluation questions" in status.stdout
+    assert "evil, worth knowing: whether it reads texts" in status.stdout
 
 
 @pytest.fixture(scope="module")

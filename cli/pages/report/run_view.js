@@ -27,7 +27,7 @@ function notFinished() {
 }
 
 function verdictStrip(onChoose) {
-  const headings = ["trait", "verdict", "contrast", "best", "Cohen's d", "AUROC, questions left\u00a0out", "AUROC, instructions left\u00a0out", "evaluation questions", "angle under", "kept +\u00a0/\u00a0−", "steering adds"];
+  const headings = ["trait", "verdict", "reads", "steers", "contrast", "best", "Cohen's d", "AUROC, questions left\u00a0out", "AUROC, instructions left\u00a0out", "evaluation questions", "angle under", "kept +\u00a0/\u00a0−", "steering adds"];
   const strip = table(headings, PAGE.traits.map((t, k) => stripRow(t.metrics, `traits/${k}/metrics`, () => onChoose(k))), { class: "strip" });
   strip.querySelectorAll("tbody tr").forEach((row, k) => row.addEventListener("click", () => onChoose(k)));
   return strip;
@@ -37,7 +37,7 @@ function stripRow(m, path, onChoose) {
   const unscored = Object.values(m.n_unscored).reduce((a, b) => a + b, 0);
   const kept = el("span", {}, el("span", { class: "together" }, num(`${path}/n_kept/positive`, 0), " / ", num(`${path}/n_kept/negative`, 0)), " ",
     el("span", { class: "interval" }, "of ", num(`${path}/n_generated`, 0), unscored ? `, ${unscored} unscored` : ""));
-  const head = [el("button", { type: "button", class: "link", onclick: (event) => { event.stopPropagation(); onChoose(); } }, m.trait), verdictBadge(m.verdict), withInterval(`${path}/contrast`, `${path}/contrast_interval`, 1)];
+  const head = [el("button", { type: "button", class: "link", onclick: (event) => { event.stopPropagation(); onChoose(); } }, m.trait), verdictBadge(m.verdict), useCell(m, "reads"), useCell(m, "steers"), withInterval(`${path}/contrast`, `${path}/contrast_interval`, 1)];
   const tail = [kept, steeringCell(m, `${path}/quality/causal`)];
   if (!m.quality) return [...head, ...Array(6).fill("–"), ...tail];
   const q = `${path}/quality`, best = m.quality.best, d = `${q}/mean_difference`, layer = best.layer;
@@ -46,6 +46,13 @@ function stripRow(m, path, onChoose) {
   return [...head, el("span", {}, best.method, " ", el("span", { class: "together" }, "@ ", num(`${q}/best/layer`, 0))), est(s, 2), est(`${d}/leave_one_question_out_auroc`, 3), est(`${d}/leave_one_instruction_out_auroc`, 3),
     m.quality.evaluation && m.quality.evaluation.methods[best.method].separation ? est(`${q}/evaluation/methods/${best.method}/separation/auroc`, 3) : "–",
     el("span", {}, num(`${d}/angle_upper_degrees/${layer}`, 1), "°"), ...tail];
+}
+
+// Whether a use is shown, and at which layer; records of before have none.
+function useCell(m, name) {
+  const use = (m.uses || {})[name];
+  if (!use || use.state === "untested") return el("span", { class: "dim" }, "untested");
+  return el("span", { class: "together" }, `${use.state} @ ${use.layer}`);
 }
 
 function steeringCell(m, path) {
