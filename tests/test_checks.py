@@ -46,9 +46,10 @@ from tests.quality_records import metrics as metrics_with
 from tests.quality_records import quality as good_quality
 from tests.stored_run import PLANTED_LAYER, stored_run
 from tests.trait_texts import write
+from traitlens.arrays import Labels
 from traitlens.assess.dose_response import Answers, dose_response
-from traitlens.stats.bootstrap import bootstrap_correlations, bootstrap_means, group_draws
-from traitlens.stats.intervals import percentile_interval
+from traitlens.stats.crossed import crossed_interval, weighted_correlation, weighted_mean
+from traitlens.stats.intervals import Interval
 from traitlens.vectors.files import load_vectors
 
 CHECKS = ChecksSpec(evaluation=2, causal=12)
@@ -82,7 +83,7 @@ def test_the_vectors_are_tested_on_questions_that_they_were_not_made_from(checke
         auroc = one.separation.auroc.at(PLANTED_LAYER)
         low, high = auroc.interval
         assert auroc.value is not None and low is not None and high is not None
-        assert 0.6 < low < auroc.value <= high
+        assert 0.5 < low < auroc.value <= high
         assert (one.correlation.at(PLANTED_LAYER).interval[0] or 0) > 0.5
     separation = tested.methods["mean_diff"].separation
     assert separation is not None and (separation.auroc.value[0] or 1) < 0.9
@@ -294,11 +295,12 @@ def test_the_interval_of_a_correlation_covers_the_truth_in_200_data_sets(n_quest
 
     for seed in range(200):
         x, noise = np.random.default_rng(seed).standard_normal((2, n_questions))
-        draws = bootstrap_correlations(
-            x[:, None], 0.6 * x + 0.8 * noise, group_draws(range(n_questions))
+        found = crossed_interval(
+            weighted_correlation(x[:, None], 0.6 * x + 0.8 * noise),
+            np.zeros(n_questions),
+            range(n_questions),
         )
-        found = percentile_interval(draws, n_groups=n_questions)
-        covered.append(bool(found.low[0] <= 0.6 <= found.high[0]))
+        covered.append(bool(np.tanh(found.low[0]) <= 0.6 <= np.tanh(found.high[0])))
 
     assert 0.9 <= np.mean(covered) <= 0.99
 
@@ -319,27 +321,14 @@ def test_a_push_that_no_answer_survives_has_no_rise() -> None:
     assert np.isnan(found.rise.value) and np.isnan(found.slope.value)
 
 
-def test_means_and_correlations_of_the_sample_are_numpy_s_and_gaps_are_left_out() -> None:
-    rng = np.random.default_rng(0)
-    scores, values = rng.standard_normal((40, 3)), rng.standard_normal(40)
-    values[:5] = np.nan
-    times = group_draws(list(range(40)), n_draws=5)
-
-    assert bootstrap_means(values, times)[0] == pytest.approx(np.nanmean(values))
-    expected = [np.corrcoef(scores[5:, k], values[5:])[0, 1] for k in range(3)]
-    assert bootstrap_correlations(scores, values, times)[0] == pytest.approx(expected)
-
-
 def test_answers_to_one_question_count_as_one_observation() -> None:
     level = np.random.default_rng(0).normal(0, 10, 10)
     values = np.repeat(level, 20)
 
-    shared = percentile_interval(
-        bootstrap_means(values, group_draws(np.repeat(range(10), 20))), n_groups=10
-    )
-    alone = percentile_interval(
-        bootstrap_means(values, group_draws(list(range(200)))), n_groups=200
-    )
+    def interval(questions: Labels) -> Interval:
+        return crossed_interval(lambda w: weighted_mean(values, w), np.zeros(200), questions)
+
+    shared, alone = interval(np.repeat(range(10), 20).tolist()), interval(range(200))
 
     assert shared.high - shared.low > 3 * (alone.high - alone.low)
 

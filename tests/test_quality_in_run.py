@@ -125,7 +125,7 @@ def test_a_direction_that_knows_only_its_instructions_is_named_so() -> None:
 
     found = found_in(quality_of(pos, neg))
 
-    assert fatal(found) == {Gate.INSTRUCTIONS_CHANCE}
+    assert fatal(found) == {Gate.INSTRUCTIONS_CHANCE, Gate.ANGLE_NOISE}
     assert Gate.QUESTIONS_LOW not in found
 
 
@@ -289,17 +289,17 @@ def test_the_contrast_s_interval_moves_whole_questions_or_else_whole_prompts() -
     positive = [50 + by_question[q] for _, q in prompts]
     negative = [0.0] * 200
 
-    shared = contrast_interval(positive, negative, groups=(prompts, prompts))
+    shared = contrast_interval(positive, negative, prompts=(prompts, prompts))
     alone = [(0, k) for k in range(200)]
-    ignoring = contrast_interval(positive, negative, groups=(alone, alone))
+    ignoring = contrast_interval(positive, negative, prompts=(alone, alone))
     one_question = [(i, 0) for i, _ in prompts]
-    by_prompt = contrast_interval(positive, negative, groups=(one_question, one_question))
+    by_prompt = contrast_interval(positive, negative, prompts=(one_question, one_question))
 
     assert shared and ignoring and by_prompt
     assert shared[0] < 50 + by_question.mean() < shared[1]
     assert shared[1] - shared[0] > 5 * (ignoring[1] - ignoring[0])
     one = [(0, 0)]
-    assert contrast_interval([1.0, 2.0], [0.0], groups=(one * 2, one)) is None
+    assert contrast_interval([1.0, 2.0], [0.0], prompts=(one * 2, one)) is None
 
 
 @pytest.mark.parametrize("n_questions", [4, 8, 12])
@@ -318,11 +318,11 @@ def test_the_contrast_s_interval_covers_the_truth_in_200_data_sets(
             prompt = np.repeat(rng.normal(0, 15, 4 * n_questions), 2)
             noise = rng.normal(0, 10, len(prompts))
             sides.append((center + question + prompt + noise).tolist())
-        found = contrast_interval(sides[0], sides[1], groups=(prompts, prompts))
+        found = contrast_interval(sides[0], sides[1], prompts=(prompts, prompts))
         assert found
         covered.append(found[0] <= 50.0 <= found[1])
 
-    assert 0.9 <= np.mean(covered) <= 0.99
+    assert 0.9 <= np.mean(covered) <= 0.995
 
 
 @pytest.mark.parametrize(
@@ -497,4 +497,5 @@ def test_intervals_cover_the_truth_where_questions_have_effects_of_their_own() -
             covered[name].append(low <= truth.get(name, truth["auroc"]) <= high)
 
     shares = {name: float(np.mean(one)) for name, one in covered.items()}
-    assert all(0.9 <= share <= 0.99 for share in shares.values()), shares
+    # the accuracy of few rows takes few values
+    assert all(0.9 <= share <= 0.995 for share in shares.values()), shares

@@ -38,7 +38,7 @@ from tests.stored_run import PLANTED_LAYER, PROMPT_LAYER, stored_run
 from traitlens.assess.kept_rows import KeptRows
 from traitlens.methods.fitting import MethodResult
 from traitlens.methods.mean_diff import mean_diff
-from traitlens.stats.intervals import percentile_interval
+from traitlens.stats.separation import separation
 from traitlens.vectors.files import load_vectors
 
 CHECKS = ChecksSpec(evaluation=2, causal=6)
@@ -254,9 +254,11 @@ def test_a_position_that_the_run_did_not_store_is_refused(tmp_path: Path) -> Non
 
 def test_a_layer_where_all_prompts_are_alike_is_no_trouble() -> None:
     """The embedding of a prompt's last token is the same whatever stands before it."""
-    alike = percentile_interval(np.full((10, 1), np.nan), n_groups=5)
+    alike, prompts = np.ones((10, 1)), [(k % 2, k) for k in range(10)]
 
-    assert np.isnan([*alike.low, *alike.high]).all()
+    d = separation(alike, alike, prompts=(prompts, prompts)).cohens_d
+
+    assert [d.value[0], d.low[0], d.high[0]] == [0, 0, 0]
 
 
 EVALUATED, STEERED = evaluated(), steered()

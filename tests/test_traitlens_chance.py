@@ -87,7 +87,7 @@ def test_the_ranked_auroc_is_that_of_the_left_out_questions() -> None:
     planted = ranked(pos, neg)
 
     drawn = direction_quality(
-        pos, neg, groups=(PROMPTS, PROMPTS), folds={"q": (QUESTION, QUESTION)}, n_bootstrap=1
+        pos, neg, prompts=(PROMPTS, PROMPTS), folds={"q": (QUESTION, QUESTION)}
     ).leave_one_out["q"]
     reached = random_by_layer(pos, neg)[0].auroc
     assert planted.random_p[0] == pytest.approx((1 + (reached >= drawn.value[0]).sum()) / 201)

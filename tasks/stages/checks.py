@@ -26,8 +26,8 @@ from traitlens.arrays import Float64
 from traitlens.assess.directions import vector_separation
 from traitlens.assess.dose_response import Answers, DoseResponse, dose_response
 from traitlens.assess.kept_rows import Array, Group
-from traitlens.stats.bootstrap import bootstrap_correlations, bootstrap_means, group_draws
-from traitlens.stats.intervals import Interval, percentile_interval, score_interval
+from traitlens.stats.crossed import crossed_interval, weighted_correlation, weighted_difference
+from traitlens.stats.intervals import Interval, score_interval
 from traitlens.stats.partial import partial_correlation
 
 # Below it answers are no longer read as answers; from it on they are good (the judge's scale).
@@ -104,10 +104,9 @@ def _rise_over_random(scored: Sequence[Scored], strength: float | None) -> Inter
         nothing = np.array(np.nan)
         return Interval(nothing, nothing, nothing)
     questions = [sample.question for sample, *_ in rows]
-    times, trait = group_draws(questions), _scores([trait for *_, trait, _ in rows])
-    sides = [np.array([cell.direction == k for _, cell, *_ in rows]) for k in ("vector", "random")]
-    drawn = [bootstrap_means(trait[side], times[:, side]) for side in sides]
-    return percentile_interval(drawn[0] - drawn[1], n_groups=len(set(questions)))
+    trait = _scores([trait for *_, trait, _ in rows])
+    is_vector = np.array([cell.direction == "vector" for _, cell, *_ in rows])
+    return crossed_interval(weighted_difference(trait, is_vector), np.zeros(len(rows)), questions)
 
 
 def _backwards(scored: Sequence[Scored], strength: float | None) -> Interval:
@@ -181,7 +180,7 @@ def evaluation_figures(vectors: Mapping[str, Array], answered: Answered) -> Eval
 
     Separations are None when a side has fewer than four responses, correlations of the projection
     with the judge's trait score for fewer than six questions.
-    Intervals draw whole questions.
+    Intervals are over instructions and questions.
     """
     polarity = np.array(answered.polarity)
     sides: dict[str, NDArray[np.bool_]] = {name: polarity == name for name in POLARITIES}
@@ -215,25 +214,27 @@ def _separation(
     pos, neg = sides["positive"], sides["negative"]
     if min(pos.sum(), neg.sum()) < FEWEST_A_SIDE:
         return None
-    groups = [[answered.prompts[int(k)][1] for k in np.flatnonzero(rows)] for rows in (pos, neg)]
+    prompts = [[answered.prompts[int(k)] for k in np.flatnonzero(rows)] for rows in (pos, neg)]
     found = vector_separation(
         vectors,
         answered.activations[pos],
         answered.activations[neg],
-        groups=(groups[0], groups[1]),
+        prompts=(prompts[0], prompts[1]),
     )
     return separation_figures(found)
 
 
 def _correlation(vectors: Array, answered: Answered, rows: NDArray[np.bool_]) -> Estimates | None:
     rows = rows & np.isfinite(answered.trait)
-    questions = [answered.prompts[int(k)][1] for k in np.flatnonzero(rows)]
+    prompts = [answered.prompts[int(k)] for k in np.flatnonzero(rows)]
+    instructions, questions = [i for i, _ in prompts], [q for _, q in prompts]
     if len(set(questions)) < FEWEST_TO_CORRELATE:
         return None
     scores = _projections(vectors, answered.activations[rows])
-    draws = bootstrap_correlations(scores, answered.trait[rows], group_draws(questions))
-    found = percentile_interval(draws, n_groups=len(set(questions)))
-    return estimates_of(Interval(found.value, np.maximum(found.low, -1), np.minimum(found.high, 1)))
+    z = crossed_interval(
+        weighted_correlation(scores, answered.trait[rows]), instructions, questions
+    )
+    return estimates_of(Interval(np.tanh(z.value), np.tanh(z.low), np.tanh(z.high)))
 
 
 def _correlation_within(vectors: Array, answered: Answered) -> Estimates | None:

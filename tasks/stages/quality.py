@@ -27,24 +27,18 @@ from domain.verdict.record import (
     SeparationFigures,
 )
 from traitlens.arrays import Float64
+from traitlens.assess.angles import direction_angles
 from traitlens.assess.chance import chance_of_difference
 from traitlens.assess.confounds import confound
 from traitlens.assess.cosines import cosine_matrices
 from traitlens.assess.directions import direction_quality, vector_separation
-from traitlens.assess.kept_rows import (
-    FEWEST_QUESTIONS,
-    Array,
-    Drawn,
-    KeptRows,
-    independent_groups,
-)
+from traitlens.assess.kept_rows import Array, KeptRows
 from traitlens.assess.matching import matched_separation
 from traitlens.assess.quality import (
     HeldOutHalf,
     candidate_layers,
     has_two,
     held_out_halves,
-    left_out_instructions,
     residual_norms,
 )
 from traitlens.methods.mean_diff import mean_diff
@@ -79,7 +73,6 @@ def vector_quality(
     activations for the mean difference and half a fit of each method.
     """
     groups = (rows[0].prompts, rows[1].prompts)
-    drawn = independent_groups(groups, fewest=FEWEST_QUESTIONS)
     residual = residual_norms(pos, neg)
     halves = held_out_halves(tuple(vectors), pos, neg, rows=rows, seed=seed)
     methods = {}
@@ -87,7 +80,7 @@ def vector_quality(
         half = halves.get(name)
         methods[name] = MethodFigures(
             **_norms(vector, residual),
-            fitted=separation_figures(vector_separation(vector, pos, neg, groups=drawn)),
+            fitted=separation_figures(vector_separation(vector, pos, neg, prompts=groups)),
             held_out_half=None if half is None else _half(half),
         )
     best = best_layers(methods)
@@ -96,15 +89,13 @@ def vector_quality(
         n_prompts=PolarityCounts(positive=len(set(groups[0])), negative=len(set(groups[1]))),
         n_instructions=min(len(set(side.instruction)) for side in rows),
         residual_norm=layer_numbers(residual),
-        mean_difference=_difference(
-            vectors, pos, neg, residual=residual, rows=rows, drawn=drawn, seed=seed
-        ),
+        mean_difference=_difference(vectors, pos, neg, residual=residual, rows=rows, seed=seed),
         methods=methods,
         cosine_between_methods=MethodCosines(
             methods=tuple(vectors), by_layer=cosine_matrices(vectors).tolist()
         ),
         confounds=_confounds(
-            vectors[best.method], pos, neg, rows=rows, drawn=drawn, prompt_vectors=prompt_vectors
+            vectors[best.method], pos, neg, rows=rows, prompt_vectors=prompt_vectors
         ),
         best=best,
     )
@@ -124,7 +115,6 @@ def _difference(
     *,
     residual: Float64,
     rows: tuple[KeptRows, KeptRows],
-    drawn: Drawn,
     seed: int,
 ) -> DifferenceFigures:
     """All unknown but the norms where a side has one prompt, which shows no spread."""
@@ -132,7 +122,8 @@ def _difference(
     norms = _norms(difference, residual)
     unknown: Layers = (None,) * pos.shape[1]
     no_interval = Estimates(value=unknown, interval=((None, None),) * len(unknown))
-    if not has_two(drawn):
+    prompts = rows[0].prompts, rows[1].prompts
+    if not has_two(prompts):
         return DifferenceFigures(
             **norms,
             angle_degrees=unknown,
@@ -143,19 +134,23 @@ def _difference(
             random_vector_auroc=unknown,
             shuffled_labels_auroc=unknown,
         )
-    questions = {"question": (rows[0].question, rows[1].question)}
-    found = direction_quality(pos, neg, groups=drawn, folds=questions, seed=seed)
-    chance = chance_of_difference(
-        pos, neg, prompts=(rows[0].prompts, rows[1].prompts), questions=questions["question"]
-    )
-    instructions = left_out_instructions(pos, neg, rows)
+    instructions = rows[0].instruction, rows[1].instruction
+    folds = {"question": (rows[0].question, rows[1].question)}
+    if has_two(instructions):
+        folds["instruction"] = instructions
+    angles = direction_angles(pos, neg, prompts=prompts)
+    found = direction_quality(pos, neg, prompts=prompts, folds=folds, seed=seed)
+    left_out = found.leave_one_out
+    chance = chance_of_difference(pos, neg, prompts=prompts, questions=folds["question"])
     return DifferenceFigures(
         **norms,
-        angle_degrees=layer_numbers(found.angle),
-        angle_upper_degrees=layer_numbers(found.angle_upper),
+        angle_degrees=layer_numbers([angle.degrees for angle in angles]),
+        angle_upper_degrees=layer_numbers([angle.upper for angle in angles]),
         split_half_cosine=estimates_of(found.split_half),
-        leave_one_instruction_out_auroc=estimates_of(instructions) if instructions else no_interval,
-        leave_one_question_out_auroc=estimates_of(found.leave_one_out["question"]),
+        leave_one_instruction_out_auroc=estimates_of(left_out["instruction"])
+        if "instruction" in left_out
+        else no_interval,
+        leave_one_question_out_auroc=estimates_of(left_out["question"]),
         random_vector_auroc=layer_numbers(chance.random_auroc),
         random_p=layer_numbers(chance.random_p),
         shuffled_labels_auroc=layer_numbers(chance.shuffled_auroc),
@@ -169,16 +164,14 @@ def _confounds(
     neg: Array,
     *,
     rows: tuple[KeptRows, KeptRows],
-    drawn: Drawn,
     prompt_vectors: Array | None,
 ) -> dict[str, ConfoundFigures]:
     found = {}
+    prompts = rows[0].prompts, rows[1].prompts
     for name in ("response_length", "instruction_words", "refusal_words"):
         covariate = (getattr(rows[0], name), getattr(rows[1], name))
-        one = confound(vectors, pos, neg, covariate=covariate, groups=drawn)
-        alike = matched_separation(
-            vectors, pos, neg, covariate=covariate, prompts=(rows[0].prompts, rows[1].prompts)
-        )
+        one = confound(vectors, pos, neg, covariate=covariate, prompts=prompts)
+        alike = matched_separation(vectors, pos, neg, covariate=covariate, prompts=prompts)
         found[name] = ConfoundFigures(
             matched_auroc=None if alike.auroc is None else estimates_of(alike.auroc),
             n_matched=alike.n_pairs,

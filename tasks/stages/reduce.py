@@ -42,14 +42,14 @@ from storage.record.run import Run, load_definition
 from storage.record.tables import judged_samples, stopping, training_jobs
 from tasks.stages.steering_cells import DIRECTIONS, encode_directions
 from tasks.stages.vectors import TraitVectors, build_vectors
-from traitlens.assess.directions import direction_angles, vector_separation
+from traitlens.assess.angles import direction_angles
+from traitlens.assess.directions import vector_separation
 from traitlens.assess.kept_rows import (
     Array,
     Group,
     KeptRows,
     begins_with_refusal,
     borrowed_share,
-    independent_groups,
 )
 from traitlens.assess.quality import candidate_layers, contrast_interval
 from traitlens.methods.mean_diff import mean_diff
@@ -178,7 +178,7 @@ def _counted(run: Run, trait: TraitRef, filter_spec: FilterSpec, results: Result
         n_kept=PolarityCounts(positive=kept["positive"], negative=kept["negative"]),
         contrast=contrast(positive, negative),
         contrast_interval=contrast_interval(
-            positive, negative, groups=(prompts["positive"], prompts["negative"])
+            positive, negative, prompts=(prompts["positive"], prompts["negative"])
         ),
         coherence=sum(coherence) / len(coherence) if coherence else None,
         n_eval_questions=trait.n_eval_questions,
@@ -295,10 +295,9 @@ def _certainty_of_rows(
     if min(len(set(one)) for one in prompts) < FEWEST_PROMPTS:
         return Certainty(n_kept, [], [])
     vectors = mean_diff(*sides).vectors
-    groups = independent_groups(prompts, fewest=FEWEST_PROMPTS)
-    separated = vector_separation(vectors, *sides, groups=groups, n_bootstrap=1)
+    separated = vector_separation(vectors, *sides, prompts=prompts)
     usable = candidate_layers(vectors.shape[0])
     best = max(usable, key=lambda layer: np.nan_to_num(separated.cohens_d.value[layer], nan=-1.0))
     layers = [layer for layer in (best - 1, best, best + 1) if layer in usable]
-    angles = direction_angles(sides[0][:, layers], sides[1][:, layers], groups=groups)
+    angles = direction_angles(sides[0][:, layers], sides[1][:, layers], prompts=prompts)
     return Certainty(n_kept, layers, [angle.upper for angle in angles])

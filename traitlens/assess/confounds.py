@@ -9,12 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from traitlens.arrays import Float32, Float64, Labels
+from traitlens.arrays import Float32, Float64
 from traitlens.errors import ShapeError
-from traitlens.stats.bootstrap import make_cells
 from traitlens.stats.intervals import Interval
 from traitlens.stats.polarities import Activations, Polarities
-from traitlens.stats.separation import auroc_interval, effective_sizes
+from traitlens.stats.separation import Prompts, crossed_auroc, labels_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +38,7 @@ def confound(
     neg: Activations,
     *,
     covariate: tuple[Float64, Float64],
-    groups: tuple[Labels, Labels] | None = None,
+    prompts: tuple[Prompts, Prompts] | None = None,
 ) -> Confound:
     """Test vectors [L+1, d_model] against a covariate given as ([n_pos], [n_neg]).
 
@@ -58,9 +57,9 @@ def confound(
         correlation[layer] = _cosine(scores, within)
         # least squares, up to its length
         cosine[layer] = _cosine(within.astype(np.float32) @ rows, vector)
-    cells = make_cells(groups, n_pos, n_neg)
     values = np.concatenate(covariate).astype(np.float64)[:, None]
-    reached = auroc_interval(values, n_pos, effective_sizes(values, cells))
+    is_pos = np.arange(len(values)) < n_pos
+    reached = crossed_auroc(values, is_pos, *labels_of(prompts, n_pos, n_neg))
     return Confound(reached, correlation, cosine)
 
 

@@ -1,19 +1,18 @@
 """What steering does: trait and coherence against strength, with intervals over questions.
 
-The same questions are answered at every strength, and whole questions are drawn, so what differs
+The same questions are answered at every strength, and whole questions are left out, so what differs
 between questions leaves the differences between strengths alone.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
 from traitlens.arrays import Float64, Labels
-from traitlens.stats.bootstrap import bootstrap_means, group_draws
-from traitlens.stats.intervals import Interval, percentile_interval, stacked_intervals
+from traitlens.stats.crossed import Statistic, crossed_interval, weighted_mean
+from traitlens.stats.intervals import Interval
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,30 +44,37 @@ class DoseResponse:
     rise_at: float | None
 
 
-def dose_response(answers: Answers, *, floor: float, best: float, seed: int = 0) -> DoseResponse:
+def dose_response(answers: Answers, *, floor: float, best: float) -> DoseResponse:
     """The curve of one direction; answers at strength 0 are its beginning.
 
     A strength is coherent when the mean coherence there and at every weaker one is `floor` or more.
     The rise is taken at the strongest coherent strength up to `best`, which was chosen before.
     """
     strengths = np.unique(answers.strength)
-    times = group_draws(answers.question, seed=seed)
-    n_groups = len(set(np.asarray(answers.question).tolist()))
-    interval = partial(percentile_interval, n_groups=n_groups)
     at = [answers.strength == strength for strength in strengths]
-    trait = np.stack([bootstrap_means(answers.trait[rows], times[:, rows]) for rows in at], axis=1)
-    coherence = np.stack(
-        [bootstrap_means(answers.coherence[rows], times[:, rows]) for rows in at], axis=1
-    )
-    coherent = _n_coherent(coherence[0], floor)
+    # the same questions stand under one instruction or none
+    one, question = np.zeros(len(answers.strength)), answers.question
+
+    def means(scores: Float64) -> Statistic:
+        return lambda weights: np.stack(
+            [weighted_mean(scores[rows], weights[:, rows]) for rows in at], axis=1
+        )
+
+    trait = means(answers.trait)
+    coherence = crossed_interval(means(answers.coherence), one, question)
+    coherent = _n_coherent(coherence.value, floor)
     upto = max((k for k in range(coherent) if strengths[k] <= best), default=0)
     return DoseResponse(
         strength=strengths,
         n=np.array([float(rows.sum()) for rows in at]),
-        trait=stacked_intervals([interval(column) for column in trait.T]),
-        coherence=stacked_intervals([interval(column) for column in coherence.T]),
-        slope=interval(_slopes(strengths[:coherent], trait[:, :coherent])),
-        rise=interval(_rise(trait, upto)),
+        trait=crossed_interval(trait, one, question),
+        coherence=coherence,
+        slope=crossed_interval(
+            lambda weights: _slopes(strengths[:coherent], trait(weights)[:, :coherent]),
+            one,
+            question,
+        ),
+        rise=crossed_interval(lambda weights: _rise(trait(weights), upto), one, question),
         rise_at=float(strengths[upto]) if upto else None,
     )
 

@@ -11,14 +11,18 @@ from itertools import compress
 
 import numpy as np
 
-from traitlens.arrays import Float64
+from traitlens.arrays import Bools, Float64, Ints
 from traitlens.assess.chance import Reached, chance_p, random_by_layer
-from traitlens.assess.directions import direction_quality, vector_separation
+from traitlens.assess.directions import vector_separation
 from traitlens.assess.kept_rows import FEWEST_QUESTIONS, Array, Group, KeptRows, independent_groups
 from traitlens.methods import METHODS
-from traitlens.stats.bootstrap import make_cells
-from traitlens.stats.intervals import Interval, percentile_interval
-from traitlens.stats.separation import Separation
+from traitlens.stats.crossed import (
+    StandardDeviations,
+    crossed_interval,
+    standard_deviations,
+    weighted_difference,
+)
+from traitlens.stats.separation import Separation, labels_of
 
 # With fewer questions each half is a question or none, and says nothing.
 QUESTIONS_TO_HALVE = 4
@@ -28,49 +32,44 @@ def contrast_interval(
     positive: Sequence[float],
     negative: Sequence[float],
     *,
-    groups: tuple[Sequence[Group], Sequence[Group]],
+    prompts: tuple[Sequence[Group], Sequence[Group]],
 ) -> tuple[float, float] | None:
-    """95 % interval [low, high] of mean(positive) - mean(negative); `groups` are the prompts.
+    """95 % interval [low, high] of mean(positive) - mean(negative) over instructions and questions.
 
-    Draws whole questions, because what a question adds to one side it adds under every
-    instruction; whole prompts where a side has one question. None when a side has fewer than two
-    prompts: nothing tells then how much they differ.
+    None when a side has fewer than two prompts: nothing tells then how much they differ.
     """
-    if not has_two(groups):
+    if not has_two(prompts):
         return None
-    drawn = independent_groups(groups, fewest=2)
-    cells = make_cells(drawn, len(positive), len(negative))
-    sums = cells.sums(np.array([*positive, *negative], dtype=np.float64))
-    found = percentile_interval(
-        cells.contrast(cells.draw()) @ sums, n_groups=min(cells.by_polarity)
-    )
+    values, is_pos, instruction, question = _scored(positive, negative, prompts)
+    found = crossed_interval(weighted_difference(values, is_pos), instruction, question)
     # scores run from 0 to 100
     low, high = (float(np.clip(end, -100.0, 100.0)) for end in (found.low, found.high))
-    return low, high
+    return (low, high) if np.isfinite(low) else None
+
+
+def contrast_deviations(
+    positive: Sequence[float],
+    negative: Sequence[float],
+    *,
+    prompts: tuple[Sequence[Group], Sequence[Group]],
+) -> StandardDeviations:
+    """What the contrast varies with, in points of the judge's scale."""
+    return standard_deviations(*_scored(positive, negative, prompts))
+
+
+def _scored(
+    positive: Sequence[float],
+    negative: Sequence[float],
+    prompts: tuple[Sequence[Group], Sequence[Group]],
+) -> tuple[Float64, Bools, Ints, Ints]:
+    values = np.array([*positive, *negative], dtype=np.float64)
+    rows = labels_of(prompts, len(positive), len(negative))
+    return values, np.arange(len(values)) < len(positive), *rows
 
 
 def has_two(labels: tuple[Sequence[object], Sequence[object]]) -> bool:
     """Whether both sides have two labels or more: one shows no spread, so no interval."""
     return all(len(set(side)) > 1 for side in labels)
-
-
-def left_out_instructions(
-    pos: Array, neg: Array, rows: tuple[KeptRows, KeptRows]
-) -> Interval | None:
-    """AUROC on left-out instructions; None where a side has only one.
-
-    Five instructions a side are five observations of what another instruction would do, however
-    many prompts they make, so the interval moves whole instructions.
-    """
-    labels = (rows[0].instruction, rows[1].instruction)
-    if not has_two(labels):
-        return None
-    folds = {"instruction": labels}
-    # the draws of the bootstrap are for the angle, which is measured over questions
-    found = direction_quality(
-        pos, neg, groups=labels, folds=folds, n_bootstrap=1, is_group_one_observation=True
-    )
-    return found.leave_one_out["instruction"]
 
 
 def residual_norms(pos: Array, neg: Array) -> Float64:
@@ -107,12 +106,12 @@ def held_out_halves(
     ]
     if not all(has_two(half) for half in halves):
         return {}
-    fit_groups, test_groups = (independent_groups(h, fewest=FEWEST_QUESTIONS) for h in halves)
+    tested, fit_groups = halves[1], independent_groups(halves[0], fewest=FEWEST_QUESTIONS)
     found = {}
     random = random_by_layer(pos[~made[0]], neg[~made[1]], seed=seed)
     for name in methods:
         vectors = METHODS[name](pos[made[0]], neg[made[1]], groups=fit_groups).vectors
-        separated = vector_separation(vectors, pos[~made[0]], neg[~made[1]], groups=test_groups)
+        separated = vector_separation(vectors, pos[~made[0]], neg[~made[1]], prompts=tested)
         reached = zip(separated.auroc.value, separated.cohens_d.value, strict=True)
         own = [Reached(*np.array(one)[:, None]) for one in reached]
         ranks = np.array([chance_p(*pair) for pair in zip(own, random, strict=True)])

@@ -23,8 +23,7 @@ from traitlens.dynamics.change_point import (
     peak_velocity_sd,
 )
 from traitlens.errors import NonFiniteError, ShapeError
-from traitlens.stats.bootstrap import N_DRAWS, bootstrap_means, group_draws
-from traitlens.stats.intervals import middle_95
+from traitlens.stats.crossed import crossed_interval, weighted_mean
 
 Scores = Sequence[float] | Floats | Tensor
 SETTLED_BELOW = 0.1
@@ -168,12 +167,10 @@ def event_aligned_average(
     *,
     before: int = 5,
     after: int = 20,
-    n_bootstrap: int = N_DRAWS,
-    seed: int = 0,
 ) -> AlignedAverage:
     """Average trajectories [n_tokens] around their events; None means the event never came.
 
-    The interval is a bootstrap over responses (percentile). Raises ShapeError when events and
+    The interval is over responses, by Student's t. Raises ShapeError when events and
     trajectories differ in number, ValueError for an event outside its trajectory.
     """
     if len(trajectories) != len(events):
@@ -185,15 +182,13 @@ def event_aligned_average(
             raise ValueError(f"event at token {event} of {len(scores)}: count from 0")
         first, last = max(0, event - before), min(len(scores), event + after + 1)
         row[first - event + before : last - event + before] = scores[first:last]
-    averages = bootstrap_means(
-        lined_up, group_draws(range(len(happened)), n_draws=n_bootstrap, seed=seed)
-    )
-    low, high = middle_95(averages[1:])
+    one, response = np.zeros(len(happened)), range(len(happened))
+    average = crossed_interval(lambda weights: weighted_mean(lined_up, weights), one, response)
     return AlignedAverage(
         offsets=np.arange(-before, after + 1),
-        mean=averages[0],
-        low=low,
-        high=high,
+        mean=average.value,
+        low=average.low,
+        high=average.high,
         count=np.isfinite(lined_up).sum(axis=0),
         without_event=len(events) - len(happened),
     )

@@ -1,9 +1,8 @@
-"""The one bootstrap: draws of whole groups of rows, and what rows amount to in each draw.
+"""Rows by cell: what makes mean differences of whole groups combinations of the cells' sums.
 
-Ten rollouts of one prompt are not ten independent observations, so intervals, folds and shuffles
-move whole groups; an effect that differs from question to question is then not taken for noise of
-single answers. A cell is the rows of one group and one polarity: a group that occurs on both (a
-question asked of both polarities) is two cells that are drawn together.
+Ten rollouts of one prompt are not ten independent observations, so folds, halves and shuffles move
+whole groups. A cell is the rows of one group and one polarity: a group that occurs on both (a
+question asked of both polarities) is two cells that move together.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ import numpy.typing as npt
 from traitlens.arrays import Bools, Float64, Ints, Labels
 from traitlens.errors import ShapeError
 
-N_DRAWS = 1000
 AnyFloat = TypeVar("AnyFloat", np.float32, np.float64)
 
 
@@ -54,19 +52,6 @@ class Cells:
         on_neg = np.bincount(self.group[~self.is_pos], minlength=self.n_groups) > 0
         every = (on_pos & on_neg, on_pos & ~on_neg, on_neg & ~on_pos)
         return [np.flatnonzero(stratum) for stratum in every]
-
-    def draw(self, n_draws: int = N_DRAWS, *, seed: int = 0) -> Float64:
-        """How often each cell counts: [1 + n_draws, C], the first row being the sample itself.
-
-        The others draw groups with replacement, each stratum by itself.
-        """
-        rng = np.random.default_rng(seed)
-        times = np.ones((1 + n_draws, self.n_groups))
-        for stratum in self.strata():
-            size = len(stratum)
-            if size:
-                times[1:, stratum] = rng.multinomial(size, np.full(size, 1 / size), size=n_draws)
-        return times[:, self.group]
 
     def sums(self, rows: npt.NDArray[AnyFloat]) -> npt.NDArray[AnyFloat]:
         """Sum of the rows [n, ...] in each cell: [C, ...]."""
@@ -110,6 +95,13 @@ def make_cells(groups: tuple[Labels, Labels] | None, n_pos: int, n_neg: int) -> 
     )
 
 
+def prompt_cells(instruction: Ints, question: Ints, n_pos: int) -> Cells:
+    """The cells of both polarities where a group is an instruction pair with a question: rows [n],
+    the n_pos positives first."""
+    prompts = list(zip(instruction.tolist(), question.tolist(), strict=True))
+    return make_cells((prompts[:n_pos], prompts[n_pos:]), n_pos, len(prompts) - n_pos)
+
+
 def cell_labels(cells: Cells, labels: tuple[Labels, Labels]) -> tuple[Ints, int]:
     """One number per cell from labels per row: [C], and how many there are.
 
@@ -121,38 +113,6 @@ def cell_labels(cells: Cells, labels: tuple[Labels, Labels]) -> tuple[Ints, int]
     if (of_cell[cells.of_row] != ids).any():
         raise ShapeError("a fold's label changes within a group: make groups at least as fine")
     return of_cell, n_labels
-
-
-def group_draws(groups: Labels, *, n_draws: int = N_DRAWS, seed: int = 0) -> Float64:
-    """`Cells.draw` where there is one polarity, by row: [1 + n_draws, n]."""
-    cells = make_cells((groups, []), len(groups), 0)
-    return cells.draw(n_draws, seed=seed)[:, cells.of_row]
-
-
-def bootstrap_means(values: Float64, times: Float64) -> Float64:
-    """The mean of values [n, ...] in each draw of times [b, n]: [b, ...].
-
-    NaN is no observation; the mean is NaN where nothing was drawn.
-    """
-    known = np.isfinite(values)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(times @ np.where(known, values, 0.0) / (times @ known))
-
-
-def bootstrap_correlations(scores: Float64, values: Float64, times: Float64) -> Float64:
-    """Pearson's correlation of scores [n, k] with values [n] in each draw: [b, k].
-
-    NaN among the values is no observation.
-    """
-    known = np.isfinite(values)
-    x, y, w = scores[known], values[known][:, None], times[:, known]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        w = w / w.sum(axis=1, keepdims=True)
-        x, y = x - x.mean(axis=0), y - y.mean()
-        mean_x, mean_y = w @ x, w @ y
-        covariance = w @ (x * y) - mean_x * mean_y
-        spread = (w @ x**2 - mean_x**2) * (w @ y**2 - mean_y**2)
-        return np.asarray(covariance / np.sqrt(np.maximum(spread, 0)))
 
 
 def _numbered(groups: tuple[Labels, Labels] | None, n_pos: int, n_neg: int) -> tuple[Ints, int]:

@@ -32,25 +32,6 @@ class Interval:
         return cls(np.array(np.nan), np.array(np.nan), np.array(np.nan))
 
 
-def percentile_interval(draws: Float64, *, n_groups: int) -> Interval:
-    """The estimate draws[0] with the middle 95 % of the bootstrap draws[1:]; draws [1 + b, ...].
-
-    Draws of G groups scatter too little by (G-1)/G in variance, and their spread is itself known
-    from G groups only, as in Student's t; the ends are moved outwards by both (the expanded
-    percentile interval of Hesterberg 2015, The American Statistician 69, 371). One group shows
-    no spread: the ends are NaN, as they are where no draw measures anything.
-    """
-    from scipy.special import stdtrit
-
-    value, nothing = np.asarray(draws[0]), np.full_like(draws[0], np.nan)
-    if n_groups < 2:
-        return Interval(value, nothing, nothing)
-    low, high = middle_95(draws[1:])
-    freedom = n_groups - 1
-    stretch = np.sqrt(n_groups / freedom) * float(stdtrit(freedom, HIGH)) / Z_95
-    return Interval(value, value - stretch * (value - low), value + stretch * (high - value))
-
-
 def middle_95(draws: Float64) -> tuple[Float64, Float64]:
     """The quantiles 0.025 and 0.975 of draws [b, ...], NaN left out: [...] both."""
     with warnings.catch_warnings():

@@ -1,19 +1,25 @@
 """How well scores separate the polarities: AUROC, Cohen's d, accuracy, effective sample size.
 
-Scores are anything with one number per response and layer, such as projections; intervals
-respect that responses of one group resemble one another.
+Scores are anything with one number per response and layer, such as projections; intervals are over
+instructions and questions (`stats.crossed`). Those of shares are made on the scale of log odds,
+which has no ends: there they cover as often near 1 as in the middle.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from traitlens.arrays import Float64, Ints, Labels
+from traitlens.arrays import Bools, Float64, Ints, Labels
 from traitlens.errors import ShapeError
-from traitlens.stats.bootstrap import N_DRAWS, Cells, make_cells
-from traitlens.stats.intervals import Interval, percentile_interval, score_interval
+from traitlens.stats.crossed import Crossing, Statistic, crossed_interval, numbered, weighted_mean
+from traitlens.stats.intervals import Interval, score_interval
+
+Prompts = Sequence[tuple[Hashable, Hashable]]
+"""Of each row its instruction pair and its question."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,60 +35,151 @@ class Separation:
 
 
 def separation(
-    pos: Float64,
-    neg: Float64,
-    *,
-    groups: tuple[Labels, Labels] | None = None,
-    n_bootstrap: int = N_DRAWS,
-    seed: int = 0,
+    pos: Float64, neg: Float64, *, prompts: tuple[Prompts, Prompts] | None = None
 ) -> Separation:
     """Separation of scores pos [n_pos, L+1] from neg [n_neg, L+1], column by column.
 
-    Cohen's d gets a bootstrap over groups, the two shares score intervals. Raises ShapeError.
+    Without `prompts` every row is a question of its own. Raises ShapeError.
     """
     if pos.ndim != 2 or neg.ndim != 2 or pos.shape[1] != neg.shape[1]:
         raise ShapeError(f"scores are {pos.shape} and {neg.shape}: want [n, L+1] of both")
-    cells = make_cells(groups, len(pos), len(neg))
     scores = np.concatenate([pos, neg]).astype(np.float64)
-    sizes = effective_sizes(scores, cells)
+    is_pos = np.arange(len(scores)) < len(pos)
+    rows = labels_of(prompts, len(pos), len(neg))
+    sizes = _worth(scores, is_pos, rows)
     return Separation(
-        auroc=auroc_interval(scores, cells.n_pos, sizes),
-        cohens_d=_cohens_d_interval(scores, cells, cells.draw(n_bootstrap, seed=seed)),
-        accuracy=_accuracy_interval(scores, cells.n_pos, sizes),
+        auroc=crossed_auroc(scores, is_pos, *rows),
+        cohens_d=crossed_interval(weighted_cohens_d(scores, is_pos), *rows),
+        accuracy=_accuracy_interval(scores, is_pos, rows),
         effective_n_pos=sizes[0],
         effective_n_neg=sizes[1],
     )
 
 
-def effective_sizes(scores: Float64, cells: Cells) -> tuple[Float64, Float64]:
-    """`effective_n` of the positives and of the negatives, [L+1] each; scores [n, L+1]."""
-    n_pos = cells.n_pos
-    return (
-        effective_n(scores[:n_pos], cells.of_row[:n_pos]),
-        effective_n(scores[n_pos:], cells.of_row[n_pos:]),
+def labels_of(prompts: tuple[Prompts, Prompts] | None, n_pos: int, n_neg: int) -> tuple[Ints, Ints]:
+    """The instruction and question of each row, positives first; see `separation`.
+
+    Raises ShapeError when there is not one prompt per row.
+    """
+    if prompts is None:
+        return np.zeros(n_pos + n_neg, dtype=np.int64), np.arange(n_pos + n_neg)
+    found = (len(prompts[0]), len(prompts[1]))
+    if found != (n_pos, n_neg):
+        raise ShapeError(f"{found} prompts for {(n_pos, n_neg)} rows: give one per row")
+    both = [*prompts[0], *prompts[1]]
+    return numbered(instruction for instruction, _ in both), numbered(
+        question for _, question in both
     )
 
 
-def effective_n(scores: Float64, group: Ints) -> Float64:
-    """Independent observations that scores [n, L+1] of grouped rows [n] are worth: [L+1].
+def effective_n(scores: Float64, instruction: Labels, question: Labels) -> Float64:
+    """Independent observations that the mean of scores [n, m] is worth: [m], n at most.
 
-    n / (1 + (m - 1) r) with m the mean group size weighted by size and r the intraclass correlation
-    from a one-way analysis of variance, at least 0 (Kish 1965).
+    Their variance over that of the mean when instructions and questions are drawn anew.
     """
-    _, of_row, sizes = np.unique(group, return_inverse=True, return_counts=True)
-    n, k = len(scores), len(sizes)
-    if k in (1, n):
-        return np.full(scores.shape[1], float(k))
-    means = np.zeros((k, scores.shape[1]))
-    np.add.at(means, of_row, scores)
-    means /= sizes[:, None]
-    between = (sizes[:, None] * (means - scores.mean(axis=0)) ** 2).sum(axis=0) / (k - 1)
-    within = ((scores - means[of_row]) ** 2).sum(axis=0) / (n - k)
-    weighted_size = (sizes**2).sum() / n
-    spread = between + ((n - weighted_size) / (k - 1) - 1) * within
+    crossing = Crossing.of(instruction, question)
+    variance, _ = crossing.variance(crossing.values(lambda w: weighted_mean(scores, w)))
+    spread = scores.var(axis=0, ddof=1) if len(scores) > 1 else np.zeros(scores.shape[1])
     with np.errstate(invalid="ignore", divide="ignore"):
-        correlation = np.where(spread > 0, (between - within) / spread, 0.0)
-    return np.asarray(n / (1 + (weighted_size - 1) * np.clip(correlation, 0, 1)))
+        worth = np.where(spread > 0, spread / variance, len(scores))
+    # a single prompt is one observation
+    return np.clip(np.where(np.isnan(worth), 1.0, worth), 1.0, len(scores))
+
+
+def weighted_cohens_d(scores: Float64, is_pos: Bools) -> Statistic:
+    """Cohen's d of scores [n, m], over the pooled standard deviation, as a statistic [k, m]."""
+    centered = scores - scores.mean(axis=0)
+
+    def statistic(weights: Float64) -> Float64:
+        means, within, n = [], [], []
+        for side in (is_pos, ~is_pos):
+            of_side = weights[:, side]
+            means.append(weighted_mean(centered[side], of_side))
+            n.append(of_side.sum(axis=1)[:, None])
+            square = weighted_mean(centered[side] ** 2, of_side)
+            within.append(n[-1] * (square - means[-1] ** 2))
+        freedom = np.maximum(n[0] + n[1] - 2, 1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            spread = np.sqrt(np.maximum(within[0] + within[1], 0) / freedom)
+            difference = means[0] - means[1]
+            return np.where(difference == 0, 0.0, difference / spread)
+
+    return statistic
+
+
+def weighted_auroc(scores: Float64, is_pos: Bools) -> Statistic:
+    """Log odds of the AUROC of scores [n, m] as a statistic [k, m], ties one half; half a pair is
+    added to either outcome, so that the odds are finite."""
+    ranked = []
+    for pos, neg in zip(scores[is_pos].T, scores[~is_pos].T, strict=True):
+        order = np.argsort(neg)
+        sides = (np.searchsorted(neg[order], pos, side) for side in ("left", "right"))
+        ranked.append((order, *sides))
+
+    def statistic(weights: Float64) -> Float64:
+        of_pos, of_neg = weights[:, is_pos], weights[:, ~is_pos]
+        pairs = of_pos.sum(axis=1) * of_neg.sum(axis=1)
+        below = np.zeros((len(weights), of_neg.shape[1] + 1))
+        found = np.empty((len(weights), len(ranked)))
+        for column, (order, first, last) in enumerate(ranked):
+            np.cumsum(of_neg[:, order], axis=1, out=below[:, 1:])
+            wins = ((below[:, first] + below[:, last]) * of_pos).sum(axis=1) / 2
+            found[:, column] = _log_odds(wins, pairs)
+        return found
+
+    return statistic
+
+
+def _log_odds(wins: Float64, of: Float64) -> Float64:
+    """NaN where there was nothing to win."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(of > 0, np.log((wins + 0.5) / (of - wins + 0.5)), np.nan)
+
+
+def _share(log_odds: Float64) -> Float64:
+    return np.asarray(1 / (1 + np.exp(-log_odds)))
+
+
+def crossed_auroc(
+    scores: Float64, is_pos: Bools, instruction: Labels, question: Labels
+) -> Interval:
+    """AUROC of scores [n, m] with its interval over instructions and questions; [m] each."""
+    rows = np.asarray(instruction), np.asarray(question)
+    found = crossed_interval(weighted_auroc(scores, is_pos), *rows)
+    value = auroc(scores[is_pos], scores[~is_pos])
+
+    def alone() -> Interval:
+        ordered = np.concatenate([scores[is_pos], scores[~is_pos]])
+        return auroc_interval(ordered, int(is_pos.sum()), _worth(scores, is_pos, rows))
+
+    return _of_shares(value, found, alone)
+
+
+def _worth(
+    scores: Float64, is_pos: Bools, rows: tuple[npt.NDArray[np.generic], npt.NDArray[np.generic]]
+) -> tuple[Float64, Float64]:
+    """`effective_n` of the positives and of the negatives."""
+    pos, neg = (
+        effective_n(scores[side], *(one[side] for one in rows)) for side in (is_pos, ~is_pos)
+    )
+    return pos, neg
+
+
+def _of_shares(value: Float64, log_odds: Interval, alone: Callable[[], Interval]) -> Interval:
+    """Shares with an interval that was found on the scale of log odds.
+
+    Where a share is 0 or 1, or all scores are equal, leaving out changes nothing: it is there the
+    score interval of as many independent rows as the sides are worth, `alone`.
+    """
+    unknown = np.isnan(log_odds.low)
+    at_end = (value == 0) | (value == 1) | (log_odds.low == log_odds.high)
+    low = np.where(unknown, np.nan, np.fmin(_share(log_odds.low), value))
+    high = np.where(unknown, np.nan, np.fmax(_share(log_odds.high), value))
+    if not (at_end & ~unknown).any():
+        return Interval(value, low, high)
+    ends = alone()
+    at_end &= ~unknown
+    return Interval(value, np.where(at_end, ends.low, low), np.where(at_end, ends.high, high))
 
 
 def auroc(pos: Float64, neg: Float64) -> Float64:
@@ -112,46 +209,39 @@ def auroc_interval(scores: Float64, n_pos: int, sizes: tuple[Float64, Float64]) 
     return score_interval(auroc(scores[:n_pos], scores[n_pos:]), variance)
 
 
-def _cohens_d_interval(scores: Float64, cells: Cells, times: Float64) -> Interval:
-    """Cohen's d with a bootstrap over groups whose bias is taken out.
-
-    A draw repeats groups, so its spread is smaller than the sample's by a factor `shrunk`, and the
-    sample's is to the truth's as the draw's is to the sample's: d is too large by 1 / `shrunk` in
-    the sample and by its square in a draw.
-    """
-    difference, spread = _difference_and_spread(scores - scores.mean(axis=0), cells, times)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        d = np.where(difference == 0, 0.0, difference / spread)
-        shrunk = np.where(spread[0] > 0, np.nanmedian(spread[1:], axis=0) / spread[0], 1.0)
-    shrunk = np.minimum(shrunk, 1.0)
-    unbiased = np.concatenate([shrunk * d[:1], shrunk**2 * d[1:]])
-    found = percentile_interval(unbiased, n_groups=min(cells.by_polarity))
-    return Interval(d[0], np.minimum(found.low, d[0]), np.maximum(found.high, d[0]))
-
-
-def _difference_and_spread(
-    centered: Float64, cells: Cells, times: Float64
-) -> tuple[Float64, Float64]:
-    """Difference of the means and pooled standard deviation in each draw: [1 + b, L+1] both."""
-    sums, squares = cells.sums(centered), cells.sums(centered**2)
-    means, within, n = [], [], []
-    for positive in (True, False):
-        average = cells.mean(times, positive=positive)
-        means.append(average @ sums)
-        n.append((np.where(cells.is_pos == positive, times, 0) @ cells.counts)[:, None])
-        within.append(n[-1] * (average @ squares - means[-1] ** 2))
-    freedom = np.maximum(n[0] + n[1] - 2, 1)
-    return means[0] - means[1], np.sqrt(np.maximum(within[0] + within[1], 0) / freedom)
-
-
-def _accuracy_interval(scores: Float64, n_pos: int, sizes: tuple[Float64, Float64]) -> Interval:
-    """Balanced accuracy with Wilson's interval on the effective sample sizes.
-
-    The midpoint comes from the same scores, which costs one degree of freedom.
-    """
-    pos, neg = scores[:n_pos], scores[n_pos:]
+def _accuracy_interval(scores: Float64, is_pos: Bools, rows: tuple[Ints, Ints]) -> Interval:
+    found = crossed_interval(_weighted_accuracy(scores, is_pos), *rows)
+    pos, neg = scores[is_pos], scores[~is_pos]
     midpoint = 0.5 * (pos.mean(axis=0) + neg.mean(axis=0))
     value = 0.5 * ((pos > midpoint).mean(axis=0) + (neg <= midpoint).mean(axis=0))
-    n = sizes[0] + sizes[1]
-    share = n / (n - 1) * (1 / sizes[0] + 1 / sizes[1]) / 4
-    return score_interval(value, lambda p: np.asarray(p * (1 - p) * share))
+
+    def alone() -> Interval:
+        n_pos, n_neg = _worth(scores, is_pos, rows)
+        # the midpoint comes from the same scores, which costs one degree of freedom
+        n = np.maximum(n_pos + n_neg, 2)
+        share = n / (n - 1) * (1 / n_pos + 1 / n_neg) / 4
+        return score_interval(value, lambda p: np.asarray(p * (1 - p) * share))
+
+    return _of_shares(value, found, alone)
+
+
+def _weighted_accuracy(scores: Float64, is_pos: Bools) -> Statistic:
+    """Log odds of the balanced accuracy at the midpoint of the two means, which follows what is
+    left out; half a row is added to either outcome."""
+    pos, neg = scores[is_pos], scores[~is_pos]
+
+    def statistic(weights: Float64) -> Float64:
+        of_pos, of_neg = weights[:, is_pos], weights[:, ~is_pos]
+        n_pos, n_neg = of_pos.sum(axis=1), of_neg.sum(axis=1)
+        middle = (weighted_mean(pos, of_pos) + weighted_mean(neg, of_neg)) / 2
+        found = np.empty(middle.shape)
+        for column, (above, below) in enumerate(zip(pos.T, neg.T, strict=True)):
+            limit = middle[:, column, None]
+            with np.errstate(invalid="ignore", divide="ignore"):
+                right = (of_pos * (above > limit)).sum(axis=1) / n_pos
+                right += (of_neg * (below <= limit)).sum(axis=1) / n_neg
+            n = np.where(np.isfinite(right), n_pos + n_neg, 0)
+            found[:, column] = _log_odds(right / 2 * n, n)
+        return found
+
+    return statistic
