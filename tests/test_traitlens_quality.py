@@ -164,11 +164,10 @@ def test_few_instructions_stay_few_however_many_rows_they_have() -> None:
 
 def test_leave_one_out_scores_equal_refitting_without_the_fold() -> None:
     pos, neg, _, groups = grouped_sides(6, 3, layers=2, width=10, gap=1.5)
-    folds = tuple(labels % 3 for labels in groups)
+    folds = groups[0] % 3, groups[1] % 3
 
-    found = direction_quality(pos, neg, prompts=asked(groups), folds={"x": folds}).leave_one_out[
-        "x"
-    ]  # type: ignore[dict-item]
+    quality = direction_quality(pos, neg, prompts=asked(groups), folds={"x": folds})
+    found = quality.leave_one_out["x"]
 
     for layer in range(2):
         scores: dict[str, list[float]] = {"pos": [], "neg": []}

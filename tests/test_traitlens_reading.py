@@ -10,13 +10,13 @@ from traitlens.assess.reading import (
     FoldedDirections,
     Reading,
     Texts,
-    auroc_interval,
     mid_ranks,
     parts_of,
     permutation_p,
     reading,
     strata,
 )
+from traitlens.stats.separation import crossed_auroc
 
 N_INSTRUCTIONS, N_QUESTIONS, N_LAYERS, D_MODEL = 5, 20, 5, 32
 
@@ -138,8 +138,8 @@ def test_the_auroc_is_that_of_a_plain_count_and_is_never_sure_beyond_its_texts()
     scores = rng.integers(0, 6, (len(is_pos), 2)).astype(float)
     apart = np.where(is_pos, 1.0, 0.0)[:, None]
 
-    found = auroc_interval(scores, is_pos, instruction, question)
-    perfect = auroc_interval(apart, is_pos, instruction, question)
+    found = crossed_auroc(scores, is_pos, instruction, question)
+    perfect = crossed_auroc(apart, is_pos, instruction, question)
 
     for layer in range(2):
         pairs = [

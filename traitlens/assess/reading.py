@@ -19,10 +19,9 @@ import numpy as np
 
 from traitlens.arrays import Bools, Float32, Float64, Ints, Labels
 from traitlens.assess.quality import candidate_layers
-from traitlens.stats.crossed import Statistic, crossed_interval, weighted_mean
+from traitlens.stats.crossed import crossed_interval
 from traitlens.stats.intervals import Interval
-from traitlens.stats.separation import auroc_interval as score_auroc_interval
-from traitlens.stats.separation import effective_n
+from traitlens.stats.separation import crossed_auroc, weighted_cohens_d
 
 N_PERMUTATIONS = 1999
 
@@ -146,10 +145,10 @@ def reading(texts: Texts, directions: FoldedDirections, *, seed: int = 0) -> Rea
     candidates = candidate_layers(plain.shape[1])
     low = np.where(np.isfinite(cohens_d.low), cohens_d.low, -np.inf)
     return Reading(
-        auroc=auroc_interval(plain, texts.is_pos, *labels),
+        auroc=crossed_auroc(plain, texts.is_pos, *labels),
         cohens_d=cohens_d,
-        in_context_auroc=auroc_interval(own, texts.is_pos, *labels),
-        instruction_auroc=auroc_interval(np.concatenate([own, opposite]), twice, *both),
+        in_context_auroc=crossed_auroc(own, texts.is_pos, *labels),
+        instruction_auroc=crossed_auroc(np.concatenate([own, opposite]), twice, *both),
         p=permutation_p(plain[:, candidates], texts.is_pos, strata=strata(texts), seed=seed),
         layer=max(candidates, key=low.__getitem__),
     )
@@ -208,52 +207,3 @@ def mid_ranks(scores: Float64) -> Float64:
         found[:, k] = np.searchsorted(ordered, column, "left") / 2
         found[:, k] += np.searchsorted(ordered, column, "right") / 2
     return found
-
-
-def weighted_auroc(scores: Float64, is_pos: Bools) -> Statistic:
-    """AUROC of scores [n, m] as a statistic [k, m], ties one half."""
-    pos, neg = scores[is_pos], scores[~is_pos]
-    wins = [(p[:, None] > n) + 0.5 * (p[:, None] == n) for p, n in zip(pos.T, neg.T, strict=True)]
-
-    def statistic(weights: Float64) -> Float64:
-        of_pos, of_neg = weights[:, is_pos], weights[:, ~is_pos]
-        with np.errstate(invalid="ignore", divide="ignore"):
-            pairs = of_pos.sum(axis=1) * of_neg.sum(axis=1)
-            return np.stack([((of_pos @ one) * of_neg).sum(axis=1) / pairs for one in wins], 1)
-
-    return statistic
-
-
-def weighted_cohens_d(scores: Float64, is_pos: Bools) -> Statistic:
-    """Cohen's d of scores [n, m], over the pooled standard deviation, as a statistic [k, m]."""
-    centered = scores - scores.mean(axis=0)
-
-    def statistic(weights: Float64) -> Float64:
-        means, within, n = [], [], []
-        for side in (is_pos, ~is_pos):
-            of_side = weights[:, side]
-            means.append(weighted_mean(centered[side], of_side))
-            n.append(of_side.sum(axis=1)[:, None])
-            square = weighted_mean(centered[side] ** 2, of_side)
-            within.append(n[-1] * (square - means[-1] ** 2))
-        with np.errstate(invalid="ignore", divide="ignore"):
-            spread = np.sqrt(np.maximum(within[0] + within[1], 0) / (n[0] + n[1] - 2))
-            difference = means[0] - means[1]
-            return np.where(difference == 0, 0.0, difference / spread)
-
-    return statistic
-
-
-def auroc_interval(
-    scores: Float64, is_pos: Bools, instruction: Labels, question: Labels
-) -> Interval:
-    """AUROC of scores [n, m] over instructions and questions, and no narrower than the score
-    interval of as many independent texts: leaving texts out changes nothing where the polarities
-    do not overlap."""
-    crossed = crossed_interval(weighted_auroc(scores, is_pos), instruction, question)
-    groups = np.asarray(question)
-    sizes = tuple(effective_n(scores[side], groups[side]) for side in (is_pos, ~is_pos))
-    ordered = np.concatenate([scores[is_pos], scores[~is_pos]])
-    alone = score_auroc_interval(ordered, int(is_pos.sum()), (sizes[0], sizes[1]))
-    low, high = np.fmin(crossed.low, alone.low), np.fmax(crossed.high, alone.high)
-    return Interval(crossed.value, np.maximum(low, 0), np.minimum(high, 1))
