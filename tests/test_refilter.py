@@ -141,7 +141,7 @@ def test_other_vectors_than_those_steered_with_say_that_steering_was_not_tested(
     assert (found["verdict"], found["quality"]["causal"]) == ("weak", None)
     assert {use["state"] for use in found["uses"].values()} == {"untested"}
     assert OTHERS in found["notes"] and OTHERS in found["untested"]
-    assert f"evil, worth knowing: {OTHERS}" in shown
+    assert OTHERS in shown
 
 
 def test_one_response_fewer_is_another_vector(runs: Path) -> None:

@@ -21,7 +21,7 @@ from traitlens.assess.reading import FoldedDirections, Parts, Texts, parts_of, r
 from traitlens.vectors.files import from_safetensors_bytes, vector_files
 
 # With fewer texts of a polarity, or of fewer questions, nothing can be said.
-FEWEST_TEXTS, FEWEST_QUESTIONS = 8, 4
+FEWEST_TEXTS, FEWEST_QUESTIONS = 7, 4
 
 
 def reading_figures(
