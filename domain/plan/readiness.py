@@ -157,17 +157,21 @@ MINIMUM_KEPT = 30
 @dataclass(frozen=True)
 class Certainty:
     """What a wave leaves: kept responses by polarity, and at the layers that matter the 95 % bound
-    in degrees on the direction's angle to the true one; both empty where one has too little."""
+    in degrees on the direction's angle to the true one; both empty where one has too little.
+    `least_degrees` is what the largest of these surely stays over with any number of rollouts,
+    because too few instructions were asked."""
 
     n_kept: dict[str, int]
     layers: list[int]
     degrees: list[float]
+    least_degrees: float = 0.0
 
 
 class WaveEnd(StrEnum):
     """What follows from the look after a wave."""
 
     ENOUGH = "enough"
+    MORE_INSTRUCTIONS = "more_instructions"
     EVERYTHING_GENERATED = "everything_generated"
     GOES_ON = "goes_on"
 
@@ -175,6 +179,9 @@ class WaveEnd(StrEnum):
 def decide_wave_end(found: Certainty, spec: RunSpec, *, is_last: bool) -> WaveEnd:
     """Whether to go on after a wave."""
     is_sure = bool(found.degrees) and max(found.degrees) <= spec.converged_degrees
-    if is_sure and min(found.n_kept.values()) >= MINIMUM_KEPT:
-        return WaveEnd.ENOUGH
+    if min(found.n_kept.values()) >= MINIMUM_KEPT:
+        if is_sure:
+            return WaveEnd.ENOUGH
+        if found.least_degrees > spec.converged_degrees:
+            return WaveEnd.MORE_INSTRUCTIONS
     return WaveEnd.EVERYTHING_GENERATED if is_last else WaveEnd.GOES_ON

@@ -222,6 +222,11 @@ def wave_text(end: WaveEnd, found: Certainty) -> str:
         )
     if end == WaveEnd.EVERYTHING_GENERATED:
         return f"everything is generated: {words}"
+    if end == WaveEnd.MORE_INSTRUCTIONS:
+        return (
+            f"more instructions, not more rollouts: {words}, and over {found.least_degrees:.1f} "
+            "with any number of rollouts, because the instruction pairs differ"
+        )
     first = "enough" if end == WaveEnd.ENOUGH else "goes on"
     return f"{first}: {words}; {few} kept on the smaller side"
 

@@ -53,6 +53,7 @@ from traitlens.assess.kept_rows import (
 )
 from traitlens.assess.quality import candidate_layers, contrast_interval
 from traitlens.methods.mean_diff import mean_diff
+from traitlens.stats.crossed import Factor
 from traitlens.vectors.files import vector_files
 from traitlens.vectors.trait_vector import Provenance
 
@@ -300,4 +301,11 @@ def _certainty_of_rows(
     best = max(usable, key=lambda layer: np.nan_to_num(separated.cohens_d.value[layer], nan=-1.0))
     layers = [layer for layer in (best - 1, best, best + 1) if layer in usable]
     angles = direction_angles(sides[0][:, layers], sides[1][:, layers], prompts=prompts)
-    return Certainty(n_kept, layers, [angle.upper for angle in angles])
+    widest = max(angles, key=lambda angle: angle.upper)
+    by_instructions = widest.limited_by == Factor.INSTRUCTIONS
+    return Certainty(
+        n_kept,
+        layers,
+        [angle.upper for angle in angles],
+        least_degrees=widest.least_upper if by_instructions else 0.0,
+    )
