@@ -63,7 +63,9 @@ def test_a_run_recovers_the_planted_direction_at_its_layer(tmp_path: Path) -> No
     trait = planted_run(tmp_path, planted, "--rollouts", "8", "--evaluation", "1", "--causal", "6")
 
     metrics = json.loads((trait / "metrics.json").read_text())
-    assert metrics["verdict"] == "usable", metrics["reasons"]
+    # four questions show that it steers, and not surely that it reads
+    assert metrics["verdict"] in ("usable", "usable with a doubt"), metrics["reasons"]
+    assert metrics["uses"]["steers"]["state"] == "yes"
     assert cosines(trait, planted, "mean_diff")[planted.layer] > 0.95
     vector = load_vectors(trait)
     assert vector.norms[planted.layer] > 5 * vector.norms[: planted.layer].max()

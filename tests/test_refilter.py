@@ -138,7 +138,8 @@ def test_other_vectors_than_those_steered_with_say_that_steering_was_not_tested(
 
     assert found["n_kept"]["positive"] < recorded(runs, "idle")["n_kept"]["positive"]
     # of what was read again too little is kept as well: neither use is shown of these
-    assert (found["verdict"], found["quality"]["causal"]) == ("weak", None)
+    assert found["verdict"] in ("weak", "do not use")
+    assert found["quality"]["causal"] is None
     assert {use["state"] for use in found["uses"].values()} == {"untested"}
     assert OTHERS in found["notes"] and OTHERS in found["untested"]
     assert OTHERS in shown

@@ -145,7 +145,8 @@ def plain_difference(kept: pd.DataFrame, model: str) -> dict[str, torch.Tensor]:
         split = len(row.prompt_token_ids)
         means = {
             "response_avg": stacked[:, split:].mean(1),
-            "prompt_avg": stacked[:, :split].mean(1),
+            # attention sinks stand out of it, in this model the first token alone
+            "prompt_avg": stacked[:, 1:split].mean(1),
             "prompt_last": stacked[:, split - 1],
         }
         for position, mean in means.items():

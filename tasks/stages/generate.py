@@ -98,7 +98,8 @@ def generate(run: Run, job: Job, *, residents: Residents) -> Record:
             **resident.facts(),
             "n_samples": len(samples),
             "n_tokens": sum(len(g.response_ids) for g in generations),
-            "prompt_sinks": sum(g.prompt_sinks for g in generations) / len(generations),
+            # none are generated where nothing is worth steering with
+            "prompt_sinks": sum(g.prompt_sinks for g in generations) / max(len(generations), 1),
             "busy_share": resident.engine.busy_share(),
         }
     info["summary"] = f"{len(samples)} responses, {info['n_tokens']} tokens"

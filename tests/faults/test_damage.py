@@ -50,7 +50,7 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
 @pytest.fixture(scope="module")
 def folder(command: list[str]) -> Path:
     ended = run_command(*command)
-    assert ended.returncode == FINISHED, ended.stderr
+    assert ended.returncode == FINISHED, ended.stdout + ended.stderr
     return Path(command[command.index("--runs-dir") + 1]) / "one"
 
 
@@ -144,7 +144,7 @@ def test_the_same_command_mends_every_kind_of_damage(
 
     ended = run_command(*command)
 
-    assert ended.returncode == FINISHED, ended.stderr
+    assert ended.returncode == FINISHED, ended.stdout + ended.stderr
     assert read_everything(folder)
     assert torch.linalg.norm(load_vectors(trait).tensor - vector) <= 1e-5 * vector.norm()
     assert (trait / "responses.parquet").read_bytes() == table

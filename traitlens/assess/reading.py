@@ -19,9 +19,8 @@ import numpy as np
 
 from traitlens.arrays import Bools, Float32, Float64, Ints, Labels
 from traitlens.assess.quality import candidate_layers
-from traitlens.stats.crossed import crossed_interval
 from traitlens.stats.intervals import Interval
-from traitlens.stats.separation import crossed_auroc, weighted_cohens_d
+from traitlens.stats.separation import crossed_auroc, crossed_cohens_d
 
 N_PERMUTATIONS = 1999
 
@@ -139,7 +138,7 @@ def reading(texts: Texts, directions: FoldedDirections, *, seed: int = 0) -> Rea
         directions.scores(rows, texts.question) for rows in (texts.own, texts.opposite, texts.plain)
     )
     labels = texts.instruction, texts.question
-    cohens_d = crossed_interval(weighted_cohens_d(plain, texts.is_pos), *labels)
+    cohens_d = crossed_cohens_d(plain, texts.is_pos, *labels)
     twice = np.concatenate([texts.is_pos, ~texts.is_pos])
     both = [[*one, *one] for one in labels]
     candidates = candidate_layers(plain.shape[1])

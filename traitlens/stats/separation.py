@@ -2,7 +2,9 @@
 
 Scores are anything with one number per response and layer, such as projections; intervals are over
 instructions and questions (`stats.crossed`). Those of shares are made on the scale of log odds,
-which has no ends: there they cover as often near 1 as in the middle.
+which has no ends: there they cover as often near 1 as in the middle. Those of Cohen's d are made on
+the scale where its spread does not grow with it, asinh(d / 2 sqrt 2) (Hedges and Olkin 1985,
+Statistical Methods for Meta-Analysis, 5.C): d of two sides that hardly vary is in the thousands.
 """
 
 from __future__ import annotations
@@ -49,7 +51,7 @@ def separation(
     sizes = _worth(scores, is_pos, rows)
     return Separation(
         auroc=crossed_auroc(scores, is_pos, *rows),
-        cohens_d=crossed_interval(weighted_cohens_d(scores, is_pos), *rows),
+        cohens_d=crossed_cohens_d(scores, is_pos, *rows),
         accuracy=_accuracy_interval(scores, is_pos, rows),
         effective_n_pos=sizes[0],
         effective_n_neg=sizes[1],
@@ -84,6 +86,20 @@ def effective_n(scores: Float64, instruction: Labels, question: Labels) -> Float
         worth = np.where(spread > 0, spread / variance, len(scores))
     # a single prompt is one observation
     return np.clip(np.where(np.isnan(worth), 1.0, worth), 1.0, len(scores))
+
+
+D_SCALE = 2 * 2**0.5
+
+
+def crossed_cohens_d(
+    scores: Float64, is_pos: Bools, instruction: Labels, question: Labels
+) -> Interval:
+    """Cohen's d of scores [n, m] with its interval over instructions and questions; [m] each."""
+    statistic = weighted_cohens_d(scores, is_pos)
+    found = crossed_interval(lambda w: np.arcsinh(statistic(w) / D_SCALE), instruction, question)
+    with np.errstate(over="ignore"):
+        value, low, high = (D_SCALE * np.sinh(one) for one in (found.value, found.low, found.high))
+    return Interval(value, low, high)
 
 
 def weighted_cohens_d(scores: Float64, is_pos: Bools) -> Statistic:

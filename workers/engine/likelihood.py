@@ -17,7 +17,7 @@ from torch import Tensor
 from traitlens.arrays import Float32, Float64
 from traitlens.capture.blocks import decoder_blocks, tapped
 from workers.engine.generation import Steering
-from workers.engine.teacher_forced import BATCH_TOKENS, Texts, steered, text_batches
+from workers.engine.teacher_forced import BATCH_TOKENS, PaddedTexts, steered, text_batches
 from workers.models.model import LoadedModel, free_bytes
 
 # What a batch's tensors may take of the memory that is free.
@@ -96,7 +96,7 @@ def pushed_texts(
     return log_p, damage
 
 
-def _log_p(model: LoadedModel, texts: Texts) -> tuple[Tensor, Tensor]:
+def _log_p(model: LoadedModel, texts: PaddedTexts) -> tuple[Tensor, Tensor]:
     """(log p of the tokens that follow, log p of every token) of the columns from the shortest
     prompt's last on: [batch, columns] and [batch, columns, vocabulary], float32."""
     ids = texts.ids.to(model.device)
@@ -115,13 +115,13 @@ def _log_p(model: LoadedModel, texts: Texts) -> tuple[Tensor, Tensor]:
     return every.gather(-1, following).squeeze(-1), every
 
 
-def _means(values: Tensor, texts: Texts) -> Tensor:
+def _means(values: Tensor, texts: PaddedTexts) -> Tensor:
     """Means over response tokens of values [batch, columns] as `_log_p` gives them: [batch]."""
     counted = texts.response[:, _first_column(texts) + 1 :].to(values.device)
     return (values * counted).sum(-1) / counted.sum(-1)
 
 
-def _first_column(texts: Texts) -> int:
+def _first_column(texts: PaddedTexts) -> int:
     return int(texts.prompt.sum(-1).min()) - 1
 
 

@@ -96,7 +96,7 @@ def steered(
         yield
 
 
-class Texts(NamedTuple):
+class PaddedTexts(NamedTuple):
     """Token ids [batch, tokens], padded on the right, and where prompt and response are 1."""
 
     ids: Tensor
@@ -109,7 +109,7 @@ def text_batches(
     responses: Sequence[Sequence[int]],
     *,
     most: int = BATCH_TOKENS,
-) -> Iterator[tuple[list[int], Texts]]:
+) -> Iterator[tuple[list[int], PaddedTexts]]:
     """Which texts a forward pass of at most so many padded tokens takes, and them; of like length,
     so that padding wastes little."""
     texts = [[*p, *r] for p, r in zip(prompts, responses, strict=True)]
@@ -123,19 +123,19 @@ def text_batches(
         yield batch, _padded([(texts[k], len(prompts[k])) for k in batch])
 
 
-def _padded(texts: list[tuple[list[int], int]]) -> Texts:
+def _padded(texts: list[tuple[list[int], int]]) -> PaddedTexts:
     ids = torch.zeros(len(texts), max(len(text) for text, _ in texts), dtype=torch.long)
     prompt, response = torch.zeros(ids.shape), torch.zeros(ids.shape)
     for row, (text, n_prompt) in enumerate(texts):
         ids[row, : len(text)] = torch.tensor(text)
         prompt[row, :n_prompt] = 1
         response[row, n_prompt : len(text)] = 1
-    return Texts(ids, prompt, response)
+    return PaddedTexts(ids, prompt, response)
 
 
 @torch.inference_mode()
 def _batch_means(
-    model: LoadedModel, texts: Texts, steering: Steering | None
+    model: LoadedModel, texts: PaddedTexts, steering: Steering | None
 ) -> tuple[Float32, Ints]:
     prompt, response = texts.prompt, texts.response
     rows, lengths = torch.arange(len(prompt)), prompt.sum(-1).long()
@@ -160,7 +160,7 @@ def _batch_means(
 
 @torch.inference_mode()
 def _batch_states(
-    model: LoadedModel, texts: Texts, steering: Steering | None, layers: set[int]
+    model: LoadedModel, texts: PaddedTexts, steering: Steering | None, layers: set[int]
 ) -> dict[int, Tensor]:
     """The states [batch, tokens, d_model] of some layers."""
     kept: dict[int, Tensor] = {}
@@ -173,7 +173,9 @@ def _batch_states(
     return kept
 
 
-def _forward(model: LoadedModel, texts: Texts, steering: Steering | None, tap: LayerTap) -> None:
+def _forward(
+    model: LoadedModel, texts: PaddedTexts, steering: Steering | None, tap: LayerTap
+) -> None:
     prompt_lengths = texts.prompt.sum(-1).to(model.device, torch.long)
     # Steered first: a layer's hooks run in the order they were made.
     with steered(model.model, steering, prompt_lengths), tapped(decoder_blocks(model.model), tap):
