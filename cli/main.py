@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import difflib
 import errno
 import importlib
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -149,9 +152,22 @@ def main() -> None:
         from orchestrator.local_fleet import end_with_parent
 
         end_with_parent()
+    ended = [1]
+    # what is registered first is called last
+    atexit.register(_end, ended)
     with guarded():
-        code = _run()
-    sys.exit(code)
+        ended[0] = _run()
+    sys.exit(ended[0])
+
+
+def _end(code: list[int]) -> None:
+    """End the process when all of Python's is done, without the destructors of native libraries:
+    one of them has aborted a command that had done its work."""
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code[0])
 
 
 def _run() -> int:

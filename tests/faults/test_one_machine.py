@@ -170,7 +170,7 @@ def test_a_model_that_is_nowhere_ends_the_embedded_default_within_a_minute(
 
     assert ended.returncode == 1
     assert ended.stderr.count("Error: ") == 1
-    assert "modle' on the Hub or in a folder of that name: check its spelling" in ended.stderr
+    assert str(tmp_path / "modle") in ended.stderr
     assert took < 60
     note("seen", f"exit code 1 after {took:.0f} s")
 
