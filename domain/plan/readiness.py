@@ -150,7 +150,7 @@ def jobs_after(plan: Plan, job: Job) -> list[Job]:
     return []
 
 
-# With fewer the bootstrap knows little of its own uncertainty.
+# With fewer the angle's bound knows little of its own uncertainty.
 MINIMUM_KEPT = 30
 
 

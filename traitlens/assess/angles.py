@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from traitlens.arrays import Float32, Float64
-from traitlens.stats.bootstrap import Cells, prompt_cells
+from traitlens.stats.cells import Cells, prompt_cells
 from traitlens.stats.crossed import LEVEL, Crossing, Factor
 from traitlens.stats.polarities import Activations, Polarities
 from traitlens.stats.separation import Prompts, labels_of

@@ -15,7 +15,7 @@ import numpy as np
 
 from traitlens.arrays import Bools, Float32, Float64, Labels
 from traitlens.assess.random_directions import N_DIRECTIONS, draw_weights
-from traitlens.stats.bootstrap import Cells, cell_labels, make_cells
+from traitlens.stats.cells import Cells, cell_labels, make_cells
 from traitlens.stats.polarities import Activations, Polarities
 from traitlens.stats.separation import auroc
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from traitlens.arrays import Float32, Float64, Ints, Labels
 from traitlens.errors import ShapeError
-from traitlens.stats.bootstrap import Cells, cell_labels, make_cells, prompt_cells
+from traitlens.stats.cells import Cells, cell_labels, make_cells, prompt_cells
 from traitlens.stats.intervals import Interval, middle_95, stacked_intervals
 from traitlens.stats.polarities import Activations, Polarities
 from traitlens.stats.separation import (

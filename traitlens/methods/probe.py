@@ -23,7 +23,7 @@ import numpy as np
 
 from traitlens.arrays import Bools, Float32, Float64, Floats, Ints, Labels
 from traitlens.methods.fitting import MethodResult, gap_scaled, minimize, working_copy
-from traitlens.stats.bootstrap import Cells, make_cells
+from traitlens.stats.cells import Cells, make_cells
 from traitlens.stats.polarities import Activations, Polarities
 
 C_GRID = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
