@@ -1,7 +1,7 @@
 """Protects leases: a dead worker's job moves on at once, a living worker's job never does.
 
 All times are one twentieth of the defaults: 30 s of visibility timeout are 1.5 s, a job of 30
-minutes takes 90 s, and "elsewhere within a minute" means within 3 s.
+minutes takes 90 s, and "elsewhere within a minute" means within 3 s and what does not shrink.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ SCALE = 20
 TIMEOUT_S = 30 / SCALE
 LONG_S = 30 * 60 / SCALE
 MINUTE_S = 60 / SCALE
+# Of what does not shrink with the times: workers look twice a second, heartbeats come every two.
+UNSCALED_S = 2.5
 GPU = ("gpu", "--device", "cpu", "--pinned", "cpu")
 
 
@@ -72,7 +74,7 @@ def test_a_killed_workers_jobs_run_elsewhere_and_half_an_hours_job_is_delivered_
     took = re.findall(r"Finished \S+/generate/\S+ in ([0-9.]+) s", second.log())
     seen = f"elsewhere after {waited:.1f} s, which stands for {SCALE * waited:.0f} s; then once"
     note("seen", seen)
-    assert waited <= MINUTE_S
+    assert waited <= MINUTE_S + UNSCALED_S
     assert [float(t) >= LONG_S for t in took] == [True, True]
     assert sorted(generations(fleet)) == sorted(2 * list(dict.fromkeys(generations(fleet))))
 
