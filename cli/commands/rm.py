@@ -30,7 +30,8 @@ AT_REST = (
     State.BUDGET_REACHED,
 )
 
-# A command with workers of its own is on no broker that we know; it writes more often than this.
+# A command with workers of its own is on no broker that we know, and is known by what it wrote; one
+# whose jobs take longer than this is not.
 QUIET_S = 60.0
 
 

@@ -17,7 +17,6 @@ from rich.text import Text
 from cli.screens.run import TraitTable
 from cli.screens.tables import duration, number_column, table_fits, table_of, text_column
 from cli.screens.waiting import judge_parts, state_row
-from domain.errors import OrchestrateError
 from domain.fleet.heartbeats import QUEUES, Heartbeat, ListedRun
 from domain.plan.spec import TraitRef
 from domain.verdict.record import VerdictName
@@ -26,7 +25,7 @@ from orchestrator.runs import runs_place
 from orchestrator.state import State, decline_rows, judge_down_s, read_on_broker, run_state
 from storage.broker.connection import Client, connect
 from storage.broker.fleet import HEARTBEAT, listed_run, read_queues, read_runs, read_workers
-from storage.record.artifacts import load_record
+from storage.record.artifacts import DamagedArtifactError, load_record
 from storage.record.run import Run, open_run, read_schedule
 
 
@@ -213,8 +212,9 @@ def _row(run: Run) -> Row:
 
 
 def _verdict(run: Run, trait: TraitRef) -> str | None:
-    """A finished trait's; None while it is not, for the last job's record makes it so."""
-    with contextlib.suppress(KeyError, OrchestrateError):
+    """A finished trait's; None while it is not, for the last job's record makes it so, and where
+    that is damaged and about to be made again."""
+    with contextlib.suppress(KeyError, DamagedArtifactError):
         return str(load_record(run.store, run.plan.last_job(trait)).info.get("verdict"))
     return None
 

@@ -51,7 +51,7 @@ def reading_figures(
     if min(n_pos, n - n_pos) < FEWEST_TEXTS or counted.n_questions < FEWEST_QUESTIONS:
         return counted
     parts = parts_of(texts)
-    _write_parts(run, parts, folder)
+    _write_parts(run, parts, folder, beside=quality.best.method)
     found = reading(texts, directions)
     estimates = ("auroc", "cohens_d", "in_context_auroc", "instruction_auroc")
     figures = {
@@ -96,18 +96,13 @@ def _kept_texts(
     return texts, directions
 
 
-def _write_parts(run: Run, parts: Parts, folder: str) -> None:
+def _write_parts(run: Run, parts: Parts, folder: str, *, beside: str) -> None:
     """vectors/text.safetensors and context.safetensors, which sum to the mean difference of the
-    responses that were read again."""
-    beside = from_safetensors_bytes(run.store.read(_beside(run, folder)))
+    responses that were read again; their provenance is that of the method's `beside` them."""
+    own = from_safetensors_bytes(run.store.read(f"{folder}/vectors/{beside}.safetensors"))
     by_method = {
         name: {DEFAULT_POSITION: getattr(parts, name).astype(np.float32)} for name in PARTS
     }
-    extra = {name: one for name, one in beside.provenance.extra.items() if name != "tested"}
-    provenance = replace(beside.provenance, extra=extra)
-    for name, data in vector_files(by_method, provenance).items():
+    extra = {name: one for name, one in own.provenance.extra.items() if name != "tested"}
+    for name, data in vector_files(by_method, replace(own.provenance, extra=extra)).items():
         run.store.write(f"{folder}/vectors/{name}", data)
-
-
-def _beside(run: Run, folder: str) -> str:
-    return next(key for key in run.store.list(f"{folder}/vectors") if key.endswith(".safetensors"))

@@ -17,7 +17,7 @@ from traitlens.arrays import Bools, Float32, Float64, Labels
 from traitlens.assess.random_directions import N_DIRECTIONS, draw_weights
 from traitlens.stats.cells import Cells, cell_labels, make_cells
 from traitlens.stats.polarities import Activations, Polarities
-from traitlens.stats.separation import auroc
+from traitlens.stats.separation import auroc, weighted_cohens_d
 
 N_SHUFFLES = 200
 
@@ -83,10 +83,8 @@ class Reached:
     @classmethod
     def by(cls, pos: Float64, neg: Float64) -> Reached:
         """From scores [n, k] of both polarities."""
-        freedom = max(len(pos) + len(neg) - 2, 1)
-        within = (len(pos) * pos.var(axis=0) + len(neg) * neg.var(axis=0)) / freedom
-        with np.errstate(invalid="ignore", divide="ignore"):
-            d = (pos.mean(axis=0) - neg.mean(axis=0)) / np.sqrt(within)
+        is_pos = np.arange(len(pos) + len(neg)) < len(pos)
+        (d,) = weighted_cohens_d(np.concatenate([pos, neg]), is_pos)(np.ones((1, len(is_pos))))
         return cls(auroc(pos, neg), np.nan_to_num(d))
 
 
