@@ -1,4 +1,4 @@
-"""`orchestrate traits`: list, show, write and check trait definitions."""
+"""`orchestrate traits`: list, show, write, draft, try and check trait definitions."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import click
 from rich.table import Column
 from rich.text import Text
 
+from cli.commands.traits_draft import draft_trait
 from cli.options.settings import json_option
 from cli.screens.tables import table_of, text_column
 from cli.screens.terminal import Screen
@@ -29,6 +30,7 @@ def traits() -> None:
     \b
     orchestrate traits list                  # what comes with this program
     orchestrate traits new humor             # writes humor.json for you to fill in
+    orchestrate traits draft "dry jokes"     # has a chat model write it
     orchestrate traits check humor.json      # says what is still missing, and where
     orchestrate extract --traits refusal,humor.json
     """
@@ -193,3 +195,6 @@ def _lines(source: TraitSource, trait: TraitDefinition) -> list[str]:
 
 def _print_json(body: object) -> None:
     click.echo(json.dumps(body, indent=2, ensure_ascii=False))
+
+
+traits.add_command(draft_trait)

@@ -225,13 +225,7 @@ class Judge:
         body = self._profile.body(self._model, prompt, vote=vote)
         tries = Tries()
         try:
-            async for attempt in AsyncRetrying(
-                stop=tries.are_used_up,
-                wait=seconds_to_wait,
-                retry=retry_if_exception_type(HealingError),
-                sleep=self._sleep,
-                reraise=True,
-            ):
+            async for attempt in retrying(tries, self._sleep):
                 with attempt:
                     reply = await self._call_in_slot(body, len(prompt), tries, asking)
         except HealingError as error:
@@ -362,6 +356,17 @@ class Tries:
             or self.rejected >= MAX_REJECTED
             or self.uncounted >= MAX_UNCOUNTED
         )
+
+
+def retrying(tries: Tries, sleep: Sleep) -> AsyncRetrying:
+    """Attempts at a call until it ends otherwise than by a HealingError, or they are used up."""
+    return AsyncRetrying(
+        stop=tries.are_used_up,
+        wait=seconds_to_wait,
+        retry=retry_if_exception_type(HealingError),
+        sleep=sleep,
+        reraise=True,
+    )
 
 
 def seconds_to_wait(state: RetryCallState) -> float:
