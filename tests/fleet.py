@@ -40,9 +40,13 @@ def run_command(
 
 
 @contextlib.contextmanager
-def workers(broker_url: str, *kinds: list[str], logs: Path) -> Iterator[Processes]:
+def workers(
+    broker_url: str, *kinds: list[str], logs: Path, judge_key: str = ""
+) -> Iterator[Processes]:
     """Run workers (`["gpu", "--device", "cpu"]` ...) while the context is open."""
     environment = {**clean_environment(), "ORCHESTRATE_BROKER_URL": broker_url}
+    if judge_key:
+        environment["OPENAI_API_KEY"] = judge_key
     children = [
         Child(
             f"{kind[0]} {number}",

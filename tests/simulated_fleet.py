@@ -78,7 +78,7 @@ def stages(seconds_per_job: float, scorings_per_second: float, load_seconds: flo
         most = 3 if settings.kind == "gpu" else 4
         member.most_jobs = lambda: most
         if settings.kind == "gpu":
-            member.work.watch_device(lambda: sum(computed))
+            member.work.watch_device(lambda: (sum(computed), 0))
         return lambda: None
 
     return register

@@ -75,7 +75,7 @@ def test_an_engine_that_is_replaced_leaves_no_gap_and_no_rise() -> None:
 def test_a_worker_without_a_device_says_nothing_and_one_without_libraries_is_idle() -> None:
     judge, gpu = WorkLog(), WorkLog()
 
-    gpu.watch_device(DeviceStage("cpu", limit=1).computed_s)
+    gpu.watch_device(DeviceStage("cpu", limit=1).computed)
     gpu.note({"busy_share": 0.96})
 
     assert (judge.now().busy, gpu.now().busy) == (None, 0.0)

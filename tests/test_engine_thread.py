@@ -133,13 +133,16 @@ def test_an_engine_that_failed_is_not_lent_again(tmp_path: Path) -> None:
         made = second.engine.generate(work(prompts=1, longest=5))
     with residents.use(spec) as third:
         pass
-    computed = residents.computed_s()
+    computed = residents.computed()
     residents.close()
 
     assert len(made) == 5
     assert third is second
     # what engines that are gone computed still counts
-    assert 0 < second.engine.forward_seconds() <= computed == residents.computed_s()
+    assert 0 < second.engine.forward_seconds() <= computed.seconds
+    n_drawn = sum(len(one.response_ids) for one in made)
+    assert 0 < n_drawn <= second.engine.drawn_tokens() <= computed.tokens
+    assert residents.computed() == computed
 
 
 def _busy(

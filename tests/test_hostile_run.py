@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from tests.lean_judge import Action, Call, LeanJudge, completion, lean_judge
 from tests.test_judge_hostile import OBJECTIONS, Hostile, fate_of
 from tests.tiny_models import save_tiny_model
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 SIZE = ["--traits", "refusal", "--evaluation", "0", "--causal", "0", "--max-new-tokens", "12"]
 N_RESPONSES = 2000
@@ -49,28 +50,37 @@ def calmly(call: Call, number: int) -> Action:
 
 
 class HostileOnceAsked(Hostile):
-    """Hostile to the run's questions; the negotiation is answered."""
+    """Hostile to the run's questions, until it is calmed; the negotiation is answered."""
+
+    n_before_calm: int | None = None
 
     def __call__(self, call: Call, number: int) -> Action:
-        return super().__call__(call, number) if is_asked(call) else calmly(call, number)
+        if is_asked(call) and self.n_before_calm is None:
+            return super().__call__(call, number)
+        return calmly(call, number)
 
 
-def extract(folder: Path, judge: LeanJudge, model: str) -> tuple[Path, list[Reply]]:
+def extract(
+    folder: Path, judge: LeanJudge, model: str, *, then: Callable[[], None] | None = None
+) -> tuple[Path, list[Reply]]:
     """Run to the end on a fleet with two judge workers; the trait's folder, and the replies that
-    the broker remembers for the next run."""
+    the broker remembers for the next run. After `then` a second run goes the same way, "again"."""
     kinds = [["gpu", "--device", "cpu"], ["reduce"]]
     kinds += 2 * [["judge", "--no-embedded", "--judge-timeout", PATIENCE_S]]
-    with embedded_redis() as broker, workers(broker, *kinds, logs=folder):
+    # by which each judge worker knows the other's replies
+    key = "sk-of-these-tests"
+    with embedded_redis() as broker, workers(broker, *kinds, logs=folder, judge_key=key):
         common = ["--model", model, "--judge-url", judge.url, "--judge-model", "test"]
         runs = str(folder / "runs")
-        ended = run_command(
-            *("extract", *SIZE, *common, "--run", "r", "--runs-dir", runs),
-            broker_url=broker,
-            timeout_s=600,
-        )
+        where = ["extract", *SIZE, *common, "--runs-dir", runs]
+        ended = [run_command(*where, "--run", "r", broker_url=broker, timeout_s=600)]
         client = redis.Redis.from_url(broker)
         bodies: list[Any] = [client.get(key) for key in client.scan_iter(f"{PREFIX}*", count=1000)]
-    assert ended.returncode == 3, ended.stderr
+        if then is not None:
+            then()
+            ended.append(run_command(*where, "--run", "again", broker_url=broker, timeout_s=600))
+    for one in ended:
+        assert one.returncode == 3, one.stderr
     replies = [
         Reply.model_validate_json(zlib.decompress(body[SIGNATURE_BYTES:]))
         for body in bodies
@@ -83,13 +93,23 @@ def extract(folder: Path, judge: LeanJudge, model: str) -> tuple[Path, list[Repl
 def both(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     model = save_tiny_model(tmp_path_factory.mktemp("model"), "llama")
     found: dict[str, Any] = {"hostile": HostileOnceAsked()}
-    for name, decide in (("rough", found["hostile"]), ("calm", calmly)):
-        with lean_judge(decide) as judge:
-            found[name], found[f"{name} replies"] = extract(
-                tmp_path_factory.mktemp(name), judge, model
-            )
-        found[f"{name} judge"] = judge
+    with lean_judge(found["hostile"]) as rough:
+
+        def calm_down() -> None:
+            found["hostile"].n_before_calm = len(rough.calls)
+
+        folder = tmp_path_factory.mktemp("rough")
+        found["rough"], found["rough replies"] = extract(folder, rough, model, then=calm_down)
+    found["again"] = folder / "runs/again/traits/refusal"
+    found["rough calls"] = rough.calls[: found["hostile"].n_before_calm]
+    found["calls again"] = rough.calls[found["hostile"].n_before_calm :]
+    with lean_judge(calmly) as judge:
+        found["calm"], _ = extract(tmp_path_factory.mktemp("calm"), judge, model)
     return found
+
+
+def said(call: Call) -> str:
+    return str(call.body["messages"][0]["content"])
 
 
 def rows(folder: Path) -> pd.DataFrame:
@@ -98,7 +118,7 @@ def rows(folder: Path) -> pd.DataFrame:
 
 def test_every_response_is_scored_or_unscored_for_its_true_reason(both: dict[str, Any]) -> None:
     rough, calm = rows(both["rough"]), rows(both["calm"])
-    prompts = {c.body["messages"][0]["content"] for c in both["rough judge"].calls if is_asked(c)}
+    prompts = {c.body["messages"][0]["content"] for c in both["rough calls"] if is_asked(c)}
     lasting = {fate_of(prompt) for prompt in prompts if not fate_of(prompt).isdigit()}
 
     assert list(rough.index) == list(calm.index)
@@ -113,7 +133,7 @@ def test_every_response_is_scored_or_unscored_for_its_true_reason(both: dict[str
 def test_the_next_run_finds_answers_and_no_faults(both: dict[str, Any]) -> None:
     answered = {"REFUSAL", "It rather depends on the reader", ""}
     said = Counter("number" if one.text.isdigit() else one.text for one in both["rough replies"])
-    prompts = {c.body["messages"][0]["content"] for c in both["rough judge"].calls if is_asked(c)}
+    prompts = {c.body["messages"][0]["content"] for c in both["rough calls"] if is_asked(c)}
 
     assert set(said) == {"number", *answered}
     # a question may meet five faults in a row
@@ -123,10 +143,31 @@ def test_the_next_run_finds_answers_and_no_faults(both: dict[str, Any]) -> None:
     assert said[""] <= sum(fate_of(prompt) == "empty" for prompt in prompts)
 
 
+def test_a_second_run_on_the_broker_asks_what_was_not_answered_and_nothing_else(
+    both: dict[str, Any],
+) -> None:
+    """Of the first run's prompts only those that met objections or five faults in a row."""
+    first = Counter(said(call) for call in both["rough calls"] if is_asked(call))
+    again = Counter(said(call) for call in both["calls again"] if is_asked(call))
+    objected = {prompt for prompt in first if fate_of(prompt) in OBJECTIONS}
+    rough, second, calm = (rows(both[k]) for k in ("rough", "again", "calm"))
+
+    assert objected <= set(again) <= set(first)
+    assert len(again) <= len(objected) + 0.002 * len(first)
+    # two workers may ask the same at once, where two responses are alike
+    assert sum(again.values()) <= 1.05 * len(again)
+    # its answers stand; where the judge objected, it is the calm one's word that counts now
+    answered = rough["status"] != "unscored"
+    assert (second["trait_score"] == rough["trait_score"])[answered].all()
+    asked_anew = second["trait_score"].notna() & ~answered
+    assert asked_anew.any()
+    assert (second["trait_score"] == calm["trait_score"])[asked_anew].all()
+
+
 def test_paid_calls_are_what_the_faults_allow(both: dict[str, Any]) -> None:
-    judge, hostile = both["rough judge"], both["hostile"]
-    n_asked = sum(is_asked(call) for call in judge.calls)
-    prompts = {call.body["messages"][0]["content"] for call in judge.calls if is_asked(call)}
+    hostile, calls = both["hostile"], [call for call in both["rough calls"] if is_asked(call)]
+    n_asked = len(calls)
+    prompts = {call.body["messages"][0]["content"] for call in calls}
     least = len(prompts) + sum(hostile.drawn.values())
 
     assert least <= n_asked <= 1.05 * least

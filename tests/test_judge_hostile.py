@@ -58,7 +58,8 @@ class Hostile:
     """Faults by chance: what passes is drawn for each call, what stays for each prompt."""
 
     def __init__(self) -> None:
-        self.fate: dict[str, str] = {}
+        self.calm = False
+        self.answered: set[str] = set()
         self.drawn: Counter[str] = Counter()
         self.random = random.Random(SEED)
 
@@ -66,7 +67,7 @@ class Hostile:
         prompt = call.body["messages"][0]["content"]
         if prompt == HARMLESS:
             return Action(completion([[("95", -0.1), ("x", -3.0)]]))
-        draw = self.random.random()
+        draw = 1.0 if self.calm else self.random.random()
         for fault in PASSING:
             draw -= FAULTS[fault]
             if draw < 0:
@@ -84,6 +85,7 @@ class Hostile:
         return Action(kind="hang" if fault == "hang" else "cut")
 
     def _answer(self, prompt: str) -> Action:
+        self.answered.add(prompt)
         fate = fate_of(prompt)
         if fate in ANSWERS:
             return ANSWERS[fate]
@@ -138,20 +140,32 @@ def test_every_response_ends_scored_or_unscored_for_its_true_reason(n_responses:
 
     with embedded_redis() as broker, lean_judge(hostile) as server:
         found = asyncio.run(judge_all(server.url, prompts, broker=broker))
+        # each of the five attempts failed: likely for one prompt in some ten thousand
+        unlucky = [k for k, prompt in enumerate(prompts) if prompt not in hostile.answered]
+        n_drawn, n_calls = sum(hostile.drawn.values()), len(server.calls)
+        hostile.calm = True
         again = asyncio.run(judge_all(server.url, prompts, broker=broker))
 
     fates = [fate_of(prompt) for prompt in prompts]
     assert found.stopped is None and again.stopped is None
-    # five failures in a row are likely for one scoring in some hundred thousand
-    assert said_of(found.scorings) == fates
+    assert len(unlucky) <= 0.001 * len(prompts)
+    said = said_of(found.scorings)
+    assert not any(said[k].isdigit() for k in unlucky)
+    assert [one for k, one in enumerate(said) if k not in unlucky] == [
+        one for k, one in enumerate(fates) if k not in unlucky
+    ]
     # each fault costs one call more, and a harmless question tells what an objection is to
-    n_harmless = sum(call.body["messages"][0]["content"] == HARMLESS for call in server.calls)
+    first, second = server.calls[:n_calls], server.calls[n_calls:]
+    n_harmless = sum(call.body["messages"][0]["content"] == HARMLESS for call in first)
     assert n_harmless <= 2
-    least = sum(hostile.drawn.values()) + len(prompts) + sum(fate in OBJECTIONS for fate in fates)
+    least = n_drawn + len(prompts) - len(unlucky)
     # on a busy machine an answer may come too late
-    assert least <= len(server.calls) - n_harmless <= 1.02 * least
+    assert least <= len(first) - n_harmless <= 1.02 * least
     # what was answered is remembered, and nothing else is
     assert said_of(again.scorings) == fates
-    for fate, evidence in zip(fates, again.evidence, strict=True):
-        remembered = [] if fate in OBJECTIONS else [True]
+    for k, (fate, evidence) in enumerate(zip(fates, again.evidence, strict=True)):
+        remembered = [] if fate in OBJECTIONS else [k not in unlucky]
         assert [reply.cached for reply in evidence.replies] == remembered
+    n_objected = sum(fate in OBJECTIONS for fate in fates)
+    asked_again = [call for call in second if call.body["messages"][0]["content"] != HARMLESS]
+    assert len(asked_again) == n_objected + len(unlucky)

@@ -1,4 +1,4 @@
-"""Protects what people read in a terminal of 80 columns: headings and numbers stand in full."""
+"""Protects what people read in a narrow terminal: headings, numbers and words stand in full."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ from typing import Any
 import pytest
 from rich.console import Console, RenderableType
 
-from cli.screens.status import FleetTable, run_status_screen
+from cli.commands.plan import PlanTable, TraitEstimate
+from cli.screens.status import FleetTable, RunsTable, run_status_screen
+from cli.screens.verdicts import MOST_REMARK_LINES, VerdictTable, print_remarks, remark_lines
 from domain.fleet.heartbeats import Heartbeat, Rate
+from domain.verdict.record import TraitMetrics, Use, Uses, UseState, VerdictName
+from tests.quality_records import metrics
 
 JOB = ("gemma", "overconfidence/generate/positive-003", 123.4)
 WORKERS = (
@@ -92,3 +96,89 @@ def test_bars_fill_what_room_there_is_and_cut_no_name() -> None:
     row = next(line for line in wide if line.startswith("manipulativeness "))
     assert "━" in row
     assert not any("━" in line for line in narrow)
+
+
+DOUBT = VerdictName.USABLE_WITH_A_DOUBT
+TRAITS = ("manipulativeness", "overconfidence", "evil")
+
+
+def verdict_of(trait: str) -> TraitMetrics:
+    uses = Uses(reads=Use(state=UseState.DOUBT, layer=14), steers=Use(state=UseState.YES, layer=16))
+    return metrics().model_copy(update={"trait": trait, "verdict": DOUBT, "uses": uses})
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_the_verdicts_keep_names_and_uses_and_lose_counts_before_they_break_a_word(
+    width: int,
+) -> None:
+    lines = drawn(VerdictTable([verdict_of(trait) for trait in TRAITS]), width=width)
+
+    assert max(map(len, lines)) <= width
+    words = " ".join(lines).split()
+    headings = lines[0].split()
+    assert headings[:4] == ["trait", "verdict", "reads", "steers"]
+    assert {*TRAITS, "usable", "doubt", "@14", "@16"} <= set(words)
+    assert ("unscored" in headings) == (width == 120)
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_plan_and_a_list_of_runs_break_no_word_and_cut_no_number(width: int) -> None:
+    estimates = [
+        TraitEstimate(trait, 2312, 312, 240, 0, 0, 1_298_824, 231_200, 14_600) for trait in TRAITS
+    ]
+    runs = [
+        {
+            "name": "gemma-2-27b",
+            "planned_at": "2026-11-26T23:46:10+00:00",
+            "model": "google/gemma-2-27b-it",
+            "responses": 25_432,
+            "finished": 0,
+            "traits": 11,
+            "verdicts": {"usable": 10, "usable with a doubt": 1},
+            "state": "waiting for gpu workers",
+            "state_why": "orchestrate worker gpu",
+        }
+    ]
+    plan = drawn(PlanTable(estimates), width=width)
+    listed = drawn(RunsTable(runs), width=width)
+
+    assert max(map(len, plan + listed)) <= width
+    assert {*TRAITS, "2,312", "6,936", "4,624"} <= set(" ".join(plan).split())
+    shown = set(" ".join(listed).split())
+    assert {"gemma-2-27b", "23:46", "0/11", "waiting", "workers:"} <= shown
+    assert "…" not in "".join(plan + listed)
+
+
+def test_what_several_traits_have_in_common_is_said_once_and_the_weightiest_first() -> None:
+    common = "nothing tested it"
+    named = [(f"t{k}", ["it failed", f"and {k} too"], [common]) for k in range(6)]
+
+    lines = remark_lines(named)
+
+    assert [line.partition(": ")[2] for line in lines] == [
+        "it failed",
+        *(f"and {k} too" for k in range(6)),
+        common,
+    ]
+    assert "t0" in lines[0]
+    assert "t5" not in lines[0]
+    assert lines[1].startswith("t0:")
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_remarks_fill_ten_lines_of_a_terminal_and_a_log_has_them_all(width: int) -> None:
+    sentence = "whole words of a sentence that goes on and on until its end"
+    words = sentence.split()
+    named = [(f"trait{k}", [f"{sentence} {k}"], ()) for k in range(30)]
+    terminal = Console(width=width, file=io.StringIO(), force_terminal=True, color_system=None)
+    log = Console(width=width, file=io.StringIO())
+    for console in (terminal, log):
+        print_remarks(console, named)
+    shown, kept = (c.file.getvalue().splitlines() for c in (terminal, log))  # type: ignore[attr-defined]
+
+    assert len(shown) == MOST_REMARK_LINES + 1
+    assert max(map(len, shown)) <= width
+    assert set(" ".join(shown[:-1]).split()) <= {*words, *map(str, range(30))} | {
+        f"trait{k}:" for k in range(30)
+    }
+    assert len(kept) == 30

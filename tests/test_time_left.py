@@ -11,12 +11,18 @@ from rich.console import Console
 
 from cli.screens.run import Progress
 from cli.screens.status import run_status_screen
-from cli.screens.waiting import run_look
+from cli.screens.waiting import News, run_look
 from domain.fleet.heartbeats import Heartbeat
 from domain.plan.jobs import Plan, Stage
 from domain.plan.samples import POLARITIES
 from domain.plan.spec import ChecksSpec
-from orchestrator.progress import StageCount, seconds_left, stage_rates, trait_counts
+from orchestrator.progress import (
+    StageCount,
+    seconds_left,
+    stage_rates,
+    stage_totals,
+    trait_counts,
+)
 from storage.broker.connection import connect
 from storage.broker.embedded_redis import embedded_redis
 from storage.broker.fleet import put_heartbeat, put_run
@@ -103,5 +109,26 @@ def test_extract_shows_a_time_left_before_any_vector_was_tested(
     progress.update(trait_counts(checked.plan, some_done(checked)), [])
 
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
-    assert lines[0].endswith("time left unknown")
+    assert "time left" not in lines[0]
     assert re.fullmatch(r"(seconds|[0-9:]+)", lines[1].rpartition("time left ")[2])
+
+
+def test_before_the_first_shard_ends_the_time_left_is_that_of_the_tokens(
+    checked: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cli.screens.run.PLAIN_EVERY_S", 0.0)
+    console = Console(width=200, file=io.StringIO())
+    progress = Progress(
+        console,
+        read_metrics=lambda _: metrics(),
+        read_news=lambda: News(tokens_per_s=100.0),
+        tokens_each=10.0,
+    )
+    counts = trait_counts(checked.plan, set())
+
+    progress.update(counts, [])
+
+    line = console.file.getvalue()  # type: ignore[attr-defined]
+    n_responses = stage_totals(counts)["generate"].total
+    assert f"time left {n_responses // 10} s" in line
+    assert "100 tokens/s" in line

@@ -15,14 +15,28 @@ import click
 from rich.console import Console
 
 from cli.commands.pause import priority_option, unpause
-from cli.commands.plan import estimate, plan_remarks, plan_table, refuse_here, show_plan
+from cli.commands.plan import (
+    estimate,
+    plan_line,
+    plan_remarks,
+    refuse_here,
+    show_plan,
+    tokens_expected,
+)
 from cli.commands.report import write_report
 from cli.options.folder import hold_back_key
 from cli.options.run import asked_run, resolve_terms, run_options, terms_options
 from cli.options.settings import broker_option, json_option, option, recorded_run, wait_option
-from cli.screens.run import Progress, print_verdicts, remarks, where_vectors_are
+from cli.screens.run import Progress
 from cli.screens.terminal import Screen, say
-from cli.screens.waiting import news_text
+from cli.screens.verdicts import (
+    next_step,
+    print_remarks,
+    print_verdicts,
+    spoken_remarks,
+    where_vectors_are,
+)
+from cli.screens.waiting import read_news
 from domain.errors import BrokerError, OrchestrateError, StoreError
 from orchestrator.driver import Driver, missing_workers
 from orchestrator.local_fleet import local_fleet
@@ -211,7 +225,8 @@ def _watch(console: Console, driver: Driver) -> list[Failure]:
     progress = Progress(
         console,
         read_metrics=lambda trait: read_metrics(run.store, trait),
-        read_news=lambda: news_text(run, driver.broker_url),
+        read_news=lambda: read_news(run, driver.broker_url),
+        tokens_each=tokens_expected(run.spec),
     )
     try:
         with progress.shown():
@@ -238,9 +253,9 @@ def _say_plan(console: Console, run: Run) -> None:
     definitions = {trait.name: load_definition(run, trait.name) for trait in spec.traits}
     done = run.done()
     found = estimate(run.plan, definitions, done=done)
-    console.print(plan_table(found, spec))
+    say(console, plan_line(found), wrap=True)
     for remark in plan_remarks(definitions, spec):
-        say(console, remark, style="yellow")
+        say(console, remark, style="yellow", wrap=True)
     say(console, f"Run {run.name} in {run.store.url}")
     where = "on this machine" if spec.judge.url == "embedded" else f"at {spec.judge.url}"
     say(console, f"Model {spec.model.model_id}; judge {spec.judge.model} {where}")
@@ -256,14 +271,15 @@ def _say_plan(console: Console, run: Run) -> None:
 def _print_result(console: Console, run: Run, failures: list[Failure], *, as_json: bool) -> None:
     metrics = finished_metrics(run.store, [trait.name for trait in run.spec.traits])
     print_verdicts(console, metrics)
-    for line in remarks(metrics):
-        say(console, line)
+    print_remarks(console, spoken_remarks(metrics))
     for failure in failures:
         say(console, f"{failure.job} failed: {failure.error}: {failure.message}")
     if metrics:
         line = where_vectors_are(metrics, f"{run.store.url}/traits/<trait>/vectors")
         say(console, line)
     where = _write_report(console, run) if metrics else None
+    if line := next_step(run.name, metrics):
+        say(console, line)
     usable = all(one.is_usable for one in metrics)
     code = 1 if failures or len(metrics) < len(run.spec.traits) else 0 if usable else NOT_USABLE
     if as_json:

@@ -6,17 +6,19 @@ Tokens are estimated from the actual prompts' characters; the estimate says so.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, replace
 from math import ceil
 from typing import Any
 
 import click
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 
 from cli.options.run import AskedRun, asked_run, resolve_terms, run_options, terms_options
 from cli.options.settings import broker_option, json_option
+from cli.screens.tables import first_that_fits, number_column, table_of, text_column
 from cli.screens.terminal import Screen, say
 from domain.plan.jobs import Plan, Stage
 from domain.plan.likelihood import likelihood_tokens
@@ -104,14 +106,18 @@ def show_plan(asked: AskedRun, terms: Terms, *, as_json: bool) -> None:
         click.echo(json.dumps(body, indent=2))
         return
     console = Screen()
-    console.print(plan_table(found, spec))
+    console.print(PlanTable(found))
+    if spec.until == "converged":
+        say(console, "At most: a trait stops when its direction is known well enough.", wrap=True)
     say(console, f"Run {name} in {store.url}{' (continues)' if exists else ''}.")
-    say(console, f"Judge: {spec.judge.model} at {spec.judge.url}; {plan_cost(spec, found, terms)}.")
-    say(console, reading_text(found))
+    judge, cost = spec.judge, plan_cost(spec, found, terms)
+    say(console, f"Judge: {judge.model} at {judge.url}; {cost}.", wrap=True)
+    say(console, reading_text(found), wrap=True)
     for remark in plan_remarks(asked.definitions, spec):
-        say(console, remark, style="yellow")
+        say(console, remark, style="yellow", wrap=True)
     for difference in differences:
-        say(console, f"Not the recorded run's settings: {difference}.", style="red")
+        text = f"Not the recorded run's settings: {difference}."
+        say(console, text, style="red", wrap=True)
 
 
 def plan_remarks(definitions: Mapping[str, TraitDefinition], spec: RunSpec) -> list[str]:
@@ -135,26 +141,60 @@ def plan_remarks(definitions: Mapping[str, TraitDefinition], spec: RunSpec) -> l
     return found
 
 
-def plan_table(found: list[TraitEstimate], spec: RunSpec) -> Table:
+# Of the plan's columns, in the order in which a narrow terminal loses them.
+LESS_WANTED = ("read\nagain", "of them\ntests", "judge tokens\n(est.)")
+
+
+@dataclass(frozen=True)
+class PlanTable:
     """One row per trait and a total; tokens are estimates from the prompts' characters."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", show_footer=True)
-    if spec.until == "converged":
-        table.caption = "at most: a trait stops when its direction is known well enough"
-        table.caption_justify = "left"
-    counts = {
-        "responses": [e.n_samples for e in found],
-        "of them tests": [e.n_checked for e in found],
-        "read again": [2 * e.n_contexts for e in found],
-        "to generate": [e.n_to_generate for e in found],
-        "judge calls": [e.n_calls for e in found],
-        "judge tokens (est.)": [e.judge_prompt_tokens for e in found],
-    }
-    table.add_column("trait", footer="total")
-    for heading, values in counts.items():
-        table.add_column(heading, footer=f"{sum(values):,}", justify="right")
-    for one, *row in zip(found, *counts.values(), strict=True):
-        table.add_row(one.trait, *(f"{value:,}" for value in row))
-    return table
+
+    found: Sequence[TraitEstimate]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """See rich."""
+        tables = [self._table(LESS_WANTED[:n]) for n in range(len(LESS_WANTED) + 1)]
+        yield first_that_fits(tables, console, options)
+
+    def _table(self, without: Collection[str]) -> Table:
+        found = self.found
+        counts = {
+            "responses": [e.n_samples for e in found],
+            "of them\ntests": [e.n_checked for e in found],
+            "read\nagain": [2 * e.n_contexts for e in found],
+            "to\ngenerate": [e.n_to_generate for e in found],
+            "judge\ncalls": [e.n_calls for e in found],
+            "judge tokens\n(est.)": [e.judge_prompt_tokens for e in found],
+        }
+        shown = {name: values for name, values in counts.items() if name not in without}
+        table = table_of(text_column("trait", fold=True), *map(number_column, shown))
+        for one, *row in zip(found, *shown.values(), strict=True):
+            table.add_row(one.trait, *(f"{value:,}" for value in row))
+        table.add_row("total", *(f"{sum(values):,}" for values in shown.values()), style="bold")
+        return table
+
+
+def plan_line(found: list[TraitEstimate]) -> str:
+    """What a run will do, in a line."""
+    n_traits = len(found)
+    responses, tests, left, calls, tokens = (
+        sum(getattr(one, name) for one in found)
+        for name in ("n_samples", "n_checked", "n_to_generate", "n_calls", "judge_prompt_tokens")
+    )
+    parts = [
+        f"{found[0].trait if n_traits == 1 else f'{n_traits} traits'}: {responses:,} responses",
+        f"{tests:,} of them tests of the vectors",
+    ]
+    if left < responses:
+        parts.append(f"{left:,} still to generate")
+    if calls:
+        parts.append(f"{calls:,} judge calls of about {tokens:,} tokens")
+    return ", ".join(parts)
+
+
+def tokens_expected(spec: RunSpec) -> int:
+    """A response's tokens as they are guessed before any was made: half of the longest."""
+    return max(1, spec.sampling.max_new_tokens // 2)
 
 
 def reading_text(found: list[TraitEstimate]) -> str:
@@ -237,8 +277,7 @@ def estimate(
     plan: Plan, definitions: Mapping[str, TraitDefinition], *, done: AbstractSet[str]
 ) -> list[TraitEstimate]:
     """One estimate per trait; `done` are the keys of the jobs that have ended."""
-    # half of the longest response is a fair guess before any was made
-    response_tokens = plan.spec.sampling.max_new_tokens // 2
+    response_tokens = tokens_expected(plan.spec)
     found = []
     for trait in plan.spec.traits:
         definition = definitions[trait.name]

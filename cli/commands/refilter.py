@@ -10,8 +10,13 @@ from pydantic import ValidationError
 
 from cli.options.run import parse_methods
 from cli.options.settings import json_option, option, recorded_run
-from cli.screens.run import print_verdicts, remarks, where_vectors_are
 from cli.screens.terminal import Screen, say
+from cli.screens.verdicts import (
+    print_remarks,
+    print_verdicts,
+    spoken_remarks,
+    where_vectors_are,
+)
 from domain.errors import UsageError
 from domain.plan.spec import DEFAULT_POSITION, POSITIONS, FilterSpec
 from storage.record.run import Run
@@ -85,8 +90,8 @@ def refilter(
     console = Screen()
     print_verdicts(console, found)
     where = f"{run.store.url}/traits/<trait>/{place}"
-    for line in (*remarks(found), where_vectors_are(found, where)):
-        say(console, line)
+    print_remarks(console, spoken_remarks(found))
+    say(console, where_vectors_are(found, where))
 
 
 def _changed(recorded: FilterSpec, given: Mapping[str, object]) -> FilterSpec:

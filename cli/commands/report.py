@@ -17,9 +17,9 @@ from cli.pages.content import (
     reported_metrics,
 )
 from cli.pages.firing import fired
-from cli.screens.run import styled_verdict, use_texts
 from cli.screens.tables import number_text, table_of
 from cli.screens.terminal import Screen, say
+from cli.screens.verdicts import styled_verdict, use_texts
 from domain.verdict.record import TraitMetrics
 from orchestrator.runs import run_store
 from storage.record.results import json_bytes

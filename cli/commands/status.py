@@ -20,9 +20,9 @@ from cli.options.settings import (
     json_option,
     runs_dir_option,
 )
-from cli.screens.run import remark_lines
 from cli.screens.status import RunsOfFolder, run_status_screen, runs_status_screen
 from cli.screens.terminal import Screen, say
+from cli.screens.verdicts import print_remarks
 from cli.screens.waiting import run_look
 from domain.errors import BrokerError, UsageError
 from orchestrator.runs import run_store
@@ -88,6 +88,8 @@ def status(
     orchestrate status demo --watch
     orchestrate status demo --json | jq .rates
     """
+    if run and since:
+        raise UsageError("--since chooses among runs, and one is named", advice="leave one out")
     recorded = open_run(run_store(runs_dir, run)) if run else None
     look: Look
     shown: Shown
@@ -110,7 +112,8 @@ def status(
         console.print(shown(found))
         if recorded is not None:
             said = [(one["trait"], one["reasons"], one["notes"]) for one in found["traits"]]
-            for line in filter(None, [*remark_lines(said), last_step(recorded, found)]):
+            print_remarks(console, said)
+            if line := last_step(recorded, found):
                 say(console, line)
     if away is not None:
         raise BrokerError(f"only the record is shown: {away}") from away

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -15,7 +15,14 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from cli.screens.run import TraitTable
-from cli.screens.tables import duration, number_column, table_fits, table_of, text_column
+from cli.screens.tables import (
+    duration,
+    first_that_fits,
+    number_column,
+    table_fits,
+    table_of,
+    text_column,
+)
 from cli.screens.waiting import judge_parts, state_row
 from domain.fleet.heartbeats import QUEUES, Heartbeat, ListedRun
 from domain.plan.spec import TraitRef
@@ -150,7 +157,7 @@ def _is_since(planned_at: str | None, since: datetime) -> bool:
 
 def runs_status_screen(found: dict[str, Any]) -> RenderableType:
     """The runs, and the workers below them."""
-    parts: list[RenderableType] = [_table(found["standing"])]
+    parts: list[RenderableType] = [RunsTable(found["standing"])]
     if not found["runs"]:
         parts = [Text(f"No runs in {found['place']}: start one with `orchestrate extract`.")]
     if "workers" in found:
@@ -162,33 +169,52 @@ def runs_status_screen(found: dict[str, Any]) -> RenderableType:
     return Group(*parts)
 
 
-def _table(rows: list[Row]) -> Table:
-    with_priority = any(row.get("priority") for row in rows)
-    table = table_of(
-        text_column("run", fold=True),
-        number_column("planned, UTC"),
-        text_column("model", fold=True),
-        number_column("responses"),
-        number_column("traits"),
-        text_column("verdicts", fold=True),
-        text_column("state", fold=True),
-        *([number_column("priority")] if with_priority else []),
-        gap=2,
-    )
-    for row in rows:
-        state = f"{row['state']}: {row['state_why']}" if row["state_why"] else row["state"]
-        priority = [str(row.get("priority") or "")] if with_priority else []
-        table.add_row(
-            escape(row["name"]),
-            (row["planned_at"] or "-")[: len("2026-01-01T00:00")].replace("T", " "),
-            escape(row["model"].rpartition("/")[2]),
-            str(row["responses"]),
-            f"{row['finished']}/{row['traits']}",
-            ", ".join(f"{n} {verdict}" for verdict, n in row["verdicts"].items()) or "-",
-            escape(state),
-            *priority,
-        )
-    return table
+# Of the columns, in the order in which a narrow terminal loses them.
+LESS_WANTED = ("responses", "model", "verdicts")
+
+
+@dataclass(frozen=True)
+class RunsTable:
+    """One row a run; what does not fit is left out, and texts are broken between words."""
+
+    rows: Sequence[Row]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """See rich."""
+        tables = [self._table(LESS_WANTED[:n]) for n in range(len(LESS_WANTED) + 1)]
+        yield first_that_fits(tables, console, options)
+
+    def _table(self, without: Collection[str]) -> Table:
+        columns = {
+            "run": text_column("run", fold=True),
+            "planned_at": number_column("planned, UTC"),
+            "model": text_column("model", fold=True),
+            "responses": number_column("responses"),
+            "traits": number_column("traits"),
+            "verdicts": text_column("verdicts", fold=True),
+            "state": text_column("state", fold=True),
+        }
+        if any(row.get("priority") for row in self.rows):
+            columns["priority"] = number_column("priority")
+        shown = {name: column for name, column in columns.items() if name not in without}
+        table = table_of(*shown.values(), gap=2)
+        for row in self.rows:
+            cells = {
+                "run": escape(row["name"]),
+                "planned_at": (row["planned_at"] or "-")[: len("2026-01-01T00:00")].replace(
+                    "T", " "
+                ),
+                "model": escape(row["model"].rpartition("/")[2]),
+                "responses": str(row["responses"]),
+                "traits": f"{row['finished']}/{row['traits']}",
+                "verdicts": ", ".join(f"{n} {v}" for v, n in row["verdicts"].items()) or "-",
+                "state": escape(
+                    f"{row['state']}: {row['state_why']}" if row["state_why"] else row["state"]
+                ),
+                "priority": str(row.get("priority") or ""),
+            }
+            table.add_row(*(cells[name] for name in shown))
+        return table
 
 
 def _row(run: Run) -> Row:

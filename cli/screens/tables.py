@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from rich.console import Console, ConsoleOptions
 from rich.measure import Measurement
 from rich.table import Column, Table
@@ -26,6 +28,18 @@ def table_fits(table: Table, console: Console, options: ConsoleOptions, *, besid
     """Whether a table stands uncut in the width there is, with so many columns beside it."""
     width = Measurement.get(console, options.update(max_width=1000), table).maximum
     return width + beside <= options.max_width
+
+
+def first_that_fits(
+    tables: Iterable[Table], console: Console, options: ConsoleOptions, *, beside: int = 0
+) -> Table:
+    """The first of these that stands uncut in the width there is; the last where none does."""
+    table = None
+    for table in tables:
+        if table_fits(table, console, options, beside=beside):
+            break
+    assert table is not None
+    return table
 
 
 def number_text(value: float | None, form: str = ".1f") -> str:

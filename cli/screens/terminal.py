@@ -39,9 +39,11 @@ class Screen(Console):
             yield one if one.control else Segment(visible(self._redact(one.text)), one.style)
 
 
-def say(console: Console, text: str, *, style: str | None = None) -> None:
-    """A line as it is: unbroken, nothing in it coloured or taken for markup."""
-    console.print(text, style=style, highlight=False, soft_wrap=True, markup=False)
+def say(console: Console, text: str, *, style: str | None = None, wrap: bool = False) -> None:
+    """A line as it is: unbroken, nothing in it coloured or taken for markup; a sentence, which has
+    no command in it that somebody copies, may `wrap` between its words on a terminal."""
+    unbroken = not (wrap and console.is_terminal)
+    console.print(text, style=style, highlight=False, soft_wrap=unbroken, markup=False)
 
 
 class Guarded(io.TextIOBase):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from domain.fleet.heartbeats import QUEUES
@@ -70,16 +71,26 @@ def judge_parts(found: Mapping[str, Any]) -> list[str]:
     return parts
 
 
-def news_text(run: Run, broker_url: str) -> str:
-    """For whom the run waits, what the judge has cost so far and whether it is down; empty when
-    that is nothing."""
+@dataclass(frozen=True)
+class News:
+    """For whom a run waits, what the judge has cost so far and whether it is down, in words, empty
+    when that is nothing; and how many tokens a second its workers write."""
+
+    text: str = ""
+    tokens_per_s: float = 0.0
+
+
+def read_news(run: Run, broker_url: str) -> News:
+    """The run's news from the broker."""
     with connect(broker_url) as client:
-        listed = read_run(client, run.run_id)
+        listed, workers = read_run(client, run.run_id), read_workers(client)
         parts = []
         if listed is not None:
-            queues, workers = read_queues(client, [listed], QUEUES), read_workers(client)
+            queues = read_queues(client, [listed], QUEUES)
             state = doing(read_on_broker(client, listed, queues=queues, workers=workers))
             parts = [state_text(state)] if state != RunState(State.RUNNING) else []
         if run.spec.judge.url != "embedded":
             parts += judge_parts({**judge_facts(client, run), "rejected": 0})
-        return ", ".join(parts)
+    ours = [one for one in workers if any(name == run.name for name, _, _ in one.jobs)]
+    tokens = sum(one.per_minute.tokens for one in ours if one.kind == "gpu") / 60
+    return News(", ".join(parts), tokens)

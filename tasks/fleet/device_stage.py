@@ -43,11 +43,11 @@ class DeviceStage:
         """One until the libraries are there; then what keeps the device full."""
         return self._most_jobs
 
-    def computed_s(self) -> float:
-        """Seconds that the device computed so far."""
+    def computed(self) -> tuple[float, int]:
+        """Seconds that the device computed so far, and tokens that it drew."""
         if not self._residents.done() or self._residents.exception() is not None:
-            return 0.0
-        return self._residents.result().computed_s()
+            return 0.0, 0
+        return self._residents.result().computed()
 
     def load(self) -> None:
         """Begin to import; returns at once. A worker that cannot, or whose device computes

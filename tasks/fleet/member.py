@@ -103,7 +103,7 @@ class WorkLog:
         self._done: Counter[str] = Counter()
         self._meter = RateMeter()
         self._meter.note(self._started, {})
-        self._computed_s: Callable[[], float] | None = None
+        self._computed: Callable[[], tuple[float, int]] | None = None
         self._calls: list[float] = []
         self._failed_calls = 0
 
@@ -113,9 +113,10 @@ class WorkLog:
             done = {"jobs": 1.0, "samples": samples_in(info), "tokens": tokens_in(info)}
             self._done.update(done)
 
-    def watch_device(self, computed_s: Callable[[], float]) -> None:
-        """Say from now on how busy a device is, by the seconds that it has computed so far."""
-        self._computed_s = computed_s
+    def watch_device(self, computed: Callable[[], tuple[float, int]]) -> None:
+        """Say from now on how busy a device is and how fast it writes, by the seconds that it has
+        computed so far and the tokens that it has drawn."""
+        self._computed = computed
 
     def call(self, seconds: float, *, answered: bool) -> None:
         """Take note of a call of the judge."""
@@ -137,8 +138,9 @@ class WorkLog:
         now = time.monotonic()
         with self._lock:
             totals = {name: float(self._done[name]) for name in ("jobs", "samples", "tokens")}
-        if self._computed_s is not None:
-            totals["computed"] = self._computed_s()
+        if self._computed is not None:
+            # as they are drawn: a job may take minutes
+            totals["computed"], totals["tokens"] = self._computed()
         rates = self._meter.note(time.monotonic(), totals)
         busy = min(1.0, rates.pop("computed")) if "computed" in rates else None
         per_minute = Rate(**{name: 60.0 * rate for name, rate in rates.items()})

@@ -155,7 +155,7 @@ def _register(
         shown = settings.device_name
         stage = DeviceStage(settings.device, limit=MOST_THREADS["gpu"], shown=shown)
         member.most_jobs = stage.most_jobs
-        member.work.watch_device(stage.computed_s)
+        member.work.watch_device(stage.computed)
         worker_ready.connect(lambda **_: stage.load(), weak=False)
         add_task(app, edge, "generate", stage.carry)
         add_task(app, edge, "contexts", stage.carry)

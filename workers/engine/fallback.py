@@ -111,6 +111,7 @@ class GenerateCore:
         self.stats.prompt_tokens += sum(map(len, prompts))
         self.stats.prefilled_tokens += sum(map(len, prompts))
         self.stats.response_tokens += sum(map(len, texts))
+        self.stats.drawn_tokens = self.stats.response_tokens
         self.stats.finished += len(batch)
         self.stats.peak_rows = max(self.stats.peak_rows, len(batch))
         self.stats.steps += 1

@@ -138,6 +138,8 @@ class EngineStats:
     """Counts and seconds since the engine started; decode seconds end when the logits are there.
 
     On a GPU a step's seconds of work appear where the host first waits: in `sample_seconds`.
+    `response_tokens` are those of finished responses, `drawn_tokens` all so far, also of rows that
+    had to begin anew.
     """
 
     prefill_seconds: float = 0.0
@@ -148,6 +150,7 @@ class EngineStats:
     prompt_tokens: int = 0
     prefilled_tokens: int = 0
     response_tokens: int = 0
+    drawn_tokens: int = 0
     finished: int = 0
     steps: int = 0
     row_steps: int = 0

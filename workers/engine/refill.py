@@ -173,6 +173,7 @@ class RefillCore:
         else:
             row.response_ids.append(token)
             row.token = token
+            self.stats.drawn_tokens += 1
             # The last token is fed once more, so that its state counts.
             row.at_limit = len(row.response_ids) == row.request.sampling.max_new_tokens
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 
@@ -130,6 +130,10 @@ class EngineThread:
         """Seconds that went into forward passes so far."""
         own = self._engine.stats.forward_seconds if self._engine else 0.0
         return own + self._errand_seconds
+
+    def drawn_tokens(self) -> int:
+        """Tokens that were drawn so far."""
+        return self._engine.stats.drawn_tokens if self._engine else 0
 
     def close(self) -> None:
         """Stop after the step in progress."""
@@ -255,6 +259,13 @@ def jobs_in_flight(device: str) -> int:
     return -(-rows // SHARD_SAMPLES) + 1
 
 
+class Computed(NamedTuple):
+    """Seconds that a device computed, and the tokens that it drew."""
+
+    seconds: float
+    tokens: int
+
+
 class Residents:
     """Holds one resident model at a time and lends it to job threads."""
 
@@ -264,7 +275,7 @@ class Residents:
         self._users = 0
         self._free = threading.Condition()
         # of the engines that are gone
-        self._computed_s = 0.0
+        self._computed = Computed(0.0, 0)
 
     @contextlib.contextmanager
     def use(self, spec: ModelSpec) -> Iterator[Resident]:
@@ -287,14 +298,19 @@ class Residents:
         """Stop generating and let the model go."""
         if self._resident is not None:
             self._resident.engine.close()
-            seconds = self._resident.engine.forward_seconds()
+            now = self.computed()
             self._resident = None
-            self._computed_s += seconds
+            self._computed = now
 
-    def computed_s(self) -> float:
-        """Seconds that the device computed so far, whatever models it held; waits for nobody."""
-        held = self._resident
-        return self._computed_s + (held.engine.forward_seconds() if held else 0.0)
+    def computed(self) -> Computed:
+        """What the device did so far, whatever models it held; waits for nobody."""
+        held, before = self._resident, self._computed
+        if held is None:
+            return before
+        return Computed(
+            before.seconds + held.engine.forward_seconds(),
+            before.tokens + held.engine.drawn_tokens(),
+        )
 
     def _holds(self, spec: ModelSpec) -> bool:
         held = self._resident
