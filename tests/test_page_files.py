@@ -131,8 +131,8 @@ def test_several_files_are_several_data_sets(tab: Tab, tmp_path: Path) -> None:
     drop(tab, one, two)
 
     assert tab.evaluate(
-        "[...document.querySelector('#data-set').options].map(o => o.textContent)"
-    ) == ["one.json (1)", "two.jsonl (2)"]
+        "[...document.querySelector('#by-set').options].map(o => o.textContent)"
+    ) == ["all (2)", "one.json (1)", "two.jsonl (2)"]
 
 
 def test_a_file_dropped_again_takes_its_own_place(tab: Tab, tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_a_file_dropped_again_takes_its_own_place(tab: Tab, tmp_path: Path) -> N
     tab.drop([save(tmp_path / "one.json", record(prompt="after"))])
     tab.wait("document.querySelector('#prompt-text').textContent === 'after'")
 
-    assert tab.evaluate("document.querySelector('#data-set').options.length") == 1
+    assert tab.evaluate("document.querySelectorAll('.a-row').length") == 1
 
 
 def test_a_recorded_stream_opens_like_any_file(tab: Tab, tmp_path: Path) -> None:

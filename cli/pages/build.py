@@ -12,36 +12,43 @@ from dataclasses import dataclass
 from importlib.resources import files as packaged
 from typing import Any
 
-# One scope, top to bottom: a file uses only what stands before it when it is loaded.
+# One scope, top to bottom: a file uses only what stands before it when it is loaded. What lies in
+# shared/ knows neither page.
 VIEW_SCRIPTS = (
-    "numbers.js",
-    "records.js",
-    "stream.js",
-    "state.js",
-    "theme.js",
-    "elements.js",
-    "choices.js",
-    "slider.js",
-    "text.js",
-    "bars.js",
-    "lines.js",
-    "labels.js",
-    "chart.js",
-    "stats.js",
-    "png.js",
-    "files.js",
-    "live.js",
-    "main.js",
+    "shared/theme.js",
+    "shared/address.js",
+    "shared/rows.js",
+    "view/numbers.js",
+    "view/records.js",
+    "view/stream.js",
+    "view/state.js",
+    "view/colors.js",
+    "view/elements.js",
+    "view/choices.js",
+    "view/list.js",
+    "view/place.js",
+    "view/alternatives.js",
+    "view/slider.js",
+    "view/text.js",
+    "view/bars.js",
+    "view/lines.js",
+    "view/labels.js",
+    "view/chart.js",
+    "view/stats.js",
+    "view/png.js",
+    "view/files.js",
+    "view/live.js",
+    "view/main.js",
 )
 
 REPORT_SCRIPTS = (
-    "dom.js",
-    "chart.js",
-    "trait_charts.js",
-    "trait_view.js",
-    "run_view.js",
-    "compare_view.js",
-    "start.js",
+    "report/dom.js",
+    "report/chart.js",
+    "report/trait_charts.js",
+    "report/trait_view.js",
+    "report/run_view.js",
+    "report/compare_view.js",
+    "report/start.js",
 )
 
 
@@ -86,7 +93,7 @@ def _built(
     cannot run even if it got into the markup; only a page that `connects` may ask its own server.
     """
     style = _part(f"{folder}/style.css")
-    parts = "\n".join(_part(f"{folder}/{name}") for name in scripts)
+    parts = "\n".join(map(_part, scripts))
     script = f'(() => {{\n"use strict";\n{parts}}})();\n'
     policy = (
         "default-src 'none'",

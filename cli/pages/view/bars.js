@@ -47,8 +47,14 @@ function fitBars() {
   const [low, high] = extent(lists) ?? [0, 1];
   domain = [Math.min(0, low), Math.max(0, high)];
   if (domain[0] === domain[1]) domain = [0, 1];
-  byId("bars-note").textContent = steeredRecord() ? "Below each bar, striped: the same token number, steered." : "";
+  byId("bars-note").textContent = besideNote();
   for (const { zero } of rows) zero.style.left = `${100 * share(0)}%`;
+}
+
+function besideNote() {
+  if (!state.beside) return "";
+  const scales = isOfOtherSet(state.beside) && units() === "raw" ? " Raw scores of two models have scales of their own: z is comparable." : "";
+  return `Below each bar, striped: the same token number, ${besideWord()}.${scales}`;
 }
 
 function barRow(trait) {

@@ -112,6 +112,6 @@ function paintMarkers() {
   if (found?.step != null && found.stepP <= SURE) {
     parts.push(`◆ its level steps at token ${found.step + 1} (p ${showP(found.stepP)})`);
   }
-  if (steeredRecord()) parts.push(`○ ${state.trait} when steered`);
+  if (state.beside) parts.push(`○ ${state.trait}, ${besideWord()}`);
   byId("markers").textContent = parts.join(" · ");
 }

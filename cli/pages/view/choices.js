@@ -1,23 +1,17 @@
-// Which data set, prompt and steered response is shown.
+// Which response is shown, and which one beside it: other strengths, or another model, on one prompt.
 
-const PROMPT_LENGTH = 80;
+const MOST_RESPONSES = 200;
 
 function startChoices() {
-  byId("data-set").addEventListener("change", (event) => chooseDataSet(Number(event.target.value)));
-  byId("trait-filter").addEventListener("change", (event) => filterBy("trait", event.target.value));
-  byId("polarity-filter").addEventListener("change", (event) => filterBy("polarity", event.target.value));
-  byId("prompt-choice").addEventListener("change", (event) => chooseRecord(Number(event.target.value)));
-  byId("previous-prompt").addEventListener("click", () => stepPrompt(-1));
-  byId("next-prompt").addEventListener("click", () => stepPrompt(1));
-  byId("steered-choice").addEventListener("change", (event) => {
-    state.steered = Number(event.target.value);
-    afterRecord();
-  });
+  byId("previous-prompt").addEventListener("click", () => stepRecord(-1));
+  byId("next-prompt").addEventListener("click", () => stepRecord(1));
+  byId("shown-choice").addEventListener("change", (event) => chooseResponse("record", event.target.value));
+  byId("beside-choice").addEventListener("change", (event) => chooseResponse("beside", event.target.value));
   onChange(["data", "record"], paintChoices);
   onChange(["record"], paintPrompt);
 }
 
-// Adds a data set, or puts it in the place of the one with its name; shows it.
+// Adds a data set, or puts it in the place of the one with its name; its number.
 function addDataSet(dataSet) {
   const same = state.dataSets.findIndex((other) => other.name === dataSet.name);
   if (same >= 0) state.dataSets[same] = dataSet;
@@ -26,30 +20,32 @@ function addDataSet(dataSet) {
   return same >= 0 ? same : state.dataSets.length - 1;
 }
 
-function chooseDataSet(index) {
-  state.dataSet = index;
-  state.filter = { trait: "", polarity: "" };
-  chooseRecord(0);
-}
-
-function filterBy(key, value) {
-  state.filter[key] = value;
-  const matching = matchingRecords();
-  if (!matching.some(([, record]) => record === state.record)) chooseRecord(matching[0]?.[0] ?? 0);
-  else changed("data");
-}
-
-function chooseRecord(index) {
-  state.record = state.dataSets[state.dataSet].records[index] ?? null;
-  if (!state.record) return;
-  state.steered = state.record.steered.length ? 0 : -1;
+// Shows a record of a data set; what was set beside the one before is sought for this one too.
+function chooseRecord(set, index, { wanted = state.wanted } = {}) {
+  const home = state.dataSets[set]?.records[index];
+  if (!home) return;
+  state.dataSet = set;
+  state.home = home;
+  const found = responsesTo(home);
+  const named = (name) => found.find((one) => one.name === name)?.record;
+  state.record = named(wanted.record) ?? home;
+  const other = wanted.beside === null ? null : named(wanted.beside) ?? home.steered[0] ?? null;
+  state.beside = other === state.record ? null : other;
   state.token = 0;
   const traits = traitsOf(state.record);
   const own = String(state.record.metadata.trait ?? "");
   if (!traits.includes(state.trait)) state.trait = traits.includes(own) ? own : traits[0] ?? null;
   byId("empty").hidden = true;
   byId("content").hidden = false;
-  byId("png").disabled = false;
+  byId("png").disabled = byId("copy-address").disabled = false;
+  afterRecord();
+}
+
+function chooseResponse(place, value) {
+  const one = responsesTo(state.home)[Number(value)];
+  state[place] = one?.record ?? null;
+  if (state.beside === state.record) state.beside = null;
+  state.wanted = { ...state.wanted, [place]: one?.name ?? null };
   afterRecord();
 }
 
@@ -60,53 +56,56 @@ function afterRecord() {
   changed("record", "token", "trait", "series");
 }
 
-function matchingRecords() {
-  const { records } = state.dataSets[state.dataSet];
-  const fits = ([, { metadata }]) => ["trait", "polarity"].every(
-    (key) => !state.filter[key] || String(metadata[key]) === state.filter[key]);
-  return [...records.entries()].filter(fits);
-}
-
-function stepPrompt(step) {
-  const matching = matchingRecords();
-  const at = matching.findIndex(([, record]) => record === state.record) + step;
-  if (matching[at]) chooseRecord(matching[at][0]);
+// All responses to a record's prompt: its own first, its steered ones, then those of other records
+// of the same prompt, in this data set and the others. `name` is the same for like ones of another
+// prompt, so that a comparison goes on with the next.
+function responsesTo(home) {
+  const own = [{ record: home, name: "as recorded", text: "as recorded" },
+    ...home.steered.map((record, i) => ({ record, name: steeredName(record, i), text: steeredName(record, i) }))];
+  const others = [];
+  for (const { name, records } of state.dataSets) {
+    const same = records.filter((record) => record !== home && record.prompt === home.prompt);
+    for (const [i, record] of same.entries()) {
+      if (own.length + others.length >= MOST_RESPONSES) break;
+      const about = same.length < 2 ? "" : [record.metadata.trait, record.metadata.polarity].filter((v) => v != null).join(", ");
+      const called = `${name}${same.length > 1 ? ` (${i + 1} of ${same.length})` : ""}`;
+      others.push({ record, name: called, text: about ? `${called}: ${about}` : called });
+      record.steered.forEach((one, k) => {
+        const text = `${called}, ${steeredName(one, k)}`;
+        others.push({ record: one, name: text, text });
+      });
+    }
+  }
+  return [...own, ...others];
 }
 
 function paintChoices() {
-  fillSelect(byId("data-set"), state.dataSets.map(({ name, records }, i) =>
-    [String(i), `${name} (${records.length})`]), String(state.dataSet));
-  const { records } = state.dataSets[state.dataSet];
-  for (const key of ["trait", "polarity"]) {
-    const values = [...new Set(records.map((record) => record.metadata[key]).filter((v) => v != null).map(String))];
-    byId(`${key}-filter-label`).hidden = values.length === 0;
-    fillSelect(byId(`${key}-filter`), [["", "all"], ...values.sort().map((v) => [v, v])], state.filter[key]);
-  }
-  const matching = matchingRecords();
-  const at = matching.findIndex(([, record]) => record === state.record);
-  fillSelect(byId("prompt-choice"), matching.map(([i, record]) => [String(i), promptName(i, record)]),
-    String(matching[at]?.[0] ?? ""));
-  byId("previous-prompt").disabled = at <= 0;
-  byId("next-prompt").disabled = at < 0 || at >= matching.length - 1;
-  const { steered } = state.record;
-  byId("steered-label").hidden = !steered.length;
-  fillSelect(byId("steered-choice"), [["-1", "nothing"], ...steered.map((r, i) => [String(i), steeredName(r, i)])],
-    String(state.steered));
+  const found = responsesTo(state.home);
+  const options = found.map(({ text }, i) => [String(i), text]);
+  const at = (record) => String(found.findIndex((one) => one.record === record));
+  byId("compare").hidden = found.length < 2;
+  fillSelect(byId("shown-choice"), options, at(state.record));
+  fillSelect(byId("beside-choice"), [["-1", "nothing"], ...options], at(state.beside));
 }
 
-function promptName(index, { prompt, metadata }) {
-  const line = prompt.replace(/\s+/g, " ").trim() || "(empty prompt)";
-  const short = line.length > PROMPT_LENGTH ? `${line.slice(0, PROMPT_LENGTH)}…` : line;
-  const trait = metadata.trait == null ? "" : ` [${metadata.trait}]`;
-  const polarity = metadata.polarity == null ? "" : ` (${metadata.polarity})`;
-  return `${index + 1}. ${short}${trait}${polarity}`;
+// What a shown response is called above its text.
+function responseName(record) {
+  if (record === state.home) return isOfOtherSet(state.beside) ? state.dataSets[state.dataSet].name : "Response";
+  const one = responsesTo(state.home).find((other) => other.record === record);
+  if (!one) return "Response";
+  return isOfOtherSet(record) ? one.text : sentence(one.text);
 }
+
+const isOfOtherSet = (record) => record !== null && record !== state.home && !state.home.steered.includes(record);
 
 function steeredName({ coefficient, metadata }, index) {
   const trait = metadata.trait ?? "";
   const strength = coefficient === null ? "" : ` ${coefficient > 0 ? "+" : ""}${String(coefficient).replace("-", "−")}`;
   return trait || strength ? `steered ${trait}${strength}`.replace("  ", " ") : `steered ${index + 1}`;
 }
+
+// How the one beside is called in figures and lines.
+const besideWord = () => (state.home?.steered.includes(state.beside) ? "steered" : "beside");
 
 function paintPrompt() {
   const { prompt, metadata } = state.record;

@@ -45,6 +45,7 @@ async function openFiles(files) {
 function openTexts(texts) {
   byId("messages").replaceChildren();
   let first = null;
+  const before = state.home;
   for (const { name, text } of texts) {
     const { records, problems } = readFile(name, text);
     say(problems);
@@ -52,5 +53,19 @@ function openTexts(texts) {
     const index = addDataSet({ name, records });
     first ??= index;
   }
-  if (first !== null) chooseDataSet(first);
+  if (first === null) return;
+  changed("data", "list");
+  landAwaited();
+  if (awaited && texts.length) {
+    say([`The address leads into ${awaited.set}, which is not open: open that file to land there`]);
+  }
+  // an address of what is open now has led to its record
+  if (state.home === before) showDataSet(first);
+}
+
+// The first record of a data set, with nothing left out of the list.
+function showDataSet(set) {
+  state.filter = { ...state.filter, text: "", set: "", trait: "", polarity: "", flag: "" };
+  changed("data", "list");
+  chooseRecord(set, 0);
 }

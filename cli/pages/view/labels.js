@@ -4,9 +4,9 @@ const LABEL_HEIGHT = 15;
 
 function drawLabels(context, frame, traits) {
   const ends = traits.map((trait) => ({ text: trait, trait, at: endOf(frame, seriesOf(state.record, trait)) }));
-  if (steeredRecord() && traits.includes(state.trait)) {
-    ends.push({ text: `${state.trait}, steered`, trait: state.trait, isSteered: true,
-      at: endOf(frame, seriesOf(steeredRecord(), state.trait)) });
+  if (state.beside && traits.includes(state.trait)) {
+    ends.push({ text: `${state.trait}, ${besideWord()}`, trait: state.trait, isBeside: true,
+      at: endOf(frame, seriesOf(state.beside, state.trait)) });
   }
   const placed = spread(ends.filter(({ at }) => at !== null), frame.box.top, frame.box.bottom);
   context.textAlign = "left";
@@ -36,7 +36,7 @@ function spread(labels, top, bottom) {
   return labels;
 }
 
-function drawLabel(context, frame, { text, trait, isSteered, at, y }) {
+function drawLabel(context, frame, { text, trait, isBeside, at, y }) {
   const start = frame.box.right + 4;
   const look = lookOf(trait);
   // A line that ends early is not led across the others to its name.
@@ -46,11 +46,11 @@ function drawLabel(context, frame, { text, trait, isSteered, at, y }) {
     line(context, Math.min(at.x + 1, start), at.y, start + 6, y);
   }
   context.strokeStyle = look.color;
-  context.lineWidth = trait === state.trait && !isSteered ? 3 : 1.5;
-  context.setLineDash(isSteered ? [] : look.dash);
+  context.lineWidth = trait === state.trait && !isBeside ? 3 : 1.5;
+  context.setLineDash(isBeside ? [] : look.dash);
   line(context, start + 8, y, start + 26, y);
   context.setLineDash([]);
-  if (isSteered) ring(context, start + 17, y);
+  if (isBeside) ring(context, start + 17, y);
   context.fillStyle = color("ink");
   context.font = trait === state.trait ? `600 ${FONT}` : FONT;
   context.fillText(fit(context, text, frame.width - start - 32), start + 31, y);

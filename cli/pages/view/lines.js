@@ -9,7 +9,7 @@ function chartFrame(width, height) {
   const last = Math.max(1, nTokens() - 1);
   const [first, end] = state.view ?? [0, last];
   const lists = shownTraits().map((trait) => seriesOf(state.record, trait));
-  if (steeredRecord() && !state.hidden.has(state.trait)) lists.push(seriesOf(steeredRecord(), state.trait));
+  if (state.beside && !state.hidden.has(state.trait)) lists.push(seriesOf(state.beside, state.trait));
   const reached = extent(lists) ?? [0, 1];
   const pad = (reached[1] - reached[0]) * 0.06 || Math.abs(reached[1]) * 0.1 || 1;
   const [low, high] = [reached[0] - pad, reached[1] + pad];
@@ -82,7 +82,7 @@ function drawOne(context, frame, trait) {
   context.lineWidth = isChosen ? 3 : 1.5;
   context.setLineDash(look.dash.map((d) => d * (isChosen ? 1.4 : 1)));
   trace(context, frame, seriesOf(state.record, trait));
-  if (isChosen && steeredRecord()) drawSteered(context, frame, trait);
+  if (isChosen && state.beside) drawBeside(context, frame, trait);
   context.setLineDash([]);
   context.globalAlpha = 1;
 }
@@ -127,9 +127,9 @@ function traceByPixel(frame, values, from, to, go) {
   if (pixel !== null) flush();
 }
 
-// The same color with open circles: known without color from the unsteered line.
-function drawSteered(context, frame, trait) {
-  const values = seriesOf(steeredRecord(), trait);
+// The same color with open circles: known without color from the other line.
+function drawBeside(context, frame, trait) {
+  const values = seriesOf(state.beside, trait);
   context.setLineDash([]);
   context.lineWidth = 1.5;
   trace(context, frame, values);

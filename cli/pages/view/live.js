@@ -38,13 +38,13 @@ function startLive(url) {
     }
     if (takesOver && stream.records.some(({ raw }) => raw.size)) {
       takesOver = false;
-      chooseDataSet(state.dataSets.findIndex(({ isLive }) => isLive));
+      showDataSet(state.dataSets.findIndex(({ isLive }) => isLive));
     }
-    if (stream.records.length !== nRecords || event.event === "done") changed("data");
+    if (stream.records.length !== nRecords || event.event === "done") changed("data", "list");
     nRecords = stream.records.length;
     if (!state.record || !state.dataSets[state.dataSet].isLive) return;
-    if (event.beside !== undefined && state.steered < 0 && state.record.steered.length) {
-      state.steered = 0;
+    if (event.beside !== undefined && !state.beside && state.home.steered.length && state.wanted.beside !== null) {
+      state.beside = state.home.steered[0];
       changed("record");
     }
     traitsOf(state.record).forEach(lookOf);

@@ -1,7 +1,8 @@
 // Starts everything and opens what the page carries.
 
-startTheme();
+startColors();
 startChoices();
+startList();
 startSlider();
 startText();
 startBars();
@@ -9,7 +10,11 @@ startChart();
 startStats();
 startPng();
 startFiles();
+startAlternatives();
+
+startPlace();
 
 const carried = JSON.parse(byId("files").textContent);
+address.read();
 openTexts(carried.files);
 if (carried.live) startLive(carried.live);

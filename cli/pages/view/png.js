@@ -28,14 +28,14 @@ function savePng() {
 function pngName() {
   const set = state.dataSets[state.dataSet];
   const stem = set.name.replace(/\.jsonl?$/, "").replace(/[^\w-]+/g, "_");
-  return `${stem}_${set.records.indexOf(state.record) + 1}_${String(state.trait).replace(/[^\w-]+/g, "_")}.png`;
+  return `${stem}_${set.records.indexOf(state.home) + 1}_${String(state.trait).replace(/[^\w-]+/g, "_")}.png`;
 }
 
 function drawPage(context) {
   let y = MARGIN;
   y = drawHeading(context, y);
   for (const { record } of panes) {
-    if (record !== state.record) y = drawSteeredName(context, y);
+    if (record !== state.record) y = drawBesideName(context, y);
     y = drawTokens(context, record, y) + 16;
   }
   y = drawBarsRow(context, y + 8) + 24;
@@ -63,10 +63,10 @@ function drawHeading(context, y) {
   return y + 54;
 }
 
-function drawSteeredName(context, y) {
+function drawBesideName(context, y) {
   context.font = FONT.replace("12px", "13px");
   context.fillStyle = color("soft");
-  context.fillText(sentence(steeredName(steeredRecord(), state.steered)), MARGIN, y);
+  context.fillText(responseName(state.beside), MARGIN, y);
   return y + ROW;
 }
 
@@ -121,7 +121,7 @@ function drawBarsRow(context, top) {
       context.fillRect(left + from * width, y - 8 + i * 10, (to - from) * width, scores.length > 1 ? (i ? 5 : 9) : 15);
     });
     context.fillStyle = color("ink");
-    context.fillText(scores.map(shown).join("  steered "), left + width + 12, y);
+    context.fillText(scores.map(shown).join(`  ${besideWord()} `), left + width + 12, y);
     y += ROW;
   }
   context.fillStyle = color("soft");

@@ -92,6 +92,8 @@ function readRecord(value) {
     dynamics: readDynamics(value.dynamics, tokens.length),
     metadata,
     steered: readSteered(value.steered),
+    ...readSummary(value.summary ?? metadata.summary, value.any_trait),
+    alternatives: readAlternatives(value.alternatives, tokens.length),
     coefficient: typeof value.coefficient === "number" ? value.coefficient : null,
     isComplete: true,
   };
@@ -157,6 +159,25 @@ function readDynamics(value, nTokens) {
     });
   }
   return found;
+}
+
+// z and flag of the whole response by trait, as its command judged it; `flag` is null where it is
+// not known, else whether any trait is flagged.
+function readSummary(value, anyTrait) {
+  const summary = new Map();
+  for (const [trait, given] of isObject(value) ? Object.entries(value) : []) {
+    if (isObject(given)) summary.set(trait, { z: given.z, flagged: given.flagged });
+  }
+  const flags = [...summary.values()].map(({ flagged }) => flagged).filter((one) => typeof one === "boolean");
+  const any = isObject(anyTrait) && typeof anyTrait.flagged === "boolean" ? anyTrait.flagged : null;
+  return { summary, flag: any ?? (flags.length ? flags.includes(true) : null) };
+}
+
+// What else the model could have said at each token: [[text, probability]], likeliest first.
+function readAlternatives(value, nTokens) {
+  if (!Array.isArray(value) || value.length !== nTokens) return null;
+  const isOne = (one) => Array.isArray(one) && typeof one[0] === "string" && typeof one[1] === "number";
+  return value.map((list) => (Array.isArray(list) ? list.filter(isOne) : []));
 }
 
 function readSteered(value) {

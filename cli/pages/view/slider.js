@@ -12,7 +12,7 @@ function startSlider() {
 }
 
 function pressed(event) {
-  if (!state.record || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (!state.record || event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
   const isOurs = event.target === byId("token");
   // Arrows keep their own meaning in lists, in the other sliders and in scrolled boxes.
   if (!isOurs && event.target.closest("select, input, textarea, [role=radiogroup]")) return;

@@ -3,13 +3,15 @@
 const state = {
   dataSets: [],      // {name, records, isLive}
   dataSet: 0,
-  filter: { trait: "", polarity: "" },
-  record: null,
-  steered: -1,       // index into record.steered; -1 shows the response alone
+  filter: { text: "", set: "", trait: "", polarity: "", flag: "", order: "" },
+  home: null,        // the record that is chosen in the list
+  record: null,      // it, or one of the other responses to its prompt
+  beside: null,      // another of them, or null
+  wanted: {},        // names of the two as a person chose them; a `beside` of null is nothing
   token: 0,
   trait: null,       // the one the heat map shows
   hidden: new Set(),
-  units: "raw",
+  units: "z",         // where the records have it
   series: "scores",
   window: 1,
   isWindowChosen: false,
@@ -21,7 +23,7 @@ const dirty = new Set();
 let isScheduled = false;
 
 // `paint` runs in the next frame after a change of one of `kinds`, in the order of registration.
-// Kinds: data, record, tokens (a live response grew), token, trait, hidden, units, series, size.
+// Kinds: data, list, record, tokens (a live response grew), token, trait, hidden, units, series, size.
 function onChange(kinds, paint) {
   painters.push({ kinds: new Set(kinds), paint });
 }
@@ -43,8 +45,7 @@ function changed(...kinds) {
 }
 
 const byId = (id) => document.getElementById(id);
-const steeredRecord = () => (state.record ? state.record.steered[state.steered] ?? null : null);
-const shownRecords = () => [state.record, steeredRecord()].filter(Boolean);
+const shownRecords = () => [state.record, state.beside].filter(Boolean);
 const traitsOf = (record) => [...record.raw.keys()];
 const shownTraits = () => traitsOf(state.record).filter((trait) => !state.hidden.has(trait));
 const nTokens = () => Math.max(...shownRecords().map((record) => record.tokens.length));

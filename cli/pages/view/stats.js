@@ -36,7 +36,7 @@ function chip(trait) {
 const layOutStats = onlyWhenLooksChange(() => {
   const hasDynamics = state.record.dynamics.size > 0;
   const heads = ["Trait", "Here", "Mean", "Std", "Min", "Max"];
-  if (steeredRecord()) heads.push("Steered mean", "Change");
+  if (state.beside) heads.push(`${sentence(besideWord())} mean`, "Change");
   if (hasDynamics) heads.push("Commits at", "Step at (p)", "Peak velocity", "Mean velocity", "Persistence");
   const focused = document.activeElement?.dataset?.row;
   figures = [];
@@ -68,8 +68,8 @@ function paintStats() {
   for (const { trait, cells } of figures) {
     const own = summary(scoresOf(state.record, trait));
     const texts = [own?.mean, own?.std, own?.min, own?.max].map(shown);
-    if (steeredRecord()) {
-      const mean = summary(scoresOf(steeredRecord(), trait))?.mean;
+    if (state.beside) {
+      const mean = summary(scoresOf(state.beside, trait))?.mean;
       texts.push(shown(mean), shown(mean === undefined || !own ? NaN : mean - own.mean));
     }
     if (hasDynamics) texts.push(...dynamicsTexts(state.record.dynamics.get(trait)));

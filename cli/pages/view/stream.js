@@ -8,6 +8,7 @@ function newStream() {
     const record = {
       prompt: readText(event, "prompt", ""), response: "", tokens: [], raw: new Map(), z: new Map(),
       dynamics: new Map(), metadata: isObject(event.metadata) ? event.metadata : {}, steered: [],
+      summary: new Map(), flag: null, alternatives: null,
       coefficient: typeof event.coefficient === "number" ? event.coefficient : null, isComplete: false,
     };
     const other = event.beside === undefined ? null : byId.get(event.beside);
@@ -36,6 +37,8 @@ function newStream() {
     record.response = readText(event, "response", record.response);
     record.dynamics = readDynamics(event.dynamics, record.tokens.length);
     if (isObject(event.metadata)) record.metadata = { ...record.metadata, ...event.metadata };
+    Object.assign(record, readSummary(record.metadata.summary));
+    record.alternatives = readAlternatives(event.alternatives, record.tokens.length);
   }
 
   function add(event) {

@@ -27,7 +27,7 @@ function startText() {
 
 function layOutPanes() {
   panes = shownRecords().map((record) => ({ record, box: element("div", { className: "tokens", tabindex: "0" }), spans: [] }));
-  const names = ["Response", steeredRecord() ? sentence(steeredName(steeredRecord(), state.steered)) : ""];
+  const names = shownRecords().map(responseName);
   byId("texts").replaceChildren(...panes.map(({ record, box }, i) => {
     box.setAttribute("role", "group");
     box.setAttribute("aria-label", `${names[i]} by token`);

@@ -1,4 +1,4 @@
-// Light or dark as the system says, or as chosen here; and the traits' colors and dashes.
+// The traits' colors and dashes, light and dark.
 
 // Searched for: each pair differs under normal vision and under protanopia, deuteranopia and
 // tritanopia (Machado 2009; OKLab distance over 0.095), contrast with the card at least 3 to 1.
@@ -7,34 +7,12 @@ const DARK = ["#78a5ff", "#ffe187", "#e13c2d", "#00ffff", "#b44bd2", "#ff96b4", 
 // Color is never alone: the dash differs too, and the ninth trait shares only its color with the first.
 const DASHES = [[], [7, 3], [2, 3], [10, 3, 2, 3]];
 
-const THEMES = ["auto", "light", "dark"];
-const prefersDark = matchMedia("(prefers-color-scheme: dark)");
-let theme = "auto";
-
-function startTheme() {
-  try {
-    theme = THEMES.includes(localStorage.getItem("theme")) ? localStorage.getItem("theme") : "auto";
-  } catch { /* storage is closed to this page: the system's theme holds */ }
-  prefersDark.addEventListener("change", applyTheme);
-  byId("theme").addEventListener("click", () => {
-    theme = THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length];
-    try { localStorage.setItem("theme", theme); } catch { /* not kept */ }
-    applyTheme();
-  });
-  applyTheme();
-}
-
-const isDark = () => theme === "dark" || (theme === "auto" && prefersDark.matches);
-
-function applyTheme() {
-  colors.clear();
-  document.documentElement.dataset.theme = isDark() ? "dark" : "light";
-  byId("theme").textContent = `Theme: ${theme}`;
-  changed("theme");
-}
-
 // The style sheet's colors, read once per theme: reading one makes the browser settle all styles.
 const colors = new Map();
+function startColors() {
+  startTheme(byId("theme"), () => { colors.clear(); changed("theme"); });
+}
+
 function color(name) {
   if (!colors.has(name)) {
     colors.set(name, getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim());
