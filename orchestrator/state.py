@@ -25,6 +25,7 @@ from storage.broker.fleet import (
 from storage.broker.job_log import last_log_lines
 from storage.broker.judge_limits import LimiterKeys, endpoint_state, put_meter, read_meter
 from storage.broker.state import BrokerState, read_counts, read_rates
+from storage.record.attended import Attended, read_attended
 from storage.record.judgements import judge_of
 from storage.record.results import read_metrics
 from storage.record.run import Failure, Run, read_schedule
@@ -61,7 +62,9 @@ def _standing(run: Run, done: set[str]) -> dict[str, Any]:
         "name": run.name,
         "model": run.spec.model.model_id,
         **schedule.model_dump(),
-        "state": run_state(None, finished=finished, paused=schedule.paused),
+        "state": run_state(
+            None, finished=finished, paused=schedule.paused, attended=read_attended(run.store)
+        ),
         "stages": {stage: asdict(one) for stage, one in stage_totals(counts).items()},
         "traits": [_trait(run, count) for count in counts],
     }
@@ -86,7 +89,12 @@ def _on_broker(run: Run, client: Client, standing: Mapping[str, Any]) -> dict[st
     errors = last_log_lines(client, run.run_id, levels=("warning", "error"), n=LAST_ERRORS)
     return {
         "since": listed.since,
-        "state": run_state(facts, finished=finished, paused=standing["paused"]),
+        "state": run_state(
+            facts,
+            finished=finished,
+            paused=standing["paused"],
+            attended=standing["state"].attended,
+        ),
         "cancelled": facts.cancelled,
         "failures": [asdict(failure) for failure in facts.failures],
         "queues": {queue.kind: queue.waiting for queue in queues},
@@ -132,7 +140,8 @@ class State(StrEnum):
 @dataclass(frozen=True)
 class RunState:
     """What a run is doing, and what is known of why: the kind of worker that it lacks, its first
-    failure and how many came after, why the broker takes nothing, how long no judge answers."""
+    failure and how many came after, why the broker takes nothing, how long no judge answers, and
+    the command that works on it with workers of its own."""
 
     state: State
     lacks: WorkerKind | None = None
@@ -140,6 +149,7 @@ class RunState:
     n_more: int = 0
     cannot: str = ""
     judge_down_s: float | None = None
+    attended: Attended | None = None
 
 
 @dataclass(frozen=True)
@@ -187,8 +197,12 @@ def read_on_broker(
     )
 
 
-def run_state(facts: OnBroker | None, *, finished: bool, paused: bool) -> RunState:
+def run_state(
+    facts: OnBroker | None, *, finished: bool, paused: bool, attended: Attended | None = None
+) -> RunState:
     """What the run is doing now; without a broker's facts, what the record alone tells."""
+    if attended is not None and not (facts and facts.is_listed):
+        return RunState(State.RUNNING, attended=attended)
     is_out = facts is not None and (any(facts.waiting.values()) or any(facts.held.values()))
     # one that is judged again is finished, and goes on
     if finished and not (facts and facts.is_listed and is_out):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from storage.broker.connection import connect
 from storage.broker.embedded_redis import embedded_redis
 from storage.broker.fleet import has_run, put_heartbeat, put_run
 from storage.broker.state import BrokerState
+from storage.record.attended import KEY, STALE_S, Attended, attending, read_attended
 from storage.record.run import open_run
 from storage.record.store import open_store
 from tests.fleet import run_command
@@ -75,6 +77,40 @@ def test_what_is_no_run_is_left_alone(tmp_path: Path, rm: Rm, name: str) -> None
     assert rm(name, "--yes").returncode != 0
     assert (tmp_path / "missing" / "thesis.txt").exists()
     assert (tmp_path.parent / "kept" / "run.json").exists()
+
+
+def write_note(run: Path, **changes: object) -> None:
+    note = Attended(host=socket.gethostname(), pid=os.getpid(), since=0.0, at=time.time())
+    (run / KEY).write_text(note.model_copy(update=changes).model_dump_json())
+
+
+def test_a_run_that_a_command_works_on_with_workers_of_its_own_is_running(
+    tmp_path: Path, rm: Rm
+) -> None:
+    """However long its jobs take; what a killed command left behind keeps nothing."""
+    run = make_run(tmp_path / "r", traits=1, shards=1)
+    at_rest(tmp_path / "r")
+    with attending(run.store):
+        at_rest(tmp_path / "r")
+        status = run_command("status", "--runs-dir", str(tmp_path), "--json")
+        shown = run_command("status", "r", "--runs-dir", str(tmp_path))
+        refused = rm("r", "--yes")
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    for left_behind in (
+        {"pid": gone.pid},
+        {"at": time.time() - 2 * STALE_S},
+        {"host": "x", "at": 0},
+    ):
+        write_note(tmp_path / "r", **left_behind)
+        assert read_attended(run.store) is None
+
+    (row,) = json.loads(status.stdout)["standing"]
+    assert (row["state"], str(os.getpid()) in row["state_why"]) == ("running", True)
+    assert "running" in shown.stdout
+    assert refused.returncode == 2
+    at_rest(tmp_path / "r")
+    assert rm("r", "--yes").returncode == 0
 
 
 def test_a_run_that_is_worked_on_is_refused(tmp_path: Path, rm: Rm) -> None:

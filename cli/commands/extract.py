@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import signal
 import sys
 import uuid
@@ -45,6 +46,7 @@ from orchestrator.state import last_step_of, open_meter
 from storage.broker.connection import connect
 from storage.broker.job_log import keep_log_lines
 from storage.broker.state import broker_state
+from storage.record.attended import attending, read_attended
 from storage.record.judgements import judge_of
 from storage.record.results import finished_metrics, read_metrics
 from storage.record.run import Failure, Run, create_run, dead_letters, load_definition, revive_dead
@@ -52,6 +54,7 @@ from storage.record.spending import read_terms, recorded_usd, write_terms
 from storage.record.store import LocalStore
 from tasks.fleet.app import make_app
 
+log = logging.getLogger(__name__)
 NOT_USABLE = 3
 PRIVATE_BROKER_PATIENCE_S = 10.0
 
@@ -201,10 +204,22 @@ def _fleet(run: Run, broker_url: str | None) -> Iterator[tuple[str, Callable[[],
     if broker_url:
         yield broker_url, lambda: None
         return
+    if other := read_attended(run.store):
+        log.warning(
+            "Process %d on %s works on this run too: both do the same jobs.", other.pid, other.host
+        )
     logs = Path(run.store.url) / "logs" if isinstance(run.store, LocalStore) else None
     needs_server = judge_of(run).url == "embedded"
-    with local_fleet(logs, needs_judge_server=needs_server) as (url, processes):
-        yield url, processes.tend
+    with (
+        attending(run.store) as stay,
+        local_fleet(logs, needs_judge_server=needs_server) as (url, processes),
+    ):
+
+        def tend() -> None:
+            stay()
+            processes.tend()
+
+        yield url, tend
 
 
 def _require_workers(console: Console, driver: Driver, wait_s: float) -> None:

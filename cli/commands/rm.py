@@ -30,8 +30,7 @@ AT_REST = (
     State.BUDGET_REACHED,
 )
 
-# A command with workers of its own is on no broker that we know, and is known by what it wrote; one
-# whose jobs take longer than this is not.
+# The workers of a fleet whose broker nobody named write more often than this, as a rule.
 QUIET_S = 60.0
 
 
@@ -91,9 +90,10 @@ def _looked_at(run: Run, broker_url: str | None) -> Goes:
     """What goes with the run; raises UsageError for one that is worked on."""
     state = run_snapshot(run, broker_url)["state"]
     if state.state not in AT_REST:
+        by = f"interrupt process {state.attended.pid}" if state.attended else None
         raise UsageError(
             f"{run.name} is {state_text(state)}",
-            advice=f"end it first: orchestrate cancel {run.name}",
+            advice=f"end it first: {by or f'orchestrate cancel {run.name}'}",
         )
     contents = run.store.contents()
     written = max((one.modified for one in contents.values() if one.modified), default=0.0)

@@ -33,6 +33,7 @@ from orchestrator.state import State, decline_rows, judge_down_s, read_on_broker
 from storage.broker.connection import Client, connect
 from storage.broker.fleet import HEARTBEAT, listed_run, read_queues, read_runs, read_workers
 from storage.record.artifacts import DamagedArtifactError, load_record
+from storage.record.attended import read_attended
 from storage.record.run import Run, open_run, read_schedule
 
 
@@ -64,7 +65,7 @@ def _state(snapshot: dict[str, Any]) -> str:
     if named != State.RUNNING:
         return f"{named}: {why}" if why else str(named)
     stages = {stage: StageCount(**count) for stage, count in snapshot["stages"].items()}
-    left = seconds_left(stages, stage_rates(snapshot["rates"], stages))
+    left = seconds_left(stages, stage_rates(snapshot.get("rates", {}), stages))
     parts = [named, f"about {duration(left)} left" if left else "", why]
     return ", ".join(filter(None, parts))
 
@@ -222,7 +223,10 @@ def _row(run: Run) -> Row:
     verdicts = [verdict for trait in traits if (verdict := _verdict(run, trait)) is not None]
     finished = len(verdicts)
     schedule = read_schedule(run.store)
-    state = run_state(None, finished=finished == len(traits), paused=schedule.paused)
+    attended = read_attended(run.store)
+    state = run_state(
+        None, finished=finished == len(traits), paused=schedule.paused, attended=attended
+    )
     return {
         "name": run.name,
         "run_id": run.run_id,
@@ -263,7 +267,12 @@ def _add_doings(
                 workers=workers,
                 judge_down_s=judge_down_s(client, run),
             )
-            state = run_state(facts, finished=finished, paused=row["paused"])
+            state = run_state(
+                facts,
+                finished=finished,
+                paused=row["paused"],
+                attended=read_attended(run.store),
+            )
             row |= state_row(state)
 
 

@@ -50,6 +50,8 @@ def _why(state: RunState) -> str:
             return f"{failure.job}{more}, {failure.message}"
         case RunState(State.PAUSED | State.CANCELLED | State.NOT_RUNNING):
             return GOES_ON
+        case RunState(State.RUNNING, attended=attended) if attended is not None:
+            return f"by process {attended.pid} on {attended.host}"
         case RunState(State.RUNNING) if state.lacks:
             return f"no {state.lacks} worker is there"
     return ""
