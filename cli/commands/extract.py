@@ -38,6 +38,7 @@ from cli.screens.verdicts import (
     where_vectors_are,
 )
 from cli.screens.waiting import read_news
+from cli.screens.working import working
 from domain.errors import BrokerError, OrchestrateError, StoreError
 from orchestrator.driver import Driver, missing_workers
 from orchestrator.local_fleet import local_fleet
@@ -313,7 +314,8 @@ def _print_result(console: Console, run: Run, failures: list[Failure], *, as_jso
 def _write_report(console: Console, run: Run) -> str | None:
     """report.html of what is finished; a report that cannot be made spoils no verdict."""
     try:
-        where = write_report(run)
+        with working("Writing the report"):
+            where = write_report(run)
     except OrchestrateError as error:
         say(console, f"No report: {error}")
         return None

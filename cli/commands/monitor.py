@@ -15,6 +15,7 @@ import click
 from cli.options.settings import json_option
 from cli.options.using import (
     false_alarm_option,
+    no_baseline_option,
     prompt_options,
     prompt_options_of,
     sampling_options,
@@ -25,6 +26,7 @@ from cli.options.using import (
 from cli.pages.build import build_page
 from cli.pages.server import PageServer
 from cli.screens.terminal import Screen
+from cli.screens.working import working
 
 
 @click.command()
@@ -32,7 +34,7 @@ from cli.screens.terminal import Screen
 @prompt_options
 @click.option("--view", is_flag=True, help="Serve the page on this machine while it generates.")
 @false_alarm_option
-@click.option("--no-baseline", is_flag=True, help="Raw scores alone: no z, nothing flagged.")
+@no_baseline_option
 @sampling_options
 @json_option
 def monitor(**values: Any) -> None:
@@ -53,10 +55,11 @@ def monitor(**values: Any) -> None:
     sampling = sampling_options_of(values)
     transcripts = prompt_options_of(values)
     # torch is not loaded for --help
-    from cli.screens.scores import print_summary
-    from cli.using.loaded_run import load_run
-    from cli.using.monitored import answerable, asked_of, monitored
-    from cli.using.sinks import EventFile, give_results, open_sink
+    with working("Loading torch"):
+        from cli.screens.scores import print_summary
+        from cli.using.loaded_run import load_run
+        from cli.using.monitored import answerable, asked_of, monitored
+        from cli.using.sinks import EventFile, give_results, open_sink
 
     with contextlib.ExitStack() as stack:
         sinks = [open_sink(path) for path in values["outputs"]]

@@ -17,6 +17,7 @@ from cli.screens.verdicts import (
     spoken_remarks,
     where_vectors_are,
 )
+from cli.screens.working import working
 from domain.errors import UsageError
 from domain.plan.spec import DEFAULT_POSITION, POSITIONS, FilterSpec
 from storage.record.run import Run
@@ -72,17 +73,16 @@ def refilter(
         raise UsageError(
             f"no trait of {run.name} is finished yet: see `orchestrate status {run.name}`"
         )
-    found = [
-        assemble_and_test(
-            run,
-            trait,
-            filter_spec,
-            methods=chosen,
-            folder=f"traits/{trait.name}/{place}",
-            position=position,
-        )
-        for trait in ready
-    ]
+    found = []
+    with working("Assembling and testing", total=len(ready)) as note:
+        for trait in ready:
+            folder = f"traits/{trait.name}/{place}"
+            found.append(
+                assemble_and_test(
+                    run, trait, filter_spec, methods=chosen, folder=folder, position=position
+                )
+            )
+            note(len(found))
     if as_json:
         traits = [one.model_dump(mode="json") for one in found]
         click.echo(json.dumps({"run": run.name, "traits": traits}, indent=2))

@@ -20,6 +20,7 @@ from cli.pages.firing import fired
 from cli.screens.tables import number_text, table_of
 from cli.screens.terminal import Screen, say
 from cli.screens.verdicts import styled_verdict, use_texts
+from cli.screens.working import working
 from domain.verdict.record import TraitMetrics
 from orchestrator.runs import run_store
 from storage.record.results import json_bytes
@@ -36,7 +37,8 @@ def report(run: Run, as_json: bool) -> None:
     \b
     orchestrate report demo
     """
-    where = write_report(run)
+    with working("Writing the report"):
+        where = write_report(run)
     click.echo(json.dumps({"run": run.name, "report": where}) if as_json else where)
 
 
@@ -55,7 +57,8 @@ def compare(first: str, second: str, runs_dir: str, as_json: bool) -> None:
     orchestrate compare demo demo-other-judge
     """
     runs = [open_run(run_store(runs_dir, name)) for name in (first, second)]
-    data = compare_data(*runs)
+    with working("Comparing"):
+        data = compare_data(*runs)
     key = f"compare-{runs[1].name}"
     cosines = {one["trait"]: one["cosine"] for one in data["traits"]}
     runs[0].store.write(f"{key}.json", json_bytes({"cosine": cosines}))

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 
 from cli.options.settings import json_option
 from cli.options.using import (
@@ -19,6 +18,7 @@ from cli.options.using import (
     use_options_of,
 )
 from cli.screens.terminal import Screen
+from cli.screens.working import working
 from domain.errors import UsageError
 from storage.files.shapes import UnreadableRowError, fact_name
 from storage.files.transcripts import Unread, read_transcripts
@@ -67,9 +67,10 @@ def screen(**values: Any) -> None:
     if by and not any(by in one.facts for one in transcripts):
         raise UsageError(f"no row has a column {column!r}: name one of the file's short columns")
     # torch is not loaded for --help
-    from cli.screens.scores import group_table, print_summary
-    from cli.using.loaded_run import load_run
-    from cli.using.sinks import all_sinks, give_results, open_sink
+    with working("Loading torch"):
+        from cli.screens.scores import group_table, print_summary
+        from cli.using.loaded_run import load_run
+        from cli.using.sinks import all_sinks, give_results, open_sink
 
     sinks = [open_sink(path) for path in values["outputs"]]
     loaded = load_run(use, false_alarm=values["false_alarm"])
@@ -80,7 +81,7 @@ def screen(**values: Any) -> None:
         raise UsageError("no row is left to screen: see why above")
     made = []
     with all_sinks(sinks, loaded.scale):
-        for one in _screened(loaded, answered, console):
+        for one in _screened(loaded, answered):
             made.append(one)
             for sink in sinks:
                 sink.done(loaded.scale, one)
@@ -110,15 +111,12 @@ def _answered(
     return answered, without
 
 
-def _screened(
-    loaded: LoadedRun, answered: list[AnsweredPrompt], console: Console
-) -> Iterator[Trajectory]:
+def _screened(loaded: LoadedRun, answered: list[AnsweredPrompt]) -> Iterator[Trajectory]:
     """The trajectories as they are read, in no order that means anything."""
-    from cli.using.monitored import CountLine
     from workers.monitor.monitor import project_answers
 
-    progress = CountLine(console)
-    for n, one in enumerate(project_answers(loaded.engine, answered, loaded.directions), start=1):
-        yield one
-        progress.show(f"{n}/{len(answered)} responses read")
-    progress.clear()
+    with working("Reading", total=len(answered)) as note:
+        projected = project_answers(loaded.engine, answered, loaded.directions)
+        for n, one in enumerate(projected, start=1):
+            yield one
+            note(n)

@@ -11,6 +11,7 @@ import click
 from cli.options.settings import json_option
 from cli.options.using import (
     false_alarm_option,
+    no_baseline_option,
     prompt_options,
     prompt_options_of,
     sampling_options,
@@ -19,6 +20,7 @@ from cli.options.using import (
     use_options_of,
 )
 from cli.screens.terminal import Screen
+from cli.screens.working import working
 from domain.errors import UsageError
 from domain.plan.steering import Mode, SteeringTerm, parse_steering_term
 from storage.files.shapes import Transcript
@@ -74,6 +76,7 @@ MODES: tuple[Mode, ...] = ("add", "ablate", "cap")
 )
 @prompt_options
 @false_alarm_option
+@no_baseline_option
 @sampling_options
 @json_option
 def steer(**values: Any) -> None:
@@ -96,13 +99,15 @@ def steer(**values: Any) -> None:
     factors = _factors(values["times"])
     transcripts = prompt_options_of(values)
     # torch is not loaded for --help
-    from cli.screens.scores import side_by_side
-    from cli.using.loaded_run import load_run
-    from cli.using.monitored import answerable, monitored
-    from cli.using.sinks import give_results, open_sink
+    with working("Loading torch"):
+        from cli.screens.scores import side_by_side
+        from cli.using.loaded_run import load_run
+        from cli.using.monitored import answerable, monitored
+        from cli.using.sinks import give_results, open_sink
 
     sinks = [open_sink(path) for path in values["outputs"]]
-    loaded = load_run(use, false_alarm=values["false_alarm"])
+    has_baseline = not values["no_baseline"]
+    loaded = load_run(use, false_alarm=values["false_alarm"], with_baseline=has_baseline)
     transcripts = answerable(loaded, transcripts, sampling)
     columns = [_Column([term.times(factor) for term in terms], factor) for factor in factors]
     asked = _asked(loaded, transcripts, columns, values, seed=sampling.seed)

@@ -95,6 +95,11 @@ false_alarm_option = click.option(
 )
 
 
+no_baseline_option = click.option(
+    "--no-baseline", is_flag=True, help="Raw scores alone: no z, nothing flagged."
+)
+
+
 def use_options_of(values: Mapping[str, Any]) -> UseOptions:
     """The shared options out of a command's values."""
     return UseOptions(**{field.name: values[field.name] for field in fields(UseOptions)})

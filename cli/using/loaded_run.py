@@ -12,6 +12,7 @@ from functools import cache
 import click
 
 from cli.options.using import SamplingOptions, UseOptions
+from cli.screens.working import working
 from domain.errors import UsageError
 from domain.plan.spec import ModelSpec
 from domain.traits.prompts import neutral_samples
@@ -107,13 +108,14 @@ def load_run(options: UseOptions, *, false_alarm: float, with_baseline: bool = T
 def _engine(
     spec: ModelSpec, vectors: Sequence[LayerVector], options: UseOptions, *, is_own: bool
 ) -> Engine:
-    model = load_model(
-        spec.model_id,
-        device=options.device,
-        dtype=spec.dtype if options.dtype == "auto" else options.dtype,
-        revision=spec.revision,
-        trust_remote_code=spec.trust_remote_code,
-    )
+    with working(f"Loading {spec.model_id}"):
+        model = load_model(
+            spec.model_id,
+            device=options.device,
+            dtype=spec.dtype if options.dtype == "auto" else options.dtype,
+            revision=spec.revision,
+            trust_remote_code=spec.trust_remote_code,
+        )
     check_layer_vectors(vectors, model, allow_other_model=not is_own)
     return build_engine(model)
 
@@ -193,7 +195,12 @@ def _measured(run: Run, engine: Engine, directions: UnitVectors) -> list[Traject
         AnsweredPrompt("", tuple(one.prompt_token_ids), tuple(one.response_token_ids))
         for one in read_neutral_responses(run.store)
     ]
-    return list(project_answers(engine, answered, directions))
+    made = []
+    with working("Reading the baseline", total=len(answered)) as note:
+        for one in project_answers(engine, answered, directions):
+            made.append(one)
+            note(len(made))
+    return made
 
 
 def _made(run: Run, engine: Engine, directions: UnitVectors) -> list[Trajectory]:
@@ -201,7 +208,7 @@ def _made(run: Run, engine: Engine, directions: UnitVectors) -> list[Trajectory]
     samples = neutral_samples(definitions, seed=run.spec.seed)
     click.echo(
         f"Making the baseline once: {len(samples)} responses without instruction, kept in "
-        f"{run.store.url}/neutral",
+        f"{run.store.url}/neutral. --no-baseline goes without it: raw scores, nothing flagged.",
         err=True,
     )
     asked = [
@@ -209,11 +216,12 @@ def _made(run: Run, engine: Engine, directions: UnitVectors) -> list[Trajectory]
         for s in samples
     ]
     sampling = Sampling(**run.spec.sampling.model_dump())
-    made = [
-        one
-        for one in monitor(engine, asked, directions, sampling=sampling, streams=False)
-        if isinstance(one, Trajectory)
-    ]
+    made = []
+    with working("Making the baseline", total=len(asked)) as note:
+        for one in monitor(engine, asked, directions, sampling=sampling, streams=False):
+            if isinstance(one, Trajectory):
+                made.append(one)
+                note(len(made))
     responses = [
         Response(
             key=samples[one.id].key,

@@ -5,7 +5,7 @@ Imported by commands when they run, because it loads torch.
 
 from __future__ import annotations
 
-import time
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +13,7 @@ from rich.console import Console
 
 from cli.options.using import SamplingOptions, say_unread
 from cli.screens.scores import TokenMarks
+from cli.screens.working import working
 from cli.using.loaded_run import LoadedRun
 from cli.using.sinks import EventFile, Sink, all_sinks
 from domain.errors import UsageError
@@ -31,8 +32,6 @@ from workers.models.model import LoadedModel
 from workers.monitor.monitor import AnsweredPrompt, OpenPrompt, ProjectedToken, monitor
 from workers.monitor.trajectory import Trajectory
 
-SHOWN_EVERY_S = 0.5
-
 
 def monitored(
     loaded: LoadedRun,
@@ -45,8 +44,12 @@ def monitored(
     scale = loaded.scale
     marks = TokenMarks(scale) if len(asked) == 1 else None
     streams = marks is not None or any(isinstance(sink, EventFile) for sink in sinks)
-    progress, n_tokens, made = CountLine(console), 0, []
-    with all_sinks(sinks, scale):
+    made: list[Trajectory] = []
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(all_sinks(sinks, scale))
+        # a single response is seen as it comes
+        counted = working("Generating", total=len(asked)) if marks is None else None
+        note = stack.enter_context(counted) if counted else None
         for sink in sinks:
             for i, one in enumerate(asked):
                 sink.start(i, one.shown, one.facts)
@@ -64,41 +67,15 @@ def monitored(
                     sink.token(scale, event)
             else:
                 made.append(event)
-                n_tokens += len(event.tokens)
-                rate = n_tokens / progress.seconds()
-                progress.show(f"{len(made)}/{len(asked)} responses, {rate:.0f} tokens/s")
+                if note:
+                    note(len(made))
                 for sink in sinks:
                     sink.done(scale, event)
-    progress.clear()
     if marks:
         console.print("\n")
         if marks.seen:
             console.print(marks.legend())
     return sorted(made, key=lambda one: one.id)
-
-
-class CountLine:
-    """A line that says how far a batch is, on a terminal only, twice a second at most."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._started = self._shown = time.monotonic()
-
-    def seconds(self) -> float:
-        """Since the batch began."""
-        return time.monotonic() - self._started
-
-    def show(self, text: str) -> None:
-        """Write it over the line before."""
-        now = time.monotonic()
-        if self._console.is_terminal and now - self._shown > SHOWN_EVERY_S:
-            self._shown = now
-            self._console.print(text, end="\r", soft_wrap=True)
-
-    def clear(self) -> None:
-        """Leave an empty line to what comes next."""
-        if self._console.is_terminal:
-            self._console.print(" " * 40, end="\r")
 
 
 def asked_of(
