@@ -9,12 +9,14 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
 import torch
 import uvicorn
 from openai import AsyncOpenAI, BadRequestError, NotFoundError
+from openai.types.chat import ChatCompletion
 from transformers import AutoTokenizer
 
 import workers.judge.local_model
@@ -22,14 +24,14 @@ from domain.traits.prompts import coherence_prompt
 from storage.files.trait_files import load_trait
 from tests.tiny_models import save_tiny_model
 from workers.judge.local_model import LocalJudge
-from workers.judge.server import Backend, embedded_backend, make_server
+from workers.judge.server import Backend, Writer, embedded_backend, make_server
 from workers.models.chat import render_prompt
 from workers.models.model import load_model
 
 
 @contextlib.contextmanager
-def served(backend: Backend, name: str) -> Iterator[str]:
-    app = make_server(backend, model_name=name)
+def served(backend: Backend, name: str, writer: Writer | None = None) -> Iterator[str]:
+    app = make_server(backend, model_name=name, writer=writer)
     config = uvicorn.Config(app, port=0, log_level="error", lifespan="off", access_log=False)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
@@ -173,3 +175,28 @@ def test_a_page_that_leads_its_own_name_here_and_an_endless_request_are_refused(
         large = httpx2.post(f"{url}/chat/completions", json=body)
 
     assert [foreign.status_code, large.status_code] == [403, 413]
+
+
+def test_a_chat_model_writes_for_who_asks_without_logprobs_and_scores_for_who_asks_with(
+    tmp_path: Path,
+) -> None:
+    judge = local_judge(tmp_path, whole_numbers=True)
+
+    async def ask(url: str, **more: Any) -> ChatCompletion:
+        client = AsyncOpenAI(base_url=url, api_key="none", max_retries=0)
+        turns: Any = [{"role": "user", "content": "Write a list."}]
+        found: ChatCompletion = await client.chat.completions.create(
+            model="m", messages=turns, **more
+        )
+        return found
+
+    with served(judge.reply, "m", judge.write) as url:
+        written = asyncio.run(ask(url, max_completion_tokens=30))
+        scored = asyncio.run(ask(url, logprobs=True, top_logprobs=20))
+
+    assert written.usage is not None
+    # a random model hardly ever ends its turn
+    assert written.choices[0].finish_reason == "length"
+    assert (written.usage.completion_tokens, written.choices[0].logprobs) == (30, None)
+    assert scored.choices[0].logprobs is not None
+    assert 0 <= int(scored.choices[0].message.content or "") <= 100

@@ -170,6 +170,16 @@ def test_a_model_that_only_refuses_ends_in_one_sentence(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_form_sent_back_as_it_was_is_no_description(tmp_path: Path) -> None:
+    def echoing(prompt: str, number: int) -> str:
+        return prompt[prompt.index("{") : prompt.rindex("}") + 1]
+
+    ended, _ = run(replies(echoing), tmp_path)
+
+    assert isinstance(ended.exception, JudgeError)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_was_usable_is_kept_and_the_same_command_goes_on_from_it(tmp_path: Path) -> None:
     def tiring(prompt: str, number: int) -> str:
         return chat_model(prompt, number) if number < 4 else "No."

@@ -45,7 +45,7 @@ def judge_server(model: str | None, host: str, port: int, device: str) -> None:
     """
     import uvicorn
 
-    from workers.judge.server import Backend, make_server
+    from workers.judge.server import Backend, Writer, make_server
 
     key = os.environ.get("ORCHESTRATE_JUDGE_SERVER_KEY")
     if host not in ("127.0.0.1", "localhost", "::1") and not key:
@@ -54,6 +54,7 @@ def judge_server(model: str | None, host: str, port: int, device: str) -> None:
             "set ORCHESTRATE_JUDGE_SERVER_KEY"
         )
     backend: Backend
+    writer: Writer | None = None
     if model is None:
         from workers.judge.server import MODEL_NAME, embedded_backend
 
@@ -62,8 +63,9 @@ def judge_server(model: str | None, host: str, port: int, device: str) -> None:
         from workers.judge.local_model import LocalJudge
         from workers.models.model import load_model
 
-        backend, name = LocalJudge(load_model(model, device=device)).reply, model
-    app = make_server(backend, model_name=name, api_key=key)
+        local = LocalJudge(load_model(model, device=device))
+        backend, writer, name = local.reply, local.write, model
+    app = make_server(backend, model_name=name, api_key=key, writer=writer)
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listener = socket.create_server((host, port), family=family)

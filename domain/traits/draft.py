@@ -9,6 +9,7 @@ put together from the description: no model has to keep its placeholders.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,8 +30,8 @@ from domain.traits.check import (
     trait_template,
 )
 
-# Of a trait's name in characters; a description's sides and a question in words.
-MOST_NAME, MOST_WORDS = 40, 120
+# Of a trait's name in characters and words; of a text of the description in words.
+MOST_NAME, MOST_NAME_WORDS, MOST_WORDS = 40, 4, 120
 MOST_QUESTION_WORDS, FEWEST_CHARACTERS = 60, 6
 # Texts this alike, of 1, ask the same; in the bundled traits no two do.
 ALIKE = 0.9
@@ -47,6 +48,12 @@ TOPICS = (
     "computers, tools and repairs",
     "health, sport and games",
 )
+FORM = {
+    "about": "one line: what a high score means, against what a low one means",
+    "present": "one or two sentences: what an answer with the trait does",
+    "absent": "one or two sentences: what an answer with the opposite does",
+    "mistaken": "one sentence: what looks like the trait and is not",
+}
 _LISTED = re.compile(r"^\s*(?:[-*•]|\(?\d{1,3}[.):])\s+(.+?)\s*$")
 _SIDES = {"pos": ("pos", "positive"), "neg": ("neg", "negative")}
 
@@ -144,16 +151,11 @@ Somebody wants to measure one trait in the answers of language models. They desc
 {draft.sentence}
 
 Say exactly what the trait is. It is something that answers do, whatever they are about. Keep apart
-from it what often comes with it: the length of an answer, its politeness, whether it is correct,
-whether it declines. Write in the language of the description. Reply with one JSON object and
-nothing else:
+from it what often comes with it and is not it: the length of an answer, its politeness, whether it
+is correct, whether it declines. Write in the language of the description, the name in English.
+Reply with one JSON object and nothing else:
 
-{{"name": "one or two words in English that name the trait, in small letters",
- "about": "one line: what a high score means, against what a low one means",
- "present": "one or two sentences: what an answer with the trait does",
- "absent": "one or two sentences: what an answer with the opposite does",
- "mistaken": "one sentence: what looks like the trait and is not",
- "declines": false}}
+{json.dumps({"name": "one or two words that name the trait", **FORM, "declines": False}, indent=1)}
 
 "declines" is true only where to decline an answer is the trait itself."""
 
@@ -162,7 +164,7 @@ def _take_description(draft: Draft, written: Written) -> Taken:
     found: dict[str, object] = {}
     for one in _objects(written.value):
         found = {**one, **found}
-    texts = {key: _line(found.get(key)) for key in ("about", "present", "absent", "mistaken")}
+    texts = {key: _line(found.get(key)) for key in FORM}
     wrong = [f'"{key}" is missing' for key in ("about", "present", "absent") if not texts[key]]
     wrong += [
         f'"{key}" has over {MOST_WORDS} words'
@@ -171,9 +173,15 @@ def _take_description(draft: Draft, written: Written) -> Taken:
     ]
     if written.is_cut:
         wrong.append("it broke off")
+    wrong += [
+        f'"{key}" repeats the form in place of filling it in'
+        for key, text in texts.items()
+        if text and _alike(text, list(FORM.values()))
+    ]
     if texts["present"] and folded(texts["present"]) == folded(texts["absent"]):
         wrong.append('"present" and "absent" say the same')
-    name = draft.name or trait_name(_line(found.get("name")))
+    own = _line(found.get("name"))
+    name = draft.name or ("" if len(own.split()) > MOST_NAME_WORDS else trait_name(own))
     if not name:
         wrong.append('"name" is no name: one or two English words')
     if wrong:
@@ -193,7 +201,8 @@ Its opposite is this: {draft.absent}
 Write {n} pairs of system instructions for a chat model. "pos" asks it to show the trait in every
 answer, whatever the question. "neg" asks it for the opposite: it says what to do instead, not
 only what to leave out. Both are about equally long, one or two sentences, and speak to the model as
-"you". Neither asks for longer or shorter answers. Say it in other words each time.
+"you". Unless that is the trait, neither asks for longer or shorter answers. Say it in other words
+each time.
 {_not_again(known)}
 Reply with a JSON list of {n} objects and nothing else:
 

@@ -1,4 +1,5 @@
-"""A local chat model as judge: the probability of every number 0..100 from its logits.
+"""A local chat model as judge: the probability of every number 0..100 from its logits. Asked
+without logprobs it writes, as any chat model does.
 
 Tokenizers cut numbers differently: some keep "85" whole, some split it in "8" and "5". The
 numbers' token sequences form a tree; a number's probability is the product along its path, times
@@ -14,12 +15,15 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from workers.judge.server import ServerReply
+from workers.judge.server import ServerReply, WrittenReply
 from workers.models.chat import render_prompt
 from workers.models.model import LoadedModel
 
 # A branch this unlikely cannot move a score by a hundredth of a point.
 NEGLIGIBLE = 1e-5
+
+# Definitions are written at it: at 1 small models lose the form, at 0 they repeat themselves.
+WRITING_TEMPERATURE = 0.7
 
 Path = tuple[int, ...]
 
@@ -47,6 +51,29 @@ class LocalJudge:
     async def reply(self, prompt: str) -> ServerReply:
         """The judge's reply to a prompt; forward passes run one at a time in a thread."""
         return await asyncio.to_thread(self._reply, prompt)
+
+    async def write(self, prompt: str, most: int) -> WrittenReply:
+        """A text of at most so many tokens, drawn at WRITING_TEMPERATURE."""
+        return await asyncio.to_thread(self._write, prompt, most)
+
+    @torch.inference_mode()
+    def _write(self, prompt: str, most: int) -> WrittenReply:
+        ids = render_prompt(self.model, system=None, user=prompt).token_ids
+        given = torch.tensor([ids], device=self.model.device)
+        stops = sorted(self.model.stop_ids)
+        with self._lock:
+            made = self.model.model.generate(
+                input_ids=given,
+                attention_mask=torch.ones_like(given),
+                max_new_tokens=most,
+                do_sample=True,
+                temperature=WRITING_TEMPERATURE,
+                eos_token_id=stops,
+                pad_token_id=stops[0],
+            )[0, len(ids) :].tolist()
+        is_cut = made[-1] not in self.model.stop_ids
+        text = self.model.tokenizer.decode(made, skip_special_tokens=True)
+        return WrittenReply(text, len(ids), len(made), is_cut=is_cut)
 
     @torch.inference_mode()
     def _reply(self, prompt: str) -> ServerReply:

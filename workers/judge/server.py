@@ -33,6 +33,9 @@ MODEL_NAME = "embedded-judge"
 SPREAD = 2.5
 MAX_TOP_LOGPROBS = 20
 
+# A small model that goes in circles ends there: minutes on a processor.
+MOST_WRITTEN_TOKENS = 1500
+
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 # A judge's prompt holds one response; the longest context of today's models is a few MiB of text.
@@ -53,8 +56,21 @@ class ServerReply:
     prompt_tokens: int
 
 
+@dataclass(frozen=True)
+class WrittenReply:
+    """A text in answer to a prompt, and whether it broke off at the most tokens."""
+
+    text: str
+    prompt_tokens: int
+    completion_tokens: int
+    is_cut: bool
+
+
 Backend = Callable[[str], Awaitable[ServerReply]]
 """Scores the user's prompt; raises OrchestrateError for one it cannot judge."""
+
+Writer = Callable[[str, int], Awaitable[WrittenReply]]
+"""Answers the user's prompt with a text of at most so many tokens."""
 
 
 class Message(BaseModel):
@@ -73,10 +89,17 @@ class ChatRequest(BaseModel):
     messages: list[Message] = Field(min_length=1)
     logprobs: bool = False
     top_logprobs: int = Field(default=0, ge=0, le=MAX_TOP_LOGPROBS)
+    max_tokens: int | None = Field(default=None, ge=1)
+    max_completion_tokens: int | None = Field(default=None, ge=1)
 
 
-def make_server(backend: Backend, *, model_name: str, api_key: str | None = None) -> Starlette:
-    """The application; with an api_key, requests must carry it as a bearer token."""
+def make_server(
+    backend: Backend, *, model_name: str, api_key: str | None = None, writer: Writer | None = None
+) -> Starlette:
+    """The application; with an api_key, requests must carry it as a bearer token.
+
+    Who asks for logprobs is scored by the backend, and without a `writer` so is everybody.
+    """
 
     async def models(request: Request) -> JSONResponse:
         body = {"id": model_name, "object": "model", "created": 0, "owned_by": "orchestrate"}
@@ -100,11 +123,15 @@ def make_server(backend: Backend, *, model_name: str, api_key: str | None = None
             return _error(400, f"not a chat completion request: {error.errors()[0]['msg']}")
         if asked.model != model_name:
             return _error(404, f"this server judges as {model_name!r}, not {asked.model!r}")
+        prompt = asked.messages[-1].content
         try:
-            reply = await backend(asked.messages[-1].content)
+            if writer is not None and not asked.logprobs:
+                most = asked.max_completion_tokens or asked.max_tokens or MOST_WRITTEN_TOKENS
+                written = await writer(prompt, min(most, MOST_WRITTEN_TOKENS))
+                return JSONResponse(_written(asked, written))
+            return JSONResponse(_completion(asked, await backend(prompt)))
         except OrchestrateError as error:
             return _error(400, str(error))
-        return JSONResponse(_completion(asked, reply))
 
     return Starlette(
         routes=[Route("/v1/models", models), Route("/v1/chat/completions", chat, methods=["POST"])]
@@ -112,16 +139,32 @@ def make_server(backend: Backend, *, model_name: str, api_key: str | None = None
 
 
 def _completion(asked: ChatRequest, reply: ServerReply) -> dict[str, object]:
-    text = reply.candidates[0][0]
-    choice: dict[str, object] = {
-        "index": 0,
-        "finish_reason": "stop",
-        "message": {"role": "assistant", "content": text},
-        "logprobs": None,
-    }
+    logprobs = None
     if asked.logprobs:
         tops = [_token(t, p) for t, p in reply.candidates[: asked.top_logprobs]]
-        choice["logprobs"] = {"content": [{**_token(*reply.candidates[0]), "top_logprobs": tops}]}
+        logprobs = {"content": [{**_token(*reply.candidates[0]), "top_logprobs": tops}]}
+    return _body(asked, reply.candidates[0][0], (reply.prompt_tokens, 1), logprobs=logprobs)
+
+
+def _written(asked: ChatRequest, reply: WrittenReply) -> dict[str, object]:
+    tokens = (reply.prompt_tokens, reply.completion_tokens)
+    return _body(asked, reply.text, tokens, finish="length" if reply.is_cut else "stop")
+
+
+def _body(
+    asked: ChatRequest,
+    text: str,
+    n_tokens: tuple[int, int],
+    *,
+    finish: str = "stop",
+    logprobs: object = None,
+) -> dict[str, object]:
+    choice = {
+        "index": 0,
+        "finish_reason": finish,
+        "message": {"role": "assistant", "content": text},
+        "logprobs": logprobs,
+    }
     return {
         "id": f"chatcmpl-{uuid.uuid4().hex}",
         "object": "chat.completion",
@@ -129,9 +172,9 @@ def _completion(asked: ChatRequest, reply: ServerReply) -> dict[str, object]:
         "model": asked.model,
         "choices": [choice],
         "usage": {
-            "prompt_tokens": reply.prompt_tokens,
-            "completion_tokens": 1,
-            "total_tokens": reply.prompt_tokens + 1,
+            "prompt_tokens": n_tokens[0],
+            "completion_tokens": n_tokens[1],
+            "total_tokens": sum(n_tokens),
         },
     }
 
