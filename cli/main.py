@@ -61,6 +61,7 @@ GROUPS = {
         "dynamics": ("dynamics", "Say when traits commit, and how long they last."),
         "view": ("view", "Look at trait scores token by token, in a browser."),
         "export": ("export", "Write vectors for other tools or a hub, or read theirs."),
+        "publish": ("publish", "Write a run as a folder for any static host, and one for a hub."),
     },
     "Run a fleet": {
         "worker": ("worker", "Start gpu, judge or reduce workers on this machine."),

@@ -56,6 +56,7 @@ SKIPPED = (
     Skipped(r"\{ cat deploy/redis\.conf.*", HOSTS_TESTS),
     Skipped(r"(pipx|pip|uv tool) install .*", "downloads; test_packaging.py tries ./traitlens"),
     Skipped(r"ssh .*", "another host"),
+    Skipped(r"orchestrate publish .* --upload .*", "a hub, and a token; test_publish.py has one"),
     Skipped(r"orchestrate extract --traits all --rollouts 3", "is what `make demo` runs", True),
     Skipped(
         r"orchestrate (extract|plan|status|flower|judge-server|worker gpu|cancel)",

@@ -55,6 +55,8 @@ def stored_run(
     n_eval_questions: int = 6,
     prompt_gap: float = 0.0,
     seed: int = 0,
+    model: str = "m",
+    judge_url: str = "http://localhost:1/v1",
 ) -> Run:
     """A finished run; positives and negatives lie `gap` apart from layer PLANTED_LAYER on.
 
@@ -67,8 +69,8 @@ def stored_run(
     refs = [TraitRef(name=n, fingerprint=d.fingerprint(), **size) for n, d in definitions.items()]
     spec = RunSpec(
         traits=tuple(refs),
-        model=ModelSpec(model_id="m"),
-        judge=JudgeSpec(model="j", url="http://localhost:1/v1"),
+        model=ModelSpec(model_id=model),
+        judge=JudgeSpec(model="j", url=judge_url),
         rollouts=rollouts,
         methods=methods,
         checks=checks,

@@ -1,15 +1,11 @@
-"""`orchestrate export`: vectors as files of other tools, and other tools' files as ours.
-
-A folder for the hub also gets a card: what they are, how they were made, how far to trust them.
-"""
+"""`orchestrate export`: vectors as files of other tools, and other tools' files as ours."""
 
 from __future__ import annotations
 
 import json
-import re
+import os
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.resources import files as packaged
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,14 +13,11 @@ import click
 
 from cli.options.settings import json_option, runs_dir_option
 from cli.options.using import position_option
-from cli.screens.tables import number_text
-from cli.using.loaded_run import load_run_vectors
+from cli.using.private import Private
 from domain.errors import OrchestrateError, UsageError
-from domain.plan.spec import DEFAULT_POSITION, RunSpec
-from domain.verdict.record import Quality, TraitMetrics
+from domain.plan.spec import DEFAULT_POSITION
 from orchestrator.runs import run_store
 from storage.files.reading import as_text, read_bytes
-from storage.record.results import metrics_bytes, read_metrics
 from storage.record.run import Run, open_run
 from traitlens.errors import LayerError, MissingPackageError, MissingVectorError, VectorFileError
 
@@ -42,10 +35,8 @@ FORMATS = (
 )
 
 SUFFIXES = (".safetensors", ".pt", ".gguf", ".json")
-NO_BASE = "# base_model: name it, the model was a local folder"
 # What a file of the right ending and other contents makes its reader raise.
 UNREADABLE = (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError)
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
 @click.command()
@@ -105,36 +96,25 @@ def export(**values: Any) -> None:
 
 def _of_run(run: Run, values: dict[str, Any]) -> dict[str, bytes]:
     # torch is not loaded for --help
-    from traitlens.layers import LAYER_CONVENTION
+    from cli.using.hub_folder import hub_files
+    from cli.using.loaded_run import load_run_vectors
     from workers.models.model import model_type
 
+    method, position = values["method"], values["position"]
+    if values["kind"] == "hub-folder":
+        private = Private.of(run, os.environ)
+        return hub_files(run, private, traits=values["traits"], method=method, position=position)
     loaded, steering_layers = load_run_vectors(
-        run, values["traits"], method=values["method"], position=values["position"]
+        run, values["traits"], method=method, position=position
     )
-    is_hub = values["kind"] == "hub-folder"
     family = values["model_type"]
     if family is None and values["kind"] in ("gguf", "repeng"):
         family = model_type(run.spec.model.model_id)
     files: dict[str, bytes] = {}
     for one in loaded:
-        kind = "safetensors" if is_hub else values["kind"]
         # who reads a file of these kinds steers with it
         layers = _layers(values["layers"]) or [steering_layers[one.trait]]
-        facts = one.vector.provenance
-        public = replace(facts, model_id=_public_name(facts.model_id)) if is_hub else facts
-        vector = replace(one.vector, provenance=public)
-        files |= _encoded(vector, kind, name=one.trait, layers=layers, family=family)
-    if is_hub:
-        name = _public_name(run.spec.model.model_id)
-        metrics = [read_metrics(run.store, one.trait) for one in loaded]
-        for figures in metrics:
-            generation = figures.generation.model_copy(update={"model": name})
-            shown = figures.model_copy(update={"generation": generation})
-            definition = run.store.read(f"traits/{figures.trait}/definition.json")
-            files[f"{figures.trait}.definition.json"] = definition
-            files[f"{figures.trait}.json"] = metrics_bytes(shown)
-        card = _model_card(run.spec, metrics, convention=LAYER_CONVENTION)
-        files["README.md"] = card.encode()
+        files |= _encoded(one.vector, values["kind"], name=one.trait, layers=layers, family=family)
     return files
 
 
@@ -242,40 +222,3 @@ def _write(folder: Path, files: dict[str, bytes]) -> Sequence[str]:
     except OSError as error:
         raise UsageError(f"{folder} cannot be written: {error.strerror}") from error
     return written
-
-
-def _model_card(spec: RunSpec, metrics: Sequence[TraitMetrics], *, convention: str) -> str:
-    """Markdown with the hub's header; one row per trait, whatever its verdict."""
-    facts, first = metrics[0].generation, metrics[0].trait
-    qualities = {one.trait: one.quality for one in metrics if one.quality is not None}
-    best = qualities[first].best
-    rows = "\n".join(_row(one, qualities[one.trait]) for one in metrics)
-    name = _public_name(spec.model.model_id)
-    template = packaged("cli").joinpath("commands", "model_card.md").read_text(encoding="utf-8")
-    return template.format(
-        name=name,
-        base=f"base_model: {name}" if HUB_ID.fullmatch(name) else NO_BASE,
-        facts=facts,
-        revision=facts.revision or "unknown",
-        n_traits=len(metrics),
-        rows=rows,
-        best=best,
-        first=first,
-        convention=convention,
-        spec=spec,
-        below=100 - spec.filter.threshold,
-        methods=", ".join(spec.methods),
-    )
-
-
-def _public_name(model_id: str) -> str:
-    """A model's name on the hub; of a local folder the last part, for a path is private."""
-    name = model_id.rstrip("/")
-    return name if HUB_ID.fullmatch(name) else name.rpartition("/")[2]
-
-
-def _row(one: TraitMetrics, quality: Quality) -> str:
-    layer, left_out = quality.best.layer, quality.mean_difference.leave_one_question_out_auroc
-    counts = f"{one.n_kept.positive} / {one.n_kept.negative}"
-    contrast, auroc = number_text(one.contrast), number_text(left_out.value[layer], ".3f")
-    return f"| {one.trait} | {one.verdict} | {counts} | {contrast} | {layer} | {auroc} |"

@@ -76,14 +76,18 @@ def compare(first: str, second: str, runs_dir: str, as_json: bool) -> None:
 
 def write_report(run: Run) -> str:
     """Write report.html and the run's metrics.json; returns where the page lies."""
-    metrics = reported_metrics(run)
-    cosines = cosines_between_traits(run, metrics)
-    firing = fired(run, metrics)
-    found = {"cosine_between_traits": cosines, "vectors_that_fire": firing}
+    data = reported(run)
+    found = {name: data[name] for name in ("cosine_between_traits", "vectors_that_fire")}
     run.store.write(RUN_METRICS, json_bytes(found))
-    data = {**report_data(run, metrics, cosines), "vectors_that_fire": firing}
     run.store.write(REPORT, report_page(f"{run.name}: trait vectors", data))
     return f"{run.store.url}/{REPORT}"
+
+
+def reported(run: Run) -> dict[str, Any]:
+    """Everything that the run's page holds; raises UsageError while no trait is finished."""
+    metrics = reported_metrics(run)
+    cosines = cosines_between_traits(run, metrics)
+    return {**report_data(run, metrics, cosines), "vectors_that_fire": fired(run, metrics)}
 
 
 def _comparison_table(data: dict[str, Any]) -> Table:

@@ -73,6 +73,12 @@ def view(
         server.serve_forever()
 
 
+def carried_files(paths: Sequence[Path]) -> list[CarriedFile]:
+    """Files, and those of folders, for the page to open with; raises UsageError for what it could
+    not read."""
+    return _read(_expanded(paths))
+
+
 def _expanded(paths: Sequence[Path]) -> list[Path]:
     """The files named, a folder standing for those directly in it."""
     found: list[Path] = []

@@ -79,12 +79,18 @@ def report_page(title: str, data: Mapping[str, Any]) -> bytes:
     return _built("report", REPORT_SCRIPTS, blocks, title=title).encode()
 
 
+def plain_page(title: str, body: str) -> str:
+    """A page of `body`, which is HTML, without a script."""
+    return _built("index", (), {}, title=title, body=body)
+
+
 def _built(
     folder: str,
     scripts: Sequence[str],
     blocks: Mapping[str, str],
     *,
     title: str = "",
+    body: str = "",
     connects: bool = False,
 ) -> str:
     """The page of a folder's template, style.css and scripts; `blocks` are JSON texts by name.
@@ -106,6 +112,7 @@ def _built(
     )
     values = {
         "TITLE": html.escape(title),
+        "BODY": body,
         "POLICY": "; ".join(policy),
         "STYLE": style,
         "SCRIPT": script,
