@@ -31,6 +31,7 @@ from tests.chromium import chromium_or_skip, running_chromium
 from tests.http_server import served
 from tests.page_data import record, save
 from tests.stored_run import UNCHECKED, stored_run
+from traitlens.errors import MissingVectorError, VectorFileError
 from traitlens.vectors.files import load_vectors
 
 ROOT = Path(__file__).parent.parent
@@ -131,6 +132,27 @@ def test_load_vectors_reads_the_published_folder(home: Path, tmp_path: Path) -> 
         again = load_vectors(tmp_path / "site" / place)
         assert torch.equal(again.tensor, original.tensor)
         assert again.provenance.model_hash == original.provenance.model_hash
+
+
+def test_a_pack_is_loaded_by_trait_and_checked_against_what_was_published(
+    home: Path, tmp_path: Path
+) -> None:
+    site = tmp_path / "site"
+    published(home, site)
+    own = load_vectors(home / "runs" / "demo" / "traits" / "evil")
+
+    for place in (f"{site}", f"{site}/hub", f"file://{site}"):
+        assert torch.equal(load_vectors(f"pack:{place}#evil").tensor, own.tensor)
+    with pytest.raises(MissingVectorError, match="evil"):
+        load_vectors(f"pack:{site}")
+    with pytest.raises(MissingVectorError, match="evil"):
+        load_vectors(f"pack:{site}#refusal")
+    with pytest.raises(MissingVectorError):
+        load_vectors(f"pack:{tmp_path}#evil")
+    path = site / "traits/evil/vectors/mean_diff.safetensors"
+    path.write_bytes((site / "hub/evil.safetensors").read_bytes()[:-1])
+    with pytest.raises(VectorFileError, match="published"):
+        load_vectors(f"pack:{site}#evil")
 
 
 def test_a_folder_that_holds_something_else_is_refused(home: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from rich.filesize import decimal
 from cli.commands.report import reported
 from cli.commands.view import carried_files
 from cli.options.settings import json_option, recorded_run
+from cli.screens.working import working
 from cli.using.private import HUB_ID, Private
 from domain.errors import OrchestrateError, UsageError
 from storage.record.run import Run
@@ -71,8 +72,9 @@ def publish(
 
     where = folder or Path(f"{run.name}-published")
     carried = carried_files(scores)
-    files = published_files(run, reported(run), Private.of(run, os.environ), carried)
-    write_published(where, files)
+    with working("Publishing"):
+        files = published_files(run, reported(run), Private.of(run, os.environ), carried)
+        write_published(where, files)
     if target is not None:
         _upload(where / HUB, target, public=public, yes=yes)
     if as_json:

@@ -21,10 +21,10 @@ from domain.verdict.record import TraitMetrics
 from storage.files.scored import json_or_lines
 from storage.record.results import finished_metrics, metrics_bytes
 from storage.record.run import Run
-from traitlens.vectors.files import from_safetensors_bytes, to_safetensors_bytes
+from traitlens.vectors.files import PUBLISHED, from_safetensors_bytes, to_safetensors_bytes
 
 HUB = "hub"
-MARKER = "published.json"
+MARKER = PUBLISHED
 """Lists what was written with a checksum each: only that is ever replaced."""
 
 

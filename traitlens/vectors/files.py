@@ -21,6 +21,9 @@ from traitlens.errors import MissingVectorError, VectorFileError
 from traitlens.vectors.trait_vector import DEFAULT_POSITION, Provenance, TraitVector
 
 FORMAT = "traitlens/1"
+PACK = "pack:"
+PUBLISHED = "published.json"
+"""Lists a pack's files, each with its SHA-256."""
 POSITIONS = ("response_avg", "prompt_avg", "prompt_last")
 
 
@@ -89,19 +92,49 @@ def save_vectors(vector: TraitVector, path: str | Path) -> Path:
 
 
 def load_vectors(ref: str | Path, *, method: str = "mean_diff") -> TraitVector:
-    """Load a trait vector from a trait's run directory, a .safetensors or a persona_vectors .pt.
+    """Load a trait vector from a trait's run directory, a pack, a .safetensors or a
+    persona_vectors .pt.
 
-    A directory such as "runs/demo/traits/refusal" is read at vectors/<method>.safetensors. A .pt
-    is read without unpickling code; its trait and position come from its name
-    (`refusal_response_avg_diff.pt`). Any fsspec URL works too. Raises MissingVectorError when
-    there is nothing to read and VectorFileError when the file holds something else.
+    A directory such as "runs/demo/traits/refusal" is read at vectors/<method>.safetensors.
+    "pack:PLACE#TRAIT" reads a folder that `orchestrate publish` wrote, or its hub/ folder, and
+    checks the file against the checksum that is published beside it. A .pt is read without
+    unpickling code; its trait and position come from its name (`refusal_response_avg_diff.pt`).
+    Any fsspec URL works too, so "pack:hf://OWNER/NAME#TRAIT" does where huggingface_hub is
+    installed. Raises MissingVectorError when there is nothing to read and VectorFileError when the
+    file holds something else.
     """
     text = str(ref).rstrip("/")
+    if text.startswith(PACK):
+        place, _, trait = text.removeprefix(PACK).partition("#")
+        return from_safetensors_bytes(_read_packed(place.rstrip("/"), trait, method))
     if text.endswith(".pt"):
         return from_persona_vectors_pt_bytes(_read(text), name=text.rpartition("/")[2])
     if not text.endswith(".safetensors"):
         text = f"{text}/vectors/{method}.safetensors"
     return from_safetensors_bytes(_read(text))
+
+
+def _read_packed(place: str, trait: str, method: str) -> bytes:
+    """The file of a trait's method in a pack; raises VectorFileError for another than was
+    published."""
+    try:
+        listed = json.loads(_read(f"{place}/{PUBLISHED}"))["files"]
+        files = {str(name): str(checksum) for name, checksum in listed.items()}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise VectorFileError(f"{place}/{PUBLISHED} lists no files of a pack: {error}") from error
+    below = f"traits/{trait}/vectors/{method}.safetensors"
+    # the hub's folder holds each trait's best method alone
+    name = below if below in files else f"{trait}.safetensors"
+    if name not in files:
+        held = sorted(n for n in files if n.endswith(".safetensors"))
+        raise MissingVectorError(
+            f"pack:{place} has no {method} vector of {trait or 'no trait'}: write "
+            f"pack:{place}#TRAIT; it holds {', '.join(held) or 'no vectors'}"
+        )
+    data = _read(f"{place}/{name}")
+    if hashlib.sha256(data).hexdigest() != files[name]:
+        raise VectorFileError(f"{place}/{name} is not what was published: fetch the pack again")
+    return data
 
 
 def _read(ref: str) -> bytes:
