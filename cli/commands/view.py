@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from cli.pages.build import CarriedFile, build_page
+from cli.options.settings import broker_option, runs_dir_option
+from cli.pages.build import CarriedFile, build_page, live_page
 from cli.pages.server import PageServer
 from domain.errors import UsageError
+from orchestrator.runs import run_store
 from storage.files.reading import read_text
 from storage.files.scored import json_or_lines
+from storage.record.run import Run, open_run
 
 SUFFIXES = (".json", ".jsonl")
 
@@ -26,6 +30,14 @@ SUFFIXES = (".json", ".jsonl")
     type=click.Path(path_type=Path, dir_okay=False),
     help="Show tokens as they are appended to this file of events.",
 )
+@click.option(
+    "--live",
+    "live_run",
+    metavar="RUN",
+    help="Show a run while it is made: traits, workers, verdicts so far, latest answers.",
+)
+@runs_dir_option
+@broker_option
 @click.option(
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -41,7 +53,14 @@ SUFFIXES = (".json", ".jsonl")
 )
 @click.option("--open", "opens", is_flag=True, help="Open the page in this machine's browser.")
 def view(
-    files: tuple[Path, ...], followed: Path | None, output: Path | None, port: int, opens: bool
+    files: tuple[Path, ...],
+    followed: Path | None,
+    live_run: str | None,
+    runs_dir: str,
+    broker_url: str | None,
+    output: Path | None,
+    port: int,
+    opens: bool,
 ) -> None:
     """Look at trait scores over the tokens of responses.
 
@@ -53,8 +72,14 @@ def view(
     orchestrate view scores.json                          # served on this machine only
     orchestrate view results/ --output visualization.html # one file that opens anywhere
     orchestrate view --follow live.jsonl                  # tokens as they come
+    orchestrate view --live demo                          # a run while it is made
     ssh -L 8020:127.0.0.1:8020 gpu-host                   # from your laptop, with --port 8020
     """
+    if live_run is not None:
+        if files or followed is not None or output is not None:
+            raise UsageError("--live shows a run alone: leave files, --follow and --output out")
+        _serve(_live_server(open_run(run_store(runs_dir, live_run)), broker_url, port), opens=opens)
+        return
     paths = _expanded(files)
     if output is not None:
         if followed is not None:
@@ -63,9 +88,26 @@ def view(
         return
     _read(paths)  # a file that cannot be shown is told here, before a browser is asked for
     live = None if followed is None else "events"
-    with PageServer(
-        lambda: build_page(_read(paths), live=live), port=port, followed=followed
-    ) as server:
+
+    def page() -> str:
+        return build_page(_read(paths), live=live)
+
+    _serve(PageServer(page, port=port, followed=followed), opens=opens)
+
+
+def _live_server(run: Run, broker_url: str | None, port: int) -> PageServer:
+    # what reads a run's tables is not loaded for --help
+    from cli.pages.live_run import LiveRun
+
+    flower_port = os.environ.get("ORCHESTRATE_FLOWER_PORT", "5555")
+    watched = LiveRun(run, broker_url, flower_url=f"http://127.0.0.1:{flower_port}")
+    title = f"{run.name}, {run.spec.model.model_id}"
+    return PageServer(lambda: live_page(title), port=port, look=watched.look)
+
+
+def _serve(server: PageServer, *, opens: bool) -> None:
+    """Until interrupted."""
+    with server:
         click.echo(server.url)
         click.echo("Ctrl-C stops serving.", err=True)
         if opens:

@@ -15,6 +15,7 @@ from typing import Any
 # One scope, top to bottom: a file uses only what stands before it when it is loaded. What lies in
 # shared/ knows neither page.
 VIEW_SCRIPTS = (
+    "shared/elements.js",
     "shared/theme.js",
     "shared/address.js",
     "shared/rows.js",
@@ -40,6 +41,8 @@ VIEW_SCRIPTS = (
     "view/live.js",
     "view/main.js",
 )
+
+LIVE_SCRIPTS = ("shared/elements.js", "shared/theme.js", "live/page.js")
 
 REPORT_SCRIPTS = (
     "report/dom.js",
@@ -77,6 +80,11 @@ def report_page(title: str, data: Mapping[str, Any]) -> bytes:
     """A run's report, or the comparison of two, as HTML in UTF-8."""
     blocks = {"DATA": json.dumps(data, ensure_ascii=False, allow_nan=False)}
     return _built("report", REPORT_SCRIPTS, blocks, title=title).encode()
+
+
+def live_page(title: str) -> str:
+    """The page of a run that is being made; it asks its own server for `state`."""
+    return _built("live", LIVE_SCRIPTS, {}, title=title, connects=True)
 
 
 def plain_page(title: str, body: str) -> str:

@@ -1,13 +1,15 @@
-"""Serves one page on loopback behind a random path, and a growing file as server-sent events."""
+"""Serves one page on loopback behind a random path, a growing file as server-sent events, and the
+state of a run as JSON."""
 
 from __future__ import annotations
 
 import contextlib
 import hmac
+import json
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -39,17 +41,23 @@ class PageServer(ThreadingHTTPServer):
     """Listens on 127.0.0.1; `url` holds the random path without which every answer is 404.
 
     `make_page` runs at every request for the page, so that a reload shows what the files hold
-    by then; an OrchestrateError it raises is shown instead. `followed` is streamed at `events`.
-    Raises UsageError when the port is taken.
+    by then; an OrchestrateError it raises is shown instead. `followed` is streamed at `events`,
+    and what `look` finds is answered as JSON at `state`. Raises UsageError when the port is taken.
     """
 
     daemon_threads = True
 
     def __init__(
-        self, make_page: Callable[[], str], *, port: int = 0, followed: Path | None = None
+        self,
+        make_page: Callable[[], str],
+        *,
+        port: int = 0,
+        followed: Path | None = None,
+        look: Callable[[], Mapping[str, object]] | None = None,
     ) -> None:
         self.make_page = make_page
         self.followed = followed
+        self.look = look
         self.secret_path = f"/{secrets.token_urlsafe(16)}/"
         try:
             super().__init__((ADDRESS, port), _Handler)
@@ -78,20 +86,23 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(403, "text/plain", "This server answers to localhost only.")
             return
         path = urlsplit(self.path).path
+        look, make_page = self.server.look, self.server.make_page
         if _is_same(path, self.server.secret_path):
-            self._page()
+            self._made("text/html", make_page)
+        elif _is_same(path, f"{self.server.secret_path}state") and look:
+            self._made("application/json", lambda: json.dumps(look(), allow_nan=False))
         elif _is_same(path, f"{self.server.secret_path}events") and self.server.followed:
             self._stream(self.server.followed)
         else:
             self._answer(404, "text/plain", "Open the address that `orchestrate view` printed.")
 
-    def _page(self) -> None:
+    def _made(self, kind: str, make: Callable[[], str]) -> None:
         try:
-            body = self.server.make_page()
+            body = make()
         except OrchestrateError as error:
             self._answer(500, "text/plain", str(error))
             return
-        self._answer(200, "text/html", body)
+        self._answer(200, kind, body)
 
     def _answer(self, status: int, kind: str, text: str) -> None:
         body = text.encode("utf-8")

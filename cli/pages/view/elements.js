@@ -1,13 +1,4 @@
-// Making elements. Everything that comes from a model or a file goes in as text, never as markup.
-
-function element(tag, { text, className, ...attributes } = {}, children = []) {
-  const made = document.createElement(tag);
-  if (text !== undefined) made.textContent = text;
-  if (className) made.className = className;
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  made.append(...children);
-  return made;
-}
+// Lists to choose from, samples of lines, and messages.
 
 // `options` is [[value, text]]. An unchanged list is left alone: it may be open while tokens come.
 function fillSelect(select, options, chosen) {

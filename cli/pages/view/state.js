@@ -44,7 +44,6 @@ function changed(...kinds) {
   });
 }
 
-const byId = (id) => document.getElementById(id);
 const shownRecords = () => [state.record, state.beside].filter(Boolean);
 const traitsOf = (record) => [...record.raw.keys()];
 const shownTraits = () => traitsOf(state.record).filter((trait) => !state.hidden.has(trait));
