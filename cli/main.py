@@ -35,7 +35,7 @@ GROUPS = {
     "Make vectors": {
         "extract": ("extract", "Extract trait vectors; the same command again continues."),
         "plan": ("plan", "Show counts, tokens and money of a run; spend nothing."),
-        "traits": ("traits", "List, show, write and check trait definitions."),
+        "traits": ("traits", "List, write, draft, check and try trait definitions."),
         "doctor": ("doctor", "Say what is missing on this machine, and how to mend it."),
     },
     "Follow and control runs": {

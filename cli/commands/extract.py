@@ -26,7 +26,7 @@ from cli.commands.plan import (
 )
 from cli.commands.report import write_report
 from cli.options.folder import hold_back_key
-from cli.options.run import asked_run, resolve_terms, run_options, terms_options
+from cli.options.run import AskedRun, asked_run, resolve_terms, run_options, terms_options
 from cli.options.settings import broker_option, json_option, option, recorded_run, wait_option
 from cli.screens.run import Progress
 from cli.screens.terminal import Screen, say
@@ -90,17 +90,7 @@ def extract(priority: int | None, dry_run: bool, **values: Any) -> None:
         refuse_here(asked.spec)
     if dry_run:
         return
-    hold_back_key(asked.spec.judge.url, values)
-    run = create_run(
-        asked.store,
-        asked.spec,
-        run_id=uuid.uuid4().hex[:12],
-        definitions=asked.definitions,
-        provenance=run_provenance(),
-    )
-    _record_terms(run, values)
-    unpause(run, priority=priority)
-    finish_extraction(run, values)
+    finish_extraction(begin_run(asked, values, priority=priority), values)
 
 
 @click.command()
@@ -144,6 +134,21 @@ def retry(run: Run, dead: bool, **values: Any) -> None:
     finish_extraction(run, values)
 
 
+def begin_run(asked: AskedRun, values: Mapping[str, Any], *, priority: int | None = None) -> Run:
+    """The recorded run of the settings, new or to be continued, with its terms."""
+    hold_back_key(asked.spec.judge.url, values)
+    run = create_run(
+        asked.store,
+        asked.spec,
+        run_id=uuid.uuid4().hex[:12],
+        definitions=asked.definitions,
+        provenance=run_provenance(),
+    )
+    _record_terms(run, values)
+    unpause(run, priority=priority)
+    return run
+
+
 def _record_terms(run: Run, values: Mapping[str, Any]) -> None:
     """What was recorded, with what is given now; damaged, what is given now where that says all."""
     try:
@@ -162,9 +167,17 @@ def finish_extraction(run: Run, values: Mapping[str, Any]) -> None:
 
     `values` are those of the options of broker, waiting, JSON and, where it has one, detaching.
     """
-    broker_url, detach, as_json = values["broker_url"], values.get("detach"), values["as_json"]
-    console = Screen(to_stderr=as_json)
+    console = Screen(to_stderr=values["as_json"])
     _say_plan(console, run)
+    failures = carry_out(console, run, values)
+    if failures is not None:
+        _print_result(console, run, failures, as_json=values["as_json"])
+
+
+def carry_out(console: Console, run: Run, values: Mapping[str, Any]) -> list[Failure] | None:
+    """Do what of a run is not done yet, and show how it goes; the jobs that failed, or None where
+    the jobs were only sent."""
+    broker_url, detach = values["broker_url"], values.get("detach")
     if detach and not broker_url:
         raise BrokerError("--detach needs a fleet that stays: give --broker-url")
     # a stop by the system ends as a stop by hand does: what was started is stopped too
@@ -192,12 +205,11 @@ def finish_extraction(run: Run, values: Mapping[str, Any]) -> None:
         if detach:
             say(console, f"Sent. Follow it with: orchestrate status {run.name}")
             say(console, last_step_of(run.name))
-            return
+            return None
         try:
-            failures = _watch(console, driver)
+            return _watch(console, driver)
         finally:
             keep_log(console, driver)
-    _print_result(console, run, failures, as_json=as_json)
 
 
 @contextlib.contextmanager

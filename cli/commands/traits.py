@@ -12,6 +12,7 @@ from rich.table import Column
 from rich.text import Text
 
 from cli.commands.traits_draft import draft_trait
+from cli.commands.traits_pilot import pilot_trait
 from cli.options.settings import json_option
 from cli.screens.tables import table_of, text_column
 from cli.screens.terminal import Screen
@@ -32,6 +33,7 @@ def traits() -> None:
     orchestrate traits new humor             # writes humor.json for you to fill in
     orchestrate traits draft "dry jokes"     # has a chat model write it
     orchestrate traits check humor.json      # says what is still missing, and where
+    orchestrate traits pilot humor.json      # 40 responses, and what to change
     orchestrate extract --traits refusal,humor.json
     """
 
@@ -198,3 +200,4 @@ def _print_json(body: object) -> None:
 
 
 traits.add_command(draft_trait)
+traits.add_command(pilot_trait)

@@ -69,7 +69,7 @@ def draft_trait(sentence: str, name: str | None, output: Path | None, **values: 
         return
     cost = "" if usd is None else f" It cost about ${usd:.2g}."
     click.echo(f"Wrote {path}: {drafted.about}{cost}")
-    click.echo("Every text is a proposal: read it before you use it.")
+    click.echo(f"Read it, then try it on your model: orchestrate traits pilot {path}")
 
 
 def _asked_name(name: str | None, output: Path | None) -> str:

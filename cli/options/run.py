@@ -147,9 +147,12 @@ class AskedRun:
     store: Store
 
 
-def asked_run(values: Mapping[str, Any]) -> AskedRun:
-    """The run of a command with `run_options`; raises UsageError or TraitFileError."""
-    definitions = {one.name: one for one in load_traits(values["traits"])}
+def asked_run(
+    values: Mapping[str, Any], traits: Iterable[TraitDefinition] | None = None
+) -> AskedRun:
+    """The run of a command with `run_options`, of other traits where they are given; raises
+    UsageError or TraitFileError."""
+    definitions = {one.name: one for one in traits or load_traits(values["traits"])}
     body: dict[str, Any] = {}
     for setting in SETTINGS.values():
         inside = body
