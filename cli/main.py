@@ -150,7 +150,7 @@ def orchestrate() -> None:
 def main() -> None:
     """Run the command; every expected error is one sentence and an exit code."""
     if "ORCHESTRATE_LIFELINE" in os.environ:
-        from orchestrator.local_fleet import end_with_parent
+        from orchestrator.processes import end_with_parent
 
         end_with_parent()
     ended = [1]

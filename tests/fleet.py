@@ -13,7 +13,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from orchestrator.local_fleet import Child, Processes, orchestrate
+from orchestrator.processes import Child, Processes, orchestrate
 from tests.http_judge import scoring
 
 

@@ -18,7 +18,7 @@ from redis._parsers import BaseParser
 
 from cli.main import _tell
 from domain.errors import BrokerError
-from orchestrator.local_fleet import orchestrate
+from orchestrator.processes import orchestrate
 from storage.broker.connection import BROKER_AWAY, TRYING, connect
 from storage.broker.embedded_redis import die_with_parent, find_redis_server
 from storage.broker.fleet import put_run

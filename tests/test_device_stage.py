@@ -15,7 +15,7 @@ from celery.worker import state as worker_state
 
 from domain.errors import BrokerError, CannotWorkError
 from domain.plan.jobs import Job
-from orchestrator.local_fleet import MAX_TRIES, Child, Processes
+from orchestrator.processes import MAX_TRIES, Child, Processes
 from storage.broker.embedded_redis import embedded_redis
 from tasks.fleet.device_stage import DeviceStage
 from tasks.fleet.suspects import DyingReject

@@ -55,7 +55,7 @@ def test_cpu_workers_share_the_cores_and_a_set_number_of_threads_stays(
 def test_a_stop_that_comes_while_a_launcher_ends_by_itself_is_no_failure() -> None:
     # Python gives back what it handles before it is gone, and not what it ignores
     code = (
-        "import signal; from orchestrator.local_fleet import Processes\n"
+        "import signal; from orchestrator.processes import Processes\n"
         "from cli.commands.worker import _tend_until_stopped\n"
         "_tend_until_stopped(Processes([]))\n"
         "print(signal.getsignal(signal.SIGTERM) is signal.SIG_IGN)"

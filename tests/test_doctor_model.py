@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 
 from cli.doctor.machine import GIB, Checked, Device, check_devices, check_driver_version, run_checks
 from cli.doctor.model import check_model_fits, model_size
-from orchestrator.local_fleet import orchestrate
+from orchestrator.processes import orchestrate
 from tests.fleet import clean_environment
 from tests.http_server import served
 from tests.tiny_models import save_tiny_model

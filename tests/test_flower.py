@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from orchestrator.local_fleet import orchestrate
+from orchestrator.processes import orchestrate
 from storage.broker.connection import connect
 from storage.broker.embedded_redis import die_with_parent, embedded_redis
 from storage.broker.fleet import put_run

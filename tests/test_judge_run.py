@@ -19,7 +19,7 @@ import pandas as pd
 import pytest
 import redis
 
-from orchestrator.local_fleet import orchestrate
+from orchestrator.processes import orchestrate
 from storage.broker.embedded_redis import die_with_parent, embedded_redis
 from tests.fleet import clean_environment, run_command, workers
 from tests.lean_judge import Action, Call, LeanJudge, completion, lean_judge, refusal

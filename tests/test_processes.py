@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from domain.errors import BrokerError
-from orchestrator import local_fleet
-from orchestrator.local_fleet import Child, Processes
+from orchestrator import processes as subject
+from orchestrator.processes import Child, Processes
 from tests.faults.fleet import wait_until
 
 
@@ -79,7 +79,7 @@ def test_a_child_that_was_told_to_leave_is_not_mentioned() -> None:
 def test_a_child_that_ends_for_want_of_a_broker_is_never_given_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(local_fleet, "BROKER_PAUSE_S", 0.0)
+    monkeypatch.setattr(subject, "BROKER_PAUSE_S", 0.0)
     said: list[str] = []
     one = child(f"raise SystemExit({BrokerError.exit_code})")
     with Processes([one], say=said.append).running() as processes:
@@ -88,7 +88,7 @@ def test_a_child_that_ends_for_want_of_a_broker_is_never_given_up(
         def started_often() -> bool:
             processes.tend()
             started.add(pid(one))
-            return len(started) > local_fleet.MAX_DEATHS + 1
+            return len(started) > subject.MAX_DEATHS + 1
 
         wait_until(started_often, timeout_s=60, what="more starts than deaths are borne")
 

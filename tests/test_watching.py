@@ -20,7 +20,7 @@ from cli.commands.extract import keep_log
 from cli.screens.status import run_status_screen
 from cli.screens.tables import duration
 from cli.screens.waiting import run_look
-from orchestrator.local_fleet import orchestrate
+from orchestrator.processes import orchestrate
 from orchestrator.prometheus import FleetCollector
 from storage.broker.connection import connect
 from storage.broker.embedded_redis import embedded_redis

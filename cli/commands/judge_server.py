@@ -13,7 +13,7 @@ import click
 
 from cli.options.settings import option
 from domain.errors import JudgeError
-from orchestrator.local_fleet import LIFELINE, Lifeline, child_environment, orchestrate
+from orchestrator.processes import LIFELINE, Lifeline, child_environment, orchestrate
 from storage.broker.embedded_redis import die_with_parent
 
 

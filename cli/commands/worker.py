@@ -21,8 +21,8 @@ from cli.screens.terminal import Screen
 from domain.errors import UsageError
 from domain.fleet.heartbeats import WorkerKind
 from orchestrator.devices import pin, visible_devices
-from orchestrator.local_fleet import (
-    GPU_KEYS,
+from orchestrator.local_fleet import GPU_KEYS
+from orchestrator.processes import (
     STOP_CHILDREN_TIMEOUT_S,
     Child,
     Processes,

@@ -12,7 +12,7 @@ from pathlib import Path
 import redis
 from starlette.responses import StreamingResponse
 
-from orchestrator.local_fleet import Child, Processes, orchestrate
+from orchestrator.processes import Child, Processes, orchestrate
 from storage.broker.connection import connect
 from storage.broker.embedded_redis import die_with_parent, embedded_redis
 from tests.attacks.scene import KEY, in_folder, listener, wait_until

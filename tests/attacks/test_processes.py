@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.local_fleet import orchestrate
+from orchestrator.processes import orchestrate
 from tests.attacks.scene import KEY, processes_with, wait_until
 from tests.fleet import clean_environment
 

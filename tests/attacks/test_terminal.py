@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from cli.main import orchestrate as orchestrate_command
-from orchestrator.local_fleet import orchestrate
+from orchestrator.processes import orchestrate
 from storage.broker.connection import connect
 from storage.broker.embedded_redis import embedded_redis
 from storage.broker.job_log import LogLine, append_log_line

@@ -9,7 +9,7 @@ import pytest
 from celery import Celery
 
 from domain.plan.spec import WIRE_VERSION
-from orchestrator.local_fleet import Child, Processes, orchestrate
+from orchestrator.processes import Child, Processes, orchestrate
 from storage.broker.connection import connect
 from storage.broker.embedded_redis import embedded_redis
 from tasks.fleet.about import ask_workers

@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from orchestrator.local_fleet import orchestrate
+from orchestrator.processes import orchestrate
 from storage.broker.connection import connect
 from storage.broker.embedded_redis import die_with_parent
 from tests.faults.fleet import VISIBILITY_TIMEOUT_S, Fleet, wait_until

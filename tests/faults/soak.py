@@ -30,7 +30,7 @@ import pandas as pd
 import redis
 import torch
 
-from orchestrator.local_fleet import orchestrate
+from orchestrator.processes import orchestrate
 from tests.faults.fleet import Fleet
 from tests.faults.redis_process import RedisProcess
 from tests.faults.table import replaced

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.local_fleet import orchestrate
+from orchestrator.processes import orchestrate
 from tests.faults.disturbed_run import (
     FINISHED,
     GENERATE,

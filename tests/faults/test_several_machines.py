@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from domain.traits.definition import BUNDLED_TRAITS
-from orchestrator.local_fleet import orchestrate
+from orchestrator.processes import orchestrate
 from storage.broker.embedded_redis import die_with_parent
 from storage.record.run import open_run
 from storage.record.store import open_store
