@@ -96,16 +96,25 @@ def quality(
 
 
 def evaluated(
-    *, held_out: Known = (0.97, 0.9), follows: Known = (0.8, 0.6), too_few: bool = False
+    *,
+    held_out: Known = (0.97, 0.9),
+    follows: Known = (0.8, 0.6),
+    too_few: bool = False,
+    score_within: float = 0.5,
+    is_former: bool = False,
 ) -> EvaluationFigures:
     """What the mean difference did on the evaluation questions."""
     tested = TestedFigures(
-        separation=None if too_few else separation(held_out),
-        correlation=None if follows is None else known(follows),
+        readable=None if too_few or is_former else separation(held_out),
+        separation=None if too_few else separation(held_out if is_former else (0.99, 0.95)),
+        correlation=known((0.9, 0.8)),
+        correlation_within=None if follows is None else known(follows),
         correlation_plain=None,
     )
     counts = EvaluationCounts(positive=20, negative=20, plain=20)
-    return EvaluationFigures(n=counts, n_questions=6, methods={"mean_diff": tested})
+    return EvaluationFigures(
+        n=counts, n_questions=6, score_within=score_within, methods={"mean_diff": tested}
+    )
 
 
 def steered(

@@ -162,27 +162,47 @@ def _write(
     rows[:, PLANTED_LAYER + 1 :] += 1.5 * rng.standard_normal(rows[:, PLANTED_LAYER + 1 :].shape)
     prompts = rng.standard_normal((len(samples), N_LAYERS, D_MODEL))
     prompts[:, PROMPT_LAYER:] += signs[:, None, None] * in_prompts
+    responses = [
+        Response(s.key, 1, "p", [1], _text(s), [1] * int(rng.integers(5, 30)), "stop")
+        for s in samples
+    ]
+    scorings = [
+        (s.key, metric, _scoring(s, metric, rng, judge_is_random))
+        for s in samples
+        for metric in ("trait", "coherence")
+    ]
+    if not judge_is_random:
+        _follow_scores(rows, samples, scorings, direction)
     activations = Activations(
         response_avg=rows.astype(np.float32),
         prompt_avg=prompts.astype(np.float32),
         prompt_last=prompts.astype(np.float32),
         prompt_of=np.arange(len(samples)),
     )
-    responses = [
-        Response(s.key, 1, "p", [1], _text(s), [1] * int(rng.integers(5, 30)), "stop")
-        for s in samples
-    ]
     info = {"model": "m", "model_hash": "h", "n_samples": len(samples)}
     files = {RESPONSES: encode_responses(responses), ACTIVATIONS: encode_activations(activations)}
     publish_artifact(run.store, job, files=files, info=info)
-    scorings = [
-        (s.key, metric, _scoring(s, metric, rng, judge_is_random))
-        for s in samples
-        for metric in ("trait", "coherence")
-    ]
     judge = run.plan.judge_job(job)
     rows_of = {SCORINGS: encode_scorings(scorings)}
     publish_artifact(run.store, judge, files=rows_of, info={"n_verdicts": len(scorings)})
+
+
+def _follow_scores(
+    rows: np.ndarray,
+    samples: list[Sample],
+    scorings: list[tuple[str, str, Scoring]],
+    direction: np.ndarray,
+) -> None:
+    """Have responses of one polarity differ along the direction as their trait scores do."""
+    scores = {
+        key: one.value
+        for key, metric, one in scorings
+        if metric == "trait" and isinstance(one, Score)
+    }
+    unit = direction / (np.linalg.norm(direction) or 1.0)
+    for row, sample in zip(rows, samples, strict=True):
+        middle = 85 if sample.polarity == "positive" else 15
+        row[PLANTED_LAYER:] += (scores.get(sample.key, middle) - middle) / 5 * unit
 
 
 def _text(sample: Sample) -> str:

@@ -116,7 +116,7 @@ def test_a_tested_vector_says_so_in_its_file_and_the_seal_holds(checked: Path) -
     noted = load_vectors(checked / "traits" / "evil").provenance.extra["tested"]
 
     assert found.quality is not None and found.quality.evaluation is not None
-    separation = found.quality.evaluation.methods["mean_diff"].separation
+    separation = found.quality.evaluation.methods["mean_diff"].between_instructions
     assert separation is not None
     assert noted["held_out_auroc"]["value"] == separation.auroc.value[noted["layer"]]
     assert found.is_checked
@@ -370,6 +370,14 @@ def test_a_vector_that_reads_the_instruction_alone_does_not_follow_the_judge_wit
     assert (np.array(reached["within"]) > 0).sum() <= 3
 
 
+def test_the_share_of_the_scores_that_lies_within_instructions_is_known() -> None:
+    vectors = {"trait": np.array([[0.0, 1.0]])}
+    found = [evaluation_figures(vectors, answered(seed)).score_within or 0 for seed in range(20)]
+
+    # of conditions 0.66 apart beside a standard deviation of 1, less what 11 means take up
+    assert np.mean(found) == pytest.approx((1 - 11 / 120) / (1 + 0.66**2 * 2 / 3), abs=0.03)
+
+
 def test_all_readable_responses_count_and_not_those_alone_that_the_judge_called_extreme() -> None:
     vectors = {"trait": np.array([[0.0, 1.0]])}
     reached: dict[str, list[float]] = {"examples": [], "readable": []}
@@ -399,7 +407,11 @@ READ_NOT = [Gate.READING_NOT_SHOWN, Gate.NO_USE_SHOWN]
         ({"held_out": (0.95, 0.45)}, None, "do not use", Gate.EVALUATION_CHANCE),
         ({"follows": (0.1, -0.2)}, steered(), DOUBT, Gate.JUDGE_NOT_FOLLOWED),
         ({"follows": (0.1, -0.2)}, None, "do not use", Gate.JUDGE_NOT_FOLLOWED),
+        # scores that hardly differ within instructions cannot be followed there
+        ({"follows": (0.1, -0.2), "score_within": 0.05}, None, "usable", None),
         ({"held_out": (0.69, 0.55)}, steered(), DOUBT, Gate.EVALUATION_LOW),
+        # of before there were figures of all readable responses
+        ({"held_out": (0.69, 0.55), "is_former": True}, None, "weak", Gate.EVALUATION_LOW),
         ({"held_out": (0.69, 0.55)}, None, "weak", Gate.EVALUATION_LOW),
         ({"held_out": (0.85, 0.7)}, steered(), "usable", None),
         ({"too_few": True}, steered(), DOUBT, Gate.EVALUATION_FEW),

@@ -81,6 +81,10 @@ LEFT_OUT_WEAK = 0.6
 # Each is one observation: with fewer even a perfect AUROC cannot be told from chance.
 FEWEST_INSTRUCTIONS = 4
 
+# Scores that hardly differ but by their instruction are within them much the judge's own noise, so
+# that nothing need go with them there.
+WITHIN_TOLD = 0.1
+
 # cos 45 degrees: less than half of the squared length is the truth's.
 ANGLE_USABLE = 45.0
 
@@ -246,17 +250,21 @@ def _evaluation(quality: Quality) -> Iterator[Finding]:
     if quality.evaluation is None:
         return
     layer, own = quality.best.layer, quality.evaluation.methods[quality.best.method]
-    if own.separation is None:
+    if own.between_instructions is None:
         yield Finding(Gate.EVALUATION_FEW, WEAK)
-    elif held_out := _known(own.separation.auroc, layer):
+    elif held_out := _known(own.between_instructions.auroc, layer):
         value, low = held_out
         if low <= CHANCE or value <= LEFT_OUT_WEAK:
             yield Finding(Gate.EVALUATION_CHANCE, FATAL, layer, value, low=low)
         else:
             yield from _low(Gate.EVALUATION_LOW, layer, value)
-    follows = _known(own.correlation, layer)
-    if follows is not None and follows[1] <= 0:
-        # the sides differ by their instructions whatever the judge says; this asks the judge
+    follows, share = _known(own.correlation_within, layer), quality.evaluation.score_within
+    if follows is None or follows[1] > 0:
+        return
+    if share is not None and share < WITHIN_TOLD:
+        yield Finding(Gate.CORRELATION_RANGE, UNTESTED, value=share, limit=WITHIN_TOLD)
+    else:
+        # between instructions both differ, whatever the judge sees; within them this asks the judge
         value, low = follows
         yield Finding(Gate.JUDGE_NOT_FOLLOWED, FATAL, layer, value, low=low)
 
@@ -281,11 +289,11 @@ def _not_tested(metrics: TraitMetrics) -> Iterator[Finding]:
     if quality.evaluation is None:
         gate = Gate.EVALUATION_PENDING if metrics.checks.evaluation else Gate.EVALUATION_OFF
         yield Finding(gate, UNTESTED)
-    elif (own := quality.evaluation.methods[quality.best.method]).separation is not None:
-        # that too few show the trait or its opposite is a gate of its own
-        if _known(own.separation.auroc, quality.best.layer) is None:
+    elif (own := quality.evaluation.methods[quality.best.method]).between_instructions is not None:
+        # that too few can be read is a gate of its own
+        if _known(own.between_instructions.auroc, quality.best.layer) is None:
             yield Finding(Gate.EVALUATION_ONE_QUESTION, UNTESTED)
-        if _known(own.correlation, quality.best.layer) is None:
+        if _known(own.correlation_within, quality.best.layer) is None:
             yield Finding(Gate.CORRELATION_FEW, UNTESTED)
     if quality.causal is not None:
         tested, best = quality.causal.method, quality.best.method

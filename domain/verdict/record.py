@@ -86,6 +86,7 @@ class Gate(StrEnum):
     EVALUATION_PENDING = "evaluation_pending"
     EVALUATION_ONE_QUESTION = "evaluation_one_question"
     CORRELATION_FEW = "correlation_few"
+    CORRELATION_RANGE = "correlation_range"
     STEERING_OTHER_METHOD = "steering_other_method"
     STEERING_OFF = "steering_off"
     STEERING_OTHERS = "steering_others"
@@ -269,12 +270,19 @@ class TestedFigures(Figures):
     correlation_within: Estimates | None = None
     correlation_plain: Estimates | None
 
+    @property
+    def between_instructions(self) -> SeparationFigures | None:
+        """Of all readable responses; as records of before have it where there is no other."""
+        return self.readable or self.separation
+
 
 class EvaluationFigures(Figures):
-    """The vectors on questions that they were not made from."""
+    """The vectors on questions that they were not made from. `score_within` is the share of the
+    trait score's variance that lies within instructions."""
 
     n: EvaluationCounts
     n_questions: int
+    score_within: float | None = None
     methods: dict[str, TestedFigures]
 
 

@@ -78,8 +78,7 @@ _FINDINGS = {
     ),
     Gate.PROBE_ACCURACY_LOW: "the probe's held-out accuracy {value:.0%} is not over {limit:.0%}",
     Gate.EVALUATION_FEW: (
-        "too few responses to the evaluation questions show the trait or its opposite to test the "
-        "vector on them"
+        "too few responses to the evaluation questions can be read to test the vector on them"
     ),
     Gate.EVALUATION_CHANCE: (
         "on the evaluation questions at layer {layer} the vector separates hardly better than "
@@ -90,7 +89,7 @@ _FINDINGS = {
     ),
     Gate.JUDGE_NOT_FOLLOWED: (
         "on the evaluation questions the projection at layer {layer} does not surely go with the "
-        "judge's trait score (correlation {value:.2f}, 95 % from {low:.2f})"
+        "judge's trait score within instructions (correlation {value:.2f}, 95 % from {low:.2f})"
     ),
     Gate.STEERING_UNREADABLE: (
         "steering with the vector leaves no readable answers at any strength tried"
@@ -149,8 +148,12 @@ _FINDINGS = {
         "one evaluation question does not show how sure the AUROC on such is"
     ),
     Gate.CORRELATION_FEW: (
-        "too few evaluation questions have readable answers to ask whether the projection goes "
-        "with the judge's trait score"
+        "too few evaluation questions have readable answers, or their scores differ too little, to "
+        "ask whether the projection goes with the judge's trait score"
+    ),
+    Gate.CORRELATION_RANGE: (
+        "whether the projection goes with the judge's trait score within instructions is not "
+        "known: scores hardly differ there ({value:.1%} of their variance, under {limit:.0%})"
     ),
     Gate.STEERING_OTHER_METHOD: (
         "steering was tested with the {of} vectors, not with the best, {best}"

@@ -26,7 +26,12 @@ from traitlens.arrays import Float64
 from traitlens.assess.directions import vector_separation
 from traitlens.assess.dose_response import Answers, DoseResponse, dose_response
 from traitlens.assess.kept_rows import Array, Group
-from traitlens.stats.crossed import crossed_interval, weighted_correlation, weighted_difference
+from traitlens.stats.crossed import (
+    crossed_interval,
+    numbered,
+    weighted_correlation,
+    weighted_difference,
+)
 from traitlens.stats.intervals import Interval, score_interval
 from traitlens.stats.partial import partial_correlation
 
@@ -195,6 +200,7 @@ def evaluation_figures(vectors: Mapping[str, Array], answered: Answered) -> Eval
             plain=int((is_plain & np.isfinite(answered.trait)).sum()),
         ),
         n_questions=len(set(questions)),
+        score_within=_score_within(answered),
         methods={
             name: TestedFigures(
                 readable=_separation(vector, answered, readable),
@@ -240,18 +246,31 @@ def _correlation(vectors: Array, answered: Answered, rows: NDArray[np.bool_]) ->
 def _correlation_within(vectors: Array, answered: Answered) -> Estimates | None:
     """Given the polarity and the instruction of each response."""
     rows = np.flatnonzero(np.isfinite(answered.trait))
-    prompts = [answered.prompts[int(k)] for k in rows]
-    questions = [question for _, question in prompts]
+    questions = [answered.prompts[int(k)][1] for k in rows]
     if len(set(questions)) < FEWEST_TO_CORRELATE:
         return None
-    polarities = [answered.polarity[int(k)] for k in rows]
     found = partial_correlation(
         _projections(vectors, answered.activations[rows]),
         answered.trait[rows],
-        condition=[(one, i) for one, (i, _) in zip(polarities, prompts, strict=True)],
+        condition=_conditions(answered, rows),
         question=questions,
     )
     return estimates_of(found)
+
+
+def _score_within(answered: Answered) -> float | None:
+    """The share of the trait scores' variance that lies within polarity and instruction."""
+    rows = np.flatnonzero(np.isfinite(answered.trait))
+    of_row = numbered(_conditions(answered, rows))
+    trait = answered.trait[rows]
+    if not len(trait) or not trait.var() > 0:
+        return None
+    means = np.bincount(of_row, trait) / np.bincount(of_row)
+    return float(((trait - means[of_row]) ** 2).mean() / trait.var())
+
+
+def _conditions(answered: Answered, rows: NDArray[np.intp]) -> list[tuple[AnyPolarity, int]]:
+    return [(answered.polarity[int(k)], answered.prompts[int(k)][0]) for k in rows]
 
 
 def _projections(vectors: Array, activations: Array) -> Float64:

@@ -142,7 +142,7 @@ def note_in_vectors(run: Run, quality: Quality, folder: str) -> None:
             "steering_layer": steers,
         }
         tested = quality.evaluation.methods.get(name) if quality.evaluation else None
-        held_out = tested and tested.separation
+        held_out = tested and tested.between_instructions
         if held_out:
             noted["held_out_auroc"] = held_out.auroc.at(layer).model_dump(mode="json")
             noted["held_out_cohens_d"] = held_out.cohens_d.at(layer).model_dump(mode="json")

@@ -23,8 +23,8 @@ function compareTable(a, b) {
 // Held-out AUROC and what steering adds, of one trait in one run.
 function tested(one, k, i) {
   const q = one.metrics[i].quality, path = `traits/${k}/metrics/${i}/quality`;
-  const separation = q && q.evaluation && q.evaluation.methods[q.best.method].separation;
-  const auroc = separation ? el("div", {}, "AUROC ", num(`${path}/evaluation/methods/${q.best.method}/separation/auroc/value/${q.best.layer}`, 3)) : null;
+  const own = q && q.evaluation && q.evaluation.methods[q.best.method], part = own && ["readable", "separation"].find((one) => own[one]);
+  const auroc = part ? el("div", {}, "AUROC ", num(`${path}/evaluation/methods/${q.best.method}/${part}/auroc/value/${q.best.layer}`, 3)) : null;
   const steers = q && q.causal ? el("div", { class: "together" }, "steering adds ", num(`${path}/causal/vector/rise/value`, 0)) : null;
   return auroc || steers ? el("span", {}, auroc, steers) : "–";
 }

@@ -43,8 +43,9 @@ function stripRow(m, path, onChoose) {
   const q = `${path}/quality`, best = m.quality.best, d = `${q}/mean_difference`, layer = best.layer;
   const rows = m.quality.methods[best.method].held_out_half ? "held_out_half" : "fitted", s = `${q}/methods/${best.method}/${rows}/cohens_d`;
   const est = (from, digits) => withInterval(`${from}/value/${layer}`, `${from}/interval/${layer}`, digits);
+  const own = m.quality.evaluation && m.quality.evaluation.methods[best.method], part = own && ["readable", "separation"].find((one) => own[one]);
   return [...head, el("span", {}, best.method, " ", el("span", { class: "together" }, "@ ", num(`${q}/best/layer`, 0))), est(s, 2), est(`${d}/leave_one_question_out_auroc`, 3), est(`${d}/leave_one_instruction_out_auroc`, 3),
-    m.quality.evaluation && m.quality.evaluation.methods[best.method].separation ? est(`${q}/evaluation/methods/${best.method}/separation/auroc`, 3) : "–",
+    part ? est(`${q}/evaluation/methods/${best.method}/${part}/auroc`, 3) : "–",
     el("span", {}, num(`${d}/angle_upper_degrees/${layer}`, 1), "°"), ...tail];
 }
 

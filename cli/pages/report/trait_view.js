@@ -90,17 +90,17 @@ function testsView(m, path) {
 }
 
 function evaluationView(q, path) {
-  const best = q.best, name = best.method, one = q.evaluation.methods[name], s = one.separation, own = `${path}/methods/${name}`;
+  const best = q.best, name = best.method, one = q.evaluation.methods[name], part = one.readable ? "readable" : "separation", s = one[part], own = `${path}/methods/${name}`;
   const about = el("p", { class: "explain" }, "On ", num(`${path}/n_questions`, 0), " evaluation questions, none of which any vector was made from: ", num(`${path}/n/positive`, 0), " responses that show the trait, ",
     num(`${path}/n/negative`, 0), " that do not, and ", num(`${path}/n/plain`, 0), " readable ones to no instruction at all. Correlation: of the projection with the judge's trait score.");
-  if (!s) return el("div", {}, about, emptyView("Too few to separate", "One side has fewer than two responses that pass the thresholds.", "See traits/" + PAGE.traits[Number(path.split("/")[1])].metrics.trait + "/evaluation.parquet."));
-  const series = [["correlation", "first", "every response"], ["correlation_plain", "second", "without an instruction"]].filter(([key]) => one[key]).map(([key, kind, label]) => ({ values: one[key].value, interval: one[key].interval, kind, label }));
+  if (!s) return el("div", {}, about, emptyView("Too few to separate", "One side has fewer than four responses that can be read.", "See traits/" + PAGE.traits[Number(path.split("/")[1])].metrics.trait + "/evaluation.parquet."));
+  const series = [["correlation_within", "first", "within instructions"], ["correlation", "shuffled", "pooled over instructions"], ["correlation_plain", "second", "without an instruction"]].filter(([key]) => one[key]).map(([key, kind, label]) => ({ values: one[key].value, interval: one[key].interval, kind, label }));
   const est = (from, k, digits) => at(from) ? withInterval(`${from}/value/${k}`, `${from}/interval/${k}`, digits) : "–";
   return el("div", {}, about, el("div", { class: "charts" },
     layerChart(`AUROC of ${name} on evaluation questions`, "AUROC", [{ values: s.auroc.value, interval: s.auroc.interval, kind: "first", label: "instructed responses" }], { chosen: best.layer, y: [0.3, 1.02] }),
     layerChart("Does the projection follow the score? Correlation", "correlation", series, { chosen: best.layer, y: [-0.5, 1.02] })),
-    el("details", {}, el("summary", {}, "The numbers of the charts"), table(["layer", "AUROC", "Cohen's d", "correlation", "correlation, no instruction"], q.residual_norm.map((_, k) => [layerName(k, q.residual_norm.length - 1),
-      est(`${own}/separation/auroc`, k, 3), est(`${own}/separation/cohens_d`, k, 2), est(`${own}/correlation`, k, 2), est(`${own}/correlation_plain`, k, 2)]))));
+    el("details", {}, el("summary", {}, "The numbers of the charts"), table(["layer", "AUROC", "Cohen's d", "correlation within instructions", "pooled", "no instruction"], q.residual_norm.map((_, k) => [layerName(k, q.residual_norm.length - 1),
+      est(`${own}/${part}/auroc`, k, 3), est(`${own}/${part}/cohens_d`, k, 2), est(`${own}/correlation_within`, k, 2), est(`${own}/correlation`, k, 2), est(`${own}/correlation_plain`, k, 2)]))));
 }
 
 function likelihoodView(l, path) {
