@@ -109,7 +109,7 @@ def test_a_hub_folder_has_a_card_and_holds_no_path_of_this_machine(
         + [f"{t}{end}" for t in ("capitals", "noise") for end in (".safetensors", ".json")]
         + [f"{t}.definition.json" for t in ("capitals", "noise")]
     )
-    assert "| capitals | usable | 12 / 12 | 70.0 | 2 | 0.990 |" in card
+    assert "| capitals | usable | 12 / 12 | 70.0 | 0.990 | untested | 2 | untested | 2 |" in card
     for path in tmp_path.iterdir():
         assert str(Path(made.planted.folder).parent).encode() not in path.read_bytes()
 

@@ -6,19 +6,24 @@ from pathlib import Path
 
 import numpy as np
 
-from cli.pages.content import reported_metrics
+from cli.pages.content import load_snippet, reported_metrics
 from cli.pages.firing import fired
 from domain.plan.samples import EVALUATION
 from domain.plan.spec import ChecksSpec
+from domain.verdict.record import Best
+from domain.verdict.uses import use_layers
 from storage.record.responses import load_activations
 from storage.record.results import read_response_vectors
+from tests.quality_records import LAYER, quality, read, steered
 from tests.stored_run import stored_run
 
 
 def test_a_vector_fires_on_its_own_traits_answers_and_as_promised_on_neutral_ones(
     tmp_path: Path,
 ) -> None:
-    run = stored_run(tmp_path, checks=ChecksSpec(evaluation=1, causal=4), n_eval_questions=20)
+    run = stored_run(
+        tmp_path, gap=10.0, checks=ChecksSpec(evaluation=1, causal=4), n_eval_questions=20
+    )
     metrics = reported_metrics(run)
 
     found = fired(run, metrics)
@@ -39,13 +44,14 @@ def test_a_cell_is_the_share_over_what_one_neutral_answer_in_twenty_exceeds(tmp_
     found = fired(run, metrics)
 
     assert found is not None
-    quality = metrics[0].quality
-    assert quality is not None
-    vector = read_response_vectors(run.store, "evil", quality.best.method)[quality.best.layer]
+    evil = metrics[0].quality
+    assert evil is not None
+    layer = use_layers(evil, evil.best.method)[0]
+    vector = read_response_vectors(run.store, "evil", evil.best.method)[layer]
     projected: dict[str, list[float]] = {"plain": [], "positive": []}
     for trait in run.spec.traits:
         for job in run.plan.part_jobs(trait, "generate", EVALUATION):
-            rows = load_activations(run.store, job).response_avg[:, quality.best.layer] @ vector
+            rows = load_activations(run.store, job).response_avg[:, layer] @ vector
             for sample, value in zip(run.plan.samples(job), rows, strict=True):
                 is_own = sample.polarity != "positive" or trait.name == "evil"
                 if is_own and sample.polarity in projected:
@@ -59,3 +65,13 @@ def test_too_few_neutral_questions_give_no_matrix(tmp_path: Path) -> None:
     few = stored_run(tmp_path, checks=ChecksSpec(evaluation=1, causal=4), n_eval_questions=6)
 
     assert fired(few, reported_metrics(few)) is None
+
+
+def test_what_loads_a_vector_reads_and_steers_at_the_layer_of_each_use() -> None:
+    best = Best(method="mean_diff", layer=4, by_method={"mean_diff": 4}, rule="a rule")
+    both = quality(reading=read(layer=2), causal=steered(), best=best)
+
+    snippet = load_snippet("runs/r", "evil", both)
+
+    assert "v.at(2)" in snippet
+    assert f"layer={LAYER}, " in snippet

@@ -16,6 +16,7 @@ from domain.plan.spec import RunSpec, Setting, spec_settings
 from domain.scoring.scores import METRICS, Score, Scoring
 from domain.scoring.thresholds import Fall
 from domain.verdict.record import Layers, Quality, TraitMetrics
+from domain.verdict.uses import use_layers
 from storage.record.results import (
     SampleRow,
     finished_metrics,
@@ -171,14 +172,17 @@ def raw_reply(scoring: Scoring | None) -> dict[str, Any] | None:
 
 
 def load_snippet(url: str, trait: str, quality: Quality) -> str:
-    """Python that loads a trait's best vectors, takes the layer that separates best, and steers
-    with the strongest push that surely raises the trait and stays readable, where one does."""
-    method, layer, causal = quality.best.method, quality.best.layer, quality.causal
-    push, coefficient, note = layer, 1.0, "  # no push was confirmed: try strengths"
-    if causal is not None and causal.vector.rise_at and (causal.vector.rise.interval[0] or 0) > 0:
+    """Python that loads a trait's best vectors, takes the reading layer, and steers at the steering
+    layer, with the strongest push that surely raises the trait and stays readable where one does.
+    """
+    method, causal = quality.best.method, quality.causal
+    layer, push = use_layers(quality, method)
+    coefficient, note = 1.0, "  # no push was confirmed: try strengths"
+    tested = causal.vector if causal is not None and causal.method == method else None
+    if causal and tested and tested.rise_at and (tested.rise.interval[0] or 0) > 0:
         # what to multiply the raw vector by for the push whose rise was measured
-        norm = quality.methods[causal.method].norm[causal.layer] or math.nan
-        push, coefficient, note = causal.layer, causal.vector.rise_at * causal.step / norm, ""
+        norm = quality.methods[method].norm[causal.layer] or math.nan
+        push, coefficient, note = causal.layer, tested.rise_at * causal.step / norm, ""
     return (
         "from traitlens import load_vectors\n\n"
         f'v = load_vectors("{url}/traits/{trait}", method="{method}")\n'

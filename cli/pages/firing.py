@@ -11,6 +11,7 @@ from domain.plan.samples import EVALUATION
 from domain.plan.spec import TraitRef
 from domain.scoring.thresholds import outcomes
 from domain.verdict.record import TraitMetrics
+from domain.verdict.uses import use_layers
 from storage.record.responses import load_activations
 from storage.record.results import read_response_vectors
 from storage.record.run import Run
@@ -23,7 +24,7 @@ NOMINAL = 0.05
 
 def fired(run: Run, metrics: Sequence[TraitMetrics]) -> dict[str, Any] | None:
     """The share of each trait's kept positive answers to evaluation questions that is over each
-    vector's threshold, at the vector's best layer; None without such answers of two traits.
+    vector's threshold, at the vector's reading layer; None without such answers of two traits.
 
     The threshold is what 5 % of the answers without an instruction exceed, of all traits and one a
     question. `share` is [answers of trait, vector of trait and any of them]; `neutral` what of the
@@ -31,7 +32,7 @@ def fired(run: Run, metrics: Sequence[TraitMetrics]) -> dict[str, Any] | None:
     """
     made = {m.trait: m.quality for m in metrics if m.quality and m.quality.evaluation}
     units = _Units(
-        [q.best.layer for q in made.values()],
+        [use_layers(q, q.best.method)[0] for q in made.values()],
         [read_response_vectors(run.store, t, q.best.method) for t, q in made.items()],
     )
     answers = {trait: _answers(run, run.spec.trait(trait), units) for trait in made}

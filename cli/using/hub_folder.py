@@ -15,6 +15,7 @@ from cli.using.loaded_run import load_run_vectors
 from cli.using.private import HUB_ID, Private, public_name
 from domain.plan.spec import DEFAULT_POSITION, RunSpec
 from domain.verdict.record import Quality, TraitMetrics
+from domain.verdict.uses import use_layers
 from storage.record.results import metrics_bytes, read_metrics
 from storage.record.run import Run
 from traitlens.layers import LAYER_CONVENTION
@@ -62,6 +63,7 @@ def model_card(spec: RunSpec, metrics: Sequence[TraitMetrics]) -> str:
     facts, first = metrics[0].generation, metrics[0].trait
     qualities = {one.trait: one.quality for one in metrics if one.quality is not None}
     best = qualities[first].best
+    layers = use_layers(qualities[first], best.method)
     rows = "\n".join(_row(one, qualities[one.trait]) for one in metrics)
     name = public_name(spec.model.model_id)
     template = packaged("cli").joinpath("using", "model_card.md").read_text(encoding="utf-8")
@@ -72,7 +74,7 @@ def model_card(spec: RunSpec, metrics: Sequence[TraitMetrics]) -> str:
         revision=facts.revision or "unknown",
         n_traits=len(metrics),
         rows=rows,
-        best=best,
+        layers=layers,
         first=first,
         convention=LAYER_CONVENTION,
         spec=spec,
@@ -84,5 +86,7 @@ def model_card(spec: RunSpec, metrics: Sequence[TraitMetrics]) -> str:
 def _row(one: TraitMetrics, quality: Quality) -> str:
     layer, left_out = quality.best.layer, quality.mean_difference.leave_one_question_out_auroc
     counts = f"{one.n_kept.positive} / {one.n_kept.negative}"
+    reads, steers = use_layers(quality, quality.best.method)
+    uses = f"{one.uses.reads.state} | {reads} | {one.uses.steers.state} | {steers}"
     contrast, auroc = number_text(one.contrast), number_text(left_out.value[layer], ".3f")
-    return f"| {one.trait} | {one.verdict} | {counts} | {contrast} | {layer} | {auroc} |"
+    return f"| {one.trait} | {one.verdict} | {counts} | {contrast} | {auroc} | {uses} |"
