@@ -53,8 +53,18 @@ function emptyView(title, what, how) {
   return el("div", { class: "empty" }, el("h3", {}, title), el("p", {}, what), el("p", {}, how));
 }
 
+// What may be wider than the page: where it is, the keyboard reaches and scrolls it.
+function scrolled(child) {
+  const box = el("div", { class: "scroll" }, child);
+  new ResizeObserver(() => {
+    if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+    else box.removeAttribute("tabindex");
+  }).observe(box);
+  return box;
+}
+
 function table(headings, rows, attributes) {
-  return el("div", { class: "scroll" }, el("table", attributes || {},
+  return scrolled(el("table", attributes || {},
     el("thead", {}, el("tr", {}, headings.map((heading) => el("th", { scope: "col" }, heading)))),
     el("tbody", {}, rows.map((cells) => el("tr", {}, cells.map((cell, k) =>
       el(k === 0 ? "th" : "td", k === 0 ? { scope: "row" } : { "data-label": headings[k] }, cell)))))));

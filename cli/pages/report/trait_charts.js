@@ -89,11 +89,10 @@ function layerCharts(quality) {
     ], { chosen }));
 }
 
-// From pale to dark, one hue, readable in grey: the number stands in the cell anyway.
+// From pale to half dark, one hue: the number in the cell stays readable in both themes.
 function shade(cell, share) {
   const part = Math.min(1, Math.max(0, share));
-  cell.style.backgroundColor = `color-mix(in oklab, var(--heat) ${Math.round(8 + 84 * part)}%, var(--panel))`;
-  cell.style.color = part > 0.5 ? "var(--on-heat)" : "var(--ink)";
+  cell.style.backgroundColor = `color-mix(in oklab, var(--heat) ${Math.round(6 + 38 * part)}%, var(--panel))`;
 }
 
 function methodMap(quality, path, fits) {
@@ -114,7 +113,7 @@ function methodMap(quality, path, fits) {
   const anyOpen = names.some((name) => (fits[name][quality.position].converged || []).includes(0));
   const where = rows === "fitted" ? "on the responses the vectors were made from (too few questions to halve)" : "on the half of the questions the vectors were not made from";
   return el("figure", {}, el("figcaption", {}, `Layer x method: Cohen's d ${where}; ★ is the best, hatched rows are not chosen${anyOpen ? "; † the method's own fit did not converge" : ""}`),
-    el("div", { class: "scroll" }, el("table", { class: "heat" },
+    scrolled(el("table", { class: "heat" },
       el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "layer"), names.map((name) => el("th", { scope: "col" }, name)))), el("tbody", {}, body))));
 }
 
@@ -129,10 +128,10 @@ function matrixTable(names, columns, from, matrix) {
     if (value === null) return el("td", {}, "–");
     const cell = el("td", { title: `${name}, ${other}` }, num(from(i, j), 2));
     const colour = value < 0 ? "var(--neg)" : "var(--pos)";
-    cell.style.backgroundColor = `color-mix(in oklab, ${colour} ${Math.round(70 * Math.abs(value))}%, var(--panel))`;
+    cell.style.backgroundColor = `color-mix(in oklab, ${colour} ${Math.round(40 * Math.abs(value))}%, var(--panel))`;
     return cell;
   })));
-  return el("div", { class: "scroll" }, el("table", { class: "matrix" },
+  return scrolled(el("table", { class: "matrix" },
     el("thead", {}, el("tr", {}, el("th", {}, ""), columns.map((name) => el("th", { scope: "col" }, el("span", {}, name))))), el("tbody", {}, rows)));
 }
 
