@@ -6,17 +6,31 @@ says something that cannot be, the test says which line and what ours does.
 
 from __future__ import annotations
 
+import asyncio
+import json
+import textwrap
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from click.testing import CliRunner
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from cli.main import orchestrate
+from cli.options.using import prompt_options_of
+from domain.scoring.scores import Unscored
+from domain.traits.definition import BUNDLED_TRAITS
+from domain.traits.prompts import PROMPT_SETS
+from tests.http_judge import http_judge, scoring
+from tests.planted_vectors import planted_run
+from traitlens import ActivationSteerer, load_vectors
 from traitlens.compute import projection
 from traitlens.dynamics.trajectory import analyze, find_commitment_point, persistence_absolute
+from traitlens.errors import LayerError
 from traitlens.methods import MeanDifferenceMethod
 from traitlens.vectors.files import to_persona_vectors_pt_bytes
+from workers.judge.openai_judge import OpenAiJudge
 
 WIDTH, BLOCKS = 16, 3
 
@@ -73,6 +87,24 @@ commitment_idx = (acceleration.abs() < 0.1).nonzero()[0]
 # Measure persistence (duration above threshold)
 peak_idx = trait_scores.argmax()
 persistence = (trait_scores[peak_idx:].abs() > 0.5).sum()
+"""
+
+STEERER_002 = """
+from core.activation_steer import ActivationSteerer
+
+with ActivationSteerer(model, vector, coeff=1.0, layer_idx=15, positions="response"):
+    output = model.generate(...)
+"""
+
+JUDGE = """
+from utils.judge import OpenAiJudge
+
+judge = OpenAiJudge(
+    model="gpt-5-mini",
+    prompt_template=eval_prompt,
+    eval_type="0_100"
+)
+score = await judge.judge(question=q, answer=a)
 """
 
 METHODS = {
@@ -269,3 +301,154 @@ def test_seed_002s_check_reads_our_persona_vectors_file(
 
 def _as_arguments(sides: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {"pos_acts": sides["pos_activations"], "neg_acts": sides["neg_activations"]}
+
+
+STEERER_NAMES = {
+    "from core.activation_steer": "from traitlens",
+    "layer_idx=15": "layer_idx=1",
+    "model.generate(...)": "model.generate(**inputs)",
+}
+
+
+def test_the_steering_block_steers_the_output_of_its_block_and_response_tokens_alone(
+    given_model: dict[str, Any],
+) -> None:
+    model, seen = given_model["model"], []
+    vector = torch.arange(1.0, WIDTH + 1)
+
+    def note(module: Any, arguments: Any, output: torch.Tensor) -> None:
+        seen.append(output.detach().clone())
+
+    def block_output(**names: Any) -> list[torch.Tensor]:
+        seen.clear()
+        run(STEERER_002, STEERER_NAMES | names, vector=vector, **given_model)
+        return list(seen)
+
+    # after steering, which is applied when the block returns
+    model.model.layers[2].register_forward_pre_hook(
+        lambda module, given: note(module, None, given[0])
+    )
+    plain = block_output(**{"coeff=1.0": "coeff=0"})
+    steered = block_output()
+
+    # the prompt's pass is untouched, and so is the first generated token's choice
+    assert torch.equal(plain[0], steered[0])
+    moved = (steered[1] - plain[1])[:, -1]
+    assert torch.allclose(moved, vector.expand_as(moved), atol=1e-5)
+    with pytest.raises(LayerError):
+        ActivationSteerer(model, vector, layer_idx=BLOCKS)
+
+
+@pytest.mark.parametrize("eval_type", ["0_100", "binary"])
+def test_the_judge_block_scores_an_answer(eval_type: str) -> None:
+    tops = {"0_100": [("80", 0.75), ("60", 0.25)], "binary": [("YES", 0.8), ("NO", 0.2)]}
+    expected = {"0_100": 75.0, "binary": 80.0}
+    snippet = "async def asked():\n" + textwrap.indent(JUDGE, "    ") + "    return score, judge\n"
+
+    async def score(names: dict[str, Any]) -> float:
+        found, judge = await names["asked"]()
+        await judge.close()
+        return float(found)
+
+    with http_judge(lambda body, call: scoring(tops[eval_type])) as server:
+        names = run(
+            snippet,
+            {
+                "from utils.judge": "from workers.judge.openai_judge",
+                'eval_type="0_100"': f'eval_type="{eval_type}", base_url="{server.url}"',
+            },
+            eval_prompt="Rate {answer} to {question} from 0 to 100.",
+            q="why?",
+            a="because {x}",
+        )
+        found = asyncio.run(score(names))
+
+    assert found == pytest.approx(expected[eval_type])
+    # the answer's own braces reach the judge as they are
+    assert "because {x} to why?" in server.asked[-1]["messages"][0]["content"]
+
+
+def test_a_judge_that_declines_gives_no_number_and_says_why() -> None:
+    async def ask(url: str) -> tuple[float | None, Any]:
+        judge = OpenAiJudge("m", "{question} {answer}", base_url=url)
+        found = await judge.judge(question="q", answer="a")
+        why = await judge.scoring(question="q", answer="a")
+        await judge.close()
+        return found, why
+
+    with http_judge(lambda body, call: scoring([("REFUSAL", 0.9), ("10", 0.1)])) as server:
+        found, why = asyncio.run(ask(server.url))
+
+    assert found is None
+    assert isinstance(why, Unscored)
+    assert why.reason == "refused"
+
+
+def test_the_norm_check_runs_on_an_exported_file_of_one_method_and_layer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = planted_run(tmp_path / "planted")
+    folder = tmp_path / "my_exp"
+    exported = CliRunner().invoke(
+        orchestrate,
+        [
+            *("export", made.name, "--runs-dir", str(made.runs_dir), "--traits", "capitals"),
+            *("--format", "layer-files", "--output", str(folder)),
+        ],
+    )
+    assert exported.exit_code == 0, exported.output
+    capsys.readouterr()
+    original = load_vectors(f"{made.run.store.url}/traits/capitals")
+
+    place = str(folder / "capitals" / "vectors" / "mean_diff_layer2.pt")
+    run(VERIFY, {"experiments/my_exp/my_trait/vectors/probe_layer16.pt": place})
+
+    assert capsys.readouterr().out == f"Norm: {float(original.at(2).norm()):.2f}\n"
+    layers = {one.name for one in (folder / "capitals" / "vectors").iterdir()}
+    assert layers == {f"mean_diff_layer{k}.pt" for k in range(len(original.tensor))}
+
+
+def test_one_command_gives_the_output_format_with_dynamics(tmp_path: Path) -> None:
+    made = planted_run(tmp_path / "planted")
+    prompts, output = tmp_path / "test_prompts.txt", tmp_path / "results.json"
+    prompts.write_text("What is the capital of France?\nHow are you?\nTell me 3 things.\n")
+
+    ended = CliRunner().invoke(
+        orchestrate,
+        [
+            *("monitor", made.name, "--runs-dir", str(made.runs_dir), "--traits", "capitals"),
+            *("--prompts", str(prompts), "--output", str(output)),
+            *("--no-baseline", "--max-new-tokens", "12"),
+        ],
+    )
+
+    assert ended.exit_code == 0, ended.output
+    records = json.loads(output.read_text())
+    assert [one["prompt"] for one in records] == prompts.read_text().splitlines()
+    # seed 003, "Output Format": every name of it, and lengths that belong to the tokens
+    measures = {"commitment_point", "peak_velocity", "avg_velocity", "persistence"}
+    for one in records:
+        n = len(one["tokens"])
+        assert len(one["trait_scores"]["capitals"]) == n
+        dynamics = one["dynamics"]["capitals"]
+        assert measures <= dynamics.keys()
+        assert len(dynamics["velocity_profile"]) == max(n - 1, 0)
+        assert len(dynamics["acceleration_profile"]) == max(n - 2, 0)
+    assert max(len(one["tokens"]) for one in records) > 2
+
+
+@pytest.mark.parametrize("name", PROMPT_SETS)
+def test_the_sets_of_prompts_have_each_bundled_trait_and_are_read_as_files_are(name: str) -> None:
+    values = {"texts": (), "file": Path(name), "system": None}
+
+    found = prompt_options_of(values)
+
+    expected = {("high", "low"), ("falls", "rises")}
+    by_trait: dict[str, set[str]] = {}
+    for one in found:
+        by_trait.setdefault(one.facts["trait"], set()).add(one.facts["expected"])
+    assert set(by_trait) == set(BUNDLED_TRAITS)
+    assert set().union(*by_trait.values()) in map(set, expected)
+    if name == "teaching":
+        assert all(len(sides) == 2 for sides in by_trait.values())
+    assert len({one.shown for one in found}) == len(found)

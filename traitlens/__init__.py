@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from traitlens.methods import MeanDifferenceMethod as MeanDifferenceMethod
     from traitlens.methods import ProbeMethod as ProbeMethod
     from traitlens.steering import steer as steer
+    from traitlens.steering.activation_steerer import ActivationSteerer as ActivationSteerer
     from traitlens.vectors.files import load_vectors as load_vectors
     from traitlens.vectors.files import save_vectors as save_vectors
     from traitlens.vectors.trait_vector import Provenance as Provenance
@@ -37,6 +38,7 @@ _NAMES = {
     "layers": ("layer_label", "parse_layer"),
     "methods": ("METHODS", "GradientMethod", "ICAMethod", "MeanDifferenceMethod", "ProbeMethod"),
     "steering": ("steer",),
+    "steering.activation_steerer": ("ActivationSteerer",),
     "vectors.files": ("load_vectors", "save_vectors"),
     "vectors.trait_vector": ("Provenance", "TraitVector", "model_hash"),
 }

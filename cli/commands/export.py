@@ -32,6 +32,7 @@ FORMATS = (
     "steering-vectors",
     "neuronpedia",
     "hub-folder",
+    "layer-files",
 )
 
 SUFFIXES = (".safetensors", ".pt", ".gguf", ".json")
@@ -48,7 +49,8 @@ UNREADABLE = (LookupError, ValueError, TypeError, AttributeError, ArithmeticErro
     "kind",
     required=True,
     type=click.Choice(FORMATS),
-    help="What to write; hub-folder is a folder with a model card, and uploads nothing.",
+    help="What to write; hub-folder is a folder with a model card, and uploads nothing; "
+    "layer-files are TRAIT/vectors/METHOD_layerN.pt, one for each method and layer.",
 )
 @click.option(
     "--output",
@@ -63,7 +65,8 @@ UNREADABLE = (LookupError, ValueError, TypeError, AttributeError, ArithmeticErro
 @click.option(
     "--layers",
     metavar="LIST",
-    help="For gguf, steering-vectors and neuronpedia: 16 or 14,16.  [default: the best]",
+    help="For gguf, steering-vectors and neuronpedia: 16 or 14,16.  [default: the best]  For "
+    "layer-files  [default: all].",
 )
 @click.option("--model-type", metavar="NAME", help="For gguf and repeng: llama, gemma2 ...")
 @click.option("--n-blocks", type=click.IntRange(1), help="The model's blocks, for a FILE.")
@@ -79,6 +82,7 @@ def export(**values: Any) -> None:
     orchestrate export demo --format gguf --traits evil --output vectors
     orchestrate export demo --format neuronpedia --layers 16
     orchestrate export demo --to hub-folder --output demo-vectors
+    orchestrate export demo --format layer-files --output experiments/my_exp
     orchestrate export evil.gguf --format safetensors --n-blocks 26      # the way in
     """
     path = Path(values["source"])
@@ -95,6 +99,8 @@ def export(**values: Any) -> None:
 
 
 def _of_run(run: Run, values: dict[str, Any]) -> dict[str, bytes]:
+    if values["kind"] == "layer-files":
+        return _layer_files(run, values)
     # torch is not loaded for --help
     from cli.using.hub_folder import hub_files
     from cli.using.loaded_run import load_run_vectors
@@ -118,9 +124,33 @@ def _of_run(run: Run, values: dict[str, Any]) -> dict[str, bytes]:
     return files
 
 
+def _layer_files(run: Run, values: dict[str, Any]) -> dict[str, bytes]:
+    """One tensor [d_model] a file, for each trait, method and layer of a run."""
+    # torch is not loaded for --help
+    from cli.using.loaded_run import load_run_vectors
+    from traitlens.vectors.files import to_persona_vectors_pt_bytes
+
+    files: dict[str, bytes] = {}
+    for method in [values["method"]] if values["method"] else run.spec.methods:
+        loaded, _ = load_run_vectors(
+            run, values["traits"], method=method, position=values["position"]
+        )
+        for one in loaded:
+            try:
+                asked = [one.vector.layer(layer) for layer in _layers(values["layers"])]
+            except (LayerError, ValueError) as error:
+                raise UsageError(f"{one.trait}: {error}") from error
+            for layer in asked or range(len(one.vector.tensor)):
+                name = f"{one.trait}/vectors/{method}_layer{layer}.pt"
+                files[name] = to_persona_vectors_pt_bytes(one.vector.tensor[layer])
+    return files
+
+
 def _of_file(path: Path, values: dict[str, Any]) -> dict[str, bytes]:
     if values["kind"] == "hub-folder":
         raise UsageError("a hub folder is made of a run, whose record its card tells: name a run")
+    if values["kind"] == "layer-files":
+        raise UsageError("layer files are of all methods and layers of a run: name a run")
     vector = _loaded(path, values["n_blocks"])
     if values["position"] in vector.vectors:
         vector = vector.at_position(values["position"])
@@ -217,6 +247,7 @@ def _write(folder: Path, files: dict[str, bytes]) -> Sequence[str]:
         folder.mkdir(parents=True, exist_ok=True)
         for name, data in files.items():
             path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
             written.append(str(path))
     except OSError as error:

@@ -49,6 +49,7 @@ def monitor(**values: Any) -> None:
     orchestrate monitor demo --prompt "How do I pick a lock?"
     orchestrate monitor demo --prompts prompts.txt --output scores.json --output tokens.parquet
     orchestrate monitor demo --prompts prompts.txt --view     # see it in a browser as it comes
+    orchestrate monitor demo --prompts teaching --output teaching.json
     orchestrate monitor demo --model ./fine-tuned --prompts prompts.txt
     """
     use = use_options_of(values)

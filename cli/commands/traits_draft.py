@@ -125,6 +125,7 @@ async def _written(
         missing = part.missing(better)
         click.echo(f"{part.noun}: {f'{missing} to go' if missing else 'done'}", err=True)
 
+    click.echo(f"Asks {model} at {url}, a part at a time.", err=True)
     client = open_judge(url, max_in_flight=1, timeout_s=WRITE_TIMEOUT_S)
     writer = Writer(client, model, price=price_of(model, url))
     try:

@@ -13,6 +13,7 @@ from cli.options.run import own_option, setting_option
 from cli.options.settings import option, runs_dir_option, together
 from domain.errors import UsageError
 from domain.plan.spec import DEFAULT_POSITION, POSITIONS
+from domain.traits.prompts import PROMPT_SETS
 from storage.files.shapes import Transcript, Turn
 from storage.files.transcripts import Unread, read_transcripts
 
@@ -130,7 +131,8 @@ prompt_options = together(
         metavar="FILE",
         type=click.Path(path_type=Path, dir_okay=False),
         help="Prompts, one a row: .txt, .json, .jsonl, .csv or .parquet with a column prompt, "
-        "question or messages, and system or system_prompt if any.",
+        "question or messages, and system or system_prompt if any. Or teaching or fluctuations, "
+        "which come with the program.",
     ),
     click.option(
         "--system",
@@ -147,7 +149,8 @@ def prompt_options_of(values: dict[str, Any]) -> list[Transcript]:
         Transcript((Turn("user", text),), row=f"--prompt {text[:40]!r}") for text in values["texts"]
     ]
     if values["file"]:
-        in_file = read_transcripts(values["file"])
+        file = PROMPT_SETS.get(str(values["file"]), values["file"])
+        in_file = read_transcripts(file)
         say_unread(in_file.unread, n_rows=len(in_file.read) + len(in_file.unread))
         found += in_file.read
     if not found:

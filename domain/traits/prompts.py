@@ -1,4 +1,5 @@
-"""The prompts that are of no trait: the judge's for coherence, and neutral questions."""
+"""The prompts that are of no one trait: the judge's for coherence, neutral questions, and the sets
+that come with the program."""
 
 from __future__ import annotations
 
@@ -24,6 +25,13 @@ def coherence_prompt(question: str, answer: str) -> str:
 # the run's traits, where it has them, say what its own kind of question is answered with.
 _QUESTIONS = Path(__file__).parent / "neutral_questions.json"
 N_OF_TRAITS = 120
+
+PROMPT_SETS = {
+    name: Path(__file__).parent / "prompt_sets" / f"{name}.json"
+    for name in ("teaching", "fluctuations")
+}
+"""Files of prompts by name: those that show one bundled trait or its opposite by themselves, and
+those in whose answers one rises or falls."""
 
 
 def neutral_questions() -> list[str]:

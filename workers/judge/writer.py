@@ -74,6 +74,11 @@ class Writer:
                     body = {"model": self._model, "messages": messages, **self._bound}
                     reply, _ = await self._client.complete(body)
                 except HealingError as error:
+                    if error.kind == "timeout":
+                        raise JudgeError(
+                            f"{self._model} has written nothing whole in {WRITE_TIMEOUT_S:.0f} s",
+                            advice="take a faster endpoint, or a smaller model",
+                        ) from None
                     tries.note(error, is_down=False)
                     raise
         return reply
