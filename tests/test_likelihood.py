@@ -19,7 +19,7 @@ from traitlens.assess.likelihood import (
     question_folds,
 )
 from workers.engine.generation import Intervention, Steering
-from workers.engine.likelihood import pushed_texts, text_gradients
+from workers.engine.likelihood import likeliest_tokens, pushed_texts, text_gradients
 from workers.models.chat import render_prompt, response_ids
 from workers.models.model import LoadedModel, load_model
 
@@ -171,3 +171,20 @@ def test_where_nothing_is_there_one_in_twenty_is_found_and_not_more() -> None:
 
 def test_an_effect_is_found() -> None:
     assert np.mean([simulated(seed, effect=8.0) <= 0.05 for seed in range(20)]) > 0.8
+
+
+def test_the_likeliest_tokens_are_those_of_the_plain_model(model: LoadedModel) -> None:
+    push = torch.linspace(-1, 1, model.d_model, dtype=torch.float64)
+    steering = Steering((Intervention(1, push.float().numpy()),))
+
+    for k in range(len(PROMPTS)):
+        plain = likeliest_tokens(model, PROMPTS[k], RESPONSES[k], 3)
+        pushed = likeliest_tokens(model, PROMPTS[k], RESPONSES[k], 3, steering=steering)
+
+        assert len(plain) == len(RESPONSES[k])
+        for found, added in ((plain, 0 * push), (pushed, push)):
+            truth = plain_log_p(model, k, layer=1, push=added).exp().topk(3, dim=-1)
+            assert [[token for token, _ in place] for place in found] == truth.indices.tolist()
+            shares = [[share for _, share in place] for place in found]
+            assert shares == pytest.approx(truth.values.numpy(), rel=1e-4)
+    assert likeliest_tokens(model, PROMPTS[0], [], 3) == []

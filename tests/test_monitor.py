@@ -151,6 +151,37 @@ def test_tokens_are_written_as_they_come_and_end_as_the_json_does(
     assert (rows["cosine"].abs() <= 1 + 1e-5).all()
 
 
+def test_alternatives_stand_at_their_tokens_and_hold_what_was_said(
+    made: PlantedRun, tmp_path: Path
+) -> None:
+    files = [tmp_path / "scores.json", tmp_path / "live.jsonl"]
+    outputs = [word for file in files for word in ("--output", str(file))]
+
+    prompts = [argument for text in PROMPTS for argument in ("--prompt", text)]
+
+    run(
+        "monitor",
+        *made.arguments,
+        *prompts,
+        *MARK,
+        "--alternatives",
+        "50",
+        "--no-baseline",
+        *outputs,
+    )
+
+    one = max(json.loads(files[0].read_text()), key=lambda record: len(record["tokens"]))
+    places = one["alternatives"]
+    assert len(places) == len(one["tokens"]) and {len(place) for place in places} == {50}
+    said = [dict(place).get(token) for place, token in zip(places, one["tokens"], strict=True)]
+    assert places and any(said)
+    for place in places:
+        shares = [share for _, share in place]
+        assert shares == sorted(shares, reverse=True) and sum(shares) <= 1.0001
+    events = map(json.loads, files[1].read_text().splitlines())
+    assert places in [e["alternatives"] for e in events if e["event"] == "done"]
+
+
 def test_screening_a_table_gives_the_scores_that_monitoring_gave(
     made: PlantedRun, tmp_path: Path
 ) -> None:

@@ -35,11 +35,13 @@ class UseOptions:
 
 @dataclass(frozen=True)
 class SamplingOptions:
-    """How responses are drawn; None takes the run's own setting."""
+    """How responses are drawn, None taking the run's own setting, and how many alternatives to each
+    token are kept."""
 
     max_new_tokens: int | None
     temperature: float | None
     seed: int
+    alternatives: int = 0
 
 
 position_option = click.option(
@@ -85,6 +87,13 @@ sampling_options = together(
     own_option("max-new-tokens"),
     own_option("temperature"),
     click.option("--seed", default=0, type=int, show_default=True),
+    click.option(
+        "--alternatives",
+        default=0,
+        type=click.IntRange(0, 50),
+        metavar="N",
+        help="Keep the N likeliest tokens in each token's place, for the page and .json.",
+    ),
 )
 
 false_alarm_option = click.option(

@@ -59,6 +59,7 @@ def monitored(
             loaded.directions,
             sampling=loaded.sampling(sampling),
             streams=streams,
+            alternatives=sampling.alternatives,
         ):
             if isinstance(event, ProjectedToken):
                 if marks:

@@ -69,6 +69,7 @@ class EventFile(Sink):
                 "id": trajectory.id,
                 "response": trajectory.response,
                 "dynamics": trajectory_dynamics(scale, trajectory),
+                "alternatives": trajectory.alternatives,
                 "metadata": {**trajectory.facts, **about},
             }
         )

@@ -96,6 +96,28 @@ def pushed_texts(
     return log_p, damage
 
 
+@torch.inference_mode()
+def likeliest_tokens(
+    model: LoadedModel,
+    prompt_ids: Sequence[int],
+    response_ids: Sequence[int],
+    n: int,
+    *,
+    steering: Steering | None = None,
+) -> list[list[tuple[int, float]]]:
+    """At each token of one response the `n` likeliest token ids in its place, the likeliest first,
+    with their probabilities at temperature 1."""
+    if not response_ids:
+        return []
+    ((_, texts),) = text_batches([prompt_ids], [response_ids])
+    starts = texts.prompt.sum(-1).to(model.device, torch.long)
+    with steered(model.model, steering, starts):
+        every = _log_p(model, texts)[1][0]
+    found = every.exp().topk(min(n, every.shape[-1]), dim=-1)
+    ids, shares = found.indices.tolist(), found.values.tolist()
+    return [list(zip(*place, strict=True)) for place in zip(ids, shares, strict=True)]
+
+
 def _log_p(model: LoadedModel, texts: PaddedTexts) -> tuple[Tensor, Tensor]:
     """(log p of the tokens that follow, log p of every token) of the columns from the shortest
     prompt's last on: [batch, columns] and [batch, columns, vocabulary], float32."""

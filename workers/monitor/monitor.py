@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -12,9 +12,13 @@ from traitlens.arrays import Float32
 from traitlens.capture.sinks import are_sinks
 from workers.engine.engine import Engine
 from workers.engine.generation import GenerationRequest, Sampling, Steering, UnitVectors
+from workers.engine.likelihood import likeliest_tokens
 from workers.engine.teacher_forced import project_tokens
 from workers.models.chat import Prompt, TokenTexts, decode_response
 from workers.monitor.trajectory import Trajectory
+
+# Finer ones would only be long.
+PROBABILITY_DIGITS = 5
 
 
 @dataclass(frozen=True)
@@ -55,9 +59,11 @@ def monitor(
     *,
     sampling: Sampling,
     streams: bool = True,
+    alternatives: int = 0,
 ) -> Iterator[ProjectedToken | Trajectory]:
     """Each token as soon as it is read, when streaming, and each response's trajectory once it is
-    done; response i answers asked[i]. A model on the slower core hands tokens out at the end."""
+    done; response i answers asked[i]. So many `alternatives` are kept at each token. A model on the
+    slower core hands tokens out at the end."""
     texts = TokenTexts(engine.model)
     requests = [
         GenerationRequest(one.prompt.token_ids, one.seed, sampling, one.steering, directions)
@@ -80,7 +86,17 @@ def monitor(
                 answer = generation.projections[n_prompt:]
                 yield from _new_tokens(i, ids, answer, shown[i], texts)
             facts = {**one.facts, "finish": generation.finish, "seed": one.seed}
-            yield _trajectory(i, one.shown, ids, generation.projections, facts, texts)
+            made = _trajectory(i, one.shown, ids, generation.projections, facts, texts)
+            if alternatives:
+                likeliest = likeliest_tokens(
+                    engine.model,
+                    generation.request.prompt_ids,
+                    ids,
+                    alternatives,
+                    steering=one.steering,
+                )
+                made = replace(made, alternatives=_in_words(ids, likeliest, texts))
+            yield made
 
 
 def project_answers(
@@ -93,6 +109,20 @@ def project_answers(
     for i, projections in project_tokens(engine.model, prompts, responses, directions):
         one = answered[i]
         yield _trajectory(i, one.shown, one.response_ids, projections, one.facts, texts)
+
+
+def _in_words(
+    ids: Sequence[int], likeliest: Sequence[Sequence[tuple[int, float]]], texts: TokenTexts
+) -> tuple[tuple[tuple[str, float], ...], ...]:
+    """The texts of other tokens in each token's place, with their probabilities."""
+    before = texts.all(ids)
+    return tuple(
+        tuple(
+            (texts.next([*ids[:t], token], t, before), round(share, PROBABILITY_DIGITS))
+            for token, share in place
+        )
+        for t, place in enumerate(likeliest)
+    )
 
 
 def _new_tokens(

@@ -28,7 +28,8 @@ DIGITS = 7
 class Trajectory:
     """Projections h.v / ||v|| [tokens, k] of a response's and its prompt's tokens, each at the
     token itself, and the norms of h there; `prompt_sinks` [prompt tokens, k] says which of the
-    prompt's are attention sinks at the direction's layer."""
+    prompt's are attention sinks at the direction's layer. `alternatives` are the likeliest texts in
+    each token's place with their probabilities, None where they were not asked for."""
 
     id: int
     prompt: str
@@ -40,6 +41,7 @@ class Trajectory:
     prompt_projections: Float32
     prompt_sinks: Bools
     facts: dict[str, Any] = field(default_factory=dict)
+    alternatives: tuple[tuple[tuple[str, float], ...], ...] | None = None
 
     @property
     def cosines(self) -> Float32:
@@ -184,6 +186,8 @@ def trajectory_record(
     body["summary"] = trajectory_summary(scale, trajectory)
     if scale.baseline is not None:
         body["any_trait"] = any_trait(scale, trajectory)
+    if trajectory.alternatives is not None:
+        body["alternatives"] = trajectory.alternatives
     body["metadata"] = {**trajectory.facts, "directions": scale.about}
     return body
 

@@ -12,7 +12,7 @@ function paintAlternatives() {
     const bar = element("b");
     bar.style.width = `${100 * Math.min(1, Math.max(0, probability))}%`;
     return element("tr", { className: text === said ? "chosen" : "" }, [
-      element("th", { scope: "row", text: `${visible(text)}${text === said ? " (said)" : ""}` }),
+      element("th", { scope: "row", text: `${visible(text) || "(the end, or part of a letter)"}${text === said ? " (said)" : ""}` }),
       element("td", { className: "share" }, [bar]),
       element("td", { text: `${(100 * probability).toFixed(1)} %` }),
     ]);
