@@ -3,8 +3,11 @@
     python benchmarks/coverage.py [--runs 300] [--seed 100000]
 
 Scores: instructions differ by 0, 3, 8 or 15 points, questions by 8, rollouts by 15, the sides by
-20. Directions: of 64 dimensions, with instructions that differ by a share of the vector's length in
-63 of them, in eight or in two. Nothing here was looked at while the intervals were made.
+20. Correlation within instructions: 0.5, of 3 x 20 responses to evaluation questions of which each
+pair of instructions gets every fifth. Rise: of 2 x 12 answers to 12 questions, and of 2 x 40 to 40,
+of which a push has 8 points more, or turns a share of 2 into 30 %. Directions: of 64 dimensions,
+with instructions that differ by a share of the vector's length in 63 of them, in eight or in two.
+Nothing here was looked at while the intervals were made.
 """
 
 from __future__ import annotations
@@ -15,7 +18,9 @@ import math
 import numpy as np
 
 from traitlens.assess.angles import direction_angles
+from traitlens.assess.dose_response import Answers, dose_response
 from traitlens.assess.quality import contrast_interval
+from traitlens.stats.partial import partial_correlation
 from traitlens.stats.separation import separation
 
 INSTRUCTIONS, QUESTIONS, ROLLOUTS = 5, 20, 10
@@ -50,6 +55,39 @@ def covered_scores(rng: np.random.Generator, spread: float) -> tuple[bool, bool,
     )
 
 
+def is_correlation_covered(rng: np.random.Generator, spread: float) -> bool:
+    """Whether a correlation of 0.5 within instructions lies in its interval."""
+    question = np.tile(np.arange(QUESTIONS), 3)
+    condition = np.repeat(np.arange(3), QUESTIONS) * INSTRUCTIONS + question % INSTRUCTIONS
+    # half of what is shared is the question's
+    shared = (rng.standard_normal(QUESTIONS)[question] + rng.standard_normal(len(question))) / 2
+    scores, values = (
+        spread * rng.standard_normal(3 * INSTRUCTIONS)[condition]
+        + 15.0 * (shared + math.sqrt(0.5) * rng.standard_normal(len(question)))
+        for _ in range(2)
+    )
+    found = partial_correlation(scores[:, None], values, condition=condition, question=question)
+    return bool(found.low[0] <= 0.5 <= found.high[0])
+
+
+def is_rise_covered(rng: np.random.Generator, questions: int, *, shares: bool) -> bool:
+    """Whether what a push adds lies in its interval: of scores that follow a normal law, or that
+    are 0 or 100."""
+    question = np.tile(np.arange(questions), 2)
+    is_pushed = np.arange(2 * questions) >= questions
+    if shares:
+        truth = 100 * (0.3 - 0.02)
+        trait = np.where(rng.random(len(question)) < np.where(is_pushed, 0.3, 0.02), 100.0, 0.0)
+    else:
+        truth = 8.0
+        trait = truth * is_pushed + 8.0 * rng.standard_normal(questions)[question]
+        trait += 15.0 * rng.standard_normal(len(question))
+    coherence = np.full(len(question), 90.0)
+    answers = Answers(is_pushed.astype(np.float64), trait, coherence, question)
+    rise = dose_response(answers, floor=50.0, best=1.0).rise
+    return bool(rise.low <= truth <= rise.high)
+
+
 def is_angle_covered(rng: np.random.Generator, share: float, dimensions: int) -> bool:
     """Whether the true direction lies within the bound of one run's mean difference."""
     instruction, question = _LABELS
@@ -73,7 +111,7 @@ def is_angle_covered(rng: np.random.Generator, share: float, dimensions: int) ->
 
 
 def main() -> None:
-    """Print both tables as they stand in docs/report.md."""
+    """Print the tables as they stand in docs/report.md."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=300)
     parser.add_argument("--seed", type=int, default=100_000)
@@ -86,6 +124,20 @@ def main() -> None:
     print("instructions differ by", *SPREADS, sep=" | ")
     for k, name in enumerate(("contrast", "Cohen's d", "AUROC")):
         print(name, *(f"{shares[spread][k]:.2f}" for spread in SPREADS), sep=" | ")
+    within = [
+        np.mean([is_correlation_covered(np.random.default_rng(n), one) for n in numbers])
+        for one in SPREADS
+    ]
+    print("correlation within", *(f"{one:.2f}" for one in within), sep=" | ")
+    print("\nquestions", 12, 40, sep=" | ")
+    for name, shares_of in (("rise of 8 points", False), ("rise from 2 to 30 %", True)):
+        found = [
+            np.mean(
+                [is_rise_covered(np.random.default_rng(k), n, shares=shares_of) for k in numbers]
+            )
+            for n in (12, 40)
+        ]
+        print(name, *(f"{one:.2f}" for one in found), sep=" | ")
     print("\ninstructions differ by the share", *SHARES, sep=" | ")
     for dimensions in (DIMENSIONS - 1, 8, 2):
         found = [

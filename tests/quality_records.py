@@ -102,6 +102,7 @@ def evaluated(
     too_few: bool = False,
     score_within: float = 0.5,
     is_former: bool = False,
+    instruction: Known = None,
 ) -> EvaluationFigures:
     """What the mean difference did on the evaluation questions."""
     tested = TestedFigures(
@@ -113,7 +114,11 @@ def evaluated(
     )
     counts = EvaluationCounts(positive=20, negative=20, plain=20)
     return EvaluationFigures(
-        n=counts, n_questions=6, score_within=score_within, methods={"mean_diff": tested}
+        n=counts,
+        n_questions=6,
+        score_within=score_within,
+        left_out_instruction_auroc=None if instruction is None else known(instruction),
+        methods={"mean_diff": tested},
     )
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from domain.plan.samples import ANY_POLARITY, CONFIRMATION, Sample
+from domain.plan.samples import ANY_POLARITY, CONFIRMATION, POLARITIES, Sample
 from domain.plan.spec import ChecksSpec
 from domain.plan.steering import (
     Cell,
@@ -48,6 +48,7 @@ from tests.stored_run import PLANTED_LAYER, stored_run
 from tests.trait_texts import write
 from traitlens.arrays import Labels
 from traitlens.assess.dose_response import Answers, dose_response
+from traitlens.assess.reading import FoldedDirections
 from traitlens.stats.crossed import crossed_interval, weighted_correlation, weighted_mean
 from traitlens.stats.intervals import Interval
 from traitlens.vectors.files import load_vectors
@@ -77,6 +78,8 @@ def test_the_vectors_are_tested_on_questions_that_they_were_not_made_from(checke
 
     assert tested is not None
     assert tested.n_questions == 6
+    left_out = tested.left_out_instruction_auroc
+    assert left_out is not None and (left_out.interval[PLANTED_LAYER][0] or 0) > 0.5
     assert set(tested.methods) == {"mean_diff", "probe"}
     for one in tested.methods.values():
         assert one.separation is not None and one.correlation is not None
@@ -370,6 +373,38 @@ def test_a_vector_that_reads_the_instruction_alone_does_not_follow_the_judge_wit
     assert (np.array(reached["within"]) > 0).sum() <= 3
 
 
+def test_a_direction_of_instructions_alone_does_not_hold_for_one_that_was_left_out() -> None:
+    """Beside a trait that all pairs share each pair differs along an axis of its own."""
+    rng = np.random.default_rng(0)
+    asked = [(p, k % 5, k) for k in range(20) for p in POLARITIES for _ in range(3)]
+    sign = np.array([1.0 if p == "positive" else -1.0 for p, *_ in asked])
+    instruction = np.array([i for _, i, _ in asked])
+    states = 0.3 * rng.standard_normal((len(asked), 2, 6))
+    states[np.arange(len(asked)), :, 1 + instruction] += 3 * sign[:, None]
+    states[:, 1, 0] += sign
+    rows, labels = states.astype(np.float32), instruction.tolist()
+    directions = FoldedDirections(range(5), 5)
+    directions.add(rows, is_pos=sign > 0, labels=labels)
+    answered = Answered(
+        activations=rows,
+        polarity=[p for p, *_ in asked],
+        is_example=np.ones(len(asked), bool),
+        is_readable=np.ones(len(asked), bool),
+        trait=50 + 30 * sign,
+        prompts=[(i, q) for _, i, q in asked],
+    )
+    vectors = {"mean_diff": rows[sign > 0].mean(0) - rows[sign < 0].mean(0)}
+
+    found = evaluation_figures(vectors, answered, without_instruction=directions)
+
+    own, left_out = found.methods["mean_diff"].readable, found.left_out_instruction_auroc
+    assert own is not None and left_out is not None
+    assert min(one or 0 for one in own.auroc.value) > 0.99
+    # at layer 0 there is no trait
+    assert abs((left_out.value[0] or 0) - 0.5) < 0.15
+    assert (left_out.interval[1][0] or 0) > 0.85
+
+
 def test_the_share_of_the_scores_that_lies_within_instructions_is_known() -> None:
     vectors = {"trait": np.array([[0.0, 1.0]])}
     found = [evaluation_figures(vectors, answered(seed)).score_within or 0 for seed in range(20)]
@@ -414,6 +449,9 @@ READ_NOT = [Gate.READING_NOT_SHOWN, Gate.NO_USE_SHOWN]
         ({"held_out": (0.69, 0.55), "is_former": True}, None, "weak", Gate.EVALUATION_LOW),
         ({"held_out": (0.69, 0.55)}, None, "weak", Gate.EVALUATION_LOW),
         ({"held_out": (0.85, 0.7)}, steered(), "usable", None),
+        # of all readable responses, whatever those reach that the vector is made from
+        ({"instruction": (0.55, 0.4)}, steered(), DOUBT, Gate.INSTRUCTIONS_CHANCE),
+        ({"instruction": (0.65, 0.55)}, None, "weak", Gate.INSTRUCTIONS_LOW),
         ({"too_few": True}, steered(), DOUBT, Gate.EVALUATION_FEW),
         ({}, steered(2.0, 5.0, -1.0, -2.0), DOUBT, Gate.STEERING_UNSURE),
         ({}, steered(2.0, 9.0, 3.0, -2.0), DOUBT, Gate.STEERING_RANDOM),

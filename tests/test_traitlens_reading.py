@@ -67,7 +67,7 @@ def identical_texts(seed: int = 0, each: int = 3) -> Texts:
 
 def read(texts: Texts) -> Reading:
     directions = FoldedDirections(texts.question)
-    directions.add(texts.own, is_pos=texts.is_pos, question=texts.question)
+    directions.add(texts.own, is_pos=texts.is_pos, labels=texts.question)
     return reading(texts, directions)
 
 

@@ -189,6 +189,15 @@ def _left_out_questions(quality: Quality) -> tuple[float, float] | None:
     return _known(quality.mean_difference.leave_one_question_out_auroc, quality.best.layer)
 
 
+def _left_out_instructions(quality: Quality) -> tuple[float, float] | None:
+    """On readable answers to the evaluation questions where there are such; those that a vector is
+    made from the judge has chosen, which flatters."""
+    layer, tested = quality.best.layer, quality.evaluation
+    if tested is not None and (found := _known(tested.left_out_instruction_auroc, layer)):
+        return found
+    return _known(quality.mean_difference.leave_one_instruction_out_auroc, layer)
+
+
 def _left_out(quality: Quality) -> Iterator[Finding]:
     layer, is_difference = quality.best.layer, _is_difference(quality)
     questions = _left_out_questions(quality)
@@ -199,7 +208,7 @@ def _left_out(quality: Quality) -> Iterator[Finding]:
         else:
             yield from _low(Gate.QUESTIONS_LOW, layer, value)
         yield from _beaten_by_chance(quality, value)
-    instructions = _known(quality.mean_difference.leave_one_instruction_out_auroc, layer)
+    instructions = _left_out_instructions(quality)
     if instructions is None:
         return
     value, low = instructions
@@ -310,10 +319,10 @@ def _not_tested(metrics: TraitMetrics) -> Iterator[Finding]:
 
 def _notes(metrics: TraitMetrics, quality: Quality) -> Iterator[Finding]:
     """What fails no gate and should be known: what could not be measured, and confounds."""
-    best, difference = quality.best, quality.mean_difference
+    best = quality.best
     if quality.position != DEFAULT_POSITION:
         yield Finding(Gate.FROM_PROMPTS, NOTE)
-    instructions = _known(difference.leave_one_instruction_out_auroc, best.layer)
+    instructions = _left_out_instructions(quality)
     if instructions is None:
         yield Finding(Gate.INSTRUCTIONS_NOT_LEFT_OUT, UNTESTED)
     if _left_out_questions(quality) is None:

@@ -278,11 +278,14 @@ class TestedFigures(Figures):
 
 class EvaluationFigures(Figures):
     """The vectors on questions that they were not made from. `score_within` is the share of the
-    trait score's variance that lies within instructions."""
+    trait score's variance that lies within instructions. `left_out_instruction_auroc` is between
+    all readable responses, each scored by a mean difference that is made of the other instruction
+    pairs."""
 
     n: EvaluationCounts
     n_questions: int
     score_within: float | None = None
+    left_out_instruction_auroc: Estimates | None = None
     methods: dict[str, TestedFigures]
 
 

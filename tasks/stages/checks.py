@@ -26,6 +26,7 @@ from traitlens.arrays import Float64
 from traitlens.assess.directions import vector_separation
 from traitlens.assess.dose_response import Answers, DoseResponse, dose_response
 from traitlens.assess.kept_rows import Array, Group
+from traitlens.assess.reading import FoldedDirections
 from traitlens.stats.crossed import (
     crossed_interval,
     numbered,
@@ -34,6 +35,7 @@ from traitlens.stats.crossed import (
 )
 from traitlens.stats.intervals import Interval, score_interval
 from traitlens.stats.partial import partial_correlation
+from traitlens.stats.separation import crossed_auroc
 
 # Below it answers are no longer read as answers; from it on they are good (the judge's scale).
 COHERENCE_FLOOR = 50.0
@@ -180,8 +182,14 @@ class Answered:
     prompts: Sequence[Group]
 
 
-def evaluation_figures(vectors: Mapping[str, Array], answered: Answered) -> EvaluationFigures:
-    """Each method's vectors [L+1, d_model] on held-out questions, lists over the layers.
+def evaluation_figures(
+    vectors: Mapping[str, Array],
+    answered: Answered,
+    *,
+    without_instruction: FoldedDirections | None = None,
+) -> EvaluationFigures:
+    """Each method's vectors [L+1, d_model] on held-out questions, lists over the layers; and what
+    mean differences reach that are made `without_instruction`, that of each response.
 
     Separations are None when a side has fewer than four responses, correlations of the projection
     with the judge's trait score for fewer than six questions.
@@ -201,6 +209,7 @@ def evaluation_figures(vectors: Mapping[str, Array], answered: Answered) -> Eval
         ),
         n_questions=len(set(questions)),
         score_within=_score_within(answered),
+        left_out_instruction_auroc=_left_out_instruction(without_instruction, answered, readable),
         methods={
             name: TestedFigures(
                 readable=_separation(vector, answered, readable),
@@ -228,6 +237,24 @@ def _separation(
         prompts=(prompts[0], prompts[1]),
     )
     return separation_figures(found)
+
+
+def _left_out_instruction(
+    directions: FoldedDirections | None, answered: Answered, sides: Mapping[str, NDArray[np.bool_]]
+) -> Estimates | None:
+    """AUROC between readable responses of both sides, each scored by a direction that is made of
+    the other instruction pairs; None where those are too few."""
+    rows = np.flatnonzero(sides["positive"] | sides["negative"])
+    is_pos = sides["positive"][rows]
+    prompts = [answered.prompts[int(k)] for k in rows]
+    instructions, questions = [i for i, _ in prompts], [q for _, q in prompts]
+    is_few = min(is_pos.sum(), (~is_pos).sum()) < FEWEST_A_SIDE or len(set(instructions)) < 2
+    if directions is None or is_few:
+        return None
+    scores = directions.scores(answered.activations[rows], instructions)
+    if not np.isfinite(scores).all():
+        return None
+    return estimates_of(crossed_auroc(scores, is_pos, instructions, questions))
 
 
 def _correlation(vectors: Array, answered: Answered, rows: NDArray[np.bool_]) -> Estimates | None:

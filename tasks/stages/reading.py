@@ -3,6 +3,7 @@ the vector that it leaves beside the others."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -71,18 +72,14 @@ def _kept_texts(
     directions = FoldedDirections(range(trait.n_questions))
     place = {key: k for k, key in enumerate(stored.keys)}
     chosen: list[tuple[Sample, Float32]] = []
-    for job in training_jobs(run, trait, "generate"):
-        samples = [(k, s) for k, s in enumerate(run.plan.samples(job)) if s.key in kept]
-        if not samples:
-            continue
-        rows = load_activations(run.store, job).response_avg[[k for k, _ in samples]]
+    for samples, rows in kept_training(run, trait, kept, DEFAULT_POSITION):
         directions.add(
             rows,
-            is_pos=np.array([sample.polarity == "positive" for _, sample in samples]),
-            question=[sample.question for _, sample in samples],
+            is_pos=np.array([sample.polarity == "positive" for sample in samples]),
+            labels=[sample.question for sample in samples],
         )
         own = zip(samples, rows, strict=True)
-        chosen += [(sample, row.copy()) for (_, sample), row in own if sample.key in place]
+        chosen += [(sample, row.copy()) for sample, row in own if sample.key in place]
     rows_read = [place[sample.key] for sample, _ in chosen]
     opposite = stored.opposite[rows_read]
     texts = Texts(
@@ -94,6 +91,18 @@ def _kept_texts(
         question=[sample.question for sample, _ in chosen],
     )
     return texts, directions
+
+
+def kept_training(
+    run: Run, trait: TraitRef, kept: frozenset[str], position: str
+) -> Iterator[tuple[list[Sample], Float32]]:
+    """The kept samples that vectors are made of and their activations [n, L+1, d_model] at a
+    position, shard by shard."""
+    for job in training_jobs(run, trait, "generate"):
+        samples = [(k, s) for k, s in enumerate(run.plan.samples(job)) if s.key in kept]
+        if samples:
+            rows = load_activations(run.store, job).at(position)[[k for k, _ in samples]]
+            yield [sample for _, sample in samples], rows
 
 
 def _write_parts(run: Run, parts: Parts, folder: str, *, beside: str) -> None:

@@ -22,11 +22,11 @@ from domain.verdict.record import (
 from domain.verdict.uses import use_layers
 from storage.record.artifacts import Record, load_record, publish_artifact, read_artifact
 from storage.record.responses import load_activations
-from storage.record.results import Results, write_metrics, write_tested, writing_results
+from storage.record.results import Results, kept_keys, write_metrics, write_tested, writing_results
 from storage.record.run import Run
 from storage.record.tables import judged_samples
 from tasks.stages.checks import Answered, causal_figures, evaluation_figures
-from tasks.stages.reading import reading_figures
+from tasks.stages.reading import kept_training, reading_figures
 from tasks.stages.reduce import METRICS
 from tasks.stages.steering_cells import (
     load_directions,
@@ -35,6 +35,7 @@ from tasks.stages.steering_cells import (
     shown_in_cells,
 )
 from traitlens.assess.kept_rows import Array
+from traitlens.assess.reading import FoldedDirections
 from traitlens.vectors.files import from_safetensors_bytes, to_safetensors_bytes
 from traitlens.vectors.trait_vector import TraitVector
 
@@ -77,7 +78,13 @@ def verify_vectors(
     write_tested(run.store, f"{folder}/evaluation.parquet", results)
     stored = [load_activations(run.store, job).at(quality.position) for job in jobs]
     vectors = {name: v.tensor.numpy() for name, v in stored_vectors(run, quality, folder).items()}
-    return evaluation_figures(vectors, _answered(results, np.concatenate(stored), filter_spec))
+    answered = _answered(results, np.concatenate(stored), filter_spec)
+    directions = FoldedDirections(range(trait.n_instructions), trait.n_instructions)
+    kept = kept_keys(run.store, folder)
+    for samples, rows in kept_training(run, trait, kept, quality.position):
+        is_pos = np.array([sample.polarity == "positive" for sample in samples])
+        directions.add(rows, is_pos=is_pos, labels=[sample.instruction for sample in samples])
+    return evaluation_figures(vectors, answered, without_instruction=directions)
 
 
 def _answered(results: Results, activations: Array, filter_spec: FilterSpec) -> Answered:

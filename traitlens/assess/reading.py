@@ -87,34 +87,36 @@ def parts_of(texts: Texts) -> Parts:
 
 
 class FoldedDirections:
-    """Mean differences that leave out a fold of the questions, from rows that come in batches."""
+    """Mean differences that leave out a fold of the questions, or of the instruction pairs, from
+    rows that come in batches."""
 
-    def __init__(self, questions: Iterable[int]) -> None:
-        """`questions` are all that occur; their folds are dealt in their order."""
-        self._fold_of = {q: k % N_FOLDS for k, q in enumerate(sorted(set(questions)))}
+    def __init__(self, labels: Iterable[int], n_folds: int = N_FOLDS) -> None:
+        """`labels` are all that occur, of questions or of pairs; their folds are dealt in their
+        order."""
+        self._fold_of = {label: k % n_folds for k, label in enumerate(sorted(set(labels)))}
         self._sums: Float64 | None = None
-        self._counts = np.zeros((2, N_FOLDS))
+        self._counts = np.zeros((2, n_folds))
 
-    def add(self, rows: Float32, *, is_pos: Bools, question: Sequence[int]) -> None:
+    def add(self, rows: Float32, *, is_pos: Bools, labels: Sequence[int]) -> None:
         """Take up rows [n, L+1, d_model]."""
         if self._sums is None:
-            self._sums = np.zeros((2, N_FOLDS, *rows.shape[1:]))
-        folds = self.folds(question)
+            self._sums = np.zeros((*self._counts.shape, *rows.shape[1:]))
+        folds = self.folds(labels)
         for side, chosen in enumerate((is_pos, ~is_pos)):
             for fold in np.unique(folds[chosen]):
                 of_fold = chosen & (folds == fold)
                 self._sums[side, fold] += rows[of_fold].sum(axis=0, dtype=np.float64)
                 self._counts[side, fold] += of_fold.sum()
 
-    def folds(self, question: Sequence[int]) -> Ints:
+    def folds(self, labels: Sequence[int]) -> Ints:
         """The fold of each row."""
-        return np.array([self._fold_of[q] for q in question], dtype=np.int64)
+        return np.array([self._fold_of[label] for label in labels], dtype=np.int64)
 
-    def scores(self, rows: Float32, question: Sequence[int]) -> Float64:
+    def scores(self, rows: Float32, labels: Sequence[int]) -> Float64:
         """Projections [n, L+1] of rows on the unit direction of the other folds, from the middle
         between the polarities there; NaN where the others lack a polarity."""
         found = np.full(rows.shape[:2], np.nan)
-        folds = self.folds(question)
+        folds = self.folds(labels)
         for fold in np.unique(folds):
             unit, middle = self._without(fold)
             of_fold = folds == fold
@@ -123,7 +125,7 @@ class FoldedDirections:
 
     def _without(self, fold: int) -> tuple[Float64, Float64]:
         assert self._sums is not None
-        others = np.arange(N_FOLDS) != fold
+        others = np.arange(self._counts.shape[1]) != fold
         with np.errstate(invalid="ignore", divide="ignore"):
             counts = self._counts[:, others].sum(axis=1)[:, None, None]
             positive, negative = self._sums[:, others].sum(axis=1) / counts

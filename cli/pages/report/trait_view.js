@@ -92,7 +92,8 @@ function testsView(m, path) {
 function evaluationView(q, path) {
   const best = q.best, name = best.method, one = q.evaluation.methods[name], part = one.readable ? "readable" : "separation", s = one[part], own = `${path}/methods/${name}`;
   const about = el("p", { class: "explain" }, "On ", num(`${path}/n_questions`, 0), " evaluation questions, none of which any vector was made from: ", num(`${path}/n/positive`, 0), " responses that show the trait, ",
-    num(`${path}/n/negative`, 0), " that do not, and ", num(`${path}/n/plain`, 0), " readable ones to no instruction at all. Correlation: of the projection with the judge's trait score.");
+    num(`${path}/n/negative`, 0), " that do not, and ", num(`${path}/n/plain`, 0), " readable ones to no instruction at all. Correlation: of the projection with the judge's trait score.", ...(q.evaluation.left_out_instruction_auroc ? [` A mean difference made of the other instruction pairs tells the readable ones apart at layer ${best.layer} with AUROC `,
+      withInterval(`${path}/left_out_instruction_auroc/value/${best.layer}`, `${path}/left_out_instruction_auroc/interval/${best.layer}`, 3), "."] : []));
   if (!s) return el("div", {}, about, emptyView("Too few to separate", "One side has fewer than four responses that can be read.", "See traits/" + PAGE.traits[Number(path.split("/")[1])].metrics.trait + "/evaluation.parquet."));
   const series = [["correlation_within", "first", "within instructions"], ["correlation", "shuffled", "pooled over instructions"], ["correlation_plain", "second", "without an instruction"]].filter(([key]) => one[key]).map(([key, kind, label]) => ({ values: one[key].value, interval: one[key].interval, kind, label }));
   const est = (from, k, digits) => at(from) ? withInterval(`${from}/value/${k}`, `${from}/interval/${k}`, digits) : "–";
