@@ -121,11 +121,11 @@ def judge_worker(
     **logging: str,
 ) -> None:
     """Ask the judge for scores; the key comes from ORCHESTRATE_JUDGE_API_KEY or OPENAI_API_KEY."""
-    from cli.commands.judge_server import embedded_judge
+    from cli.commands.judge_server import served_judge
 
     url = required_broker(broker_url)
     hold_back_worker()
-    with contextlib.nullcontext() if no_embedded else embedded_judge() as judge_url:
+    with contextlib.nullcontext() if no_embedded else served_judge() as judge_url:
         _run(
             "judge",
             url,
