@@ -103,5 +103,6 @@ ENDS = (
         3,
         "so few responses may make a weak vector",
     ),
+    Ends(r"orchestrate traits pilot .*", 3, "the stand-in judge finds every answer alike"),
     Ends(r"orchestrate worker drain 'gpu-cuda.*'", 2, "all of the one host left a line before"),
 )

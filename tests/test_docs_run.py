@@ -25,7 +25,14 @@ from tests.http_server import served
 from tests.page_code import Code, code_of, shell_lines
 from tests.page_rules import CHANGED, ENDS, SKIPPED, STAYS, Rule, Skipped
 from tests.page_shell import Shell
-from workers.judge.server import ServerReply, embedded_backend, make_server, spread_over_numbers
+from tests.test_trait_draft import chat_model
+from workers.judge.server import (
+    ServerReply,
+    WrittenReply,
+    embedded_backend,
+    make_server,
+    spread_over_numbers,
+)
 
 ROOT = Path(__file__).parent.parent
 DEMO_MODEL = ROOT / "demo" / "model"
@@ -197,7 +204,10 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
     monkeypatch.chdir(folder)
     with ExitStack() as stack:
         judges = {
-            name: stack.enter_context(served(make_server(stand_in, model_name=name))) + "/v1"
+            name: stack.enter_context(
+                served(make_server(stand_in, model_name=name, writer=stand_in_writer))
+            )
+            + "/v1"
             for name in ("gpt-6-luna", "Qwen/Qwen2.5-7B-Instruct")
         }
         redis = RedisProcess(tmp_path / "redis")
@@ -222,6 +232,12 @@ async def stand_in(prompt: str) -> ServerReply:
     if named and named[1] in (*KNOWN_TRAITS, "coherence"):
         return await embedded_backend(prompt)
     return ServerReply(candidates=spread_over_numbers(80.0), prompt_tokens=len(prompt) // 4)
+
+
+async def stand_in_writer(prompt: str, most: int) -> WrittenReply:
+    """A chat model that writes trait definitions; to whoever wants a score in words it says 80."""
+    text = "80" if "[ANSWER START]" in prompt else chat_model(prompt, 0)
+    return WrittenReply(text, prompt_tokens=1, completion_tokens=1, is_cut=False)
 
 
 def _applies(rule: Rule, code: Code) -> bool:

@@ -40,11 +40,9 @@ MOST_SHOWN = 44
 # A pilot is of the definition, the model and the judge: it makes each response once, and tests no
 # vector. All instruction pairs are asked the same questions, so that pairs and questions compare.
 FIXED = {"rollouts": 1, "evaluation": 0, "causal": 0, "contexts": 0, "until": "all"}
-ASKED = (
-    *("model", "revision", "dtype", "trust-remote-code"),
-    *("judge-model", "judge-url", "judge-scale", "judge-votes"),
-    *("max-new-tokens", "temperature", "top-p", "top-k", "seed", "threshold", "coherence"),
-)
+# Of a vector and its tests.
+NOT_ASKED = {*FIXED, "doses", "converged-degrees", "methods", "filter", "shard-samples"}
+ASKED = [name for name in SETTINGS if name not in NOT_ASKED]
 
 
 @click.command("pilot")
