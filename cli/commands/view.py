@@ -101,7 +101,7 @@ def _live_server(run: Run, broker_url: str | None, port: int) -> PageServer:
 
     flower_port = os.environ.get("ORCHESTRATE_FLOWER_PORT", "5555")
     watched = LiveRun(run, broker_url, flower_url=f"http://127.0.0.1:{flower_port}")
-    title = f"{run.name}, {run.spec.model.model_id}"
+    title = f"{run.name}, made with {run.spec.model.model_id}"
     return PageServer(lambda: live_page(title), port=port, look=watched.look)
 
 

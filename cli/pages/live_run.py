@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections.abc import Sequence
@@ -16,11 +17,11 @@ from orchestrator.progress import StageCount, seconds_left, stage_rates
 from storage.broker.connection import BROKER_AWAY
 from storage.record.artifacts import record_key
 from storage.record.judgements import effective_scorings
-from storage.record.responses import load_responses
+from storage.record.responses import Response, load_responses
 from storage.record.run import Run, load_definition
 from storage.record.store import Content
 
-# Of so many shards, so many answers each, evenly over the shard: neighbors answer one question.
+# Of so many shards, so many answers each, drawn by lot: neighbors answer one question.
 SHARDS, ANSWERS = 4, 3
 
 # Pages that ask at the same time, and again at once, get one look.
@@ -94,13 +95,18 @@ def _latest(run: Run, contents: dict[str, Content]) -> Sequence[Job]:
     return [job for _, _, job in sorted(jobs, key=lambda one: one[:2], reverse=True)[:SHARDS]]
 
 
+def _lot(response: Response) -> bytes:
+    """The same draw at every look."""
+    return hashlib.sha256(response.key.encode()).digest()
+
+
 def _answers(run: Run, job: Job, *, is_judged: bool) -> list[dict[str, Any]]:
     definition = load_definition(run, str(job.trait))
     samples = {sample.key: sample for sample in run.plan.samples(job)}
     scorings = effective_scorings(run, run.plan.judge_job(job)) if is_judged else {}
     responses = load_responses(run.store, job)
     found = []
-    for one in responses[:: max(1, len(responses) // ANSWERS)][:ANSWERS]:
+    for one in sorted(responses, key=_lot)[:ANSWERS]:
         sample = samples[one.key]
         scores = {metric: scorings.get((one.key, metric)) for metric in METRICS}
         found.append(

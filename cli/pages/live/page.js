@@ -26,7 +26,7 @@ async function ask() {
 
 function paint(found) {
   document.title = `${found.state}: ${found.name}`;
-  byId("name").textContent = `${found.name}, ${found.model}`;
+  setText(byId("name"), `${found.name}, made with ${found.model}`);
   const doing = [found.state, found.why, found.left && `about ${found.left} left`, ...found.judge];
   setText(byId("doing"), doing.filter(Boolean).join(" · "));
   byId("note").hidden = !found.away;
@@ -88,7 +88,7 @@ function paintWorkers({ workers, has_broker: hasBroker, flower }) {
   } else {
     const link = element("a", { text: flower, href: flower, rel: "noreferrer" });
     note.replaceChildren(...(workers.length ? [] : ["No worker is there. "]),
-      "Queues and tasks are Flower's: ", link, ", once `orchestrate flower` runs.");
+      "Queues and tasks are Flower's: ", link, ", once orchestrate flower runs.");
   }
 }
 

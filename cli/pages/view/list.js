@@ -1,6 +1,6 @@
 // The list of records: searched, filtered by data set, trait, polarity and flag, sorted by z.
 
-const RECORD_ROW = 46;
+const RECORD_ROW = 46, ROWS_SHOWN = 5;
 const LINE_LENGTH = 240;
 const ORDERS = ["", "high", "low", "any"];
 const FLAGS = ["", "any", "trait", "none"];
@@ -72,6 +72,7 @@ function layOutList() {
   else if (order) items.sort((a, b) => last(number(b)) - last(number(a)) || 0);
   list.items = items;
   const at = chosenRow();
+  byId("records").style.height = `${Math.min(ROWS_SHOWN, Math.max(1, items.length)) * RECORD_ROW + 6}px`;
   list.rows.show(items, at);
   list.rows.reveal(at);
   paintCount(at);
