@@ -21,7 +21,7 @@ def test_what_takes_long_says_how_far_it_is_and_stops_at_its_end(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(subject, "SILENT_S", 0.05)
-    monkeypatch.setattr(subject, "LINE_EVERY_S", 0.05)
+    monkeypatch.setattr(subject, "LINE_AFTER_S", 0.05)
     said = ""
     deadline = time.monotonic() + 20
     with working("Reading", total=7) as note:

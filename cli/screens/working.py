@@ -23,7 +23,7 @@ from cli.screens.terminal import Screen, say
 
 # Nobody wonders before; what is done by then is not spoken of where there is no terminal.
 SILENT_S = 2.0
-LINE_EVERY_S = 10.0
+LINE_AFTER_S, LINE_EVERY_S = 10.0, 60.0
 
 Note = Callable[[int], None]
 
@@ -55,7 +55,9 @@ def _plainly(console: Screen, what: str, total: int | None) -> Iterator[Note]:
     def tell() -> None:
         wait = SILENT_S
         while not ended.wait(wait):
-            passed, wait = time.monotonic() - began, LINE_EVERY_S
+            passed = time.monotonic() - began
+            # soon, then seldomer
+            wait = min(LINE_EVERY_S, max(LINE_AFTER_S, passed))
             far = f" {counted[0]}/{total}," if total else ""
             say(console, f"{what}:{far} {duration(passed)} so far")
 
