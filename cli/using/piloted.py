@@ -277,13 +277,7 @@ def _spoilt(samples: Sequence[SampleResult], filter_spec: FilterSpec) -> Iterato
                 f"{len(refused)} of {len(own)} {side} responses decline to answer: soften {side}, "
                 "and ask about less delicate matters.",
             )
-        cut = [one for one in own if one.response.finish == "length"]
-        if len(cut) > MOST_CUT * len(own):
-            yield Remark(
-                Kind.CUT,
-                f"{len(cut)} of {len(own)} {side} responses are cut at --max-new-tokens: raise it "
-                "if the trait shows late.",
-            )
+    yield from _cut(samples)
     other = [one for one in samples if (why := _reason(one)) and why != "refused"]
     if len(other) > MOST_SPOILT * len(samples):
         reasons = ", ".join(sorted({str(_reason(one)) for one in other}))
@@ -293,6 +287,21 @@ def _spoilt(samples: Sequence[SampleResult], filter_spec: FilterSpec) -> Iterato
             "prompt with the number that it is to reply with.",
         )
     yield from _length(samples)
+
+
+def _cut(samples: Sequence[SampleResult]) -> Iterator[Remark]:
+    counts = []
+    for polarity, side in SIDES.items():
+        own = _of_side(samples, polarity)
+        n = sum(one.response.finish == "length" for one in own)
+        if n > MOST_CUT * len(own):
+            counts.append(f"{n} of {len(own)} {side}")
+    if counts:
+        yield Remark(
+            Kind.CUT,
+            f"{' and '.join(counts)} responses are cut at --max-new-tokens: raise it if the trait "
+            "shows late.",
+        )
 
 
 def _length(samples: Sequence[SampleResult]) -> Iterator[Remark]:
