@@ -58,7 +58,8 @@ def _card(one: TraitMetrics, files: Sequence[str]) -> str:
     )
     why = "".join(f"<p>{escape(reason)}</p>" for reason in one.reasons)
     kind = one.verdict.replace(" ", "-")
+    title = f'<a href="report.html#{quote(one.trait)}">{escape(one.trait)}</a>'
     return (
-        f'<li class="card"><h2>{escape(one.trait)}</h2><span class="verdict {kind}">'
-        f'{escape(verdict)}</span>{why}<dl>{rows}</dl><ul class="files">{links}</ul></li>'
+        f'<li class="card"><h2>{title}</h2><span class="verdict {kind}">{escape(verdict)}</span>'
+        f'{why}<dl>{rows}</dl><ul class="files">{links}</ul></li>'
     )

@@ -57,8 +57,10 @@ class Private:
             return self.secrets.without_secrets(value)
         if isinstance(value, Mapping):
             return {self.without(key): self.without(one) for key, one in value.items()}
-        if isinstance(value, list | tuple):
-            return type(value)(map(self.without, value))
+        if isinstance(value, tuple):
+            return tuple(map(self.without, value))
+        if isinstance(value, list):
+            return list(map(self.without, value))
         return value
 
     @cached_property
