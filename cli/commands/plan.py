@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, replace
 from math import ceil
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -28,9 +28,13 @@ from domain.traits.definition import TraitDefinition
 from domain.traits.room import CHARACTERS_PER_TOKEN, longest_prompt
 from domain.verdict.gates import held_out_findings
 from domain.verdict.sentences import finding_text
+from orchestrator.runs import run_store
 from storage.record.artifacts import done_jobs
-from storage.record.run import open_run
+from storage.record.run import Run, open_run
 from storage.record.spending import Terms
+
+if TYPE_CHECKING:
+    from cli.using.pilot import Precision
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,12 @@ WITHOUT_LOGPROBS = Asking(votes=3, completion_tokens=200)
 @terms_options
 @broker_option
 @json_option
-def plan(as_json: bool, broker_url: str | None, **values: Any) -> None:
+@click.option(
+    "--pilot",
+    metavar="RUN",
+    help="A finished run of these traits: say how precise contrast and direction will be.",
+)
+def plan(as_json: bool, broker_url: str | None, pilot: str | None, **values: Any) -> None:
     """Show what a run would do, without spending anything (the same as extract --dry-run).
 
     Without a broker it ends with an error where this machine could not run it.
@@ -63,7 +72,8 @@ def plan(as_json: bool, broker_url: str | None, **values: Any) -> None:
     orchestrate plan --traits refusal,evil --model google/gemma-2-2b-it --judge-model gpt-6-luna
     """
     asked = asked_run(values)
-    show_plan(asked, resolve_terms(values, asked.spec.judge), as_json=as_json)
+    run = open_run(run_store(values["runs_dir"], pilot)) if pilot else None
+    show_plan(asked, resolve_terms(values, asked.spec.judge), as_json=as_json, pilot=run)
     if not broker_url:
         refuse_here(asked.spec)
 
@@ -76,14 +86,15 @@ def refuse_here(spec: RunSpec) -> None:
     refuse_what_cannot_start(spec)
 
 
-def show_plan(asked: AskedRun, terms: Terms, *, as_json: bool) -> None:
-    """Print the plan of the settings."""
+def show_plan(asked: AskedRun, terms: Terms, *, as_json: bool, pilot: Run | None = None) -> None:
+    """Print the plan of the settings, and what precision a pilot lets expect."""
     spec, store = asked.spec, asked.store
     name = store.url.rpartition("/")[2]
     exists = store.exists("run.json")
     differences = settings_differences(open_run(store).spec, spec) if exists else ()
     done = done_jobs(store, asked.definitions) if exists else set()
     found = estimate(Plan(spec), asked.definitions, done=done)
+    expected = _expected(pilot, spec) if pilot is not None else []
     if as_json:
         own = [
             {**asdict(e), "n_to_generate": e.n_to_generate, "n_judge_calls": e.n_calls}
@@ -99,6 +110,7 @@ def show_plan(asked: AskedRun, terms: Terms, *, as_json: bool) -> None:
             "budget": terms.cap_usd,
             "traits": own,
             "differences": list(differences),
+            "precision": [asdict(one) for one in expected],
             "remarks": plan_remarks(asked.definitions, spec),
             "n_samples": sum(e.n_samples for e in found),
             "n_judge_calls": sum(e.n_calls for e in found),
@@ -113,11 +125,20 @@ def show_plan(asked: AskedRun, terms: Terms, *, as_json: bool) -> None:
     judge, cost = spec.judge, plan_cost(spec, found, terms)
     say(console, f"Judge: {judge.model} at {judge.url}; {cost}.", wrap=True)
     say(console, reading_text(found), wrap=True)
+    for one in expected:
+        say(console, one.text, wrap=True)
     for remark in plan_remarks(asked.definitions, spec):
         say(console, remark, style="yellow", wrap=True)
     for difference in differences:
         text = f"Not the recorded run's settings: {difference}."
         say(console, text, style="red", wrap=True)
+
+
+def _expected(pilot: Run, spec: RunSpec) -> list[Precision]:
+    # what loads numbers is not loaded for --help
+    from cli.using.pilot import precisions
+
+    return precisions(pilot, spec)
 
 
 def plan_remarks(definitions: Mapping[str, TraitDefinition], spec: RunSpec) -> list[str]:

@@ -159,7 +159,8 @@ def _contrast(metrics: TraitMetrics) -> Iterator[Finding]:
         yield Finding(Gate.CONTRAST_LOW, WEAK, value=value, limit=CONTRAST_USABLE)
     low = interval[0] if interval else None
     if low is not None and low <= 0:
-        yield Finding(Gate.CONTRAST_CHANCE, FATAL, value=value, low=low)
+        more = metrics.contrast_spread.narrows_most if metrics.contrast_spread else None
+        yield Finding(Gate.CONTRAST_CHANCE, FATAL, value=value, low=low, of=more)
 
 
 def _is_difference(quality: Quality) -> bool:
@@ -172,14 +173,15 @@ def _is_difference(quality: Quality) -> bool:
 def _angle(quality: Quality) -> Iterator[Finding]:
     layer = quality.best.layer
     upper = quality.mean_difference.angle_upper_degrees[layer]
+    more = quality.spread.narrows_most if quality.spread else None
     if upper is None:
         yield Finding(Gate.ANGLE_UNKNOWN, WEAK)
     elif upper >= ANGLE_UNKNOWN:
         # says nothing of a direction that another method found
         severity = FATAL if _is_difference(quality) else WEAK
-        yield Finding(Gate.ANGLE_NOISE, severity, layer, upper, limit=ANGLE_UNKNOWN)
+        yield Finding(Gate.ANGLE_NOISE, severity, layer, upper, limit=ANGLE_UNKNOWN, of=more)
     elif upper > ANGLE_USABLE:
-        yield Finding(Gate.ANGLE_WIDE, WEAK, layer, upper, limit=ANGLE_USABLE)
+        yield Finding(Gate.ANGLE_WIDE, WEAK, layer, upper, limit=ANGLE_USABLE, of=more)
 
 
 def _left_out_questions(quality: Quality) -> tuple[float, float] | None:

@@ -395,12 +395,29 @@ class ReadingFigures(Figures):
     layer: int | None = None
 
 
+class SpreadFigures(Figures):
+    """What a difference between the sides varies with, as standard deviations: from one instruction
+    pair to another, from one question to another, what a pair does with a question beyond both, and
+    between rollouts of one prompt; None where the design, of so many of each, cannot tell.
+    `narrows_most` is what one more of narrows the interval most."""
+
+    instruction: float | None
+    question: float | None
+    combination: float | None
+    rollout: float | None
+    n_instructions: int
+    n_questions: int
+    n_rollouts: float
+    narrows_most: str | None = None
+
+
 PARTS = ("text", "context")
 """What of the mean difference is in the texts and what in the instructions: files of their own."""
 
 
 class Quality(Figures):
-    """The vectors' quality at one position; the tests fill what is None without them."""
+    """The vectors' quality at one position; the tests fill what is None without them. `spread` is
+    that of the mean difference at the best layer, in shares of its length."""
 
     position: str = DEFAULT_POSITION
     n_prompts: PolarityCounts
@@ -411,6 +428,7 @@ class Quality(Figures):
     cosine_between_methods: MethodCosines
     confounds: dict[str, ConfoundFigures]
     best: Best
+    spread: SpreadFigures | None = None
     evaluation: EvaluationFigures | None = None
     likelihood: LikelihoodFigures | None = None
     causal: CausalFigures | None = None
@@ -497,7 +515,8 @@ class Stopping(Figures):
 class TraitMetrics(Figures):
     """A trait's metrics.json. `reasons`, `notes` and `untested` say the findings in words;
     `magnitude` is the mean norm over layers of the first method's vector, `methods` what each
-    method says of its own fit, by position and name; `checks` what the run tests vectors with."""
+    method says of its own fit, by position and name; `checks` what the run tests vectors with,
+    `contrast_spread` in points of the judge's scale."""
 
     version: int | None = None
     trait: str
@@ -510,6 +529,7 @@ class TraitMetrics(Figures):
     n_kept: PolarityCounts = PolarityCounts(positive=0, negative=0)
     contrast: float | None = None
     contrast_interval: Ends | None = None
+    contrast_spread: SpreadFigures | None = None
     coherence: float | None = None
     magnitude: float | None = None
     methods: Mapping[str, Mapping[str, Mapping[str, Layers]]] = {}

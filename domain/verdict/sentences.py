@@ -37,15 +37,19 @@ _FINDINGS = {
     Gate.KEPT_FEW: "only {value:g} {of} responses passed the thresholds",
     Gate.CONTRAST_UNKNOWN: "one side has no scored response, so the contrast is unknown",
     Gate.CONTRAST_LOW: "contrast {value:.1f} is not over {limit:g}",
-    Gate.CONTRAST_CHANCE: "chance alone may explain the contrast: its 95 % interval reaches 0",
+    Gate.CONTRAST_CHANCE: (
+        "chance alone may explain the contrast: its 95 % interval reaches 0{more}"
+    ),
     Gate.DIFFERENCE_ZERO: "the mean difference is zero at every layer",
     Gate.ANGLE_UNKNOWN: (
         "nothing tells how sure the direction is: a side was kept of one prompt only"
     ),
-    Gate.ANGLE_NOISE: ("the mean difference at layer {layer} is no longer than its sampling noise"),
+    Gate.ANGLE_NOISE: (
+        "the mean difference at layer {layer} is no longer than its sampling noise{more}"
+    ),
     Gate.ANGLE_WIDE: (
         "the mean difference at layer {layer} may be {value:.0f} degrees off the true direction, "
-        "over {limit:g}"
+        "over {limit:g}{more}"
     ),
     Gate.QUESTIONS_CHANCE: (
         "on left-out questions the direction at layer {layer} separates hardly better than chance "
@@ -241,8 +245,8 @@ def fall_text(outcome: Outcome) -> str:
 
 def finding_text(finding: Finding) -> str:
     """What was found, with its figures."""
-    words = ""
+    words, more = "", f"; more {finding.of} would narrow it most" if finding.of else ""
     if finding.of in _CONFOUND_WORDS:
         more, less = _CONFOUND_WORDS[finding.of]
         words = less if (finding.high or 0) < 0.5 else more
-    return _FINDINGS[finding.gate].format(**vars(finding), words=words)
+    return _FINDINGS[finding.gate].format(**vars(finding), words=words, more=more)

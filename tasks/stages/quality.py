@@ -25,6 +25,7 @@ from domain.verdict.record import (
     PolarityCounts,
     Quality,
     SeparationFigures,
+    SpreadFigures,
 )
 from traitlens.arrays import Float64
 from traitlens.assess.angles import direction_angles
@@ -42,6 +43,7 @@ from traitlens.assess.quality import (
     residual_norms,
 )
 from traitlens.methods.mean_diff import mean_diff
+from traitlens.stats.crossed import StandardDeviations, standard_deviations
 from traitlens.stats.intervals import Interval
 from traitlens.stats.separation import Separation
 
@@ -98,6 +100,7 @@ def vector_quality(
             vectors[best.method], pos, neg, rows=rows, prompt_vectors=prompt_vectors
         ),
         best=best,
+        spread=_direction_spread(pos, neg, best.layer, rows),
     )
 
 
@@ -189,6 +192,39 @@ def _norms(vectors: Array, residual: Float64) -> dict[str, Layers]:
     norm = np.linalg.norm(vectors.astype(np.float64), axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
         return {"norm": layer_numbers(norm), "norm_to_residual": layer_numbers(norm / residual)}
+
+
+def spread_figures(found: StandardDeviations) -> SpreadFigures | None:
+    """None where a side has no prompt that the other has too."""
+    design, names = found.design, ("instruction", "question", "combination", "rollout")
+    if not math.isfinite(design.rollouts):
+        return None
+    known = {name: layer_numbers([getattr(found, name)])[0] for name in names}
+    if design.rollouts <= 1:
+        # of one rollout each, what they differ by is part of the combination
+        known["rollout"] = None
+    return SpreadFigures(
+        **known,
+        n_instructions=int(design.instructions),
+        n_questions=int(design.questions),
+        n_rollouts=design.rollouts,
+        narrows_most=found.narrows_most,
+    )
+
+
+def _direction_spread(
+    pos: Array, neg: Array, layer: int, rows: tuple[KeptRows, KeptRows]
+) -> SpreadFigures | None:
+    """Of the mean difference at a layer, in shares of its length."""
+    both = np.concatenate([pos[:, layer], neg[:, layer]]).astype(np.float64)
+    is_pos = np.arange(len(both)) < len(pos)
+    length = np.linalg.norm(both[is_pos].mean(axis=0) - both[~is_pos].mean(axis=0))
+    if not length > 0:
+        return None
+    labels = (
+        [*getattr(rows[0], one), *getattr(rows[1], one)] for one in ("instruction", "question")
+    )
+    return spread_figures(standard_deviations(both / length, is_pos, *labels))
 
 
 def best_layers(methods: Mapping[str, MethodFigures]) -> Best:

@@ -40,6 +40,7 @@ from storage.record.results import (
 )
 from storage.record.run import Run, load_definition
 from storage.record.tables import judged_samples, stopping, training_jobs
+from tasks.stages.quality import spread_figures
 from tasks.stages.steering_cells import DIRECTIONS, encode_directions
 from tasks.stages.vectors import TraitVectors, build_vectors
 from traitlens.assess.angles import direction_angles
@@ -51,7 +52,7 @@ from traitlens.assess.kept_rows import (
     begins_with_refusal,
     borrowed_share,
 )
-from traitlens.assess.quality import candidate_layers, contrast_interval
+from traitlens.assess.quality import candidate_layers, contrast_deviations, contrast_interval
 from traitlens.methods.mean_diff import mean_diff
 from traitlens.stats.crossed import Factor
 from traitlens.vectors.files import vector_files
@@ -167,6 +168,7 @@ def _counted(run: Run, trait: TraitRef, filter_spec: FilterSpec, results: Result
             scores[one.sample.polarity].append(one.trait.value)
             prompts[one.sample.polarity].append((one.sample.instruction, one.sample.question))
     positive, negative = scores.values()
+    of_both = prompts["positive"], prompts["negative"]
     mode = load_record(run.store, run.plan.negotiate_job).info.get("mode")
     definition = load_definition(run, trait.name)
     return TraitMetrics(
@@ -178,9 +180,8 @@ def _counted(run: Run, trait: TraitRef, filter_spec: FilterSpec, results: Result
         n_dropped=dict(Counter(fall_text(one) for one in fallen if one.fall != Fall.UNSCORED)),
         n_kept=PolarityCounts(positive=kept["positive"], negative=kept["negative"]),
         contrast=contrast(positive, negative),
-        contrast_interval=contrast_interval(
-            positive, negative, prompts=(prompts["positive"], prompts["negative"])
-        ),
+        contrast_interval=contrast_interval(positive, negative, prompts=of_both),
+        contrast_spread=spread_figures(contrast_deviations(positive, negative, prompts=of_both)),
         coherence=sum(coherence) / len(coherence) if coherence else None,
         n_eval_questions=trait.n_eval_questions,
         n_shared_questions=definition.n_shared,

@@ -30,12 +30,22 @@ function separatedView(trait, path) {
       funnelTable(trait, path),
       el("figure", {}, el("figcaption", {}, "What fell, and why"),
         fell.length ? table(["", "reason", "responses"], fell) : el("p", {}, "Nothing fell."),
-        el("p", {}, "Contrast ", withInterval(`${path}/metrics/contrast`, `${path}/metrics/contrast_interval`, 1), ": mean trait score of all scored positives minus that of the negatives."))));
+        el("p", {}, "Contrast ", withInterval(`${path}/metrics/contrast`, `${path}/metrics/contrast_interval`, 1), ": mean trait score of all scored positives minus that of the negatives."),
+        spreadText(`${path}/metrics/contrast_spread`, "The contrast", 1, " points"))));
+}
+
+// What a difference between the sides varies with, and what narrows its interval most.
+function spreadText(path, what, digits, unit) {
+  const s = at(path);
+  if (!s) return null;
+  const one = (name) => s[name] === null ? "unknown" : el("span", {}, num(`${path}/${name}`, digits), unit);
+  return el("p", { class: "explain" }, `${what} varies from one instruction pair to another with a standard deviation of `, one("instruction"), ", from one question to another of ", one("question"), ", with both beyond that of ", one("combination"),
+    ", and one response of a prompt differs from another by ", one("rollout"), s.narrows_most ? `. More ${s.narrows_most} would narrow the interval most.` : ".");
 }
 
 function layersView(quality, path, fits) {
   return section("Where does it live?", `Layer ${layerName(quality.best.layer, quality.residual_norm.length - 1)} of ${quality.best.method} is chosen: ${quality.best.rule}. Bands are 95 % intervals that move whole questions. Hatched: embedding and last layer.`,
-    layerCharts(quality),
+    layerCharts(quality), spreadText(`${path}/spread`, "The mean difference at this layer, its length taken as 1,", 2, ""),
     el("div", { class: "charts" }, methodMap(quality, path, fits),
       Object.keys(quality.methods).length > 1 ? el("figure", {}, el("figcaption", {}, `Cosine between methods at layer ${quality.best.layer}`),
         cosineMatrix(quality.cosine_between_methods.methods, `${path}/cosine_between_methods/by_layer/${quality.best.layer}`, quality.cosine_between_methods.by_layer[quality.best.layer])) : null),
