@@ -10,8 +10,11 @@ import numpy as np
 import torch
 
 from tests.tiny_models import save_tiny_model
+from traitlens.arrays import Float32
+from traitlens.capture.blocks import decoder_blocks, tapped
 from workers.engine.engine import Engine
 from workers.engine.generation import Generation, GenerationRequest, Sampling
+from workers.engine.sampler import RowSampling, draw, tree_levels, uniforms
 from workers.models.model import LoadedModel, load_model
 
 torch.set_num_threads(1)
@@ -58,6 +61,34 @@ def run(engine: Engine, requests: Sequence[GenerationRequest]) -> list[Generatio
     assert len(made) == len(requests)
     by_request = {generation.request: generation for generation in made}
     return [by_request[request] for request in requests]
+
+
+def plain(model: LoadedModel, request: GenerationRequest) -> tuple[tuple[int, ...], list[Float32]]:
+    """The response of a request alone, its mean and the state of the prompt's last token.
+
+    The whole text is run again for every token, without cache and padding, and once more for the
+    states.
+    """
+    sampling, ids = request.sampling, list(request.prompt_ids)
+    levels = tree_levels(model.model.config.get_text_config().vocab_size)
+    numbers = uniforms(request.seed, sampling.max_new_tokens, levels)
+    states: list[torch.Tensor] = []
+    with torch.inference_mode():
+        for number in numbers:
+            logits = model.model(input_ids=torch.tensor([ids])).logits[:, -1]
+            token = int(draw(logits, number[None], RowSampling.of([sampling]))[0])
+            if token in model.stop_ids:
+                break
+            ids.append(token)
+        with tapped(decoder_blocks(model.model), lambda _, state: states.append(state[0])):
+            model.model(input_ids=torch.tensor([ids]))
+    # [layer, token, d_model]
+    every, n = torch.stack(states), len(request.prompt_ids)
+    weights = torch.zeros(2, len(ids))
+    weights[0, n:] = 1 / max(1, len(ids) - n)
+    weights[1, n - 1] = 1
+    response_avg, prompt_last = (weights @ every).transpose(0, 1).numpy()
+    return tuple(ids[n:]), [response_avg, prompt_last]
 
 
 def texts(generations: Sequence[Generation]) -> list[tuple[int, ...]]:

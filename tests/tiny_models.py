@@ -73,6 +73,47 @@ FAMILIES: dict[str, dict[str, object]] = {
         **EXPERTS,
     },
 }
+# Layers that keep a state of fixed size beside those that attend, and chunked attention.
+DELTA_RULE: dict[str, object] = {
+    "head_dim": 16,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 8,
+    # A norm behind this rule divides by what may be almost nothing in a random model: at 0.2 a
+    # plain pass is itself 2e-5 away from one in float64.
+    "initializer_range": 0.1,
+}
+MAMBA_2: dict[str, object] = {"mamba_n_heads": 8, "mamba_d_head": 12, "mamba_d_state": 16}
+HYBRID_FAMILIES: dict[str, dict[str, object]] = {
+    "qwen3_5_text": DELTA_RULE,
+    "qwen3_next": {
+        "num_experts": 4,
+        "moe_intermediate_size": 32,
+        "shared_expert_intermediate_size": 32,
+        **EXPERTS,
+        **DELTA_RULE,
+    },
+    "lfm2": {"layer_types": ["conv", "full_attention"] * 2},
+    "falcon_h1": {
+        "head_dim": 12,
+        "mamba_d_ssm": 96,
+        "mamba_expand": 2,
+        "mamba_chunk_size": 16,
+        **MAMBA_2,
+    },
+    "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1, "num_experts": 4, **EXPERTS},
+    "llama4_text": {
+        "head_dim": 12,
+        "attention_chunk_size": 8,
+        "num_local_experts": 4,
+        "interleave_moe_layer_step": 2,
+        "intermediate_size_mlp": 80,
+        "no_rope_layers": [1, 0, 1, 0],
+        # Its queries grow with every fourth position.
+        "floor_scale": 4,
+    },
+}
 # Families of the slow core that padding changes. Token 0 pads, and has an embedding of its own as
 # in real checkpoints.
 PADDING_FAMILIES: dict[str, dict[str, object]] = {
@@ -122,7 +163,8 @@ def save_tiny_model(
     """Build a random model of the family in the folder and return its path; `changes` override its
     shape.
     """
-    settings = {**SHAPE, **(FAMILIES | PADDING_FAMILIES).get(family, {}), **(changes or {})}
+    known = FAMILIES | HYBRID_FAMILIES | PADDING_FAMILIES
+    settings = {**SHAPE, **known.get(family, {}), **(changes or {})}
     torch.manual_seed(sum(family.encode()))
     config = AutoConfig.for_model(family, **settings)
     model = AutoModelForCausalLM.from_config(config).to(dtype)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -63,9 +63,10 @@ class SlotCache:
                 self._layers[index] = self._resized(held, slots)
                 self.version += 1
 
-    def load(self, slot: int, keys: Sequence[Tensor], values: Sequence[Tensor]) -> None:
-        """Copy a prompt's keys and values, per layer [kv_heads, tokens, head_dim], into a slot."""
-        for layer, (k, v) in enumerate(zip(keys, values, strict=True)):
+    def load(self, slot: int, keys: Mapping[int, Tensor], values: Mapping[int, Tensor]) -> None:
+        """Copy a prompt's keys and values, by layer [kv_heads, tokens, head_dim], into a slot."""
+        for layer, k in keys.items():
+            v = values[layer]
             held = self.layer(layer, k, v)
             held.keys[slot, :, :, : k.shape[1]] = k.transpose(1, 2)
             held.values[slot, :, : v.shape[1]] = v

@@ -17,6 +17,7 @@ from torch import Tensor
 from traitlens.arrays import Ints
 from workers.engine.attention import AttentionRule, attention_weights, hidden_where
 from workers.engine.cache import SlotCache
+from workers.engine.states import DecodeStates, StateStore
 
 
 @dataclass(frozen=True)
@@ -66,26 +67,30 @@ class StepShape:
 @dataclass(frozen=True, eq=False)
 class StepRows:
     """The rows of a decode step on the host, in bucket order: what is fed to each at which
-    position, the cached tokens of its prefix, its place, and its rank among those who share it."""
+    position, the cached tokens of its prefix, the column of its states, its place, and its rank
+    among those who share it."""
 
     tokens: Ints
     positions: Ints
     cached: Ints
+    columns: Ints
     places: Ints
     ranks: Ints
 
     def numbers(self, own: StepShape, shape: StepShape) -> Ints:
         """All that a step of `shape` reads, in one array; rows of `own` sizes, padded to it.
 
-        A row of padding feeds token 0 at position 0 into a slot that nobody has, and sees no
-        prefix; a spot of padding names row 0.
+        A row of padding feeds token 0 at position 0 into a slot and a column that nobody has, and
+        sees no prefix; a spot of padding names row 0.
         """
         where = shape.spots_of(own)
         n, spots = shape.n_rows, self.places * shape.sharers + self.ranks
-        numbers = np.zeros(4 * n + shape.places * shape.sharers, np.int64)
-        for part, values in enumerate((self.tokens, self.positions, self.cached, spots)):
+        by_row = (self.tokens, self.positions, self.cached, self.columns, spots)
+        sharers = len(by_row) * n
+        numbers = np.zeros(sharers + shape.places * shape.sharers, np.int64)
+        for part, values in enumerate(by_row):
             numbers[part * n + where] = values
-        numbers[4 * n + spots] = where
+        numbers[sharers + spots] = where
         return numbers
 
 
@@ -98,17 +103,19 @@ class DecodePass:
         numbers: Tensor,
         buckets: Sequence[SlotCache],
         prefixes: SlotCache,
+        states: StateStore | None,
     ) -> None:
         """`numbers` as StepRows.numbers makes them, on the device; a bucket's rows lie in slots
-        0.. of its cache."""
+        0.. of its cache. `states` is None in a model without."""
         rows = shape.n_rows
         self._shape = shape
         self._buckets = list(zip(shape.slices(), shape.widths, buckets, strict=True))
         self._prefixes = prefixes
         # [rows] each, and [places * sharers]
-        self.tokens, self.positions, self._cached, self._spots = numbers[: 4 * rows].view(4, rows)
-        self._sharers = numbers[4 * rows :]
-        self._masks: dict[tuple[int, int | None, torch.device], Tensor] = {}
+        by_row, self._sharers = numbers[: 5 * rows].view(5, rows), numbers[5 * rows :]
+        self.tokens, self.positions, self._cached, columns, self._spots = by_row
+        self.states = DecodeStates(states, columns) if states else None
+        self._masks: dict[tuple[object, ...], Tensor] = {}
         self._targets: dict[tuple[int, int, int, torch.device], Tensor] = {}
         self._groups: dict[tuple[int, torch.device], tuple[Tensor, Tensor]] = {}
 
@@ -125,7 +132,7 @@ class DecodePass:
                 scores = torch.cat([from_prefix[where], scores], -1)
             shape = scores.shape
             scores = scores.view(shape[0], heads, 1, -1)
-            paid = attention_weights(scores, self._mask(number, rule.window, q), rule)
+            paid = attention_weights(scores, self._mask(number, rule, q), rule)
             paid = paid.to(v.dtype).reshape(shape)
             values = cache.layer(layer, k, v).values[: shape[0], :, :width]
             mixed.append(torch.matmul(paid[..., columns:], values))
@@ -195,9 +202,9 @@ class DecodePass:
             self._targets[key] = (line * capacity + columns.unsqueeze(1)).flatten()
         return self._targets[key]
 
-    def _mask(self, number: int, window: int | None, q: Tensor) -> Tensor:
+    def _mask(self, number: int, rule: AttentionRule, q: Tensor) -> Tensor:
         # [rows, 1, 1, prefix columns + own columns]
-        key = (number, window, q.device)
+        key = (number, rule.reach, q.device)
         if key not in self._masks:
             where, width, _ = self._buckets[number]
             position = self.positions[where].unsqueeze(1)
@@ -206,7 +213,8 @@ class DecodePass:
             prefix = prefix.expand(len(cached), -1)
             own = cached + torch.arange(width, device=cached.device)
             hidden = torch.cat([prefix >= cached, own > position], dim=1)
-            if window is not None:
-                hidden |= torch.cat([prefix, own], dim=1) <= position - window
+            too_far = rule.out_of_reach(torch.cat([prefix, own], dim=1), position)
+            if too_far is not None:
+                hidden |= too_far
             self._masks[key] = hidden_where(hidden, q.dtype).to(q.device)[:, None, None]
         return self._masks[key]

@@ -17,6 +17,7 @@ from traitlens.errors import MissingModuleError
 from workers.engine.fallback import GenerateCore, exact_company
 from workers.engine.generation import Generation, GenerationRequest, Sampling
 from workers.engine.refill import RefillCore
+from workers.engine.states import STATEFUL_LAYERS
 from workers.engine.steps import recorder_for
 from workers.engine.teacher_forced import teacher_forced
 from workers.models.model import LoadedModel, is_out_of_memory
@@ -24,7 +25,9 @@ from workers.models.model import LoadedModel, is_out_of_memory
 # Single-threaded, over one model: add requests, then step while it has work.
 Engine = RefillCore | GenerateCore
 
-CARRIED_LAYERS = {"full_attention", "sliding_attention"}
+# Layers without a cache are named "mlp" or "moe".
+CARRIED_LAYERS = {"full_attention", "sliding_attention", "chunked_attention", "mlp", "moe"}
+CARRIED_LAYERS |= STATEFUL_LAYERS
 
 # Largest 1 - cosine of a row between the engine and a plain pass; rounding alone stays far below.
 ROUNDING = 1e-6
@@ -62,14 +65,10 @@ def build_engine(model: LoadedModel, *, max_rows: int | None = None) -> Engine:
 
 def _obstacle(model: LoadedModel) -> str | None:
     """Why the fast core cannot carry this model; None when it can."""
-    if not getattr(model.model, "_supports_attention_backend", False):
-        return "its attention cannot be exchanged"
     text = model.model.config.get_text_config()
     other = set(getattr(text, "layer_types", None) or ()) - CARRIED_LAYERS
     if other:
         return f"it has layers of type {', '.join(sorted(other))}"
-    if getattr(text, "attention_chunk_size", None):
-        return "its attention is chunked"
     return _disagreement(model, text)
 
 
@@ -88,7 +87,10 @@ def _disagreement(model: LoadedModel, text: PreTrainedConfig) -> str | None:
         if is_out_of_memory(error):
             raise
         return f"a trial failed ({type(error).__name__}: {str(error).splitlines()[0]})"
-    if core.windows != _windows(text):
+    expected = _reaches(text)
+    if core.reaches.keys() != expected.keys():
+        return "its attention cannot be exchanged"
+    if core.reaches != expected:
         return "its sliding windows are not passed to the attention"
     done = [made[request] for request in requests]
     plain = teacher_forced(model, prompts, [generation.response_ids for generation in done])
@@ -102,12 +104,20 @@ def _disagreement(model: LoadedModel, text: PreTrainedConfig) -> str | None:
     return None if worst <= allowed else f"a trial was off by {worst:.1e} in cosine"
 
 
-def _windows(text: PreTrainedConfig) -> list[int | None]:
+def _reaches(text: PreTrainedConfig) -> dict[int, tuple[int | None, int | None]]:
+    """The window and chunk that a configuration gives each layer that attends."""
     window = getattr(text, "sliding_window", None)
     types = getattr(text, "layer_types", None)
     if types is None:
-        return [window] * text.num_hidden_layers
-    return [window if kind == "sliding_attention" else None for kind in types]
+        return dict.fromkeys(range(text.num_hidden_layers), (window, None))
+    reach = {
+        "full_attention": (None, None),
+        "hybrid": (None, None),
+        "sliding_attention": (window, None),
+        "hybrid_sliding": (window, None),
+        "chunked_attention": (None, getattr(text, "attention_chunk_size", None)),
+    }
+    return {layer: reach[kind] for layer, kind in enumerate(types) if kind in reach}
 
 
 def _distances(a: Float32, b: Float32) -> Float64:

@@ -6,6 +6,7 @@ The one place that knows how transformers is called; outside a call the model is
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -21,6 +22,7 @@ from traitlens.capture.blocks import backbone, decoder_blocks, tapped
 from traitlens.steering import Change
 from workers.engine.attention import AttentionPass, slots_in_charge
 from workers.engine.generation import Steering, UnitVectors
+from workers.engine.states import is_stateful
 from workers.models.model import LoadedModel
 
 # The layout depends little on the rows it is made for.
@@ -44,6 +46,9 @@ class MeasuredForward:
         configs = [part.config for part in self._decoder.modules() if hasattr(part, "config")]
         self._configs = list({id(config): config for config in configs}.values())
         self._packed = PackedLinears(model.model)
+        self.stateful = is_stateful(model.model.config.get_text_config())
+        named = inspect.signature(self._decoder.forward).parameters
+        self._cache_name = "cache_params" if "cache_params" in named else "past_key_values"
 
     def prefill(
         self, ids: Tensor, slots: AttentionPass, steerings: Sequence[Steering | None], watch: Watch
@@ -88,6 +93,7 @@ class MeasuredForward:
                 position_ids=positions.to(device),
                 use_cache=False,
                 slots=slots,
+                **({} if slots.states is None else {self._cache_name: slots.states}),
             )
 
 

@@ -18,6 +18,7 @@ from workers.engine.attention import PrefillPass
 from workers.engine.cache import SlotCache
 from workers.engine.forward import MeasuredForward, Projector
 from workers.engine.generation import PromptKey
+from workers.engine.states import States
 
 # Padded tokens of one forward pass, where matrix products are at their full rate.
 BATCH_TOKENS_CPU = 2048
@@ -34,7 +35,8 @@ MOST_SHARERS = 16
 class Prefix:
     """A prompt without its last token, which is each rollout's first decode step.
 
-    keys and values: per layer [kv_heads, tokens - 1, head_dim]; `sums` what `sums_before_last`
+    keys and values: by layer [kv_heads, tokens - 1, head_dim]; `states` those of layers that keep
+    none, before the last token, without the dimension of rows; `sums` what `sums_before_last`
     gives of each layer, [L+1, ...] on the device. `last`, `average` [L+1, d_model] and `sinks`, how
     many tokens the average leaves out where it leaves out most, appear on the host when the first
     rollout has taken that step. `projections` [tokens - 1, 2, k] where the prompt's key has
@@ -42,8 +44,9 @@ class Prefix:
     """
 
     tokens: int
-    keys: list[Tensor]
-    values: list[Tensor]
+    keys: dict[int, Tensor]
+    values: dict[int, Tensor]
+    states: States
     sums: tuple[Tensor, Tensor, Tensor] | None
     last: Float32 | None = None
     average: Float32 | None = None
@@ -69,9 +72,11 @@ class PrefixCache:
         self._ready: OrderedDict[PromptKey, Prefix] = OrderedDict()
         on_cpu = forward.model.device.type == "cpu"
         self.batch_tokens = BATCH_TOKENS_CPU if on_cpu else BATCH_TOKENS_GPU
-        self.windows: list[int | None] = []
+        self.reaches: dict[int, tuple[int | None, int | None]] = {}
         self.tokens_run = 0
         self.token_bytes = 0
+        # Of one prompt's states, whatever its length.
+        self.state_bytes = 0
         self.capture_seconds = 0.0
 
     def __contains__(self, prompt: PromptKey) -> bool:
@@ -83,17 +88,20 @@ class PrefixCache:
         return self._ready[prompt]
 
     def prefill(self, prompts: Iterable[PromptKey]) -> None:
-        """Run missing prompts, as many of them as fit into one batch, the first one at least."""
+        """Run missing prompts, as many of them as fit into one batch, the first one at least; where
+        layers keep states, those of its length."""
         batch: list[PromptKey] = []
         widest = 0
         for prompt in prompts:
+            if self._forward.stateful and widest not in (0, len(prompt.token_ids)):
+                continue
             widest = max(widest, len(prompt.token_ids))
             if batch and widest * (len(batch) + 1) > self.batch_tokens:
                 break
             batch.append(prompt)
         for prompt in batch:
             if len(prompt.token_ids) == 1:
-                self._ready[prompt] = Prefix(1, [], [], None)
+                self._ready[prompt] = Prefix(1, {}, {}, {}, None)
         self._run([prompt for prompt in batch if len(prompt.token_ids) > 1])
         while len(self._ready) > max(KEPT_PROMPTS, len(batch)):
             self._ready.popitem(last=False)
@@ -113,7 +121,7 @@ class PrefixCache:
         device = self._forward.model.device
         real = (torch.arange(ids.shape[1]) < lengths.unsqueeze(1)).to(device)
         wanted = {layer for p in prompts if p.directions for layer in p.directions.layers}
-        stored = PrefillPass()
+        stored = PrefillPass(stateful=self._forward.stateful)
         sums: list[tuple[Tensor, Tensor, Tensor]] = []
         states: dict[int, Tensor] = {}
 
@@ -125,6 +133,7 @@ class PrefixCache:
             self.capture_seconds += time.perf_counter() - started
 
         self._forward.prefill(ids, stored, [prompt.steering for prompt in prompts], watch)
+        states_kept = {} if stored.states is None else stored.states.kept
         # each [prompt, layer, ...]
         total, stay, limit = (
             torch.stack([one.to(device) for one in of_layers], dim=1)
@@ -138,14 +147,17 @@ class PrefixCache:
                 projections = self._projector.project(own, prompt.directions).cpu().numpy()
             self._ready[prompt] = Prefix(
                 tokens=len(prompt.token_ids),
-                keys=[k[row, :, kept] for k in stored.keys],
-                values=[v[row, :, kept] for v in stored.values],
+                keys={layer: k[row, :, kept] for layer, k in stored.keys.items()},
+                values={layer: v[row, :, kept] for layer, v in stored.values.items()},
+                states={key: of_all[row] for key, of_all in states_kept.items()},
                 sums=(total[row], stay[row], limit[row]),
                 projections=projections,
             )
-        self.windows = stored.windows
+        self.reaches = stored.reaches
         self.tokens_run += int(lengths.sum())
-        self.token_bytes = sum(t.nbytes for t in (*stored.keys, *stored.values)) // ids.numel()
+        by_token = (*stored.keys.values(), *stored.values.values())
+        self.token_bytes = sum(t.nbytes for t in by_token) // ids.numel()
+        self.state_bytes = sum(t.nbytes for t in states_kept.values()) // len(prompts)
 
 
 @dataclass(eq=False)

@@ -55,7 +55,7 @@ class RefillCore:
         self._projector = Projector(model.device)
         self._prefixes = PrefixCache(forward, self._projector)
         self._steps = DecodeSteps(forward, recorder)
-        self._running = RunningSequences(model)
+        self._running = RunningSequences(model, stateful=forward.stateful)
         self._waiting: deque[GenerationRequest] = deque()
         self._finished: list[Generation] = []
         self._limit = max_rows or (MOST_ROWS_CPU if model.device.type == "cpu" else MOST_ROWS_GPU)
@@ -67,9 +67,9 @@ class RefillCore:
         return bool(self._waiting or len(self._running) or self._finished)
 
     @property
-    def windows(self) -> list[int | None]:
-        """The sliding windows that the layers asked for in the last prefill."""
-        return self._prefixes.windows
+    def reaches(self) -> dict[int, tuple[int | None, int | None]]:
+        """The sliding window and chunk that each layer asked for in the last prefill."""
+        return self._prefixes.reaches
 
     def add(self, requests: Iterable[GenerationRequest]) -> None:
         """Queue requests behind those that wait."""
@@ -129,7 +129,8 @@ class RefillCore:
         tokens = len(request.prompt_ids) + request.sampling.max_new_tokens
         summed = 4 * (model.n_layers + 1) * model.d_model
         drawn = LOGIT_BYTES * model.model.config.get_text_config().vocab_size
-        row = tokens * self._prefixes.token_bytes + summed + drawn
+        stored = tokens * self._prefixes.token_bytes + self._prefixes.state_bytes
+        row = stored + summed + drawn
         fitting = int(MEMORY_SHARE * free_bytes(model.device) / row)
         return max(1, min(self._limit, capacity + fitting))
 

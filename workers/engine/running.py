@@ -16,6 +16,7 @@ from workers.engine.forward import RowInterventions
 from workers.engine.generation import Finish, Generation, GenerationRequest, Steering
 from workers.engine.prefix_cache import Place, Prefix, SharedPrefixes
 from workers.engine.sampler import tree_levels, uniforms
+from workers.engine.states import StateStore
 from workers.engine.steps import Step
 from workers.models.model import LoadedModel
 
@@ -31,7 +32,8 @@ SUMS_STEP = 16
 class RunningSequence:
     """A response being generated: `token` is fed next, at `position`; `place` holds its prompt.
 
-    `sums` is its column among the running sums, `bucket` and `slot` say where its keys lie.
+    `sums` is its column among the running sums, `states` that of its states where layers have some,
+    `bucket` and `slot` say where its keys lie.
     `projections` [2, k] are those of its own tokens that were fed, from the prompt's last on, where
     it has directions. Between two steps both lists only grow.
     """
@@ -49,6 +51,11 @@ class RunningSequence:
     projections: list[Float32] = field(default_factory=list)
     at_limit: bool = False
     finish: Finish | None = None
+
+    @property
+    def states(self) -> int:
+        """The column of its states; the first is `SCRATCH`."""
+        return self.sums + 1
 
     @property
     def columns(self) -> int:
@@ -96,7 +103,7 @@ class RunningSequences:
     ones: each bucket is twice as wide as the one before, and a row that fills its bucket moves on.
     """
 
-    def __init__(self, model: LoadedModel) -> None:
+    def __init__(self, model: LoadedModel, *, stateful: bool) -> None:
         self._model = model
         self._levels = tree_levels(model.model.config.get_text_config().vocab_size)
         self._prefixes = SharedPrefixes(model.n_layers)
@@ -106,6 +113,7 @@ class RunningSequences:
         # [layer, column, d_model], float32: sums of fp16 or bf16 states keep their digits.
         self._sums = self._new_sums(0)
         self._free_sums: list[int] = []
+        self._states = StateStore() if stateful else None
 
     def __iter__(self) -> Iterator[RunningSequence]:
         return (row for bucket in self._buckets for row in bucket.rows)
@@ -116,20 +124,26 @@ class RunningSequences:
     @property
     def capacity(self) -> int:
         """Sequences that have had memory."""
-        return self._sums.shape[1]
+        columns = self._sums.shape[1]
+        return columns if self._states is None else min(columns, max(0, self._states.columns - 1))
 
     def start(self, request: GenerationRequest, prefix: Prefix) -> None:
         """Begin a response; its first step feeds the prompt's last token."""
         draws = request.sampling.max_new_tokens + 1
         if not self._free_sums:
-            had = self.capacity
+            had = self._sums.shape[1]
             sums = self._new_sums(max(SUMS_STEP, 2 * had))
             sums[:, :had] = self._sums
-            self._free_sums = list(range(had, sums.shape[1]))
+            # the first are taken first
+            self._free_sums = list(reversed(range(had, sums.shape[1])))
             self._sums = sums
         # What can run out of memory comes first, so that nothing has to be undone.
         bucket = self._bucket(0)
         bucket.reserve()
+        if self._states:
+            column = self._free_sums[-1] + 1
+            self._states.reserve(column + 1)
+            self._states.begin(column, prefix.states)
         row = RunningSequence(
             request=request,
             place=self._prefixes.join(prefix),
@@ -141,8 +155,11 @@ class RunningSequences:
         bucket.add(row)
 
     def cut(self, rows: int) -> list[GenerationRequest]:
-        """Keep the `rows` longest and free memory; the requests of the others, to start again."""
-        gone = list(self)[: max(0, len(self) - rows)]
+        """Keep the `rows` longest, none where layers have states, and free memory; the requests of
+        the others, to start again."""
+        # A step that ran out of memory may have moved some layers' states on.
+        kept = 0 if self._states else rows
+        gone = list(self)[: max(0, len(self) - kept)]
         for row in gone:
             self._leave(row)
         for bucket in self._buckets:
@@ -165,8 +182,11 @@ class RunningSequences:
         """One step over all rows, with a column to write in for each."""
         in_use = [bucket for bucket in self._buckets if bucket.rows]
         ranks = self._prefixes.ranks([row.place for row in rows])
-        tokens, positions, cached, places = np.array(
-            [(r.token, r.position, r.place.prefix.tokens - 1, r.place.index) for r in rows]
+        tokens, positions, cached, columns, places = np.array(
+            [
+                (r.token, r.position, r.place.prefix.tokens - 1, r.states, r.place.index)
+                for r in rows
+            ]
         ).T
         shape = StepShape(
             rows=tuple(len(bucket.rows) for bucket in in_use),
@@ -177,9 +197,10 @@ class RunningSequences:
         )
         return Step(
             shape=shape,
-            rows=StepRows(tokens, positions, cached, places, np.array(ranks)),
+            rows=StepRows(tokens, positions, cached, columns, places, np.array(ranks)),
             buckets=tuple(bucket.cache for bucket in in_use),
             prefixes=self._prefixes.cache,
+            states=self._states,
             interventions=RowInterventions([r.active_steering for r in rows], self._model.device),
         )
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from workers.engine.cache import SlotCache
 from workers.engine.decode import DecodePass, StepRows, StepShape
 from workers.engine.forward import MeasuredForward, RowInterventions
+from workers.engine.states import StateStore
 from workers.models.model import LoadedModel, is_out_of_memory
 
 # Recordings kept, and how often sizes come before they are recorded.
@@ -35,7 +36,7 @@ WIDTH, PLACES, SHARERS, COLUMNS = 128, 8, 4, 64
 
 log = logging.getLogger(__name__)
 Outputs = tuple[Tensor, Tensor]
-Storage = tuple[tuple[SlotCache, int], ...]
+Storage = tuple[tuple[SlotCache | StateStore, int], ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,12 +47,16 @@ class Step:
     rows: StepRows
     buckets: tuple[SlotCache, ...]
     prefixes: SlotCache
+    states: StateStore | None
     interventions: RowInterventions
 
     @property
     def storage(self) -> Storage:
         """The caches, each with the version of its memory."""
-        return tuple((cache, cache.version) for cache in (*self.buckets, self.prefixes))
+        caches: list[SlotCache | StateStore] = [*self.buckets, self.prefixes]
+        if self.states:
+            caches.append(self.states)
+        return tuple((cache, cache.version) for cache in caches)
 
 
 class Recorded(Protocol):
@@ -157,7 +162,7 @@ class DecodeSteps:
     ) -> Outputs:
         device = self._forward.model.device
         states: list[Tensor] = []
-        attention = DecodePass(shape, numbers, step.buckets, step.prefixes)
+        attention = DecodePass(shape, numbers, step.buckets, step.prefixes, step.states)
         logits = self._forward.logits(
             attention.tokens.unsqueeze(1),
             attention.positions.unsqueeze(1),
@@ -165,6 +170,8 @@ class DecodeSteps:
             interventions,
             lambda _, state: states.append(state[:, -1].to(device)),
         )
+        if attention.states is not None:
+            attention.states.write_back()
         return logits, torch.stack(states)
 
     def _recording(self, step: Step) -> Recording | None:
