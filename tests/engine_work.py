@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ import torch
 from tests.tiny_models import save_tiny_model
 from traitlens.arrays import Float32
 from traitlens.capture.blocks import decoder_blocks, tapped
-from workers.engine.engine import Engine
+from workers.engine.engine import Engine, build_engine
 from workers.engine.generation import Generation, GenerationRequest, Sampling
 from workers.engine.sampler import RowSampling, draw, tree_levels, uniforms
 from workers.models.model import LoadedModel, load_model
@@ -22,11 +23,13 @@ torch.set_num_threads(1)
 POSITIONS = ("response_avg", "prompt_avg", "prompt_last")
 
 
-def tiny(folder: Path, family: str, *, n_stops: int = 8) -> LoadedModel:
+def tiny(
+    folder: Path, family: str, *, n_stops: int = 8, changes: dict[str, object] | None = None
+) -> LoadedModel:
     """A tiny model on the CPU that stops at any of several tokens, so that many responses end
     early.
     """
-    model = load_model(save_tiny_model(folder, family), device="cpu")
+    model = load_model(save_tiny_model(folder, family, changes=changes), device="cpu")
     return replace(model, stop_ids=frozenset(range(2, 2 + n_stops)))
 
 
@@ -89,6 +92,27 @@ def plain(model: LoadedModel, request: GenerationRequest) -> tuple[tuple[int, ..
     weights[1, n - 1] = 1
     response_avg, prompt_last = (weights @ every).transpose(0, 1).numpy()
     return tuple(ids[n:]), [response_avg, prompt_last]
+
+
+class Compared(NamedTuple):
+    """The core that a model gets, how many texts are others than alone in a plain pass, and the
+    largest relative error of a state."""
+
+    path: str
+    other_texts: int
+    error: float
+
+
+def compared(model: LoadedModel, requests: Sequence[GenerationRequest]) -> Compared:
+    """Run the requests together, and each alone in a plain pass."""
+    engine = build_engine(model, max_rows=4)
+    others, error = 0, 0.0
+    for made in run(engine, requests):
+        response, (response_avg, prompt_last) = plain(model, made.request)
+        others += made.response_ids != response
+        error = max(error, worst_error(made.response_avg, response_avg))
+        error = max(error, worst_error(made.prompt_last, prompt_last))
+    return Compared(engine.path, others, error)
 
 
 def texts(generations: Sequence[Generation]) -> list[tuple[int, ...]]:

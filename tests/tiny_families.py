@@ -1,0 +1,107 @@
+"""Shapes of further families of causal language models, so that transformers can build them small;
+beside those of `tiny_models` they are all that are compared with a plain pass.
+"""
+
+from __future__ import annotations
+
+from tests.tiny_models import (
+    DELTA_RULE,
+    EXPERTS,
+    FAMILIES,
+    HYBRID_FAMILIES,
+    MAMBA_2,
+    PADDING_FAMILIES,
+    WINDOW,
+)
+
+MIXTURE: dict[str, object] = {
+    "num_experts": 4,
+    "num_local_experts": 4,
+    "n_routed_experts": 4,
+    "moe_intermediate_size": 32,
+    "shared_expert_intermediate_size": 32,
+    **EXPERTS,
+}
+# One dense block, and experts chosen within one of two groups.
+GROUPED: dict[str, object] = {
+    **MIXTURE,
+    "n_group": 2,
+    "topk_group": 1,
+    "first_k_dense_replace": 1,
+}
+LATENT: dict[str, object] = {
+    "q_lora_rank": 16,
+    "kv_lora_rank": 16,
+    "qk_nope_head_dim": 8,
+    "qk_rope_head_dim": 8,
+    "v_head_dim": 8,
+}
+GPT: dict[str, object] = {"n_embd": 48, "n_layer": 4, "n_head": 4, "rotary_dim": 8}
+HEAD: dict[str, object] = {"head_dim": 12}
+SLIDING: dict[str, object] = {"sliding_window": WINDOW}
+GEMMA: dict[str, object] = {**HEAD, **SLIDING, "query_pre_attn_scalar": 12}
+
+OTHER_FAMILIES: dict[str, dict[str, object]] = {
+    "apertus": {},
+    "arcee": {},
+    "bloom": {},
+    "cohere": {},
+    "cohere2": SLIDING,
+    "cwm": {**HEAD, **SLIDING},
+    "deepseek_v3": {**GROUPED, **LATENT},
+    "ernie4_5": HEAD,
+    "exaone4": SLIDING,
+    "falcon": {},
+    "falcon_mamba": {"state_size": 8},
+    "gemma": HEAD,
+    "glm": HEAD,
+    "glm4": HEAD,
+    "glm4_moe": {**HEAD, **GROUPED},
+    "gpt2": {},
+    "gpt_neox": {},
+    "gptj": GPT,
+    "granite": {},
+    "granitemoe": MIXTURE,
+    "granitemoehybrid": {
+        "mamba_expand": 2,
+        "mamba_chunk_size": 16,
+        "layer_types": ["linear_attention", "full_attention"] * 2,
+        "shared_intermediate_size": 32,
+        **MAMBA_2,
+        **MIXTURE,
+    },
+    "helium": HEAD,
+    "lfm2_moe": {
+        "layer_types": ["conv", "full_attention"] * 2,
+        "num_dense_layers": 1,
+        **MIXTURE,
+    },
+    "mamba": {"state_size": 8},
+    "mamba2": {
+        **HEAD,
+        "num_heads": 8,
+        "n_groups": 2,
+        "expand": 2,
+        "state_size": 16,
+        "chunk_size": 16,
+    },
+    "minimax_m2": {**HEAD, **MIXTURE},
+    "mixtral": MIXTURE,
+    "mpt": {"d_model": 48, "n_layers": 4, "n_heads": 4, "max_seq_len": 512},
+    "nemotron": {},
+    "olmo": {},
+    "olmo3": SLIDING,
+    "olmo_hybrid": {**DELTA_RULE, "layer_types": ["linear_attention", "full_attention"] * 2},
+    "olmoe": MIXTURE,
+    "opt": {"ffn_dim": 80, "word_embed_proj_dim": 48},
+    "persimmon": {},
+    "phi": {},
+    "phimoe": MIXTURE,
+    "qwen2_moe": MIXTURE,
+    "qwen3_5_moe_text": {**MIXTURE, **DELTA_RULE},
+    "seed_oss": HEAD,
+    "smollm3": {},
+    "starcoder2": {},
+    "vaultgemma": GEMMA,
+}
+EVERY_FAMILY = {**FAMILIES, **HYBRID_FAMILIES, **PADDING_FAMILIES, **OTHER_FAMILIES}
