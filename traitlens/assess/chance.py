@@ -172,10 +172,13 @@ def _left_out(
         gap, offset = (np.einsum("kc,ck->k", one, along) for one in (contrast, middle))
         with np.errstate(invalid="ignore", divide="ignore"):
             scores[left_out] = (row_products[left_out] @ contrast.T - offset) / gap
+    is_known = np.isfinite(scores).all(axis=0)
+    # where both sides' rows are the same, as an embedding is before any instruction is seen
+    scores[:, ~is_known] = 0.0
     pairs = zip(scores.T[:, :, None], is_pos.T[cells.of_row].T, strict=True)
     each = [Reached.by(one[positive], one[~positive]) for one, positive in pairs]
     # labels that no direction could be made from may have reached anything
-    reached = np.where(np.isfinite(scores).all(axis=0), [one.auroc[0] for one in each], np.nan)
+    reached = np.where(is_known, [one.auroc[0] for one in each], np.nan)
     others = np.nan_to_num(reached[1:], nan=1.0)
     d = np.array([one.cohens_d[0] for one in each])
     return Reached(reached[:1], d[:1]), Reached(others, d[1:])
