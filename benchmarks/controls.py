@@ -196,7 +196,7 @@ def row(control: Control, found: Sequence[Ended]) -> tuple[str, bool]:
     met = (
         least >= LEAST_FOUND if control.is_there else max(usable, reads) / len(found) <= MOST_FALSE
     )
-    return f"| {control.name} | {' | '.join(shares)} |", met
+    return f"| {control.name} | {len(found)} | {' | '.join(shares)} |", met
 
 
 def _share(count: int, n: int) -> str:
@@ -218,8 +218,8 @@ def main() -> None:
     made = (options.keep, options.model, options.device, options.rollouts)
     _begin(*made)
     n = sum(len(_sets[name].own) for name in _sets if name not in OF_TRAITS)
-    head = f"{n} responses of {Path(options.model).name}, {options.seeds} draws each.\n"
-    lines = [head, "| control | `usable` | with a doubt | reads |", "|---|--:|--:|--:|"]
+    lines = [f"{n} responses of {Path(options.model).name}.\n"]
+    lines += ["| control | draws | `usable` | with a doubt | reads |", "|---|--:|--:|--:|--:|"]
     with ProcessPoolExecutor(options.processes, initializer=_begin, initargs=made) as pool:
         all_met = True
         for number, control in enumerate(CONTROLS):

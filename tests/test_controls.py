@@ -24,6 +24,8 @@ def demo() -> Engine:
     return build_engine(load_model("demo", device="cpu"))
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_identical_texts_read_no_trait_of_the_demo(demo: Engine, tmp_path: Path) -> None:
     for trait in BUNDLED_TRAITS:
         found = verdict_of(
@@ -42,6 +44,7 @@ def test_identical_texts_read_no_trait_of_the_demo(demo: Engine, tmp_path: Path)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_badge_numbers_are_no_trait_and_a_planted_one_is_read(demo: Engine, tmp_path: Path) -> None:
     sets = {"badge": generated(demo, "badge", rollouts=1)}
 
@@ -54,6 +57,7 @@ def test_badge_numbers_are_no_trait_and_a_planted_one_is_read(demo: Engine, tmp_
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_identical_texts_read_no_trait_of_a_real_model(tmp_path: Path) -> None:
     try:
         engine = build_engine(load_model(str(real_model()), device="cpu"))
