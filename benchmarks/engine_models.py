@@ -14,6 +14,7 @@ from transformers import (
     Qwen3_5TextConfig,
 )
 
+from domain.thoughts import NO_THINKING
 from workers.models.model import LoadedModel, load_model
 
 SMALL = {
@@ -61,7 +62,7 @@ def build_model(name: str, device: str) -> LoadedModel:
         d_model=model.config.hidden_size,
         stop_ids=frozenset(),
         system_mode="native",
-        thinking="none",
+        thinking=NO_THINKING,
     )
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from domain.errors import ModelError
+from domain.thoughts import Case
 from domain.traits.room import positions_of
 from tests.tiny_models import NO_SYSTEM_TEMPLATE, TEMPLATE, byte_ids, save_tiny_model
 from workers.models.chat import UnfitPromptError, check_length, decode_response, render_prompt
@@ -80,8 +81,8 @@ def test_thinking_is_switched_off_where_the_template_can(tmp_path: Path) -> None
     plain = loaded(tmp_path / "plain")
     thinking = loaded(tmp_path / "thinking", template=THINKING_TEMPLATE)
 
-    assert plain.thinking == "none"
-    assert thinking.thinking == "off"
+    assert plain.thinking.case == Case.NONE
+    assert thinking.thinking.case == Case.OFF
     assert render_prompt(thinking, system=None, user="Why?").text.endswith("<think></think>")
 
 

@@ -110,11 +110,13 @@ def _model(model: str) -> Iterator[Checked]:
         yield Checked("model", "ok", "no torch here, so this machine runs no model")
         return
     from cli.doctor.model import check_model_fits
+    from cli.doctor.template import check_thoughts
 
     found = machine_devices()
     yield from check_devices(found)
     yield from check_driver(found)
     yield from check_model_fits(model, found)
+    yield from check_thoughts(model)
 
 
 def _print(findings: list[Checked], n_failed: int) -> None:

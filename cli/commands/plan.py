@@ -24,6 +24,7 @@ from domain.plan.jobs import Plan, Stage
 from domain.plan.likelihood import likelihood_tokens
 from domain.plan.spec import RunSpec, TraitRef, settings_differences
 from domain.scoring.prices import BATCH_SHARE, Price
+from domain.thoughts import Thinking
 from domain.traits.definition import TraitDefinition
 from domain.traits.room import CHARACTERS_PER_TOKEN, longest_prompt
 from domain.verdict.gates import held_out_findings
@@ -93,7 +94,9 @@ def show_plan(asked: AskedRun, terms: Terms, *, as_json: bool, pilot: Run | None
     exists = store.exists("run.json")
     differences = settings_differences(open_run(store).spec, spec) if exists else ()
     done = done_jobs(store, asked.definitions) if exists else set()
-    found = estimate(Plan(spec), asked.definitions, done=done)
+    thinks = thinking_of_model(spec)
+    thought = spec.sampling.max_thought_tokens // 2 if thinks and thinks.may_think else 0
+    found = estimate(Plan(spec), asked.definitions, done=done, thought_tokens=thought)
     expected = _expected(pilot, spec) if pilot is not None else []
     if as_json:
         own = [
@@ -111,6 +114,7 @@ def show_plan(asked: AskedRun, terms: Terms, *, as_json: bool, pilot: Run | None
             "traits": own,
             "differences": list(differences),
             "precision": [asdict(one) for one in expected],
+            "thoughts": thinks and str(thinks.case),
             "remarks": plan_remarks(asked.definitions, spec),
             "n_samples": sum(e.n_samples for e in found),
             "n_judge_calls": sum(e.n_calls for e in found),
@@ -127,6 +131,7 @@ def show_plan(asked: AskedRun, terms: Terms, *, as_json: bool, pilot: Run | None
     say(console, reading_text(found), wrap=True)
     for one in expected:
         say(console, one.text, wrap=True)
+    say(console, thinking_remark(thinks, spec), wrap=True)
     for remark in plan_remarks(asked.definitions, spec):
         say(console, remark, style="yellow", wrap=True)
     for difference in differences:
@@ -146,6 +151,7 @@ def plan_remarks(definitions: Mapping[str, TraitDefinition], spec: RunSpec) -> l
     # what asks the Hub is not loaded for --help
     from cli.doctor.model import model_positions
 
+    thinks = thinking_of_model(spec)
     found = [
         f"{name}: {finding_text(one)}"
         for name, definition in definitions.items()
@@ -153,6 +159,8 @@ def plan_remarks(definitions: Mapping[str, TraitDefinition], spec: RunSpec) -> l
     ]
     trait, n_tokens = longest_prompt(definitions.values())
     most, n_more = model_positions(spec.model.model_id), spec.sampling.max_new_tokens
+    if thinks is not None and thinks.may_think:
+        n_more += spec.sampling.max_thought_tokens
     if most is not None and n_tokens + n_more > most:
         found.append(
             f"{trait}: its longest prompt has about {n_tokens:,.0f} tokens, and up to {n_more} "
@@ -160,6 +168,27 @@ def plan_remarks(definitions: Mapping[str, TraitDefinition], spec: RunSpec) -> l
             "refused"
         )
     return found
+
+
+def thinking_of_model(spec: RunSpec) -> Thinking | None:
+    """What the model does with thoughts; None where that is not known on this machine."""
+    # what reads models is not loaded for --help
+    from cli.doctor.template import thinking_here
+
+    return thinking_here(spec.model.model_id)
+
+
+def thinking_remark(thinks: Thinking | None, spec: RunSpec) -> str:
+    """Which case the model is, and what that means for the run."""
+    from cli.doctor.template import thinking_text
+
+    if thinks is None:
+        return "Thoughts: whether the model thinks first shows when its template is here."
+    text = f"Thoughts: {thinking_text(thinks)}"
+    if thinks.may_think:
+        limit = spec.sampling.max_thought_tokens
+        text += f", at most {limit:,} tokens of thought, vectors of the {spec.measure}"
+    return f"{text}."
 
 
 # Of the plan's columns, in the order in which a narrow terminal loses them.
@@ -295,9 +324,14 @@ class TraitEstimate:
 
 
 def estimate(
-    plan: Plan, definitions: Mapping[str, TraitDefinition], *, done: AbstractSet[str]
+    plan: Plan,
+    definitions: Mapping[str, TraitDefinition],
+    *,
+    done: AbstractSet[str],
+    thought_tokens: int = 0,
 ) -> list[TraitEstimate]:
-    """One estimate per trait; `done` are the keys of the jobs that have ended."""
+    """One estimate per trait; `done` are the keys of the jobs that have ended, a response begins
+    with so many tokens of thought."""
     response_tokens = tokens_expected(plan.spec)
     found = []
     for trait in plan.spec.traits:
@@ -321,7 +355,7 @@ def estimate(
                 n_generated=_n_done(plan, trait, "generate", done),
                 n_judged=judged,
                 judge_prompt_tokens=ceil((n_samples - judged) * per_response),
-                tokens=n_samples * response_tokens,
+                tokens=n_samples * (response_tokens + thought_tokens),
                 test_tokens=ceil(
                     likelihood_tokens(plan.n_likelihood(trait), question_tokens, response_tokens)
                 ),

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
-from pathlib import Path
 from urllib.parse import urlsplit
 
-from jinja2 import TemplateError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-from cli.doctor.model import check_model_fits, local_folder
+from cli.doctor.model import check_model_fits
 from cli.options.folder import OPENAI_URL
 from domain.errors import JudgeError, ModelError, OrchestrateError
 from domain.plan.spec import RunSpec
@@ -46,11 +41,6 @@ def _what_is_wrong_with(model_id: str) -> OrchestrateError | None:
             checked = check_model_fits(model_id, [])
             failed = (one for one in checked if one.state == "fail")
             found.extend(ModelError(one.found, advice=one.advice) for one in failed)
-            folder = local_folder(model_id)
-            if folder is not None and opens_a_thought(folder):
-                wrong = f"the chat template of {model_id} opens a thought before every response"
-                advice = "choose a model whose template can switch thinking off, or has none"
-                found.append(ModelError(wrong, advice=advice))
         except OrchestrateError as error:
             found.append(error)
 
@@ -58,28 +48,3 @@ def _what_is_wrong_with(model_id: str) -> OrchestrateError | None:
     thread.start()
     thread.join(PATIENCE_S)
     return found[0] if found else None
-
-
-def opens_a_thought(folder: Path) -> bool:
-    """Whether prompts of a model's folder end within a thought; False where its template cannot be
-    rendered here."""
-    try:
-        template = (folder / "chat_template.jinja").read_text(encoding="utf-8")
-    except OSError:
-        try:
-            body = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-            template = str(body["chat_template"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return False
-    world = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-    try:
-        text = world.from_string(template).render(
-            messages=[{"role": "user", "content": "Hi"}],
-            add_generation_prompt=True,
-            enable_thinking=False,
-            bos_token="",
-            eos_token="",
-        )
-    except (TemplateError, TypeError, ValueError):
-        return False
-    return text.rstrip().endswith("<think>")

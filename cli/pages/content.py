@@ -44,7 +44,7 @@ SHOWN = ("key", "polarity", "response", "trait_score", "coherence_score", "statu
 
 # Step -> what makes a response fall there.
 FUNNEL = {
-    "scored": {Fall.UNSCORED},
+    "scored": {Fall.UNSCORED, Fall.THOUGHT_OPEN},
     "coherent": {Fall.EMPTY, Fall.COHERENCE_LOW},
     "past the trait threshold": {Fall.TRAIT_LOW, Fall.TRAIT_HIGH},
     "kept": {Fall.UNPAIRED},

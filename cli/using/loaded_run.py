@@ -32,7 +32,7 @@ from storage.record.results import json_bytes, read_metrics
 from storage.record.run import Run, load_definition, open_run
 from workers.engine.engine import Engine, build_engine
 from workers.engine.generation import Sampling, UnitVectors
-from workers.models.chat import render_prompt
+from workers.models.chat import render_prompt, response_parts
 from workers.models.model import load_model
 from workers.monitor.monitor import AnsweredPrompt, OpenPrompt, monitor, project_answers
 from workers.monitor.trajectory import (
@@ -192,8 +192,9 @@ def _baseline(
 def _measured(run: Run, engine: Engine, directions: UnitVectors) -> list[Trajectory]:
     """The stored neutral responses on further directions; empty where none are stored."""
     answered = [
-        AnsweredPrompt("", tuple(one.prompt_token_ids), tuple(one.response_token_ids))
+        AnsweredPrompt("", tuple(one.prompt_token_ids) + before, ids)
         for one in read_neutral_responses(run.store)
+        for before, ids in [one.measured(run.spec.measure)]
     ]
     made = []
     with working("Reading the baseline", total=len(answered)) as note:
@@ -218,7 +219,14 @@ def _made(run: Run, engine: Engine, directions: UnitVectors) -> list[Trajectory]
     sampling = Sampling(**run.spec.sampling.model_dump())
     made = []
     with working("Making the baseline", total=len(asked)) as note:
-        for one in monitor(engine, asked, directions, sampling=sampling, streams=False):
+        for one in monitor(
+            engine,
+            asked,
+            directions,
+            sampling=sampling,
+            measure=run.spec.measure,
+            streams=False,
+        ):
             if isinstance(one, Trajectory):
                 made.append(one)
                 note(len(made))
@@ -228,9 +236,8 @@ def _made(run: Run, engine: Engine, directions: UnitVectors) -> list[Trajectory]
             seed=samples[one.id].seed,
             prompt=asked[one.id].prompt.text,
             prompt_token_ids=list(asked[one.id].prompt.token_ids),
-            response=one.response,
-            response_token_ids=list(one.token_ids),
             finish=str(one.facts["finish"]),
+            **response_parts(engine.model, one.all_ids, one.answer_start),
         )
         for one in sorted(made, key=lambda one: one.id)
     ]

@@ -20,13 +20,15 @@ from domain.errors import UsageError
 from storage.files.shapes import Transcript, UnreadableRowError
 from storage.files.transcripts import Unread
 from workers.engine.generation import Steering
+from workers.engine.parts import most_tokens
 from workers.models.chat import (
     Prompt,
     UnfitPromptError,
+    answered_ids,
     check_length,
+    prompt_of_ids,
     prompt_of_text,
     render_chat,
-    response_ids,
 )
 from workers.models.model import LoadedModel
 from workers.monitor.monitor import AnsweredPrompt, OpenPrompt, ProjectedToken, monitor
@@ -58,6 +60,7 @@ def monitored(
             asked,
             loaded.directions,
             sampling=loaded.sampling(sampling),
+            measure=loaded.run.spec.measure,
             streams=streams,
             alternatives=sampling.alternatives,
         ):
@@ -101,9 +104,11 @@ def answered_of(model: LoadedModel, transcript: Transcript) -> AnsweredPrompt:
         )
     ids = transcript.response_ids
     if ids is None or transcript.prompt_ids is None:
-        ids = response_ids(model, transcript.response)
-    prompt = _prompt(model, transcript, n_more=len(ids))
-    return AnsweredPrompt(transcript.shown, prompt.token_ids, ids, transcript.facts)
+        before, ids = answered_ids(model, _prompt(model, transcript), transcript.response)
+    else:
+        before = transcript.prompt_ids
+    _check_length(model, Prompt("", before), n_more=len(ids))
+    return AnsweredPrompt(transcript.shown, before, ids, transcript.facts)
 
 
 def answerable(
@@ -113,10 +118,11 @@ def answerable(
 
     Raises UsageError for none.
     """
-    n_more, found, unread = loaded.sampling(sampling).max_new_tokens, [], []
+    model, found, unread = loaded.engine.model, [], []
+    n_more = most_tokens(model, loaded.sampling(sampling))
     for one in transcripts:
         try:
-            _prompt(loaded.engine.model, one, n_more=n_more)
+            _check_length(model, _prompt(model, one), n_more=n_more)
             found.append(one)
         except UnreadableRowError as error:
             unread.append(Unread(one.row, str(error)))
@@ -126,16 +132,21 @@ def answerable(
     return found
 
 
-def _prompt(model: LoadedModel, transcript: Transcript, *, n_more: int = 0) -> Prompt:
-    """Raises UnreadableRowError for a chat that the model cannot be given with `n_more` tokens."""
+def _prompt(model: LoadedModel, transcript: Transcript) -> Prompt:
+    """Raises UnreadableRowError for a chat that the model cannot be given."""
+    if transcript.prompt_ids is not None:
+        return prompt_of_ids(model, transcript.prompt_ids)
+    if transcript.rendered is not None:
+        return prompt_of_text(model, transcript.rendered)
     try:
-        if transcript.prompt_ids is not None:
-            prompt = Prompt(transcript.rendered or "", transcript.prompt_ids)
-        elif transcript.rendered is not None:
-            prompt = prompt_of_text(model, transcript.rendered)
-        else:
-            prompt = render_chat(model, [(turn.role, turn.content) for turn in transcript.turns])
+        return render_chat(model, [(turn.role, turn.content) for turn in transcript.turns])
+    except UnfitPromptError as error:
+        raise UnreadableRowError(str(error)) from error
+
+
+def _check_length(model: LoadedModel, prompt: Prompt, *, n_more: int) -> None:
+    """Raises UnreadableRowError where the model has no room for that many more tokens."""
+    try:
         check_length(model, prompt, n_more=n_more)
     except UnfitPromptError as error:
         raise UnreadableRowError(str(error)) from error
-    return prompt

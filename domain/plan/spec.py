@@ -21,8 +21,14 @@ POSITIONS = ("response_avg", "prompt_avg", "prompt_last")
 DEFAULT_POSITION = "response_avg"
 """Where the vectors of a run are measured, tested and steered with."""
 
+Measure = Literal["answer", "thought", "both"]
+"""Of a response that begins with a thought: what its activations are of."""
+
 METHODS = ("mean_diff", "probe", "ica", "gradient")
 DEMO_MODEL = "demo"
+
+# Most thoughts about a question of a trait end within; a response beyond it falls.
+THOUGHT_TOKENS = 2048
 
 # A shard is what a lost GPU worker costs at most; 100 samples are seconds on a GPU and still
 # amortise one message, one artifact and one judge task over enough work.
@@ -72,6 +78,13 @@ class SamplingSpec(Frozen):
     temperature: float = Field(default=1.0, ge=0, le=MOST_TEMPERATURE, description="0 is greedy.")
     top_p: float = Field(default=1.0, gt=0, le=1, description="1 is off.")
     top_k: int = Field(default=0, ge=0, description="0 is off.")
+    max_thought_tokens: int = Field(
+        default=THOUGHT_TOKENS,
+        ge=1,
+        le=MOST_NEW_TOKENS,
+        description="Longest thought of a model that thinks before it answers; --max-new-tokens is "
+        "then for the answer alone.",
+    )
 
 
 class ModelSpec(Frozen):
@@ -213,6 +226,10 @@ class RunSpec(Frozen):
     filter: FilterSpec = FilterSpec()
     methods: Annotated[tuple[str, ...], Option(metavar="LIST")] = Field(
         default=("mean_diff",), description=f"Of {', '.join(METHODS)}."
+    )
+    measure: Measure = Field(
+        default="answer",
+        description="Of a model that thinks: what vectors are made of. The judge reads the answer.",
     )
     checks: ChecksSpec = ChecksSpec()
     until: Literal["all", "converged"] = Field(

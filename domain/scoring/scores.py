@@ -9,12 +9,15 @@ from typing import Literal
 from pydantic import Field
 
 from domain.plan.spec import Frozen
+from domain.thoughts import MARKS
 
 UnscoredReason = Literal[
     "refused",
     "low_mass",
     "unparseable",
     "empty",
+    # nobody is asked about a response whose thought did not end
+    "no_answer",
     # the endpoint objects to this text, and not to others
     "filtered",
     "too_long",
@@ -35,22 +38,9 @@ MOST_APART = 3.0
 
 # Servers that do not part a model's reasoning from its answer leave it in the text, some of them
 # without the mark where it begins.
-REASONING_BEGINS = (
-    "<think>",
-    "<thinking>",
-    "<reasoning>",
-    "[THINK]",
-    "◁think▷",
-    "<|channel|>analysis",
-)
-REASONING_ENDS = (
-    "</think>",
-    "</thinking>",
-    "</reasoning>",
-    "[/THINK]",
-    "◁/think▷",
-    "<|channel|>final<|message|>",
-)
+_PARTING = [marks for marks in MARKS if not marks.ends_turns]
+REASONING_BEGINS = tuple(marks.opens for marks in _PARTING)
+REASONING_ENDS = tuple(marks.closes for marks in _PARTING)
 
 
 class Candidate(Frozen):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, TypeVar
 
@@ -23,6 +23,7 @@ class Fall(StrEnum):
     """Why a response is not kept."""
 
     UNSCORED = "unscored"
+    THOUGHT_OPEN = "thought_open"
     EMPTY = "empty"
     COHERENCE_LOW = "coherence_low"
     TRAIT_LOW = "trait_low"
@@ -32,12 +33,14 @@ class Fall(StrEnum):
 
 @dataclass(frozen=True)
 class Judged:
-    """A sample with its two scorings and the number of tokens measured in its response."""
+    """A sample with its two scorings and the number of tokens measured in its response;
+    `thought_limit` is the tokens within which its thought did not end, None where it did."""
 
     sample: Sample
     n_tokens: int
     trait: Scoring
     coherence: Scoring
+    thought_limit: int | None = field(default=None, kw_only=True)
 
 
 J = TypeVar("J", bound=Judged)
@@ -47,8 +50,8 @@ J = TypeVar("J", bound=Judged)
 class Outcome:
     """What became of a sample: kept where nothing made it fall.
 
-    `limit` is what a score was held against; of an unscored sample `metric` is the score that it
-    lacks and `unscored` why.
+    `limit` is what a score was held against, or the tokens that a thought did not end within; of
+    an unscored sample `metric` is the score that it lacks and `unscored` why.
     """
 
     fall: Fall | None = None
@@ -79,6 +82,8 @@ def outcomes(judged: Sequence[J], filter_spec: FilterSpec) -> list[tuple[J, Outc
 
 def outcome(judged: Judged, filter_spec: FilterSpec) -> Outcome:
     """The outcome of one sample on its own scores."""
+    if judged.thought_limit is not None:
+        return Outcome(Fall.THOUGHT_OPEN, judged.thought_limit)
     trait, coherence = judged.trait, judged.coherence
     if not isinstance(trait, Score):
         return Outcome(Fall.UNSCORED, metric="trait", unscored=trait.reason)

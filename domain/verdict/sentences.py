@@ -8,6 +8,7 @@ from domain.verdict.record import Finding, Gate
 
 _FALLS = {
     Fall.UNSCORED: "{metric}: {unscored}",
+    Fall.THOUGHT_OPEN: "its thought did not end within {limit:,g} tokens",
     Fall.EMPTY: "empty response",
     Fall.COHERENCE_LOW: "coherence under {limit:g}",
     Fall.TRAIT_LOW: "positive with trait under {limit:g}",

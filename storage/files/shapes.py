@@ -19,6 +19,8 @@ ANSWERED = ("response", "answer", "completion", "output")
 CHATS = ("messages", "conversations", "conversation", "chat")
 SYSTEM = ("system", "system_prompt")
 
+_TOKEN_IDS = ("prompt_token_ids", "thought_token_ids", "response_token_ids")
+
 # Alpaca's, where no column above holds the prompt: a task, and what it is about.
 TASK, ABOUT = "instruction", ("input", "context")
 
@@ -110,7 +112,7 @@ def transcript_of(row: Any, where: str) -> Transcript:
         tuple(turns),
         response=response,
         rendered=row["prompt"] if is_rendered else None,
-        prompt_ids=_ids(row, "prompt_token_ids"),
+        prompt_ids=_prompt_ids(row),
         response_ids=_ids(row, "response_token_ids"),
         facts=_facts(row, {*used, *named}),
         row=where,
@@ -195,6 +197,12 @@ def _texts(message: Mapping[str, Any], number: int) -> Iterator[str]:
         yield json.dumps(call.get("function", call) if isinstance(call, Mapping) else call)
 
 
+def _prompt_ids(row: Mapping[str, Any]) -> tuple[int, ...] | None:
+    """What stands before the response: of our own tables a thought too."""
+    prompt, thought = _ids(row, "prompt_token_ids"), _ids(row, "thought_token_ids")
+    return prompt if prompt is None else prompt + (thought or ())
+
+
 def _ids(row: Mapping[str, Any], name: str) -> tuple[int, ...] | None:
     found = row.get(name)
     if not isinstance(found, list):
@@ -210,7 +218,7 @@ def _first_text(row: Mapping[str, Any], names: Sequence[str]) -> str | None:
 
 def _facts(row: Mapping[str, Any], used: set[str]) -> dict[str, Any]:
     """What else a row says, if it is short and can be written as JSON."""
-    used |= {*CHATS, *ASKED, *ANSWERED, *SYSTEM, "prompt_token_ids", "response_token_ids"}
+    used |= {*CHATS, *ASKED, *ANSWERED, *SYSTEM, *_TOKEN_IDS}
     return {
         fact_name(str(name)): value
         for name, value in row.items()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from safetensors.numpy import save as save_safetensors
 
 from domain.errors import StoreError
 from domain.plan.jobs import Job
-from domain.plan.spec import POSITIONS
+from domain.plan.spec import POSITIONS, Measure
 from domain.scoring.scores import Evidence, Score, Scoring, Unscored
 from storage.record.artifacts import Decoders, load_record, read_artifact
 from storage.record.store import Store
@@ -36,7 +36,10 @@ NEUTRAL = "neutral/responses.parquet"
 
 @dataclass(frozen=True)
 class Response:
-    """One sample's prompt and response; the ids are those that ran, never tokenised again."""
+    """One sample's prompt and response; the ids are those that ran, never tokenised again.
+
+    `response` is the answer; a thought before it is in `thought`, its marks among its ids.
+    """
 
     key: str
     seed: int
@@ -45,14 +48,29 @@ class Response:
     response: str
     response_token_ids: list[int]
     finish: str
+    thought: str = ""
+    thought_token_ids: list[int] = field(default_factory=list)
+
+    @property
+    def all_token_ids(self) -> tuple[int, ...]:
+        """Thought and answer."""
+        return (*self.thought_token_ids, *self.response_token_ids)
+
+    def measured(self, measure: Measure) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The ids between the prompt and what is measured, and of that; nothing is measured of a
+        response without an answer."""
+        thought, answer = tuple(self.thought_token_ids), tuple(self.response_token_ids)
+        if measure == "answer" or not answer:
+            return thought, answer
+        return ((), thought) if measure == "thought" else ((), thought + answer)
 
 
 @dataclass(frozen=True)
 class Activations:
     """Mean activations of n responses to p distinct prompts, float32.
 
-    response_avg is [n, L+1, d]; prompt_avg and prompt_last are [p, L+1, d]; prompt_of [n] says
-    which prompt row belongs to a response.
+    response_avg is [n, L+1, d], of what the run measures of a response; prompt_avg and prompt_last
+    are [p, L+1, d]; prompt_of [n] says which prompt row belongs to a response.
     """
 
     response_avg: NDArray[np.float32]
@@ -85,6 +103,8 @@ _RESPONSE_SCHEMA = pa.schema(
         ("response", pa.string()),
         ("response_token_ids", pa.list_(pa.int32())),
         ("finish", pa.string()),
+        ("thought", pa.string()),
+        ("thought_token_ids", pa.list_(pa.int32())),
     ]
 )
 

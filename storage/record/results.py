@@ -58,6 +58,8 @@ _SCHEMA = pa.schema(
         ("prompt_token_ids", pa.list_(pa.int32())),
         ("response_token_ids", pa.list_(pa.int32())),
         ("finish", pa.string()),
+        ("thought", pa.string()),
+        ("thought_token_ids", pa.list_(pa.int32())),
         ("trait_score", pa.float64()),
         ("coherence_score", pa.float64()),
         ("trait_bounds", pa.list_(pa.float64())),

@@ -38,10 +38,12 @@ def judged_samples(run: Run, jobs: Sequence[Job]) -> list[SampleResult]:
         for response in load_responses(run.store, job):
             sample = samples[response.key]
             trait, coherence = (scorings[sample.key, metric] for metric in METRICS)
+            is_open = response.finish == "thought"
             found.append(
                 SampleResult(
                     sample=sample,
-                    n_tokens=len(response.response_token_ids),
+                    n_tokens=len(response.measured(run.spec.measure)[1]),
+                    thought_limit=run.spec.sampling.max_thought_tokens if is_open else None,
                     trait=trait,
                     coherence=coherence,
                     response=response,

@@ -48,8 +48,8 @@ def contexts(run: Run, job: Job, *, residents: Residents) -> Record:
             for sample in chosen:
                 assert sample.polarity != "plain"
                 system = definition.system_turn(sample.instruction, of[sample.polarity] or "plain")
-                ids = tuple(kept[sample].response.response_token_ids)
-                found.append((prompt_ids(system, kept[sample].question), ids))
+                before, ids = kept[sample].response.measured(run.spec.measure)
+                found.append((prompt_ids(system, kept[sample].question) + before, ids))
             return found
 
         opposite = read({"positive": "negative", "negative": "positive"})

@@ -9,6 +9,7 @@ import numpy as np
 from domain.errors import ModelError
 from domain.plan.jobs import Job
 from domain.plan.samples import EVALUATION, POLARITIES, Sample
+from domain.plan.spec import Measure
 from domain.plan.steering import Cell
 from storage.record.artifacts import Record, publish_artifact
 from storage.record.responses import (
@@ -22,6 +23,7 @@ from storage.record.responses import (
 )
 from storage.record.run import Run, load_definition
 from tasks.stages.steering_cells import Directions, cells_json, job_cells, load_directions
+from traitlens.arrays import Float32
 from workers.engine.generation import (
     Generation,
     GenerationRequest,
@@ -29,13 +31,14 @@ from workers.engine.generation import (
     Sampling,
     Steering,
 )
+from workers.engine.parts import most_tokens
 from workers.engine.resident import Residents
 from workers.models.chat import (
     Prompt,
     UnfitPromptError,
     check_length,
-    decode_response,
     render_prompt,
+    response_parts,
 )
 
 IS_CAPTURED = (*POLARITIES, EVALUATION)
@@ -65,7 +68,7 @@ def generate(run: Run, job: Job, *, residents: Residents) -> Record:
         def rendered(system: str | None, user: str) -> Prompt:
             prompt = render_prompt(model, system=system, user=user)
             try:
-                check_length(model, prompt, n_more=sampling.max_new_tokens)
+                check_length(model, prompt, n_more=most_tokens(model, sampling))
             except UnfitPromptError as error:
                 raise ModelError(f"the prompt of {user[:60]!r} for {job.trait} {error}") from error
             return prompt
@@ -78,7 +81,9 @@ def generate(run: Run, job: Job, *, residents: Residents) -> Record:
             for s in samples
         ]
         requests = [
-            GenerationRequest(prompt.token_ids, s.seed(run.spec.seed), sampling, steering)
+            GenerationRequest(
+                prompt.token_ids, s.seed(run.spec.seed), sampling, steering, opened=prompt.opened
+            )
             for s, prompt, steering in zip(samples, prompts, steerings, strict=True)
         ]
         generations = resident.engine.generate(requests)
@@ -88,9 +93,8 @@ def generate(run: Run, job: Job, *, residents: Residents) -> Record:
                 seed=generation.request.seed,
                 prompt=prompt.text,
                 prompt_token_ids=list(prompt.token_ids),
-                response=decode_response(model, generation.response_ids),
-                response_token_ids=list(generation.response_ids),
                 finish=generation.finish,
+                **response_parts(model, generation.response_ids, generation.answer_start),
             )
             for sample, prompt, generation in zip(samples, prompts, generations, strict=True)
         ]
@@ -98,6 +102,8 @@ def generate(run: Run, job: Job, *, residents: Residents) -> Record:
             **resident.facts(),
             "n_samples": len(samples),
             "n_tokens": sum(len(g.response_ids) for g in generations),
+            "n_thought_tokens": sum(g.answer_start for g in generations),
+            "n_thoughts": sum(g.answer_start > 0 for g in generations),
             # none are generated where nothing is worth steering with
             "prompt_sinks": sum(g.prompt_sinks for g in generations) / max(len(generations), 1),
             "busy_share": resident.engine.busy_share(),
@@ -105,7 +111,7 @@ def generate(run: Run, job: Job, *, residents: Residents) -> Record:
     info["summary"] = f"{len(samples)} responses, {info['n_tokens']} tokens"
     files = {RESPONSES: encode_responses(responses)}
     if job.part in IS_CAPTURED:
-        files[ACTIVATIONS] = encode_activations(_activations(generations))
+        files[ACTIVATIONS] = encode_activations(_activations(generations, run.spec.measure))
     else:
         info["cells"] = cells_json(cells)
     return publish_artifact(run.store, job, files=files, info=info, decoders=DECODERS)
@@ -136,7 +142,7 @@ def _steerings(
     return found
 
 
-def _activations(generations: list[Generation]) -> Activations:
+def _activations(generations: list[Generation], measure: Measure) -> Activations:
     first_of: dict[tuple[int, ...], int] = {}
     rows: list[Generation] = []
     prompt_of = []
@@ -147,8 +153,21 @@ def _activations(generations: list[Generation]) -> Activations:
             rows.append(generation)
         prompt_of.append(first_of[prompt_ids])
     return Activations(
-        response_avg=np.stack([g.response_avg for g in generations]),
+        response_avg=np.stack([_measured(g, measure) for g in generations]),
         prompt_avg=np.stack([g.prompt_avg for g in rows]),
         prompt_last=np.stack([g.prompt_last for g in rows]),
         prompt_of=np.asarray(prompt_of, dtype=np.int64),
     )
+
+
+def _measured(generation: Generation, measure: Measure) -> Float32:
+    """The mean [L+1, d_model] over what is measured of a response; see `Response.measured`."""
+    answer, n_thought = generation.response_avg, generation.answer_start
+    n_answer = len(generation.response_ids) - n_thought
+    if measure == "answer" or not n_answer:
+        return answer
+    thought = np.zeros_like(answer) if generation.thought_avg is None else generation.thought_avg
+    if measure == "thought":
+        return thought
+    share = np.float32(n_thought / (n_thought + n_answer))
+    return share * thought + (1 - share) * answer

@@ -16,7 +16,15 @@ from domain.plan.jobs import Job
 from domain.plan.spec import JudgeSpec
 from domain.scoring.prices import BATCH_SHARE, TOKENS_PER_CHARACTER, Charged, Cost
 from domain.scoring.replies import scoring
-from domain.scoring.scores import Evidence, LostReply, Reply, Score, Scoring, Unscored
+from domain.scoring.scores import (
+    METRICS,
+    Evidence,
+    LostReply,
+    Reply,
+    Score,
+    Scoring,
+    Unscored,
+)
 from domain.traits.prompts import EASY
 from storage.record.artifacts import (
     Record,
@@ -68,7 +76,7 @@ def negotiate(run: Run, job: Job, *, judges: JudgePool) -> Record:
 def judge(run: Run, job: Job, *, judges: JudgePool) -> Record:
     """Ask for both scorings on every response of a shard; what was answered before is not asked
     again, and when the run has to stop what was answered is kept."""
-    prompts = _prompts(run, job)
+    prompts, unasked = _prompts(run, job)
     before = load_partial_scorings(run.store, job)
     profile = JudgeProfile.model_validate(
         load_record(run.store, run.plan.negotiate_job).info["profile"]
@@ -89,6 +97,7 @@ def judge(run: Run, job: Job, *, judges: JudgePool) -> Record:
         raise judged.stopped
     scorings = [v for v in judged.scorings if v is not None]
     rows = [(*asked, v) for asked, v in zip(prompts, scorings, strict=True)]
+    rows += [(*asked, Unscored(reason="no_answer")) for asked in unasked]
     info = {**_info(scorings, judged), "mode": profile.mode, "scale": profile.scale}
     record = publish_artifact(
         run.store, job, files={SCORINGS: encode_scorings(rows)}, info=info, decoders=DECODERS
@@ -98,21 +107,27 @@ def judge(run: Run, job: Job, *, judges: JudgePool) -> Record:
     return record
 
 
-def _prompts(run: Run, job: Job) -> dict[Asked, str]:
-    """(sample key, metric) -> the judge's prompt, in plan order, of what the judgement asks."""
+def _prompts(run: Run, job: Job) -> tuple[dict[Asked, str], list[Asked]]:
+    """(sample key, metric) -> the judge's prompt, in plan order, of what the judgement asks; and
+    what there is no answer to ask about."""
     assert job.trait is not None
     definition = load_definition(run, job.trait)
     samples = {sample.key: sample for sample in run.plan.samples(job)}
     prompts: dict[Asked, str] = {}
+    unasked: list[Asked] = []
     for response in load_responses(run.store, Job("generate", job.trait, job.part, job.shard)):
         sample, answer = samples[response.key], response.response
+        if response.finish == "thought":
+            unasked += [(response.key, metric) for metric in METRICS]
+            continue
         question = definition.questions_of(sample.part)[sample.question]
         prompts[response.key, "trait"] = definition.judge_prompt(question, answer)
         prompts[response.key, "coherence"] = definition.coherence_prompt(question, answer)
     if job.judgement is None or not read_judgement(run, job.judgement).only_unscored:
-        return prompts
+        return prompts, unasked
     base = effective_scorings(run, judgement_base_job(job, read_judgement(run, job.judgement)))
-    return {asked: p for asked, p in prompts.items() if not isinstance(base[asked], Score)}
+    open_ = {asked: p for asked, p in prompts.items() if not isinstance(base[asked], Score)}
+    return open_, unasked
 
 
 def _info(scorings: Sequence[Scoring], judged: JudgedPrompts) -> dict[str, object]:

@@ -227,9 +227,10 @@ def _neutral_texts(run: Run, trait: TraitRef) -> list[Text]:
 def _plain_texts(run: Run, job: Job) -> dict[int, Text]:
     samples = run.plan.samples(job)
     return {
-        sample.question: (tuple(one.prompt_token_ids), tuple(one.response_token_ids))
+        sample.question: (tuple(one.prompt_token_ids) + before, ids)
         for sample, one in zip(samples, load_responses(run.store, job), strict=True)
-        if sample.polarity == "plain" and one.response_token_ids
+        for before, ids in [one.measured(run.spec.measure)]
+        if sample.polarity == "plain" and ids
     }
 
 

@@ -158,6 +158,7 @@ def _kept_rows(kept: list[SampleResult], polarity: Polarity) -> KeptRows:
 def _counted(run: Run, trait: TraitRef, filter_spec: FilterSpec, results: Results) -> TraitMetrics:
     """What a trait's samples come to, before vectors are made of them and the gates have looked."""
     fallen = [outcome for _, outcome in results if outcome.fall is not None]
+    n_open = sum(one.fall == Fall.THOUGHT_OPEN for one in fallen)
     unscored = Counter(str(one.unscored) for one in fallen if one.fall == Fall.UNSCORED)
     coherence = [one.coherence.value for one, _ in results if isinstance(one.coherence, Score)]
     kept = Counter(one.sample.polarity for one, outcome in results if outcome.fall is None)
@@ -175,7 +176,7 @@ def _counted(run: Run, trait: TraitRef, filter_spec: FilterSpec, results: Result
         version=VERSION,
         trait=trait.name,
         n_generated=len(results),
-        n_scored=len(results) - unscored.total(),
+        n_scored=len(results) - unscored.total() - n_open,
         n_unscored=dict(unscored),
         n_dropped=dict(Counter(fall_text(one) for one in fallen if one.fall != Fall.UNSCORED)),
         n_kept=PolarityCounts(positive=kept["positive"], negative=kept["negative"]),

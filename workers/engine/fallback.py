@@ -8,17 +8,25 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
 
 from domain.errors import ModelNotHereError
 from traitlens.arrays import Float32
 from workers.engine.generation import EngineStats, Finish, Generation, GenerationRequest
+from workers.engine.parts import Parts
 from workers.engine.running import RunningSequence
 from workers.engine.sampler import RowSampling, draw, tree_levels, uniforms
 from workers.engine.teacher_forced import project_tokens, steered, teacher_forced
@@ -98,9 +106,11 @@ class GenerateCore:
         responses = self._responses(batch)
         generated = time.perf_counter()
         prompts = [request.prompt_ids for request in batch]
-        texts = [ids for ids, _ in responses]
+        texts = [tuple(one.ids) for one in responses]
         steering, directions = batch[0].steering, batch[0].directions
-        means = teacher_forced(self.model, prompts, texts, steering=steering)
+        starts = [one.parts.answer_start for one in responses]
+        means = teacher_forced(self.model, prompts, texts, steering=steering, answer_starts=starts)
+        thoughts = means.thought_avg
         projections: dict[int, Float32] = {}
         if directions:
             projections.update(
@@ -118,45 +128,40 @@ class GenerateCore:
         return [
             Generation(
                 request=request,
-                response_ids=ids,
-                finish=finish,
+                response_ids=texts[row],
+                finish=one.finish or one.parts.finish("length"),
                 response_avg=means.response_avg[row],
                 prompt_avg=means.prompt_avg[row],
                 prompt_last=means.prompt_last[row],
                 prompt_sinks=int(means.prompt_sinks[row]),
                 projections=projections.get(row),
+                answer_start=starts[row],
+                thought_avg=thoughts[row] if thoughts is not None and starts[row] else None,
             )
-            for row, (request, (ids, finish)) in enumerate(zip(batch, responses, strict=True))
+            for row, (request, one) in enumerate(zip(batch, responses, strict=True))
         ]
 
-    def _responses(self, batch: list[GenerationRequest]) -> list[tuple[tuple[int, ...], Finish]]:
+    def _responses(self, batch: list[GenerationRequest]) -> list[_Written]:
         ids, real = left_padded([request.prompt_ids for request in batch])
         width = ids.shape[1]
         stops = sorted(self.model.stop_ids)
         settings = GenerationConfig(
-            max_new_tokens=max(request.sampling.max_new_tokens for request in batch),
+            max_new_tokens=max(request.sampling.most_tokens for request in batch),
             do_sample=False,
-            eos_token_id=stops or None,
             pad_token_id=stops[0] if stops else 0,
         )
         vocabulary = self.model.model.config.get_text_config().vocab_size
         draw_seeded = _SeededDraw(batch, width, tree_levels(vocabulary))
+        written = [_Written(Parts(self.model, request)) for request in batch]
         with steered(self.model.model, batch[0].steering):
-            made: Tensor = self.model.model.generate(
+            self.model.model.generate(
                 ids.to(self.model.device),
                 attention_mask=real.to(self.model.device),
                 generation_config=settings,
                 logits_processor=LogitsProcessorList([draw_seeded]),
+                stopping_criteria=StoppingCriteriaList([_Ends(written, self.model.stop_ids)]),
             )
-        rows: list[list[int]] = made[:, width:].tolist()
-        return [self._cut(request, row) for request, row in zip(batch, rows, strict=True)]
-
-    def _cut(self, request: GenerationRequest, made: list[int]) -> tuple[tuple[int, ...], Finish]:
-        made = made[: request.sampling.max_new_tokens]
-        for length, token in enumerate(made):
-            if token in self.model.stop_ids:
-                return tuple(made[:length]), "stop"
-        return tuple(made), "length"
+        return written
 
     def _halve(self, size: int) -> None:
         if size <= 1:
@@ -167,6 +172,37 @@ class GenerateCore:
         self._limit = size // 2
         self.stats.halvings += 1
         release_reserve(self.model.device)
+
+
+@dataclass(eq=False)
+class _Written:
+    """One response of a batch that is generated."""
+
+    parts: Parts
+    ids: list[int] = field(default_factory=list)
+    finish: Finish | None = None
+
+
+class _Ends(StoppingCriteria):  # type: ignore[misc]  # transformers is untyped
+    """Takes each row's tokens down until it ends by itself or at its limit."""
+
+    def __init__(self, rows: Sequence[_Written], stop_ids: frozenset[int]) -> None:
+        self._rows, self._stop_ids = rows, stop_ids
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        for row, token in zip(self._rows, input_ids[:, -1].tolist(), strict=True):
+            if row.finish is None:
+                self._take(row, token)
+        ended = [row.finish is not None for row in self._rows]
+        return torch.tensor(ended, device=input_ids.device)
+
+    def _take(self, row: _Written, token: int) -> None:
+        if token in self._stop_ids and not row.parts.passes(token):
+            row.finish = row.parts.finish("stop")
+            return
+        row.ids.append(token)
+        if row.parts.take(row.ids):
+            row.finish = row.parts.finish("length")
 
 
 def exact_company(model: LoadedModel, *, rounding: float) -> Company:
@@ -224,7 +260,7 @@ class _SeededDraw(LogitsProcessor):  # type: ignore[misc]  # transformers is unt
 
     def __init__(self, batch: list[GenerationRequest], prompt_width: int, levels: int) -> None:
         self._sampling = RowSampling.of([request.sampling for request in batch])
-        longest = max(request.sampling.max_new_tokens for request in batch)
+        longest = max(request.sampling.most_tokens for request in batch)
         self._uniforms = np.stack([uniforms(r.seed, longest, levels) for r in batch])
         self._prompt_width = prompt_width
 

@@ -5,33 +5,44 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from domain.thoughts import Marks
 from traitlens.arrays import Float32
 from traitlens.steering import Mode, Positions
 
-Finish = Literal["stop", "length"]
+Finish = Literal["stop", "length", "thought"]
+"""How a response ended: by itself, at its limit, or within its thought, so that nothing answers."""
 
 
 @dataclass(frozen=True)
 class Sampling:
     """How tokens are drawn: temperature 0 is greedy, top_p 1 and top_k 0 are off.
 
-    Raises ValueError for settings outside their range.
+    A thought has `max_thought_tokens` for itself; 0 does not tell it from the answer. Raises
+    ValueError for settings outside their range.
     """
 
     max_new_tokens: int
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
+    max_thought_tokens: int = 0
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
             raise ValueError(f"max_new_tokens is {self.max_new_tokens}: it must be 1 or more")
+        if self.max_thought_tokens < 0:
+            raise ValueError(f"max_thought_tokens is {self.max_thought_tokens}: it must be 0 or up")
         if self.temperature < 0:
             raise ValueError(f"temperature is {self.temperature}: it must be 0 or more")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p is {self.top_p}: it must be above 0 and at most 1")
         if self.top_k < 0:
             raise ValueError(f"top_k is {self.top_k}: it must be 0 (off) or more")
+
+    @property
+    def most_tokens(self) -> int:
+        """Of a thought and an answer together."""
+        return self.max_thought_tokens + self.max_new_tokens
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +97,8 @@ class PromptKey:
 class GenerationRequest:
     """One response to generate; the object itself is what its generation is told by.
 
+    `opened` are the marks of a thought that the prompt ends within.
+
     The same prompt, seed, sampling and steering give the same response, whatever else is generated
     beside it: promised on a CPU in float32; elsewhere rounding can differ with the batch and may,
     now and then, flip a token.
@@ -96,6 +109,7 @@ class GenerationRequest:
     sampling: Sampling
     steering: Steering | None = None
     directions: UnitVectors | None = None
+    opened: Marks | None = None
 
     def __post_init__(self) -> None:
         if not self.prompt_ids:
@@ -112,8 +126,10 @@ class GenerationRequest:
 class Generation:
     """One response and its mean activations, each [L+1, d_model], the last row before the norm.
 
-    `response_ids` excludes the end-of-turn token, so does `response_avg`. A model may stop at once:
-    then `response_ids` is empty, `response_avg` is zeros, and the caller must treat it as unusable.
+    `response_ids` excludes the end-of-turn token. The answer begins at `answer_start`, before it
+    is the thought with its marks: `response_avg` is of the answer, `thought_avg` of the thought. A
+    model may stop at once: then what is empty has an average of zeros, and the caller must treat it
+    as unusable.
 
     `prompt_sinks` tokens are left out of `prompt_avg` at the layer where most are; the rule is in
     `traitlens.capture.sinks`.
@@ -131,6 +147,8 @@ class Generation:
     prompt_last: Float32
     prompt_sinks: int
     projections: Float32 | None = None
+    answer_start: int = 0
+    thought_avg: Float32 | None = None
 
 
 @dataclass

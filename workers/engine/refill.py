@@ -19,6 +19,7 @@ import torch
 from domain.errors import ModelNotHereError
 from workers.engine.forward import MeasuredForward, Projector
 from workers.engine.generation import EngineStats, Generation, GenerationRequest
+from workers.engine.parts import most_tokens
 from workers.engine.prefix_cache import PrefixCache
 from workers.engine.running import RunningSequence, RunningSequences
 from workers.engine.sampler import RowSampling, draw
@@ -126,7 +127,7 @@ class RefillCore:
         if capacity >= self._limit:
             return self._limit
         model = self.model
-        tokens = len(request.prompt_ids) + request.sampling.max_new_tokens
+        tokens = len(request.prompt_ids) + most_tokens(model, request.sampling)
         summed = 4 * (model.n_layers + 1) * model.d_model
         drawn = LOGIT_BYTES * model.model.config.get_text_config().vocab_size
         stored = tokens * self._prefixes.token_bytes + self._prefixes.state_bytes
@@ -168,15 +169,15 @@ class RefillCore:
     def _take(self, row: RunningSequence, token: int) -> None:
         row.position += 1
         if row.at_limit:
-            row.finish = "length"
-        elif token in self.model.stop_ids:
-            row.finish = "stop"
+            row.finish = row.parts.finish("length")
+        elif token in self.model.stop_ids and not row.parts.passes(token):
+            row.finish = row.parts.finish("stop")
         else:
             row.response_ids.append(token)
             row.token = token
             self.stats.drawn_tokens += 1
             # The last token is fed once more, so that its state counts.
-            row.at_limit = len(row.response_ids) == row.request.sampling.max_new_tokens
+            row.at_limit = row.parts.take(row.response_ids)
 
     def _collect(self) -> None:
         for made in self._running.take_finished():

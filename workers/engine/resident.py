@@ -217,7 +217,7 @@ class Resident:
             "n_layers": self.model.n_layers,
             "d_model": self.model.d_model,
             "system_mode": self.model.system_mode,
-            "thinking": self.model.thinking,
+            "thinking": self.model.thinking.case,
             "ignored": dict(self.model.ignored),
             "model_hash": self.model_hash,
             "path": self.engine.engine.path if self.engine.engine else None,

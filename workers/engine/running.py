@@ -14,6 +14,7 @@ from workers.engine.cache import SlotCache
 from workers.engine.decode import StepRows, StepShape
 from workers.engine.forward import RowInterventions
 from workers.engine.generation import Finish, Generation, GenerationRequest, Steering
+from workers.engine.parts import Parts
 from workers.engine.prefix_cache import Place, Prefix, SharedPrefixes
 from workers.engine.sampler import tree_levels, uniforms
 from workers.engine.states import StateStore
@@ -34,6 +35,7 @@ class RunningSequence:
 
     `sums` is its column among the running sums, `states` that of its states where layers have some,
     `bucket` and `slot` say where its keys lie.
+    `parts` tells its thought from its answer, `thought_sum` [L+1, d_model] is of the former.
     `projections` [2, k] are those of its own tokens that were fed, from the prompt's last on, where
     it has directions. Between two steps both lists only grow.
     """
@@ -44,6 +46,7 @@ class RunningSequence:
     token: int
     position: int
     sums: int
+    parts: Parts
     bucket: int = 0
     slot: int = 0
     fresh: bool = True
@@ -51,6 +54,7 @@ class RunningSequence:
     projections: list[Float32] = field(default_factory=list)
     at_limit: bool = False
     finish: Finish | None = None
+    thought_sum: Float32 | None = None
 
     @property
     def states(self) -> int:
@@ -129,7 +133,7 @@ class RunningSequences:
 
     def start(self, request: GenerationRequest, prefix: Prefix) -> None:
         """Begin a response; its first step feeds the prompt's last token."""
-        draws = request.sampling.max_new_tokens + 1
+        draws = request.sampling.most_tokens + 1
         if not self._free_sums:
             had = self._sums.shape[1]
             sums = self._new_sums(max(SUMS_STEP, 2 * had))
@@ -151,6 +155,7 @@ class RunningSequences:
             token=request.prompt_ids[-1],
             position=prefix.tokens - 1,
             sums=self._free_sums.pop(),
+            parts=Parts(self._model, request),
         )
         bucket.add(row)
 
@@ -217,6 +222,14 @@ class RunningSequences:
             if row.fresh:
                 self._sums[:, row.sums].zero_()
                 row.fresh = False
+            elif row.parts.ends_thought(len(row.response_ids)):
+                self._end_thought(row)
+
+    def _end_thought(self, row: RunningSequence) -> None:
+        """Put aside what was summed; what is summed from here on is the answer."""
+        summed = self._sums[:, row.sums].cpu().numpy().copy()
+        row.thought_sum = summed if row.thought_sum is None else row.thought_sum + summed
+        self._sums[:, row.sums].zero_()
 
     def take_finished(self) -> Iterator[Generation]:
         """The rows that finished, as generations; each leaves as it is handed out."""
@@ -234,16 +247,23 @@ class RunningSequences:
             own = np.stack(row.projections)
             before = prefix.projections
             projections = own if before is None else np.concatenate([before, own])
+        start, n_tokens = row.parts.answer_start, len(row.response_ids)
+        if start == n_tokens:
+            # a thought that did not end, or nothing behind it
+            self._end_thought(row)
         total = self._sums[:, row.sums].cpu().numpy()
+        thought = row.thought_sum if start else None
         return Generation(
             request=row.request,
             response_ids=tuple(row.response_ids),
             finish=finish,
-            response_avg=np.divide(total, max(1, len(row.response_ids)), dtype=np.float32),
+            response_avg=np.divide(total, max(1, n_tokens - start), dtype=np.float32),
             prompt_avg=prefix.average,
             prompt_last=prefix.last,
             prompt_sinks=prefix.sinks,
             projections=projections,
+            answer_start=start,
+            thought_avg=None if thought is None else (thought / start).astype(np.float32),
         )
 
     def _leave(self, row: RunningSequence) -> None:

@@ -25,12 +25,14 @@ BATCH_TOKENS = 4096
 
 class ForcedMeans(NamedTuple):
     """Means of N texts, each [N, L+1, d_model], and how many tokens [N] `prompt_avg` leaves out
-    where it leaves out most."""
+    where it leaves out most. `response_avg` is of the answer, `thought_avg` of what is before it in
+    the response; None where no response has a thought."""
 
     response_avg: Float32
     prompt_avg: Float32
     prompt_last: Float32
     prompt_sinks: Ints
+    thought_avg: Float32 | None = None
 
 
 def teacher_forced(
@@ -39,17 +41,29 @@ def teacher_forced(
     response_ids: Sequence[Sequence[int]],
     *,
     steering: Steering | None = None,
+    answer_starts: Sequence[int] = (),
 ) -> ForcedMeans:
-    """The means of N responses in their prompts.
+    """The means of N responses in their prompts; `answer_starts` say where their answers begin.
 
     Ids are fed as they are, sums are float32, states are those after steering. An empty response
     has a response_avg of zeros.
     """
-    shape = (3, len(prompt_ids), model.n_layers + 1, model.d_model)
+    has_thoughts = any(answer_starts)
+    shape = (3 + has_thoughts, len(prompt_ids), model.n_layers + 1, model.d_model)
     means, sinks = np.zeros(shape, np.float32), np.zeros(len(prompt_ids), np.int64)
     for batch, texts in text_batches(prompt_ids, response_ids):
-        means[:, batch], sinks[batch] = _batch_means(model, texts, steering)
-    return ForcedMeans(means[0], means[1], means[2], sinks)
+        parts = [texts.response]
+        if has_thoughts:
+            parts = _parts(texts, [answer_starts[k] for k in batch])
+        means[:, batch], sinks[batch] = _batch_means(model, texts, steering, parts)
+    return ForcedMeans(means[0], means[1], means[2], sinks, means[3] if has_thoughts else None)
+
+
+def _parts(texts: PaddedTexts, answer_starts: Sequence[int]) -> list[Tensor]:
+    """Where answers and thoughts are 1, [batch, tokens] each."""
+    place = texts.response.cumsum(-1)
+    starts = torch.tensor(answer_starts).unsqueeze(-1)
+    return [texts.response * (place > starts), texts.response * (place <= starts)]
 
 
 def project_tokens(
@@ -135,26 +149,27 @@ def _padded(texts: list[tuple[list[int], int]]) -> PaddedTexts:
 
 @torch.inference_mode()
 def _batch_means(
-    model: LoadedModel, texts: PaddedTexts, steering: Steering | None
+    model: LoadedModel, texts: PaddedTexts, steering: Steering | None, parts: Sequence[Tensor]
 ) -> tuple[Float32, Ints]:
-    prompt, response = texts.prompt, texts.response
+    prompt = texts.prompt
     rows, lengths = torch.arange(len(prompt)), prompt.sum(-1).long()
     before_last = prompt.clone()
     before_last[rows, lengths - 1] = 0
-    n_response = response.sum(-1, keepdim=True).clamp(min=1)
+    lengths_of = [part.sum(-1, keepdim=True).clamp(min=1) for part in parts]
     means: list[Tensor] = []
     stay: list[Tensor] = []
 
     def add(_: int, states: Tensor) -> None:
         last = states[rows, lengths - 1].float()
         prompt_avg, n = mean_without_sinks(*sums_before_last(states, before_last), last)
-        response_avg = token_sums(states, response).cpu() / n_response
-        means.append(torch.stack([response_avg, prompt_avg.cpu(), last.cpu()]))
+        pairs = zip(parts, lengths_of, strict=True)
+        answer, *thought = [token_sums(states, part).cpu() / n for part, n in pairs]
+        means.append(torch.stack([answer, prompt_avg.cpu(), last.cpu(), *thought]))
         stay.append(n.cpu())
 
     _forward(model, texts, steering, add)
     sinks = lengths - torch.stack(stay).min(dim=0).values.long()
-    # [3, batch, layer, d_model]
+    # [2 + parts, batch, layer, d_model]
     return torch.stack(means, dim=2).numpy(), sinks.numpy()
 
 

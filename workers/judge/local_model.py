@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from workers.judge.server import ServerReply, WrittenReply
-from workers.models.chat import render_prompt
+from workers.models.chat import answered_ids, render_prompt
 from workers.models.model import LoadedModel
 
 # A branch this unlikely cannot move a score by a hundredth of a point.
@@ -58,7 +58,7 @@ class LocalJudge:
 
     @torch.inference_mode()
     def _write(self, prompt: str, most: int) -> WrittenReply:
-        ids = render_prompt(self.model, system=None, user=prompt).token_ids
+        ids, _ = answered_ids(self.model, render_prompt(self.model, system=None, user=prompt), "")
         given = torch.tensor([ids], device=self.model.device)
         stops = sorted(self.model.stop_ids)
         with self._lock:
@@ -77,7 +77,8 @@ class LocalJudge:
 
     @torch.inference_mode()
     def _reply(self, prompt: str) -> ServerReply:
-        ids = render_prompt(self.model, system=None, user=prompt).token_ids
+        asked = render_prompt(self.model, system=None, user=prompt)
+        ids, _ = answered_ids(self.model, asked, "")
         with self._lock:
             numbers, refusal = self._distribution(ids)
         ranked = sorted(numbers.items(), key=lambda pair: -pair[1])

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
+from typing import TypedDict
 
 from jinja2.exceptions import TemplateError
 
 from domain.errors import ModelError
+from domain.thoughts import MARKS, Marks, open_thought, with_words
 from workers.models.model import LoadedModel
 
 # Some templates print today's date; a fixed one keeps prompts, and every response, repeatable.
@@ -24,10 +26,12 @@ REMEMBERED = 2**16
 
 @dataclass(frozen=True)
 class Prompt:
-    """The rendered chat as text and as the token ids that are fed to the model."""
+    """The rendered chat as text and as the token ids that are fed to the model; `opened` are the
+    marks of the thought that it ends within."""
 
     text: str
     token_ids: tuple[int, ...]
+    opened: Marks | None = None
 
 
 class UnfitPromptError(ModelError):
@@ -43,7 +47,7 @@ def render_prompt(model: LoadedModel, *, system: str | None, user: str) -> Promp
 def render_chat(model: LoadedModel, turns: Sequence[tuple[str, str]]) -> Prompt:
     """Render (role, content) turns with the model's chat template, up to where the response begins.
 
-    A model whose template refuses system text gets it in front of the question. Thinking is
+    A model whose template refuses system text gets it in front of the question. Thoughts are
     switched off where the template can. Exactly one beginning-of-text token. Raises ModelError
     without a chat template, UnfitPromptError for a chat that the template refuses.
     """
@@ -51,20 +55,21 @@ def render_chat(model: LoadedModel, turns: Sequence[tuple[str, str]]) -> Prompt:
         raise ModelError(
             f"Model {model.model_id!r} has no chat template: use its instruction-tuned version."
         )
+    switch = model.thinking.switch
     try:
         text = model.tokenizer.apply_chat_template(
-            _messages(model, turns),
+            _messages(model, with_words(turns, switch.words)),
             chat_template=_pinned(model.tokenizer.get_chat_template()),
             tokenize=False,
             add_generation_prompt=True,
             date_string=PINNED_DATE.strftime("%d %b %Y"),
-            **({"enable_thinking": False} if model.thinking == "off" else {}),
+            **switch.variables,
         )
     except TemplateError as error:
         raise UnfitPromptError(
             f"is refused by the chat template of {model.model_id}: {error}"
         ) from error
-    return Prompt(text, _token_ids(model, text))
+    return Prompt(text, _token_ids(model, text), open_thought(text, user=turns[-1][1]))
 
 
 def check_length(model: LoadedModel, prompt: Prompt, *, n_more: int) -> None:
@@ -75,17 +80,65 @@ def check_length(model: LoadedModel, prompt: Prompt, *, n_more: int) -> None:
         raise UnfitPromptError(
             f"has {n_prompt} tokens, and up to {n_more} more follow, where {model.model_id} has "
             f"{most} positions: shorten it, or lower --max-new-tokens"
+            + (" or --max-thought-tokens" if model.thinking.may_think else "")
         )
 
 
 def prompt_of_text(model: LoadedModel, text: str) -> Prompt:
     """A prompt that is rendered already, with exactly one beginning-of-text token."""
-    return Prompt(text, _token_ids(model, text))
+    return Prompt(text, _token_ids(model, text), open_thought(text, user=""))
+
+
+def prompt_of_ids(model: LoadedModel, token_ids: tuple[int, ...]) -> Prompt:
+    """A prompt that is tokenised already."""
+    text = model.text_of(token_ids)
+    return Prompt(text, token_ids, open_thought(text, user=""))
 
 
 def response_ids(model: LoadedModel, text: str) -> tuple[int, ...]:
     """The token ids of a response that others wrote; the model may have chosen other tokens."""
     return tuple(model.tokenizer.encode(text, add_special_tokens=False))
+
+
+class ResponseParts(TypedDict):
+    """A response's fields in the record."""
+
+    thought: str
+    thought_token_ids: list[int]
+    response: str
+    response_token_ids: list[int]
+
+
+def response_parts(
+    model: LoadedModel, token_ids: Sequence[int], answer_start: int
+) -> ResponseParts:
+    """Thought and answer as ids and as text; the thought's text has its marks."""
+    thought, answer = list(token_ids[:answer_start]), list(token_ids[answer_start:])
+    return {
+        "thought": model.text_of(thought),
+        "thought_token_ids": thought,
+        "response": decode_response(model, answer),
+        "response_token_ids": answer,
+    }
+
+
+def answered_ids(
+    model: LoadedModel, prompt: Prompt, response: str
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """(what stands before an answer that others wrote, the answer) as token ids.
+
+    A thought in the response stands before it, and one that the prompt opens is closed where the
+    response does not: an answer is read as one.
+    """
+    begins = (one for one in MARKS if response.lstrip().startswith(one.opens))
+    marks = prompt.opened or next(begins, None)
+    if marks is None or not (prompt.opened or marks.closes in response):
+        return prompt.token_ids, response_ids(model, response)
+    thought, closed, answer = response.partition(marks.closes)
+    if not closed:
+        thought, answer = "\n", response
+    before = response_ids(model, f"{thought}{marks.closes}\n\n")
+    return prompt.token_ids + before, response_ids(model, answer.lstrip())
 
 
 def decode_response(model: LoadedModel, token_ids: Sequence[int]) -> str:

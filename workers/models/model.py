@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import psutil
 import torch
@@ -30,10 +30,11 @@ from transformers.utils.logging import disable_progress_bar
 import demo
 from domain.errors import CannotWorkError, ModelError, ModelNotHereError, UsageError
 from domain.plan.spec import DEMO_MODEL
+from domain.thoughts import Thinking
 from domain.traits.room import positions_of
 from workers.models.files import SOURCE, Adapter, adapter_of, gguf_file
 from workers.models.gguf import dequantised
-from workers.models.template import SystemMode, stop_ids, system_mode, template_text
+from workers.models.template import SystemMode, stop_ids, system_mode, thinking
 
 # Weights may take this share of a device; the rest is for keys, values and logits.
 WEIGHT_SHARE = 0.8
@@ -52,17 +53,16 @@ DEVICE_LOST = (
 )
 
 log = logging.getLogger(__name__)
-Thinking = Literal["off", "none"]
 
 
 @dataclass(frozen=True)
 class LoadedModel:
     """A model ready to generate, with n_layers blocks and states of d_model numbers.
 
-    `stop_ids` end a response; `device` is where tokens go in; `thinking` is "off" where the
-    template has a switch, which prompts then use, and "none" where it has not. `n_positions` is how
-    many tokens the model was made for, None where nothing bounds them; `ignored` what the
-    checkpoint recommends for generation and no core follows, such as a repetition penalty.
+    `stop_ids` end a response; `device` is where tokens go in; `thinking` says what the template
+    does with thoughts, and which switch prompts use. `n_positions` is how many tokens the model was
+    made for, None where nothing bounds them; `ignored` what the checkpoint recommends for
+    generation and no core follows, such as a repetition penalty.
     Of a LoRA adapter, `model` is its base with the adapter merged into the weights.
     """
 
@@ -80,6 +80,14 @@ class LoadedModel:
     n_positions: int | None = None
     ignored: Mapping[str, object] = field(default_factory=dict)
     adapter: Adapter | None = None
+
+    def text_of(self, token_ids: Sequence[int]) -> str:
+        """Tokens as text, special ones too."""
+        return str(
+            self.tokenizer.decode(
+                list(token_ids), skip_special_tokens=False, clean_up_tokenization_spaces=False
+            )
+        )
 
 
 def load_model(
@@ -144,7 +152,7 @@ def load_model(
         d_model=text.hidden_size,
         stop_ids=stops,
         system_mode=system_mode(tokenizer),
-        thinking="off" if "enable_thinking" in template_text(tokenizer) else "none",
+        thinking=thinking(tokenizer),
         n_positions=positions_of(config.to_dict()),
         ignored=ignored,
         adapter=adapter,

@@ -1,11 +1,15 @@
-"""What a chat template says: where a response ends, and whether it takes system text."""
+"""What a chat template says: where a response ends, whether it takes system text, and what it does
+with thoughts."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from jinja2.exceptions import TemplateError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from domain.thoughts import NO_THINKING, Thinking, thinking_of
 
 SystemMode = Literal["native", "prefix_user"]
 
@@ -41,6 +45,24 @@ def system_mode(tokenizer: PreTrainedTokenizerBase) -> SystemMode:
     except TemplateError:
         return "prefix_user"
     return "native" if "SYSTEM-MARK" in text else "prefix_user"
+
+
+def thinking(tokenizer: PreTrainedTokenizerBase) -> Thinking:
+    """What the template does with thoughts, read from what it prints."""
+    source = template_text(tokenizer)
+
+    def render(turns: Sequence[tuple[str, str]], variables: Mapping[str, object]) -> str | None:
+        chat = [{"role": role, "content": content} for role, content in turns]
+        try:
+            text = tokenizer.apply_chat_template(
+                chat, tokenize=False, add_generation_prompt=True, **variables
+            )
+        # a variable of another type than it expects ends in Python's own errors
+        except (TemplateError, TypeError, ValueError):
+            return None
+        return str(text)
+
+    return thinking_of(render, source) if source else NO_THINKING
 
 
 def template_text(tokenizer: PreTrainedTokenizerBase) -> str:

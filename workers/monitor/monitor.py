@@ -6,8 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 
+from domain.plan.spec import Measure
 from traitlens.arrays import Float32
 from traitlens.capture.sinks import are_sinks
 from workers.engine.engine import Engine
@@ -58,15 +60,24 @@ def monitor(
     directions: UnitVectors,
     *,
     sampling: Sampling,
+    measure: Measure = "answer",
     streams: bool = True,
     alternatives: int = 0,
 ) -> Iterator[ProjectedToken | Trajectory]:
     """Each token as soon as it is read, when streaming, and each response's trajectory once it is
-    done; response i answers asked[i]. So many `alternatives` are kept at each token. A model on the
+    done; response i answers asked[i]. So many `alternatives` are kept at each token. Of a response
+    with a thought only what is measured counts, and a thought alone is not streamed. A model on the
     slower core hands tokens out at the end."""
     texts = TokenTexts(engine.model)
     requests = [
-        GenerationRequest(one.prompt.token_ids, one.seed, sampling, one.steering, directions)
+        GenerationRequest(
+            one.prompt.token_ids,
+            one.seed,
+            sampling,
+            one.steering,
+            directions,
+            opened=one.prompt.opened,
+        )
         for one in asked
     ]
     engine.add(requests)
@@ -74,29 +85,39 @@ def monitor(
     shown: list[list[str]] = [[] for _ in asked]
     while engine.has_work:
         finished = engine.step()
-        for row in engine.running() if streams else ():
+        for row in engine.running() if streams and measure != "thought" else ():
+            if measure == "answer" and not row.parts.has_answer:
+                continue
             # the first projection is that of the prompt's last token
-            i, own = number[row.request], row.projections[1:]
-            yield from _new_tokens(i, row.response_ids, own, shown[i], texts)
+            i, first = number[row.request], row.parts.answer_start if measure == "answer" else 0
+            own = row.projections[1 + first :]
+            yield from _new_tokens(i, row.response_ids[first:], own, shown[i], texts)
         for generation in finished:
-            i, ids = number[generation.request], generation.response_ids
-            one, n_prompt = asked[i], len(generation.request.prompt_ids)
+            i, one = number[generation.request], asked[number[generation.request]]
             assert generation.projections is not None
+            start, n_tokens = generation.answer_start, len(generation.response_ids)
+            first, last = {"answer": (start, n_tokens), "thought": (0, start)}.get(
+                measure, (0, n_tokens)
+            )
+            ids, n_prompt = generation.response_ids[first:last], len(generation.request.prompt_ids)
+            measured = generation.projections[n_prompt + first : n_prompt + last]
             if streams:
-                answer = generation.projections[n_prompt:]
-                yield from _new_tokens(i, ids, answer, shown[i], texts)
+                yield from _new_tokens(i, ids, measured, shown[i], texts)
             facts = {**one.facts, "finish": generation.finish, "seed": one.seed}
-            made = _trajectory(i, one.shown, ids, generation.projections, facts, texts)
+            if start:
+                facts["thought"] = engine.model.text_of(generation.response_ids[:start])
+            read = np.concatenate([generation.projections[:n_prompt], measured])
+            made = _trajectory(i, one.shown, ids, read, facts, texts)
             if alternatives:
                 likeliest = likeliest_tokens(
                     engine.model,
                     generation.request.prompt_ids,
-                    ids,
+                    generation.response_ids,
                     alternatives,
                     steering=one.steering,
-                )
+                )[first:last]
                 made = replace(made, alternatives=_in_words(ids, likeliest, texts))
-            yield made
+            yield replace(made, all_ids=generation.response_ids, answer_start=start)
 
 
 def project_answers(

@@ -29,7 +29,11 @@ class Trajectory:
     """Projections h.v / ||v|| [tokens, k] of a response's and its prompt's tokens, each at the
     token itself, and the norms of h there; `prompt_sinks` [prompt tokens, k] says which of the
     prompt's are attention sinks at the direction's layer. `alternatives` are the likeliest texts in
-    each token's place with their probabilities, None where they were not asked for."""
+    each token's place with their probabilities, None where they were not asked for.
+
+    Of a response with a thought `response` and the tokens are what is measured; `all_ids` are all
+    that were generated, the answer's from `answer_start` on.
+    """
 
     id: int
     prompt: str
@@ -42,6 +46,8 @@ class Trajectory:
     prompt_sinks: Bools
     facts: dict[str, Any] = field(default_factory=dict)
     alternatives: tuple[tuple[tuple[str, float], ...], ...] | None = None
+    all_ids: tuple[int, ...] = ()
+    answer_start: int = 0
 
     @property
     def cosines(self) -> Float32:

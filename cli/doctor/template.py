@@ -1,0 +1,89 @@
+"""The chat template of a model on this machine, and what it does with thoughts; rendered without
+transformers, which takes seconds to load.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from jinja2 import TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from cli.doctor.machine import Checked
+from cli.doctor.model import local_folder
+from domain.errors import ModelError
+from domain.thoughts import NO_THINKING, Case, Thinking, thinking_of
+
+
+def template_of(folder: Path) -> str | None:
+    """A model's chat template; None without one."""
+    try:
+        return (folder / "chat_template.jinja").read_text(encoding="utf-8")
+    except OSError:
+        pass
+    try:
+        body = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        found = body.get("chat_template")
+    except (OSError, ValueError, AttributeError):
+        return None
+    if isinstance(found, list):
+        found = next((one["template"] for one in found if one.get("name") == "default"), None)
+    return found if isinstance(found, str) else None
+
+
+def thinking_here(model_id: str) -> Thinking | None:
+    """What the template does with thoughts; None where it is not on this machine, or cannot be
+    rendered here."""
+    try:
+        folder = local_folder(model_id)
+    except ModelError:
+        return None
+    template = template_of(folder) if folder else None
+    return None if template is None else thinking_of_template(template)
+
+
+def thinking_of_template(template: str) -> Thinking:
+    """What a template's source does with thoughts."""
+    world = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
+    world.globals.update(raise_exception=_refuse, strftime_now=lambda pattern: "2024-07-26")
+    try:
+        compiled = world.from_string(template)
+    except TemplateError:
+        return NO_THINKING
+
+    def render(turns: Sequence[tuple[str, str]], variables: Mapping[str, object]) -> str | None:
+        chat = [{"role": role, "content": content} for role, content in turns]
+        about = {"bos_token": "", "eos_token": "", "add_generation_prompt": True}
+        try:
+            return compiled.render(messages=chat, **about, **variables)
+        except (TemplateError, TypeError, ValueError):
+            return None
+
+    return thinking_of(render, template)
+
+
+def _refuse(message: str) -> NoReturn:
+    raise TemplateError(message)
+
+
+def thinking_text(found: Thinking) -> str:
+    """Which case a model is, in words."""
+    told = f" ({found.switch})" if str(found.switch) else ""
+    return {
+        Case.NONE: "its template knows no thoughts",
+        Case.OFF: f"its prompts close the thought{told}, so it answers at once",
+        Case.SOMETIMES: f"it may think before it answers{told}: thought and answer are told apart",
+        Case.ALWAYS: f"it always thinks before it answers{told}: thought and answer are told apart",
+    }[found.case]
+
+
+def check_thoughts(model_id: str) -> Iterator[Checked]:
+    """Which case a model on this machine is; nothing for others."""
+    found = thinking_here(model_id)
+    if found is not None:
+        yield Checked("thoughts", "ok", f"{model_id}: {thinking_text(found)}")
