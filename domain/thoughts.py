@@ -220,7 +220,7 @@ class ResponseParts:
         if self._state == _OPEN:
             self._read_thought(ids)
         elif self._state == _BEGINNING:
-            self._read_beginning(ids)
+            self._read_first(ids)
         elif self._state == _CLOSED:
             self._read_lead(ids)
 
@@ -239,7 +239,7 @@ class ResponseParts:
             self._ends[token] = letter in text or "\ufffd" in text
         return self._ends[token]
 
-    def _read_beginning(self, ids: Sequence[int]) -> None:
+    def _read_first(self, ids: Sequence[int]) -> None:
         text = self._text_of(ids).lstrip()
         for marks in MARKS:
             if text.startswith(marks.opens):

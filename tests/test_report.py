@@ -309,7 +309,7 @@ def test_the_funnel_loses_each_row_at_the_step_where_it_fell() -> None:
         *(row(fall, fall=fall) for fall in Fall if fall != Fall.TRAIT_HIGH),
     ]
 
-    assert [step["n"] for step in funnel(rows)["positive"]] == [6, 5, 3, 2, 1]
+    assert [step["n"] for step in funnel(rows)["positive"]] == [7, 5, 3, 2, 1]
 
 
 def test_the_command_that_repeats_a_run_names_all_that_is_not_a_default() -> None:

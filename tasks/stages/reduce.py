@@ -234,6 +234,7 @@ def _provenance(
             "judge": judge_of(run).model,
             "judgement": run.judgement or "first",
             "pairing": metrics.filter.pairing,
+            "measure": run.spec.measure,
             "dtype": model.dtype,
             "residual_norms_of": "response averages of the kept responses",
             "prompt_avg_of": "every token" if model.prompt_sinks is None else "all but sinks",

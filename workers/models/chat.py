@@ -100,7 +100,7 @@ def response_ids(model: LoadedModel, text: str) -> tuple[int, ...]:
     return tuple(model.tokenizer.encode(text, add_special_tokens=False))
 
 
-class ResponseParts(TypedDict):
+class RecordedParts(TypedDict):
     """A response's fields in the record."""
 
     thought: str
@@ -111,7 +111,7 @@ class ResponseParts(TypedDict):
 
 def response_parts(
     model: LoadedModel, token_ids: Sequence[int], answer_start: int
-) -> ResponseParts:
+) -> RecordedParts:
     """Thought and answer as ids and as text; the thought's text has its marks."""
     thought, answer = list(token_ids[:answer_start]), list(token_ids[answer_start:])
     return {
