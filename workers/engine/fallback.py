@@ -26,7 +26,7 @@ from transformers import (
 from domain.errors import ModelNotHereError
 from traitlens.arrays import Float32
 from workers.engine.generation import EngineStats, Finish, Generation, GenerationRequest
-from workers.engine.parts import Parts
+from workers.engine.parts import FollowedParts
 from workers.engine.running import RunningSequence
 from workers.engine.sampler import RowSampling, draw, tree_levels, uniforms
 from workers.engine.teacher_forced import project_tokens, steered, teacher_forced
@@ -152,7 +152,7 @@ class GenerateCore:
         )
         vocabulary = self.model.model.config.get_text_config().vocab_size
         draw_seeded = _SeededDraw(batch, width, tree_levels(vocabulary))
-        written = [_Written(Parts(self.model, request)) for request in batch]
+        written = [_Written(FollowedParts(self.model, request)) for request in batch]
         with steered(self.model.model, batch[0].steering):
             self.model.model.generate(
                 ids.to(self.model.device),
@@ -178,7 +178,7 @@ class GenerateCore:
 class _Written:
     """One response of a batch that is generated."""
 
-    parts: Parts
+    parts: FollowedParts
     ids: list[int] = field(default_factory=list)
     finish: Finish | None = None
 

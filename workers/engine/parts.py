@@ -15,7 +15,7 @@ def most_tokens(model: LoadedModel, sampling: Sampling) -> int:
     return sampling.most_tokens if model.thinking.may_think else sampling.max_new_tokens
 
 
-class Parts:
+class FollowedParts:
     """Follows one response; without a limit for thoughts all of it is answer.
 
     What the template shows does not matter here: some models that are told not to think do.

@@ -14,7 +14,7 @@ from workers.engine.cache import SlotCache
 from workers.engine.decode import StepRows, StepShape
 from workers.engine.forward import RowInterventions
 from workers.engine.generation import Finish, Generation, GenerationRequest, Steering
-from workers.engine.parts import Parts
+from workers.engine.parts import FollowedParts
 from workers.engine.prefix_cache import Place, Prefix, SharedPrefixes
 from workers.engine.sampler import tree_levels, uniforms
 from workers.engine.states import StateStore
@@ -46,7 +46,7 @@ class RunningSequence:
     token: int
     position: int
     sums: int
-    parts: Parts
+    parts: FollowedParts
     bucket: int = 0
     slot: int = 0
     fresh: bool = True
@@ -155,7 +155,7 @@ class RunningSequences:
             token=request.prompt_ids[-1],
             position=prefix.tokens - 1,
             sums=self._free_sums.pop(),
-            parts=Parts(self._model, request),
+            parts=FollowedParts(self._model, request),
         )
         bucket.add(row)
 
