@@ -27,11 +27,13 @@ LOCAL = (*HOSTED, "--judge-url", "http://127.0.0.1:9/v1")
         (HOSTED, "ORCHESTRATE_JUDGE_API_KEY"),
         ((*LOCAL, "--model", "nobody/has-this"), "--model PATH"),
         ((*LOCAL, "--model", "nowhere.gguf"), "nowhere.gguf"),
+        ((*LOCAL, "--model", "base"), "base model"),
     ],
 )
 def test_what_cannot_start_is_refused_before_anything_is_recorded(
     command: tuple[str, ...], settings: tuple[str, ...], way_out: str, tmp_path: Path
 ) -> None:
+    save_tiny_model(tmp_path / "base", "llama", template=None)
     started = time.perf_counter()
 
     ended = run_command(*command, "--traits", "evil", *settings, cwd=tmp_path, environment=OFFLINE)

@@ -7,6 +7,7 @@ import threading
 from urllib.parse import urlsplit
 
 from cli.doctor.model import check_model_fits
+from cli.doctor.template import lacks_template
 from cli.options.folder import OPENAI_URL
 from domain.errors import JudgeError, ModelError, OrchestrateError
 from domain.plan.spec import RunSpec
@@ -41,6 +42,10 @@ def _what_is_wrong_with(model_id: str) -> OrchestrateError | None:
             checked = check_model_fits(model_id, [])
             failed = (one for one in checked if one.state == "fail")
             found.extend(ModelError(one.found, advice=one.advice) for one in failed)
+            if lacks_template(model_id):
+                wrong = f"{model_id} is a base model: it has no chat template to put a trait's"
+                advice = "choose its instruction-tuned version"
+                found.append(ModelError(f"{wrong} instructions and questions in", advice=advice))
         except OrchestrateError as error:
             found.append(error)
 

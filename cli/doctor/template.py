@@ -16,6 +16,7 @@ from cli.doctor.machine import Checked
 from cli.doctor.model import local_folder
 from domain.errors import ModelError
 from domain.thoughts import NO_THINKING, Case, Thinking, thinking_of
+from workers.models.files import adapter_here
 
 
 def template_of(folder: Path) -> str | None:
@@ -32,6 +33,20 @@ def template_of(folder: Path) -> str | None:
     if isinstance(found, list):
         found = next((one["template"] for one in found if one.get("name") == "default"), None)
     return found if isinstance(found, str) else None
+
+
+# Where a template may be; a tokenizer without any of these, whose settings name none, has none.
+_TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json", "additional_chat_templates")
+
+
+def lacks_template(model_id: str) -> bool:
+    """Whether a model on this machine has no chat template for certain: a base model. Raises
+    ModelError for a path that holds no model."""
+    folder = None if adapter_here(model_id) else local_folder(model_id)
+    if folder is None or not (folder / "tokenizer_config.json").is_file():
+        return False
+    is_elsewhere = any((folder / name).exists() for name in _TEMPLATE_FILES)
+    return not is_elsewhere and template_of(folder) is None
 
 
 def thinking_here(model_id: str) -> Thinking | None:
