@@ -27,10 +27,12 @@ from tests.tiny_models import TEMPLATE, save_tiny_model
 from traitlens.vectors.files import load_vectors
 from workers.engine.engine import Engine, build_engine
 from workers.engine.fallback import GenerateCore
-from workers.engine.generation import Generation, GenerationRequest, Sampling
+from workers.engine.generation import Generation, GenerationRequest, Sampling, UnitVectors
 from workers.engine.teacher_forced import teacher_forced
 from workers.models.chat import answered_ids, render_prompt, response_parts
 from workers.models.model import LoadedModel, load_model
+from workers.monitor.monitor import OpenPrompt, ProjectedToken, monitor
+from workers.monitor.trajectory import Trajectory
 
 END = "{% if add_generation_prompt %}<assistant>"
 THINK, CLOSED = "<think>\n", "<think>\n\n</think>\n\n"
@@ -380,3 +382,31 @@ def test_plan_and_doctor_say_which_case_a_model_is(tmp_path: Path) -> None:
 
     assert json.loads(planned.stdout)["thoughts"] == "always", planned.stderr
     assert "thoughts" in {one["check"] for one in json.loads(checked.stdout)["findings"]}
+
+
+def test_monitoring_streams_and_scores_the_answer_alone(tmp_path: Path) -> None:
+    made = opened_itself(tmp_path / "model", thought_length=4)
+    engine = build_engine(load_model(made.folder, device="cpu"))
+    prompt = render_prompt(engine.model, system="Write with ^ please.", user="How are you?")
+    directions = UnitVectors((made.layer,), made.answer[None])
+    sampling = Sampling(max_new_tokens=20, max_thought_tokens=60)
+
+    events = list(
+        monitor(
+            engine,
+            [OpenPrompt("", prompt, seed) for seed in range(4)],
+            directions,
+            sampling=sampling,
+            alternatives=2,
+        )
+    )
+
+    done = [one for one in events if isinstance(one, Trajectory)]
+    for one in done:
+        streamed = [e.text for e in events if isinstance(e, ProjectedToken) and e.id == one.id]
+        assert one.answer_start and one.token_ids == one.all_ids[one.answer_start :]
+        assert tuple(streamed) == one.tokens and "".join(streamed) == one.response
+        assert len(one.projections) == len(one.tokens) == len(one.alternatives or ())
+        assert len(one.prompt_projections) == len(prompt.token_ids)
+        assert "THINKING" in one.facts["thought"]
+    assert any(one.tokens for one in done)
