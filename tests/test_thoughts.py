@@ -320,6 +320,7 @@ def answers_of(prompts: Sequence[str]) -> set[str]:
     return {one.group(1) for one in found if one}
 
 
+@pytest.mark.slow
 def test_the_judge_reads_answers_and_the_vector_is_of_them(tmp_path: Path) -> None:
     made = opened_in_prompt(tmp_path / "model")
 
