@@ -141,13 +141,26 @@ def test_the_published_front_page(browser: Tab, axe: str, run: Run, tmp_path: Pa
     assert not found, told(found)
 
 
-@pytest.mark.parametrize("words", [("report", "one"), ("compare", "one", "two")])
-def test_the_report(browser: Tab, axe: str, run: Run, words: tuple[str, ...]) -> None:
-    place = str(Path(run.store.url).parent)
-    ended = run_command(*words, "--runs-dir", place, "--json")
+@pytest.mark.parametrize(
+    ("words", "place"),
+    [
+        (("report", "one"), ""),
+        (("report", "one"), "#view=trait&trait=evil"),
+        (("report", "one"), "#view=answers&answer=evil/positive/i0/q00/r0"),
+        (("report", "one"), "#view=between"),
+        (("report", "one"), "#view=run"),
+        (("compare", "one", "two"), ""),
+    ],
+)
+def test_the_report(browser: Tab, axe: str, run: Run, words: tuple[str, ...], place: str) -> None:
+    runs = str(Path(run.store.url).parent)
+    ended = run_command(*words, "--runs-dir", runs, "--json")
     assert ended.returncode == 0, ended.stderr
-    url = Path(json.loads(ended.stdout)[words[0]]).as_uri()
+    url = Path(json.loads(ended.stdout)[words[0]]).as_uri() + place
+    ready = (
+        "document.body.dataset.ready" if words[0] == "report" else "document.querySelector('h1')"
+    )
 
-    found = faults(browser, axe, url, ready="document.querySelector('h1')")
+    found = faults(browser, axe, url, ready=ready)
 
     assert not found, told(found)

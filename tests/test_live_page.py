@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import io
 import json
 import shutil
 import threading
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
@@ -24,7 +26,6 @@ from storage.broker.connection import connect
 from storage.broker.embedded_redis import embedded_redis
 from storage.broker.fleet import put_heartbeat
 from storage.record.artifacts import record_key
-from storage.record.results import read_sample_rows
 from storage.record.run import Run, open_run
 from storage.record.store import open_store
 from tests.chromium import Tab, chromium_or_skip, running_chromium
@@ -106,18 +107,16 @@ def test_the_page_follows_a_run_while_it_is_made(browser: Tab, run: Run) -> None
 
 
 def test_the_latest_answers_are_those_of_the_record(run: Run) -> None:
-    rows = {one.key: one for one in read_sample_rows(run.store, "evil")}
+    table = pq.read_table(io.BytesIO(run.store.read("traits/evil/responses.parquet")))
+    rows = {one["key"]: one for one in table.to_pylist()}
 
     found = [one for one in latest_answers(run) if one["key"] in rows]
 
     assert found
     for one in found:
         stored = rows[one["key"]]
-        assert (one["response"], one["question"]) == (stored.response, stored.question)
-        assert (one["trait_score"], one["coherence_score"]) == (
-            stored.trait_score,
-            stored.coherence_score,
-        )
+        for name in ("response", "question", "trait_score", "coherence_score"):
+            assert one[name] == stored[name]
 
 
 def test_an_answer_that_is_not_judged_yet_says_so(run: Run) -> None:

@@ -9,14 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
 from cli.main import orchestrate
-from domain.scoring.thresholds import Fall
-from storage.record.results import read_metrics, read_sample_rows
+from storage.record.results import read_metrics
 from storage.record.store import open_store
 from traitlens.vectors.files import load_vectors
 
@@ -75,29 +72,6 @@ def test_its_metrics_are_read_as_they_stand(runs: Path) -> None:
 
     assert found.version is None and found.findings == ()
     assert_same(stored(runs), found.model_dump(mode="json"))
-
-
-def test_a_response_without_the_column_fell_for_the_reason_that_it_was_told(tmp_path: Path) -> None:
-    shutil.copytree(OLD, tmp_path / "old")
-    table = pq.read_table(tmp_path / "old" / REFUSAL / "responses.parquet").to_pydict()
-    falls = {
-        "": None,
-        "trait: refused": Fall.UNSCORED,
-        "coherence: http": Fall.UNSCORED,
-        "empty response": Fall.EMPTY,
-        "coherence under 1e-05": Fall.COHERENCE_LOW,
-        "positive with trait under 62.5": Fall.TRAIT_LOW,
-        "negative with trait at or over 37.5": Fall.TRAIT_HIGH,
-        "its pair was not kept": Fall.UNPAIRED,
-    }
-    table["reason"] = list(falls)
-    table["status"] = ["kept", "unscored", "unscored", *["dropped"] * 5]
-    pq.write_table(pa.table(table), tmp_path / "old" / REFUSAL / "responses.parquet")
-
-    rows = read_sample_rows(open_store(str(tmp_path / "old")), "refusal")
-
-    assert "fall" not in table
-    assert [row.fall for row in rows] == list(falls.values())
 
 
 def test_it_is_reported_and_compared(runs: Path) -> None:

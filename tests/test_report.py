@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 import re
 import shutil
@@ -12,8 +14,9 @@ from typing import Any
 
 import pytest
 
+from cli.pages.answers import Answer
 from cli.pages.build import report_page as build_page
-from cli.pages.content import chosen_rows, funnel, histograms, repeat_command
+from cli.pages.content import funnel, histograms, repeat_command
 from domain.plan.spec import (
     ChecksSpec,
     FilterSpec,
@@ -24,8 +27,6 @@ from domain.plan.spec import (
     TraitRef,
 )
 from domain.scoring.thresholds import Fall
-from storage.record.results import SampleRow, read_sample_rows
-from storage.record.store import open_store
 from tests.chromium import chromium_or_skip, running_chromium
 from tests.fleet import run_command
 from tests.stored_run import HOSTILE, stored_run
@@ -69,7 +70,19 @@ def embedded(page: Path) -> Any:
         r'<script type="application/json" id="data">(.*?)</script>', page.read_text(), re.DOTALL
     )
     assert found
-    return json.loads(found.group(1))
+    data = json.loads(found.group(1))
+    if data["kind"] == "run":
+        for trait, table in zip(data["traits"], answer_tables(page), strict=True):
+            trait["answers"] = table
+    return data
+
+
+def answer_tables(page: Path) -> list[Any]:
+    """The answers of each trait, as the page unpacks them."""
+    found = re.search(r'<script type="text/plain" id="answers-data">(.*?)<', page.read_text())
+    assert found
+    tables: list[Any] = json.loads(gzip.decompress(base64.b64decode(found.group(1))))
+    return tables
 
 
 def metrics(runs: Path, run: str, trait: str) -> Any:
@@ -132,9 +145,8 @@ def test_what_a_model_wrote_stays_inside_the_data(page: Path) -> None:
     text = page.read_text()
 
     assert "<img src=x" not in text
-    assert text.count("</script>") == 2
-    shown = [r["response"] for t in embedded(page)["traits"] for r in t["responses"]["rows"]]
-    assert HOSTILE in shown
+    assert text.count("</script>") == 3
+    assert any(HOSTILE in table["response"] for table in answer_tables(page))
 
 
 class Shown(HTMLParser):
@@ -267,31 +279,10 @@ def test_the_verdicts_fit_on_a_laptop_and_on_a_phone(
     assert page_width <= 390
 
 
-def row(key: str, **changes: object) -> SampleRow:
-    body = {
-        "key": key, "polarity": "positive", "instruction": "i", "question": "q", "response": "r",
-        "trait_score": 80.0, "coherence_score": 90.0, "status": "kept", "reason": "", "fall": None,
-        **changes,
-    }  # fmt: skip
-    return SampleRow(**body)  # type: ignore[arg-type]
-
-
-def test_the_rare_outcomes_are_among_the_rows_a_page_has_room_for() -> None:
-    many = [row(f"k{k}") for k in range(2000)]
-    rare = row("rare", status="unscored", reason="trait: refused", trait_score=None)
-
-    chosen = chosen_rows([*many, rare])
-
-    assert rare in chosen
-    assert len(chosen) == 240
-    assert chosen_rows([rare, *reversed(many)]) == chosen
-
-
-def test_long_responses_leave_room_for_fewer_of_them() -> None:
-    long = [row(f"k{k}", response="x" * 50_000) for k in range(10)]
-
-    assert len(chosen_rows(long)) == 3
-    assert len(chosen_rows([row("k", response="x" * 10**6)])) == 1
+def row(key: str, **changes: Any) -> Answer:
+    empty = dict.fromkeys(Answer.__dataclass_fields__)
+    scores = {"trait_score": 80.0, "coherence_score": 90.0}
+    return Answer(**{**empty, "key": key, "polarity": "positive", **scores, **changes})
 
 
 def test_scores_fall_into_bins_whose_last_one_holds_a_hundred() -> None:
@@ -348,21 +339,3 @@ def test_the_repeated_command_describes_the_same_run(runs: Path, page: Path) -> 
     assert ended.returncode == 0, ended.stderr
     # a run without a name is called after its model and the hash of its settings
     assert json.loads(ended.stdout)["run"] == f"m-{recorded[:8]}"
-
-
-def test_the_responses_shown_are_rows_of_the_table(runs: Path, page: Path) -> None:
-    data = embedded(page)
-    table = {one.key: one for one in read_sample_rows(open_store(str(runs / "one")), "evil")}
-
-    shown = data["traits"][0]["responses"]
-
-    assert shown["of"] == len(table)
-    for one in shown["rows"]:
-        stored = table[one["key"]]
-        assert shown["questions"][one["question"]] == stored.question
-        assert shown["instructions"][one["instruction"]] == stored.instruction
-        for name in ("response", "trait_score", "coherence_score", "status", "reason"):
-            assert one[name] == getattr(stored, name)
-        if stored.trait_score is not None:
-            assert one["judge"]["trait"]["replies"][0]["text"] == f"{stored.trait_score:.0f}"
-    assert any(one["judge"]["trait"].get("unscored") for one in shown["rows"])

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from importlib.resources import files as packaged
 from typing import Any
 
+from cli.pages.packing import packed
+
 # One scope, top to bottom: a file uses only what stands before it when it is loaded. What lies in
 # shared/ knows neither page.
 VIEW_SCRIPTS = (
@@ -45,10 +47,18 @@ VIEW_SCRIPTS = (
 LIVE_SCRIPTS = ("shared/elements.js", "shared/theme.js", "live/page.js")
 
 REPORT_SCRIPTS = (
+    "shared/theme.js",
+    "shared/address.js",
+    "shared/rows.js",
+    "shared/save.js",
     "report/dom.js",
     "report/chart.js",
     "report/trait_charts.js",
     "report/trait_view.js",
+    "report/cards.js",
+    "report/answers.js",
+    "report/answer_list.js",
+    "report/answer_view.js",
     "report/run_view.js",
     "report/compare_view.js",
     "report/start.js",
@@ -77,8 +87,14 @@ def build_page(files: Sequence[CarriedFile] = (), *, live: str | None = None) ->
 
 
 def report_page(title: str, data: Mapping[str, Any]) -> bytes:
-    """A run's report, or the comparison of two, as HTML in UTF-8."""
-    blocks = {"DATA": json.dumps(data, ensure_ascii=False, allow_nan=False)}
+    """A run's report, or the comparison of two, as HTML in UTF-8.
+
+    A run's answers are a block of their own, compressed; the other block holds all but them.
+    """
+    traits = [dict(one) for one in data["traits"]]
+    tables = [one.pop("answers") for one in traits if "answers" in one]
+    rest = json.dumps({**data, "traits": traits}, ensure_ascii=False, allow_nan=False)
+    blocks = {"DATA": rest, "ANSWERS": packed(tables) if tables else ""}
     return _built("report", REPORT_SCRIPTS, blocks, title=title).encode()
 
 

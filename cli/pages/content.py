@@ -2,45 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import shlex
 from collections.abc import Mapping, Sequence
-from itertools import zip_longest
+from datetime import UTC, datetime
 from typing import Any
 
 from cli.options.run import EMBEDDED_JUDGE
+from cli.pages.answers import EXTRACTION, Answer, answer_table, trait_answers
+from cli.pages.next_steps import next_steps
 from domain.errors import UsageError
 from domain.plan.samples import POLARITIES
 from domain.plan.spec import RunSpec, Setting, spec_settings
-from domain.scoring.scores import METRICS, Score, Scoring
 from domain.scoring.thresholds import Fall
 from domain.verdict.record import Layers, Quality, TraitMetrics
 from domain.verdict.uses import use_layers
-from storage.record.results import (
-    SampleRow,
-    finished_metrics,
-    read_response_vectors,
-    read_sample_rows,
-)
+from storage.record.artifacts import record_key
+from storage.record.results import finished_metrics, read_response_vectors
 from storage.record.run import Run, load_definition
 from storage.record.spending import read_terms, recorded_usd
-from storage.record.tables import read_recorded, read_scorings, work_totals
+from storage.record.tables import read_recorded, work_totals
 from traitlens.assess.cosines import trait_cosines
 
 VERSION = 1
 N_BINS = 20
-
-# Responses of one trait in the page, in characters: eleven traits stay under 2 MB.
-CHARACTERS_PER_TRAIT = 150_000
-
-ROWS_PER_TRAIT = 240
-
-# The tail of the judge's alternatives holds almost no mass.
-CANDIDATES_SHOWN = 5
-
-# What of a row stands in the page as it is.
-SHOWN = ("key", "polarity", "response", "trait_score", "coherence_score", "status", "reason")
 
 # Step -> what makes a response fall there.
 FUNNEL = {
@@ -82,32 +67,19 @@ def report_data(
 
 
 def _trait_data(run: Run, metrics: TraitMetrics) -> dict[str, Any]:
-    trait = metrics.trait
-    rows, scorings = read_sample_rows(run.store, trait), read_scorings(run, trait)
-    chosen = chosen_rows(rows)
-    # each text stands in the page once
-    instructions = sorted({row.instruction for row in chosen})
-    questions = sorted({row.question for row in chosen})
-    shown = [
-        {
-            **{name: getattr(row, name) for name in SHOWN},
-            "instruction": instructions.index(row.instruction),
-            "question": questions.index(row.question),
-            "judge": {m: raw_reply(scorings.get((row.key, m))) for m in METRICS},
-        }
-        for row in chosen
-    ]
-    texts = {"of": len(rows), "instructions": instructions, "questions": questions, "rows": shown}
+    answers = trait_answers(run, metrics)
+    made_from = [one for one in answers if one.part == EXTRACTION]
     return {
         "metrics": metrics.model_dump(mode="json"),
-        "histograms": histograms(rows),
-        "funnel": funnel(rows),
-        "responses": texts,
-        "load": metrics.quality and load_snippet(run.store.url, trait, metrics.quality),
+        "histograms": histograms(made_from),
+        "funnel": funnel(made_from),
+        "answers": answer_table(answers, metrics),
+        "next": next_steps(run.name, metrics),
+        "load": metrics.quality and load_snippet(run.store.url, metrics.trait, metrics.quality),
     }
 
 
-def histograms(rows: Sequence[SampleRow]) -> dict[str, dict[str, list[int]]]:
+def histograms(rows: Sequence[Answer]) -> dict[str, dict[str, list[int]]]:
     """Scored samples in N_BINS bins of 0 to 100: polarity -> trait, coherence -> counts."""
     found = {p: {m: [0] * N_BINS for m in ("trait", "coherence")} for p in POLARITIES}
     for row in rows:
@@ -118,7 +90,7 @@ def histograms(rows: Sequence[SampleRow]) -> dict[str, dict[str, list[int]]]:
     return {str(polarity): counts for polarity, counts in found.items()}
 
 
-def funnel(rows: Sequence[SampleRow]) -> dict[str, list[dict[str, Any]]]:
+def funnel(rows: Sequence[Answer]) -> dict[str, list[dict[str, Any]]]:
     """Polarity -> steps from generated to kept, each with the number that passed it."""
     found: dict[str, list[dict[str, Any]]] = {}
     for polarity in POLARITIES:
@@ -127,47 +99,6 @@ def funnel(rows: Sequence[SampleRow]) -> dict[str, list[dict[str, Any]]]:
         for step, here in FUNNEL.items():
             falls = [fall for fall in falls if fall not in here]
             found[polarity].append({"step": step, "n": len(falls)})
-    return found
-
-
-def chosen_rows(rows: Sequence[SampleRow]) -> list[SampleRow]:
-    """The rows a page has room for: each polarity and status in turn, by a hash of the key, so
-    that the rare outcomes are there and nobody picked them."""
-    strata: dict[tuple[str, str], list[SampleRow]] = {}
-    for row in sorted(rows, key=lambda r: hashlib.sha256(r.key.encode()).digest()):
-        strata.setdefault((row.polarity, row.status), []).append(row)
-    in_turn = [row for turn in zip_longest(*strata.values()) for row in turn if row is not None]
-    chosen: list[SampleRow] = []
-    size = 0
-    for row in in_turn[:ROWS_PER_TRAIT]:
-        size += len(row.response)
-        if chosen and size > CHARACTERS_PER_TRAIT:
-            break
-        chosen.append(row)
-    return sorted(chosen, key=lambda row: (row.polarity == "negative", row.key))
-
-
-def raw_reply(scoring: Scoring | None) -> dict[str, Any] | None:
-    """What the judge answered, word for word, with its likeliest tokens; None without a scoring."""
-    if scoring is None:
-        return None
-    evidence = scoring.evidence
-    found: dict[str, Any] = {
-        "replies": [
-            {
-                "text": reply.text,
-                "tokens": [
-                    [c.token, round(c.probability, 4)]
-                    for c in sorted(reply.candidates, key=lambda c: -c.probability)
-                ][:CANDIDATES_SHOWN],
-            }
-            for reply in (evidence.replies if evidence else ())
-        ]
-    }
-    if isinstance(scoring, Score):
-        found["bounds"] = scoring.bounds
-    else:
-        found["unscored"] = f"{scoring.reason}: {scoring.detail}".rstrip(": ")
     return found
 
 
@@ -208,6 +139,24 @@ def run_data(run: Run) -> dict[str, Any]:
         "provenance": {k: v for k, v in recorded["provenance"].items() if k != "command"},
         "repeat": repeat_command(run.spec, traits=_given_traits(recorded), full=full),
         "cost": {**work_totals(run), "judge_usd": recorded_usd(run.store) if is_priced else None},
+        "times": _times(run),
+    }
+
+
+def _times(run: Run) -> dict[str, str | float | None]:
+    """When it was planned, when the last trait ended and when the page was written, in UTC; and
+    the seconds between the first two, None where one is not known."""
+    written, contents = datetime.now(UTC), run.store.contents()
+    last = [record_key(run.plan.last_job(trait)) for trait in run.spec.traits]
+    ends = [contents[key].modified for key in last if key in contents]
+    ended = max((one for one in ends if one is not None), default=None)
+    end = None if ended is None else datetime.fromtimestamp(ended, UTC)
+    start = datetime.fromisoformat(run.planned_at) if run.planned_at else None
+    return {
+        "planned": run.planned_at,
+        "ended": end.isoformat(timespec="seconds") if end else None,
+        "seconds": (end - start).total_seconds() if end and start else None,
+        "written": written.isoformat(timespec="seconds"),
     }
 
 

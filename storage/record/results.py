@@ -15,7 +15,6 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from operator import attrgetter
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,7 +26,7 @@ from domain.errors import StoreError
 from domain.plan.samples import Polarity
 from domain.plan.steering import Cell
 from domain.scoring.scores import Score
-from domain.scoring.thresholds import Fall, Judged, Outcome
+from domain.scoring.thresholds import Judged, Outcome
 from domain.verdict.record import VERSION, TraitMetrics
 from domain.verdict.sentences import fall_text
 from storage.record.artifacts import checksum, decode_checked, encode_checked
@@ -75,16 +74,6 @@ _SCHEMA = pa.schema(
 _FORMULA = re.compile(r"[=@\t\r]|[+-]\S")
 
 _PUSH = [("layer", pa.int32()), ("strength", pa.float64()), ("direction", pa.string())]
-
-# What tables without a `fall` column say in `reason`, without the number; unscored go by status.
-_FALLS_BEFORE = {
-    "": None,
-    "empty response": Fall.EMPTY,
-    "coherence under": Fall.COHERENCE_LOW,
-    "positive with trait under": Fall.TRAIT_LOW,
-    "negative with trait at or over": Fall.TRAIT_HIGH,
-    "its pair was not kept": Fall.UNPAIRED,
-}
 
 
 @dataclass(frozen=True)
@@ -174,46 +163,11 @@ def _row(one: SampleResult, outcome: Outcome) -> dict[str, object]:
     }
 
 
-@dataclass(frozen=True)
-class SampleRow:
-    """One row of a trait's responses.parquet, as far as a report shows it."""
-
-    key: str
-    polarity: str
-    instruction: str
-    question: str
-    response: str
-    trait_score: float | None
-    coherence_score: float | None
-    status: str
-    reason: str
-    fall: Fall | None
-
-
-def read_sample_rows(store: Store, trait: str) -> list[SampleRow]:
-    """A reduced trait's samples."""
-    data = store.read(f"traits/{trait}/responses.parquet")
-    table = pq.ParquetFile(io.BytesIO(data))
-    stored = set(table.schema_arrow.names)
-    columns = [name for name in SampleRow.__dataclass_fields__ if name in stored]
-    rows = table.read(columns).to_pylist()
-    return [SampleRow(**{**row, "fall": _fall(row)}) for row in rows]
-
-
 def kept_keys(store: Store, folder: str) -> frozenset[str]:
     """The keys of the samples that the vectors below a folder are made from."""
     data = store.read(f"{folder}/responses.parquet")
     rows = pq.ParquetFile(io.BytesIO(data)).read(["key", "status"]).to_pylist()
     return frozenset(row["key"] for row in rows if row["status"] == "kept")
-
-
-def _fall(row: Mapping[str, Any]) -> Fall | None:
-    if "fall" in row:
-        return None if row["fall"] is None else Fall(row["fall"])
-    if row["status"] == "unscored":
-        return Fall.UNSCORED
-    told: str = row["reason"]
-    return _FALLS_BEFORE[told if told in _FALLS_BEFORE else told.rpartition(" ")[0]]
 
 
 def read_response_vectors(store: Store, trait: str, method: str) -> NDArray[np.float32]:

@@ -14,7 +14,7 @@ from domain.plan.jobs import Job, Stage
 from domain.plan.readiness import is_job_needed, last_wave, stop_mark
 from domain.plan.samples import POLARITIES
 from domain.plan.spec import TraitRef
-from domain.scoring.scores import METRICS, Scoring
+from domain.scoring.scores import METRICS
 from domain.verdict.record import Stopping
 from storage.record.artifacts import Record, load_record
 from storage.record.judgements import effective_scorings
@@ -51,14 +51,6 @@ def judged_samples(run: Run, jobs: Sequence[Job]) -> list[SampleResult]:
                     question=definition.questions_of(sample.part)[sample.question],
                 )
             )
-    return found
-
-
-def read_scorings(run: Run, trait: str) -> dict[tuple[str, str], Scoring]:
-    """(sample key, metric) -> the scoring that counts, of a whole trait."""
-    found: dict[tuple[str, str], Scoring] = {}
-    for job in training_jobs(run, run.spec.trait(trait), "judge"):
-        found |= effective_scorings(run, job)
     return found
 
 

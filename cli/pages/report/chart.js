@@ -20,7 +20,36 @@ function figure(title, label, height, draw, legend) {
     host.replaceChildren(svg("svg", { width: now, height, viewBox: `0 0 ${now} ${height}`, role: "img", "aria-label": label }, draw(now, height)));
   };
   new ResizeObserver(redraw).observe(host);
-  return el("figure", {}, el("figcaption", {}, title), host, legend || null);
+  const save = (kind, make) => el("button", { type: "button", "aria-label": `${kind} of ${title}`, onclick: () => make(host.firstChild, fileName(title)) }, kind);
+  return el("figure", {}, el("figcaption", {}, title), host, legend || null, el("div", { class: "saves" }, save("PNG", savePng), save("SVG", saveSvg)));
+}
+
+const DRAWN_WITH = ["fill", "stroke", "stroke-width", "stroke-dasharray", "opacity", "font-size", "font-family"];
+
+// The chart alone, with the styles that the page gives it and the page's own ground.
+function standalone(chart) {
+  const copy = chart.cloneNode(true), drawn = chart.querySelectorAll("*");
+  copy.querySelectorAll("*").forEach((one, k) => {
+    const style = getComputedStyle(drawn[k]);
+    for (const name of DRAWN_WITH) one.setAttribute(name, style.getPropertyValue(name));
+  });
+  copy.setAttribute("xmlns", SVG);
+  copy.prepend(svg("rect", { width: "100%", height: "100%", fill: getComputedStyle(document.body).backgroundColor }));
+  return new XMLSerializer().serializeToString(copy);
+}
+
+function saveSvg(chart, name) {
+  saveFile(`${name}.svg`, new Blob([standalone(chart)], { type: "image/svg+xml" }));
+}
+
+function savePng(chart, name) {
+  const picture = new Image(), scale = 2;
+  picture.onload = () => {
+    const canvas = Object.assign(document.createElement("canvas"), { width: scale * chart.clientWidth, height: scale * chart.clientHeight });
+    canvas.getContext("2d").drawImage(picture, 0, 0, canvas.width, canvas.height);
+    canvas.toBlob((blob) => saveFile(`${name}.png`, blob), "image/png");
+  };
+  picture.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(standalone(chart))}`;
 }
 
 function ticks(low, high, about) {

@@ -1,8 +1,9 @@
 // Two runs side by side.
 
 function comparePage(host) {
-  const [a, b] = PAGE.names;
-  host.append(el("header", {}, el("h1", {}, `${a} and ${b}`)),
+  const [a, b] = PAGE.names, theme = el("button", { type: "button" });
+  startTheme(theme);
+  host.append(el("header", {}, el("div", { class: "top" }, el("h1", {}, `${a} and ${b}`), theme)),
     section("What differs in their settings", "", PAGE.differences.length ? el("ul", { class: "plain" }, PAGE.differences.map((text) => el("li", {}, text))) : el("p", {}, "Nothing.")),
     section("Verdicts", "Brackets are 95 % intervals; the cosine is between the two runs' vectors at the first run's best layer: of its best method where both have that. The mean difference's comes with the range that the directions' errors allow.", compareTable(a, b)),
     section("By layer", "", PAGE.traits.map((one, k) => compareCharts(one, k, a, b))),

@@ -1,5 +1,6 @@
 // Elements, numbers and their provenance. Everything that a model wrote goes through textContent.
 
+const NARROW = 760;
 const PAGE = JSON.parse(document.getElementById("data").textContent);
 
 // el("p", {class: "x"}, "text", child): strings become text, never markup.
@@ -43,9 +44,11 @@ function verdictBadge(verdict) {
     el("span", { class: "mark", "aria-hidden": "true" }, MARKS[verdict] || "?"), " " + verdict);
 }
 
+// Folded on a narrow window, so that a phone shows what there is before it shows it all.
 function section(title, explanation, ...children) {
   const id = title.toLowerCase().replace(/[^a-z]+/g, "-");
-  return el("section", { id }, el("h2", {}, title), explanation ? el("p", { class: "explain" }, explanation) : null, ...children);
+  return el("section", { id }, el("details", { class: "fold", open: innerWidth > NARROW ? "" : null },
+    el("summary", {}, el("h2", {}, title)), explanation ? el("p", { class: "explain" }, explanation) : null, ...children));
 }
 
 // What is not measured yet says what would fill it.
@@ -63,11 +66,32 @@ function scrolled(child) {
   return box;
 }
 
+// With a button for its numbers as they are stored, not as they are rounded.
 function table(headings, rows, attributes) {
-  return scrolled(el("table", attributes || {},
+  const whole = el("table", attributes || {},
     el("thead", {}, el("tr", {}, headings.map((heading) => el("th", { scope: "col" }, heading)))),
     el("tbody", {}, rows.map((cells) => el("tr", {}, cells.map((cell, k) =>
-      el(k === 0 ? "th" : "td", k === 0 ? { scope: "row" } : { "data-label": headings[k] }, cell)))))));
+      el(k === 0 ? "th" : "td", k === 0 ? { scope: "row" } : { "data-label": headings[k] }, cell))))));
+  return withCsv(whole, headings.join(" "));
+}
+
+function withCsv(whole, name) {
+  const save = () => saveFile(`${fileName(name)}.csv`, new Blob([tableCsv(whole)], { type: "text/csv" }));
+  return el("div", {}, scrolled(whole), el("div", { class: "saves" }, el("button", { type: "button", onclick: save, "aria-label": `CSV of ${name.slice(0, 60)}` }, "CSV")));
+}
+
+// A cell's first number, and two columns more where a number of the column has an interval.
+function tableCsv(whole) {
+  const rows = [...whole.rows].map((row) => [...row.cells]);
+  const has = rows[0].map((_, k) => rows.some((cells) => cells[k] && cells[k].querySelector(".estimate")));
+  const numbers = (cell) => [...cell.querySelectorAll("[data-from]")].map((one) => at(one.dataset.from));
+  return csvOf(rows.map((cells, r) => cells.flatMap((cell, k) => {
+    const text = cell.textContent.trim();
+    if (r === 0) return has[k] ? [text, `${text}, low`, `${text}, high`] : [text];
+    const found = numbers(cell);
+    if (has[k]) return cell.querySelector(".estimate") ? [0, 1, 2].map((i) => found[i] ?? null) : [text, null, null];
+    return [found.length === 1 ? found[0] : text];
+  })));
 }
 
 function layerName(layer, last) {

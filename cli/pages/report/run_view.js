@@ -1,25 +1,102 @@
 // A run: the verdict strip, one trait at a time, traits against one another, cost and provenance.
 
+const VIEWS = { verdicts: "Verdicts", trait: "One trait", answers: "Answers", between: "Between traits", run: "The run" };
+let address = null;
+
 function runPage(host) {
-  const holder = el("div", {}), first = PAGE.traits.findIndex((t) => t.metrics.trait === decodeURIComponent(location.hash.slice(1)));
-  const picker = el("select", { "aria-label": "trait", onchange: (event) => choose(Number(event.target.value)) },
-    PAGE.traits.map((t, k) => el("option", { value: k }, `${t.metrics.trait} (${t.metrics.verdict})`)));
-  const strip = verdictStrip((k) => { choose(k); picker.scrollIntoView({ block: "start" }); });
-  const choose = (k) => {
-    picker.value = String(k);
-    strip.querySelectorAll("tbody tr").forEach((row, i) => row.setAttribute("aria-selected", String(i === k)));
-    holder.replaceChildren(traitView(k));
-    history.replaceState(null, "", "#" + encodeURIComponent(PAGE.traits[k].metrics.trait));
+  const state = { view: "verdicts", trait: PAGE.traits[0].metrics.trait, ...NO_FILTER };
+  const changed = () => address.changed();
+  const answers = answersView(state, changed), holder = el("div", {});
+  const picker = el("select", { onchange: (event) => go({ trait: event.target.value }) }, PAGE.traits.map(({ metrics: m }) => el("option", { value: m.trait }, `${m.trait} (${m.verdict})`)));
+  const strip = verdictStrip((k) => go({ view: "trait", trait: PAGE.traits[k].metrics.trait }));
+  const panels = {
+    verdicts: [cardsView(), notFinished(), section("All figures", "At the chosen layer. Cohen's d is of the best method, on questions it was not made from; AUROCs on what was left out and angle are of the mean difference, that on evaluation questions of the best method. Steering: what the best push adds to the trait score of answers without an instruction, and at which strength. Brackets are 95 % intervals.", strip)],
+    trait: [el("div", { class: "picker" }, el("label", {}, "Trait ", picker)), holder],
+    answers: [answers.host], between: [traitsView(), firingView()], run: [runView()],
   };
-  host.append(runHeader(), section("Verdicts", "At the chosen layer. Cohen's d is of the best method, on questions it was not made from; AUROCs on what was left out and angle are of the mean difference, that on evaluation questions of the best method. Steering: what the best push adds to the trait score of answers without an instruction, and at which strength. Brackets are 95 % intervals.", strip, notFinished()),
-    el("div", { class: "picker" }, el("label", {}, "Trait "), picker), holder, traitsView(), firingView(), runView());
-  choose(Math.max(0, first));
+  const { bar, show } = tabs(panels, (view) => go({ view }));
+  let drawn = null;
+
+  function draw() {
+    show(state.view);
+    const k = PAGE.traits.findIndex((one) => one.metrics.trait === state.trait);
+    picker.value = state.trait;
+    strip.querySelectorAll("tbody tr").forEach((row, i) => row.setAttribute("aria-selected", String(i === k)));
+    if (drawn !== state.trait) holder.replaceChildren(traitView(k));
+    drawn = state.trait;
+  }
+
+  function go(values) {
+    Object.assign(state, values);
+    draw();
+    changed();
+  }
+
+  // An address of before names a trait and nothing else.
+  function land(values) {
+    const known = (name) => PAGE.traits.some((one) => one.metrics.trait === name), [first] = Object.keys(values);
+    if (known(first) && values[first] === "") values = { view: "trait", trait: first };
+    for (const name of ["find", "question", "of", "part", "polarity", "status", "push", "order", "down"]) state[name] = values[name] ?? "";
+    if (VIEWS[values.view]) state.view = values.view;
+    if (known(values.trait)) state.trait = values.trait;
+    draw();
+    ready.then(() => answers.land(values.answer), () => {});
+  }
+
+  const theme = el("button", { type: "button" });
+  address = addressOf({ values: () => ({ view: state.view, trait: state.view === "trait" ? state.trait : "", answer: answers.key(), ...Object.fromEntries(Object.keys(NO_FILTER).map((name) => [name, state[name]])) }), land });
+  const ready = unpackAnswers();
+  host.append(runHeader(theme), bar, ...Object.keys(VIEWS).map((view) => panels[view].panel));
+  startTheme(theme);
+  draw();
+  address.read();
+  if (location.hash.length < 2) ready.then(() => answers.land(""), () => {});
+  ready.then(() => { document.body.dataset.ready = "1"; }, (error) => panels.answers.panel.prepend(el("p", {}, `The answers cannot be shown: ${error.message}. They are in the run's folder, traits/*/responses.parquet.`)));
 }
 
-function runHeader() {
+// Panels of which one is shown, chosen by pointer or arrow keys.
+function tabs(panels, choose) {
+  const names = Object.keys(panels), buttons = {};
+  for (const name of names) {
+    buttons[name] = el("button", { type: "button", role: "tab", id: `tab-${name}`, "aria-controls": `panel-${name}`, onclick: () => choose(name) }, VIEWS[name]);
+    panels[name].panel = el("div", { role: "tabpanel", id: `panel-${name}`, "aria-labelledby": `tab-${name}`, hidden: "" }, panels[name]);
+  }
+  const bar = el("div", { class: "tabs", role: "tablist", "aria-label": "views", onkeydown: (event) => {
+    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key], at = names.findIndex((name) => buttons[name] === document.activeElement);
+    if (!step || at < 0) return;
+    const to = names[(at + step + names.length) % names.length];
+    choose(to);
+    buttons[to].focus();
+  } }, Object.values(buttons));
+  const show = (view) => names.forEach((name) => {
+    panels[name].panel.hidden = name !== view;
+    buttons[name].setAttribute("aria-selected", String(name === view));
+    buttons[name].tabIndex = name === view ? 0 : -1;
+  });
+  return { bar, show };
+}
+
+// A link to another view of this page: its address works in another window too.
+function linkTo(text, values) {
+  return el("a", { href: `#${new URLSearchParams(values)}` }, text);
+}
+
+function runHeader(theme) {
   const counts = ["usable", "usable with a doubt", "weak", "do not use"].map((v) => [v, PAGE.traits.filter((t) => t.metrics.verdict === v).length]).filter(([, n]) => n);
-  return el("header", {}, el("h1", {}, PAGE.name), el("p", { class: "dim" }, `${PAGE.spec.model.model_id}, judged by ${PAGE.spec.judge.model}`),
+  const when = [PAGE.times.planned && `planned ${utc(PAGE.times.planned)}`, PAGE.times.ended && `last result ${utc(PAGE.times.ended)}`, PAGE.times.seconds !== null && `${lasted(PAGE.times.seconds)} between them`].filter(Boolean);
+  const { judge_usd: usd } = PAGE.cost;
+  return el("header", {}, el("div", { class: "top" }, el("h1", {}, PAGE.name), theme),
+    el("p", { class: "dim" }, `${PAGE.spec.model.model_id}, judged by ${PAGE.spec.judge.model}. `, when.length ? `${when.join(", ")}. `.replace(/^./, (one) => one.toUpperCase()) : "", `Page written ${utc(PAGE.times.written)}, orchestrate ${PAGE.provenance.orchestrate ?? "of an unknown version"}. `,
+      num("cost/responses", 0), " responses, ", num("cost/generated_tokens", 0), ` tokens on ${PAGE.cost.devices.join(", ")}; `, usd === null ? "no price of the judge is known." : el("span", {}, "$", num("cost/judge_usd", 4), " paid to the judge.")),
+    el("details", {}, el("summary", {}, "The command that repeats it"), copyBlock(PAGE.repeat)),
     el("div", { class: "summary" }, counts.map(([v, n]) => el("span", {}, `${n} `, verdictBadge(v)))));
+}
+
+const utc = (text) => `${text.slice(0, 10)} ${text.slice(11, 16)} UTC`;
+
+function lasted(seconds) {
+  const [h, m] = [Math.floor(seconds / 3600), Math.round((seconds % 3600) / 60)];
+  return h ? `${h} h ${m} min` : seconds < 90 ? `${Math.round(seconds)} s` : `${Math.round(seconds / 60)} min`;
 }
 
 function notFinished() {
@@ -96,7 +173,7 @@ function cosineRanges(between, layer) {
 function runView() {
   const best = PAGE.traits.find((t) => t.load);
   return section("The run", "", el("h3", {}, "Repeat it"), copyBlock(PAGE.repeat), best ? el("h3", {}, "Use it") : null, best ? copyBlock(best.load) : null,
-    el("h3", {}, "Cost"), costView("cost", PAGE.cost), el("h3", {}, "Provenance"), provenanceView(PAGE));
+    el("h3", {}, "Cost"), costView("cost", PAGE.cost), el("h3", {}, "Provenance"), madeView(), el("details", {}, el("summary", {}, "Every setting and version"), provenanceView(PAGE)));
 }
 
 function costView(path, cost) {
@@ -105,6 +182,18 @@ function costView(path, cost) {
     line("judge tokens read", "judge_prompt_tokens"), line("judge tokens written", "judge_completion_tokens"),
     el("dt", {}, "paid to the judge"), el("dd", {}, cost.judge_usd === null ? "no price is known" : el("span", {}, "$", num(`${path}/judge_usd`, 4))),
     el("dt", {}, "devices"), el("dd", {}, cost.devices.join(", ")));
+}
+
+// Where the vectors are from, in sentences.
+function madeView() {
+  const { spec } = PAGE, m = PAGE.traits[0].metrics, g = m.generation, sampling = spec.sampling;
+  const model = `${spec.model.model_id}${g.revision ? `, revision ${g.revision}` : ""}${g.n_layers ? `, ${g.n_layers} layers of ${g.d_model}` : ""}${g.dtype ? `, in ${g.dtype}` : ""}`;
+  const adapted = g.base ? ` It is an adapter of ${g.base.model}.` : "";
+  const judge = `${spec.judge.model}${m.judging && m.judging.mode ? ` (asked in mode ${m.judging.mode})` : ""}`;
+  return el("div", {}, el("p", {}, `${model}, wrote every response: ${spec.rollouts} to each question under each instruction, at temperature ${sampling.temperature}, of at most ${sampling.max_new_tokens} tokens, seed ${spec.seed}.${adapted}`),
+    el("p", {}, `${judge}, gave each response a trait score and a coherence score from 0 to 100. Positives count from a trait score of ${m.filter.threshold}, negatives under ${100 - m.filter.threshold}, both from a coherence of ${m.filter.coherence}.`),
+    el("p", {}, `Vectors are made by ${spec.methods.join(", ")} from activations of the residual stream at the generated tokens. Layer 0 is the embedding's output, layer l that of block l-1.`),
+    el("p", {}, `Made with orchestrate ${PAGE.provenance.orchestrate ?? "?"}, Python ${PAGE.provenance.python ?? "?"}; the run is ${PAGE.run_id}, its settings have the SHA-256 ${PAGE.spec_sha256}.`));
 }
 
 function provenanceView(run) {

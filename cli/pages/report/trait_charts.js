@@ -113,8 +113,8 @@ function methodMap(quality, path, fits) {
   const anyOpen = names.some((name) => (fits[name][quality.position].converged || []).includes(0));
   const where = rows === "fitted" ? "on the responses the vectors were made from (too few questions to halve)" : "on the half of the questions the vectors were not made from";
   return el("figure", {}, el("figcaption", {}, `Layer x method: Cohen's d ${where}; ★ is the best, hatched rows are not chosen${anyOpen ? "; † the method's own fit did not converge" : ""}`),
-    scrolled(el("table", { class: "heat" },
-      el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "layer"), names.map((name) => el("th", { scope: "col" }, name)))), el("tbody", {}, body))));
+    withCsv(el("table", { class: "heat" },
+      el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "layer"), names.map((name) => el("th", { scope: "col" }, name)))), el("tbody", {}, body)), "layer x method"));
 }
 
 // Cosines: blue and orange for the signs, the number in every cell.
@@ -131,8 +131,8 @@ function matrixTable(names, columns, from, matrix) {
     cell.style.backgroundColor = `color-mix(in oklab, ${colour} ${Math.round(40 * Math.abs(value))}%, var(--panel))`;
     return cell;
   })));
-  return scrolled(el("table", { class: "matrix" },
-    el("thead", {}, el("tr", {}, el("th", {}, ""), columns.map((name) => el("th", { scope: "col" }, el("span", {}, name))))), el("tbody", {}, rows)));
+  return withCsv(el("table", { class: "matrix" },
+    el("thead", {}, el("tr", {}, el("td", {}, ""), columns.map((name) => el("th", { scope: "col" }, el("span", {}, name))))), el("tbody", {}, rows)), "matrix");
 }
 
 // curves: {strength, value, interval, kind, label}; lines: [[value, text]] across the plot.

@@ -9,9 +9,10 @@ function traitView(index) {
     m.stopping ? el("p", {}, "Generation ended with ", num(`${path}/metrics/n_generated`, 0), " of ", num(`${path}/metrics/stopping/n_planned`, 0), ` planned responses, ${m.stopping.summary}.`) : null,
     separatedView(trait, path),
     m.quality ? layersView(m.quality, `${path}/metrics/quality`, m.methods) : emptyView("No vectors", "One side kept no response, so there is nothing to measure.", "See the funnel for where they fell; `orchestrate refilter` tries other thresholds without a forward pass."),
+    m.quality ? readingView(m.quality.reading, `${path}/metrics/quality/reading`) : null,
     m.quality ? confoundsView(m.quality, `${path}/metrics/quality`) : null,
     testsView(m, `${path}/metrics/quality`),
-    responsesView(trait, path));
+    readView(trait));
 }
 
 // A gate with nothing to look at fails nothing: the notes name the test that was not made.
@@ -62,6 +63,20 @@ function layerTable(quality, path) {
       el("span", {}, num(`${s}/effective_n/positive/${k}`, 0), " / ", num(`${s}/effective_n/negative/${k}`, 0)),
       num(`${d}/angle_degrees/${k}`, 1), num(`${d}/angle_upper_degrees/${k}`, 1), est(`${d}/split_half_cosine`, k, 3),
       num(`${path}/methods/${best}/norm/${k}`, 2), num(`${path}/methods/${best}/norm_to_residual/${k}`, 3)]), { class: "layers" });
+}
+
+// Is it in the texts, or in the instructions before them?
+function readingView(r, path) {
+  const title = "Does it read, or does it see the instruction?";
+  if (!r || !r.auroc) return section(title, "", emptyView("Texts without their instruction", "Kept answers are read again under the opposite instruction and under none.", "Not measured in this run: --contexts was 0, or too few responses are kept."));
+  const n = r.auroc.value.length, curve = (key, kind, label) => ({ values: r[key].value, interval: r[key].interval, kind, label });
+  const est = (key, k) => withInterval(`${path}/${key}/value/${k}`, `${path}/${key}/interval/${k}`, 3);
+  return section(title, "", el("p", { class: "explain" }, num(`${path}/n_read`, 0), ` kept answers, read again under the opposite instruction of their pair and under none. What is told apart under none is in the text. Reading layer ${r.layer ?? "–"}, p `, num(`${path}/p`, 3), " for all layers together."),
+    el("div", { class: "charts" },
+      layerChart("Where is the vector? Shares", "share", [{ values: r.text_share, kind: "first", label: "in the texts" }, { values: r.context_share, kind: "second", label: "in the instructions" }], { chosen: r.layer }),
+      layerChart("AUROC in and out of context", "AUROC", [curve("auroc", "first", "under no instruction"), { values: r.in_context_auroc.value, kind: "random", label: "in the texts' own contexts" }, curve("instruction_auroc", "second", "same texts, instructions exchanged")], { chosen: r.layer, y: [0, 1.02] })),
+    el("details", {}, el("summary", {}, "The numbers of the charts"), table(["layer", "text share", "context share", "AUROC, no instruction", "Cohen's d", "AUROC in context", "AUROC of the instruction"],
+      [...Array(n).keys()].map((k) => [layerName(k, n - 1), num(`${path}/text_share/${k}`, 3), num(`${path}/context_share/${k}`, 3), est("auroc", k), est("cohens_d", k), est("in_context_auroc", k), est("instruction_auroc", k)]))));
 }
 
 const CONFOUNDS = { response_length: "length of the response", instruction_words: "words shared with the instruction", refusal_words: "begins with words of refusal", prompt_difference: "difference between the prompts" };
@@ -143,40 +158,12 @@ function causalView(c, path) {
       el("p", {}, "The search: mean of trait x coherence / 100."), table(["layer", "strength", "responses", "worth"], c.search.map((one, k) => [String(one.layer), num(`${path}/search/${k}/strength`, 2), num(`${path}/search/${k}/n`, 0), num(`${path}/search/${k}/worth`, 1)]))));
 }
 
-function responsesView(trait, path) {
-  const r = trait.responses, state = { text: "", polarity: "", status: "", shown: 30 };
-  const body = el("tbody", {}), count = el("p", { class: "dim", "aria-live": "polite" });
-  const more = el("button", { type: "button", onclick: () => { state.shown += 60; draw(); } }, "show more");
-  const draw = () => {
-    const words = state.text.toLowerCase();
-    const found = r.rows.map((row, k) => [row, k]).filter(([row]) => (!state.polarity || row.polarity === state.polarity) && (!state.status || row.status === state.status)
-      && (!words || [row.response, r.questions[row.question], r.instructions[row.instruction], row.reason].join("\n").toLowerCase().includes(words)));
-    body.replaceChildren(...found.slice(0, state.shown).map(([row, k]) => responseRow(r, row, `${path}/responses/rows/${k}`)));
-    count.textContent = `${found.length} found among the ${r.rows.length} responses on this page, chosen by chance within each polarity and status; all ${r.of} are in traits/${trait.metrics.trait}/responses.parquet`;
-    more.hidden = found.length <= state.shown;
-  };
-  const choose = (name, values) => el("select", { "aria-label": name, onchange: (event) => { state[name] = event.target.value; draw(); } },
-    el("option", { value: "" }, `every ${name}`), values.map((value) => el("option", { value }, value)));
-  draw();
-  return section("Read the data", "",
-    el("div", { class: "controls" }, el("input", { type: "search", placeholder: "search question, instruction, response", "aria-label": "search", oninput: (event) => { state.text = event.target.value; draw(); } }),
-      choose("polarity", ["positive", "negative"]), choose("status", ["kept", "dropped", "unscored"])),
-    count, el("table", { class: "responses" }, el("thead", {}, el("tr", {}, el("th", { class: "who" }, "sample"), el("th", {}, "question and response"), el("th", { class: "scores" }, "scores"))), body), more);
-}
-
-function responseRow(r, row, path) {
-  const score = (metric) => el("div", {}, `${metric} `, row[`${metric}_score`] === null ? "unscored" : row.judge[metric]?.bounds
-    ? withInterval(`${path}/${metric}_score`, `${path}/judge/${metric}/bounds`, 1) : num(`${path}/${metric}_score`, 1));
-  return el("tr", {},
-    el("td", { class: "who" }, el("div", { class: "polarity " + row.polarity }, row.polarity === "positive" ? "+ positive" : "− negative"), el("div", {}, row.status), el("div", { class: "dim" }, row.reason)),
-    el("td", {}, el("div", { class: "dim" }, r.questions[row.question]), el("div", { class: "response" }, row.response || "(empty)"),
-      el("details", {}, el("summary", {}, "instruction and what the judge replied"), el("p", {}, r.instructions[row.instruction]),
-        judgeReply("trait", row.judge.trait), judgeReply("coherence", row.judge.coherence), el("div", { class: "dim" }, row.key))),
-    el("td", { class: "scores" }, score("trait"), score("coherence")));
-}
-
-function judgeReply(metric, found) {
-  if (!found) return el("p", { class: "dim" }, `${metric}: no reply is stored`);
-  return el("div", {}, el("strong", {}, metric), found.unscored ? ` unscored, ${found.unscored}` : "",
-    found.replies.map((reply) => el("div", {}, "“" + reply.text + "” ", el("span", { class: "dim" }, reply.tokens.map(([token, p]) => `${token.trim() || "␣"} ${p.toFixed(3)}`).join(", ")))));
+// Where to begin reading: answers that a figure above is made of, each list one click away.
+function readView(trait) {
+  const of = trait.metrics.trait, list = (text, values) => el("li", {}, linkTo(text, { view: "answers", of, ...values }));
+  return section("Read the data", "Every answer of this trait, with its scores, the judge's reply and its projection.",
+    el("ul", { class: "plain" }, list("all of them", {}), list("positives that show the trait least", { part: "extraction", polarity: "positive", order: "trait_score" }),
+      list("negatives that show it most", { part: "extraction", polarity: "negative", order: "trait_score", down: "1" }), list("what fell", { status: "dropped" }), list("what the judge did not score", { status: "unscored" }),
+      list("held-out answers to no instruction, by projection", { part: "evaluation", polarity: "plain", order: "projection", down: "1" }),
+      list("steered answers, the least coherent first", { part: "steering", push: "vector", order: "coherence_score" }), list("steered answers that show the trait most", { part: "steering", push: "vector", order: "trait_score", down: "1" })));
 }

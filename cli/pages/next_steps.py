@@ -1,0 +1,63 @@
+"""What to do next with a trait's vectors, or about them: from the uses and the failed gates."""
+
+from __future__ import annotations
+
+from domain.verdict.record import Gate, Severity, TraitMetrics
+from domain.verdict.uses import SHOWN
+
+MOST = 4
+
+_KEPT = "Too few responses count: more --rollouts, or `orchestrate refilter {run} --threshold 40`."
+_CONTRAST = (
+    "The instructions hardly change what the model says: read the answers, sharpen the pairs, or "
+    "take a model that follows them."
+)
+_PAIRS = "The direction depends on which instructions were asked: add instruction pairs."
+_QUESTIONS = "It does not hold on other questions: add questions, and see the answers it misses."
+_JUDGE = "Projection and judge disagree: sort the answers by projection and read both ends."
+_STEERING = "Compare steered answers strength by strength: the push may be too weak or too strong."
+_UNSCORED = "`orchestrate rejudge {run} --only unscored`, or another judge."
+
+# A gate that failed, or a test that was not made -> what to do about it.
+ADVICE = {
+    Gate.KEPT_TOO_FEW: _KEPT,
+    Gate.KEPT_FEW: _KEPT,
+    Gate.READING_FEW: _KEPT,
+    Gate.CONTRAST_UNKNOWN: _UNSCORED,
+    Gate.UNSCORED_MANY: _UNSCORED,
+    Gate.CONTRAST_LOW: _CONTRAST,
+    Gate.CONTRAST_CHANCE: _CONTRAST,
+    Gate.DIFFERENCE_ZERO: _CONTRAST,
+    Gate.ANGLE_UNKNOWN: _PAIRS,
+    Gate.ANGLE_NOISE: _PAIRS,
+    Gate.ANGLE_WIDE: _PAIRS,
+    Gate.INSTRUCTIONS_CHANCE: _PAIRS,
+    Gate.INSTRUCTIONS_UNSURE: _PAIRS,
+    Gate.INSTRUCTIONS_LOW: _PAIRS,
+    Gate.QUESTIONS_CHANCE: _QUESTIONS,
+    Gate.QUESTIONS_RANDOM: _QUESTIONS,
+    Gate.QUESTIONS_SHUFFLED: _QUESTIONS,
+    Gate.QUESTIONS_LOW: _QUESTIONS,
+    Gate.EVALUATION_CHANCE: _QUESTIONS,
+    Gate.EVALUATION_LOW: _QUESTIONS,
+    Gate.JUDGE_NOT_FOLLOWED: _JUDGE,
+    Gate.STEERING_UNREADABLE: _STEERING,
+    Gate.STEERING_UNSURE: _STEERING,
+    Gate.STEERING_RANDOM: _STEERING,
+    Gate.STEERING_BACKWARDS: _STEERING,
+    Gate.EVALUATION_OFF: "Test it on held-out questions: extract with --evaluation 2.",
+    Gate.STEERING_OFF: "Test whether it steers: extract with --causal 40.",
+    Gate.READING_OFF: "Test whether it reads texts or instructions: extract with --contexts 120.",
+}
+
+
+def next_steps(run: str, metrics: TraitMetrics) -> list[str]:
+    """Sentences, at most MOST: how to use what is shown, then what mends what is not."""
+    uses, found = metrics.uses, []
+    if uses.steers.state in SHOWN:
+        found.append(f"Steer: `orchestrate steer {run} --add {metrics.trait}=1`.")
+    if uses.reads.state in SHOWN:
+        found.append(f'Read: `orchestrate monitor {run} --prompt "How are you?"`.')
+    said = [f for f in metrics.findings if f.severity != Severity.NOTE and f.gate in ADVICE]
+    found += [ADVICE[finding.gate].format(run=run) for finding in said]
+    return [*dict.fromkeys(found)][:MOST]
