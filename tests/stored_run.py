@@ -202,7 +202,7 @@ def _follow_scores(
     unit = direction / (np.linalg.norm(direction) or 1.0)
     for row, sample in zip(rows, samples, strict=True):
         middle = 85 if sample.polarity == "positive" else 15
-        row[PLANTED_LAYER:] += (scores.get(sample.key, middle) - middle) / 5 * unit
+        row[PLANTED_LAYER:] += (scores.get(sample.key, middle) - middle) / 20 * unit
 
 
 def _text(sample: Sample) -> str:
