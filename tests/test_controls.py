@@ -40,7 +40,7 @@ def test_identical_texts_read_no_trait_of_the_demo(demo: Engine, tmp_path: Path)
         assert found.uses.reads.state == UseState.NO
         assert found.verdict in (VerdictName.WEAK, VerdictName.DO_NOT_USE)
         # it is the instruction that such a vector sees
-        assert max(reading.instruction_auroc.value[1:], key=lambda x: x or 0) == pytest.approx(1)
+        assert max(value or 0.0 for value in reading.instruction_auroc.value[1:]) > 0.95
 
 
 @pytest.mark.slow
