@@ -29,13 +29,6 @@ GROUPED: dict[str, object] = {
     "topk_group": 1,
     "first_k_dense_replace": 1,
 }
-LATENT: dict[str, object] = {
-    "q_lora_rank": 16,
-    "kv_lora_rank": 16,
-    "qk_nope_head_dim": 8,
-    "qk_rope_head_dim": 8,
-    "v_head_dim": 8,
-}
 GPT: dict[str, object] = {"n_embd": 48, "n_layer": 4, "n_head": 4, "rotary_dim": 8}
 HEAD: dict[str, object] = {"head_dim": 12}
 SLIDING: dict[str, object] = {"sliding_window": WINDOW}
@@ -48,7 +41,6 @@ OTHER_FAMILIES: dict[str, dict[str, object]] = {
     "cohere": {},
     "cohere2": SLIDING,
     "cwm": {**HEAD, **SLIDING},
-    "deepseek_v3": {**GROUPED, **LATENT},
     "ernie4_5": HEAD,
     "exaone4": SLIDING,
     "falcon": {},
