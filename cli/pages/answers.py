@@ -23,7 +23,6 @@ from storage.record.responses import ACTIVATIONS, load_activations, load_context
 from storage.record.results import SampleResult, read_response_vectors
 from storage.record.run import Run
 from storage.record.tables import judged_samples, training_jobs
-from tasks.stages.steering_cells import recorded_cells
 
 EXTRACTION = "extraction"
 """The part that vectors are made from, both polarities."""
@@ -88,6 +87,9 @@ CODED = (
 def trait_answers(run: Run, metrics: TraitMetrics) -> list[Answer]:
     """The responses of a trait that are judged: those its vectors are made from, those they are
     tested on, and those of steering."""
+    # torch is not loaded for --help
+    from tasks.stages.steering_cells import recorded_cells
+
     trait, done = run.spec.trait(metrics.trait), run.done(metrics.trait)
     onto = _Direction.of(run, metrics)
     training = training_jobs(run, trait, "generate")
