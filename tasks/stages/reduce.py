@@ -182,7 +182,9 @@ def _counted(run: Run, trait: TraitRef, filter_spec: FilterSpec, results: Result
         n_kept=PolarityCounts(positive=kept["positive"], negative=kept["negative"]),
         contrast=contrast(positive, negative),
         contrast_interval=contrast_interval(positive, negative, prompts=of_both),
-        contrast_spread=spread_figures(contrast_deviations(positive, negative, prompts=of_both)),
+        contrast_spread=spread_figures(contrast_deviations(positive, negative, prompts=of_both))
+        if positive and negative
+        else None,
         coherence=sum(coherence) / len(coherence) if coherence else None,
         n_eval_questions=trait.n_eval_questions,
         n_shared_questions=definition.n_shared,
