@@ -52,7 +52,7 @@ class Labelled:
 
 
 @dataclass(frozen=True)
-class Checked:
+class MetricCheck:
     """How one metric, or all traits together, came out: AUROC of high against low labels with its
     95 % interval, mean scores by label, and how many of `n` got no score."""
 
@@ -86,9 +86,9 @@ class JudgeCheck:
 
     model: str
     mode: str
-    by_metric: Sequence[Checked]
-    traits: Checked
-    coherence: Checked
+    by_metric: Sequence[MetricCheck]
+    traits: MetricCheck
+    coherence: MetricCheck
 
     @property
     def objections(self) -> list[str]:
@@ -160,7 +160,7 @@ def checked(
     )
 
 
-def _of(name: str, rows: Sequence[tuple[Labelled, float | None]]) -> Checked:
+def _of(name: str, rows: Sequence[tuple[Labelled, float | None]]) -> MetricCheck:
     by_label: dict[Label, list[float]] = {"low": [], "middle": [], "high": []}
     for one, score in rows:
         if score is not None:
@@ -174,7 +174,7 @@ def _of(name: str, rows: Sequence[tuple[Labelled, float | None]]) -> Checked:
         value = float(auroc(values[: len(high)], values[len(high) :])[0])
         interval = float(ends.low[0]), float(ends.high[0])
     means = {k: float(np.mean(v)) if v else None for k, v in by_label.items()}
-    return Checked(name, value, interval, means, len(rows), sum(s is None for _, s in rows))
+    return MetricCheck(name, value, interval, means, len(rows), sum(s is None for _, s in rows))
 
 
 def _prompt(one: Labelled) -> str:
