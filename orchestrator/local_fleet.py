@@ -29,9 +29,10 @@ KEYS_OF_KIND = {
 
 @contextlib.contextmanager
 def local_fleet(
-    log_folder: Path | None, *, needs_judge_server: bool
+    log_folder: Path | None, *, needs_judge_server: bool | None
 ) -> Iterator[tuple[str, Processes]]:
     """Run the fleet while the context is open; yields the broker URL and the processes.
+    `needs_judge_server` None is for a run without a judge, which gets no judge worker.
 
     Worker logs go to `log_folder`, or to a temporary folder when the runs are not on a local disk.
     Raises BrokerError from the context when a worker cannot work on this machine.
@@ -48,7 +49,9 @@ def local_fleet(
             # who asked for a model's own code and who runs it are the same person here
             "ORCHESTRATE_ALLOW_REMOTE_CODE": "1",
         }
-        kinds = [["gpu"], ["reduce"], ["judge", *([] if needs_judge_server else ["--no-embedded"])]]
+        kinds = [["gpu"], ["reduce"]]
+        if needs_judge_server is not None:
+            kinds.append(["judge", *([] if needs_judge_server else ["--no-embedded"])])
         children = [
             Child(
                 f"{arguments[0]} worker",

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from domain.plan.samples import ANY_POLARITY, CONFIRMATION, POLARITIES, Sample
-from domain.plan.spec import ChecksSpec
+from domain.plan.spec import NO_JUDGE, ChecksSpec, JudgeSpec
 from domain.plan.steering import (
     Cell,
     Shown,
@@ -27,6 +27,7 @@ from domain.verdict.record import (
     CausalFigures,
     Estimates,
     Gate,
+    JudgingFacts,
     LikelihoodFigures,
     PolarityCounts,
     Quality,
@@ -507,6 +508,26 @@ def test_a_vector_is_usable_for_what_is_shown_and_the_rest_is_named(
     assert [one.gate for one in decided.findings if one.severity in FAILED] == gates
     # the layer of a use is that of its test, else the best in context
     assert decided.uses.reads.layer == (reading.layer if reading else vectors.best.layer)
+
+
+@pytest.mark.parametrize(
+    ("reading", "name"), [(read(), DOUBT), (read(p=0.2), "weak"), (None, "weak")]
+)
+def test_what_nobody_judged_is_never_better_than_usable_with_a_doubt(
+    reading: ReadingFigures | None, name: str
+) -> None:
+    nobody = JudgeSpec(model=NO_JUDGE, url=NO_JUDGE)
+    judging = JudgingFacts(judgement="first", judge=nobody, mode=None)
+    vectors = good_quality(evaluation=evaluated(follows=None), causal=None, reading=reading)
+
+    decided = with_verdict(
+        metrics_with(quality=vectors, judging=judging, contrast=None, contrast_interval=None)
+    )
+
+    assert decided.verdict == name
+    lacks = {one.gate for one in decided.findings}
+    assert Gate.NOT_JUDGED in lacks
+    assert not lacks & {Gate.CONTRAST_UNKNOWN, Gate.CORRELATION_FEW}
 
 
 def test_intervals_of_scores_stay_where_scores_can_be() -> None:

@@ -13,11 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cli.commands.plan import plan
+from cli.commands.rejudge import rejudge
 from domain.errors import JudgeError, UsageError
 from domain.traits.check import check_trait
 from domain.traits.definition import MEASURED_TRAITS, TraitDefinition
 from domain.traits.measure import Measure, measure_of
 from storage.files.trait_files import load_trait, load_traits, read_trait
+from storage.record.judgements import judgement_names
+from tests.stored_run import stored_run
 from tests.trait_texts import trait_json
 from workers.judge.measures import score_by
 from workers.judge.server import embedded_backend
@@ -181,3 +184,16 @@ def test_a_judge_that_cannot_score_a_trait_is_refused_before_anything_is_spent(
 
     assert [type(one.exception) for one in refused] == [UsageError] * 3
     assert planned(tmp_path, "--traits", "evil,wordy").exit_code == 0
+
+
+def test_a_measured_trait_is_not_scored_again_by_a_judge_that_follows_no_formula(
+    tmp_path: Path,
+) -> None:
+    run = stored_run(tmp_path / "run", traits="wordy")
+    judge = ["--judge-model", "gpt-6-luna", "--judge-url", "http://127.0.0.1:9/v1"]
+
+    refused = CliRunner().invoke(rejudge, ["run", "--runs-dir", str(tmp_path), *judge])
+
+    assert isinstance(refused.exception, UsageError)
+    assert "wordy" in str(refused.exception)
+    assert judgement_names(run) == []

@@ -9,7 +9,7 @@ import pytest
 from domain.plan.jobs import CHECKED, Job, Plan
 from domain.plan.readiness import is_job_ready, job_inputs, jobs_after, ready_jobs, stop_mark
 from domain.plan.samples import CONFIRMATION, EVALUATION, ROUNDS
-from domain.plan.spec import ChecksSpec
+from domain.plan.spec import NO_JUDGE, ChecksSpec, JudgeSpec, RunSpec
 from tests.test_plan import spec, trait
 
 
@@ -196,4 +196,46 @@ def test_a_later_judgement_scores_the_waves_that_counted_and_no_others() -> None
 
     waves = {job.shard for job in order if job.part in ("positive", "negative")}
     assert waves == {0, 1}
+    assert order[-1].key == "refusal/verify@second"
+
+
+def unjudged(**changes: object) -> RunSpec:
+    judge = JudgeSpec(model=NO_JUDGE, url=NO_JUDGE)
+    return spec(judge=judge, checks=ChecksSpec(causal=0), rollouts=3, **changes)
+
+
+@pytest.mark.parametrize("until", ["all", "converged"])
+def test_without_a_judge_nobody_is_asked_and_each_job_is_reached_from_those_before_it(
+    until: str,
+) -> None:
+    plan = Plan(unjudged(until=until))
+    done: set[str] = set()
+    waiting = ready_jobs(plan, done)
+    order: list[Job] = []
+
+    while waiting:
+        job = waiting.pop(0)
+        order.append(job)
+        done.add(job.key)
+        if job.stage == "converge" and job.shard == plan.n_shards(trait()) - 1:
+            done.add(stop_mark(trait(), job.shard).key)
+        found = [one for one in jobs_after(plan, job) if is_job_ready(plan, one, done)]
+        waiting += [one for one in found if one not in waiting]
+
+    assert {job.stage for job in order} & {"negotiate", "judge"} == set()
+    assert {job.key for job in order} == {job.key for job in plan.jobs()}
+    assert order[-1] == plan.last_job(trait())
+
+
+def test_what_had_no_judge_is_judged_later_without_generating_again() -> None:
+    first = Plan(unjudged())
+    done = {job.key for job in first.jobs()}
+    second = Plan(first.spec, "second")
+    order: list[Job] = []
+
+    while ready := ready_jobs(second, done):
+        order += ready
+        done |= {job.key for job in ready}
+
+    assert {job.stage for job in order} == {"negotiate", "judge", "reduce", "verify"}
     assert order[-1].key == "refusal/verify@second"

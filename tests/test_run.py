@@ -243,7 +243,7 @@ def test_prompts_that_the_model_has_no_room_for_are_told_and_refused(
     settings = [small if one == command[command.index("--model") + 1] else one for one in command]
     plan = ["plan", *(one for one in settings[1:] if one != "--json"), "--json"]
 
-    (remark,) = json.loads(run_command(*plan, "--run", "small").stdout)["remarks"]
+    *_, remark = json.loads(run_command(*plan, "--run", "small").stdout)["remarks"]
     ended = run_command(*settings, "--run", "small")
 
     assert "64 positions" in remark

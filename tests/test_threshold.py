@@ -7,7 +7,15 @@ import pytest
 from domain.plan.samples import Polarity, Sample
 from domain.plan.spec import FilterSpec
 from domain.scoring.scores import Evidence, Score, Scoring, Unscored
-from domain.scoring.thresholds import Fall, Judged, Outcome, contrast, outcome, outcomes
+from domain.scoring.thresholds import (
+    Fall,
+    Judged,
+    Outcome,
+    contrast,
+    is_readable,
+    outcome,
+    outcomes,
+)
 from domain.verdict.gates import with_verdict
 from domain.verdict.record import Gate, PolarityCounts, Severity
 from tests.quality_records import metrics
@@ -59,6 +67,17 @@ def test_a_sample_without_a_score_is_unscored_and_never_dropped_or_kept() -> Non
     assert outcome(judged("negative", 1.0, missing), FilterSpec()) == Outcome(
         Fall.UNSCORED, metric="coherence", unscored="http"
     )
+
+
+def test_without_a_judge_every_response_with_a_token_is_used_and_readable() -> None:
+    nobody = Unscored(reason="no_judge")
+    strict = FilterSpec(threshold=100, coherence=100)
+    empty = Judged(Sample("evil", "positive", 0, 0, 0), 0, nobody, nobody)
+
+    found = judged("negative", nobody, nobody)
+
+    assert outcome(found, strict) == Outcome() and is_readable(found, strict)
+    assert outcome(empty, strict) == Outcome(Fall.EMPTY) and not is_readable(empty, strict)
 
 
 def test_an_empty_response_has_no_tokens_to_measure_and_is_dropped() -> None:

@@ -222,7 +222,8 @@ def _fleet(run: Run, broker_url: str | None) -> Iterator[tuple[str, Callable[[],
             "Process %d on %s works on this run too: both do the same jobs.", other.pid, other.host
         )
     logs = Path(run.store.url) / "logs" if isinstance(run.store, LocalStore) else None
-    needs_server = judge_of(run).url == "embedded"
+    judge = judge_of(run)
+    needs_server = judge.url == "embedded" if judge.scores else None
     with (
         attending(run.store) as stay,
         local_fleet(logs, needs_judge_server=needs_server) as (url, processes),
@@ -277,7 +278,8 @@ def keep_log(console: Console, driver: Driver) -> None:
 
 
 def _say_plan(console: Console, run: Run) -> None:
-    spec = run.spec
+    # of a later judgement, whom that asks
+    spec = run.spec.model_copy(update={"judge": judge_of(run)})
     definitions = {trait.name: load_definition(run, trait.name) for trait in spec.traits}
     done = run.done()
     found = estimate(run.plan, definitions, done=done)
@@ -286,7 +288,8 @@ def _say_plan(console: Console, run: Run) -> None:
         say(console, remark, style="yellow", wrap=True)
     say(console, f"Run {run.name} in {run.store.url}")
     where = "on this machine" if spec.judge.url == "embedded" else f"at {spec.judge.url}"
-    say(console, f"Model {spec.model.model_id}; judge {spec.judge.model} {where}")
+    asked = f"judge {spec.judge.model} {where}" if spec.judge.scores else "no judge"
+    say(console, f"Model {spec.model.model_id}; {asked}")
     if spec.model.trust_remote_code:
         say(
             console,

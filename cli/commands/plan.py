@@ -23,7 +23,7 @@ from cli.screens.terminal import Screen, say
 from domain.plan.jobs import Plan, Stage
 from domain.plan.likelihood import likelihood_tokens
 from domain.plan.spec import RunSpec, TraitRef, settings_differences
-from domain.scoring.prices import BATCH_SHARE, Price
+from domain.scoring.prices import BATCH_SHARE, Price, price_of
 from domain.thoughts import Thinking
 from domain.traits.definition import TraitDefinition
 from domain.traits.room import CHARACTERS_PER_TOKEN, longest_prompt
@@ -127,7 +127,8 @@ def show_plan(asked: AskedRun, terms: Terms, *, as_json: bool, pilot: Run | None
         say(console, "At most: a trait stops when its direction is known well enough.", wrap=True)
     say(console, f"Run {name} in {store.url}{' (continues)' if exists else ''}.")
     judge, cost = spec.judge, plan_cost(spec, found, terms)
-    say(console, f"Judge: {judge.model} at {judge.url}; {cost}.", wrap=True)
+    at = f" at {judge.url}" if judge.scores else ""
+    say(console, f"Judge: {judge.model}{at}; {cost}.", wrap=True)
     say(console, reading_text(found), wrap=True)
     for one in expected:
         say(console, one.text, wrap=True)
@@ -157,6 +158,17 @@ def plan_remarks(definitions: Mapping[str, TraitDefinition], spec: RunSpec) -> l
         for name, definition in definitions.items()
         for one in held_out_findings(definition.n_shared, definition.n_parted)
     ]
+    judge = spec.judge
+    if not judge.scores:
+        found.append(
+            "nothing is judged: every response is used, and no verdict is better than usable with "
+            "a doubt"
+        )
+    elif judge.url != "embedded" and price_of(judge.model, judge.url) is None:
+        found.append(
+            f"whether {judge.model} can tell what it scores apart is not known here: `orchestrate "
+            f"judge-server --check --model {judge.model} --url {judge.url}` tries it"
+        )
     trait, n_tokens = longest_prompt(definitions.values())
     most, n_more = model_positions(spec.model.model_id), spec.sampling.max_new_tokens
     if thinks is not None and thinks.may_think:
@@ -260,6 +272,8 @@ def reading_text(found: list[TraitEstimate]) -> str:
 
 def plan_cost(spec: RunSpec, found: list[TraitEstimate], terms: Terms) -> str:
     """What the judge will cost, in words; an unknown price is said, never taken for nothing."""
+    if not spec.judge.scores:
+        return "nobody is asked, so it costs nothing"
     if spec.judge.url == "embedded":
         return "runs on this machine and costs nothing"
     price = terms.price
@@ -345,7 +359,7 @@ def estimate(
         question_tokens = sum(map(len, questions)) / len(questions) / CHARACTERS_PER_TOKEN
         n_checked = plan.n_checked(trait)
         n_samples = plan.n_samples(trait) + n_checked
-        judged = _n_done(plan, trait, "judge", done)
+        judged = _n_done(plan, trait, "judge", done) if plan.is_judged else n_samples
         found.append(
             TraitEstimate(
                 trait=trait.name,

@@ -59,6 +59,11 @@ def refilter(
     # the methods need torch, which is not loaded for --help
     from tasks.stages.refilter import assemble_and_test
 
+    if not run.plan.is_judged and (threshold, coherence) != (None, None):
+        raise UsageError(
+            f"nothing of {run.name} was judged, so there is no score to filter by: `orchestrate "
+            "rejudge` asks a judge"
+        )
     filter_spec = _changed(
         run.spec.filter, {"threshold": threshold, "coherence": coherence, "pairing": pairing}
     )

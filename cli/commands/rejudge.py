@@ -10,10 +10,10 @@ import click
 
 from cli.commands.extract import finish_extraction
 from cli.options.folder import hold_back_key
-from cli.options.run import own_option, resolve_terms, terms_options
+from cli.options.run import chosen_judge, own_option, resolve_terms, terms_options
 from cli.options.settings import broker_option, json_option, recorded_run, wait_option
 from domain.errors import UsageError
-from domain.plan.spec import JudgeSpec
+from domain.plan.spec import NO_JUDGE, JudgeSpec
 from storage.record.artifacts import set_artifact_aside
 from storage.record.judgements import (
     Judgement,
@@ -22,7 +22,7 @@ from storage.record.judgements import (
     on_judgement,
     read_judgement,
 )
-from storage.record.run import Run
+from storage.record.run import Run, load_definition
 from storage.record.spending import read_terms, write_terms
 
 NUMBER_WORDS = ("second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth")
@@ -64,7 +64,7 @@ def rejudge(run: Run, only: str | None, name: str | None, use: str | None, **val
             set_artifact_aside(run.store, chosen.plan.trait_job("reduce", trait.name))
             set_artifact_aside(run.store, chosen.plan.trait_job("verify", trait.name))
     else:
-        judge = _judge(run.spec.judge, values)
+        judge = _judge(run, values)
         hold_back_key(judge.url, values)
         judgement = _judgement(run, name, judge, only_unscored=only == "unscored")
         before = read_terms(run.store, judgement=judgement.name)
@@ -83,16 +83,31 @@ def _unfinished(run: Run) -> list[str]:
     return [trait.name for trait in run.spec.traits if run.plan.last_job(trait).key not in done]
 
 
-def _judge(own: JudgeSpec, values: Mapping[str, Any]) -> JudgeSpec:
-    """The run's own judge with what is given instead."""
+def _judge(run: Run, values: Mapping[str, Any]) -> JudgeSpec:
+    """The run's own judge with what is given instead; raises UsageError for one that cannot score
+    the run's traits."""
+    own = run.spec.judge
     given = {name: values[f"judge_{name}"] for name in ("model", "url", "scale", "votes")}
+    traits = [load_definition(run, trait.name) for trait in run.spec.traits]
+    model = run.spec.model.model_id
+    if not own.scores or given["model"] == NO_JUDGE:
+        # whom extract would ask
+        given |= chosen_judge(given["model"], given["url"], traits, model=model)
+        if given["url"] == NO_JUDGE:
+            raise UsageError("rejudge asks a judge: name one with --judge-model and --judge-url")
     if own.url == "embedded" and (given["model"] is None) != (given["url"] is None):
         raise UsageError("a judge other than the embedded one needs --judge-model and --judge-url")
     changed = {name: value for name, value in given.items() if value is not None}
-    return JudgeSpec.model_validate({**own.model_dump(), **changed})
+    judge = JudgeSpec.model_validate({**own.model_dump(), **changed})
+    if (judge.model, judge.url) == (own.model, own.url):
+        return judge
+    chosen_judge(judge.model, judge.url, traits, model=model)
+    return judge
 
 
 def _judgement(run: Run, name: str | None, judge: JudgeSpec, *, only_unscored: bool) -> Judgement:
+    if only_unscored and not run.spec.judge.scores:
+        raise UsageError("nothing was judged yet: leave --only out to have everything scored")
     if only_unscored and judge != run.spec.judge:
         raise UsageError(
             "scores of two judges in one vector cannot be compared: leave --only out to have the "

@@ -27,7 +27,7 @@ def refuse_what_cannot_start(spec: RunSpec) -> None:
         raise JudgeError(
             f"judge {spec.judge.model} at {hosted} needs a key and none is set here",
             advice=f"set {JUDGE_KEYS[0]}, or --judge-url for another endpoint; --traits measured "
-            "needs no judge",
+            "needs no judge, and --judge none does without",
         )
     wrong = _what_is_wrong_with(spec.model.model_id)
     if wrong is not None:

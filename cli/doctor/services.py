@@ -17,7 +17,7 @@ from cli.doctor.machine import GIB, Checked, State
 from cli.options.folder import OPENAI_URL
 from domain.errors import BrokerError, JudgeError, StoreError
 from domain.fleet.heartbeats import QUEUES
-from domain.plan.spec import WIRE_VERSION
+from domain.plan.spec import NO_JUDGE, WIRE_VERSION
 from domain.redaction import without_password
 from domain.scoring.prices import price_of
 from domain.traits.prompts import EASY, coherence_prompt
@@ -272,6 +272,8 @@ def check_judge(url: str | None, model: str | None, *, demo: bool) -> Iterator[C
     """The judge that the settings name; without one, what a run would do."""
     if demo and (url == "embedded" or (url is None and model is None)):
         yield Checked("judge", "ok", "the embedded judge, for the demo model's traits only")
+    elif NO_JUDGE in (url, model):
+        yield Checked("judge", "ok", "none: nothing is scored")
     elif url == "embedded":
         found = "the embedded judge can read the demo model's texts only, not this model's"
         yield Checked("judge", "warn", found, "give --judge-model, and --judge-url for its place")

@@ -14,6 +14,7 @@ from click.core import ParameterSource
 
 from domain.errors import UsageError
 from domain.fleet.permissions import permissions
+from domain.plan.spec import NO_JUDGE
 from domain.redaction import JUDGE_KEYS
 
 ENV_FILE = ".env"
@@ -48,7 +49,7 @@ def hold_back_key(url: str, values: Mapping[str, Any]) -> None:
     `url` is the judge's endpoint, `values` are the command's. What ORCHESTRATE_ONLY_JUDGES_AT names
     outside of the folder was asked for.
     """
-    if not is_from_folder("judge_url") or url in ("embedded", OPENAI_URL, *_asked_for()):
+    if not is_from_folder("judge_url") or url in ("embedded", NO_JUDGE, OPENAI_URL, *_asked_for()):
         return
     on_workers = bool(values.get("broker_url")) and not is_from_folder("broker_url")
     if on_workers or _own_key():

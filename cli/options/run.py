@@ -26,6 +26,7 @@ from domain.errors import UsageError
 from domain.plan.spec import (
     DEMO_MODEL,
     METHODS,
+    NO_JUDGE,
     JudgeSpec,
     RunSpec,
     Setting,
@@ -53,6 +54,7 @@ def setting_option(name: str, *, help: str | None = None) -> Callable[[Any], Any
         default = None
     return option(
         f"--{name}",
+        *([f"--{setting.option.also}"] if setting.option.also else []),
         default=",".join(default) if isinstance(default, tuple) else default,
         help=help or setting.field.description,
         **_taken_as(setting),
@@ -161,8 +163,16 @@ def asked_run(
         inside[setting.path[-1]] = values[setting.name.replace("-", "_")]
     body["traits"] = [_trait_ref(one, values) for one in definitions.values()]
     body["methods"] = parse_methods(values["methods"])
-    judge = _judge(body["judge"]["model"], body["judge"]["url"], definitions.values(), values)
+    judge = chosen_judge(
+        body["judge"]["model"],
+        body["judge"]["url"],
+        definitions.values(),
+        model=values["model"],
+    )
     body["judge"] |= judge
+    if judge["url"] == NO_JUDGE:
+        # the search for the best push goes by scores
+        body["checks"]["causal"] = 0
     try:
         spec = RunSpec.model_validate(body)
     except ValidationError as error:
@@ -193,29 +203,32 @@ def _trait_ref(definition: TraitDefinition, values: Mapping[str, Any]) -> TraitR
     )
 
 
-def _judge(
-    judge_model: str | None,
-    url: str | None,
-    traits: Iterable[TraitDefinition],
-    values: Mapping[str, Any],
+def chosen_judge(
+    judge_model: str | None, url: str | None, traits: Iterable[TraitDefinition], *, model: str
 ) -> dict[str, str]:
-    """The judge's name and place; raises UsageError for one that cannot score these traits."""
-    model = values["model"]
+    """The judge's name and place; raises UsageError for one that cannot score these traits in
+    texts of the model."""
+    if NO_JUDGE in (judge_model, url):
+        if {judge_model, url} - {NO_JUDGE, None}:
+            raise UsageError("--judge none asks nobody: leave --judge-url out, or name a judge")
+        return {"model": NO_JUDGE, "url": NO_JUDGE}
+    traits = list(traits)
     measured = [one.name for one in traits if one.measure]
     read = {one.name: named_trait(one.eval_prompt) for one in traits if not one.measure}
     if url == "embedded" or (url is None and judge_model is None):
         if read and model != DEMO_MODEL:
             raise UsageError(
                 f"a judge is needed to score {model}: give --judge-model NAME, and --judge-url for "
-                "an endpoint other than OpenAI's; the embedded judge reads only texts of the demo "
-                "model, and scores on others only traits with a `measure`, as --traits measured has"
+                "an endpoint other than OpenAI's, or --judge none; the embedded judge reads only "
+                "texts of the demo model, and scores on others only traits with a `measure`, as "
+                "--traits measured has"
             )
         unknown = [name for name, asked in read.items() if asked not in BUNDLED_TRAITS]
         if unknown:
             raise UsageError(
                 f"the embedded judge cannot score {unknown[0]}, whose prompt names no bundled "
-                "trait in **bold**: give --judge-model NAME (and --judge-url), or put a "
-                "`measure` into its file"
+                "trait in **bold**: give --judge-model NAME (and --judge-url), put a `measure` "
+                "into its file, or do without scores by --judge none"
             )
         return {"model": EMBEDDED_JUDGE, "url": "embedded"}
     if judge_model is None:
@@ -268,7 +281,7 @@ def resolve_terms(
 
 def _price_for(judge: JudgeSpec, prices: Path | None) -> Price | None:
     """The judge's price: from the user's file, else the listed one; None when unknown."""
-    if judge.url == "embedded":
+    if judge.url in ("embedded", NO_JUDGE):
         return FREE
     own: dict[str, Price] = {}
     if prices is not None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from domain.fleet.heartbeats import QUEUES
+from domain.plan.spec import NO_JUDGE
 from orchestrator.state import RunState, State, doing, judge_facts, read_on_broker, run_snapshot
 from storage.broker.connection import connect
 from storage.broker.fleet import read_queues, read_run, read_workers
@@ -91,7 +92,7 @@ def read_news(run: Run, broker_url: str) -> News:
             queues = read_queues(client, [listed], QUEUES)
             state = doing(read_on_broker(client, listed, queues=queues, workers=workers))
             parts = [state_text(state)] if state != RunState(State.RUNNING) else []
-        if run.spec.judge.url != "embedded":
+        if run.spec.judge.url not in ("embedded", NO_JUDGE):
             parts += judge_parts({**judge_facts(client, run), "rejected": 0})
     ours = [one for one in workers if any(name == run.name for name, _, _ in one.jobs)]
     tokens = sum(one.per_minute.tokens for one in ours if one.kind == "gpu") / 60

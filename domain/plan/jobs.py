@@ -75,6 +75,16 @@ class Plan:
         return Job("negotiate", judgement=self.judgement)
 
     @property
+    def is_judged(self) -> bool:
+        """Whether there are scores: a run without a judge may get them by a later judgement."""
+        return self.judgement is not None or self.spec.judge.scores
+
+    @property
+    def settled_by(self) -> Literal["generate", "judge"]:
+        """The stage after which a response is kept or not."""
+        return "judge" if self.is_judged else "generate"
+
+    @property
     def own(self) -> Plan:
         """The plan of the run's own judgement, which generated what later ones score."""
         return replace(self, judgement=None)
@@ -137,6 +147,8 @@ class Plan:
     def part_jobs(self, trait: TraitRef, stage: Stage, *parts: str) -> list[Job]:
         """The stage's jobs over these parts, alternating so that all grow alike; without any, over
         what the vectors are made from and then over each of the other parts."""
+        if stage == "judge" and not self.is_judged:
+            return []
         if not parts:
             checked = self._checked_parts if stage == "judge" else CHECKED
             groups = (POLARITIES, *((part,) for part in checked))
@@ -165,7 +177,8 @@ class Plan:
 
     def jobs(self) -> Iterator[Job]:
         """Every job of the run."""
-        yield self.negotiate_job
+        if self.is_judged:
+            yield self.negotiate_job
         for trait in self.spec.traits:
             yield from self.trait_jobs(trait)
 

@@ -37,23 +37,25 @@ def job_inputs(plan: Plan, job: Job) -> list[Job]:
         return [plan.negotiate_job, generated, *decided]
     if job.stage == "generate":
         if job.part in (*POLARITIES, EVALUATION):
-            return [plan.own.negotiate_job, *decided]
+            return [*([plan.own.negotiate_job] if plan.own.is_judged else []), *decided]
         # pushes of a steering round follow from the vectors, those of the next from its scores
         rounds = ROUNDS if job.part == CONFIRMATION else ROUNDS[: ROUNDS.index(str(job.part))]
-        judged = [one for part in rounds for one in plan.own.part_jobs(trait, "judge", part)]
+        settled = plan.own.settled_by
+        judged = [one for part in rounds for one in plan.own.part_jobs(trait, settled, part)]
         made = [plan.own.trait_job("reduce", trait.name), *plan.contexts_jobs(trait)]
         return [*made, *judged]
     if job.stage == "converge":
-        judged = [Job("judge", job.trait, polarity, shard) for polarity in POLARITIES]
+        judged = [Job(plan.settled_by, job.trait, polarity, shard) for polarity in POLARITIES]
         return [*judged, *([Job("converge", job.trait, "wave", shard - 1)] if shard else [])]
     if job.stage == "reduce":
         is_waved = plan.spec.until == "converged"
-        return [] if is_waved else plan.part_jobs(trait, "judge", *POLARITIES)
+        return [] if is_waved else plan.part_jobs(trait, plan.settled_by, *POLARITIES)
     if job.stage == "contexts":
         answered = plan.own.part_jobs(trait, "generate", EVALUATION)
         return [plan.own.trait_job("reduce", trait.name), *answered]
+    settled = plan.settled_by
     tested = [
-        one for part in (EVALUATION, CONFIRMATION) for one in plan.part_jobs(trait, "judge", part)
+        one for part in (EVALUATION, CONFIRMATION) for one in plan.part_jobs(trait, settled, part)
     ]
     return [plan.trait_job("reduce", job.trait), *plan.contexts_jobs(trait), *tested]
 
@@ -91,7 +93,7 @@ def _has_every_wave(plan: Plan, trait: TraitRef, done: AbstractSet[str]) -> bool
     last = last_wave(plan, trait, done)
     return last is not None and all(
         job.key in done
-        for job in plan.part_jobs(trait, "judge", *POLARITIES)
+        for job in plan.part_jobs(trait, plan.settled_by, *POLARITIES)
         if job.shard is not None and job.shard <= last
     )
 
@@ -107,7 +109,8 @@ def ready_jobs(plan: Plan, done: AbstractSet[str]) -> list[Job]:
         [job for job in plan.trait_jobs(trait) if is_job_ready(plan, job, done)]
         for trait in plan.spec.traits
     ]
-    found = [plan.negotiate_job] if is_job_ready(plan, plan.negotiate_job, done) else []
+    asks = plan.is_judged and is_job_ready(plan, plan.negotiate_job, done)
+    found = [plan.negotiate_job] if asks else []
     taken: set[Job] = set()
     in_turn = (job for job in chain.from_iterable(zip_longest(*by_trait)) if job is not None)
     one_by_one = chain.from_iterable(by_trait)
@@ -128,22 +131,28 @@ def jobs_after(plan: Plan, job: Job) -> list[Job]:
     reduce = plan.trait_job("reduce", job.trait)
     last = plan.last_job(trait)
     ends = [] if last == reduce else [last]
-    if job.stage == "generate":
-        again = plan.contexts_jobs(trait) if job.part == EVALUATION else []
+    answered = job.stage == "generate" and job.part == EVALUATION
+    again = plan.contexts_jobs(trait) if answered else []
+    if job.stage == "generate" and plan.is_judged:
         return [plan.judge_job(job), *again]
-    if job.stage == "judge" and job.part in POLARITIES:
+    if job.stage == plan.settled_by and job.part in POLARITIES:
         return [*(one for one in plan.wave_jobs(trait) if one.shard == shard), reduce]
-    if job.stage == "judge" and job.part in ROUNDS:
-        following = (*ROUNDS, CONFIRMATION)[ROUNDS.index(job.part) + 1]
-        return plan.part_jobs(trait, "generate", following)
-    if job.stage == "judge":
-        return ends
+    if job.stage == plan.settled_by and job.part in ROUNDS:
+        next_part = (*ROUNDS, CONFIRMATION)[ROUNDS.index(job.part) + 1]
+        return plan.part_jobs(trait, "generate", next_part)
+    if job.stage == plan.settled_by:
+        return [*again, *ends]
     if job.stage == "converge":
         waves = (shard + 1, shard + WAVES_AHEAD)
         coming = [
             one for one in plan.part_jobs(trait, "generate", *POLARITIES) if one.shard in waves
         ]
-        return [*coming, *(plan.judge_job(one) for one in coming if one.shard == shard + 1), reduce]
+        if plan.is_judged:
+            following = [plan.judge_job(one) for one in coming if one.shard == shard + 1]
+        else:
+            # a wave that was generated ahead only waits for this look
+            following = [one for one in plan.wave_jobs(trait) if one.shard == shard + 1]
+        return [*coming, *following, reduce]
     if job.stage in ("reduce", "contexts"):
         again = plan.contexts_jobs(trait) if job.stage == "reduce" else []
         return [*plan.part_jobs(trait, "generate", ROUNDS[0]), *again, *ends]

@@ -60,13 +60,14 @@ class Frozen(BaseModel):
 class Option:
     """How commands take a field, where that does not follow from the field alone.
 
-    Annotates a field whose option has another name than the field, shows another word for its
-    value, or whose value, left out, follows from other settings.
+    Annotates a field whose option has another name than the field, or a second one, shows another
+    word for its value, or whose value, left out, follows from other settings.
     """
 
     name: str | None = None
     metavar: str | None = None
     has_default: bool = True
+    also: str | None = None
 
 
 class SamplingSpec(Frozen):
@@ -106,14 +107,20 @@ class ModelSpec(Frozen):
     )
 
 
+NO_JUDGE = "none"
+"""In place of a judge's name and URL: nothing is scored."""
+
+
 class JudgeSpec(Frozen):
-    """Who scores: an OpenAI-compatible endpoint; url `embedded` means the judge worker's own.
+    """Who scores: an OpenAI-compatible endpoint; url `embedded` means the judge worker's own, and
+    `none` nobody.
 
     votes None: one where the judge gives token probabilities, three where it does not.
     """
 
-    model: Annotated[str, Option("judge-model", metavar="NAME")] = Field(
-        description="Model that scores; without it the embedded judge of the demo traits."
+    model: Annotated[str, Option("judge-model", metavar="NAME", also="judge")] = Field(
+        description="Model that scores; without it the embedded judge of the demo traits. `none` "
+        "scores nothing: every response is used, and only tests without a judge are made."
     )
     url: Annotated[str, Option("judge-url", metavar="URL", has_default=False)] = Field(
         default="embedded",
@@ -132,6 +139,11 @@ class JudgeSpec(Frozen):
         le=25,
         description="Answers per score.  [default: 1 with token probabilities, else 3]",
     )
+
+    @property
+    def scores(self) -> bool:
+        """Whether anybody is asked."""
+        return self.url != NO_JUDGE
 
     @field_validator("url")
     @classmethod

@@ -25,6 +25,8 @@ UnscoredReason = Literal[
     "http",
     "timeout",
     "budget",
+    # nobody was asked
+    "no_judge",
 ]
 Mode = Literal["logprob", "structured", "text"]
 Scale = Literal["0_100", "0_10", "binary", "binary_text"]

@@ -14,7 +14,7 @@ from typing import Literal, TypeVar
 
 from domain.plan.samples import Sample
 from domain.plan.spec import FilterSpec
-from domain.scoring.scores import Score, Scoring, UnscoredReason
+from domain.scoring.scores import Score, Scoring, Unscored, UnscoredReason
 
 Status = Literal["kept", "dropped", "unscored"]
 
@@ -85,6 +85,8 @@ def outcome(judged: Judged, filter_spec: FilterSpec) -> Outcome:
     if judged.thought_limit is not None:
         return Outcome(Fall.THOUGHT_OPEN, judged.thought_limit)
     trait, coherence = judged.trait, judged.coherence
+    if is_unjudged(judged):
+        return Outcome() if judged.n_tokens else Outcome(Fall.EMPTY)
     if not isinstance(trait, Score):
         return Outcome(Fall.UNSCORED, metric="trait", unscored=trait.reason)
     if not isinstance(coherence, Score):
@@ -101,10 +103,17 @@ def outcome(judged: Judged, filter_spec: FilterSpec) -> Outcome:
     return Outcome()
 
 
+def is_unjudged(judged: Judged) -> bool:
+    """Whether nobody was asked about a response: then it is used, whatever it says."""
+    return isinstance(judged.trait, Unscored) and judged.trait.reason == "no_judge"
+
+
 def is_readable(judged: Judged, filter_spec: FilterSpec) -> bool:
     """Whether a response can be read as an answer, whatever its trait's score, or without one."""
     coherence = judged.coherence
-    is_coherent = isinstance(coherence, Score) and coherence.value >= filter_spec.coherence
+    is_coherent = is_unjudged(judged) or (
+        isinstance(coherence, Score) and coherence.value >= filter_spec.coherence
+    )
     return is_coherent and judged.n_tokens > 0
 
 

@@ -149,9 +149,16 @@ def _kept(metrics: TraitMetrics) -> Iterator[Finding]:
             yield Finding(Gate.KEPT_FEW, WEAK, of=polarity, value=n, limit=KEPT_USABLE)
 
 
+def _is_judged(metrics: TraitMetrics) -> bool:
+    return metrics.judging is None or metrics.judging.judge.scores
+
+
 def _contrast(metrics: TraitMetrics) -> Iterator[Finding]:
     value, interval = metrics.contrast, metrics.contrast_interval
-    if value is None:
+    if not _is_judged(metrics):
+        # so that no verdict is better than usable with a doubt
+        yield Finding(Gate.NOT_JUDGED, DOUBT)
+    elif value is None:
         yield Finding(Gate.CONTRAST_UNKNOWN, FATAL)
     elif value <= CONTRAST_WEAK:
         yield Finding(Gate.CONTRAST_LOW, FATAL, value=value, limit=CONTRAST_WEAK)
@@ -304,7 +311,7 @@ def _not_tested(metrics: TraitMetrics) -> Iterator[Finding]:
         # that too few can be read is a gate of its own
         if _known(own.between_instructions.auroc, quality.best.layer) is None:
             yield Finding(Gate.EVALUATION_ONE_QUESTION, UNTESTED)
-        if _known(own.correlation_within, quality.best.layer) is None:
+        if _is_judged(metrics) and _known(own.correlation_within, quality.best.layer) is None:
             yield Finding(Gate.CORRELATION_FEW, UNTESTED)
     if quality.causal is not None:
         tested, best = quality.causal.method, quality.best.method

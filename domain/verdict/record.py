@@ -48,6 +48,7 @@ class Gate(StrEnum):
 
     KEPT_TOO_FEW = "kept_too_few"
     KEPT_FEW = "kept_few"
+    NOT_JUDGED = "not_judged"
     CONTRAST_UNKNOWN = "contrast_unknown"
     CONTRAST_LOW = "contrast_low"
     CONTRAST_CHANCE = "contrast_chance"

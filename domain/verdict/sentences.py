@@ -36,6 +36,10 @@ _CONFOUND_WORDS = {
 _FINDINGS = {
     Gate.KEPT_TOO_FEW: "{value:g} {of} responses passed the thresholds, {limit:g} are needed",
     Gate.KEPT_FEW: "only {value:g} {of} responses passed the thresholds",
+    Gate.NOT_JUDGED: (
+        "nothing was judged: whether the responses show the trait, whether they are coherent and "
+        "whether a judge sees what steering does is unknown (`orchestrate rejudge` asks)"
+    ),
     Gate.CONTRAST_UNKNOWN: "one side has no scored response, so the contrast is unknown",
     Gate.CONTRAST_LOW: "contrast {value:.1f} is not over {limit:g}",
     Gate.CONTRAST_CHANCE: (

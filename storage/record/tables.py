@@ -14,7 +14,7 @@ from domain.plan.jobs import Job, Stage
 from domain.plan.readiness import is_job_needed, last_wave, stop_mark
 from domain.plan.samples import POLARITIES
 from domain.plan.spec import TraitRef
-from domain.scoring.scores import METRICS
+from domain.scoring.scores import METRICS, Unscored
 from domain.verdict.record import Stopping
 from storage.record.artifacts import Record, load_record
 from storage.record.judgements import effective_scorings
@@ -22,6 +22,7 @@ from storage.record.responses import load_responses
 from storage.record.results import SampleResult
 from storage.record.run import Run, load_definition
 
+NOT_JUDGED = Unscored(reason="no_judge")
 REPORT = "report.html"
 RUN_METRICS = "metrics.json"
 
@@ -33,11 +34,14 @@ def judged_samples(run: Run, jobs: Sequence[Job]) -> list[SampleResult]:
     definition = load_definition(run, str(jobs[0].trait))
     found: list[SampleResult] = []
     for job in jobs:
-        scorings = effective_scorings(run, run.plan.judge_job(job))
+        is_judged = run.plan.is_judged
+        scorings = effective_scorings(run, run.plan.judge_job(job)) if is_judged else {}
         samples = {sample.key: sample for sample in run.plan.samples(job)}
         for response in load_responses(run.store, job):
             sample = samples[response.key]
-            trait, coherence = (scorings[sample.key, metric] for metric in METRICS)
+            trait, coherence = (
+                scorings[sample.key, metric] if is_judged else NOT_JUDGED for metric in METRICS
+            )
             is_open = response.finish == "thought"
             found.append(
                 SampleResult(

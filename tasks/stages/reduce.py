@@ -170,13 +170,15 @@ def _counted(run: Run, trait: TraitRef, filter_spec: FilterSpec, results: Result
             prompts[one.sample.polarity].append((one.sample.instruction, one.sample.question))
     positive, negative = scores.values()
     of_both = prompts["positive"], prompts["negative"]
-    mode = load_record(run.store, run.plan.negotiate_job).info.get("mode")
+    is_judged, mode = run.plan.is_judged, None
+    if is_judged:
+        mode = load_record(run.store, run.plan.negotiate_job).info.get("mode")
     definition = load_definition(run, trait.name)
     return TraitMetrics(
         version=VERSION,
         trait=trait.name,
         n_generated=len(results),
-        n_scored=len(results) - unscored.total() - n_open,
+        n_scored=len(results) - unscored.total() - n_open if is_judged else 0,
         n_unscored=dict(unscored),
         n_dropped=dict(Counter(fall_text(one) for one in fallen if one.fall != Fall.UNSCORED)),
         n_kept=PolarityCounts(positive=kept["positive"], negative=kept["negative"]),
