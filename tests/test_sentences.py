@@ -24,14 +24,14 @@ SEARCHES = {
     *("search", "match", "fullmatch", "findall", "finditer", "compile"),
 }
 
-# Words of others that nothing but their text tells apart, and one table of ours from before.
+# Words of others that nothing but their text tells apart, and those of our own template.
 ALLOWED = {
     "domain/scoring/replies.py": "what a judge answered",
     "workers/judge/server.py": "what a judge is asked, by whatever client",
     "workers/judge/profile.py": "why a judge's server refused a call",
     "workers/models/model.py": "why the hub gave no model",
     "domain/traits/check.py": "the mark that a template has people replace",
-    "storage/record/results.py": "tables that were written before the reason was a value",
+    "domain/traits/draft.py": "our template's closing words, cut for traits that decline",
 }
 
 

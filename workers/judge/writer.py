@@ -110,7 +110,7 @@ def _stuck(part: Part, draft: Draft, objection: str, written: Written) -> str:
     last = f'it replied "{said[:160]}"' if said else "its last reply was empty"
     return (
         f"the model writes no usable {part.noun} ({part.missing(draft)} missing; {last}; "
-        f"{objection.partition('. Reply with')[0]})"
+        f"{objection.partition('. ')[0]})"
     )
 
 
