@@ -151,13 +151,14 @@ def test_a_plan_and_a_list_of_runs_break_no_word_and_cut_no_number(width: int) -
 
 def test_what_several_traits_have_in_common_is_said_once_and_the_weightiest_first() -> None:
     common = "nothing tested it"
-    named = [(f"t{k}", ["it failed", f"and {k} too"], [common]) for k in range(6)]
+    words = "abcdef"
+    named = [(f"t{k}", ["it failed", f"and {words[k]} too"], [common]) for k in range(6)]
 
     lines = remark_lines(named)
 
     assert [line.partition(": ")[2] for line in lines] == [
         "it failed",
-        *(f"and {k} too" for k in range(6)),
+        *(f"and {word} too" for word in words),
         common,
     ]
     assert "t0" in lines[0]
@@ -165,11 +166,21 @@ def test_what_several_traits_have_in_common_is_said_once_and_the_weightiest_firs
     assert lines[1].startswith("t0:")
 
 
+def test_what_differs_in_its_figures_alone_is_said_with_those_of_the_first() -> None:
+    lines = remark_lines((f"t{k}", [f"AUROC 0.{k} is not over 0.7"], ()) for k in range(3))
+
+    assert len(lines) == 1
+    assert lines[0].startswith("t0, t1, t2: AUROC 0.0 is not over 0.7")
+    assert lines[0].count("t0") == 2
+
+
 @pytest.mark.parametrize("width", [60, 80])
 def test_remarks_fill_ten_lines_of_a_terminal_and_a_log_has_them_all(width: int) -> None:
     sentence = "whole words of a sentence that goes on and on until its end"
     words = sentence.split()
-    named = [(f"trait{k}", [f"{sentence} {k}"], ()) for k in range(30)]
+    # no two alike but in a figure
+    letters = [chr(ord("a") + k % 26) * (1 + k // 26) for k in range(30)]
+    named = [(f"trait{k}", [f"{sentence} {letters[k]}"], ()) for k in range(30)]
     terminal = Console(width=width, file=io.StringIO(), force_terminal=True, color_system=None)
     log = Console(width=width, file=io.StringIO())
     for console in (terminal, log):
@@ -178,7 +189,7 @@ def test_remarks_fill_ten_lines_of_a_terminal_and_a_log_has_them_all(width: int)
 
     assert len(shown) == MOST_REMARK_LINES + 1
     assert max(map(len, shown)) <= width
-    assert set(" ".join(shown[:-1]).split()) <= {*words, *map(str, range(30))} | {
+    assert set(" ".join(shown[:-1]).split()) <= {*words, *letters} | {
         f"trait{k}:" for k in range(30)
     }
     assert len(kept) == 30

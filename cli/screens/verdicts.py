@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ WIDTH = 110
 MOST_REMARK_LINES = 10
 
 MOST_NAMES = 3
+FIGURE = re.compile(r"\d+(?:\.\d+)?")
 
 # Readable without colour.
 MARKS = {
@@ -120,19 +122,24 @@ def print_remarks(
 def remark_lines(named: Iterable[tuple[str, Sequence[str], Sequence[str]]]) -> list[str]:
     """Why traits failed a gate, then what else should be known, such as a test that was not made.
 
-    Of (trait, reasons, notes). What several traits have in common is said once, and of each trait
-    the weightiest before the next of any.
+    Of (trait, reasons, notes). What several traits have in common is said once, with the figures of
+    the first, and of each trait the weightiest before the next of any.
     """
     traits: dict[tuple[bool, str], list[str]] = {}
-    place: dict[tuple[bool, str], int] = {}
+    said: dict[tuple[bool, str], tuple[int, str]] = {}
+    differ: set[tuple[bool, str]] = set()
     for trait, reasons, notes in named:
         for is_note, sentences in ((False, reasons), (True, notes)):
             for k, sentence in enumerate(sentences):
-                traits.setdefault((is_note, sentence), []).append(trait)
-                place.setdefault((is_note, sentence), k)
+                key = is_note, FIGURE.sub("", sentence)
+                traits.setdefault(key, []).append(trait)
+                first = said.setdefault(key, (k, sentence))
+                if first[1] != sentence:
+                    differ.add(key)
     return [
-        f"{_names(traits[key])}{', worth knowing' if key[0] else ''}: {key[1]}"
-        for key in sorted(traits, key=lambda key: (key[0], place[key]))
+        f"{_names(traits[key])}{', worth knowing' if key[0] else ''}: {said[key][1]}"
+        + (f" (the figures of {traits[key][0]})" if key in differ else "")
+        for key in sorted(traits, key=lambda key: (key[0], said[key][0]))
     ]
 
 

@@ -36,6 +36,8 @@ from tests.http_judge import http_judge
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 
+GPU_WORKERS = ("gpu-0", "gpu-1")
+
 # Four visibility timeouts: every lease would have run out.
 CANNOT_S = 12.0
 BACK = "The broker is back."
@@ -143,7 +145,7 @@ def test_the_server_answers_and_cannot_serve_for_a_while(
     with disturbed(scene, name) as (run, process), broker.client() as client:
         log = scene.fleet.folder / f"command_{name}.log"
         client.ping()  # it keeps the one connection that it has
-        while_busy(scene, run, GENERATE, "gpu-0", "gpu-1")
+        while_busy(scene, run, GENERATE, *GPU_WORKERS)
 
         with hinder(client):
             since = time.monotonic()
@@ -170,7 +172,7 @@ def test_a_cancelled_run_is_resumed_by_a_command_that_does_not_stay(
     """
     where = ["--runs-dir", str(scene.runs)]
     with disturbed(scene, "cancelled") as (run, process), broker.client() as client:
-        while_busy(scene, run, GENERATE, "gpu-0", "gpu-1")
+        while_busy(scene, run, GENERATE, *GPU_WORKERS)
 
         run_command("cancel", "cancelled", *where, broker_url=broker.url)
         ended = run.finish(process)
@@ -207,9 +209,9 @@ def test_a_run_whose_workers_are_gone_says_for_whom_it_waits(
     waits = "waiting for gpu workers"
     with disturbed(scene, "nobody") as (run, process):
         log = scene.fleet.folder / "command_nobody.log"
-        while_busy(scene, run, GENERATE, "gpu-0", "gpu-1")
+        while_busy(scene, run, GENERATE, *GPU_WORKERS)
 
-        for name in ("gpu-0", "gpu-1"):
+        for name in GPU_WORKERS:
             scene.fleet.remove(name)
         took = wait_until(
             lambda: (
@@ -220,7 +222,7 @@ def test_a_run_whose_workers_are_gone_says_for_whom_it_waits(
             timeout_s=60,
             what="the word of all three",
         )
-        for name in ("gpu-0", "gpu-1"):
+        for name in GPU_WORKERS:
             scene.fleet.add(name, *GPU)
 
         assert run.finish(process) == FINISHED
@@ -238,7 +240,7 @@ def test_a_worker_that_computes_on_when_it_is_told_to_leave_is_killed(
 
     SIGTERM to the only GPU worker while its jobs stand still; healthy ones follow.
     """
-    for name in ("gpu-0", "gpu-1"):
+    for name in GPU_WORKERS:
         scene.fleet.remove(name)
     scene.fleet.add(
         "gpu-stuck",
@@ -256,7 +258,7 @@ def test_a_worker_that_computes_on_when_it_is_told_to_leave_is_killed(
             told.wait(timeout=LEAVES_WITHIN_S["gpu"] + 10)
 
             scene.fleet.remove("gpu-stuck")
-            for name in ("gpu-0", "gpu-1"):
+            for name in GPU_WORKERS:
                 scene.fleet.add(name, *GPU)
             assert run.finish(process) == FINISHED
     finally:
@@ -270,10 +272,15 @@ def test_a_worker_that_is_told_to_leave_many_times_leaves_as_if_told_once(scene:
 
     Sixty SIGTERMs within a moment to a GPU worker that has its model and nothing to do.
     """
+    # those that have the model would do all before it has loaded its libraries
+    for name in GPU_WORKERS:
+        scene.fleet.remove(name)
     scene.fleet.add("gpu-told", *GPU)
     with disturbed(scene, "told") as (run, process):
         while_busy(scene, run, GENERATE, "gpu-told")
         assert run.finish(process) == FINISHED
+    for name in GPU_WORKERS:
+        scene.fleet.add(name, *GPU)
     told = scene.fleet.workers["gpu-told"].process
     assert told is not None
 
@@ -303,7 +310,7 @@ def test_a_run_whose_judge_hangs_leaves_room_for_others(
         stuck = Scene(scene.fleet, slow, scene.model, scene.runs, note=scene.note).run("stuck")
         waiting = stuck.start()
         try:
-            while_busy(scene, stuck, GENERATE, "gpu-0", "gpu-1")
+            while_busy(scene, stuck, GENERATE, *GPU_WORKERS)
             slow.delay_s = 600.0
             wait_until(lambda: slow.n_waiting > 0, timeout_s=PATIENCE_S, what="its calls")
             time.sleep(CANNOT_S)  # now it holds what it can
