@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from storage.record.artifacts import set_artifact_aside
 from tests.fleet import run_command
+from tests.stored_run import stored_run
 from tests.tiny_models import TEMPLATE, save_tiny_model
 
 OPENS = TEMPLATE.replace("<assistant>", "<assistant><think>\n")
@@ -43,6 +45,25 @@ def test_what_cannot_start_is_refused_before_anything_is_recorded(
     assert not (tmp_path / "runs").exists()
     # 3 on an idle machine
     assert time.perf_counter() - started < 30
+
+
+def test_what_is_gone_on_with_needs_the_key_while_there_is_something_to_ask(
+    tmp_path: Path,
+) -> None:
+    """Also by `resume` and `retry`, which name no judge."""
+    hosted = "https://api.openai.com/v1"
+    run = stored_run(tmp_path / "runs" / "r", traits="evil", judge_url=hosted)
+    unscored, *_ = run.plan.part_jobs(run.spec.traits[0], "judge")
+    ended = run_command("resume", "r", cwd=tmp_path, environment=OFFLINE)
+    for job in (unscored, run.plan.last_job(run.spec.traits[0])):
+        set_artifact_aside(run.store, job)
+
+    refused = run_command("resume", "r", cwd=tmp_path, environment=OFFLINE, timeout_s=60)
+
+    # a verdict, and not that nobody can be asked
+    assert ended.returncode in (0, 3), ended.stderr
+    assert refused.returncode == 1
+    assert "ORCHESTRATE_JUDGE_API_KEY" in refused.stderr
 
 
 @pytest.mark.parametrize("template", [TEMPLATE, CAN_CLOSE, OPENS])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import time
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from storage.files.trait_files import load_trait, load_traits, read_trait
 from storage.record.judgements import judgement_names
 from tests.stored_run import stored_run
 from tests.trait_texts import trait_json
-from workers.judge.measures import score_by
+from workers.judge.measures import lexicon, score_by
 from workers.judge.server import embedded_backend
 
 LIST = "Sure:\n- one\n* two\n3. three"
@@ -184,6 +185,23 @@ def test_a_judge_that_cannot_score_a_trait_is_refused_before_anything_is_spent(
 
     assert [type(one.exception) for one in refused] == [UsageError] * 3
     assert planned(tmp_path, "--traits", "evil,wordy").exit_code == 0
+
+
+def test_a_trait_by_sentiment_is_refused_where_the_lexicon_is_not_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "vaderSentiment.vaderSentiment", None)
+    lexicon.cache_clear()
+    fleet = ("--broker-url", "redis://127.0.0.1:9/0")
+
+    refused = planned(tmp_path, "--traits", "wordy,cheerful")
+
+    assert isinstance(refused.exception, JudgeError)
+    assert ".[sentiment]" in str(refused.exception)
+    # nobody measures anything there, and a fleet has its own packages
+    assert planned(tmp_path, "--traits", "wordy").exit_code == 0
+    assert planned(tmp_path, "--traits", "cheerful", "--judge", "none").exit_code == 0
+    assert planned(tmp_path, "--traits", "cheerful", *fleet).exit_code == 0
 
 
 def test_a_measured_trait_is_not_scored_again_by_a_judge_that_follows_no_formula(

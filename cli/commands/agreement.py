@@ -49,6 +49,7 @@ def agreement(run: Run, first: str, second: str | None, labels: Path | None, as_
     if labels is not None and second is not None:
         raise UsageError("give --second or --labels, not both")
     later = judgement_names(run)
+    _require_scores(run, first)
     if not (labels or second or later):
         raise UsageError(
             "the run has one judgement: make another with `orchestrate rejudge`, or give --labels"
@@ -94,6 +95,15 @@ def read_labels(path: Path) -> Scores:
             "(trait or coherence) are expected"
         ) from error
     return found
+
+
+def _require_scores(run: Run, judgement: str) -> None:
+    if not on_judgement(run, judgement).plan.is_judged:
+        raise UsageError(
+            f"nothing of {run.name} was judged when it was made",
+            advice="`orchestrate rejudge` asks a judge; name two of its judgements with --first "
+            "and --second, or one and --labels",
+        )
 
 
 def _scores(run: Run, judgement: str) -> Scores:

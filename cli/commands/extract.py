@@ -40,6 +40,8 @@ from cli.screens.verdicts import (
 from cli.screens.waiting import read_news
 from cli.screens.working import working
 from domain.errors import BrokerError, OrchestrateError, StoreError
+from domain.plan.readiness import is_job_needed
+from domain.plan.spec import JudgeSpec
 from orchestrator.driver import Driver, missing_workers
 from orchestrator.local_fleet import local_fleet
 from orchestrator.runs import run_provenance
@@ -87,7 +89,7 @@ def extract(priority: int | None, dry_run: bool, **values: Any) -> None:
     if dry_run:
         show_plan(asked, terms, as_json=values["as_json"])
     if not values["broker_url"]:
-        refuse_here(asked.spec)
+        refuse_here(asked)
     if dry_run:
         return
     finish_extraction(begin_run(asked, values, priority=priority), values)
@@ -167,11 +169,24 @@ def finish_extraction(run: Run, values: Mapping[str, Any]) -> None:
 
     `values` are those of the options of broker, waiting, JSON and, where it has one, detaching.
     """
+    if not values["broker_url"]:
+        done = run.done()
+        jobs = (job for trait in run.spec.traits for job in run.plan.part_jobs(trait, "judge"))
+        if any(job.key not in done and is_job_needed(run.plan, job, done) for job in jobs):
+            refuse_judge_here(run, judge_of(run))
     console = Screen(to_stderr=values["as_json"])
     _say_plan(console, run)
     failures = carry_out(console, run, values)
     if failures is not None:
         _print_result(console, run, failures, as_json=values["as_json"])
+
+
+def refuse_judge_here(run: Run, judge: JudgeSpec) -> None:
+    """Raises JudgeError where no worker of this machine can ask the judge about the run."""
+    # what asks the Hub is not loaded for --help
+    from cli.doctor.before import refuse_judge
+
+    refuse_judge(judge, [load_definition(run, trait.name) for trait in run.spec.traits])
 
 
 def carry_out(console: Console, run: Run, values: Mapping[str, Any]) -> list[Failure] | None:

@@ -76,15 +76,15 @@ def plan(as_json: bool, broker_url: str | None, pilot: str | None, **values: Any
     run = open_run(run_store(values["runs_dir"], pilot)) if pilot else None
     show_plan(asked, resolve_terms(values, asked.spec.judge), as_json=as_json, pilot=run)
     if not broker_url:
-        refuse_here(asked.spec)
+        refuse_here(asked)
 
 
-def refuse_here(spec: RunSpec) -> None:
+def refuse_here(asked: AskedRun) -> None:
     """Raises what would end a run whose workers start on this machine."""
     # what asks the Hub is not loaded for --help
     from cli.doctor.before import refuse_what_cannot_start
 
-    refuse_what_cannot_start(spec)
+    refuse_what_cannot_start(asked.spec, asked.definitions.values())
 
 
 def show_plan(asked: AskedRun, terms: Terms, *, as_json: bool, pilot: Run | None = None) -> None:

@@ -20,6 +20,8 @@ from cli.screens.verdicts import (
 from cli.screens.working import working
 from domain.errors import UsageError
 from domain.plan.spec import DEFAULT_POSITION, POSITIONS, FilterSpec
+from storage.record.judgements import on_judgement_of
+from storage.record.results import finished_metrics
 from storage.record.run import Run
 
 
@@ -59,11 +61,6 @@ def refilter(
     # the methods need torch, which is not loaded for --help
     from tasks.stages.refilter import assemble_and_test
 
-    if not run.plan.is_judged and (threshold, coherence) != (None, None):
-        raise UsageError(
-            f"nothing of {run.name} was judged, so there is no score to filter by: `orchestrate "
-            "rejudge` asks a judge"
-        )
     filter_spec = _changed(
         run.spec.filter, {"threshold": threshold, "coherence": coherence, "pairing": pairing}
     )
@@ -72,19 +69,25 @@ def refilter(
     settings = [f"t{filter_spec.threshold:g}", f"c{filter_spec.coherence:g}", filter_spec.pairing]
     settings += ["+".join(chosen), *([position] if position != DEFAULT_POSITION else [])]
     place = f"refiltered/{'-'.join(settings)}"
-    done = run.done()
-    ready = [trait for trait in run.spec.traits if f"{trait.name}/reduce" in done]
+    made = finished_metrics(run.store, [trait.name for trait in run.spec.traits])
+    ready = [(run.spec.trait(one.trait), on_judgement_of(run, one)) for one in made]
     if not ready:
         raise UsageError(
             f"no trait of {run.name} is finished yet: see `orchestrate status {run.name}`"
         )
+    unjudged = [trait.name for trait, judged in ready if not judged.plan.is_judged]
+    if unjudged and (threshold, coherence) != (None, None):
+        raise UsageError(
+            f"nothing of {unjudged[0]} was judged, so there is no score to filter by: `orchestrate "
+            "rejudge` asks a judge"
+        )
     found = []
     with working("Assembling and testing", total=len(ready)) as note:
-        for trait in ready:
+        for trait, judged in ready:
             folder = f"traits/{trait.name}/{place}"
             found.append(
                 assemble_and_test(
-                    run, trait, filter_spec, methods=chosen, folder=folder, position=position
+                    judged, trait, filter_spec, methods=chosen, folder=folder, position=position
                 )
             )
             note(len(found))

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from cli.commands.extract import finish_extraction
+from cli.commands.extract import finish_extraction, refuse_judge_here
 from cli.options.folder import hold_back_key
 from cli.options.run import chosen_judge, own_option, resolve_terms, terms_options
 from cli.options.settings import broker_option, json_option, recorded_run, wait_option
@@ -66,6 +66,8 @@ def rejudge(run: Run, only: str | None, name: str | None, use: str | None, **val
     else:
         judge = _judge(run, values)
         hold_back_key(judge.url, values)
+        if not values["broker_url"]:
+            refuse_judge_here(run, judge)
         judgement = _judgement(run, name, judge, only_unscored=only == "unscored")
         before = read_terms(run.store, judgement=judgement.name)
         if judge == run.spec.judge and not before.price:

@@ -14,6 +14,7 @@ from cli.options.folder import OPENAI_URL, hold_back_key
 from cli.options.run import setting_option
 from cli.options.settings import json_option
 from domain.errors import JudgeError, UsageError
+from domain.plan.spec import NO_JUDGE
 from domain.scoring.prices import price_of
 from domain.traits.check import check_trait
 from domain.traits.draft import MOST_WORDS, Draft, Part, trait_name
@@ -88,7 +89,7 @@ def _asked_name(name: str | None, output: Path | None) -> str:
 
 def _endpoint(values: dict[str, Any]) -> tuple[str, str]:
     model, url = values["judge_model"], values["judge_url"]
-    if model is None or url == "embedded":
+    if model is None or url == "embedded" or NO_JUDGE in (model, url):
         raise UsageError(
             "a chat model writes the definition: give --judge-model NAME, and --judge-url for an "
             "endpoint other than OpenAI's; `orchestrate traits new` writes a file to fill in"

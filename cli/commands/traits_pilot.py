@@ -24,6 +24,7 @@ from cli.options.run import (
 from cli.options.settings import broker_option, json_option, runs_dir_option, together, wait_option
 from cli.screens.tables import number_column, number_text, table_of, text_column
 from cli.screens.terminal import Screen, say
+from domain.errors import UsageError
 from domain.plan.jobs import Plan
 from domain.plan.samples import POLARITIES
 from domain.traits.definition import TraitDefinition
@@ -75,6 +76,12 @@ def pilot_trait(ref: str, questions: int | None, dry_run: bool, **values: Any) -
     whole = load_trait(ref)
     definition, places = _pilot_definition(whole, questions)
     asked = _asked(definition, values)
+    if not asked.spec.judge.scores:
+        raise UsageError(
+            "a pilot says what a judge's scores show, and --judge none makes none",
+            advice="name one with --judge-model (and --judge-url), or put a `measure` into the "
+            "trait's file, which needs nobody",
+        )
     # what trains nothing is not loaded for --help
     from cli.commands.extract import NOT_USABLE, begin_run, carry_out
 
@@ -87,7 +94,7 @@ def pilot_trait(ref: str, questions: int | None, dry_run: bool, **values: Any) -
     judge, cost = asked.spec.judge, plan_cost(asked.spec, found, terms)
     say(console, f"Judge: {judge.model} at {judge.url}; {cost}.", wrap=True)
     if not values["broker_url"]:
-        refuse_here(asked.spec)
+        refuse_here(asked)
     if dry_run:
         return
     run = begin_run(asked, values)

@@ -4,34 +4,44 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from cli.doctor.model import check_model_fits
 from cli.doctor.template import lacks_template
 from cli.options.folder import OPENAI_URL
 from domain.errors import JudgeError, ModelError, OrchestrateError
-from domain.plan.spec import RunSpec
+from domain.plan.spec import JudgeSpec, RunSpec
 from domain.redaction import JUDGE_KEYS
+from domain.traits.definition import TraitDefinition
+from workers.judge.measures import lexicon
 
 # A Hub that is slower says what it has to say when the model is loaded.
 PATIENCE_S = 2.0
 
 
-def refuse_what_cannot_start(spec: RunSpec) -> None:
+def refuse_what_cannot_start(spec: RunSpec, traits: Iterable[TraitDefinition]) -> None:
     """Raises JudgeError or ModelError with the way out.
 
     For a run whose workers start on this machine: a fleet's own have their models and keys.
     """
-    hosted = urlsplit(OPENAI_URL).hostname
-    if urlsplit(spec.judge.url).hostname == hosted and not any(map(os.environ.get, JUDGE_KEYS)):
-        raise JudgeError(
-            f"judge {spec.judge.model} at {hosted} needs a key and none is set here",
-            advice=f"set {JUDGE_KEYS[0]}, or --judge-url for another endpoint; --traits measured "
-            "needs no judge, and --judge none does without",
-        )
+    refuse_judge(spec.judge, traits)
     wrong = _what_is_wrong_with(spec.model.model_id)
     if wrong is not None:
         raise wrong
+
+
+def refuse_judge(judge: JudgeSpec, traits: Iterable[TraitDefinition]) -> None:
+    """Raises JudgeError for a judge that no worker of this machine can ask about these traits."""
+    hosted = urlsplit(OPENAI_URL).hostname
+    if urlsplit(judge.url).hostname == hosted and not any(map(os.environ.get, JUDGE_KEYS)):
+        raise JudgeError(
+            f"judge {judge.model} at {hosted} needs a key and none is set here",
+            advice=f"set {JUDGE_KEYS[0]}, or --judge-url for another endpoint; --traits measured "
+            "needs no judge, and --judge none does without",
+        )
+    if any(one.measure and one.measure.by == "sentiment" for one in traits) and judge.scores:
+        lexicon()
 
 
 def _what_is_wrong_with(model_id: str) -> OrchestrateError | None:

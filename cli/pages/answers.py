@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from domain.plan.jobs import CHECKED, Job
-from domain.plan.samples import EVALUATION
+from domain.plan.samples import EVALUATION, ROUNDS
 from domain.plan.spec import FilterSpec
 from domain.plan.steering import Cell
 from domain.scoring.scores import Score, Scoring
@@ -19,6 +19,7 @@ from domain.verdict.record import TraitMetrics
 from domain.verdict.sentences import fall_text
 from domain.verdict.uses import use_layers
 from storage.record.artifacts import load_record
+from storage.record.judgements import on_judgement_of
 from storage.record.responses import ACTIVATIONS, load_activations, load_contexts
 from storage.record.results import SampleResult, read_response_vectors
 from storage.record.run import Run
@@ -90,6 +91,7 @@ def trait_answers(run: Run, metrics: TraitMetrics) -> list[Answer]:
     # torch is not loaded for --help
     from tasks.stages.steering_cells import recorded_cells
 
+    run, own = on_judgement_of(run, metrics), replace(run, judgement=None)
     trait, done = run.spec.trait(metrics.trait), run.done(metrics.trait)
     onto = _Direction.of(run, metrics)
     training = training_jobs(run, trait, "generate")
@@ -97,11 +99,13 @@ def trait_answers(run: Run, metrics: TraitMetrics) -> list[Answer]:
     # the conditions of a question are no pairs
     single = run.spec.filter.model_copy(update={"pairing": "unpaired"})
     for part in CHECKED:
+        # the search for the best push went by the run's own scores
+        judged = own if part in ROUNDS else run
         jobs = run.plan.part_jobs(trait, "generate", part)
-        jobs = [job for job in jobs if run.plan.judge_job(job).key in done]
+        jobs = [job for job in jobs if judged.plan.settling_job(job).key in done]
         if jobs:
             cells = [] if part == EVALUATION else recorded_cells(run, trait.name, part)
-            found += _answers(run, jobs, single, onto, cells=cells)
+            found += _answers(judged, jobs, single, onto, cells=cells)
     contexts = [job for job in run.plan.contexts_jobs(trait) if job.key in done]
     return _read_again(run, contexts, found, onto) if onto and contexts else found
 

@@ -12,6 +12,7 @@ from domain.plan.spec import TraitRef
 from domain.scoring.thresholds import outcomes
 from domain.verdict.record import TraitMetrics
 from domain.verdict.uses import use_layers
+from storage.record.judgements import on_judgement_of
 from storage.record.responses import load_activations
 from storage.record.results import read_response_vectors
 from storage.record.run import Run
@@ -35,7 +36,11 @@ def fired(run: Run, metrics: Sequence[TraitMetrics]) -> dict[str, Any] | None:
         [use_layers(q, q.best.method)[0] for q in made.values()],
         [read_response_vectors(run.store, t, q.best.method) for t, q in made.items()],
     )
-    answers = {trait: _answers(run, run.spec.trait(trait), units) for trait in made}
+    answers = {
+        one.trait: _answers(on_judgement_of(run, one), run.spec.trait(one.trait), units)
+        for one in metrics
+        if one.trait in made
+    }
     plain = [(row, question) for one in answers.values() for row, question in one[1]]
     if len(made) < 2 or not plain:
         return None

@@ -48,8 +48,9 @@ def precisions(pilot: Run, spec: RunSpec) -> list[Precision]:
     found = list(_precisions(pilot, spec))
     if not found:
         raise UsageError(
-            f"{pilot.name} says of no planned trait what its responses varied with",
-            advice="name a finished run of the same traits that this version made",
+            f"{pilot.name} says of no planned trait what a judge's scores varied with",
+            advice="name a finished run of the same traits that a judge scored and this version "
+            "made",
         )
     return found
 
@@ -70,7 +71,7 @@ def _precisions(pilot: Run, spec: RunSpec) -> Iterator[Precision]:
         spread = one.quality and one.quality.spread
         yield Precision(
             one.trait,
-            _contrast(one, _deviations(one.contrast_spread), scored),
+            _contrast(one, _deviations(one.contrast_spread), scored) if spec.judge.scores else None,
             _degrees(one.quality, _deviations(spread), kept) if one.quality and spread else None,
             replace(_deviations(one.contrast_spread), design=scored).narrows_most,
             replace(_deviations(spread), design=kept).narrows_most if spread else None,

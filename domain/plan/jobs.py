@@ -93,6 +93,10 @@ class Plan:
         """The judge job over the responses of a generate job."""
         return Job("judge", generate.trait, generate.part, generate.shard, self.judgement)
 
+    def settling_job(self, generate: Job) -> Job:
+        """The job after which the responses of a generate job are kept or not."""
+        return self.judge_job(generate) if self.is_judged else generate
+
     def trait_job(self, stage: Literal["reduce", "verify"], trait: str) -> Job:
         """The job that makes a trait's vectors, or the one that tests them."""
         return Job(stage, trait, judgement=self.judgement)

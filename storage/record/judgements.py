@@ -16,6 +16,7 @@ from domain.errors import StoreError, UsageError
 from domain.plan.jobs import Job
 from domain.plan.spec import Frozen, JudgeSpec
 from domain.scoring.scores import Evidence, Score, Scoring
+from domain.verdict.record import TraitMetrics
 from storage.record.artifacts import decode_checked, encode_checked, record_key
 from storage.record.responses import load_scorings
 from storage.record.run import Run
@@ -70,6 +71,11 @@ def read_judgement(run: Run, name: str) -> Judgement:
 def on_judgement(run: Run, name: str) -> Run:
     """The run on an existing judgement, its own included."""
     return replace(run, judgement=None if name == FIRST else read_judgement(run, name).name)
+
+
+def on_judgement_of(run: Run, metrics: TraitMetrics) -> Run:
+    """The run on the judgement that a trait's results are of."""
+    return on_judgement(run, metrics.judging.judgement if metrics.judging else FIRST)
 
 
 def judgement_names(run: Run) -> list[str]:

@@ -48,7 +48,7 @@ def assemble_and_test(
     if quality is None:
         return metrics
     done = run.done(trait.name)
-    answers = run.plan.part_jobs(trait, "judge", EVALUATION)
+    answers = run.plan.part_jobs(trait, run.plan.settled_by, EVALUATION)
     told = {"is_checked": run.plan.trait_job("verify", trait.name).key in done}
     with writing_results(run.store, folder):
         if answers and all(job.key in done for job in answers):

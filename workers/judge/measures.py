@@ -54,11 +54,12 @@ def _word_share(measure: Measure, answer: str) -> float:
 
 
 def _sentiment(measure: Measure, answer: str) -> float:
-    return float(_lexicon().polarity_scores(answer)["compound"])
+    return float(lexicon().polarity_scores(answer)["compound"])
 
 
 @functools.cache
-def _lexicon() -> Any:
+def lexicon() -> Any:
+    """The VADER lexicon's analyzer. Raises JudgeError where it is not installed."""
     try:
         from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
     except ImportError as error:
