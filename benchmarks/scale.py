@@ -36,7 +36,7 @@ sys.path.insert(0, str(ROOT))
 from domain.plan.readiness import ready_jobs
 from domain.plan.samples import POLARITIES
 from orchestrator.progress import TraitCount
-from orchestrator.state import run_snapshot
+from orchestrator.run_state import run_snapshot
 from storage.broker.connection import connect
 from storage.broker.embedded_redis import embedded_redis
 from storage.broker.fleet import read_workers

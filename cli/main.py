@@ -25,8 +25,8 @@ from cli.options.config import (
     command_defaults,
     load_env_file,
     read_config,
-    warn_of_unread_variables,
 )
+from cli.options.variables import warn_of_unread_variables
 from cli.screens.terminal import guarded
 from domain.errors import BrokerError, OrchestrateError
 
@@ -41,8 +41,8 @@ GROUPS = {
     "Follow and control runs": {
         "status": ("status", "Show all runs, or where one stands, from any shell."),
         "logs": ("logs", "Show what workers on all machines said about a run's jobs."),
-        "pause": ("pause", "Let a run's jobs wait; resume goes on."),
-        "cancel": ("pause", "Stop a run on the fleet; what is done is kept."),
+        "pause": ("pause_cancel", "Let a run's jobs wait; resume goes on."),
+        "cancel": ("pause_cancel", "Stop a run on the fleet; what is done is kept."),
         "resume": ("extract", "Continue a run with the settings it recorded."),
         "retry": ("extract", "Try again what was given up, and continue the run."),
         "rm": ("rm", "Remove runs; says what goes, and asks."),

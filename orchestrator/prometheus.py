@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 
 from domain.fleet.heartbeats import QUEUES, Heartbeat, ListedRun
 from domain.plan.jobs import STAGES
-from orchestrator.state import State, doing, read_on_broker
+from orchestrator.run_state import State, read_on_broker, state_of_open_jobs
 from storage.broker.connection import BROKER_AWAY, Client, connect, refusal_of_writes
 from storage.broker.fleet import QueueFacts, read_queues, read_runs, read_workers
 from storage.broker.judge_limits import read_meter
@@ -119,7 +119,7 @@ class _Families:
         for run in runs:
             facts = read_on_broker(client, run, queues=queues, workers=workers)
             is_out = any(facts.waiting.values()) or any(facts.held.values())
-            waits = is_out and not run.paused and doing(facts).state != State.RUNNING
+            waits = is_out and not run.paused and state_of_open_jobs(facts).state != State.RUNNING
             self._add("run_waiting", [run.name, run.run_id], float(waits))
         for worker in workers:
             self._worker(worker)

@@ -13,6 +13,7 @@ from domain.scoring.scores import Candidate, Evidence, Reply, Score, Scoring, Un
 from domain.scoring.thresholds import outcomes
 from storage.files.trait_files import load_traits
 from storage.record.artifacts import publish_artifact
+from storage.record.judged_samples import judged_samples
 from storage.record.responses import (
     ACTIVATIONS,
     CONTEXTS,
@@ -29,7 +30,6 @@ from storage.record.responses import (
 )
 from storage.record.run import Run, create_run
 from storage.record.store import open_store
-from storage.record.tables import judged_samples
 from tasks.stages.contexts import balanced_samples
 from tasks.stages.reduce import reduce
 from tasks.stages.steering_cells import cells_json, job_cells, load_directions

@@ -12,7 +12,7 @@ import torch
 
 from domain.plan.samples import ANY_POLARITY, CONFIRMATION, POLARITIES, Sample
 from domain.plan.spec import NO_JUDGE, ChecksSpec, JudgeSpec
-from domain.plan.steering import (
+from domain.plan.steering_search import (
     Cell,
     Shown,
     best_confirmed_cell,

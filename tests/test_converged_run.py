@@ -14,10 +14,10 @@ import torch
 from domain.plan.readiness import WaveEnd
 from domain.plan.samples import POLARITIES
 from storage.record.artifacts import done_jobs
+from storage.record.judged_samples import training_jobs
 from storage.record.results import read_metrics
 from storage.record.run import Run, open_run
 from storage.record.store import open_store
-from storage.record.tables import training_jobs
 from tests.fleet import run_command
 from traitlens.vectors.files import load_vectors
 

@@ -23,7 +23,7 @@ from domain.plan.spec import WIRE_VERSION
 from storage.broker.connection import connect
 from storage.broker.embedded_redis import embedded_redis
 from storage.record.store import open_store
-from tasks.fleet.about import _sees, versions
+from tasks.fleet.remote_control import _sees, package_versions
 from tests.doctor_lines import doctor, states
 from tests.fleet import workers
 from tests.simulated_runs import driver, make_run
@@ -108,7 +108,7 @@ def test_live_workers_say_their_queues_and_versions_and_see_our_file(
 def worker(**changes: Any) -> dict[str, Any]:
     """What a worker like this machine answers."""
     known = {
-        "versions": versions(),
+        "versions": package_versions(),
         "wire": WIRE_VERSION,
         "skew_s": 0.0,
         "queues": ["gpu"],
@@ -119,7 +119,7 @@ def worker(**changes: Any) -> dict[str, Any]:
 
 
 def test_a_worker_of_another_version_is_named() -> None:
-    older = worker(versions={**versions(), "torch": "1.0.0"})
+    older = worker(versions={**package_versions(), "torch": "1.0.0"})
 
     (found,) = check_workers({"gpu-0@gpu1": worker(), "gpu-1@gpu2": older})
 
@@ -130,7 +130,7 @@ def test_a_worker_of_another_version_is_named() -> None:
 
 
 def test_a_judge_without_torch_has_no_other_version_of_it() -> None:
-    slim = {name: v for name, v in versions().items() if name != "torch"}
+    slim = {name: v for name, v in package_versions().items() if name != "torch"}
 
     assert states(check_workers({"judge@j": worker(versions=slim)})) == {"versions": "ok"}
 

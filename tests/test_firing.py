@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cli.pages.content import load_snippet, reported_metrics
 from cli.pages.firing import fired
+from cli.pages.report_data import load_snippet, reported_metrics
 from domain.plan.samples import EVALUATION
 from domain.plan.spec import ChecksSpec
 from domain.verdict.record import Best

@@ -20,8 +20,8 @@ from domain.scoring.bounds import (
     MAX_WORDS,
 )
 from domain.scoring.replies import scoring
+from domain.scoring.reply_shapes import NoAnswer, most_usage, read
 from domain.scoring.scores import Evidence, Mode, Reply, Score, Unscored
-from domain.scoring.shapes import NoAnswer, most_usage, read
 from storage.record.responses import decode_scorings, encode_scorings
 from tests.reply_shapes import SHAPES, chat, impossible, said
 from workers.judge.profile import JudgeProfile

@@ -20,7 +20,7 @@ from click.testing import CliRunner, Result
 from cli.main import orchestrate
 from cli.pages.build import build_page
 from cli.pages.server import PageServer
-from cli.using.sinks import all_sinks, open_sink
+from cli.using.output_files import all_sinks, open_sink
 from domain.errors import OrchestrateError, UsageError
 from tests.chromium import chromium_or_skip, running_chromium
 from tests.planted_vectors import PlantedRun, planted_run

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from cli.using.pilot import precisions
+from cli.using.precision import precisions
 from domain.errors import UsageError
 from domain.plan.spec import RunSpec
 from domain.verdict.gates import with_verdict

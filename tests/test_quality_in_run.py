@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cli.pages.content import reported_metrics
+from cli.pages.report_data import reported_metrics
 from domain.plan.spec import ChecksSpec
 from domain.verdict.gates import gate_findings, with_verdict
 from domain.verdict.record import (

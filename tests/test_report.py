@@ -16,7 +16,7 @@ import pytest
 
 from cli.pages.answers import Answer
 from cli.pages.build import report_page as build_page
-from cli.pages.content import funnel, histograms, repeat_command
+from cli.pages.report_data import funnel, histograms, repeat_command
 from domain.plan.spec import (
     ChecksSpec,
     FilterSpec,

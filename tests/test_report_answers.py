@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cli.commands.report import write_report
-from cli.pages import packing
+from cli.pages import build
 from cli.pages.build import report_page
 from domain.plan.spec import ChecksSpec
 from storage.record.responses import load_activations, load_responses
@@ -154,14 +154,16 @@ def test_projections_are_onto_the_vector_at_the_reading_layer(run: Run, tables: 
 def test_what_is_too_large_is_cut_and_says_how_long_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     letters = random.Random(0)
     long = ["".join(letters.choices("abcdefgh ", k=20_000)) for _ in range(20)]
-    monkeypatch.setattr(packing, "MOST_BYTES", 60_000)
+    monkeypatch.setattr(build, "MOST_BYTES", 60_000)
 
-    (found,) = unpacked(f'id="answers-data">{packing.packed([{"response": ["short", *long]}])}"<')
+    (found,) = unpacked(
+        f'id="answers-data">{build.packed_answers([{"response": ["short", *long]}])}"<'
+    )
 
     assert found["response"][0] == "short" and found["cut"][0] is None
     assert found["cut"][1:] == [20_000] * 20
     for whole, shown in zip(long, found["response"][1:], strict=True):
-        assert whole.startswith(shown) and len(shown) >= packing.LEAST_CHARACTERS
+        assert whole.startswith(shown) and len(shown) >= build.LEAST_CHARACTERS
 
 
 def test_the_least_coherent_steered_answer_is_found_and_its_address_leads_to_it(

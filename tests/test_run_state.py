@@ -11,10 +11,10 @@ import click
 import pytest
 
 from cli.commands.status import Moment
+from cli.screens.run_in_words import run_in_words, state_in_words, state_text
 from cli.screens.status import RunsOfFolder
-from cli.screens.waiting import run_look, state_row, state_text
 from domain.fleet.heartbeats import Heartbeat
-from orchestrator.state import OnBroker, RunState, State, run_state
+from orchestrator.run_state import OnBroker, RunState, State, run_state
 from storage.broker.connection import Client, connect
 from storage.broker.embedded_redis import embedded_redis
 from storage.broker.fleet import put_heartbeat, put_run
@@ -31,7 +31,7 @@ MONEY = Failure("evil/judge/positive-000", "BudgetError", "the cap is reached", 
 
 
 def word(facts: OnBroker, *, finished: bool = False, paused: bool = False) -> str:
-    return state_row(run_state(facts, finished=finished, paused=paused))["state"]
+    return state_in_words(run_state(facts, finished=finished, paused=paused))["state"]
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_the_list_and_the_screen_agree_about_each_run(
         "left": "not running",
         "works": "running",
     }
-    assert {name: run_look(run, url)["state"] for name, run in runs.items()} == listed
+    assert {name: run_in_words(run, url)["state"] for name, run in runs.items()} == listed
     assert states(tmp_path, None) == {**dict.fromkeys(runs, "not finished"), "done": "finished"}
 
 

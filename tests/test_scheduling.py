@@ -18,7 +18,7 @@ from storage.broker.connection import connect
 from storage.broker.embedded_redis import embedded_redis
 from storage.broker.fleet import put_run, read_runs, read_workers
 from storage.record.artifacts import done_jobs
-from storage.record.run import Run, Schedule, write_schedule
+from storage.record.run import Run, Schedule, write_run_schedule
 from tests.faults.fleet import wait_until
 from tests.simulated_runs import Silent, driver, make_run, simulated_workers
 
@@ -50,7 +50,7 @@ def started(broker: str, *runs: Run) -> list[Driver]:
 
 
 def schedule(client: redis.Redis, run: Run, **values: object) -> None:
-    write_schedule(run.store, Schedule.model_validate(values))
+    write_run_schedule(run.store, Schedule.model_validate(values))
     put_run(client, run)
 
 
@@ -80,7 +80,7 @@ def test_a_run_of_higher_priority_goes_first_and_a_paused_one_waits(
 ) -> None:
     usual = make_run(tmp_path / "usual", traits=1, shards=200)
     urgent = make_run(tmp_path / "urgent", traits=1, shards=15)
-    write_schedule(urgent.store, Schedule(priority=5))
+    write_run_schedule(urgent.store, Schedule(priority=5))
 
     with simulated_workers(broker, "--seconds-per-job", str(JOB_S), logs=tmp_path / "logs"):
         started(broker, usual)
@@ -127,7 +127,7 @@ def test_the_one_worker_that_may_serve_a_model_does_while_others_go_on_with_thei
 ) -> None:
     large = make_run(tmp_path / "large", traits=1, shards=1, model="/models/large")
     small = make_run(tmp_path / "small", traits=1, shards=20, model="small")
-    write_schedule(large.store, Schedule(priority=5))
+    write_run_schedule(large.store, Schedule(priority=5))
     speed = ["--gpu", "3", "--seconds-per-job", str(JOB_S)]
 
     drivers = started(broker, large, small)

@@ -13,13 +13,13 @@ from click.testing import CliRunner
 
 from cli.main import orchestrate
 from domain.errors import UsageError
-from domain.plan.steering import SteeringTerm, parse_steering_term
+from domain.plan.steering_term import SteeringTerm, parse_steering_term
 from storage.record.results import read_metrics, write_manifest, write_metrics
 from tests.planted_model import PlantedModel
 from tests.planted_vectors import PlantedRun, planted_run
 from tests.quality_records import steered as steered_at_3
 from traitlens.vectors.files import load_vectors
-from workers.monitor.vectors import LayerVector, layer_vectors_steering
+from workers.monitor.layer_vectors import LayerVector, layer_vectors_steering
 
 torch.set_num_threads(1)
 NEUTRAL = ("--system", "Please write letters.")

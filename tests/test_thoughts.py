@@ -15,7 +15,7 @@ import pytest
 import torch
 from starlette.responses import Response
 
-from cli.doctor.template import thinking_of_template
+from cli.doctor.thinking import thinking_of_template
 from domain.thoughts import MARKS, SWITCHES, Case, Marks, ResponseParts, open_thought
 from tests.engine_work import run
 from tests.fleet import run_command

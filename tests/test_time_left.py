@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from cli.screens.run import Progress
+from cli.screens.progress import Progress
+from cli.screens.run_in_words import News, run_in_words
 from cli.screens.status import run_status_screen
-from cli.screens.waiting import News, run_look
 from domain.fleet.heartbeats import Heartbeat
 from domain.plan.jobs import Plan, Stage
 from domain.plan.samples import POLARITIES
@@ -90,7 +90,7 @@ def test_status_shows_a_time_left_before_any_vector_was_tested(checked: Run) -> 
         client.rpush("gpu.checked", "{}")
         for stage in STAGES:
             note_counts(client, "checked", job_counts(stage, 1.0, samples=20, tokens=0))
-        found = run_look(checked, url)
+        found = run_in_words(checked, url)
 
     assert found["stages"]["verify"] == {"done": 0, "total": 2}
     console = Console(width=130, file=io.StringIO())
@@ -101,7 +101,7 @@ def test_status_shows_a_time_left_before_any_vector_was_tested(checked: Run) -> 
 def test_extract_shows_a_time_left_before_any_vector_was_tested(
     checked: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cli.screens.run.PLAIN_EVERY_S", 0.0)
+    monkeypatch.setattr("cli.screens.progress.PLAIN_EVERY_S", 0.0)
     console = Console(width=200, file=io.StringIO())
     progress = Progress(console, read_metrics=lambda _: metrics())
 
@@ -116,7 +116,7 @@ def test_extract_shows_a_time_left_before_any_vector_was_tested(
 def test_before_the_first_shard_ends_the_time_left_is_that_of_the_tokens(
     checked: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cli.screens.run.PLAIN_EVERY_S", 0.0)
+    monkeypatch.setattr("cli.screens.progress.PLAIN_EVERY_S", 0.0)
     console = Console(width=200, file=io.StringIO())
     progress = Progress(
         console,

@@ -16,7 +16,7 @@ from traitlens.assess.reading import (
     reading,
     strata,
 )
-from traitlens.stats.separation import crossed_auroc
+from traitlens.stats.separation import auroc_over_prompts
 
 N_INSTRUCTIONS, N_QUESTIONS, N_LAYERS, D_MODEL = 5, 20, 5, 32
 
@@ -138,8 +138,8 @@ def test_the_auroc_is_that_of_a_plain_count_and_is_never_sure_beyond_its_texts()
     scores = rng.integers(0, 6, (len(is_pos), 2)).astype(float)
     apart = np.where(is_pos, 1.0, 0.0)[:, None]
 
-    found = crossed_auroc(scores, is_pos, instruction, question)
-    perfect = crossed_auroc(apart, is_pos, instruction, question)
+    found = auroc_over_prompts(scores, is_pos, instruction, question)
+    perfect = auroc_over_prompts(apart, is_pos, instruction, question)
 
     for layer in range(2):
         pairs = [

@@ -10,7 +10,7 @@ import click
 import pytest
 
 from cli.main import COMMANDS, orchestrate
-from cli.options.config import PREFIX, SETTINGS, STARTERS, often_set_variables, unread_variables
+from cli.options.variables import PREFIX, SETTINGS, STARTERS, often_set_variables, unread_variables
 from tests.fleet import run_command
 
 ROOT = Path(__file__).parent.parent

@@ -16,10 +16,10 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
-from cli.commands.extract import keep_log
+from cli.commands.extract import keep_extraction_log
+from cli.screens.run_in_words import run_in_words
 from cli.screens.status import run_status_screen
 from cli.screens.tables import duration
-from cli.screens.waiting import run_look
 from orchestrator.processes import orchestrate
 from orchestrator.prometheus import FleetCollector
 from storage.broker.connection import connect
@@ -73,7 +73,7 @@ def watched(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Watched:
         middle: dict[str, Any] = {}
 
         def both_devices_work() -> bool:
-            middle.update(run_look(run, broker))
+            middle.update(run_in_words(run, broker))
             at_work = [one for one in middle["workers"] if one["device"] and one["jobs"]]
             all_told = [one for one in at_work if one["busy"]]
             return middle["counts"].get("jobs.generate", 0) >= 4 and len(all_told) == 2
@@ -81,7 +81,7 @@ def watched(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Watched:
         wait_until(both_devices_work, timeout_s=30, what="work")
         shown = generate_latest(registry).decode()
         drives.watch(Silent())
-        end = run_look(run, broker)
+        end = run_in_words(run, broker)
     return Watched(broker, run, middle, values(shown), draw(middle), end, shown)
 
 
@@ -122,7 +122,7 @@ def test_the_screen_shows_traits_rates_queues_and_workers(watched: Watched) -> N
 
 
 def test_status_at_the_end_agrees_with_the_record(watched: Watched) -> None:
-    by_record = run_look(watched.run, None)
+    by_record = run_in_words(watched.run, None)
 
     assert by_record["traits"] == watched.end["traits"]
     assert {one["verdict"] for one in by_record["traits"]} == {"usable"}
@@ -157,7 +157,7 @@ def test_a_finished_run_that_nobody_watched_is_ended_by_the_command_that_status_
 
 def is_finished(broker: str, folder: Path) -> bool:
     run = open_run(open_store(str(folder / "runs" / "r")))
-    return all(trait["is_finished"] for trait in run_look(run, broker)["traits"])
+    return all(trait["is_finished"] for trait in run_in_words(run, broker)["traits"])
 
 
 def test_the_exporter_counts_what_the_run_does(watched: Watched) -> None:
@@ -267,7 +267,7 @@ def test_a_log_that_cannot_be_kept_spoils_no_result(
     with connect(broker) as client:
         client.set(f"orchestrate:{run.run_id}:log", "no stream")
 
-    keep_log(Console(), driver(broker, run))
+    keep_extraction_log(Console(), driver(broker, run))
 
     assert "was not kept with the run" in capsys.readouterr().out
 
@@ -296,7 +296,7 @@ def test_what_cannot_be_read_on_the_broker_hides_nothing_else(broker: str, tmp_p
         client.rpush("judge.readable", b"\xff")
         client.hset("unacked", "tag", "{}")
 
-        snapshot = run_look(run, broker)
+        snapshot = run_in_words(run, broker)
 
         for key in ("orchestrate:runs", "orchestrate:workers", "unacked", "judge.readable"):
             client.delete(key)

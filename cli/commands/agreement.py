@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 from rich.table import Column, Table
 
-from cli.options.settings import json_option, recorded_run
+from cli.options.settings import json_option, run_argument
 from cli.screens.tables import number_text, table_of
 from cli.screens.terminal import Screen
 from domain.errors import UsageError
@@ -19,16 +19,16 @@ from domain.scoring.agreement import Agreement
 from domain.scoring.agreement import agreement as agreement_of
 from domain.scoring.scores import METRICS, Score
 from storage.files.reading import read_text
+from storage.record.judged_samples import training_jobs
 from storage.record.judgements import FIRST, effective_scorings, judgement_names, on_judgement
 from storage.record.run import Run
-from storage.record.tables import training_jobs
 
 Scores = dict[tuple[str, str], float]
 """(sample key, metric) -> score 0 to 100."""
 
 
 @click.command()
-@recorded_run
+@run_argument
 @click.option("--first", default=FIRST, show_default=True, metavar="NAME", help="A judgement.")
 @click.option("--second", metavar="NAME", help="Another one.  [default: the latest]")
 @click.option(

@@ -22,9 +22,9 @@ from cli.doctor.machine import (
     machine_devices,
     run_checks,
 )
-from cli.options.folder import OPENAI_URL, hold_back_key
 from cli.options.run import setting_option
 from cli.options.settings import broker_option, json_option, runs_dir_option
+from cli.options.working_folder import OPENAI_URL, keep_key_from_folder
 from cli.screens.terminal import Screen
 from domain.errors import UsageError
 from domain.plan.spec import DEMO_MODEL
@@ -88,7 +88,7 @@ def doctor(
 def _held_back(judge_url: str | None, broker_url: str | None) -> Check | None:
     """In place of asking a judge that may not be sent the key; None where it may."""
     try:
-        hold_back_key(judge_url or OPENAI_URL, {"broker_url": broker_url})
+        keep_key_from_folder(judge_url or OPENAI_URL, {"broker_url": broker_url})
     except UsageError as error:
         found = Checked("judge", "fail", error.wrong, error.advice)
         return lambda: iter([found])
@@ -110,7 +110,7 @@ def _model(model: str) -> Iterator[Checked]:
         yield Checked("model", "ok", "no torch here, so this machine runs no model")
         return
     from cli.doctor.model import check_model_fits
-    from cli.doctor.template import check_thoughts
+    from cli.doctor.thinking import check_thoughts
 
     found = machine_devices()
     yield from check_devices(found)

@@ -15,7 +15,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from cli.commands.pause import priority_option, unpause
+from cli.commands.pause_cancel import priority_option, unpause
 from cli.commands.plan import (
     estimate,
     plan_line,
@@ -25,27 +25,27 @@ from cli.commands.plan import (
     tokens_expected,
 )
 from cli.commands.report import write_report
-from cli.options.folder import hold_back_key
 from cli.options.run import AskedRun, asked_run, resolve_terms, run_options, terms_options
-from cli.options.settings import broker_option, json_option, option, recorded_run, wait_option
-from cli.screens.run import Progress
+from cli.options.settings import broker_option, json_option, option, run_argument, wait_option
+from cli.options.working_folder import keep_key_from_folder
+from cli.screens.next_steps import last_step_of, next_step
+from cli.screens.progress import Progress
+from cli.screens.run_in_words import read_news
 from cli.screens.terminal import Screen, say
 from cli.screens.verdicts import (
-    next_step,
     print_remarks,
     print_verdicts,
     spoken_remarks,
     where_vectors_are,
 )
-from cli.screens.waiting import read_news
 from cli.screens.working import working
 from domain.errors import BrokerError, OrchestrateError, StoreError
 from domain.plan.readiness import is_job_needed
 from domain.plan.spec import JudgeSpec
 from orchestrator.driver import Driver, missing_workers
 from orchestrator.local_fleet import local_fleet
+from orchestrator.run_state import open_meter
 from orchestrator.runs import run_provenance
-from orchestrator.state import last_step_of, open_meter
 from storage.broker.connection import connect
 from storage.broker.job_log import keep_log_lines
 from storage.broker.state import broker_state
@@ -92,11 +92,11 @@ def extract(priority: int | None, dry_run: bool, **values: Any) -> None:
         refuse_here(asked)
     if dry_run:
         return
-    finish_extraction(begin_run(asked, values, priority=priority), values)
+    finish_extraction(begin_extraction(asked, values, priority=priority), values)
 
 
 @click.command()
-@recorded_run
+@run_argument
 @terms_options
 @priority_option
 @broker_option
@@ -116,7 +116,7 @@ def resume(run: Run, priority: int | None, **values: Any) -> None:
 
 
 @click.command()
-@recorded_run
+@run_argument
 @broker_option
 @click.option("--dead", is_flag=True, help="Also the jobs that were given up for killing workers.")
 @wait_option
@@ -136,9 +136,11 @@ def retry(run: Run, dead: bool, **values: Any) -> None:
     finish_extraction(run, values)
 
 
-def begin_run(asked: AskedRun, values: Mapping[str, Any], *, priority: int | None = None) -> Run:
+def begin_extraction(
+    asked: AskedRun, values: Mapping[str, Any], *, priority: int | None = None
+) -> Run:
     """The recorded run of the settings, new or to be continued, with its terms."""
-    hold_back_key(asked.spec.judge.url, values)
+    keep_key_from_folder(asked.spec.judge.url, values)
     run = create_run(
         asked.store,
         asked.spec,
@@ -176,7 +178,7 @@ def finish_extraction(run: Run, values: Mapping[str, Any]) -> None:
             refuse_judge_here(run, judge_of(run))
     console = Screen(to_stderr=values["as_json"])
     _say_plan(console, run)
-    failures = carry_out(console, run, values)
+    failures = carry_out_extraction(console, run, values)
     if failures is not None:
         _print_result(console, run, failures, as_json=values["as_json"])
 
@@ -184,12 +186,14 @@ def finish_extraction(run: Run, values: Mapping[str, Any]) -> None:
 def refuse_judge_here(run: Run, judge: JudgeSpec) -> None:
     """Raises JudgeError where no worker of this machine can ask the judge about the run."""
     # what asks the Hub is not loaded for --help
-    from cli.doctor.before import refuse_judge
+    from cli.doctor.cannot_start import refuse_judge
 
     refuse_judge(judge, [load_definition(run, trait.name) for trait in run.spec.traits])
 
 
-def carry_out(console: Console, run: Run, values: Mapping[str, Any]) -> list[Failure] | None:
+def carry_out_extraction(
+    console: Console, run: Run, values: Mapping[str, Any]
+) -> list[Failure] | None:
     """Do what of a run is not done yet, and show how it goes; the jobs that failed, or None where
     the jobs were only sent."""
     broker_url, detach = values["broker_url"], values.get("detach")
@@ -224,7 +228,7 @@ def carry_out(console: Console, run: Run, values: Mapping[str, Any]) -> list[Fai
         try:
             return _watch(console, driver)
         finally:
-            keep_log(console, driver)
+            keep_extraction_log(console, driver)
 
 
 @contextlib.contextmanager
@@ -283,7 +287,7 @@ def _watch(console: Console, driver: Driver) -> list[Failure]:
         raise
 
 
-def keep_log(console: Console, driver: Driver) -> None:
+def keep_extraction_log(console: Console, driver: Driver) -> None:
     """What workers said goes into the record; a log that cannot be kept spoils no result."""
     try:
         with connect(driver.broker_url) as client:

@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 import click
 from rich.text import Text
 
-from cli.options.settings import broker_option, json_option, option, recorded_run
+from cli.options.settings import broker_option, json_option, option, run_argument
 from cli.screens.terminal import Screen
 from domain.errors import UsageError
 from domain.plan.jobs import Plan
@@ -26,7 +26,7 @@ STYLES = {"warning": "yellow", "error": "red"}
 
 
 @click.command()
-@recorded_run
+@run_argument
 @click.argument("job", required=False)
 @broker_option
 @click.option("--follow", "-f", is_flag=True, help="Go on as lines come, until interrupted.")

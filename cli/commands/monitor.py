@@ -57,10 +57,10 @@ def monitor(**values: Any) -> None:
     transcripts = prompt_options_of(values)
     # torch is not loaded for --help
     with working("Loading torch"):
-        from cli.screens.scores import print_summary
+        from cli.screens.scores import print_scores
         from cli.using.loaded_run import load_run
-        from cli.using.monitored import answerable, asked_of, monitored
-        from cli.using.sinks import EventFile, give_results, open_sink
+        from cli.using.monitored import monitored, prompt_to_monitor, transcripts_to_monitor
+        from cli.using.output_files import EventFile, give_results, open_sink
 
     with contextlib.ExitStack() as stack:
         sinks = [open_sink(path) for path in values["outputs"]]
@@ -68,11 +68,14 @@ def monitor(**values: Any) -> None:
             sinks.append(EventFile(stack.enter_context(_served(err=values["as_json"]))))
         has_baseline = not values["no_baseline"]
         loaded = load_run(use, false_alarm=values["false_alarm"], with_baseline=has_baseline)
-        transcripts = answerable(loaded, transcripts, sampling)
+        transcripts = transcripts_to_monitor(loaded, transcripts, sampling)
         model, console = loaded.engine.model, Screen(to_stderr=values["as_json"], highlight=False)
-        asked = [asked_of(model, one, seed=sampling.seed + i) for i, one in enumerate(transcripts)]
+        asked = [
+            prompt_to_monitor(model, one, seed=sampling.seed + i)
+            for i, one in enumerate(transcripts)
+        ]
         made = monitored(loaded, asked, sampling, sinks, console)
-        show = functools.partial(print_summary, console, loaded.scale, made)
+        show = functools.partial(print_scores, console, loaded.scale, made)
         give_results(values, loaded.scale, made, show=show)
         if values["view"]:
             click.echo("Ctrl-C stops serving.", err=True)

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from cli.options.run import AskedRun, asked_run, resolve_terms, run_options, terms_options
 from cli.options.settings import broker_option, json_option
-from cli.screens.tables import first_that_fits, number_column, table_of, text_column
+from cli.screens.tables import first_table_that_fits, number_column, table_of, text_column
 from cli.screens.terminal import Screen, say
 from domain.plan.jobs import Plan, Stage
 from domain.plan.likelihood import likelihood_tokens
@@ -35,7 +35,7 @@ from storage.record.run import Run, open_run
 from storage.record.spending import Terms
 
 if TYPE_CHECKING:
-    from cli.using.pilot import Precision
+    from cli.using.precision import Precision
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def plan(as_json: bool, broker_url: str | None, pilot: str | None, **values: Any
 def refuse_here(asked: AskedRun) -> None:
     """Raises what would end a run whose workers start on this machine."""
     # what asks the Hub is not loaded for --help
-    from cli.doctor.before import refuse_what_cannot_start
+    from cli.doctor.cannot_start import refuse_what_cannot_start
 
     refuse_what_cannot_start(asked.spec, asked.definitions.values())
 
@@ -142,7 +142,7 @@ def show_plan(asked: AskedRun, terms: Terms, *, as_json: bool, pilot: Run | None
 
 def _expected(pilot: Run, spec: RunSpec) -> list[Precision]:
     # what loads numbers is not loaded for --help
-    from cli.using.pilot import precisions
+    from cli.using.precision import precisions
 
     return precisions(pilot, spec)
 
@@ -185,14 +185,14 @@ def plan_remarks(definitions: Mapping[str, TraitDefinition], spec: RunSpec) -> l
 def thinking_of_model(spec: RunSpec) -> Thinking | None:
     """What the model does with thoughts; None where that is not known on this machine."""
     # what reads models is not loaded for --help
-    from cli.doctor.template import thinking_here
+    from cli.doctor.thinking import thinking_here
 
     return thinking_here(spec.model.model_id)
 
 
 def thinking_remark(thinks: Thinking | None, spec: RunSpec) -> str:
     """Which case the model is, and what that means for the run."""
-    from cli.doctor.template import thinking_text
+    from cli.doctor.thinking import thinking_text
 
     if thinks is None:
         return "Thoughts: whether the model thinks first shows when its template is here."
@@ -216,7 +216,7 @@ class PlanTable:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """See rich."""
         tables = [self._table(LESS_WANTED[:n]) for n in range(len(LESS_WANTED) + 1)]
-        yield first_that_fits(tables, console, options)
+        yield first_table_that_fits(tables, console, options)
 
     def _table(self, without: Collection[str]) -> Table:
         found = self.found

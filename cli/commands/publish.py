@@ -13,7 +13,7 @@ from rich.filesize import decimal
 
 from cli.commands.report import reported
 from cli.commands.view import carried_files
-from cli.options.settings import json_option, recorded_run
+from cli.options.settings import json_option, run_argument
 from cli.screens.working import working
 from cli.using.private import HUB_ID, Private
 from domain.errors import OrchestrateError, UsageError
@@ -23,7 +23,7 @@ HUB_PREFIX = "hub:"
 
 
 @click.command()
-@recorded_run
+@run_argument
 @click.option(
     "--to",
     "folder",

@@ -9,7 +9,7 @@ import click
 from pydantic import ValidationError
 
 from cli.options.run import parse_methods
-from cli.options.settings import json_option, option, recorded_run
+from cli.options.settings import json_option, option, run_argument
 from cli.screens.terminal import Screen, say
 from cli.screens.verdicts import (
     print_remarks,
@@ -26,7 +26,7 @@ from storage.record.run import Run
 
 
 @click.command()
-@recorded_run
+@run_argument
 @option("--threshold", type=click.FloatRange(0, 100), help="As in extract; else the run's own.")
 @option("--coherence", type=click.FloatRange(0, 100), help="As in extract; else the run's own.")
 @option("--filter", "pairing", type=click.Choice(["unpaired", "paired"]), help="As in extract.")

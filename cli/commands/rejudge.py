@@ -9,9 +9,9 @@ from typing import Any
 import click
 
 from cli.commands.extract import finish_extraction, refuse_judge_here
-from cli.options.folder import hold_back_key
 from cli.options.run import chosen_judge, own_option, resolve_terms, terms_options
-from cli.options.settings import broker_option, json_option, recorded_run, wait_option
+from cli.options.settings import broker_option, json_option, run_argument, wait_option
+from cli.options.working_folder import keep_key_from_folder
 from domain.errors import UsageError
 from domain.plan.spec import NO_JUDGE, JudgeSpec
 from storage.record.artifacts import set_artifact_aside
@@ -29,7 +29,7 @@ NUMBER_WORDS = ("second", "third", "fourth", "fifth", "sixth", "seventh", "eight
 
 
 @click.command()
-@recorded_run
+@run_argument
 @click.option("--only", type=click.Choice(["unscored"]), help="Ask only what has no score yet.")
 @own_option("judge-model", help="Another judge.")
 @own_option("judge-url", help="Its endpoint.")
@@ -65,7 +65,7 @@ def rejudge(run: Run, only: str | None, name: str | None, use: str | None, **val
             set_artifact_aside(run.store, chosen.plan.trait_job("verify", trait.name))
     else:
         judge = _judge(run, values)
-        hold_back_key(judge.url, values)
+        keep_key_from_folder(judge.url, values)
         if not values["broker_url"]:
             refuse_judge_here(run, judge)
         judgement = _judgement(run, name, judge, only_unscored=only == "unscored")

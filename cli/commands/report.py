@@ -8,15 +8,15 @@ from typing import Any
 import click
 from rich.table import Column, Table
 
-from cli.options.settings import json_option, recorded_run, runs_dir_option
+from cli.options.settings import json_option, run_argument, runs_dir_option
 from cli.pages.build import report_page
-from cli.pages.content import (
+from cli.pages.firing import fired
+from cli.pages.report_data import (
     compare_data,
     cosines_between_traits,
     report_data,
     reported_metrics,
 )
-from cli.pages.firing import fired
 from cli.screens.tables import number_text, table_of
 from cli.screens.terminal import Screen, say
 from cli.screens.verdicts import styled_verdict, use_texts
@@ -24,12 +24,11 @@ from cli.screens.working import working
 from domain.verdict.record import TraitMetrics
 from orchestrator.runs import run_store
 from storage.record.results import json_bytes
-from storage.record.run import Run, open_run
-from storage.record.tables import REPORT, RUN_METRICS
+from storage.record.run import REPORT, RUN_METRICS, Run, open_run
 
 
 @click.command()
-@recorded_run
+@run_argument
 @json_option
 def report(run: Run, as_json: bool) -> None:
     """Write a run's report.html: one file, no network needed to open it.

@@ -11,11 +11,11 @@ import click
 from rich.filesize import decimal
 
 from cli.options.settings import broker_option, json_option, runs_dir_option
+from cli.screens.run_in_words import state_text
 from cli.screens.tables import duration
-from cli.screens.waiting import state_text
 from domain.errors import UsageError
+from orchestrator.run_state import State, run_snapshot
 from orchestrator.runs import run_store
-from orchestrator.state import State, run_snapshot
 from storage.broker.connection import connect
 from storage.broker.fleet import forget_run
 from storage.record.run import Run, open_run

@@ -20,12 +20,12 @@ from cli.options.using import (
 from cli.screens.terminal import Screen
 from cli.screens.working import working
 from domain.errors import UsageError
-from storage.files.shapes import UnreadableRowError, fact_name
+from storage.files.transcript_shapes import UnreadableRowError, fact_name
 from storage.files.transcripts import Unread, read_transcripts
 
 if TYPE_CHECKING:
     from cli.using.loaded_run import LoadedRun
-    from storage.files.shapes import Transcript
+    from storage.files.transcript_shapes import Transcript
     from workers.monitor.monitor import AnsweredPrompt
     from workers.monitor.trajectory import Trajectory
 
@@ -68,9 +68,9 @@ def screen(**values: Any) -> None:
         raise UsageError(f"no row has a column {column!r}: name one of the file's short columns")
     # torch is not loaded for --help
     with working("Loading torch"):
-        from cli.screens.scores import group_table, print_summary
+        from cli.screens.scores import group_table, print_scores
         from cli.using.loaded_run import load_run
-        from cli.using.sinks import all_sinks, give_results, open_sink
+        from cli.using.output_files import all_sinks, give_results, open_sink
 
     sinks = [open_sink(path) for path in values["outputs"]]
     loaded = load_run(use, false_alarm=values["false_alarm"])
@@ -88,7 +88,7 @@ def screen(**values: Any) -> None:
     made.sort(key=lambda one: one.id)
 
     def show() -> None:
-        print_summary(console, loaded.scale, made)
+        print_scores(console, loaded.scale, made)
         if by:
             console.print()
             console.print(group_table(loaded.scale, made, by=by))
@@ -100,12 +100,12 @@ def _answered(
     loaded: LoadedRun, transcripts: list[Transcript]
 ) -> tuple[list[AnsweredPrompt], list[Unread]]:
     """The transcripts as the model reads them, and those that it cannot."""
-    from cli.using.monitored import answered_of
+    from cli.using.monitored import answer_to_monitor
 
     answered, without = [], []
     for one in transcripts:
         try:
-            answered.append(answered_of(loaded.engine.model, one))
+            answered.append(answer_to_monitor(loaded.engine.model, one))
         except UnreadableRowError as error:
             without.append(Unread(one.row, str(error)))
     return answered, without

@@ -20,13 +20,13 @@ from cli.options.settings import (
     json_option,
     runs_dir_option,
 )
+from cli.screens.next_steps import last_step
+from cli.screens.run_in_words import run_in_words
 from cli.screens.status import RunsOfFolder, run_status_screen, runs_status_screen
 from cli.screens.terminal import Screen, say
 from cli.screens.verdicts import print_remarks
-from cli.screens.waiting import run_look
 from domain.errors import BrokerError, UsageError
 from orchestrator.runs import run_store
-from orchestrator.state import last_step
 from storage.broker.connection import BROKER_AWAY, TRYING
 from storage.record.run import open_run
 
@@ -96,7 +96,7 @@ def status(
     if recorded is None:
         look, shown = RunsOfFolder(runs_dir, since=since).look, runs_status_screen
     else:
-        look, shown = functools.partial(run_look, recorded), run_status_screen
+        look, shown = functools.partial(run_in_words, recorded), run_status_screen
     if watch and not as_json:
         _watch(look, shown, broker_url)
     found, away = _seen(look, broker_url)

@@ -22,13 +22,13 @@ from cli.options.using import (
 from cli.screens.terminal import Screen
 from cli.screens.working import working
 from domain.errors import UsageError
-from domain.plan.steering import Mode, SteeringTerm, parse_steering_term
-from storage.files.shapes import Transcript
+from domain.plan.steering_term import Mode, SteeringTerm, parse_steering_term
+from storage.files.transcript_shapes import Transcript
 
 if TYPE_CHECKING:
     from cli.using.loaded_run import LoadedRun
+    from workers.monitor.layer_vectors import LayerVector
     from workers.monitor.monitor import OpenPrompt
-    from workers.monitor.vectors import LayerVector
 
 MODES: tuple[Mode, ...] = ("add", "ablate", "cap")
 
@@ -102,13 +102,13 @@ def steer(**values: Any) -> None:
     with working("Loading torch"):
         from cli.screens.scores import side_by_side
         from cli.using.loaded_run import load_run
-        from cli.using.monitored import answerable, monitored
-        from cli.using.sinks import give_results, open_sink
+        from cli.using.monitored import monitored, transcripts_to_monitor
+        from cli.using.output_files import give_results, open_sink
 
     sinks = [open_sink(path) for path in values["outputs"]]
     has_baseline = not values["no_baseline"]
     loaded = load_run(use, false_alarm=values["false_alarm"], with_baseline=has_baseline)
-    transcripts = answerable(loaded, transcripts, sampling)
+    transcripts = transcripts_to_monitor(loaded, transcripts, sampling)
     columns = [_Column([term.times(factor) for term in terms], factor) for factor in factors]
     asked = _asked(loaded, transcripts, columns, values, seed=sampling.seed)
     console = Screen(to_stderr=values["as_json"], highlight=False)
@@ -145,12 +145,12 @@ def _asked(
     seed: int,
 ) -> list[OpenPrompt]:
     """Every prompt unsteered, then every prompt in each column, with the same seeds."""
-    from cli.using.monitored import asked_of
-    from workers.monitor.vectors import layer_vectors_steering
+    from cli.using.monitored import prompt_to_monitor
+    from workers.monitor.layer_vectors import layer_vectors_steering
 
     model, found = loaded.engine.model, []
     for i, one in enumerate(transcripts):
-        found.append(asked_of(model, one, seed=seed + i))
+        found.append(prompt_to_monitor(model, one, seed=seed + i))
     for column in columns:
         terms = [(term, _vector_of(loaded, term)) for term in column.terms]
         steering = layer_vectors_steering(terms, positions=values["positions"], unit=values["unit"])
@@ -158,14 +158,16 @@ def _asked(
         how["steering_layers"] = [one.layer for _, one in terms]
         for i, one in enumerate(transcripts):
             facts = {"beside": i, **how}
-            found.append(asked_of(model, one, seed=seed + i, steering=steering, facts=facts))
+            found.append(
+                prompt_to_monitor(model, one, seed=seed + i, steering=steering, facts=facts)
+            )
     return found
 
 
 def _vector_of(loaded: LoadedRun, term: SteeringTerm) -> LayerVector:
     """The run's vector of the term's trait, at the layer the term names or where the run found that
     steering works, else at the layer it is read at."""
-    from workers.monitor.vectors import layer_vector
+    from workers.monitor.layer_vectors import layer_vector
 
     for one in loaded.vectors:
         if one.trait == term.trait:

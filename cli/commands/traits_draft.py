@@ -10,9 +10,9 @@ from typing import Any
 
 import click
 
-from cli.options.folder import OPENAI_URL, hold_back_key
 from cli.options.run import setting_option
 from cli.options.settings import json_option
+from cli.options.working_folder import OPENAI_URL, keep_key_from_folder
 from domain.errors import JudgeError, UsageError
 from domain.plan.spec import NO_JUDGE
 from domain.scoring.prices import price_of
@@ -95,7 +95,7 @@ def _endpoint(values: dict[str, Any]) -> tuple[str, str]:
             "endpoint other than OpenAI's; `orchestrate traits new` writes a file to fill in"
         )
     url = url or os.environ.get("OPENAI_BASE_URL", OPENAI_URL)
-    hold_back_key(url, values)
+    keep_key_from_folder(url, values)
     return model, url
 
 

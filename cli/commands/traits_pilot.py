@@ -31,7 +31,7 @@ from domain.traits.definition import TraitDefinition
 from orchestrator.runs import run_store
 from storage.files.trait_files import load_trait
 from storage.record.artifacts import done_jobs
-from storage.record.tables import judged_samples
+from storage.record.judged_samples import judged_samples
 
 if TYPE_CHECKING:
     from cli.using.piloted import Level, Pilot
@@ -83,7 +83,7 @@ def pilot_trait(ref: str, questions: int | None, dry_run: bool, **values: Any) -
             "trait's file, which needs nobody",
         )
     # what trains nothing is not loaded for --help
-    from cli.commands.extract import NOT_USABLE, begin_run, carry_out
+    from cli.commands.extract import NOT_USABLE, begin_extraction, carry_out_extraction
 
     console = Screen(to_stderr=values["as_json"])
     terms = resolve_terms(values, asked.spec.judge)
@@ -97,10 +97,10 @@ def pilot_trait(ref: str, questions: int | None, dry_run: bool, **values: Any) -
         refuse_here(asked)
     if dry_run:
         return
-    run = begin_run(asked, values)
+    run = begin_extraction(asked, values)
     say(console, f"Run {run.name} in {run.store.url}")
     is_done = {job.key for job in run.plan.jobs()} <= run.done()
-    for failure in () if is_done else carry_out(console, run, values) or ():
+    for failure in () if is_done else carry_out_extraction(console, run, values) or ():
         say(console, f"{failure.job} failed: {failure.error}: {failure.message}")
     (trait,) = run.spec.traits
     jobs = run.plan.part_jobs(trait, "generate", *POLARITIES)

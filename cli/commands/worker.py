@@ -15,8 +15,8 @@ from typing import Any, NoReturn
 
 import click
 
-from cli.options.folder import hold_back_worker
 from cli.options.settings import broker_option, json_option, option, required_broker, together
+from cli.options.working_folder import keep_worker_from_folder
 from cli.screens.terminal import Screen
 from domain.errors import UsageError
 from domain.fleet.heartbeats import WorkerKind
@@ -31,8 +31,8 @@ from orchestrator.processes import (
 )
 from storage.broker.connection import connect
 from storage.broker.fleet import read_runs, read_workers
-from tasks.fleet.about import drain_workers
 from tasks.fleet.app import make_app
+from tasks.fleet.remote_control import drain_workers
 
 ANSWER_WITHIN_S = 3.0
 POLL_S = 0.5
@@ -124,7 +124,7 @@ def judge_worker(
     from cli.commands.judge_server import served_judge
 
     url = required_broker(broker_url)
-    hold_back_worker()
+    keep_worker_from_folder()
     with contextlib.nullcontext() if no_embedded else served_judge() as judge_url:
         _run(
             "judge",
@@ -150,7 +150,7 @@ def reduce_worker(broker_url: str | None, **logging: str) -> None:
 def list_workers(broker_url: str | None, as_json: bool) -> None:
     """Show the workers on the broker: what each serves, holds and gets done."""
     from cli.screens.status import FleetTable, decline_lines
-    from orchestrator.state import decline_rows
+    from orchestrator.run_state import decline_rows
 
     with connect(required_broker(broker_url)) as client:
         workers = read_workers(client)

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cli.doctor.machine import GIB, Checked, State
-from cli.options.folder import OPENAI_URL
+from cli.options.working_folder import OPENAI_URL
 from domain.errors import BrokerError, JudgeError, StoreError
 from domain.fleet.heartbeats import QUEUES
 from domain.plan.spec import NO_JUDGE, WIRE_VERSION
@@ -25,8 +25,8 @@ from orchestrator.runs import runs_place
 from storage.broker.connection import BrokerFacts, broker_facts, connect
 from storage.broker.fleet import read_queues, read_runs
 from storage.record.store import LocalStore, Store, open_store
-from tasks.fleet.about import ask_workers, versions
 from tasks.fleet.app import make_app
+from tasks.fleet.remote_control import ask_workers, package_versions
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1", None)
 
@@ -188,7 +188,7 @@ def _clock(check: str, whose: str, skew_s: float) -> Checked:
 
 
 def _versions(known: Mapping[str, Mapping[str, Any]]) -> Iterator[Checked]:
-    ours = versions()
+    ours = package_versions()
     differing: dict[str, list[str]] = defaultdict(list)
     for name, answer in sorted(known.items()):
         for package in MATTER_TO_RESULTS:

@@ -15,7 +15,7 @@ stands in the environment may be meant for another version of this program.
 
 The working folder may be anybody's: its `.env` sets our own variables and the named keys and
 nothing else, and neither file gives a permission. What came from there is noted, so that a key
-from elsewhere is not sent where the folder says (see cli/options/folder.py).
+from elsewhere is not sent where the folder says (see cli/options/working_folder.py).
 """
 
 from __future__ import annotations
@@ -29,32 +29,14 @@ from typing import Any
 
 import click
 
-from cli.options.folder import ENV_FILE, from_folder
+from cli.options.variables import PREFIX
+from cli.options.working_folder import ENV_FILE, from_folder
 from domain.errors import UsageError
 from domain.redaction import KEY_VARIABLES
 
 CONFIG_FILE = "orchestrate.toml"
-PREFIX = "ORCHESTRATE_"
-# Read by the program, not as an option.
-SETTINGS = {
-    *("CONFIG", "DEBUG", "JUDGE_API_KEY", "JUDGE_SERVER_KEY", "FLOWER_AUTH"),
-    *("ONLY_RUNS_BELOW", "ONLY_JUDGES_AT", "ALLOW_REMOTE_CODE"),
-    *("VISIBILITY_TIMEOUT", "MAX_DEATHS", "RETRY_REFUSED", "LIFELINE"),
-}
 # What the working folder may not say: whose code runs here.
 PERMISSIONS = {PREFIX + "ALLOW_REMOTE_CODE", PREFIX + "TRUST_REMOTE_CODE"}
-# Read by what starts the program: the images' entrypoint, compose, the scripts for Slurm.
-STARTERS = {
-    *("BROKER_HOST", "BROKER_PORT", "BROKER_USER"),
-    *("BROKER_PASSWORD", "BROKER_PASSWORD_FILE", "BROKER_URL_FILE"),
-    *("JUDGE_API_KEY_FILE", "JUDGE_SERVER_KEY_FILE", "FLOWER_AUTH_FILE"),
-    *("UID", "GID", "HOME", "VENV"),
-}
-# Twins of options that most machines set and that are no setting of a run.
-OFTEN_SET = {
-    *("BROKER_URL", "RUNS_DIR", "MODELS", "DEVICE", "TRAITS", "QUESTIONS", "INSTRUCTIONS"),
-    "BUDGET",
-}
 
 
 def load_env_file() -> None:
@@ -244,55 +226,3 @@ def _hyphenated(table: Mapping[str, Any]) -> dict[str, Any]:
 def _meant(name: str, known: list[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
-
-
-def often_set_variables() -> set[str]:
-    """Twins that most machines set: with these alone no other command has to be loaded."""
-    # not for --help
-    from domain.plan.spec import spec_settings
-
-    return OFTEN_SET | {one.name.replace("-", "_").upper() for one in spec_settings()}
-
-
-def unread_variables(
-    environment: Mapping[str, str], commands: Iterable[click.Command]
-) -> dict[str, str]:
-    """Variable -> what was probably meant, perhaps nothing, of those that no command reads.
-
-    No more of `commands` are drawn than it takes, so importing them may wait.
-    """
-    names = {n.removeprefix(PREFIX) for n in environment if n.startswith(PREFIX)}
-    if not names:
-        return {}
-    known = SETTINGS | STARTERS | often_set_variables()
-    for command in commands:
-        if names <= known:
-            return {}
-        known |= set(_twins(command))
-    return {PREFIX + name: _twin_meant(name, known - STARTERS) for name in sorted(names - known)}
-
-
-def warn_of_unread_variables(
-    environment: Mapping[str, str], commands: Iterable[click.Command]
-) -> None:
-    """Say on stderr, in one line, which variables nothing reads."""
-    found = unread_variables(environment, commands)
-    if found:
-        each = [f"{n} (did you mean {meant}?)" if meant else n for n, meant in found.items()]
-        click.echo(f"Warning: nothing reads {', '.join(each)}", err=True)
-
-
-def _twins(command: click.Command) -> Iterable[str]:
-    if isinstance(command, click.Group):
-        for one in command.commands.values():
-            yield from _twins(one)
-    for parameter in command.params:
-        if isinstance(parameter.envvar, str):
-            yield parameter.envvar.removeprefix(PREFIX)
-
-
-def _twin_meant(name: str, known: set[str]) -> str:
-    close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.75)
-    # PORT: several commands have one of their own
-    names = close or sorted(one for one in known if one.endswith(f"_{name}"))
-    return " or ".join(PREFIX + one for one in names)

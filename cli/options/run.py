@@ -20,8 +20,8 @@ import click
 from pydantic import ValidationError
 from pydantic_core import PydanticUndefined
 
-from cli.options.folder import OPENAI_URL
 from cli.options.settings import finite, option, runs_dir_option, together
+from cli.options.working_folder import OPENAI_URL
 from domain.errors import UsageError
 from domain.plan.spec import (
     DEMO_MODEL,

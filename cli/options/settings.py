@@ -53,7 +53,7 @@ runs_dir_option = option(
 )
 
 
-def recorded_run(command: Callable[..., None]) -> Any:
+def run_argument(command: Callable[..., None]) -> Any:
     """Argument RUN and --runs-dir, given to the command as the open run; put it above the rest."""
 
     @click.argument("run")

@@ -14,7 +14,7 @@ from cli.options.settings import option, runs_dir_option, together
 from domain.errors import UsageError
 from domain.plan.spec import DEFAULT_POSITION, POSITIONS
 from domain.traits.prompts import PROMPT_SETS
-from storage.files.shapes import Transcript, Turn
+from storage.files.transcript_shapes import Transcript, Turn
 from storage.files.transcripts import Unread, read_transcripts
 
 

@@ -12,18 +12,18 @@ from numpy.typing import NDArray
 from domain.plan.jobs import CHECKED, Job
 from domain.plan.samples import EVALUATION, ROUNDS
 from domain.plan.spec import FilterSpec
-from domain.plan.steering import Cell
+from domain.plan.steering_search import Cell
 from domain.scoring.scores import Score, Scoring
 from domain.scoring.thresholds import Fall, Outcome, outcomes
 from domain.verdict.record import TraitMetrics
 from domain.verdict.sentences import fall_text
 from domain.verdict.uses import use_layers
 from storage.record.artifacts import load_record
+from storage.record.judged_samples import judged_samples, training_jobs
 from storage.record.judgements import on_judgement_of
 from storage.record.responses import ACTIVATIONS, load_activations, load_contexts
 from storage.record.results import SampleResult, read_response_vectors
 from storage.record.run import Run
-from storage.record.tables import judged_samples, training_jobs
 
 EXTRACTION = "extraction"
 """The part that vectors are made from, both polarities."""

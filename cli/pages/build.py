@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import html
 import json
@@ -11,8 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files as packaged
 from typing import Any
-
-from cli.pages.packing import packed
 
 # One scope, top to bottom: a file uses only what stands before it when it is loaded. What lies in
 # shared/ knows neither page.
@@ -64,6 +63,12 @@ REPORT_SCRIPTS = (
     "report/start.js",
 )
 
+# Compressed, in base64 a third more: the page stays under 25 MB.
+MOST_BYTES = 17_000_000
+
+# The shortest that long responses are cut to for the page's sake.
+LEAST_CHARACTERS = 400
+
 
 @dataclass(frozen=True)
 class CarriedFile:
@@ -94,8 +99,26 @@ def report_page(title: str, data: Mapping[str, Any]) -> bytes:
     traits = [dict(one) for one in data["traits"]]
     tables = [one.pop("answers") for one in traits if "answers" in one]
     rest = json.dumps({**data, "traits": traits}, ensure_ascii=False, allow_nan=False)
-    blocks = {"DATA": rest, "ANSWERS": packed(tables) if tables else ""}
+    blocks = {"DATA": rest, "ANSWERS": packed_answers(tables) if tables else ""}
     return _built("report", REPORT_SCRIPTS, blocks, title=title).encode()
+
+
+def packed_answers(tables: Sequence[Mapping[str, Any]]) -> str:
+    """The tables as gzip of JSON in base64; responses are cut where they would be too large
+    whole, the longest first."""
+    limit = max((len(text) for one in tables for text in one["response"]), default=0)
+    while True:
+        body = json.dumps([_cut(one, limit) for one in tables], ensure_ascii=False, allow_nan=False)
+        data = gzip.compress(body.encode(), 6, mtime=0)
+        if len(data) <= MOST_BYTES or limit <= LEAST_CHARACTERS:
+            return base64.b64encode(data).decode("ascii")
+        limit = max(LEAST_CHARACTERS, int(limit * min(0.8, MOST_BYTES / len(data))))
+
+
+def _cut(table: Mapping[str, Any], limit: int) -> dict[str, Any]:
+    texts = table["response"]
+    lengths = [len(text) if len(text) > limit else None for text in texts]
+    return {**table, "response": [text[:limit] for text in texts], "cut": lengths}
 
 
 def live_page(title: str) -> str:

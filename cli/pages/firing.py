@@ -12,11 +12,11 @@ from domain.plan.spec import TraitRef
 from domain.scoring.thresholds import outcomes
 from domain.verdict.record import TraitMetrics
 from domain.verdict.uses import use_layers
+from storage.record.judged_samples import judged_samples
 from storage.record.judgements import on_judgement_of
 from storage.record.responses import load_activations
 from storage.record.results import read_response_vectors
 from storage.record.run import Run
-from storage.record.tables import judged_samples
 from traitlens.arrays import Float32, Float64
 from traitlens.dynamics.baseline import Baseline
 

@@ -8,8 +8,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from cli.screens.run_in_words import judge_in_words, run_in_words
 from cli.screens.tables import duration
-from cli.screens.waiting import judge_parts, run_look
 from domain.errors import OrchestrateError
 from domain.plan.jobs import Job
 from domain.scoring.scores import METRICS, Score
@@ -49,9 +49,9 @@ class LiveRun:
     def _look(self) -> dict[str, Any]:
         away = ""
         try:
-            found = run_look(self._run, self._broker_url)
+            found = run_in_words(self._run, self._broker_url)
         except BROKER_AWAY as error:
-            away, found = str(error), run_look(self._run, None)
+            away, found = str(error), run_in_words(self._run, None)
         stages = {stage: StageCount(**count) for stage, count in found["stages"].items()}
         left = seconds_left(stages, stage_rates(found.get("rates", {}), stages))
         return {
@@ -63,7 +63,7 @@ class LiveRun:
             "stages": list(found["stages"]),
             "traits": found["traits"],
             "workers": found.get("workers", []),
-            "judge": judge_parts(found["judge"]) if "judge" in found else [],
+            "judge": judge_in_words(found["judge"]) if "judge" in found else [],
             "troubles": [line["text"] for line in found.get("last_errors", [])],
             "has_broker": "workers" in found,
             "away": away,

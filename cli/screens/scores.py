@@ -204,7 +204,7 @@ def side_by_side(
     console.print()
 
 
-def print_summary(console: Console, scale: TraitScale, trajectories: Sequence[Trajectory]) -> None:
+def print_scores(console: Console, scale: TraitScale, trajectories: Sequence[Trajectory]) -> None:
     """The tables for one response, or for many."""
     if len(trajectories) == 1:
         console.print(_response_table(scale, trajectories[0]))

@@ -14,27 +14,27 @@ from rich.markup import escape
 from rich.table import Column, Table
 from rich.text import Text
 
-from cli.screens.run import TraitTable
+from cli.screens.progress import TraitTable
+from cli.screens.run_in_words import judge_in_words, state_in_words
 from cli.screens.tables import (
     duration,
-    first_that_fits,
+    first_table_that_fits,
     number_column,
     table_fits,
     table_of,
     text_column,
 )
-from cli.screens.waiting import judge_parts, state_row
 from domain.fleet.heartbeats import QUEUES, Heartbeat, ListedRun
 from domain.plan.spec import TraitRef
 from domain.verdict.record import VerdictName
 from orchestrator.progress import StageCount, seconds_left, stage_rates
+from orchestrator.run_state import State, decline_rows, judge_down_s, read_on_broker, run_state
 from orchestrator.runs import runs_place
-from orchestrator.state import State, decline_rows, judge_down_s, read_on_broker, run_state
 from storage.broker.connection import Client, connect
 from storage.broker.fleet import HEARTBEAT, listed_run, read_queues, read_runs, read_workers
 from storage.record.artifacts import DamagedArtifactError, load_record
 from storage.record.attended import read_attended
-from storage.record.run import Run, open_run, read_schedule
+from storage.record.run import Run, open_run, read_run_schedule
 
 
 def run_status_screen(snapshot: dict[str, Any]) -> RenderableType:
@@ -85,7 +85,7 @@ def _lines(snapshot: dict[str, Any]) -> Table:
     table.add_column()
     for name, text in (
         ("rates", ", ".join(parts)),
-        ("judge", "; ".join([snapshot["judge"]["model"], *judge_parts(snapshot["judge"])])),
+        ("judge", "; ".join([snapshot["judge"]["model"], *judge_in_words(snapshot["judge"])])),
         ("jobs", ", ".join(_queue(snapshot, kind) for kind in snapshot["queues"])),
         ("trouble", ", ".join(trouble)),
     ):
@@ -183,7 +183,7 @@ class RunsTable:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """See rich."""
         tables = [self._table(LESS_WANTED[:n]) for n in range(len(LESS_WANTED) + 1)]
-        yield first_that_fits(tables, console, options)
+        yield first_table_that_fits(tables, console, options)
 
     def _table(self, without: Collection[str]) -> Table:
         columns = {
@@ -222,7 +222,7 @@ def _row(run: Run) -> Row:
     plan, traits = run.plan, run.spec.traits
     verdicts = [verdict for trait in traits if (verdict := _verdict(run, trait)) is not None]
     finished = len(verdicts)
-    schedule = read_schedule(run.store)
+    schedule = read_run_schedule(run.store)
     attended = read_attended(run.store)
     state = run_state(
         None, finished=finished == len(traits), paused=schedule.paused, attended=attended
@@ -236,7 +236,7 @@ def _row(run: Run) -> Row:
         "responses": sum(plan.n_samples(trait) + plan.n_checked(trait) for trait in traits),
         "verdicts": {one.value: verdicts.count(one) for one in VerdictName if one in verdicts},
         "model": run.spec.model.model_id,
-        **state_row(state),
+        **state_in_words(state),
         "paused": schedule.paused,
     }
 
@@ -273,7 +273,7 @@ def _add_doings(
                 paused=row["paused"],
                 attended=read_attended(run.store),
             )
-            row |= state_row(state)
+            row |= state_in_words(state)
 
 
 @dataclass(frozen=True)

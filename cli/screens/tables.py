@@ -30,7 +30,7 @@ def table_fits(table: Table, console: Console, options: ConsoleOptions, *, besid
     return width + beside <= options.max_width
 
 
-def first_that_fits(
+def first_table_that_fits(
     tables: Iterable[Table], console: Console, options: ConsoleOptions, *, beside: int = 0
 ) -> Table:
     """The first of these that stands uncut in the width there is; the last where none does."""

@@ -10,7 +10,13 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from cli.screens.tables import first_that_fits, number_column, number_text, table_of, text_column
+from cli.screens.tables import (
+    first_table_that_fits,
+    number_column,
+    number_text,
+    table_of,
+    text_column,
+)
 from cli.screens.terminal import say
 from domain.verdict.record import TraitMetrics, Use, UseState
 
@@ -53,7 +59,7 @@ class VerdictTable:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """See rich."""
         tables = [self._table(COUNTS[n:]) for n in range(len(COUNTS) + 1)]
-        yield first_that_fits(tables, console, options)
+        yield first_table_that_fits(tables, console, options)
 
     def _table(self, counts: Sequence[str]) -> Table:
         shown = [name for name in reversed(COUNTS) if name in counts]
@@ -162,14 +168,3 @@ def where_vectors_are(metrics: Sequence[TraitMetrics], where: str) -> str:
     if len(without) == len(metrics):
         return "No vectors: no trait kept responses on both sides"
     return f"Vectors: {where}" + (f" (none of {', '.join(without)})" if without else "")
-
-
-def next_step(run: str, metrics: Sequence[TraitMetrics]) -> str:
-    """A command that uses what was made: it steers where steering is shown, else it reads."""
-    for one in metrics:
-        if one.uses.steers.state in (UseState.YES, UseState.DOUBT):
-            return f'Next: orchestrate steer {run} --add {one.trait}=1 --prompt "How are you?"'
-    for one in metrics:
-        if one.uses.reads.state in (UseState.YES, UseState.DOUBT):
-            return f'Next: orchestrate monitor {run} --prompt "How are you?"'
-    return ""

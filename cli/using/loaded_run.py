@@ -34,19 +34,19 @@ from workers.engine.engine import Engine, build_engine
 from workers.engine.generation import Sampling, UnitVectors
 from workers.models.chat import render_prompt, response_parts
 from workers.models.model import load_model
+from workers.monitor.layer_vectors import (
+    LayerVector,
+    check_layer_vectors,
+    layer_vectors_digest,
+    layer_vectors_directions,
+    load_layer_vectors,
+)
 from workers.monitor.monitor import AnsweredPrompt, OpenPrompt, monitor, project_answers
 from workers.monitor.trajectory import (
     TraitScale,
     Trajectory,
     held_out_rates,
     trait_scale_of,
-)
-from workers.monitor.vectors import (
-    LayerVector,
-    check_layer_vectors,
-    layer_vectors_digest,
-    layer_vectors_directions,
-    load_layer_vectors,
 )
 
 

@@ -15,9 +15,9 @@ from cli.options.using import SamplingOptions, say_unread
 from cli.screens.scores import TokenMarks
 from cli.screens.working import working
 from cli.using.loaded_run import LoadedRun
-from cli.using.sinks import EventFile, Sink, all_sinks
+from cli.using.output_files import EventFile, Sink, all_sinks
 from domain.errors import UsageError
-from storage.files.shapes import Transcript, UnreadableRowError
+from storage.files.transcript_shapes import Transcript, UnreadableRowError
 from storage.files.transcripts import Unread
 from workers.engine.generation import Steering
 from workers.engine.parts import most_tokens
@@ -82,7 +82,7 @@ def monitored(
     return sorted(made, key=lambda one: one.id)
 
 
-def asked_of(
+def prompt_to_monitor(
     model: LoadedModel,
     transcript: Transcript,
     *,
@@ -95,7 +95,7 @@ def asked_of(
     return OpenPrompt(transcript.shown, _prompt(model, transcript), seed, steering, told)
 
 
-def answered_of(model: LoadedModel, transcript: Transcript) -> AnsweredPrompt:
+def answer_to_monitor(model: LoadedModel, transcript: Transcript) -> AnsweredPrompt:
     """The transcript's own response, as token ids; raises UnreadableRowError without one."""
     if not transcript.response:
         empty = "an empty response" if transcript.response == "" else "no response"
@@ -111,7 +111,7 @@ def answered_of(model: LoadedModel, transcript: Transcript) -> AnsweredPrompt:
     return AnsweredPrompt(transcript.shown, before, ids, transcript.facts)
 
 
-def answerable(
+def transcripts_to_monitor(
     loaded: LoadedRun, transcripts: Sequence[Transcript], sampling: SamplingOptions
 ) -> list[Transcript]:
     """Those that the model can answer; the others are told on stderr.

@@ -11,11 +11,10 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 from urllib.parse import urlsplit
 
-from cli.options.folder import OPENAI_URL
 from cli.options.run import EMBEDDED_JUDGE
+from cli.options.working_folder import OPENAI_URL
 from domain.redaction import Redactor
-from storage.record.run import Run
-from storage.record.tables import read_recorded
+from storage.record.run import Run, read_recorded_run
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 # What a judge's address may be without being somebody's own.
@@ -84,7 +83,7 @@ def _private_texts(run: Run) -> Iterator[tuple[str, str]]:
     if run.spec.judge.url not in KNOWN_JUDGES:
         yield run.spec.judge.url, "http://judge/v1"
         yield urlsplit(run.spec.judge.url).netloc, "judge"
-    command = read_recorded(run)["provenance"].get("command", [])
+    command = read_recorded_run(run)["provenance"].get("command", [])
     for word in (part for one in command for part in re.split("[,=]", one)):
         if "://" in word:
             yield word, _last_part(urlsplit(word).path) or "server"

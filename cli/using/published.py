@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cli.pages.build import CarriedFile, build_page, report_page
-from cli.pages.content import load_snippet
 from cli.pages.index_page import index_page
+from cli.pages.report_data import load_snippet
 from cli.using.hub_folder import hub_files, public_metrics, public_vector
 from cli.using.private import Private, public_name
 from domain.errors import UsageError

@@ -138,7 +138,7 @@ def _why_no_score(
 
 def _from_votes(evidence: Evidence) -> Scoring:
     read = [
-        "refused" if reply.refusal else parse_text(reply.said, evidence.scale)
+        "refused" if reply.refusal else score_in_text(reply.said, evidence.scale)
         for reply in evidence.replies
     ]
     values = [v for v in read if isinstance(v, float)]
@@ -207,7 +207,7 @@ _REFUSAL = re.compile(
 )
 
 
-def parse_text(text: str, scale: Scale) -> float | Literal["refused", "unparseable", "empty"]:
+def score_in_text(text: str, scale: Scale) -> float | Literal["refused", "unparseable", "empty"]:
     """The answer on the scale, or why there is none; nothing is guessed between two numbers."""
     if not text.strip():
         return "empty"

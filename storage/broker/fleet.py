@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 from domain.fleet.heartbeats import Decline, Demand, Heartbeat, ListedRun, model_label
 from storage.broker.connection import CannotServeError, server_time
 from storage.broker.state import EXPIRE_S
-from storage.record.run import Run, read_schedule
+from storage.record.run import Run, read_run_schedule
 
 RUNS = "orchestrate:runs"
 WORKERS = "orchestrate:workers"
@@ -41,7 +41,7 @@ def queue_of(kind: str, run_id: str) -> str:
 
 def listed_run(run: Run, *, since: float) -> ListedRun:
     """A run as it stands on the list, by its record."""
-    schedule, model = read_schedule(run.store), model_label(run.spec.model)
+    schedule, model = read_run_schedule(run.store), model_label(run.spec.model)
     return ListedRun(
         run_id=run.run_id,
         name=run.name,

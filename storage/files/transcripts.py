@@ -24,7 +24,13 @@ from storage.files.reading import (
     read_bytes,
     read_text,
 )
-from storage.files.shapes import ASKED, CHATS, Transcript, UnreadableRowError, transcript_of
+from storage.files.transcript_shapes import (
+    ASKED,
+    CHATS,
+    Transcript,
+    UnreadableRowError,
+    transcript_of,
+)
 
 SUFFIXES = (".txt", ".json", ".jsonl", ".csv", ".parquet")
 

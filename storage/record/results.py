@@ -24,7 +24,7 @@ from safetensors.numpy import load as load_safetensors
 
 from domain.errors import StoreError
 from domain.plan.samples import Polarity
-from domain.plan.steering import Cell
+from domain.plan.steering_search import Cell
 from domain.scoring.scores import Score
 from domain.scoring.thresholds import Judged, Outcome
 from domain.verdict.record import VERSION, TraitMetrics

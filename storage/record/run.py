@@ -10,6 +10,7 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from pydantic import Field, ValidationError
 
@@ -26,6 +27,10 @@ RUN = "run.json"
 
 # What run.json and the definitions were written as: damaged, they are restored from it.
 COPY = "run.copy.json"
+
+# What is written at a run's end.
+REPORT = "report.html"
+RUN_METRICS = "metrics.json"
 
 
 @dataclass(frozen=True)
@@ -157,6 +162,12 @@ def open_run(store: Store) -> Run:
         ) from error
 
 
+def read_recorded_run(run: Run) -> dict[str, Any]:
+    """run.json as it was written, with the versions the run was planned with."""
+    body: dict[str, Any] = json.loads(run.store.read(RUN))
+    return body
+
+
 def load_definition(run: Run, trait: str) -> TraitDefinition:
     """The definition a trait was planned with; raises StoreError when it changed since and there is
     no copy of it."""
@@ -189,7 +200,7 @@ def _definition_bytes(definition: TraitDefinition) -> bytes:
     return json.dumps(definition.to_json(), indent=2, ensure_ascii=False).encode()
 
 
-KEY = "schedule.json"
+SCHEDULE = "schedule.json"
 
 
 class Schedule(Frozen):
@@ -199,33 +210,33 @@ class Schedule(Frozen):
     paused: bool = False
 
 
-def read_schedule(store: Store) -> Schedule:
+def read_run_schedule(store: Store) -> Schedule:
     """The recorded one; none recorded means priority 0 and not paused."""
     try:
-        return Schedule.model_validate_json(store.read(KEY))
+        return Schedule.model_validate_json(store.read(SCHEDULE))
     except KeyError:
         return Schedule()
     except ValidationError as error:
-        raise StoreError(f"{store.url}/{KEY} cannot be read: {error}; delete it") from error
+        raise StoreError(f"{store.url}/{SCHEDULE} cannot be read: {error}; delete it") from error
 
 
-def write_schedule(store: Store, schedule: Schedule) -> None:
+def write_run_schedule(store: Store, schedule: Schedule) -> None:
     """Record it."""
-    store.write(KEY, schedule.model_dump_json(indent=2).encode())
+    store.write(SCHEDULE, schedule.model_dump_json(indent=2).encode())
 
 
-FOLDER = "dead"
+DEAD = "dead"
 
 
 def write_dead_letter(store: Store, failure: Failure) -> None:
     """Note that a job is given up."""
-    store.write(f"{FOLDER}/{failure.job}.json", encode_checked(asdict(failure)))
+    store.write(f"{DEAD}/{failure.job}.json", encode_checked(asdict(failure)))
 
 
 def dead_letters(store: Store) -> list[Failure]:
     """The jobs that were given up, by name; an unreadable note counts as none."""
     found = []
-    for key in sorted(store.list(FOLDER)):
+    for key in sorted(store.list(DEAD)):
         try:
             found.append(Failure(**decode_checked(store.read(key))))
         except (KeyError, ValueError, TypeError):
@@ -236,7 +247,7 @@ def dead_letters(store: Store) -> list[Failure]:
 def revive_dead(store: Store) -> list[str]:
     """Empty the list, so that its jobs are tried again; returns their keys."""
     jobs = [failure.job for failure in dead_letters(store)]
-    for key in store.list(FOLDER):
+    for key in store.list(DEAD):
         store.delete(key)
     return jobs
 

@@ -1,17 +1,19 @@
-"""A run's money: its price and cap in the record, its meter in Redis, rebuilt when that is lost."""
+"""What a run takes: its price and cap in the record, what was paid, and its tokens."""
 
 from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
 from pydantic import Field
 
 from domain.errors import StoreError
-from domain.plan.jobs import FORMER_NEGOTIATE
+from domain.plan.jobs import FORMER_NEGOTIATE, Stage
 from domain.plan.spec import Frozen
 from domain.scoring.prices import Price
-from storage.record.artifacts import decode_checked, encode_checked
+from storage.record.artifacts import Record, decode_checked, encode_checked, load_record
+from storage.record.run import Run
 from storage.record.store import Store
 
 TERMS = "judging"
@@ -54,6 +56,20 @@ def recorded_usd(store: Store) -> float:
     return math.fsum(_usd(store, key) for key in store.list("") if _is_judge_record(key))
 
 
+def work_totals(run: Run) -> dict[str, Any]:
+    """What the run's generate and judge records say they took; jobs not done count nothing."""
+    generate = [r.info for r in _records(run, "generate")]
+    judge = [r.info for r in _records(run, "judge")]
+    return {
+        "responses": sum(int(str(i.get("n_samples", 0))) for i in generate),
+        "generated_tokens": sum(int(str(i.get("n_tokens", 0))) for i in generate),
+        "devices": sorted({str(i.get("device")) for i in generate}),
+        "verdicts": sum(int(str(i.get("n_verdicts", 0))) for i in judge),
+        "judge_prompt_tokens": sum(int(str(i.get("prompt_tokens", 0))) for i in judge),
+        "judge_completion_tokens": sum(int(str(i.get("completion_tokens", 0))) for i in judge),
+    }
+
+
 def _terms_key(judgement: str | None) -> str:
     return f"{TERMS}.json" if judgement is None else f"{TERMS}@{judgement}.json"
 
@@ -73,3 +89,14 @@ def _usd(store: Store, key: str) -> float:
     except (KeyError, ValueError, TypeError, AttributeError):
         # a damaged record runs again and is counted then
         return 0.0
+
+
+def _records(run: Run, stage: Stage) -> list[Record]:
+    found = []
+    for trait in run.spec.traits:
+        for job in run.plan.part_jobs(trait, stage):
+            try:
+                found.append(load_record(run.store, job))
+            except KeyError:
+                continue
+    return found

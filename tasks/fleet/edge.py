@@ -26,10 +26,10 @@ from storage.record.run import Run, open_run, run_name
 from storage.record.store import is_below, open_store
 from tasks.fleet.app import DeliverySettings
 from tasks.fleet.declines import Declines
-from tasks.fleet.job_logging import about
+from tasks.fleet.job_logging import log_context
 from tasks.fleet.member import JobsInHand, WorkLog, samples_in, tokens_in
 from tasks.fleet.message import JobMessage, WireError, faults
-from tasks.fleet.send import hand_over, run_again
+from tasks.fleet.send import hand_over, send_again
 from tasks.fleet.suspects import Attempts, PoisonJobError, record_failure
 
 log = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ class Edge:
                 return f"{message.job}: the run was cancelled"
             if self.declines.holds(message.run_id):
                 raise _back_to_others("this worker declines the run")
-            with about(message.run_id, run_name(message.run), named):
+            with log_context(message.run_id, run_name(message.run), named):
                 return self._carry(stage, message, state)
         except BROKER_AWAY as error:
             # nothing can be noted now; the message comes back, and what is stored stays stored
@@ -109,7 +109,7 @@ class Edge:
         except DamagedArtifactError as error:
             log.warning("%s; its job runs again.", error, extra={"event": "damaged"})
             damaged = run.plan.parse_job(error.job)
-            run_again(self.app, state, run, damaged=damaged, wanted_by=job)
+            send_again(self.app, state, run, damaged=damaged, wanted_by=job)
             return f"{job.key}: waits, {error.job} was damaged and runs again"
         except UnknownJobError as error:
             log.error("Refused: %s.", error, extra={"event": "run_replaced", "job": job.key})

@@ -28,7 +28,7 @@ _context: ContextVar[dict[str, str]] = ContextVar("job")
 
 
 @contextlib.contextmanager
-def about(run_id: str, run: str, job: str) -> Iterator[None]:
+def log_context(run_id: str, run: str, job: str) -> Iterator[None]:
     """Lines that this thread logs while the context is open are about a job."""
     trait = job.partition("/")[0] if "/" in job else ""
     token = _context.set({"run": run, "run_id": run_id, "trait": trait, "job": job})

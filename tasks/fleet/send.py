@@ -82,7 +82,7 @@ def hand_over(app: Celery, state: BrokerState, run: Run, *, done: Job) -> None:
         forget_run(state.client, run.run_id)
 
 
-def run_again(app: Celery, state: BrokerState, run: Run, *, damaged: Job, wanted_by: Job) -> None:
+def send_again(app: Celery, state: BrokerState, run: Run, *, damaged: Job, wanted_by: Job) -> None:
     """Set a damaged artifact aside and send its job; what was made from it goes with it."""
     stale = [damaged]
     if damaged.stage == "generate":

@@ -21,7 +21,6 @@ from celery.signals import worker_ready, worker_shutting_down
 from domain.fleet.heartbeats import WorkerKind
 from domain.fleet.permissions import permissions
 from storage.broker.connection import connect
-from tasks.fleet.about import register_about, register_drain
 from tasks.fleet.app import TASK_NAMES, delivery_settings, make_app
 from tasks.fleet.declines import Declines
 from tasks.fleet.device_stage import DeviceStage
@@ -29,6 +28,7 @@ from tasks.fleet.edge import Edge, Stage
 from tasks.fleet.job_logging import ToBroker, set_up
 from tasks.fleet.kombu_internals import LeaseStep, keep_controls
 from tasks.fleet.member import FleetStep, Member
+from tasks.fleet.remote_control import register_about, register_drain
 
 log = logging.getLogger(__name__)
 

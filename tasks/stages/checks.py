@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from domain.plan.samples import POLARITIES, AnyPolarity, Sample
-from domain.plan.steering import Cell, Shown, mean_steering_worth
+from domain.plan.steering_search import Cell, Shown, mean_steering_worth
 from domain.verdict.record import (
     CausalFigures,
     CurveFigures,
@@ -35,7 +35,7 @@ from traitlens.stats.crossed import (
 )
 from traitlens.stats.intervals import Interval, score_interval
 from traitlens.stats.partial import partial_correlation
-from traitlens.stats.separation import crossed_auroc
+from traitlens.stats.separation import auroc_over_prompts
 
 # Below it answers are no longer read as answers; from it on they are good (the judge's scale).
 COHERENCE_FLOOR = 50.0
@@ -254,7 +254,7 @@ def _left_out_instruction(
     scores = directions.scores(answered.activations[rows], instructions)
     if not np.isfinite(scores).all():
         return None
-    return estimates_of(crossed_auroc(scores, is_pos, instructions, questions))
+    return estimates_of(auroc_over_prompts(scores, is_pos, instructions, questions))
 
 
 def _correlation(vectors: Array, answered: Answered, rows: NDArray[np.bool_]) -> Estimates | None:

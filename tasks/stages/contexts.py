@@ -15,6 +15,7 @@ from domain.plan.jobs import Job
 from domain.plan.samples import POLARITIES, Polarity, Sample
 from domain.scoring.thresholds import outcomes
 from storage.record.artifacts import Record, publish_artifact
+from storage.record.judged_samples import judged_samples, training_jobs
 from storage.record.responses import (
     CONTEXTS,
     CONTEXTS_DECODERS,
@@ -22,7 +23,6 @@ from storage.record.responses import (
     encode_contexts,
 )
 from storage.record.run import Run, load_definition
-from storage.record.tables import judged_samples, training_jobs
 from tasks.stages.likelihood import LIKELIHOOD_DECODERS, causal_test
 from traitlens.arrays import Float32
 from workers.engine.resident import Resident, Residents, Text

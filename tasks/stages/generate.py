@@ -10,7 +10,7 @@ from domain.errors import ModelError
 from domain.plan.jobs import Job
 from domain.plan.samples import EVALUATION, POLARITIES, Sample
 from domain.plan.spec import Measure
-from domain.plan.steering import Cell
+from domain.plan.steering_search import Cell
 from storage.record.artifacts import Record, publish_artifact
 from storage.record.responses import (
     ACTIVATIONS,

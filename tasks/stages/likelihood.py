@@ -21,7 +21,7 @@ from domain.plan.likelihood import (
 )
 from domain.plan.samples import EVALUATION, Sample
 from domain.plan.spec import TraitRef
-from domain.plan.steering import layers_apart
+from domain.plan.steering_search import steering_layers_apart
 from domain.verdict.record import (
     Layers,
     LikelihoodFigures,
@@ -33,10 +33,10 @@ from domain.verdict.record import (
 )
 from domain.verdict.steering import P_SHOWN
 from storage.record.artifacts import Decoders, load_record, read_artifact
+from storage.record.judged_samples import training_jobs
 from storage.record.responses import decode_arrays, load_activations, load_responses
 from storage.record.results import read_response_vectors
 from storage.record.run import Run
-from storage.record.tables import training_jobs
 from tasks.stages.quality import estimates_of, layer_numbers
 from tasks.stages.reduce import METRICS
 from tasks.stages.steering_cells import DIRECTIONS, LIKELIHOOD, encode_directions
@@ -176,7 +176,7 @@ def likelihood_figures(
     test = likelihood_test(np.stack(gradients), held_out, vectors, within)
     pushes = [
         _Push(layer, strength, number)
-        for layer in layers_apart(test.best, PUSHED_LAYERS)
+        for layer in steering_layers_apart(test.best, PUSHED_LAYERS)
         for number in (None, *range(N_RANDOM_PUSHES if layer == test.layer else 0))
         for strength in (STRENGTHS if number is None else STRENGTHS[-1:])
     ]

@@ -12,10 +12,10 @@ from domain.plan.samples import Sample
 from domain.plan.spec import DEFAULT_POSITION, TraitRef
 from domain.verdict.record import PARTS, PolarityCounts, Quality, ReadingFigures
 from storage.record.artifacts import load_record
+from storage.record.judged_samples import training_jobs
 from storage.record.responses import ContextActivations, load_activations, load_contexts
 from storage.record.results import kept_keys
 from storage.record.run import Run
-from storage.record.tables import training_jobs
 from tasks.stages.quality import estimates_of, layer_numbers
 from traitlens.arrays import Float32
 from traitlens.assess.reading import FoldedDirections, Parts, Texts, parts_of, reading

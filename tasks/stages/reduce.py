@@ -27,6 +27,7 @@ from domain.verdict.record import (
 )
 from domain.verdict.sentences import fall_text, wave_text
 from storage.record.artifacts import Decoders, Record, load_record, publish_artifact
+from storage.record.judged_samples import judged_samples, stopping, training_jobs
 from storage.record.judgements import judge_of
 from storage.record.responses import decode_arrays, load_activations
 from storage.record.results import (
@@ -39,7 +40,6 @@ from storage.record.results import (
     writing_results,
 )
 from storage.record.run import Run, load_definition
-from storage.record.tables import judged_samples, stopping, training_jobs
 from tasks.stages.quality import spread_figures
 from tasks.stages.steering_cells import DIRECTIONS, encode_directions
 from tasks.stages.vectors import TraitVectors, build_vectors

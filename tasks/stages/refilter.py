@@ -7,14 +7,14 @@ import numpy as np
 from domain.errors import UsageError
 from domain.plan.samples import CONFIRMATION, EVALUATION
 from domain.plan.spec import DEFAULT_POSITION, FilterSpec, TraitRef
-from domain.plan.steering import best_confirmed_cell
+from domain.plan.steering_search import best_confirmed_cell
 from domain.scoring.thresholds import outcomes
 from domain.verdict.gates import with_verdict
 from domain.verdict.record import TraitMetrics
+from storage.record.judged_samples import judged_samples, training_jobs
 from storage.record.responses import stored_positions
 from storage.record.results import read_response_vectors, write_metrics, writing_results
 from storage.record.run import Run
-from storage.record.tables import judged_samples, training_jobs
 from tasks.stages.reading import reading_figures
 from tasks.stages.reduce import assemble
 from tasks.stages.steering_cells import load_directions, load_likelihood, recorded_cells

@@ -13,15 +13,15 @@ from safetensors.numpy import save as save_safetensors
 
 from domain.plan.jobs import Job
 from domain.plan.samples import CONFIRMATION, ROUND_CELLS, ROUNDS
-from domain.plan.steering import (
+from domain.plan.steering_search import (
     N_LAYERS,
     Cell,
     Shown,
     confirmed_steering_cells,
     first_steering_cells,
-    layers_apart,
     steering_cell_from_json,
     steering_layers,
+    steering_layers_apart,
     surviving_cells,
 )
 from domain.scoring.scores import Score, Scoring
@@ -91,7 +91,7 @@ def encode_directions(
     usable = [i for i in candidate_layers(len(vectors)) if norms[i] > 0 and norm[i]]
     layers = steering_layers(best.layer, usable) if usable else []
     if ranked:
-        layers = layers_apart([layer for layer in ranked if layer in usable], N_LAYERS)
+        layers = steering_layers_apart([layer for layer in ranked if layer in usable], N_LAYERS)
     arrays = {"units": (vectors[layers] / norms[layers, None]).astype(np.float32)}
     if within is not None and layers:
         arrays["random"] = covariance_matched(within[:, layers], N_RANDOM)

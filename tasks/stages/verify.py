@@ -9,7 +9,7 @@ import numpy as np
 from domain.plan.jobs import Job
 from domain.plan.samples import CONFIRMATION, EVALUATION, ROUNDS
 from domain.plan.spec import FilterSpec, TraitRef
-from domain.plan.steering import best_confirmed_cell
+from domain.plan.steering_search import best_confirmed_cell
 from domain.scoring.thresholds import is_readable, outcomes
 from domain.verdict.gates import with_verdict
 from domain.verdict.record import (
@@ -21,10 +21,10 @@ from domain.verdict.record import (
 )
 from domain.verdict.uses import use_layers
 from storage.record.artifacts import Record, load_record, publish_artifact, read_artifact
+from storage.record.judged_samples import judged_samples
 from storage.record.responses import load_activations
 from storage.record.results import Results, kept_keys, write_metrics, write_tested, writing_results
 from storage.record.run import Run
-from storage.record.tables import judged_samples
 from tasks.stages.checks import Answered, causal_figures, evaluation_figures
 from tasks.stages.reading import kept_training, reading_figures
 from tasks.stages.reduce import METRICS

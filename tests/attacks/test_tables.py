@@ -7,7 +7,7 @@ import io
 
 import pytest
 
-from cli.using.sinks import csv_text
+from cli.using.output_files import csv_text
 from storage.record.results import spreadsheet_text
 
 FORMULAS = (

@@ -12,8 +12,8 @@ from domain.plan.spec import WIRE_VERSION
 from orchestrator.processes import Child, Processes, orchestrate
 from storage.broker.connection import connect
 from storage.broker.embedded_redis import embedded_redis
-from tasks.fleet.about import ask_workers
 from tasks.fleet.app import TASK_NAMES, make_app, run_queue
+from tasks.fleet.remote_control import ask_workers
 from tests.attacks.scene import Listener, listener, wait_until
 from tests.fleet import clean_environment
 from tests.simulated_runs import Silent, driver, make_run

@@ -22,7 +22,7 @@ from traitlens.arrays import Float32, Float64
 from traitlens.stats.cells import Cells, prompt_cells
 from traitlens.stats.crossed import LEVEL, Crossing, Factor
 from traitlens.stats.polarities import Activations, Polarities
-from traitlens.stats.separation import Prompts, labels_of
+from traitlens.stats.separation import Prompts, separation_labels
 
 # Of the directions that the error is found to be spread over: few instructions often show half as
 # many again, and the bound is then too narrow.
@@ -58,7 +58,7 @@ def direction_angles(
     question of its own. Raises ShapeError and NonFiniteError.
     """
     both = Polarities.of(pos, neg)
-    instruction, question = labels_of(prompts, *both.counts)
+    instruction, question = separation_labels(prompts, *both.counts)
     cells = prompt_cells(instruction, question, both.counts[0])
     of_cell = np.zeros((2, len(cells.counts)), dtype=np.int64)
     of_cell[:, cells.of_row] = instruction, question

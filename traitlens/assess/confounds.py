@@ -13,7 +13,7 @@ from traitlens.arrays import Float32, Float64
 from traitlens.errors import ShapeError
 from traitlens.stats.intervals import Interval
 from traitlens.stats.polarities import Activations, Polarities
-from traitlens.stats.separation import Prompts, crossed_auroc, labels_of
+from traitlens.stats.separation import Prompts, auroc_over_prompts, separation_labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +59,7 @@ def confound(
         cosine[layer] = _cosine(within.astype(np.float32) @ rows, vector)
     values = np.concatenate(covariate).astype(np.float64)[:, None]
     is_pos = np.arange(len(values)) < n_pos
-    reached = crossed_auroc(values, is_pos, *labels_of(prompts, n_pos, n_neg))
+    reached = auroc_over_prompts(values, is_pos, *separation_labels(prompts, n_pos, n_neg))
     return Confound(reached, correlation, cosine)
 
 

@@ -22,9 +22,9 @@ from traitlens.stats.polarities import Activations, Polarities
 from traitlens.stats.separation import (
     Prompts,
     Separation,
-    crossed_auroc,
-    labels_of,
+    auroc_over_prompts,
     separation,
+    separation_labels,
 )
 
 N_SPLITS = 100
@@ -85,7 +85,7 @@ def direction_quality(
     and NonFiniteError.
     """
     both = Polarities.of(pos, neg)
-    instruction, question = labels_of(prompts, *both.counts)
+    instruction, question = separation_labels(prompts, *both.counts)
     n_pos = both.counts[0]
     cells = prompt_cells(instruction, question, n_pos)
     halves = _random_halves(cells, question, seed=seed)
@@ -169,5 +169,5 @@ def _held_out_auroc(scores: Float64, n_pos: int, instruction: Ints, question: In
     if not np.isfinite(scores).all():
         return Interval.unknown()
     is_pos = np.arange(len(scores)) < n_pos
-    layer = crossed_auroc(scores[:, None], is_pos, instruction, question)
+    layer = auroc_over_prompts(scores[:, None], is_pos, instruction, question)
     return Interval(layer.value[0], layer.low[0], layer.high[0])

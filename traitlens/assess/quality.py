@@ -22,7 +22,7 @@ from traitlens.stats.crossed import (
     standard_deviations,
     weighted_difference,
 )
-from traitlens.stats.separation import Separation, labels_of
+from traitlens.stats.separation import Separation, separation_labels
 
 # With fewer questions each half is a question or none, and says nothing.
 QUESTIONS_TO_HALVE = 4
@@ -63,7 +63,7 @@ def _scored(
     prompts: tuple[Sequence[Group], Sequence[Group]],
 ) -> tuple[Float64, Bools, Ints, Ints]:
     values = np.array([*positive, *negative], dtype=np.float64)
-    rows = labels_of(prompts, len(positive), len(negative))
+    rows = separation_labels(prompts, len(positive), len(negative))
     return values, np.arange(len(values)) < len(positive), *rows
 
 

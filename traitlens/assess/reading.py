@@ -20,7 +20,7 @@ import numpy as np
 from traitlens.arrays import Bools, Float32, Float64, Ints, Labels
 from traitlens.assess.quality import candidate_layers
 from traitlens.stats.intervals import Interval
-from traitlens.stats.separation import crossed_auroc, crossed_cohens_d
+from traitlens.stats.separation import auroc_over_prompts, cohens_d_over_prompts
 
 N_PERMUTATIONS = 1999
 
@@ -140,16 +140,16 @@ def reading(texts: Texts, directions: FoldedDirections, *, seed: int = 0) -> Rea
         directions.scores(rows, texts.question) for rows in (texts.own, texts.opposite, texts.plain)
     )
     labels = texts.instruction, texts.question
-    cohens_d = crossed_cohens_d(plain, texts.is_pos, *labels)
+    cohens_d = cohens_d_over_prompts(plain, texts.is_pos, *labels)
     twice = np.concatenate([texts.is_pos, ~texts.is_pos])
     both = [[*one, *one] for one in labels]
     candidates = candidate_layers(plain.shape[1])
     low = np.where(np.isfinite(cohens_d.low), cohens_d.low, -np.inf)
     return Reading(
-        auroc=crossed_auroc(plain, texts.is_pos, *labels),
+        auroc=auroc_over_prompts(plain, texts.is_pos, *labels),
         cohens_d=cohens_d,
-        in_context_auroc=crossed_auroc(own, texts.is_pos, *labels),
-        instruction_auroc=crossed_auroc(np.concatenate([own, opposite]), twice, *both),
+        in_context_auroc=auroc_over_prompts(own, texts.is_pos, *labels),
+        instruction_auroc=auroc_over_prompts(np.concatenate([own, opposite]), twice, *both),
         p=permutation_p(plain[:, candidates], texts.is_pos, strata=strata(texts), seed=seed),
         layer=max(candidates, key=low.__getitem__),
     )

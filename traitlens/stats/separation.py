@@ -47,18 +47,20 @@ def separation(
         raise ShapeError(f"scores are {pos.shape} and {neg.shape}: want [n, L+1] of both")
     scores = np.concatenate([pos, neg]).astype(np.float64)
     is_pos = np.arange(len(scores)) < len(pos)
-    rows = labels_of(prompts, len(pos), len(neg))
+    rows = separation_labels(prompts, len(pos), len(neg))
     sizes = _worth(scores, is_pos, rows)
     return Separation(
-        auroc=crossed_auroc(scores, is_pos, *rows),
-        cohens_d=crossed_cohens_d(scores, is_pos, *rows),
+        auroc=auroc_over_prompts(scores, is_pos, *rows),
+        cohens_d=cohens_d_over_prompts(scores, is_pos, *rows),
         accuracy=_accuracy_interval(scores, is_pos, rows),
         effective_n_pos=sizes[0],
         effective_n_neg=sizes[1],
     )
 
 
-def labels_of(prompts: tuple[Prompts, Prompts] | None, n_pos: int, n_neg: int) -> tuple[Ints, Ints]:
+def separation_labels(
+    prompts: tuple[Prompts, Prompts] | None, n_pos: int, n_neg: int
+) -> tuple[Ints, Ints]:
     """The instruction and question of each row, positives first; see `separation`.
 
     Raises ShapeError when there is not one prompt per row.
@@ -91,7 +93,7 @@ def effective_n(scores: Float64, instruction: Labels, question: Labels) -> Float
 D_SCALE = 2 * 2**0.5
 
 
-def crossed_cohens_d(
+def cohens_d_over_prompts(
     scores: Float64, is_pos: Bools, instruction: Labels, question: Labels
 ) -> Interval:
     """Cohen's d of scores [n, m] with its interval over instructions and questions; [m] each."""
@@ -156,7 +158,7 @@ def _share(log_odds: Float64) -> Float64:
     return np.asarray(1 / (1 + np.exp(-log_odds)))
 
 
-def crossed_auroc(
+def auroc_over_prompts(
     scores: Float64, is_pos: Bools, instruction: Labels, question: Labels
 ) -> Interval:
     """AUROC of scores [n, m] with its interval over instructions and questions; [m] each."""

@@ -16,8 +16,8 @@ from openai.types import Batch
 
 from domain.errors import JudgeError, StoppedError
 from domain.scoring.prices import Price
+from domain.scoring.reply_shapes import read_reply_body
 from domain.scoring.scores import LostReply, Reply
-from domain.scoring.shapes import read_body
 from workers.judge.client import JudgeClient
 
 POLL_S = 15.0
@@ -120,7 +120,7 @@ def _answer(
     status, body = 500, row.get("error")
     if isinstance(response, dict):
         status, body = int(response.get("status_code") or 500), response.get("body")
-    found = read_body(status, body, asked=asked, hide=client.hide)
+    found = read_reply_body(status, body, asked=asked, hide=client.hide)
     if isinstance(found, Reply):
         return found.model_copy(update={"usd": price and price.of(found)})
     reason = found.reason if found.kind in ("text", "form") else "http"

@@ -32,8 +32,8 @@ from domain.scoring.bounds import (
     MIN_TOKENS_PER_MINUTE,
 )
 from domain.scoring.prices import Limits
+from domain.scoring.reply_shapes import NoAnswer, read
 from domain.scoring.scores import Reply
-from domain.scoring.shapes import NoAnswer, read
 
 # What is sent for a key where there is none: servers of one's own ask for nothing.
 NO_KEY = "no-key"

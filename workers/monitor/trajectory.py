@@ -18,7 +18,7 @@ from traitlens.arrays import Bools, Float32, Float64, Floats
 from traitlens.dynamics.baseline import Baseline, What
 from traitlens.dynamics.trajectory import trait_dynamics
 from traitlens.errors import NonFiniteError, ShapeError
-from workers.monitor.vectors import LayerVector
+from workers.monitor.layer_vectors import LayerVector
 
 # Digits that float32 holds; more would only be long.
 DIGITS = 7

@@ -43,7 +43,7 @@ def is_from_folder(option: str) -> bool:
     return source == ParameterSource.ENVIRONMENT and bool(from_folder() & set(map(str, names)))
 
 
-def hold_back_key(url: str, values: Mapping[str, Any]) -> None:
+def keep_key_from_folder(url: str, values: Mapping[str, Any]) -> None:
     """Raises UsageError where the folder names the judge and the key is from elsewhere.
 
     `url` is the judge's endpoint, `values` are the command's. What ORCHESTRATE_ONLY_JUDGES_AT names
@@ -61,7 +61,7 @@ def hold_back_key(url: str, values: Mapping[str, Any]) -> None:
         )
 
 
-def hold_back_worker() -> None:
+def keep_worker_from_folder() -> None:
     """Raises UsageError for a judge worker of a broker that the folder names, with a key from
     elsewhere: whoever holds the broker names the judges."""
     if is_from_folder("broker_url") and _own_key() and not _asked_for():

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from cli.doctor.model import check_model_fits
-from cli.doctor.template import lacks_template
-from cli.options.folder import OPENAI_URL
+from cli.doctor.thinking import lacks_template
+from cli.options.working_folder import OPENAI_URL
 from domain.errors import JudgeError, ModelError, OrchestrateError
 from domain.plan.spec import JudgeSpec, RunSpec
 from domain.redaction import JUDGE_KEYS

@@ -28,7 +28,7 @@ from storage.broker.state import BrokerState, read_counts, read_rates
 from storage.record.attended import Attended, read_attended
 from storage.record.judgements import judge_of
 from storage.record.results import read_metrics
-from storage.record.run import Failure, Run, read_schedule
+from storage.record.run import Failure, Run, read_run_schedule
 from storage.record.spending import read_terms, recorded_usd
 
 LAST_ERRORS = 5
@@ -54,7 +54,7 @@ def run_snapshot(run: Run, broker_url: str | None) -> dict[str, Any]:
 
 def _standing(run: Run, done: set[str]) -> dict[str, Any]:
     counts = trait_counts(run.plan, done)
-    schedule = read_schedule(run.store)
+    schedule = read_run_schedule(run.store)
     finished = all(count.is_finished for count in counts)
     return {
         "run": run.store.url,
@@ -222,10 +222,10 @@ def run_state(
         return RunState(State.NOT_FINISHED)
     if not facts.is_listed or not is_out:
         return RunState(State.NOT_RUNNING)
-    return doing(facts)
+    return state_of_open_jobs(facts)
 
 
-def doing(facts: OnBroker) -> RunState:
+def state_of_open_jobs(facts: OnBroker) -> RunState:
     """For whom a run with jobs out waits; running when somebody works on it."""
     if facts.cannot:
         return RunState(State.LACKS_BROKER, cannot=facts.cannot)
@@ -267,17 +267,3 @@ def judge_down_s(client: Client, run: Run) -> float | None:
     """How long the run's judge has not answered; None while it does."""
     found: float | None = _endpoint(client, run)["down_for_s"]
     return found
-
-
-def last_step(run: Run, snapshot: Mapping[str, Any]) -> str:
-    """What to do about a finished run without a report, as detached runs are; empty if nothing."""
-    # it loads what reads tables: not for a status that is asked for every second
-    from storage.record.tables import REPORT
-
-    finished = all(trait["is_finished"] for trait in snapshot["traits"])
-    return last_step_of(run.name) if finished and not run.store.exists(REPORT) else ""
-
-
-def last_step_of(name: str) -> str:
-    """The command that ends a detached run, and what for."""
-    return f"For the verdicts and report.html of the finished run: orchestrate resume {name}"

@@ -8,7 +8,14 @@ from typing import Any
 
 from domain.fleet.heartbeats import QUEUES
 from domain.plan.spec import NO_JUDGE
-from orchestrator.state import RunState, State, doing, judge_facts, read_on_broker, run_snapshot
+from orchestrator.run_state import (
+    RunState,
+    State,
+    judge_facts,
+    read_on_broker,
+    run_snapshot,
+    state_of_open_jobs,
+)
 from storage.broker.connection import connect
 from storage.broker.fleet import read_queues, read_run, read_workers
 from storage.record.run import Run
@@ -16,13 +23,13 @@ from storage.record.run import Run
 GOES_ON = "orchestrate resume goes on"
 
 
-def run_look(run: Run, broker_url: str | None) -> dict[str, Any]:
+def run_in_words(run: Run, broker_url: str | None) -> dict[str, Any]:
     """See run_snapshot; its state in words, as `status --json` has it."""
     found = run_snapshot(run, broker_url)
-    return {**found, **state_row(found["state"])}
+    return {**found, **state_in_words(found["state"])}
 
 
-def state_row(state: RunState) -> dict[str, str]:
+def state_in_words(state: RunState) -> dict[str, str]:
     """`state` is one of a few, for programs too; `state_why` is for people and may be empty."""
     named = state.state.value
     if state.state == State.LACKS_WORKERS:
@@ -32,7 +39,7 @@ def state_row(state: RunState) -> dict[str, str]:
 
 def state_text(state: RunState) -> str:
     """Both in a line."""
-    named, why = state_row(state).values()
+    named, why = state_in_words(state).values()
     return f"{named}: {why}" if why else named
 
 
@@ -58,7 +65,7 @@ def _why(state: RunState) -> str:
     return ""
 
 
-def judge_parts(found: Mapping[str, Any]) -> list[str]:
+def judge_in_words(found: Mapping[str, Any]) -> list[str]:
     """What of a snapshot's judge people should know: whether it is down, its cost, rejections."""
     parts = []
     if found["down_for_s"] is not None:
@@ -90,10 +97,12 @@ def read_news(run: Run, broker_url: str) -> News:
         parts = []
         if listed is not None:
             queues = read_queues(client, [listed], QUEUES)
-            state = doing(read_on_broker(client, listed, queues=queues, workers=workers))
+            state = state_of_open_jobs(
+                read_on_broker(client, listed, queues=queues, workers=workers)
+            )
             parts = [state_text(state)] if state != RunState(State.RUNNING) else []
         if run.spec.judge.url not in ("embedded", NO_JUDGE):
-            parts += judge_parts({**judge_facts(client, run), "rejected": 0})
+            parts += judge_in_words({**judge_facts(client, run), "rejected": 0})
     ours = [one for one in workers if any(name == run.name for name, _, _ in one.jobs)]
     tokens = sum(one.per_minute.tokens for one in ours if one.kind == "gpu") / 60
     return News(", ".join(parts), tokens)

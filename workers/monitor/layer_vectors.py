@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from domain.errors import ModelError, UsageError
-from domain.plan.steering import SteeringTerm
+from domain.plan.steering_term import SteeringTerm
 from traitlens.errors import LayerError, MissingVectorError, VectorFileError, VectorMismatchError
 from traitlens.layers import layer_label
 from traitlens.steering import Positions

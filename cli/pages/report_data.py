@@ -10,7 +10,7 @@ from typing import Any
 
 from cli.options.run import EMBEDDED_JUDGE
 from cli.pages.answers import EXTRACTION, Answer, answer_table, trait_answers
-from cli.pages.next_steps import next_steps
+from cli.screens.next_steps import next_steps
 from domain.errors import UsageError
 from domain.plan.samples import POLARITIES
 from domain.plan.spec import RunSpec, Setting, spec_settings
@@ -19,9 +19,8 @@ from domain.verdict.record import Layers, Quality, TraitMetrics
 from domain.verdict.uses import use_layers
 from storage.record.artifacts import record_key
 from storage.record.results import finished_metrics, read_response_vectors
-from storage.record.run import Run, load_definition
-from storage.record.spending import read_terms, recorded_usd
-from storage.record.tables import read_recorded, work_totals
+from storage.record.run import Run, load_definition, read_recorded_run
+from storage.record.spending import read_terms, recorded_usd, work_totals
 from traitlens.assess.cosines import trait_cosines
 
 VERSION = 1
@@ -125,7 +124,7 @@ def load_snippet(url: str, trait: str, quality: Quality) -> str:
 
 def run_data(run: Run) -> dict[str, Any]:
     """A run's settings, versions, cost and the command that repeats it."""
-    recorded = read_recorded(run)
+    recorded = read_recorded_run(run)
     is_priced = read_terms(run.store).price is not None
     full = {
         trait.name: (len(definition.instruction), len(definition.questions))

@@ -15,10 +15,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Column, Table
 from rich.text import Text
 
-from cli.screens.tables import duration, first_that_fits, table_fits, table_of
+from cli.screens.run_in_words import News
+from cli.screens.tables import duration, first_table_that_fits, table_fits, table_of
 from cli.screens.terminal import say
 from cli.screens.verdicts import styled_verdict
-from cli.screens.waiting import News
 from domain.verdict.record import TraitMetrics
 from orchestrator.progress import (
     SAMPLED,
@@ -61,7 +61,7 @@ class TraitTable:
         else:
             sampled = [stage for stage in self.stages if stage in SAMPLED]
             fewer = [self._table(with_contrast=False), self._table(sampled, with_contrast=False)]
-            yield first_that_fits([table, *fewer], console, options)
+            yield first_table_that_fits([table, *fewer], console, options)
         if any(one["verdict"] is not None and not one["is_finished"] for one in self.traits):
             yield Text("* not yet checked", style="dim")
 

@@ -2,21 +2,15 @@
 
 Strengths are in multiples of the distance between the mean of the positives and that of the
 negatives at the layer, so that they mean the same for every method and model. A push is worth
-the mean of trait x coherence / 100: what nobody can read shows nothing. Pure;
-
-What people write to steer: a trait, how strongly, and at which layer.
-
-"evil=2@16" is twice the vector of evil at layer 16.
+the mean of trait x coherence / 100: what nobody can read shows nothing.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
-from domain.errors import UsageError
 from domain.plan.samples import ROUND_CELLS
 
 STRENGTHS = (1.0, 2.0, 3.0)
@@ -56,7 +50,7 @@ class Shown:
         return 0.0 if None in (self.trait, self.coherence) else _product(self)
 
 
-def layers_apart(ranked: Sequence[int], n: int) -> list[int]:
+def steering_layers_apart(ranked: Sequence[int], n: int) -> list[int]:
     """The first n of layers that are ranked by worth, leaving out those within a tenth of the
     model's depth of a better one, which do much the same."""
     found: list[int] = []
@@ -118,51 +112,3 @@ def steering_cell_from_json(body: Mapping[str, Any]) -> Cell:
 def _product(shown: Shown) -> float:
     assert shown.trait is not None and shown.coherence is not None
     return shown.trait * shown.coherence / 100
-
-
-Mode = Literal["add", "ablate", "cap"]
-
-# What a strength is when none is written: the vector once, the whole direction removed; a cap has
-# no size of its own.
-DEFAULTS: dict[Mode, float | None] = {"add": 1.0, "ablate": 1.0, "cap": None}
-
-
-@dataclass(frozen=True)
-class SteeringTerm:
-    """One change: `strength` is a coefficient to add, a share to ablate, or a limit to cap at.
-
-    `layer` is as written; None takes the trait's best layer.
-    """
-
-    trait: str
-    mode: Mode
-    strength: float
-    layer: str | None = None
-
-    def times(self, factor: float) -> SteeringTerm:
-        """The same change, so many times as strong."""
-        return replace(self, strength=self.strength * factor)
-
-    def __str__(self) -> str:
-        sign = {"add": f"{self.strength:+g}", "ablate": "ablated", "cap": f"≤ {self.strength:g}"}
-        share = f" by {self.strength:g}" if self.mode == "ablate" and self.strength != 1 else ""
-        return f"{self.trait} {sign[self.mode]}{share}" + (f" @{self.layer}" if self.layer else "")
-
-
-def parse_steering_term(text: str, mode: Mode) -> SteeringTerm:
-    """TRAIT[=STRENGTH][@LAYER]; raises UsageError for anything else."""
-    rest, _, layer = text.partition("@")
-    trait, equals, number = rest.partition("=")
-    strength = _strength(number) if equals else DEFAULTS[mode]
-    if not trait.strip() or strength is None or ("@" in text and not layer.strip()):
-        example = {"add": "evil=2", "ablate": "refusal", "cap": "evil=10"}[mode]
-        raise UsageError(f"--{mode} {text!r} is not TRAIT=NUMBER[@LAYER]: write {example}@16")
-    return SteeringTerm(trait.strip(), mode, strength, layer.strip() or None)
-
-
-def _strength(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import click
 
-from cli.options.settings import broker_option, option, recorded_run, required_broker
+from cli.options.settings import broker_option, option, required_broker, run_argument
 from domain.fleet.heartbeats import HIGHEST, LOWEST
 from storage.broker.connection import connect
 from storage.broker.fleet import has_run, put_run
 from storage.broker.state import broker_state
-from storage.record.run import Run, Schedule, read_schedule, write_schedule
+from storage.record.run import Run, Schedule, read_run_schedule, write_run_schedule
 
 
 @click.command()
-@recorded_run
+@run_argument
 @broker_option
 def cancel(run: Run, broker_url: str | None) -> None:
     """Stop a run on the fleet; what is done is kept and `resume` continues it."""
@@ -37,7 +37,7 @@ priority_option = option(
 
 
 @click.command()
-@recorded_run
+@run_argument
 @broker_option
 def pause(run: Run, broker_url: str | None) -> None:
     """Let a run's jobs wait, so that others have the workers; `resume` goes on.
@@ -48,7 +48,7 @@ def pause(run: Run, broker_url: str | None) -> None:
     orchestrate pause demo
     orchestrate resume demo --detach
     """
-    write_schedule(run.store, read_schedule(run.store).model_copy(update={"paused": True}))
+    write_run_schedule(run.store, read_run_schedule(run.store).model_copy(update={"paused": True}))
     with connect(required_broker(broker_url)) as client:
         if has_run(client, run.run_id):
             put_run(client, run)
@@ -57,7 +57,7 @@ def pause(run: Run, broker_url: str | None) -> None:
 
 def unpause(run: Run, *, priority: int | None) -> None:
     """Record that a run goes on, with another priority when one is given."""
-    before = read_schedule(run.store)
+    before = read_run_schedule(run.store)
     after = Schedule(priority=before.priority if priority is None else priority)
     if after != before:
-        write_schedule(run.store, after)
+        write_run_schedule(run.store, after)

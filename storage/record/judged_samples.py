@@ -1,14 +1,11 @@
-"""What reduce and a report read of a run: which shards its vectors are made from, their judged
-samples, and what its stages say they took.
+"""Which shards a run's vectors are made from, and their samples with what the judge said.
 
 All follows from the record alone: what was generated ahead and not needed does not count.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from domain.plan.jobs import Job, Stage
 from domain.plan.readiness import is_job_needed, last_wave, stop_mark
@@ -16,15 +13,13 @@ from domain.plan.samples import POLARITIES
 from domain.plan.spec import TraitRef
 from domain.scoring.scores import METRICS, Unscored
 from domain.verdict.record import Stopping
-from storage.record.artifacts import Record, load_record
+from storage.record.artifacts import load_record
 from storage.record.judgements import effective_scorings
 from storage.record.responses import load_responses
 from storage.record.results import SampleResult
 from storage.record.run import Run, load_definition
 
 NOT_JUDGED = Unscored(reason="no_judge")
-REPORT = "report.html"
-RUN_METRICS = "metrics.json"
 
 
 def judged_samples(run: Run, jobs: Sequence[Job]) -> list[SampleResult]:
@@ -55,37 +50,6 @@ def judged_samples(run: Run, jobs: Sequence[Job]) -> list[SampleResult]:
                     question=definition.questions_of(sample.part)[sample.question],
                 )
             )
-    return found
-
-
-def work_totals(run: Run) -> dict[str, Any]:
-    """What the run's generate and judge records say they took; jobs not done count nothing."""
-    generate = [r.info for r in _records(run, "generate")]
-    judge = [r.info for r in _records(run, "judge")]
-    return {
-        "responses": sum(int(str(i.get("n_samples", 0))) for i in generate),
-        "generated_tokens": sum(int(str(i.get("n_tokens", 0))) for i in generate),
-        "devices": sorted({str(i.get("device")) for i in generate}),
-        "verdicts": sum(int(str(i.get("n_verdicts", 0))) for i in judge),
-        "judge_prompt_tokens": sum(int(str(i.get("prompt_tokens", 0))) for i in judge),
-        "judge_completion_tokens": sum(int(str(i.get("completion_tokens", 0))) for i in judge),
-    }
-
-
-def read_recorded(run: Run) -> Mapping[str, Any]:
-    """run.json as it was written, with the versions the run was planned with."""
-    body: dict[str, Any] = json.loads(run.store.read("run.json"))
-    return body
-
-
-def _records(run: Run, stage: Stage) -> list[Record]:
-    found = []
-    for trait in run.spec.traits:
-        for job in run.plan.part_jobs(trait, stage):
-            try:
-                found.append(load_record(run.store, job))
-            except KeyError:
-                continue
     return found
 
 

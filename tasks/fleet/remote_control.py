@@ -45,7 +45,7 @@ READ_TIMEOUT_S = 1.0
 TOKEN_KEY = re.compile(r"(\.doctor-[0-9a-f]{16})/token")
 
 
-def versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
     """Versions of the packages that matter to results, those that are installed, and of Python."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
@@ -73,7 +73,7 @@ def about(state: Any, store: str = "", key: str = "", token: str = "") -> dict[s
     """What this worker is; Celery calls it with its own state."""
     consumer = state.consumer
     return {
-        "versions": versions(),
+        "versions": package_versions(),
         "wire": WIRE_VERSION,
         "skew_s": _skew_s(consumer),
         "queues": sorted(queue.name for queue in consumer.task_consumer.queues),

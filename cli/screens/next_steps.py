@@ -1,9 +1,13 @@
-"""What to do next with a trait's vectors, or about them: from the uses and the failed gates."""
+"""What to do next: with a trait's vectors or about them, and with a run that nobody ended."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from domain.verdict.record import Gate, Severity, TraitMetrics
 from domain.verdict.uses import SHOWN
+from storage.record.run import REPORT, Run
 
 MOST = 4
 
@@ -61,3 +65,25 @@ def next_steps(run: str, metrics: TraitMetrics) -> list[str]:
     said = [f for f in metrics.findings if f.severity != Severity.NOTE and f.gate in ADVICE]
     found += [ADVICE[finding.gate].format(run=run) for finding in said]
     return [*dict.fromkeys(found)][:MOST]
+
+
+def next_step(run: str, metrics: Sequence[TraitMetrics]) -> str:
+    """A command that uses what was made: it steers where steering is shown, else it reads; empty
+    where nothing is shown."""
+    for one in metrics:
+        if one.uses.steers.state in SHOWN:
+            return f'Next: orchestrate steer {run} --add {one.trait}=1 --prompt "How are you?"'
+    if any(one.uses.reads.state in SHOWN for one in metrics):
+        return f'Next: orchestrate monitor {run} --prompt "How are you?"'
+    return ""
+
+
+def last_step(run: Run, snapshot: Mapping[str, Any]) -> str:
+    """What ends a finished run without a report, as detached runs are; empty for others."""
+    finished = all(trait["is_finished"] for trait in snapshot["traits"])
+    return last_step_of(run.name) if finished and not run.store.exists(REPORT) else ""
+
+
+def last_step_of(name: str) -> str:
+    """The command that ends a detached run, and what for."""
+    return f"For the verdicts and report.html of the finished run: orchestrate resume {name}"

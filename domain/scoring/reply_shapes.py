@@ -103,10 +103,10 @@ def read(
     status: int, content: bytes, *, asked: Mapping[str, object], hide: Hide = str
 ) -> Reply | NoAnswer:
     """What a chat completion request `asked` was answered with; total over all bytes."""
-    return read_body(status, _parsed(content), asked=asked, hide=hide)
+    return read_reply_body(status, _parsed(content), asked=asked, hide=hide)
 
 
-def read_body(
+def read_reply_body(
     status: int, body: object, *, asked: Mapping[str, object], hide: Hide = str
 ) -> Reply | NoAnswer:
     """The same of a body that is JSON already.
