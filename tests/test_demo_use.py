@@ -104,4 +104,13 @@ def test_steering_moves_the_judges_score_the_right_way_for_most_traits(run: list
     assert len(right) >= 8, {trait: np.round(scores, 1).tolist() for trait, scores in found.items()}
 
 
+def test_steered_against_a_trait_the_answers_read_lower(run: list[str]) -> None:
+    """Of one prompt the difference may be chance: a z varies by about 1."""
+    records = answered("steer", run, asked("evil", None), "--add", "evil=-2")
+
+    both = [(r["summary"]["evil"], r["steered"][0]["summary"]["evil"]) for r in records]
+    unsteered, steered = (np.mean([pair[k]["z"] for pair in both]) for k in range(2))
+    assert steered < unsteered - 0.5
+
+
 torch.set_num_threads(1)

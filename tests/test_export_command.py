@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import gguf
 import pytest
 import torch
 from click.testing import CliRunner, Result
@@ -48,7 +49,6 @@ def test_safetensors_and_pt_hold_all_layers(made: PlantedRun, tmp_path: Path) ->
 
 
 def test_a_gguf_file_holds_the_best_layer_and_comes_back(made: PlantedRun, tmp_path: Path) -> None:
-    gguf = pytest.importorskip("gguf")
     original = load_vectors(f"{made.run.store.url}/traits/capitals")
 
     run(*of(made), "--format", "gguf", "--output", tmp_path)
@@ -62,8 +62,6 @@ def test_a_gguf_file_holds_the_best_layer_and_comes_back(made: PlantedRun, tmp_p
 
 
 def test_repengs_file_holds_every_block_that_a_gguf_may(made: PlantedRun, tmp_path: Path) -> None:
-    gguf = pytest.importorskip("gguf")
-
     run(*of(made), "--format", "repeng", "--output", tmp_path)
 
     reader = gguf.GGUFReader(str(tmp_path / "capitals.gguf"))
@@ -152,7 +150,6 @@ def test_a_file_that_is_no_vector_is_refused(
 def test_five_imports_leave_five_files_and_a_sixth_of_a_taken_name_is_refused(
     tmp_path: Path,
 ) -> None:
-    pytest.importorskip("gguf")
     out = tmp_path / "ours"
     # as repeng writes them: of no trait
     nameless = Provenance(trait="", method="")

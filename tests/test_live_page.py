@@ -7,7 +7,10 @@ import http.client
 import io
 import json
 import shutil
+import subprocess
+import sys
 import threading
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -198,3 +201,21 @@ def test_live_shows_a_run_alone_and_one_that_is_there(tmp_path: Path) -> None:
         result = CliRunner().invoke(view, words)
 
         assert isinstance(result.exception, UsageError)
+
+
+def test_view_finds_a_run_in_the_folder_that_is_named(run: Run) -> None:
+    folder = run.store.url.removesuffix("/demo")
+    code = "import sys; from cli.commands.view import view; view(sys.argv[1:])"
+    words = ["--live", "demo", "--runs-dir", folder]
+    command = [sys.executable, "-P", "-c", code, *words]
+
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            address = process.stdout.readline().strip()
+            with urllib.request.urlopen(address + "state", timeout=20) as answer:
+                state = json.load(answer)
+        finally:
+            process.terminate()
+
+    assert {one["trait"] for one in state["traits"]} == {"evil", "refusal"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -95,6 +96,21 @@ def test_python_m_cli_is_the_command(tmp_path: Path) -> None:
     ended = started(tmp_path, "-m", "cli", "--version")
 
     assert ended.stdout.startswith("orchestrate, version"), ended.stderr
+
+
+def test_an_editable_install_prints_no_warning(tmp_path: Path) -> None:
+    for name in ("pyproject.toml", "requirements.txt", "README.md", "trait_vector_orchestrator.py"):
+        shutil.copy(ROOT / name, tmp_path)
+    for name in OURS:
+        ignored = shutil.ignore_patterns("__pycache__", "*.egg-info", "build")
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
+    build = "from setuptools import build_meta; build_meta.build_editable('.')"
+
+    ended = subprocess.run(
+        [sys.executable, "-W", "error", "-c", build], cwd=tmp_path, capture_output=True, text=True
+    )
+
+    assert ended.returncode == 0, ended.stderr
 
 
 def test_the_toolkit_imports_nothing_but_itself_and_what_it_declares() -> None:

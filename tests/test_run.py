@@ -74,6 +74,15 @@ def three(command: list[str], runs: Path, tmp_path_factory: pytest.TempPathFacto
     return runs / "three" / "traits" / "refusal"
 
 
+def test_no_worker_begins_with_a_warning(one: Path) -> None:
+    """Celery has one for the superuser, whom containers run us as."""
+    logs = list((one.parents[1] / "logs").glob("*.log"))
+
+    warned = [line for log in logs for line in log.read_text().splitlines() if "Warning" in line]
+    assert len(logs) == 3
+    assert warned == []
+
+
 def test_every_sample_is_there_once_and_the_counts_agree_everywhere(
     one: Path, command: list[str]
 ) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -224,8 +226,45 @@ def test_each_setting_of_the_specification_reaches_its_field_from_an_option() ->
         assert str(shown) == str(text), path
 
 
-@pytest.mark.parametrize("command", [["plan", "--traits", "evil"], ["status"], ["report", "demo"]])
-def test_a_file_in_the_place_of_the_runs_is_called_one(command: list[str], tmp_path: Path) -> None:
-    (tmp_path / "runs").touch()
+def commands(group: click.Group, *path: str) -> Iterator[tuple[str, click.Command]]:
+    """Every command, by its words."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        one = group.get_command(context, name)
+        if isinstance(one, click.Group):
+            yield from commands(one, *path, name)
+        elif one is not None:
+            yield " ".join((*path, name)), one
 
-    assert "is a file: give the folder" in refusal(*command, "--runs-dir", str(tmp_path / "runs"))
+
+OF_RUNS = sorted(
+    words
+    for words, one in commands(orchestrate)
+    if any(option.name == "runs_dir" for option in one.params)
+)
+# what a command wants beside a run's name, or in its place
+WANTED = {
+    "compare": ["demo", "other"],
+    "export": ["demo", "--format", "pt"],
+    "extract": [],
+    "monitor": ["demo", "--prompt", "Hello"],
+    "plan": [],
+    "screen": ["demo", "prompts.jsonl"],
+    "status": [],
+    "steer": ["demo", "--prompt", "Hello", "--add", "evil=1"],
+    "traits pilot": ["evil"],
+    "view": ["--live", "demo"],
+}
+
+
+@pytest.mark.parametrize("command", [words for words in OF_RUNS if words != "doctor"])
+def test_a_file_in_the_place_of_the_runs_is_called_one_by_every_command(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("runs").touch()
+    Path("prompts.jsonl").write_text('{"prompt": "Hello", "response": "Hello."}\n')
+
+    said = refusal(*command.split(), *WANTED.get(command, ["demo"]))
+
+    assert "is a file: give the folder" in said

@@ -84,6 +84,7 @@ def steer(**values: Any) -> None:
 
     Several vectors act at once, in the order add, ablate, cap. Every token is also projected on
     the run's vectors; at its own layer and after it, a steered trait's score holds the push itself.
+    One answer's z varies by about 1: compare over several prompts.
 
     \b
     orchestrate steer demo --prompt "How are you?" --add evil=2
