@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from domain.plan.jobs import Plan
-from domain.plan.readiness import is_job_needed
+from domain.plan.readiness import is_job_needed, is_job_ready
 from domain.verdict.record import TraitMetrics
 
 SAMPLED = ("generate", "judge")
@@ -29,12 +29,14 @@ class StageCount:
 
 @dataclass(frozen=True)
 class TraitCount:
-    """Where a trait stands; `stages` are those of the plan but the reduce, in their order."""
+    """Where a trait stands; `stages` are those of the plan but the reduce, in their order. While it
+    is being read again, what it has left to generate waits."""
 
     trait: str
     stages: Mapping[str, StageCount]
     is_reduced: bool
     is_finished: bool
+    is_read_again: bool = False
 
 
 def trait_counts(plan: Plan, done: AbstractSet[str]) -> list[TraitCount]:
@@ -49,7 +51,8 @@ def trait_counts(plan: Plan, done: AbstractSet[str]) -> list[TraitCount]:
                 stages[job.stage] = stages.get(job.stage, StageCount()) + counted
         is_reduced = plan.trait_job("reduce", trait.name).key in done
         is_finished = plan.last_job(trait).key in done
-        found.append(TraitCount(trait.name, stages, is_reduced, is_finished))
+        is_read_again = any(is_job_ready(plan, job, done) for job in plan.contexts_jobs(trait))
+        found.append(TraitCount(trait.name, stages, is_reduced, is_finished, is_read_again))
     return found
 
 
@@ -67,13 +70,26 @@ def trait_row(count: TraitCount, metrics: TraitMetrics | None) -> dict[str, Any]
     }
 
 
-def stage_totals(counts: list[TraitCount]) -> dict[str, StageCount]:
+def stage_totals(counts: Sequence[TraitCount]) -> dict[str, StageCount]:
     """Each stage's count over all traits, in the order work goes through them."""
     found: dict[str, StageCount] = {}
     for count in counts:
         for stage, one in count.stages.items():
             found[stage] = found.get(stage, StageCount()) + one
     return found
+
+
+def waiting_stages(counts: Sequence[TraitCount]) -> set[str]:
+    """The stages that are not done and can do nothing until responses have been read again."""
+    totals, left = stage_totals(counts), [one for one in counts if not _is_generated(one)]
+    if not left or not all(one.is_read_again for one in left):
+        return set()
+    generated, judged = totals["generate"], totals.get("judge")
+    return {"generate", *(["judge"] if judged and judged.done >= generated.done else [])}
+
+
+def _is_generated(count: TraitCount) -> bool:
+    return count.stages["generate"].done >= count.stages["generate"].total
 
 
 def seconds_left(totals: Mapping[str, StageCount], rates: Mapping[str, float]) -> float | None:
@@ -106,10 +122,16 @@ class Pace:
 
     def __init__(self) -> None:
         self._ends: deque[tuple[float, int]] = deque()
+        self._seen = self._waited = 0.0
 
-    def note(self, now: float, done: int) -> float:
-        """Add the count by now; returns its growth a second, 0 while nothing is known."""
+    def note(self, now: float, done: int, *, waits: bool = False) -> float:
+        """Add the count by now; returns its growth a second, 0 while nothing is known. The time in
+        which it `waits` for something else is not counted."""
         ends = self._ends
+        if waits and ends:
+            self._waited += now - self._seen
+        self._seen = now
+        now -= self._waited
         if not ends or done != ends[-1][1]:
             ends.append((now, done))
         # the first is when the look began, which no shard did

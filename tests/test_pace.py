@@ -50,3 +50,13 @@ def test_nothing_is_known_before_the_first_end_and_what_was_done_before_is_no_pa
     assert pace.note(0.0, 700) == 0.0
     assert pace.note(50.0, 700) == 0.0
     assert pace.note(100.0, 800) == pytest.approx(1.0)
+
+
+def test_what_waits_for_something_else_has_not_become_slower() -> None:
+    """Ten a second, then 300 seconds in which it may not go on, then ten a second again."""
+    pace, found = Pace(), []
+    for second in range(400):
+        done = 10 * min(second, 50) + 10 * max(0, second - 350)
+        found.append(pace.note(float(second), done, waits=50 <= second < 350))
+
+    assert found[50:] == pytest.approx([10.0] * 350, rel=0.05)

@@ -9,6 +9,7 @@ import json
 import re
 import threading
 from collections.abc import Iterator
+from dataclasses import asdict
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from cli.commands.report import reported
 from cli.main import orchestrate
 from cli.using.private import Private
 from domain.errors import OrchestrateError, UsageError
+from storage.broker.job_log import LogLine
 from storage.record.run import Run, open_run
 from storage.record.store import open_store
 from tests.chromium import chromium_or_skip, running_chromium
@@ -54,6 +56,12 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         judge_url=JUDGE,
         checks=UNCHECKED,
     )
+    # what workers of two machines left
+    workers = ("gpu-cuda:0-12@node7.corp.internal", "judge-1@station")
+    lines = [LogLine(1.0, "info", worker, "evil/reduce", "done", "Done.") for worker in workers]
+    text = "".join(json.dumps(asdict(line)) + "\n" for line in lines)
+    (home / "runs" / "demo" / "logs").mkdir()
+    (home / "runs" / "demo" / "logs" / "jobs.jsonl").write_text(text)
     return home
 
 
@@ -80,6 +88,7 @@ def published(home: Path, folder: Path, *arguments: str | Path) -> dict[str, byt
 
 def test_nothing_private_is_published(home: Path, tmp_path: Path, private: tuple[str, ...]) -> None:
     facts = {"file": str(home / "prompts.txt"), "model": str(home / "models" / "fine-tune")}
+    facts["by"] = "gpu-cuda:0-12@node7.corp.internal asked judge.corp.internal"
     scores = save(tmp_path / "scores.json", record(metadata=facts, response=f"key {KEY}"))
 
     files = published(home, tmp_path / "site", "--scores", scores)
@@ -115,6 +124,10 @@ def test_the_report_says_the_same_without_what_is_private(
         ("see {home}/evil.json.", "see evil.json."),
         (f"asked {JUDGE}/chat", "asked http://judge/v1/chat"),
         ("workers of /work and evil", "workers of /work and evil"),
+        ("judge.corp.internal is away", "judge is away"),
+        ("node7.corp.internal is away", "machine-1 is away"),
+        ("died on judge-1@station", "died on judge-1@machine-2"),
+        ("the station of a judge", "the station of a judge"),
     ],
 )
 def test_a_private_text_is_replaced_whole(home: Path, text: str, public: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +15,7 @@ import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from rich.console import Console
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 from threadpoolctl import threadpool_info, threadpool_limits
@@ -108,6 +111,21 @@ def test_thresholds_that_keep_nothing_name_no_place_of_vectors(runs: Path) -> No
     assert f"Vectors: {runs}/tested/traits/<trait>/refiltered/t60-c50-unpaired-mean_diff" in some
     assert "Vectors:" not in none
     assert "No vectors: no trait kept responses on both sides" in none
+
+
+def test_what_a_terminal_has_no_room_for_is_in_the_file_that_is_named(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = Console(width=300, file=io.StringIO(), force_terminal=True, color_system=None)
+    monkeypatch.setattr("cli.commands.refilter.Screen", lambda: shown)
+    monkeypatch.setattr("cli.screens.verdicts.MOST_REMARK_LINES", 1)
+
+    invoke(runs, "--threshold", "55")
+
+    assert isinstance(shown.file, io.StringIO)
+    (named,) = re.findall(r"\d+ more in (\S+)", shown.file.getvalue())
+    metrics = json.loads(Path(named.replace("<trait>", "evil")).read_text())
+    assert metrics["filter"]["threshold"] == 55
 
 
 OTHERS = "steering was not tested with these vectors: the run steered with its own"

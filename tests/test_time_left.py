@@ -22,6 +22,7 @@ from orchestrator.progress import (
     stage_rates,
     stage_totals,
     trait_counts,
+    waiting_stages,
 )
 from storage.broker.connection import connect
 from storage.broker.embedded_redis import embedded_redis
@@ -132,3 +133,24 @@ def test_before_the_first_shard_ends_the_time_left_is_that_of_the_tokens(
     n_responses = stage_totals(counts)["generate"].total
     assert f"time left {n_responses // 10} s" in line
     assert "100 tokens/s" in line
+
+
+def test_only_what_can_do_nothing_else_waits_for_the_reading_in_other_contexts(
+    checked: Run,
+) -> None:
+    """Steering follows what is read; the other trait's answers do not wait for it."""
+    checks = ChecksSpec(evaluation=2, causal=6, contexts=20)
+    plan = Plan(checked.spec.model_copy(update={"checks": checks}))
+    done = {plan.negotiate_job.key}
+    stages: tuple[Stage, ...] = ("generate", "judge")
+    seen = []
+    for trait in plan.spec.traits:
+        parts = (*POLARITIES, "evaluation")
+        done |= {one.key for stage in stages for one in plan.part_jobs(trait, stage, *parts)}
+        done.add(plan.trait_job("reduce", trait.name).key)
+        seen.append(waiting_stages(trait_counts(plan, done)))
+    for trait in plan.spec.traits:
+        done |= {one.key for one in plan.contexts_jobs(trait)}
+        seen.append(waiting_stages(trait_counts(plan, done)))
+
+    assert seen == [set(), {"generate", "judge"}, set(), set()]

@@ -22,6 +22,8 @@ from cli.commands.plan import (
     plan_remarks,
     refuse_here,
     show_plan,
+    thinking_of_model,
+    thought_tokens_expected,
     tokens_expected,
 )
 from cli.commands.report import write_report
@@ -274,7 +276,8 @@ def _watch(console: Console, driver: Driver) -> list[Failure]:
         console,
         read_metrics=lambda trait: read_metrics(run.store, trait),
         read_news=lambda: read_news(run, driver.broker_url),
-        tokens_each=tokens_expected(run.spec),
+        tokens_each=tokens_expected(run.spec)
+        + thought_tokens_expected(run.spec, thinking_of_model(run.spec)),
     )
     try:
         with progress.shown():

@@ -95,7 +95,7 @@ def show_plan(asked: AskedRun, terms: Terms, *, as_json: bool, pilot: Run | None
     differences = settings_differences(open_run(store).spec, spec) if exists else ()
     done = done_jobs(store, asked.definitions) if exists else set()
     thinks = thinking_of_model(spec)
-    thought = spec.sampling.max_thought_tokens // 2 if thinks and thinks.may_think else 0
+    thought = thought_tokens_expected(spec, thinks)
     found = estimate(Plan(spec), asked.definitions, done=done, thought_tokens=thought)
     expected = _expected(pilot, spec) if pilot is not None else []
     if as_json:
@@ -257,6 +257,11 @@ def plan_line(found: list[TraitEstimate]) -> str:
 def tokens_expected(spec: RunSpec) -> int:
     """A response's tokens as they are guessed before any was made: half of the longest."""
     return max(1, spec.sampling.max_new_tokens // 2)
+
+
+def thought_tokens_expected(spec: RunSpec, thinks: Thinking | None) -> int:
+    """The same of the thought before it."""
+    return spec.sampling.max_thought_tokens // 2 if thinks and thinks.may_think else 0
 
 
 def reading_text(found: list[TraitEstimate]) -> str:

@@ -57,9 +57,9 @@ def publish(
     """Write a run as a folder that any static host serves: front page, report, viewer, vectors,
     figures; and in hub/ a folder for a hub.
 
-    Paths of this machine, addresses of servers and keys are left out. Responses are in the report
-    as the model wrote them. A folder that holds something else is refused. Nothing is uploaded
-    without --upload.
+    Paths, names of machines, addresses of servers and keys are left out. Responses are in the
+    report as the model wrote them. A folder that holds something else is refused. Nothing is
+    uploaded without --upload.
 
     \b
     orchestrate publish demo

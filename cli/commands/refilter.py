@@ -98,7 +98,7 @@ def refilter(
     console = Screen()
     print_verdicts(console, found)
     where = f"{run.store.url}/traits/<trait>/{place}"
-    print_remarks(console, spoken_remarks(found))
+    print_remarks(console, spoken_remarks(found), rest_in=f"{where}/metrics.json")
     say(console, where_vectors_are(found, where))
 
 

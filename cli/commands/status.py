@@ -112,7 +112,7 @@ def status(
         console.print(shown(found))
         if recorded is not None:
             said = [(one["trait"], one["reasons"], one["notes"]) for one in found["traits"]]
-            print_remarks(console, said)
+            print_remarks(console, said, rest_in="traits/<trait>/metrics.json")
             if line := last_step(recorded, found):
                 say(console, line)
     if away is not None:

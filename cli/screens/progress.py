@@ -28,6 +28,7 @@ from orchestrator.progress import (
     seconds_left,
     stage_totals,
     trait_row,
+    waiting_stages,
 )
 from storage.record.run import Failure
 
@@ -143,8 +144,9 @@ class Progress:
         """See orchestrator.driver.View."""
         totals = stage_totals(counts)
         now = time.monotonic()
+        waits = waiting_stages(counts)
         rates = {
-            stage: self._paces.setdefault(stage, Pace()).note(now, one.done)
+            stage: self._paces.setdefault(stage, Pace()).note(now, one.done, waits=stage in waits)
             for stage, one in totals.items()
         }
         if self._live is None and now < self._next_line:

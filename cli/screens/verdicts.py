@@ -113,14 +113,17 @@ def _use_text(use: Use, figure: float | None, form: str) -> str:
 
 
 def print_remarks(
-    console: Console, named: Iterable[tuple[str, Sequence[str], Sequence[str]]]
+    console: Console,
+    named: Iterable[tuple[str, Sequence[str], Sequence[str]]],
+    *,
+    rest_in: str = "the report",
 ) -> None:
     """What (trait, reasons, notes) say, as many as a terminal should have to show."""
     n_lines, remarks = 0, remark_lines(named)
     for k, remark in enumerate(remarks):
         n_lines += len(Text(remark).wrap(console, console.width))
         if console.is_terminal and k and n_lines > MOST_REMARK_LINES:
-            say(console, f"{len(remarks) - k} more in the report", style="dim")
+            say(console, f"{len(remarks) - k} more in {rest_in}", style="dim")
             return
         say(console, remark, wrap=True)
 

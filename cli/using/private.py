@@ -1,9 +1,10 @@
 """What a run's record holds that is nobody else's business, and what stands in its place when it
-is published: paths of this machine, addresses of servers, keys."""
+is published: paths of this machine, names of machines, addresses of servers, keys."""
 
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,9 +15,11 @@ from urllib.parse import urlsplit
 from cli.options.run import EMBEDDED_JUDGE
 from cli.options.working_folder import OPENAI_URL
 from domain.redaction import Redactor
+from storage.broker.job_log import kept_log_lines
 from storage.record.run import Run, read_recorded_run
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 # What a judge's address may be without being somebody's own.
 KNOWN_JUDGES = (OPENAI_URL, "embedded", EMBEDDED_JUDGE)
 
@@ -42,10 +45,9 @@ class Private:
     def of(cls, run: Run, environment: Mapping[str, str]) -> Private:
         """What is private of a run, and of the process that publishes it."""
         found = dict(_private_texts(run))
-        broker = urlsplit(environment.get("ORCHESTRATE_BROKER_URL", "")).netloc
-        found[broker.rpartition("@")[2]] = "broker"
-        # a name alone is part of many words
-        kept = {text: public for text, public in found.items() if re.search(r"[/\\:]", text)}
+        found |= _address(environment.get("ORCHESTRATE_BROKER_URL", ""), "broker")
+        # a plain word is a word in many texts
+        kept = {one: public for one, public in found.items() if re.search(r"[/\\:@.\d-]", one)}
         return cls(kept, Redactor.from_environment(environment))
 
     def without(self, value: Any) -> Any:
@@ -82,14 +84,32 @@ def _private_texts(run: Run) -> Iterator[tuple[str, str]]:
             yield from _path(model)
     if run.spec.judge.url not in KNOWN_JUDGES:
         yield run.spec.judge.url, "http://judge/v1"
-        yield urlsplit(run.spec.judge.url).netloc, "judge"
+        yield from _address(run.spec.judge.url, "judge").items()
+    yield from _machines(run)
     command = read_recorded_run(run)["provenance"].get("command", [])
     for word in (part for one in command for part in re.split("[,=]", one)):
-        if "://" in word:
+        if "://" in word and word not in KNOWN_JUDGES:
             yield word, _last_part(urlsplit(word).path) or "server"
-            yield urlsplit(word).netloc, "server"
+            yield from _address(word, "server").items()
         elif not HUB_ID.fullmatch(word) or Path(word).exists():
             yield from _path(word)
+
+
+def _machines(run: Run) -> Iterator[tuple[str, str]]:
+    """This machine and those whose workers left a line in the run's log, with those workers."""
+    workers = dict.fromkeys(line.worker for line in kept_log_lines(run.store) if line.worker)
+    hosts = dict.fromkeys([*(one.rpartition("@")[2] for one in workers), socket.gethostname()])
+    numbered = {host: f"machine-{n}" for n, host in enumerate(hosts, 1)}
+    yield from numbered.items()
+    for worker in workers:
+        name, _, host = worker.rpartition("@")
+        yield worker, f"{name}@{numbered[host]}"
+
+
+def _address(url: str, public: str) -> dict[str, str]:
+    """A server with its port, and its name alone where that is not every machine's."""
+    netloc, name = urlsplit(url).netloc.rpartition("@")[2], urlsplit(url).hostname
+    return {netloc: public} | ({} if name is None or name in LOOPBACK else {name: public})
 
 
 def _path(text: str) -> Iterator[tuple[str, str]]:
