@@ -7,6 +7,9 @@ import platform
 import re
 from collections.abc import Mapping
 
+# With fewer responses each, a second worker is hardly started before the first has made them all.
+RESPONSES_BY_CPU_WORKER = 500
+
 
 def visible_devices() -> list[str]:
     """`cuda:0`, `cuda:1` ... as far as visible, else `mps` on Apple silicon, else `cpu`."""
@@ -16,6 +19,19 @@ def visible_devices() -> list[str]:
     if platform.system() == "Darwin" and platform.machine() == "arm64":
         return ["mps"]
     return ["cpu"]
+
+
+def cpu_workers(n_cores: int, *, worker_bytes: int, free_bytes: int, n_responses: int) -> int:
+    """How many workers of a private fleet share a machine's cores.
+
+    Between two multiplications of a small model much of a step is one thread's, so two workers of
+    one thread each do more than one of two, and one reads texts while another generates. Each holds
+    weights of its own and takes seconds to start: as many as half the free memory holds, and no
+    more than keep busy.
+    """
+    by_cores = min(n_cores, 2 + n_cores // 8)
+    by_memory = free_bytes // 2 // worker_bytes
+    return max(1, min(by_cores, by_memory, n_responses // RESPONSES_BY_CPU_WORKER))
 
 
 def pin(device: str, environment: dict[str, str], *, n_here: int) -> tuple[str, dict[str, str]]:

@@ -1,7 +1,7 @@
 """The embedded default: everything a run needs, on this machine, for the time of one command.
 
-A private redis-server, one GPU worker per visible device or one CPU worker, a judge worker with
-the embedded judge, a reduce worker. The same code, tasks and queues as on a fleet.
+A private redis-server, one GPU worker per visible device or some that share the cores, a judge
+worker with the embedded judge, a reduce worker. The same code, tasks and queues as on a fleet.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from domain.errors import BrokerError, CannotWorkError
@@ -29,10 +29,11 @@ KEYS_OF_KIND = {
 
 @contextlib.contextmanager
 def local_fleet(
-    log_folder: Path | None, *, needs_judge_server: bool | None
+    log_folder: Path | None, *, needs_judge_server: bool | None, devices: Sequence[str]
 ) -> Iterator[tuple[str, Processes]]:
     """Run the fleet while the context is open; yields the broker URL and the processes.
-    `needs_judge_server` None is for a run without a judge, which gets no judge worker.
+    `needs_judge_server` None is for a run without a judge, which gets no judge worker; `devices`
+    are those of GPU workers, `cpu` as often as workers share the cores.
 
     Worker logs go to `log_folder`, or to a temporary folder when the runs are not on a local disk.
     Raises BrokerError from the context when a worker cannot work on this machine.
@@ -49,7 +50,7 @@ def local_fleet(
             # who asked for a model's own code and who runs it are the same person here
             "ORCHESTRATE_ALLOW_REMOTE_CODE": "1",
         }
-        kinds = [["gpu"], ["reduce"]]
+        kinds = [["gpu", "--device", ",".join(devices)], ["reduce"]]
         if needs_judge_server is not None:
             kinds.append(["judge", *([] if needs_judge_server else ["--no-embedded"])])
         children = [

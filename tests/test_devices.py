@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from orchestrator.devices import pin, visible_devices
+from orchestrator.devices import cpu_workers, pin, visible_devices
 
 
 def test_a_cuda_process_sees_only_its_device_as_the_first() -> None:
@@ -50,6 +50,22 @@ def test_cpu_workers_share_the_cores_and_a_set_number_of_threads_stays(
 
     assert pin("cpu", {}, n_here=2)[1]["OMP_NUM_THREADS"] == "4"
     assert pin("cpu", {"OMP_NUM_THREADS": "1"}, n_here=2)[1]["OMP_NUM_THREADS"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("cores", "gib_free", "responses", "n"),
+    [(2, 16, 2000, 2), (1, 16, 2000, 1), (2, 16, 600, 1), (2, 6, 2000, 1), (16, 64, 10**4, 4)],
+)
+def test_a_machine_without_a_gpu_has_the_workers_that_cores_memory_and_work_allow(
+    cores: int, gib_free: int, responses: int, n: int
+) -> None:
+    gib = 2**30
+
+    found = cpu_workers(
+        cores, worker_bytes=4 * gib, free_bytes=gib_free * gib, n_responses=responses
+    )
+
+    assert found == n
 
 
 def test_a_stop_that_comes_while_a_launcher_ends_by_itself_is_no_failure() -> None:

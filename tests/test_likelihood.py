@@ -96,6 +96,34 @@ def test_a_push_is_the_plain_model_s_and_damage_is_the_plain_formula(model: Load
     assert not model.model.model.layers[1]._forward_hooks
 
 
+@pytest.mark.parametrize("leaves_more", [False, True])
+def test_blocks_below_a_push_are_left_out_unless_later_ones_need_them(
+    model: LoadedModel, leaves_more: bool
+) -> None:
+    first, last = model.model.model.layers[0], model.model.model.layers[-1]
+    left: list[torch.Tensor] = []
+
+    def leave(_: object, __: object, output: torch.Tensor) -> None:
+        left.append(output)
+
+    def take(_: object, arguments: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+        return (arguments[0] + left.pop() if leaves_more else arguments[0],)
+
+    push, layer = np.ones(model.d_model, np.float32), model.n_layers - 1
+    pushes = [Steering((Intervention(layer, push),))] * 5
+    with first.mlp.register_forward_hook(leave), last.mlp.register_forward_pre_hook(take):
+        log_p, _ = pushed_texts(model, PROMPTS, RESPONSES, pushes)
+        n_left = len(left)
+        expected = [
+            plain_mean(model, k, layer=layer, push=torch.from_numpy(push)) for k in range(4)
+        ]
+
+    np.testing.assert_allclose(log_p[1:], np.tile(expected, (5, 1)), rtol=1e-4)
+    # the trial and the pass without a push
+    assert n_left == (0 if leaves_more else 2)
+    assert "forward" not in vars(first)
+
+
 def texts_of(n: int, *, seed: int, n_questions: int = 20) -> HeldOutTexts:
     """`n` texts of each polarity, over the questions and five instructions."""
     rng = np.random.default_rng(seed)

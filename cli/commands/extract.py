@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import signal
 import sys
 import uuid
@@ -27,6 +28,8 @@ from cli.commands.plan import (
     tokens_expected,
 )
 from cli.commands.report import write_report
+from cli.doctor.machine import machine_devices
+from cli.doctor.model import bytes_on_cpu
 from cli.options.run import AskedRun, asked_run, resolve_terms, run_options, terms_options
 from cli.options.settings import broker_option, json_option, option, run_argument, wait_option
 from cli.options.working_folder import keep_key_from_folder
@@ -44,6 +47,7 @@ from cli.screens.working import working
 from domain.errors import BrokerError, OrchestrateError, StoreError
 from domain.plan.readiness import is_job_needed
 from domain.plan.spec import JudgeSpec
+from orchestrator.devices import cpu_workers
 from orchestrator.driver import Driver, missing_workers
 from orchestrator.local_fleet import local_fleet
 from orchestrator.run_state import open_meter
@@ -62,6 +66,9 @@ from tasks.fleet.app import make_app
 log = logging.getLogger(__name__)
 NOT_USABLE = 3
 PRIVATE_BROKER_PATIENCE_S = 10.0
+
+# What a GPU worker on a CPU takes beside its weights: torch, and the states of responses under way.
+CPU_WORKER_BYTES = 3 * 2**30
 
 
 @click.command()
@@ -245,16 +252,31 @@ def _fleet(run: Run, broker_url: str | None) -> Iterator[tuple[str, Callable[[],
     logs = Path(run.store.url) / "logs" if isinstance(run.store, LocalStore) else None
     judge = judge_of(run)
     needs_server = judge.url == "embedded" if judge.scores else None
-    with (
-        attending(run.store) as stay,
-        local_fleet(logs, needs_judge_server=needs_server) as (url, processes),
-    ):
+    fleet = local_fleet(logs, needs_judge_server=needs_server, devices=_devices(run))
+    with attending(run.store) as stay, fleet as (url, processes):
 
         def tend() -> None:
             stay()
             processes.tend()
 
         yield url, tend
+
+
+def _devices(run: Run) -> list[str]:
+    """Those of this machine's GPU workers; several share its cores where the model is small."""
+    found = machine_devices()
+    if found[0].name != "cpu":
+        return [one.name for one in found]
+    weights = bytes_on_cpu(run.spec.model.model_id)
+    if weights is None:
+        return ["cpu"]
+    n = cpu_workers(
+        os.cpu_count() or 1,
+        worker_bytes=weights + CPU_WORKER_BYTES,
+        free_bytes=found[0].free_bytes,
+        n_responses=sum(map(run.plan.n_worked_on, run.spec.traits)),
+    )
+    return ["cpu"] * n
 
 
 def _require_workers(console: Console, driver: Driver, wait_s: float) -> None:

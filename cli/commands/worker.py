@@ -64,7 +64,7 @@ def worker() -> None:
 
 @worker.command("gpu")
 @broker_option
-@option("--device", default="auto", help="auto, or a comma-separated list: cuda:0,cuda:1 or cpu.")
+@option("--device", default="auto", help="auto, or a list: cuda:0,cuda:1; cpu,cpu for two workers.")
 @click.option("--pinned", hidden=True, help="Run in this process, on the one device given.")
 @option(
     "--models",

@@ -141,6 +141,19 @@ def model_size(folder: Path) -> ModelSize | None:
     return _size({str(kind): n for kind, n in found.parameter_count.items()}, config)
 
 
+def bytes_on_cpu(model_id: str) -> int | None:
+    """Memory of a model's weights loaded on a CPU, at most; None where nothing here tells."""
+    try:
+        file, folder = gguf_file(model_id), local_folder(model_id)
+        if folder is not None:
+            size = model_size(folder)
+            return None if size is None else size.bytes_on("cpu")
+        # not dequantised yet: its numbers have two bits or more
+        return None if file is None else 16 * file.stat().st_size
+    except (ModelError, OSError):
+        return None
+
+
 def _missing(folder: Path) -> str:
     index = json.loads((folder / constants.SAFETENSORS_INDEX_FILE).read_text(encoding="utf-8"))
     names = set(index["weight_map"].values())

@@ -8,11 +8,13 @@ distribution.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from traitlens.arrays import Float32, Float64
 from traitlens.capture.blocks import decoder_blocks, tapped
@@ -29,6 +31,12 @@ KEPT_BY_BLOCK = 30
 
 # Distributions over the vocabulary that are held at once, in float32: logits, log p, and p.
 KEPT_BY_VOCABULARY = 4
+
+# Lower log-probabilities count as this one: those of tokens that a model rules out are -inf.
+LOWEST_LOG_P = -1e4
+
+# A pass that leaves blocks out has to give the log-probabilities of a whole one, this near.
+RESUMED_WITHIN = 1e-5
 
 
 def text_gradients(
@@ -79,21 +87,35 @@ def pushed_texts(
     without a push.
 
     Damage is the mean over response tokens of KL(without || with the push) between the next-token
-    distributions, in nats. No response may be empty.
+    distributions, in nats. No response may be empty. Blocks below a push are not computed again
+    where leaving them out changes nothing.
     """
     log_p = np.zeros((1 + len(pushes), len(prompt_ids)))
     damage = np.zeros_like(log_p)
+    lowest = [min((one.layer for one in push.interventions), default=0) for push in pushes]
+    if not _can_resume(model, prompt_ids[0][:4] or response_ids[0][:4], sorted(set(lowest))):
+        lowest = [0] * len(pushes)
     for batch, texts in text_batches(prompt_ids, response_ids, most=_most_tokens(model, 0)):
         starts = texts.prompt.sum(-1).to(model.device, torch.long)
-        chosen, plain = _log_p(model, texts)
+        with _outputs_kept(model, lowest) as outputs:
+            chosen, plain = _log_p(model, texts)
         log_p[0, batch] = _means(chosen, texts).double().cpu().numpy()
-        for row, push in enumerate(pushes, start=1):
-            with steered(model.model, push, starts):
+        p = plain.exp()
+        expected = _expected(p, plain)
+        for row, (layer, push) in enumerate(zip(lowest, pushes, strict=True), start=1):
+            # resumed first: what a block gives is pushed by its hooks
+            with _resumed(model, layer, outputs), steered(model.model, push, starts):
                 chosen, pushed = _log_p(model, texts)
             log_p[row, batch] = _means(chosen, texts).double().cpu().numpy()
-            apart = (plain.exp() * (plain - pushed)).nan_to_num_().sum(-1)
+            apart = (expected - _expected(p, pushed)).clamp(min=0)
             damage[row, batch] = _means(apart, texts).double().cpu().numpy()
     return log_p, damage
+
+
+def _expected(p: Tensor, log_p: Tensor) -> Tensor:
+    """The expectation [batch, columns] of log_p [batch, columns, vocabulary] under p."""
+    # what no distribution allows counts nothing, and what one allows alone a great deal
+    return torch.einsum("bcv,bcv->bc", p, log_p.clamp_(min=LOWEST_LOG_P))
 
 
 @torch.inference_mode()
@@ -116,6 +138,57 @@ def likeliest_tokens(
     found = every.exp().topk(min(n, every.shape[-1]), dim=-1)
     ids, shares = found.indices.tolist(), found.values.tolist()
     return [list(zip(*place, strict=True)) for place in zip(ids, shares, strict=True)]
+
+
+@contextmanager
+def _outputs_kept(model: LoadedModel, layers: Sequence[int]) -> Iterator[dict[int, Any]]:
+    """What the blocks before some layers give in the forward pass inside the context, by layer."""
+    kept: dict[int, Any] = {}
+    blocks = decoder_blocks(model.model)
+    with ExitStack() as hooks:
+        for layer in {*layers} - {0}:
+
+            def keep(_: nn.Module, __: object, output: object, layer: int = layer) -> None:
+                kept[layer] = output
+
+            hooks.callback(blocks[layer - 1].register_forward_hook(keep).remove)
+        yield kept
+
+
+@contextmanager
+def _resumed(model: LoadedModel, layer: int, outputs: Mapping[int, Any]) -> Iterator[None]:
+    """Have forward passes of the same ids begin at a layer, with the states that a pass before had
+    there."""
+    blocks = list(decoder_blocks(model.model))[:layer]
+    own = [vars(block).get("forward") for block in blocks]
+    for block in blocks:
+        # what the last of them gives is all that those after it see
+        vars(block)["forward"] = lambda *_, **__: outputs[layer]
+    try:
+        yield
+    finally:
+        for block, forward in zip(blocks, own, strict=True):
+            del vars(block)["forward"]
+            if forward is not None:
+                vars(block)["forward"] = forward
+
+
+def _can_resume(model: LoadedModel, ids: Sequence[int], layers: Sequence[int]) -> bool:
+    """Whether passes resumed at these layers give what whole ones do: blocks of some families leave
+    more to later ones than the states."""
+    ((_, texts),) = text_batches([ids], [ids])
+    with _outputs_kept(model, layers) as outputs:
+        whole = _log_p(model, texts)[1]
+    for layer in layers:
+        # what a family's blocks say when a part is not there is theirs to choose
+        try:
+            with _resumed(model, layer, outputs):
+                resumed = _log_p(model, texts)[1]
+        except Exception:
+            return False
+        if not torch.allclose(resumed, whole, rtol=RESUMED_WITHIN, atol=RESUMED_WITHIN):
+            return False
+    return True
 
 
 def _log_p(model: LoadedModel, texts: PaddedTexts) -> tuple[Tensor, Tensor]:
