@@ -195,17 +195,113 @@ def test_capitals_and_hyphens_of_a_file_are_no_obstacle(
     assert load_trait(str(nameless)).name == name
 
 
-@pytest.mark.parametrize("ref", [".", "steering.json", "definition.txt"])
-def test_scenarios_without_instructions_are_told_from_a_broken_trait_file(
-    tmp_path: Path, ref: str
-) -> None:
-    folder = tmp_path / "humor"
-    write(folder / "steering.json", {"questions": ["Why?"]})
-    for name in ("positive.txt", "negative.txt", "definition.txt"):
-        (folder / name).write_text("The clown said\n")
+def scenarios(folder: Path, n_pairs: int = 9, changed: dict[str, str] | None = None) -> Path:
+    """A folder of scenarios, some of whose files hold another text."""
+    files = {"definition": "It {makes}\npeople laugh.\n"}
+    for name, who in (("positive", "clown"), ("negative", "clerk")):
+        files[name] = "\n".join(f"The {who} said {k}" for k in range(n_pairs))
+    folder.mkdir(exist_ok=True)
+    for name, text in {**files, **(changed or {})}.items():
+        (folder / f"{name}.txt").write_bytes(text.encode())
+    return folder
 
-    with pytest.raises(TraitFileError, match="scenarios, which have no instructions"):
-        load_trait(str(folder / ref))
+
+@pytest.mark.parametrize("ref", [".", "steering.json", "definition.txt", "negative.txt"])
+def test_a_folder_of_scenarios_is_a_trait_without_instructions(tmp_path: Path, ref: str) -> None:
+    folder = scenarios(tmp_path / "Dry Humor")
+    write(folder / "steering.json", {"questions": ["Why?"]})
+
+    trait = load_trait(str(folder / ref))
+
+    assert trait.name == "dry_humor" and trait.is_scenarios
+    assert (len(trait.questions), len(trait.eval_questions), trait.n_parted) == (7, 2, 2)
+    for part, n in (("", 7), ("evaluation", 2)):
+        for k in range(n):
+            text = trait.asked(part, k, "positive")
+            assert trait.asked(part, k, "negative") == text.replace("clown", "clerk")
+            assert trait.asked(part, k, "plain") == text.replace("clown", "clerk")
+    assert trait.system_turn(0, "positive") is None
+    prompt = trait.judge_prompt("Q{answer}", "A")
+    assert "It {makes}\npeople laugh." in prompt and "\nQ{answer}\n" in prompt
+    assert "\nA\n" in prompt
+    assert TraitDefinition.from_json("dry_humor", trait.to_json()) == trait
+
+
+@pytest.mark.parametrize("lines", ["{}\r\n\r\n", "\n  {} \n", "{}\r", "{}\n"])
+def test_scenarios_are_the_lines_that_are_not_blank(tmp_path: Path, lines: str) -> None:
+    texts = [f"He\u2028said {k}\x0b and" for k in range(8)]
+    body = "\ufeff" + "".join(lines.format(text) for text in texts)
+
+    read = read_trait(str(scenarios(tmp_path / "humor", 8, {"positive": body})))
+
+    assert isinstance(read.data, dict) and read.data["positive"] == texts
+    assert not read.problems()[1:]
+
+
+@pytest.mark.parametrize("name", ["positive", "negative", "definition"])
+def test_a_file_that_scenarios_lack_is_named(tmp_path: Path, name: str) -> None:
+    folder = scenarios(tmp_path / "humor")
+    (folder / f"{name}.txt").unlink()
+
+    with pytest.raises(TraitFileError, match=f"has no {name}.txt"):
+        load_trait(str(folder))
+
+
+def test_scenarios_with_system_prompts_are_told_apart(tmp_path: Path) -> None:
+    write(tmp_path / "positive.jsonl", {"prompt": "Why?", "system_prompt": "Be funny."})
+
+    with pytest.raises(TraitFileError, match="instruction"):
+        load_trait(str(tmp_path))
+
+
+@pytest.mark.parametrize("changed", ["positive", "negative"])
+def test_scenarios_without_a_pair_are_left_out_and_told(tmp_path: Path, changed: str) -> None:
+    body = "".join(f"He said {k}\n" for k in range(12))
+
+    read = read_trait(str(scenarios(tmp_path / "humor", 9, {changed: body})))
+
+    assert [(one.severity, one.where) for one in read.problems()] == [("warning", "negative")]
+    trait = read.definition()
+    assert (len(trait.questions) + len(trait.eval_questions), trait.n_unpaired) == (9, 3)
+    assert len(trait.opposites) == len(trait.questions)
+    assert TraitDefinition.from_json("humor", trait.to_json()) == trait
+
+
+def test_a_pair_of_one_text_is_told(tmp_path: Path) -> None:
+    body = "The  clown said 0\n" + "".join(f"He said {k}\n" for k in range(8))
+
+    read = read_trait(str(scenarios(tmp_path / "humor", changed={"negative": body})))
+
+    assert [(one.severity, one.where) for one in read.problems()] == [("warning", "negative[0]")]
+
+
+def test_no_scenarios_are_no_trait(tmp_path: Path) -> None:
+    with pytest.raises(TraitFileError, match="positive"):
+        load_trait(str(scenarios(tmp_path / "humor", 9, {"positive": " \n"})))
+
+
+def test_few_scenarios_are_warned_of(tmp_path: Path) -> None:
+    read = read_trait(str(scenarios(tmp_path / "humor", 4)))
+
+    assert [one.where for one in read.problems() if one.severity == "warning"] == ["positive"]
+    assert len(read.definition().eval_questions) == 1
+
+
+def test_a_scenario_that_stands_twice_is_not_held_out_from_itself(tmp_path: Path) -> None:
+    texts = [f"The clown said {k}" for k in range(7)]
+    folder = scenarios(tmp_path / "humor", 8, {"positive": "\n".join([texts[2], *texts])})
+
+    trait = load_trait(str(folder))
+
+    assert trait.eval_questions and not {*trait.questions} & {*trait.eval_questions}
+
+
+def test_the_judge_prompt_of_scenarios_may_be_their_own(tmp_path: Path) -> None:
+    folder = scenarios(tmp_path / "humor")
+    own = "Rate **wit** from 0 to 100.\n{question}\n{answer}"
+    write(folder / "steering.json", {"questions": [], "eval_prompt": own})
+
+    assert load_trait(str(folder)).eval_prompt == own
 
 
 @pytest.mark.parametrize(

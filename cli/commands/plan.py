@@ -158,6 +158,11 @@ def plan_remarks(definitions: Mapping[str, TraitDefinition], spec: RunSpec) -> l
         for name, definition in definitions.items()
         for one in held_out_findings(definition.n_shared, definition.n_parted)
     ]
+    found += [
+        f"{name}: {scenarios_text(definition, spec)}"
+        for name, definition in definitions.items()
+        if definition.is_scenarios
+    ]
     judge = spec.judge
     if not judge.scores:
         found.append(
@@ -180,6 +185,21 @@ def plan_remarks(definitions: Mapping[str, TraitDefinition], spec: RunSpec) -> l
             "refused"
         )
     return found
+
+
+def scenarios_text(definition: TraitDefinition, spec: RunSpec) -> str:
+    """What a run does with scenarios."""
+    n_made, n_held_out = len(definition.questions), len(definition.eval_questions)
+    put = "goes on with each as it stands, without a chat template"
+    if spec.scenarios == "turn":
+        put = "answers each as what a user says, in its chat template"
+    n_unpaired = definition.n_unpaired
+    left_out = f" ({n_unpaired} have no pair and are left out)" if n_unpaired else ""
+    return (
+        f"pairs of scenarios, {n_made} to make vectors of and {n_held_out} held out{left_out}: the "
+        f"model "
+        f"{put}, for up to {spec.sampling.max_new_tokens} tokens, and what it writes is measured"
+    )
 
 
 def thinking_of_model(spec: RunSpec) -> Thinking | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from cli.options.settings import json_option
 from cli.screens.tables import table_of, text_column
 from cli.screens.terminal import Screen
 from domain.errors import TraitFileError, UsageError
+from domain.plan.samples import EVALUATION, POLARITIES
 from domain.traits.check import Problem, check_trait, trait_template
 from domain.traits.definition import BUNDLED_TRAITS, MEASURED_TRAITS, TraitDefinition
 from storage.files.trait_files import TraitSource, read_trait, split_refs
@@ -26,7 +27,8 @@ from storage.files.trait_files import TraitSource, read_trait, split_refs
 def traits() -> None:
     """List, show, write and check trait definitions.
 
-    A trait is a bundled name or the path of a JSON file; the file's name is the trait's name.
+    A trait is a bundled name, the path of a JSON file, or of a folder of scenarios; the name of
+    the file or folder is the trait's.
 
     \b
     orchestrate traits list                  # what comes with this program
@@ -135,9 +137,10 @@ def check_traits(context: click.Context, refs: tuple[str, ...], as_json: bool) -
 
     Nothing is generated or judged.
 
-    REF is a bundled name, the path of a JSON file, or `all` for the bundled ones. A file in a
-    trait_data_extract folder is read together with its namesake in trait_data_eval. Ends with 0
-    when every file can be used and with 1 when one has an error; a warning does not count.
+    REF is a bundled name, the path of a JSON file or of a folder of scenarios, or `all` for the
+    bundled ones. A file in a trait_data_extract folder is read together with its namesake in
+    trait_data_eval. Ends with 0 when every file can be used and with 1 when one has an error; a
+    warning does not count.
 
     \b
     orchestrate traits check humor.json
@@ -184,15 +187,29 @@ def _count(n: int, noun: str) -> str:
 
 def _lines(source: TraitSource, trait: TraitDefinition) -> list[str]:
     lines = [trait.name, *([source.about] if source.about else [])]
-    lines += [f"fingerprint {trait.fingerprint()}", "", "Instructions"]
-    for i, pair in enumerate(trait.instruction):
-        lines += [f"  {i}  positive  {pair.positive}", f"     negative  {pair.negative}"]
-    for heading, questions in (
-        ("Questions", trait.questions),
-        ("Held-out questions", trait.eval_questions or ("none",)),
-    ):
-        lines += ["", heading, *(f"  {i:2}  {question}" for i, question in enumerate(questions))]
+    lines += [f"fingerprint {trait.fingerprint()}"]
+    headings = {"": "Questions", EVALUATION: "Held-out questions"}
+    if trait.is_scenarios:
+        headings = {"": "Scenarios", EVALUATION: "Held-out scenarios"}
+    else:
+        pairs = [(pair.positive, pair.negative) for pair in trait.instruction]
+        lines += ["", "Instructions", *_pair_lines(pairs)]
+    for part, heading in headings.items():
+        questions = trait.questions_of(part)
+        rows = [f"  {i:2}  {question}" for i, question in enumerate(questions)]
+        if trait.is_scenarios:
+            sides = [[trait.asked(part, k, p) for p in POLARITIES] for k in range(len(questions))]
+            rows = _pair_lines(sides)
+        lines += ["", heading, *(rows or ["  none"])]
     return [*lines, "", "Judge prompt", *(f"  {row}" for row in trait.eval_prompt.splitlines())]
+
+
+def _pair_lines(pairs: Iterable[Sequence[str]]) -> list[str]:
+    return [
+        line
+        for i, (positive, negative) in enumerate(pairs)
+        for line in (f"  {i}  positive  {positive}", f"     negative  {negative}")
+    ]
 
 
 def _print_json(body: object) -> None:

@@ -63,11 +63,11 @@ ASKED = [name for name in SETTINGS if name not in NOT_ASKED]
 def pilot_trait(ref: str, questions: int | None, dry_run: bool, **values: Any) -> None:
     """Try a trait's definition on your model with 40 responses, and say what to change.
 
-    FILE is a trait file or a bundled name. Each instruction pair answers a few of the questions,
-    once on each side, and the judge scores the answers; then it says whether the sides differ,
-    which instruction is weak, which question does not elicit the trait, and whether responses are
-    incoherent, cut or refused. It is a run like any other: the same command continues it, and
-    `report` shows its responses. Ends with 3 where the sides do not differ.
+    FILE is a trait file, a folder of scenarios or a bundled name. Each instruction pair answers a
+    few of the questions, once on each side, and the judge scores the answers; then it says whether
+    the sides differ, which instruction is weak, which question does not elicit the trait, and
+    whether responses are incoherent, cut or refused. It is a run like any other: the same command
+    continues it, and `report` shows its responses. Ends with 3 where the sides do not differ.
 
     \b
     orchestrate traits pilot humor.json --model google/gemma-2-2b-it --judge-model gpt-6-luna
@@ -125,12 +125,14 @@ def _pilot_definition(
 ) -> tuple[TraitDefinition, list[int]]:
     """The definition with a few of its questions, taken evenly since neighbors are often of one
     topic, and their places in the file."""
-    n = n_questions or max(1, N_RESPONSES // (2 * len(whole.instruction)))
+    n = n_questions or max(1, N_RESPONSES // (2 * (len(whole.instruction) or 1)))
     n = min(n, len(whole.questions))
     places = [int(k * len(whole.questions) / n) for k in range(n)]
-    chosen = tuple(whole.questions[place] for place in places)
-    facts = {"questions": chosen, "eval_questions": (), "n_shared": 0, "n_parted": 0}
-    return whole.model_copy(update=facts), places
+    facts: dict[str, object] = {"eval_questions": (), "eval_opposites": ()}
+    for name in ("questions", "opposites"):
+        texts = getattr(whole, name)
+        facts[name] = tuple(texts[place] for place in places) if texts else ()
+    return whole.model_copy(update={**facts, "n_shared": 0, "n_parted": 0}), places
 
 
 def _asked(definition: TraitDefinition, values: dict[str, Any]) -> AskedRun:
@@ -145,8 +147,9 @@ def _asked(definition: TraitDefinition, values: dict[str, Any]) -> AskedRun:
 
 def _print(console: Screen, pilot: Pilot, *, n_questions: int) -> None:
     console.print()
-    console.print(_table("instruction pair", pilot.pairs))
-    console.print()
+    if any(pair.text for pair in pilot.pairs):
+        console.print(_table("instruction pair", pilot.pairs))
+        console.print()
     console.print(_table("question", pilot.questions))
     console.print()
     for remark in pilot.remarks:

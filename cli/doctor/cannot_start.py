@@ -21,12 +21,14 @@ PATIENCE_S = 2.0
 
 
 def refuse_what_cannot_start(spec: RunSpec, traits: Iterable[TraitDefinition]) -> None:
-    """Raises JudgeError or ModelError with the way out.
+    """Raises JudgeError or ModelError with the way out; scenarios alone need no chat template.
 
     For a run whose workers start on this machine: a fleet's own have their models and keys.
     """
+    traits = list(traits)
     refuse_judge(spec.judge, traits)
-    wrong = _what_is_wrong_with(spec.model.model_id)
+    needs_template = spec.scenarios == "turn" or not all(one.is_scenarios for one in traits)
+    wrong = _what_is_wrong_with(spec.model.model_id, needs_template=needs_template)
     if wrong is not None:
         raise wrong
 
@@ -44,7 +46,7 @@ def refuse_judge(judge: JudgeSpec, traits: Iterable[TraitDefinition]) -> None:
         lexicon()
 
 
-def _what_is_wrong_with(model_id: str) -> OrchestrateError | None:
+def _what_is_wrong_with(model_id: str, *, needs_template: bool) -> OrchestrateError | None:
     found: list[OrchestrateError] = []
 
     def look() -> None:
@@ -52,9 +54,12 @@ def _what_is_wrong_with(model_id: str) -> OrchestrateError | None:
             checked = check_model_fits(model_id, [])
             failed = (one for one in checked if one.state == "fail")
             found.extend(ModelError(one.found, advice=one.advice) for one in failed)
-            if lacks_template(model_id):
+            if needs_template and lacks_template(model_id):
                 wrong = f"{model_id} is a base model: it has no chat template to put a trait's"
-                advice = "choose its instruction-tuned version"
+                advice = (
+                    "choose its instruction-tuned version, or a trait of scenarios, texts that it "
+                    "goes on with (docs/traits.md#scenarios)"
+                )
                 found.append(ModelError(f"{wrong} instructions and questions in", advice=advice))
         except OrchestrateError as error:
             found.append(error)

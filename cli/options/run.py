@@ -98,7 +98,7 @@ run_options = together(
         "--traits",
         default="all",
         metavar="LIST",
-        help="all, or names and paths to trait files, comma-separated.",
+        help="all, or names and paths to trait files or folders of scenarios, comma-separated.",
     ),
     option("--questions", type=click.IntRange(1), help="Use the first N questions only."),
     option(
@@ -192,7 +192,8 @@ def parse_methods(text: str) -> tuple[str, ...]:
 
 
 def _trait_ref(definition: TraitDefinition, values: Mapping[str, Any]) -> TraitRef:
-    n_instructions, n_questions = len(definition.instruction), len(definition.questions)
+    # a trait of scenarios has none, and each scenario is asked once
+    n_instructions, n_questions = len(definition.instruction) or 1, len(definition.questions)
     n_eval = len(definition.eval_questions)
     return TraitRef(
         name=definition.name,

@@ -116,7 +116,7 @@ def _answers(run: Run, job: Job, *, is_judged: bool) -> list[dict[str, Any]]:
                 "polarity": sample.polarity,
                 "part": sample.part,
                 "instruction": definition.instruction_text(sample.instruction, sample.polarity),
-                "question": definition.questions_of(sample.part)[sample.question],
+                "question": definition.asked(sample.part, sample.question, sample.polarity),
                 "response": one.response,
                 "is_judged": is_judged,
                 **{

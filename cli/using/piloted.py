@@ -101,8 +101,10 @@ def piloted(
     """What the responses say; `places` are those of the asked questions in the trait's file."""
     scored = [one for one in samples if isinstance(one.trait, Score)]
     pairs = _levels(scored, lambda one: one.sample.instruction, _pair_place, _pair_text)
+    # scenarios have no instruction, and their file's key says which side is shown
+    key = "questions" if any(one.instruction for one in samples) else "positive"
     questions = _levels(
-        scored, lambda one: one.sample.question, lambda k: f"questions[{places[k]}]", _question_text
+        scored, lambda one: one.sample.question, lambda k: f"{key}[{places[k]}]", _question_text
     )
     pilot = Pilot(len(samples), len(scored), _contrast(scored), pairs, questions)
     remarks = tuple(_remarks(pilot, samples, filter_spec))

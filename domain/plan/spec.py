@@ -21,6 +21,10 @@ POSITIONS = ("response_avg", "prompt_avg", "prompt_last")
 DEFAULT_POSITION = "response_avg"
 """Where the vectors of a run are measured, tested and steered with."""
 
+ScenariosAs = Literal["text", "turn"]
+"""How a trait of scenarios is put to a model: as a text that it goes on with, or as what a user
+says."""
+
 Measure = Literal["answer", "thought", "both"]
 """Of a response that begins with a thought: what its activations are of."""
 
@@ -242,6 +246,11 @@ class RunSpec(Frozen):
     measure: Measure = Field(
         default="answer",
         description="Of a model that thinks: what vectors are made of. The judge reads the answer.",
+    )
+    scenarios: ScenariosAs = Field(
+        default="text",
+        description="Of a trait of scenarios: text has the model go on with each as it stands, "
+        "without a chat template; turn puts each in the template as what a user says.",
     )
     checks: ChecksSpec = ChecksSpec()
     until: Literal["all", "converged"] = Field(

@@ -31,11 +31,20 @@ LONG_WORDS = 1000  # a fourth of the room of many small models
 FILL_IN = "FILL IN:"  # marks what a person still has to write in a template
 _REQUIRED_KEYS = ("instruction", "questions", "eval_prompt")
 _KEYS = (*_REQUIRED_KEYS, "eval_questions", "measure")
+SCENARIOS = (("positive", "negative"), ("eval_positive", "eval_negative"))
+"""The keys of a trait of scenarios in place of instructions and questions, pair by pair."""
+_SCENARIO_KEYS = (*SCENARIOS[0], *SCENARIOS[1], "eval_prompt", "measure")
 _PAIR_KEYS = ("pos", "neg")
 _TEXT_KEYS = ("text", "question", "prompt")
 
 # from so many on, those of a file without held-out ones are parted
 N_PARTED = 2 * N_QUESTIONS
+
+# Scenarios come in few pairs, so that one of four is held out where a file holds out none.
+SCENARIOS_BY_HELD_OUT = 4
+
+# With fewer pairs nothing can be said of others.
+FEWEST_SCENARIOS = 8
 
 
 @dataclass(frozen=True)
@@ -86,15 +95,20 @@ def _problems(data: object, name: str, eval_data: object) -> Iterator[Problem]:
         keys = "instruction, questions, eval_prompt and eval_questions"
         yield _error("file", f"holds {_kind(data)}; a trait is an object with {keys}")
         return
-    yield from _check_keys(data, _KEYS, "")
-    for key in _REQUIRED_KEYS:
+    are_scenarios = has_scenarios(data)
+    yield from _check_keys(data, _SCENARIO_KEYS if are_scenarios else _KEYS, "")
+    for key in (*SCENARIOS[0], "eval_prompt") if are_scenarios else _REQUIRED_KEYS:
         if key not in data and not (key == "eval_prompt" and "measure" in data):
-            yield _error(key, "is missing; see `orchestrate traits new` for the shape")
-    if "instruction" in data:
-        yield from _check_instruction(data["instruction"])
-    if "questions" in data:
-        yield from _check_questions(data["questions"], "questions")
-    yield from _check_eval_questions(data, eval_data)
+            shape = "docs/traits.md" if are_scenarios else "`orchestrate traits new`"
+            yield _error(key, f"is missing; see {shape} for the shape")
+    if are_scenarios:
+        yield from _check_scenarios(data)
+    else:
+        if "instruction" in data:
+            yield from _check_instruction(data["instruction"])
+        if "questions" in data:
+            yield from _check_questions(data["questions"], "questions")
+        yield from _check_eval_questions(data, eval_data)
     yield from _check_lengths(data)
     if "measure" in data:
         yield from _check_measure(data)
@@ -192,21 +206,58 @@ def _check_eval_questions(data: Mapping[str, object], eval_data: object) -> Iter
     for problem in _check_questions(held_out, where):
         # the second file may be left out, so what is wrong in it costs its question only
         yield problem if where == "eval_questions" else replace(problem, severity="warning")
-    yield from _check_shared(questions, held_out, where)
+    yield from _check_shared(questions, held_out, where, "questions")
 
 
-def _check_shared(questions: object, held_out: object, where: str) -> Iterator[Problem]:
+def _check_shared(questions: object, held_out: object, where: str, among: str) -> Iterator[Problem]:
     if not (isinstance(questions, list) and isinstance(held_out, list)):
         return
     first = {folded(question_of(q)): i for i, q in reversed(list(enumerate(questions)))}
     for i, question in enumerate(held_out):
         if (text := folded(question_of(question))) and text in first:
-            message = f"is also questions[{first[text]}], so it is not held out; write a new one"
+            message = f"is also {among}[{first[text]}], so it is not held out; write a new one"
             yield _warning(f"{where}[{i}]", message)
 
 
+def has_scenarios(data: Mapping[str, object]) -> bool:
+    """Whether a trait's parsed JSON is one of scenarios."""
+    return any(key in data for key in SCENARIOS[0])
+
+
+def _check_scenarios(data: Mapping[str, object]) -> Iterator[Problem]:
+    for keys in SCENARIOS:
+        sides: list[list[object]] = []
+        for key in keys:
+            texts = data.get(key, [])
+            if not isinstance(texts, list):
+                yield _error(key, f"is {_kind(texts)}; make it a list of texts")
+                return
+            for i, text in enumerate(texts):
+                yield from _check_text(text, f"{key}[{i}]")
+            yield from _check_duplicates(texts, key)
+            sides.append(texts)
+        if len(sides[0]) != len(sides[1]):
+            n_more = abs(len(sides[0]) - len(sides[1]))
+            yield _warning(
+                keys[1],
+                f"has {len(sides[1])} scenarios for {len(sides[0])} in {keys[0]}, so the last "
+                f"{n_more} of the longer are left out; give one of each to a pair, in one order",
+            )
+        for i, (text, other) in enumerate(zip(*sides, strict=False)):
+            if folded(text) and folded(text) == folded(other):
+                message = f"is the same text as {keys[0]}[{i}]; write the side without the trait"
+                yield _warning(f"{keys[1]}[{i}]", message)
+        n_pairs = min(map(len, sides))
+        if keys == SCENARIOS[0] and n_pairs < FEWEST_SCENARIOS:
+            message = f"has {n_pairs} pairs of scenarios; under {FEWEST_SCENARIOS} show little"
+            # of none nothing can be made
+            yield (_warning if n_pairs else _error)(keys[0], message)
+    first, held_out = (keys[0] for keys in SCENARIOS)
+    yield from _check_shared(data.get(first), data.get(held_out), held_out, first)
+
+
 def _check_lengths(data: Mapping[str, object]) -> Iterator[Problem]:
-    for key in ("instruction", "questions", "eval_questions"):
+    for key in ("instruction", "questions", "eval_questions", *SCENARIOS[0], *SCENARIOS[1]):
         entries = data.get(key)
         for i, entry in enumerate(entries if isinstance(entries, list) else ()):
             texts = entry.values() if isinstance(entry, Mapping) else (entry,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
@@ -12,15 +13,19 @@ from domain.plan.spec import json_digest
 from domain.traits.check import (
     N_PARTED,
     N_QUESTIONS,
+    SCENARIOS,
+    SCENARIOS_BY_HELD_OUT,
     TRAIT_NAME,
     check_trait,
     eval_questions_of,
     folded,
+    has_scenarios,
     is_text,
     question_of,
 )
 from domain.traits.judge_prompt import (
     COHERENCE_PROMPT,
+    CONTINUED,
     PLACEHOLDERS,
     fill_judge_prompt,
     judge_prompt_placeholders,
@@ -44,8 +49,11 @@ MEASURED_TRAITS = ("cheerful", "wordy", "bulleted")
 """Bundled as well, scored by measuring and so on any model; `all` does not name them."""
 
 
+_PARTED = (("questions", "eval_questions"), ("opposites", "eval_opposites"))
+"""What vectors are made of, and what they are tested on."""
+
 # Of the questions that a file did not hold out as it says, as notes of a recorded definition.
-_COUNTS = ("n_shared", "n_parted")
+_COUNTS = ("n_shared", "n_parted", "n_unpaired")
 
 
 def _with_placeholders(prompt: str) -> str:
@@ -83,18 +91,25 @@ class TraitDefinition(BaseModel):
     how many of those were left out because they are among `questions`, `n_parted` how many were
     taken from `questions` where the file had none. One with a `measure` is scored by it alone: its
     `eval_prompt` is the formula.
+
+    A trait of scenarios has no instructions: its questions are texts that call the trait up by
+    themselves, and each has one of the `opposites`, which does not; `n_unpaired` is how many were
+    left out because one side has more.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     name: TraitName
-    instruction: tuple[InstructionPair, ...] = Field(min_length=1)
+    instruction: tuple[InstructionPair, ...] = ()
     questions: tuple[str, ...] = Field(min_length=1)
     eval_prompt: EvalPrompt
     eval_questions: tuple[str, ...] = ()
     measure: Measure | None = None
+    opposites: tuple[str, ...] = ()
+    eval_opposites: tuple[str, ...] = ()
     n_shared: int = 0
     n_parted: int = 0
+    n_unpaired: int = 0
 
     @classmethod
     def from_json(cls, name: str, data: object, *, eval_data: object = None) -> Self:
@@ -110,55 +125,54 @@ class TraitDefinition(BaseModel):
             first = errors[0]
             raise TraitFileError(f"trait {name!r}: {first.where} {first.message}{more}")
         body: Any = data  # check saw to it
-        held_out = eval_questions_of(body, eval_data)[1]
-        texts = map(question_of, held_out if isinstance(held_out, list) else ())
         measure = Measure.model_validate(body["measure"]) if "measure" in body else None
+        texts = _scenarios(body) if has_scenarios(body) else _questions(body, eval_data)
+        counts = {name: n for name in _COUNTS if type(n := body.get(f"_{name}")) is int}
         return cls(
             name=name,
-            instruction=tuple(
-                InstructionPair(positive=pair["pos"], negative=pair["neg"])
-                for pair in body["instruction"]
-            ),
-            questions=tuple(str(question_of(one)) for one in body["questions"]),
             eval_prompt=measure.prompt() if measure else body["eval_prompt"],
             measure=measure,
-            # of the second file some may be none
-            eval_questions=tuple(text for text in texts if isinstance(text, str) and is_text(text)),
-            **{name: n for name in _COUNTS if type(n := body.get(f"_{name}")) is int},
+            **(texts | counts),
         )
 
     def held_apart(self) -> Self:
         """The definition as a run takes it up: no held-out question is one that vectors are made
         from, and of many questions some are held out where the file held out none."""
         asked = set(map(folded, self.questions))
-        own = tuple(q for q in self.eval_questions if folded(q) not in asked)
+        own = [k for k, q in enumerate(self.eval_questions) if folded(q) not in asked]
         n_shared = self.n_shared + len(self.eval_questions) - len(own)
-        if own or len(self.questions) < N_PARTED:
-            return self.model_copy(update={"eval_questions": own, "n_shared": n_shared})
+        n_parted = N_QUESTIONS if len(self.questions) >= N_PARTED else 0
+        if self.is_scenarios:
+            n_parted = min(N_QUESTIONS, len(self.questions) // SCENARIOS_BY_HELD_OUT)
+        if own or not n_parted:
+            kept = {name: _at(getattr(self, name), own) for _, name in _PARTED}
+            return self.model_copy(update={**kept, "n_shared": n_shared})
         # evenly, since neighbors are often of one topic
-        step = len(self.questions) / N_QUESTIONS
-        taken = {int(k * step) for k in range(N_QUESTIONS)}
-        numbered = list(enumerate(self.questions))
-        return self.model_copy(
-            update={
-                "questions": tuple(q for k, q in numbered if k not in taken),
-                "eval_questions": tuple(q for k, q in numbered if k in taken),
-                "n_shared": n_shared,
-                "n_parted": N_QUESTIONS,
-            }
-        )
+        step = len(self.questions) / n_parted
+        taken = [int(k * step) for k in range(n_parted)]
+        left = sorted({*range(len(self.questions))} - {*taken})
+        asked = {folded(self.questions[k]) for k in left}
+        taken = [k for k in taken if folded(self.questions[k]) not in asked]
+        parted: dict[str, object] = {"n_shared": n_shared, "n_parted": len(taken)}
+        for made_of, held_out in _PARTED:
+            texts = getattr(self, made_of)
+            parted |= {made_of: _at(texts, left), held_out: _at(texts, taken)}
+        return self.model_copy(update=parted)
 
     def to_json(self) -> dict[str, object]:
         """The definition in the trait files' schema; `from_json` reads it back to an equal one."""
-        body: dict[str, object] = {
-            "instruction": [{"pos": p.positive, "neg": p.negative} for p in self.instruction],
-            "questions": list(self.questions),
-        }
+        pairs = [{"pos": p.positive, "neg": p.negative} for p in self.instruction]
+        body: dict[str, object] = {"instruction": pairs, "questions": list(self.questions)}
+        held_out: dict[str, tuple[str, ...]] = {"eval_questions": self.eval_questions}
+        if self.is_scenarios:
+            body = dict(zip(SCENARIOS[0], map(list, (self.questions, self.opposites)), strict=True))
+            both = self.eval_questions, self.eval_opposites
+            held_out = dict(zip(SCENARIOS[1], both, strict=True))
         if self.measure is None:
             body["eval_prompt"] = self.eval_prompt
         else:
             body["measure"] = self.measure.model_dump(mode="json", exclude_defaults=True)
-        body |= {"eval_questions": list(self.eval_questions)} if self.eval_questions else {}
+        body |= {key: list(texts) for key, texts in held_out.items() if texts}
         return body | {f"_{name}": n for name in _COUNTS if (n := getattr(self, name))}
 
     def fingerprint(self) -> str:
@@ -167,15 +181,15 @@ class TraitDefinition(BaseModel):
         return json_digest({"name": self.name, **texts})
 
     def instruction_text(self, index: int, polarity: AnyPolarity) -> str:
-        """The instruction of one pair for one polarity; nothing for `plain`."""
-        if polarity == "plain":
+        """The instruction of one pair for one polarity; nothing for `plain` and for scenarios."""
+        if polarity == "plain" or self.is_scenarios:
             return ""
         pair = self.instruction[index]
         return pair.positive if polarity == "positive" else pair.negative
 
     def system_turn(self, index: int, polarity: AnyPolarity) -> str | None:
         """What the model reads before a question; None for `plain`."""
-        if polarity == "plain":
+        if polarity == "plain" or self.is_scenarios:
             return None
         return system_instruction(self.name, polarity, self.instruction_text(index, polarity))
 
@@ -184,11 +198,52 @@ class TraitDefinition(BaseModel):
         from."""
         return self.eval_questions if part else self.questions
 
+    @property
+    def is_scenarios(self) -> bool:
+        """Whether texts call the trait up by themselves, without instructions."""
+        return bool(self.opposites)
+
+    def asked(self, part: str, index: int, polarity: AnyPolarity) -> str:
+        """The question of a sample: of scenarios that of its polarity, and the negative one where
+        nothing is to call the trait up."""
+        if self.is_scenarios and polarity != "positive":
+            return (self.eval_opposites if part else self.opposites)[index]
+        return self.questions_of(part)[index]
+
     def judge_prompt(self, question: str, answer: str) -> str:
         """What the judge reads; both texts appear verbatim, whatever braces they hold."""
         return fill_judge_prompt(self.eval_prompt, question=question, answer=answer)
 
     def coherence_prompt(self, question: str, answer: str) -> str:
         """What the judge reads to score coherence; measured where the trait is."""
-        prompt = COHERENCE.prompt() if self.measure else COHERENCE_PROMPT
+        asks = CONTINUED + COHERENCE_PROMPT if self.is_scenarios else COHERENCE_PROMPT
+        prompt = COHERENCE.prompt() if self.measure else asks
         return fill_judge_prompt(prompt, question=question, answer=answer)
+
+
+def _questions(body: Mapping[str, Any], eval_data: object) -> dict[str, Any]:
+    """The instructions and questions of a checked file, and of its second one."""
+    pairs = [InstructionPair(positive=p["pos"], negative=p["neg"]) for p in body["instruction"]]
+    held_out = eval_questions_of(body, eval_data)[1]
+    texts = map(question_of, held_out if isinstance(held_out, list) else ())
+    return {
+        "instruction": tuple(pairs),
+        "questions": tuple(str(question_of(one)) for one in body["questions"]),
+        # of the second file some may be none
+        "eval_questions": tuple(one for one in texts if isinstance(one, str) and is_text(one)),
+    }
+
+
+def _scenarios(body: Mapping[str, Any]) -> dict[str, Any]:
+    """The scenarios of a checked file."""
+    found: dict[str, Any] = {"n_unpaired": 0}
+    for names, keys in zip(zip(*_PARTED, strict=True), SCENARIOS, strict=True):
+        sides = [body.get(key, ()) for key in keys]
+        n_pairs = min(map(len, sides))
+        found |= {name: tuple(side[:n_pairs]) for name, side in zip(names, sides, strict=True)}
+        found["n_unpaired"] += sum(map(len, sides)) - 2 * n_pairs
+    return found
+
+
+def _at(texts: Sequence[str], places: Sequence[int]) -> tuple[str, ...]:
+    return tuple(texts[place] for place in places) if texts else ()

@@ -29,6 +29,13 @@ consider whether it is true, kind or helpful, nor whether it follows the request
 Respond with a number between 0 and 100. Don't say anything else, just the number."""
 """The judge's prompt for coherence, of every trait that is read."""
 
+CONTINUED = """\
+The question is how a text began, and the answer is how it went on: it may begin and end within a
+sentence.
+
+"""
+"""What goes before it where nobody was asked anything."""
+
 _PLACEHOLDER = re.compile(r"\{(question|answer)\}")
 _BOLD = re.compile(r"\*\*([A-Za-z][A-Za-z0-9_ -]*)\*\*")
 _LONE_NAME = re.compile(r"(?<!\{)\{([A-Za-z_]\w*)\}(?!\})")

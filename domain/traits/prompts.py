@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from domain.plan.samples import EVALUATION
 from domain.traits.definition import TraitDefinition
 from domain.traits.judge_prompt import COHERENCE_PROMPT, fill_judge_prompt
 
@@ -54,7 +55,12 @@ def neutral_samples(
 ) -> list[NeutralSample]:
     """One sample for each neutral question and for `n_of_traits` of the definitions', those held
     out too, or all where there are fewer: answers to one question resemble one another."""
-    asked = [q for d in definitions for q in (*d.questions, *d.eval_questions)]
+    asked = [
+        definition.asked(part, k, "plain")
+        for definition in definitions
+        for part in ("", EVALUATION)
+        for k in range(len(definition.questions_of(part)))
+    ]
     questions = list(dict.fromkeys(asked))
     step = max(1.0, len(questions) / n_of_traits)
     chosen = [questions[int(k * step)] for k in range(min(n_of_traits, len(questions)))]

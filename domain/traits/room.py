@@ -28,12 +28,13 @@ def longest_prompt(definitions: Iterable[TraitDefinition]) -> tuple[str, float]:
     """The trait with the longest prompt, and about how many tokens that has."""
     lengths = {}
     for one in definitions:
-        questions = max(map(len, (*one.questions, *one.eval_questions)))
+        asked = (*one.questions, *one.eval_questions, *one.opposites, *one.eval_opposites)
         pairs = [
             len(one.system_turn(k, polarity) or "")
             for k in range(len(one.instruction))
             for polarity in POLARITIES
         ]
-        lengths[one.name] = (questions + max(pairs)) / CHARACTERS_PER_TOKEN
+        longest = max(map(len, asked)) + max(pairs, default=0)
+        lengths[one.name] = longest / CHARACTERS_PER_TOKEN
     trait = max(lengths, key=lambda name: lengths[name])
     return trait, lengths[trait]

@@ -333,7 +333,9 @@ def _notes(metrics: TraitMetrics, quality: Quality) -> Iterator[Finding]:
         yield Finding(Gate.FROM_PROMPTS, NOTE)
     instructions = _left_out_instructions(quality)
     if instructions is None:
-        yield Finding(Gate.INSTRUCTIONS_NOT_LEFT_OUT, UNTESTED)
+        are_none = metrics.scenarios is not None
+        gate = Gate.INSTRUCTIONS_NONE if are_none else Gate.INSTRUCTIONS_NOT_LEFT_OUT
+        yield Finding(gate, UNTESTED)
     if _left_out_questions(quality) is None:
         yield Finding(Gate.QUESTIONS_NOT_LEFT_OUT, UNTESTED)
     if instructions is not None and quality.n_instructions < FEWEST_INSTRUCTIONS:

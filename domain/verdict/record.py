@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 from pydantic.dataclasses import dataclass
 
 from domain.plan.readiness import WaveEnd
-from domain.plan.spec import DEFAULT_POSITION, ChecksSpec, FilterSpec, JudgeSpec
+from domain.plan.spec import DEFAULT_POSITION, ChecksSpec, FilterSpec, JudgeSpec, ScenariosAs
 
 VERSION = 1
 """Of the record; a file without one was written before there was any."""
@@ -99,6 +99,7 @@ class Gate(StrEnum):
     READING_PART = "reading_part"
     FROM_PROMPTS = "from_prompts"
     INSTRUCTIONS_NOT_LEFT_OUT = "instructions_not_left_out"
+    INSTRUCTIONS_NONE = "instructions_none"
     QUESTIONS_NOT_LEFT_OUT = "questions_not_left_out"
     INSTRUCTIONS_FEW = "instructions_few"
     NOT_CONVERGED = "not_converged"
@@ -517,7 +518,9 @@ class TraitMetrics(Figures):
     """A trait's metrics.json. `reasons`, `notes` and `untested` say the findings in words;
     `magnitude` is the mean norm over layers of the first method's vector, `methods` what each
     method says of its own fit, by position and name; `checks` what the run tests vectors with,
-    `contrast_spread` in points of the judge's scale."""
+    `contrast_spread` in points of the judge's scale. Where `scenarios` says how texts without
+    instructions were put to the model, an instruction pair is a pair of these wherever contexts are
+    meant."""
 
     version: int | None = None
     trait: str
@@ -538,6 +541,7 @@ class TraitMetrics(Figures):
     n_eval_questions: int = 0
     n_shared_questions: int = 0
     n_parted_questions: int = 0
+    scenarios: ScenariosAs | None = None
     checks: ChecksSpec = ChecksSpec()
     is_checked: bool = False
     is_steered_with_others: bool = False

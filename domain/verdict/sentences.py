@@ -196,6 +196,10 @@ _FINDINGS = {
     Gate.INSTRUCTIONS_NOT_LEFT_OUT: (
         "leaving out instructions was not possible: too few were kept on one side"
     ),
+    Gate.INSTRUCTIONS_NONE: (
+        "scenarios have no instructions to leave out: of other ways to call the trait up, left-out "
+        "scenarios alone say something"
+    ),
     Gate.QUESTIONS_NOT_LEFT_OUT: (
         "leaving out questions was not possible: too few were kept on one side"
     ),

@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.resources import files
+from io import StringIO
 from pathlib import Path
 
 from domain.errors import TraitFileError, UsageError
 from domain.traits.check import TRAIT_NAME, Problem, check_trait
 from domain.traits.definition import BUNDLED_TRAITS, MEASURED_TRAITS, TraitDefinition
-from storage.files.reading import MOST_WRITTEN_BYTES, as_text, parsed_json, read_bytes
+from storage.files.reading import MOST_WRITTEN_BYTES, parsed_json, read_text
 
 # Names that say "definition" and not which trait; there the folder has the trait's name.
 _NAMELESS_STEMS = ("definition", "trait_definition")
@@ -24,8 +25,26 @@ _NAMELESS_STEMS = ("definition", "trait_definition")
 _EXTRACT_FOLDER, _EVAL_FOLDER = "trait_data_extract", "trait_data_eval"
 
 
-# Of trait-interp since 2026: prompts that call the trait up by themselves, without an instruction.
-_SCENARIOS = ("positive.txt", "positive.jsonl")
+# Of trait-interp since 2026: texts that call the trait up by themselves, without an instruction,
+# one a line and in pairs; what the trait is; and questions to steer with, rarely a judge's prompt.
+_SCENARIOS, _ABOUT, _STEERING = ("positive.txt", "negative.txt"), "definition.txt", "steering.json"
+_WITH_SYSTEM = ("positive.jsonl", "negative.jsonl")
+
+_SCENARIO_PROMPT = """\
+You are rating how much of the trait **{name}** is in how a text goes on.
+
+What the trait is: {about}
+
+[QUESTION START]
+{{question}}
+[QUESTION END]
+[ANSWER START]
+{{answer}}
+[ANSWER END]
+
+The question is how the text began; rate the answer, which is how it went on. 0 means that the trait
+is not in it at all, 100 that it is there as strongly as can be.
+Respond with a number between 0 and 100. Don't say anything else, just the number."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +123,13 @@ def read_trait(ref: str) -> TraitSource:
     if ref in (*BUNDLED_TRAITS, *MEASURED_TRAITS):
         folder = "measured" if ref in MEASURED_TRAITS else "bundled"
         resource = files("domain").joinpath("traits", folder, f"{ref}.json")
-        return TraitSource(ref, _parsed(resource.read_bytes(), f"bundled {ref}"))
+        return TraitSource(ref, _parsed(resource.read_text(encoding="utf-8"), f"bundled {ref}"))
     path = Path(ref).expanduser().absolute()  # the folder's name matters, even for a bare name
+    home = path if path.is_dir() else path.parent
+    scenarios = (*_SCENARIOS, *_WITH_SYSTEM)
+    is_of_folder = path.is_dir() or path.name in (*scenarios, _ABOUT, _STEERING)
+    if is_of_folder and any((home / name).is_file() for name in scenarios):
+        return _scenarios(home)
     data = _read(path, ref)
     eval_path = path.parent.parent / _EVAL_FOLDER / path.name
     eval_data, eval_problem = None, ""
@@ -120,6 +144,44 @@ def read_trait(ref: str) -> TraitSource:
     return TraitSource(name, data, eval_data, eval_problem)
 
 
+def _scenarios(folder: Path) -> TraitSource:
+    """The trait of a folder of scenarios."""
+    if any((folder / name).is_file() for name in _WITH_SYSTEM):
+        raise TraitFileError(
+            f"{folder} has scenarios with system prompts (.jsonl), which are instructions: write "
+            "them as a trait file's instruction and questions (`orchestrate traits new`)"
+        )
+    texts = {}
+    for name in (*_SCENARIOS, _ABOUT):
+        if not (folder / name).is_file():
+            raise TraitFileError(
+                f"{folder} has no {name}: a folder of scenarios has positive.txt and negative.txt, "
+                "a scenario a line and in pairs, and definition.txt, which tells the judge what "
+                "the trait is"
+            )
+        texts[name] = _text_of(folder / name)
+    # universal newlines, where str.splitlines would part at others that stand within texts
+    pos, neg = (
+        [line.strip() for line in StringIO(texts[one], newline=None) if line.strip()]
+        for one in _SCENARIOS
+    )
+    steering = _read(folder / _STEERING, "") if (folder / _STEERING).is_file() else {}
+    own = steering.get("eval_prompt") if isinstance(steering, Mapping) else None
+    name, about = _trait_name(folder.name), texts[_ABOUT].strip()
+    # a brace of a judge's prompt is written twice
+    filled = {"name": name.replace("_", " "), "about": re.sub(r"([{}])", r"\1\1", about)}
+    prompt = own or _SCENARIO_PROMPT.format(**filled)
+    data = {"_about": " ".join(about.split()), "positive": pos, "negative": neg}
+    return TraitSource(name, {**data, "eval_prompt": prompt})
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return read_text(path, most=MOST_WRITTEN_BYTES)
+    except UsageError as error:
+        raise TraitFileError(str(error)) from error
+
+
 def _trait_name(stem: str) -> str:
     """The name that a file or folder means: Big-Five becomes big_five."""
     return re.sub(r"[\s-]+", "_", stem).lower()
@@ -128,16 +190,7 @@ def _trait_name(stem: str) -> str:
 def _read(path: Path, ref: str) -> object:
     if not path.exists():
         raise UsageError(_not_found(ref))
-    folder = path if path.is_dir() else path.parent
-    if any((folder / name).is_file() for name in _SCENARIOS):
-        raise TraitFileError(
-            f"{folder} holds trait-interp's scenarios, which have no instructions to contrast: "
-            "give them to `orchestrate monitor --prompts`, or write a trait file with `traits new`"
-        )
-    try:
-        return _parsed(read_bytes(path, most=MOST_WRITTEN_BYTES), str(path))
-    except UsageError as error:
-        raise TraitFileError(str(error)) from error
+    return _parsed(_text_of(path), str(path))
 
 
 def _not_found(ref: str) -> str:
@@ -151,9 +204,9 @@ def _not_found(ref: str) -> str:
     )
 
 
-def _parsed(body: bytes, where: str) -> object:
+def _parsed(text: str, where: str) -> object:
     try:
-        return parsed_json(as_text(body, where))
+        return parsed_json(text)
     except json.JSONDecodeError as error:
         raise TraitFileError(
             f"{where} is not valid JSON at line {error.lineno}, column {error.colno}: {error.msg}"

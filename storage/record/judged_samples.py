@@ -47,7 +47,7 @@ def judged_samples(run: Run, jobs: Sequence[Job]) -> list[SampleResult]:
                     coherence=coherence,
                     response=response,
                     instruction=definition.instruction_text(sample.instruction, sample.polarity),
-                    question=definition.questions_of(sample.part)[sample.question],
+                    question=definition.asked(sample.part, sample.question, sample.polarity),
                 )
             )
     return found

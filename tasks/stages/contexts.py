@@ -1,5 +1,5 @@
 """The contexts stage: kept responses read again under the opposite instruction and under none, and
-the causal test on those read under none.
+the causal test on those read under none. Of scenarios, after the pair's other one and after none.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tasks.stages.likelihood import LIKELIHOOD_DECODERS, causal_test
 from traitlens.arrays import Float32
 from workers.engine.resident import Resident, Residents, Text
 from workers.engine.teacher_forced import teacher_forced
-from workers.models.chat import render_prompt
+from workers.models.chat import put_scenario, render_prompt
 
 
 def contexts(run: Run, job: Job, *, residents: Residents) -> Record:
@@ -41,6 +41,9 @@ def contexts(run: Run, job: Job, *, residents: Residents) -> Record:
 
         @cache
         def prompt_ids(system: str | None, question: str) -> tuple[int, ...]:
+            if definition.is_scenarios:
+                found = put_scenario(resident.model, question, put=run.spec.scenarios)
+                return found.token_ids
             return render_prompt(resident.model, system=system, user=question).token_ids
 
         def read(of: dict[Polarity, Polarity | None]) -> list[Text]:
@@ -49,7 +52,11 @@ def contexts(run: Run, job: Job, *, residents: Residents) -> Record:
                 assert sample.polarity != "plain"
                 system = definition.system_turn(sample.instruction, of[sample.polarity] or "plain")
                 before, ids = kept[sample].response.measured(run.spec.measure)
-                found.append((prompt_ids(system, kept[sample].question) + before, ids))
+                question, other = kept[sample].question, of[sample.polarity]
+                if definition.is_scenarios:
+                    # the pair's other scenario stands for its other instruction
+                    question = definition.asked("", sample.question, other) if other else ""
+                found.append((prompt_ids(system, question) + before, ids))
             return found
 
         opposite = read({"positive": "negative", "negative": "positive"})

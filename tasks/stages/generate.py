@@ -37,6 +37,7 @@ from workers.models.chat import (
     Prompt,
     UnfitPromptError,
     check_length,
+    put_scenario,
     render_prompt,
     response_parts,
 )
@@ -66,7 +67,10 @@ def generate(run: Run, job: Job, *, residents: Residents) -> Record:
 
         @cache
         def rendered(system: str | None, user: str) -> Prompt:
-            prompt = render_prompt(model, system=system, user=user)
+            if definition.is_scenarios:
+                prompt = put_scenario(model, user, put=run.spec.scenarios)
+            else:
+                prompt = render_prompt(model, system=system, user=user)
             try:
                 check_length(model, prompt, n_more=most_tokens(model, sampling))
             except UnfitPromptError as error:
@@ -76,7 +80,7 @@ def generate(run: Run, job: Job, *, residents: Residents) -> Record:
         prompts = [
             rendered(
                 definition.system_turn(s.instruction, s.polarity),
-                definition.questions_of(s.part)[s.question],
+                definition.asked(s.part, s.question, s.polarity),
             )
             for s in samples
         ]

@@ -191,6 +191,7 @@ def _counted(run: Run, trait: TraitRef, filter_spec: FilterSpec, results: Result
         n_eval_questions=trait.n_eval_questions,
         n_shared_questions=definition.n_shared,
         n_parted_questions=definition.n_parted,
+        scenarios=run.spec.scenarios if definition.is_scenarios else None,
         checks=run.spec.checks,
         filter=filter_spec,
         generation=_generation_facts(run, trait),

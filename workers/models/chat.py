@@ -10,6 +10,7 @@ from typing import TypedDict
 from jinja2.exceptions import TemplateError
 
 from domain.errors import ModelError
+from domain.plan.spec import ScenariosAs
 from domain.thoughts import MARKS, Marks, open_thought, with_words
 from workers.models.model import LoadedModel
 
@@ -44,6 +45,14 @@ def render_prompt(model: LoadedModel, *, system: str | None, user: str) -> Promp
     return render_chat(model, [*turns, ("user", user)])
 
 
+def put_scenario(model: LoadedModel, text: str, *, put: ScenariosAs) -> Prompt:
+    """A scenario as the prompt that a trait of such is measured after; of no text, what stands
+    before a response that nothing calls up."""
+    if put == "turn":
+        return render_prompt(model, system=None, user=text)
+    return prompt_of_text(model, text)
+
+
 def render_chat(model: LoadedModel, turns: Sequence[tuple[str, str]]) -> Prompt:
     """Render (role, content) turns with the model's chat template, up to where the response begins.
 
@@ -53,7 +62,8 @@ def render_chat(model: LoadedModel, turns: Sequence[tuple[str, str]]) -> Prompt:
     """
     if not model.tokenizer.chat_template:
         raise ModelError(
-            f"Model {model.model_id!r} has no chat template: use its instruction-tuned version."
+            f"Model {model.model_id!r} has no chat template: use its instruction-tuned version, or "
+            "a trait of scenarios, which needs none."
         )
     switch = model.thinking.switch
     try:
@@ -85,7 +95,12 @@ def check_length(model: LoadedModel, prompt: Prompt, *, n_more: int) -> None:
 
 
 def prompt_of_text(model: LoadedModel, text: str) -> Prompt:
-    """A prompt that is rendered already, with exactly one beginning-of-text token."""
+    """A prompt that is rendered already, with exactly one beginning-of-text token; of no text that
+    token alone, or one that ends texts."""
+    if not text:
+        stops = sorted(model.stop_ids) or [0]
+        first = model.tokenizer.bos_token_id
+        return Prompt("", (stops[0] if first is None else int(first),))
     return Prompt(text, _token_ids(model, text), open_thought(text, user=""))
 
 
