@@ -20,7 +20,7 @@ import numpy as np
 from traitlens.assess.angles import direction_angles
 from traitlens.assess.dose_response import Answers, dose_response
 from traitlens.assess.quality import contrast_interval
-from traitlens.stats.partial import partial_correlation
+from traitlens.stats.correlation import partial_correlation
 from traitlens.stats.separation import separation
 
 INSTRUCTIONS, QUESTIONS, ROLLOUTS = 5, 20, 10

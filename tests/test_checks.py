@@ -50,7 +50,8 @@ from tests.trait_texts import write
 from traitlens.arrays import Labels
 from traitlens.assess.dose_response import Answers, dose_response
 from traitlens.assess.reading import FoldedDirections
-from traitlens.stats.crossed import crossed_interval, weighted_correlation, weighted_mean
+from traitlens.stats.correlation import weighted_correlation
+from traitlens.stats.crossed import crossed_interval, weighted_mean
 from traitlens.stats.intervals import Interval
 from traitlens.vectors.files import load_vectors
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from domain.plan.readiness import WaveEnd, decide_wave_end
 from domain.plan.spec import JudgeSpec, ModelSpec, RunSpec, TraitRef
-from tasks.stages.reduce import _certainty_of_rows
+from tasks.stages.converge import _certainty_of_rows
 
 LIMIT = 15.0
 TRAIT = TraitRef(name="evil", fingerprint="0" * 64, n_instructions=5, n_questions=20)

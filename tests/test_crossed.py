@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from traitlens.errors import ShapeError
+from traitlens.stats.correlation import weighted_correlation
 from traitlens.stats.crossed import (
     Design,
     Factor,
     crossed_interval,
     standard_deviations,
-    weighted_correlation,
     weighted_difference,
     weighted_mean,
 )

@@ -13,7 +13,7 @@ from celery.exceptions import Reject
 
 import tasks.fleet.edge
 from domain.errors import ModelError, ModelNotHereError, StoreNotHereError
-from domain.fleet.heartbeats import Decline, Demand, Heartbeat, ListedRun, decline_reasons
+from domain.fleet.heartbeats import Decline, Demand, Heartbeat, ListedRun
 from domain.fleet.placement import models_left, workers_left
 from domain.plan.jobs import Job
 from storage.broker.embedded_redis import embedded_redis
@@ -28,7 +28,7 @@ from storage.record.artifacts import Record
 from storage.record.run import Run
 from storage.record.store import open_store
 from tasks.fleet.app import DeliverySettings, make_app
-from tasks.fleet.declines import SETTLES_S, Declines
+from tasks.fleet.declines import SETTLES_S, Declines, decline_reasons
 from tasks.fleet.edge import Edge
 from tests.fleet import run_command
 from tests.test_delivery import do_it, make_run, message_for, message_of

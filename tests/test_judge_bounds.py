@@ -17,8 +17,8 @@ import pytest
 from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
 
 from domain.errors import JudgeError, JudgeNotHereError, OrchestrateError, StoppedError
-from domain.scoring.bounds import MAX_BODY_BYTES, MAX_RETRY_AFTER_S
 from domain.scoring.prices import Price
+from domain.scoring.reply_limits import MAX_BODY_BYTES, MAX_RETRY_AFTER_S
 from domain.scoring.scores import Score, Unscored
 from storage.broker.embedded_redis import embedded_redis
 from tasks.stages.judge_pool import MAX_IDLE_ENDPOINTS, JudgePool

@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.redaction import Redactor
-from domain.scoring.bounds import (
+from domain.scoring.replies import scoring
+from domain.scoring.reply_limits import (
     MAX_ALTERNATIVES,
     MAX_TEXT,
     MAX_TOKEN,
     MAX_TOKENS_STATED,
     MAX_WORDS,
 )
-from domain.scoring.replies import scoring
 from domain.scoring.reply_shapes import NoAnswer, most_usage, read
 from domain.scoring.scores import Evidence, Mode, Reply, Score, Unscored
 from storage.record.responses import decode_scorings, encode_scorings

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from traitlens.stats.partial import partial_correlation
+from traitlens.stats.correlation import partial_correlation
 
 N_QUESTIONS = 10
 

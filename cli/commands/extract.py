@@ -23,7 +23,6 @@ from cli.commands.plan import (
     plan_remarks,
     refuse_here,
     show_plan,
-    thinking_of_model,
     thought_tokens_expected,
     tokens_expected,
 )
@@ -293,13 +292,16 @@ def _require_workers(console: Console, driver: Driver, wait_s: float) -> None:
 
 
 def _watch(console: Console, driver: Driver) -> list[Failure]:
+    # what reads models is not loaded for --help
+    from cli.doctor.thinking import thinking_here
+
     run = driver.run
+    thinks = thinking_here(run.spec.model.model_id)
     progress = Progress(
         console,
         read_metrics=lambda trait: read_metrics(run.store, trait),
         read_news=lambda: read_news(run, driver.broker_url),
-        tokens_each=tokens_expected(run.spec)
-        + thought_tokens_expected(run.spec, thinking_of_model(run.spec)),
+        tokens_each=tokens_expected(run.spec) + thought_tokens_expected(run.spec, thinks),
     )
     try:
         with progress.shown():

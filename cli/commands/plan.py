@@ -94,7 +94,10 @@ def show_plan(asked: AskedRun, terms: Terms, *, as_json: bool, pilot: Run | None
     exists = store.exists("run.json")
     differences = settings_differences(open_run(store).spec, spec) if exists else ()
     done = done_jobs(store, asked.definitions) if exists else set()
-    thinks = thinking_of_model(spec)
+    # what reads models is not loaded for --help
+    from cli.doctor.thinking import thinking_here, thinking_remark
+
+    thinks = thinking_here(spec.model.model_id)
     thought = thought_tokens_expected(spec, thinks)
     found = estimate(Plan(spec), asked.definitions, done=done, thought_tokens=thought)
     expected = _expected(pilot, spec) if pilot is not None else []
@@ -129,7 +132,7 @@ def show_plan(asked: AskedRun, terms: Terms, *, as_json: bool, pilot: Run | None
     judge, cost = spec.judge, plan_cost(spec, found, terms)
     at = f" at {judge.url}" if judge.scores else ""
     say(console, f"Judge: {judge.model}{at}; {cost}.", wrap=True)
-    say(console, reading_text(found), wrap=True)
+    say(console, causal_test_line(found), wrap=True)
     for one in expected:
         say(console, one.text, wrap=True)
     say(console, thinking_remark(thinks, spec), wrap=True)
@@ -151,8 +154,9 @@ def plan_remarks(definitions: Mapping[str, TraitDefinition], spec: RunSpec) -> l
     """What of the definitions is not used as it stands, and whether the model has room for them."""
     # what asks the Hub is not loaded for --help
     from cli.doctor.model import model_positions
+    from cli.doctor.thinking import thinking_here
 
-    thinks = thinking_of_model(spec)
+    thinks = thinking_here(spec.model.model_id)
     found = [
         f"{name}: {finding_text(one)}"
         for name, definition in definitions.items()
@@ -197,30 +201,9 @@ def scenarios_text(definition: TraitDefinition, spec: RunSpec) -> str:
     left_out = f" ({n_unpaired} have no pair and are left out)" if n_unpaired else ""
     return (
         f"pairs of scenarios, {n_made} to make vectors of and {n_held_out} held out{left_out}: the "
-        f"model "
-        f"{put}, for up to {spec.sampling.max_new_tokens} tokens, and what it writes is measured"
+        f"model {put}, for up to {spec.sampling.max_new_tokens} tokens, and what it writes is "
+        "measured"
     )
-
-
-def thinking_of_model(spec: RunSpec) -> Thinking | None:
-    """What the model does with thoughts; None where that is not known on this machine."""
-    # what reads models is not loaded for --help
-    from cli.doctor.thinking import thinking_here
-
-    return thinking_here(spec.model.model_id)
-
-
-def thinking_remark(thinks: Thinking | None, spec: RunSpec) -> str:
-    """Which case the model is, and what that means for the run."""
-    from cli.doctor.thinking import thinking_text
-
-    if thinks is None:
-        return "Thoughts: whether the model thinks first shows when its template is here."
-    text = f"Thoughts: {thinking_text(thinks)}"
-    if thinks.may_think:
-        limit = spec.sampling.max_thought_tokens
-        text += f", at most {limit:,} tokens of thought, vectors of the {spec.measure}"
-    return f"{text}."
 
 
 # Of the plan's columns, in the order in which a narrow terminal loses them.
@@ -284,7 +267,7 @@ def thought_tokens_expected(spec: RunSpec, thinks: Thinking | None) -> int:
     return spec.sampling.max_thought_tokens // 2 if thinks and thinks.may_think else 0
 
 
-def reading_text(found: list[TraitEstimate]) -> str:
+def causal_test_line(found: list[TraitEstimate]) -> str:
     """What the causal test without a judge reads, beside what is generated."""
     read, generated = (sum(getattr(e, n) for e in found) for n in ("test_tokens", "tokens"))
     if not read:

@@ -19,7 +19,7 @@ from cli.pages.report_data import (
 )
 from cli.screens.tables import number_text, table_of
 from cli.screens.terminal import Screen, say
-from cli.screens.verdicts import styled_verdict, use_texts
+from cli.screens.verdicts import styled_verdict, verdict_use_texts
 from cli.screens.working import working
 from domain.verdict.record import TraitMetrics
 from orchestrator.runs import run_store
@@ -98,7 +98,7 @@ def _comparison_table(data: dict[str, Any]) -> Table:
         if one["cosine"] and quality is not None:
             cosine = number_text(one["cosine"]["value"][quality.best.layer], ".3f")
         contrasts = [number_text(m.contrast) for m in both]
-        uses = zip(*map(use_texts, both), strict=True)
+        uses = zip(*map(verdict_use_texts, both), strict=True)
         pairs = [" ".join(contrasts), *(", ".join(pair) for pair in uses)]
         verdicts = [styled_verdict(m.verdict) for m in both]
         table.add_row(one["trait"], *verdicts, *pairs, cosine)

@@ -101,7 +101,7 @@ def steer(**values: Any) -> None:
     transcripts = prompt_options_of(values)
     # torch is not loaded for --help
     with working("Loading torch"):
-        from cli.screens.scores import side_by_side
+        from cli.screens.scores import print_scores_side_by_side
         from cli.using.loaded_run import load_run
         from cli.using.monitored import monitored, transcripts_to_monitor
         from cli.using.output_files import give_results, open_sink
@@ -118,7 +118,9 @@ def steer(**values: Any) -> None:
 
     def show() -> None:
         for i in range(len(transcripts)):
-            side_by_side(console, loaded.scale, made[i :: len(transcripts)], traits=steered)
+            print_scores_side_by_side(
+                console, loaded.scale, made[i :: len(transcripts)], traits=steered
+            )
 
     give_results(values, loaded.scale, made, show=show)
 

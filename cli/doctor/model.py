@@ -97,7 +97,7 @@ def check_model_fits(model_id: str, devices: list[Device]) -> Iterator[Checked]:
 def model_positions(model_id: str) -> int | None:
     """How many tokens a model was made for; None where its configuration is not on this machine."""
     try:
-        folder = local_folder(model_id)
+        folder = local_model_folder(model_id)
         if folder is None:
             return None
         return positions_of(json.loads((folder / "config.json").read_text(encoding="utf-8")))
@@ -105,7 +105,7 @@ def model_positions(model_id: str) -> int | None:
         return None
 
 
-def local_folder(model_id: str) -> Path | None:
+def local_model_folder(model_id: str) -> Path | None:
     """Where the model's files, or those of an adapter's base, are on this machine; None when they
     are not. Raises ModelError for a path that holds no model."""
     adapter = None if model_id == DEMO_MODEL else adapter_here(model_id)
@@ -144,7 +144,7 @@ def model_size(folder: Path) -> ModelSize | None:
 def bytes_on_cpu(model_id: str) -> int | None:
     """Memory of a model's weights loaded on a CPU, at most; None where nothing here tells."""
     try:
-        file, folder = gguf_file(model_id), local_folder(model_id)
+        file, folder = gguf_file(model_id), local_model_folder(model_id)
         if folder is not None:
             size = model_size(folder)
             return None if size is None else size.bytes_on("cpu")

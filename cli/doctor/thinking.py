@@ -13,8 +13,9 @@ from jinja2 import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from cli.doctor.machine import Checked
-from cli.doctor.model import local_folder
+from cli.doctor.model import local_model_folder
 from domain.errors import ModelError
+from domain.plan.spec import RunSpec
 from domain.thoughts import NO_THINKING, Case, Thinking, thinking_of
 from workers.models.files import adapter_here
 
@@ -42,7 +43,7 @@ _TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json", "additional_chat
 def lacks_template(model_id: str) -> bool:
     """Whether a model on this machine has no chat template for certain: a base model. Raises
     ModelError for a path that holds no model."""
-    folder = None if adapter_here(model_id) else local_folder(model_id)
+    folder = None if adapter_here(model_id) else local_model_folder(model_id)
     if folder is None or not (folder / "tokenizer_config.json").is_file():
         return False
     is_elsewhere = any((folder / name).exists() for name in _TEMPLATE_FILES)
@@ -53,7 +54,7 @@ def thinking_here(model_id: str) -> Thinking | None:
     """What the template does with thoughts; None where it is not on this machine, or cannot be
     rendered here."""
     try:
-        folder = local_folder(model_id)
+        folder = local_model_folder(model_id)
     except ModelError:
         return None
     template = template_of(folder) if folder else None
@@ -95,6 +96,17 @@ def thinking_text(found: Thinking) -> str:
         Case.SOMETIMES: f"it may think before it answers{told}: thought and answer are told apart",
         Case.ALWAYS: f"it always thinks before it answers{told}: thought and answer are told apart",
     }[found.case]
+
+
+def thinking_remark(thinks: Thinking | None, spec: RunSpec) -> str:
+    """Which case the model is, and what that means for the run."""
+    if thinks is None:
+        return "Thoughts: whether the model thinks first shows when its template is here."
+    text = f"Thoughts: {thinking_text(thinks)}"
+    if thinks.may_think:
+        limit = spec.sampling.max_thought_tokens
+        text += f", at most {limit:,} tokens of thought, vectors of the {spec.measure}"
+    return f"{text}."
 
 
 def check_thoughts(model_id: str) -> Iterator[Checked]:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from cli.pages.build import plain_page
 from cli.screens.tables import number_text
-from cli.screens.verdicts import use_texts
+from cli.screens.verdicts import verdict_use_texts
 from domain.verdict.record import TraitMetrics
 
 MARKS = {"usable": "✓", "usable with a doubt": "✓", "weak": "~", "do not use": "✗"}
@@ -44,7 +44,7 @@ def index_page(
 
 
 def _card(one: TraitMetrics, files: Sequence[str]) -> str:
-    reads, steers = (text.replace("@", "@ ") for text in use_texts(one))
+    reads, steers = (text.replace("@", "@ ") for text in verdict_use_texts(one))
     verdict = f"{MARKS.get(one.verdict, '')} {one.verdict}".strip()
     figures = (
         ("reads, AUROC @ layer", reads),

@@ -180,7 +180,7 @@ def group_table(scale: TraitScale, trajectories: Sequence[Trajectory], *, by: st
     return table
 
 
-def side_by_side(
+def print_scores_side_by_side(
     console: Console, scale: TraitScale, variants: Sequence[Trajectory], *, traits: Collection[str]
 ) -> None:
     """One prompt's responses, unsteered first: columns where they fit, else one below another.

@@ -71,7 +71,7 @@ class VerdictTable:
             table.add_row(
                 one.trait,
                 styled_verdict(one.verdict),
-                *use_texts(one),
+                *verdict_use_texts(one),
                 *(figures[name] for name in shown),
             )
         return table
@@ -95,7 +95,7 @@ def _counts(one: TraitMetrics) -> Mapping[str, str]:
     }
 
 
-def use_texts(metrics: TraitMetrics) -> tuple[str, str]:
+def verdict_use_texts(metrics: TraitMetrics) -> tuple[str, str]:
     """Whether the vectors read, and whether they steer: `yes 0.94 @14`, the layer behind the @."""
     auroc = rise = None
     quality, uses = metrics.quality, metrics.uses

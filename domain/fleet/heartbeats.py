@@ -6,7 +6,7 @@ A worker leaves a heartbeat every few seconds, and says so when it declines a ru
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -122,13 +122,3 @@ class Decline:
     def host(self) -> str:
         """The machine it runs on."""
         return self.worker.partition("@")[2]
-
-
-def decline_reasons(declines: Iterable[Decline]) -> str:
-    """Why nobody serves a run, with the hosts that said so: `on gpu1, gpu2: no such folder`."""
-    hosts: dict[str, list[str]] = {}
-    for one in declines:
-        said_by = hosts.setdefault(one.reason, [])
-        if one.host not in said_by:
-            said_by.append(one.host)
-    return "; ".join(f"on {', '.join(sorted(names))}: {reason}" for reason, names in hosts.items())

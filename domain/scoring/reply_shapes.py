@@ -22,15 +22,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 from domain.redaction import SHORTEST
-from domain.scoring.bounds import (
+from domain.scoring.prices import TOKENS_PER_CHARACTER
+from domain.scoring.replies import integer
+from domain.scoring.reply_limits import (
     MAX_ALTERNATIVES,
     MAX_TEXT,
     MAX_TOKEN,
     MAX_TOKENS_STATED,
     MAX_WORDS,
 )
-from domain.scoring.prices import TOKENS_PER_CHARACTER
-from domain.scoring.replies import integer
 from domain.scoring.scores import (
     REASONING_ENDS,
     Position,

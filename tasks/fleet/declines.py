@@ -10,13 +10,13 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import redis
 
 from domain.errors import LocalError
-from domain.fleet.heartbeats import Decline, Demand, decline_reasons
+from domain.fleet.heartbeats import Decline, Demand
 from domain.fleet.placement import workers_left
 from domain.redaction import Redactor
 from storage.broker.fleet import forget_decline, put_decline, read_declines, read_run, read_workers
@@ -98,3 +98,13 @@ class Declines:
             self.retry_s,
             extra={"event": "run_declined"},
         )
+
+
+def decline_reasons(declines: Iterable[Decline]) -> str:
+    """Why nobody serves a run, with the hosts that said so: `on gpu1, gpu2: no such folder`."""
+    hosts: dict[str, list[str]] = {}
+    for one in declines:
+        said_by = hosts.setdefault(one.reason, [])
+        if one.host not in said_by:
+            said_by.append(one.host)
+    return "; ".join(f"on {', '.join(sorted(names))}: {reason}" for reason, names in hosts.items())

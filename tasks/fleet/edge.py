@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -18,11 +19,12 @@ from domain.fleet.permissions import Permissions
 from domain.plan.jobs import Job
 from domain.plan.readiness import is_job_needed
 from domain.plan.spec import WIRE_VERSION
+from domain.redaction import Redactor
 from storage.broker.connection import BROKER_AWAY, connect
 from storage.broker.state import BrokerState, job_counts, note_counts
 from storage.record.artifacts import DamagedArtifactError, Record, load_record, set_artifact_aside
 from storage.record.judgements import judge_of
-from storage.record.run import Run, open_run, run_name
+from storage.record.run import Failure, Run, open_run, run_name
 from storage.record.store import is_below, open_store
 from tasks.fleet.app import DeliverySettings
 from tasks.fleet.declines import Declines
@@ -30,7 +32,7 @@ from tasks.fleet.job_logging import log_context
 from tasks.fleet.member import JobsInHand, WorkLog, samples_in, tokens_in
 from tasks.fleet.message import JobMessage, WireError, faults
 from tasks.fleet.send import hand_over, send_again
-from tasks.fleet.suspects import Attempts, PoisonJobError, record_failure
+from tasks.fleet.suspects import Attempts, PoisonJobError
 
 log = logging.getLogger(__name__)
 Stage = Callable[[Run, Job], Record]
@@ -125,7 +127,7 @@ class Edge:
             raise
         # the other broad catch of the task edge: whatever went wrong is recorded under the job
         except Exception as error:
-            record_failure(state, job.key, error)
+            _record_failure(state, job.key, error)
             note_counts(state.client, run.run_id, {f"failed.{job.stage}": 1})
             raise
         hand_over(self.app, state, run, done=job)
@@ -145,7 +147,7 @@ class Edge:
             raise Reject(f"refused: {error}", requeue=False) from error
         # whatever it is: a job that nobody opens and reports would be waited for forever
         except Exception as error:
-            record_failure(state, named, error)
+            _record_failure(state, named, error)
             raise Reject(f"refused: {error}", requeue=False) from error
 
     def _decline(self, state: BrokerState, job: str, error: LocalError) -> None:
@@ -153,7 +155,7 @@ class Edge:
         failed_where = self.declines.decline(state, error)
         if not failed_where:
             raise _back_to_others(str(error)) from error
-        record_failure(state, job, error, message=failed_where)
+        _record_failure(state, job, error, message=failed_where)
 
     def _run_stage(self, stage: Stage, run: Run, job: Job, state: BrokerState) -> Record:
         begun = self.attempts.begun(state, run, job, max_deaths=self.delivery.max_deaths)
@@ -200,6 +202,22 @@ def _back_to_others(why: str) -> Reject:
     """What gives a job of a declined run back, when this worker no longer listens for it."""
     time.sleep(DECLINED_PAUSE_S)
     return Reject(why, requeue=True)
+
+
+def _record_failure(state: BrokerState, job: str, error: Exception, *, message: str = "") -> None:
+    """Note an error; one of ours would meet every other job too and is fatal.
+
+    `message` says it in other words than its own.
+    """
+    # an error may quote what it was sent; this one is kept in the record and on the broker
+    redact = Redactor.from_environment(os.environ)
+    message = redact(message or str(error) or repr(error))
+    fatal = isinstance(error, OrchestrateError)
+    # what we did not foresee is found by where it happened
+    trace = None if fatal else error
+    facts = {"event": "job_failed", "job": job}
+    log.error("%s failed: %s", job, message, extra=facts, exc_info=trace)
+    state.fail(Failure(job, type(error).__name__, message, fatal))
 
 
 class PermissionRefusedError(LocalError):

@@ -114,7 +114,7 @@ class ToBroker(logging.Handler):
             append_log_line(self._connection(), run_id, line)
 
 
-def set_up(*, level: str, form: str, to_broker: ToBroker) -> None:
+def set_up_logging(*, level: str, form: str, to_broker: ToBroker) -> None:
     """Log to standard error in a form, and what is about jobs to the broker too."""
     to_stream = logging.StreamHandler()
     to_stream.setFormatter(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import socket
 import threading
 from collections import deque
@@ -20,7 +19,6 @@ from celery.exceptions import Reject
 
 from domain.errors import LocalError, OrchestrateError
 from domain.plan.jobs import Job
-from domain.redaction import Redactor
 from storage.broker.connection import BROKER_AWAY
 from storage.broker.state import BrokerState, note_counts
 from storage.record.run import Failure, Run, write_dead_letter
@@ -35,23 +33,7 @@ class PoisonJobError(OrchestrateError):
     """A job's workers died while they ran it, more often than chance: look into its prompts."""
 
 
-def record_failure(state: BrokerState, job: str, error: Exception, *, message: str = "") -> None:
-    """Note an error; one of ours would meet every other job too and is fatal.
-
-    `message` says it in other words than its own.
-    """
-    # an error may quote what it was sent; this one is kept in the record and on the broker
-    redact = Redactor.from_environment(os.environ)
-    message = redact(message or str(error) or repr(error))
-    fatal = isinstance(error, OrchestrateError)
-    # what we did not foresee is found by where it happened
-    trace = None if fatal else error
-    facts = {"event": "job_failed", "job": job}
-    log.error("%s failed: %s", job, message, extra=facts, exc_info=trace)
-    state.fail(Failure(job, type(error).__name__, message, fatal))
-
-
-def give_up(state: BrokerState, run: Run, job: Job, *, deaths: int) -> PoisonJobError:
+def _give_up(state: BrokerState, run: Run, job: Job, *, deaths: int) -> PoisonJobError:
     """Put a job on the dead-letter list; returns what is said of it."""
     error = PoisonJobError(
         f"{deaths} workers died while they ran it, the last time alone; given up on "
@@ -126,7 +108,7 @@ class Attempts:
         """
         n_attempts, facts = state.n_attempts(job.key), {"job": job.key}
         if n_attempts >= max_deaths:
-            raise give_up(state, run, job, deaths=max_deaths)
+            raise _give_up(state, run, job, deaths=max_deaths)
         if n_attempts:
             note_counts(state.client, run.run_id, {f"again.{job.stage}": 1})
             log.warning(

@@ -27,14 +27,13 @@ from traitlens.assess.directions import vector_separation
 from traitlens.assess.dose_response import Answers, DoseResponse, dose_response
 from traitlens.assess.kept_rows import Array, Group
 from traitlens.assess.reading import FoldedDirections
+from traitlens.stats.correlation import partial_correlation, weighted_correlation
 from traitlens.stats.crossed import (
     crossed_interval,
     numbered,
-    weighted_correlation,
     weighted_difference,
 )
 from traitlens.stats.intervals import Interval, score_interval
-from traitlens.stats.partial import partial_correlation
 from traitlens.stats.separation import auroc_over_prompts
 
 # Below it answers are no longer read as answers; from it on they are good (the judge's scale).

@@ -24,8 +24,8 @@ from domain.errors import JudgeNotHereError, StoppedError
 from domain.fleet.permissions import permissions
 from domain.plan.spec import JudgeSpec
 from domain.redaction import JUDGE_KEYS
-from domain.scoring.bounds import CALL_TIMEOUT_S
 from domain.scoring.prices import FREE
+from domain.scoring.reply_limits import CALL_TIMEOUT_S
 from domain.scoring.scores import Evidence
 from storage.broker.connection import connect
 from storage.broker.judge_limits import LimiterKeys, SharedLimiter, note_stated_limits, put_meter

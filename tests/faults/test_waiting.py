@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from domain.scoring.bounds import CALL_TIMEOUT_S
+from domain.scoring.reply_limits import CALL_TIMEOUT_S
 from storage.broker.fleet import queue_of
 from tasks.fleet.worker import LEAVES_WITHIN_S
 from tests.faults.conftest import Note

@@ -166,23 +166,6 @@ def weighted_difference(values: Float64, is_pos: Bools) -> Statistic:
     )
 
 
-def weighted_correlation(scores: Float64, values: Float64) -> Statistic:
-    """Fisher's z of Pearson's correlation of scores [n, m] with finite values [n], as a statistic
-    [k, m]: a scale without ends, where a symmetric interval is one."""
-    x, y = scores - scores.mean(axis=0), (values - values.mean())[:, None]
-
-    def statistic(weights: Float64) -> Float64:
-        with np.errstate(invalid="ignore", divide="ignore"):
-            w = weights / weights.sum(axis=1, keepdims=True)
-            mean_x, mean_y = w @ x, w @ y
-            covariance = w @ (x * y) - mean_x * mean_y
-            spread = (w @ x**2 - mean_x**2) * (w @ y**2 - mean_y**2)
-            correlation = covariance / np.sqrt(np.maximum(spread, 0))
-            return np.asarray(np.arctanh(np.clip(correlation, -1, 1)))
-
-    return statistic
-
-
 class Factor(StrEnum):
     """What a run can have more of."""
 

@@ -21,7 +21,8 @@ from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
 from domain.errors import JudgeError, JudgeNotHereError
 from domain.redaction import Redactor
-from domain.scoring.bounds import (
+from domain.scoring.prices import Limits
+from domain.scoring.reply_limits import (
     BATCH_TIMEOUT_S,
     CALL_TIMEOUT_S,
     CONNECT_TIMEOUT_S,
@@ -31,7 +32,6 @@ from domain.scoring.bounds import (
     MIN_REQUESTS_PER_MINUTE,
     MIN_TOKENS_PER_MINUTE,
 )
-from domain.scoring.prices import Limits
 from domain.scoring.reply_shapes import NoAnswer, read
 from domain.scoring.scores import Reply
 

@@ -1,4 +1,4 @@
-"""Correlation within conditions: what goes together once the conditions are held fixed.
+"""Correlation: of all rows, and within conditions, where the conditions are held fixed.
 
 Two figures that both follow a condition go together in the pool of all conditions, though neither
 has to do with the other (Simpson 1951, Journal of the Royal Statistical Society B 13, 238).
@@ -11,6 +11,23 @@ import numpy as np
 from traitlens.arrays import Float64, Labels
 from traitlens.stats.crossed import Statistic, crossed_interval
 from traitlens.stats.intervals import Interval
+
+
+def weighted_correlation(scores: Float64, values: Float64) -> Statistic:
+    """Fisher's z of Pearson's correlation of scores [n, m] with finite values [n], as a statistic
+    [k, m]: a scale without ends, where a symmetric interval is one."""
+    x, y = scores - scores.mean(axis=0), (values - values.mean())[:, None]
+
+    def statistic(weights: Float64) -> Float64:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            w = weights / weights.sum(axis=1, keepdims=True)
+            mean_x, mean_y = w @ x, w @ y
+            covariance = w @ (x * y) - mean_x * mean_y
+            spread = (w @ x**2 - mean_x**2) * (w @ y**2 - mean_y**2)
+            correlation = covariance / np.sqrt(np.maximum(spread, 0))
+            return np.asarray(np.arctanh(np.clip(correlation, -1, 1)))
+
+    return statistic
 
 
 def partial_correlation(
