@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine_work import run, texts, tiny, work
+from tests.engine_work import compared, run, texts, tiny, work
+from tests.tiny_families import EVERY_FAMILY
 from tests.tiny_models import PADDING_FAMILIES, save_tiny_model
 from workers.engine.engine import build_engine
 from workers.engine.fallback import GenerateCore
@@ -56,6 +57,18 @@ def test_a_response_is_the_same_beside_longer_prompts_as_alone(family: str, tmp_
 
     alone = [texts(run(GenerateCore(model), [request]))[0] for request in requests]
     assert together == alone
+
+
+def test_a_model_whose_states_are_off_by_more_than_is_promised_runs_on_the_plain_core(
+    tmp_path: Path,
+) -> None:
+    """By 2e-4 on the fast one: in a cosine that is not to be seen."""
+    model = tiny(tmp_path, "nemotron_h", changes=EVERY_FAMILY["nemotron_h"])
+
+    found = compared(model, work(2, 2, longest=8))
+
+    assert found.path == "fallback"
+    assert found.error < 1e-5
 
 
 def test_prompts_of_one_length_are_batched_wherever_they_wait(tmp_path: Path) -> None:

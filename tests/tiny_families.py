@@ -81,6 +81,16 @@ OTHER_FAMILIES: dict[str, dict[str, object]] = {
     "mixtral": MIXTURE,
     "mpt": {"d_model": 48, "n_layers": 4, "n_heads": 4, "max_seq_len": 512},
     "nemotron": {},
+    # what it makes of a prompt alone is 1e-4 from what it makes of it before a response
+    "nemotron_h": {
+        **HEAD,
+        "layers_block_type": ["mamba", "attention"] * 2,
+        "mamba_num_heads": 8,
+        "mamba_head_dim": 12,
+        "ssm_state_size": 16,
+        "n_groups": 2,
+        "chunk_size": 16,
+    },
     "olmo": {},
     "olmo3": SLIDING,
     "olmo_hybrid": {**DELTA_RULE, "layer_types": ["linear_attention", "full_attention"] * 2},

@@ -207,7 +207,7 @@ class _Ends(StoppingCriteria):  # type: ignore[misc]  # transformers is untyped
 
 def exact_company(model: LoadedModel, *, rounding: float) -> Company:
     """The largest company in which a trial gives the logits that the prompt has alone, but for a
-    `rounding` in 1 - cosine."""
+    `rounding` relative to their length."""
     for company, lengths in TRIAL_LENGTHS.items():
         if _trial_error(model, lengths) <= rounding:
             return company
@@ -216,8 +216,8 @@ def exact_company(model: LoadedModel, *, rounding: float) -> Company:
 
 @torch.inference_mode()
 def _trial_error(model: LoadedModel, lengths: tuple[int, int]) -> float:
-    """Largest 1 - cosine of a step's logits between a prompt beside another one and alone; infinite
-    where it is continued by other tokens, or the trial fails."""
+    """Largest distance of a step's logits between a prompt beside another one and alone, relative
+    to their length; infinite where it is continued by other tokens, or the trial fails."""
     step = max(1, model.model.config.get_text_config().vocab_size // (2 * max(lengths)))
     prompts = [tuple(range(1 + k, 1 + k + n * step, step)) for k, n in enumerate(lengths)]
     settings = GenerationConfig(
@@ -241,7 +241,8 @@ def _trial_error(model: LoadedModel, lengths: tuple[int, int]) -> float:
         return float("inf")
     if not torch.equal(beside, alone):
         return float("inf")
-    return float((1 - torch.cosine_similarity(their_logits, own_logits, dim=-1)).max())
+    apart = torch.linalg.vector_norm(their_logits - own_logits, dim=-1)
+    return float((apart / torch.linalg.vector_norm(own_logits, dim=-1)).max())
 
 
 def left_padded(prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
