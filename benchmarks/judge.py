@@ -143,14 +143,14 @@ async def ours(given: argparse.Namespace, n: int) -> dict[str, float]:
     import redis
     import redis.asyncio
 
-    from storage.broker.judge_limits import LimiterKeys, SharedLimiter, put_meter
+    from storage.broker.judge_limits import LimiterKeys, SharedLimiter, put_judge_meter
     from storage.broker.reply_cache import SharedCache
     from storage.record.spending import Terms
     from workers.judge.client import JudgeClient
     from workers.judge.judge import Judge, Slots
     from workers.judge.profile import JudgeProfile
 
-    put_meter(redis.Redis.from_url(given.broker), "bench", terms=Terms(), spent=0.0)
+    put_judge_meter(redis.Redis.from_url(given.broker), "bench", terms=Terms(), spent=0.0)
     client = JudgeClient(given.url, api_key="none", max_in_flight=n)
     connection = redis.asyncio.Redis.from_url(given.broker)
 

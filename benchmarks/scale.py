@@ -40,7 +40,7 @@ from orchestrator.run_state import run_snapshot
 from storage.broker.connection import connect
 from storage.broker.embedded_redis import embedded_redis
 from storage.broker.fleet import read_workers
-from storage.record.artifacts import done_jobs, publish_artifact
+from storage.record.artifacts import jobs_with_artifacts, publish_artifact
 from storage.record.run import Run, open_run
 from storage.record.store import open_store
 from tests.simulated_runs import Silent, driver, make_run, simulated_workers
@@ -216,7 +216,10 @@ def measure_plan(folder: Path, url: str) -> list[float]:
         full = int(client.info()["used_memory"])
         reconcile = timed(drives.reconcile)
         job = next(
-            j for j in ready_jobs(run.plan, done_jobs(run.store, [t.name for t in run.spec.traits]))
+            j
+            for j in ready_jobs(
+                run.plan, jobs_with_artifacts(run.store, [t.name for t in run.spec.traits])
+            )
         )
         follow = run.plan.judge_job(job)
         cpu = time.process_time()

@@ -20,7 +20,7 @@ import numpy as np
 from domain.plan.jobs import Job
 from domain.plan.samples import POLARITIES
 from domain.verdict.record import Estimate, UseState
-from storage.record.artifacts import done_jobs
+from storage.record.artifacts import jobs_with_artifacts
 from storage.record.results import read_metrics, read_response_vectors
 from storage.record.run import Run, open_run
 from storage.record.store import open_store
@@ -117,7 +117,7 @@ def _print_savings(whole: Run, enough: Run) -> bool:
 
 
 def _n_done(run: Run, trait: str, jobs: Sequence[Job]) -> int:
-    done = done_jobs(run.store, [trait])
+    done = jobs_with_artifacts(run.store, [trait])
     return sum(run.plan.n_samples_of(job) for job in jobs if job.key in done)
 
 

@@ -28,7 +28,7 @@ from domain.plan.readiness import ready_jobs
 from orchestrator.progress import TraitCount, trait_counts
 from storage.broker.connection import BROKER_AWAY, connect, require_writes
 from storage.broker.fleet import forget_run, put_run, queue_of
-from storage.broker.judge_limits import read_meter
+from storage.broker.judge_limits import read_judge_meter
 from storage.broker.state import BrokerState, jobs_on_queues
 from storage.record.artifacts import (
     DamagedArtifactError,
@@ -252,7 +252,7 @@ class Driver:
         while time.monotonic() < deadline:
             self.tend()
             with connect(self.broker_url) as client:
-                meter = read_meter(client, self.run.run_id)
+                meter = read_judge_meter(client, self.run.run_id)
             if meter is None or meter.reserved < 1e-9:
                 return
             if not is_told:

@@ -19,10 +19,10 @@ from prometheus_client.registry import Collector
 
 from domain.fleet.heartbeats import QUEUES, Heartbeat, ListedRun
 from domain.plan.jobs import STAGES
-from orchestrator.run_state import State, read_on_broker, state_of_open_jobs
+from orchestrator.run_state import State, read_state_on_broker, state_of_open_jobs
 from storage.broker.connection import BROKER_AWAY, Client, connect, refusal_of_writes
 from storage.broker.fleet import QueueFacts, read_queues, read_runs, read_workers
-from storage.broker.judge_limits import read_meter
+from storage.broker.judge_limits import read_judge_meter
 from storage.broker.state import CALL_BOUNDS_S, JOB_BOUNDS_S, read_calls, read_counts
 
 # A few scrapes: the last job of a run may be counted just before it is taken off the list.
@@ -88,7 +88,7 @@ class FleetCollector(Collector):
             with connect(self._url) as client:
                 found = _Families(client, self._recent(read_runs(client)))
                 up.add_metric([], 0 if refusal_of_writes(client) else 1)
-            yield from (*found.single.values(), *found.histograms.values())
+            yield from (*found.single.values(), *found.report_histograms.values())
         except BROKER_AWAY:
             up.add_metric([], 0)
         yield up
@@ -108,7 +108,7 @@ class _Families:
             name: family(f"orchestrate_{name}", text, labels=labels)
             for name, (family, text, labels) in METRICS.items()
         }
-        self.histograms = {
+        self.report_histograms = {
             name: HistogramMetricFamily(f"orchestrate_{name}", text, labels=labels)
             for name, (text, labels) in HISTOGRAMS.items()
         }
@@ -117,7 +117,7 @@ class _Families:
         queues, workers = read_queues(client, runs, QUEUES), read_workers(client)
         self._queues(runs, queues)
         for run in runs:
-            facts = read_on_broker(client, run, queues=queues, workers=workers)
+            facts = read_state_on_broker(client, run, queues=queues, workers=workers)
             is_out = any(facts.waiting.values()) or any(facts.held.values())
             waits = is_out and not run.paused and state_of_open_jobs(facts).state != State.RUNNING
             self._add("run_waiting", [run.name, run.run_id], float(waits))
@@ -140,7 +140,7 @@ class _Families:
             total += found.get(f"le.{stage}{bound:g}", 0.0)
             buckets.append(("+Inf" if bound == math.inf else f"{bound:g}", total))
         seconds = found.get(f"seconds.{stage}".rstrip("."), 0.0)
-        self.histograms[name].add_metric(labels, buckets, seconds)
+        self.report_histograms[name].add_metric(labels, buckets, seconds)
 
     def _run(self, client: Client, run: ListedRun) -> None:
         who, found = [run.name, run.run_id], read_counts(client, run.run_id)
@@ -153,7 +153,7 @@ class _Families:
                 self._add("jobs", [*who, stage, outcome], found.get(f"{name}.{stage}", 0.0))
             if f"jobs.{stage}" in found:
                 self._timed("job_seconds", [*who, stage], found, bounds=JOB_BOUNDS_S)
-        meter = read_meter(client, run.run_id)
+        meter = read_judge_meter(client, run.run_id)
         if meter is not None:
             self._add("judge_usd", who, meter.spent)
             if meter.cap is not None:

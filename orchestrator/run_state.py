@@ -23,7 +23,12 @@ from storage.broker.fleet import (
     read_workers,
 )
 from storage.broker.job_log import last_log_lines
-from storage.broker.judge_limits import LimiterKeys, endpoint_state, put_meter, read_meter
+from storage.broker.judge_limits import (
+    LimiterKeys,
+    endpoint_state,
+    put_judge_meter,
+    read_judge_meter,
+)
 from storage.broker.state import BrokerState, read_counts, read_rates
 from storage.record.attended import Attended, read_attended
 from storage.record.judgements import judge_of
@@ -82,7 +87,7 @@ def _trait(run: Run, count: TraitCount) -> dict[str, Any]:
 def _on_broker(run: Run, client: Client, standing: Mapping[str, Any]) -> dict[str, Any]:
     listed = read_run(client, run.run_id) or listed_run(run, since=0.0)
     queues, workers = read_queues(client, [listed], QUEUES), read_workers(client)
-    facts = read_on_broker(
+    facts = read_state_on_broker(
         client, listed, queues=queues, workers=workers, judge_down_s=judge_down_s(client, run)
     )
     finished = standing["state"].state == State.FINISHED
@@ -168,7 +173,7 @@ class OnBroker:
     judge_down_s: float | None = None
 
 
-def read_on_broker(
+def read_state_on_broker(
     client: Client,
     run: ListedRun,
     *,
@@ -246,12 +251,12 @@ def open_meter(run: Run, broker_url: str) -> None:
     """Bring the run's cap and what its record says was spent into the broker."""
     terms = read_terms(run.store, judgement=run.judgement)
     with connect(broker_url) as client:
-        put_meter(client, run.run_id, terms=terms, spent=recorded_usd(run.store))
+        put_judge_meter(client, run.run_id, terms=terms, spent=recorded_usd(run.store))
 
 
 def judge_facts(client: Client, run: Run) -> dict[str, Any]:
     """Money and endpoint; money is None when no price is known."""
-    meter = read_meter(client, run.run_id)
+    meter = read_judge_meter(client, run.run_id)
     is_priced = read_terms(run.store, judgement=run.judgement).price is not None
     return {**_endpoint(client, run), "money": asdict(meter) if meter and is_priced else None}
 

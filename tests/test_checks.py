@@ -19,7 +19,7 @@ from domain.plan.steering_search import (
     confirmed_steering_cells,
     first_steering_cells,
     steering_layers,
-    surviving_cells,
+    surviving_steering_cells,
 )
 from domain.verdict.gates import with_verdict
 from domain.verdict.record import (
@@ -226,7 +226,7 @@ def test_a_round_keeps_the_cells_worth_most_of_the_round_before() -> None:
     worth = {cells[0]: 10.0, cells[1]: 90.0, cells[2]: 50.0, cells[3]: 60.0}
     shown = [Shown(cell, value, 100.0) for cell, value in worth.items()]
 
-    kept = surviving_cells(shown, among=cells[:3], n=2)
+    kept = surviving_steering_cells(shown, among=cells[:3], n=2)
 
     assert kept == [cells[1], cells[2]]
 

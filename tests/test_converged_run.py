@@ -13,7 +13,7 @@ import torch
 
 from domain.plan.readiness import WaveEnd
 from domain.plan.samples import POLARITIES
-from storage.record.artifacts import done_jobs
+from storage.record.artifacts import jobs_with_artifacts
 from storage.record.judged_samples import training_jobs
 from storage.record.results import read_metrics
 from storage.record.run import Run, open_run
@@ -60,7 +60,7 @@ def test_it_stops_when_the_angle_is_small_and_says_so(run: Run) -> None:
 
 
 def test_no_score_is_paid_after_the_last_wave_and_one_wave_was_ahead_at_most(run: Run) -> None:
-    trait, done = run.spec.trait("evil"), done_jobs(run.store, ["evil"])
+    trait, done = run.spec.trait("evil"), jobs_with_artifacts(run.store, ["evil"])
     last = last_look(run)["wave"]
 
     shards = {
@@ -87,13 +87,13 @@ def test_only_the_waves_up_to_the_last_count(run: Run) -> None:
 
 
 def test_running_it_again_generates_nothing_and_gives_the_same(run: Run, runs: Path) -> None:
-    before = done_jobs(run.store, ["evil"])
+    before = jobs_with_artifacts(run.store, ["evil"])
     vector = load_vectors(runs / "enough" / "traits" / "evil").tensor
 
     ended = run_command("resume", "enough", "--runs-dir", str(runs))
 
     assert ended.returncode == 0, ended.stderr
-    assert done_jobs(run.store, ["evil"]) == before
+    assert jobs_with_artifacts(run.store, ["evil"]) == before
     assert torch.equal(load_vectors(runs / "enough" / "traits" / "evil").tensor, vector)
 
 

@@ -27,7 +27,7 @@ from storage.broker.embedded_redis import embedded_redis
 from storage.broker.fleet import queue_of
 from storage.broker.state import BrokerState, jobs_on_queues
 from storage.files.trait_files import load_trait
-from storage.record.artifacts import Record, done_jobs, publish_artifact
+from storage.record.artifacts import Record, jobs_with_artifacts, publish_artifact
 from storage.record.run import Run, create_run, dead_letters, revive_dead
 from storage.record.store import open_store
 from tasks.fleet.app import DeliverySettings, delivery_settings, make_app
@@ -125,7 +125,7 @@ def test_the_artifact_of_a_run_that_was_replaced_meanwhile_is_taken_away(
     with pytest.raises(Reject, match="has become run r2"):
         edge.carry(too_late, message_of(run))
 
-    assert done_jobs(run.store, ["refusal"]) == set()
+    assert jobs_with_artifacts(run.store, ["refusal"]) == set()
     assert client.llen(queue_of("gpu", run.run_id)) == 0
 
 
@@ -464,7 +464,7 @@ def test_a_cancelled_runs_job_is_out_no_more_so_that_whoever_resumes_sends_it(
     edge.carry(do_it, message_of(run))
 
     assert state.outstanding() == set()
-    assert done_jobs(run.store, ["refusal"]) == set()
+    assert jobs_with_artifacts(run.store, ["refusal"]) == set()
 
 
 def test_a_job_is_carried_when_its_run_was_resumed_while_it_was_dropped(

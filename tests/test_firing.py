@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from cli.pages.firing import fired
-from cli.pages.report_data import load_snippet, reported_metrics
+from cli.pages.report_data import report_snippet, reported_metrics
 from domain.plan.samples import EVALUATION
 from domain.plan.spec import ChecksSpec
 from domain.verdict.record import Best
@@ -71,7 +71,7 @@ def test_what_loads_a_vector_reads_and_steers_at_the_layer_of_each_use() -> None
     best = Best(method="mean_diff", layer=4, by_method={"mean_diff": 4}, rule="a rule")
     both = quality(reading=read(layer=2), causal=steered(), best=best)
 
-    snippet = load_snippet("runs/r", "evil", both)
+    snippet = report_snippet("runs/r", "evil", both)
 
     assert "v.at(2)" in snippet
     assert f"layer={LAYER}, " in snippet

@@ -16,8 +16,8 @@ from storage.broker.judge_limits import (
     LimiterKeys,
     endpoint_state,
     note_stated_limits,
-    put_meter,
-    read_meter,
+    put_judge_meter,
+    read_judge_meter,
 )
 from storage.record.spending import Terms
 from tests.judge_process import in_processes, in_this_process, report, start
@@ -37,7 +37,7 @@ def broker() -> Iterator[str]:
 
 def open_run(broker: str, run: str, *, cap: float | None = None) -> redis.Redis:
     client = redis.Redis.from_url(broker)
-    put_meter(client, run, terms=Terms(cap_usd=cap), spent=0.0)
+    put_judge_meter(client, run, terms=Terms(cap_usd=cap), spent=0.0)
     return client
 
 
@@ -156,7 +156,7 @@ def test_the_budget_is_reached_and_not_passed_by_four_judges(broker: str, ask_al
         ]
         reports = ask_all(asked)
         n_first = len(judge.calls)
-        put_meter(client, run, terms=Terms(cap_usd=10.0), spent=0.0)
+        put_judge_meter(client, run, terms=Terms(cap_usd=10.0), spent=0.0)
         again = ask_all(asked)
 
     assert {one["stopped"] for one in reports} == {"BudgetError"}
@@ -165,7 +165,7 @@ def test_the_budget_is_reached_and_not_passed_by_four_judges(broker: str, ask_al
     # a larger budget finishes, and what the cache holds is not asked again
     assert [one["n_scored"] for one in again] == [120] * 4
     assert len(judge.calls) == 480
-    meter = read_meter(client, run)
+    meter = read_judge_meter(client, run)
     assert meter is not None
     assert meter.spent == pytest.approx(480 * USD_A_CALL)
     assert meter.reserved == pytest.approx(0.0, abs=1e-9)

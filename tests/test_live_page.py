@@ -21,7 +21,7 @@ from click.testing import CliRunner
 
 from cli.commands.view import view
 from cli.pages.build import live_page
-from cli.pages.live_run import LiveRun, latest_answers
+from cli.pages.live_run import LiveRun, latest_live_answers
 from cli.pages.server import PageServer
 from domain.errors import OrchestrateError, UsageError
 from domain.fleet.heartbeats import Heartbeat
@@ -113,7 +113,7 @@ def test_the_latest_answers_are_those_of_the_record(run: Run) -> None:
     table = pq.read_table(io.BytesIO(run.store.read("traits/evil/responses.parquet")))
     rows = {one["key"]: one for one in table.to_pylist()}
 
-    found = [one for one in latest_answers(run) if one["key"] in rows]
+    found = [one for one in latest_live_answers(run) if one["key"] in rows]
 
     assert found
     for one in found:
@@ -127,7 +127,7 @@ def test_an_answer_that_is_not_judged_yet_says_so(run: Run) -> None:
         if "/judge/" in key:
             run.store.delete(key)
 
-    found = latest_answers(run)
+    found = latest_live_answers(run)
 
     assert found and not any(one["is_judged"] for one in found)
 

@@ -16,7 +16,7 @@ from orchestrator.prometheus import FleetCollector
 from storage.broker.connection import Client, connect
 from storage.broker.embedded_redis import embedded_redis
 from storage.broker.fleet import put_heartbeat, put_run
-from storage.broker.judge_limits import put_meter
+from storage.broker.judge_limits import put_judge_meter
 from storage.broker.state import job_counts, note_counts
 from storage.record.run import Run, create_run
 from storage.record.spending import Terms
@@ -93,7 +93,7 @@ def test_the_tests_of_the_alarms_use_series_as_the_exporter_serves_them(
 ) -> None:
     url, client = broker
     put_run(client, named("demo", tmp_path, run_id="new"))
-    put_meter(client, "new", terms=Terms(cap_usd=1.0), spent=0.0)
+    put_judge_meter(client, "new", terms=Terms(cap_usd=1.0), spent=0.0)
     put_heartbeat(client, Heartbeat("gpu-0@h", "gpu", "h", device="cuda:0", busy=0.5))
     served = {(name, frozenset(dict(have))) for name, have in scrape(url)}
     tests = yaml.safe_load((DEPLOY / "prometheus" / "rules_test.yml").read_text())["tests"]
@@ -113,7 +113,7 @@ def test_alarms_and_dashboard_ask_for_what_is_served(
 ) -> None:
     url, client = broker
     put_run(client, named("demo", tmp_path, run_id="new"))
-    put_meter(client, "new", terms=Terms(cap_usd=1.0), spent=0.0)
+    put_judge_meter(client, "new", terms=Terms(cap_usd=1.0), spent=0.0)
     put_heartbeat(client, Heartbeat("gpu-0@h", "gpu", "h", busy=0.5))
     note_counts(client, "new", job_counts("judge", 1.0, samples=1, tokens=0))
     asked = set(re.findall(r"\borchestrate_\w+", (DEPLOY / file).read_text()))

@@ -20,7 +20,7 @@ from click.testing import CliRunner, Result
 from cli.main import orchestrate
 from cli.pages.build import build_page
 from cli.pages.server import PageServer
-from cli.using.output_files import all_sinks, open_sink
+from cli.using.output_files import open_output_file, open_output_files
 from domain.errors import OrchestrateError, UsageError
 from tests.chromium import chromium_or_skip, running_chromium
 from tests.planted_vectors import PlantedRun, planted_run
@@ -266,9 +266,9 @@ def test_an_output_that_cannot_be_written_does_not_cost_the_others(tmp_path: Pat
     folder = tmp_path / "taken away"
     folder.mkdir()
     lost, kept = folder / "a.csv", tmp_path / "b.json"
-    sinks = [open_sink(lost), open_sink(kept)]
+    sinks = [open_output_file(lost), open_output_file(kept)]
 
-    with pytest.raises(OSError, match="taken away"), all_sinks(sinks, TraitScale((), {})):
+    with pytest.raises(OSError, match="taken away"), open_output_files(sinks, TraitScale((), {})):
         shutil.rmtree(folder)
 
     assert json.loads(kept.read_text()) == []

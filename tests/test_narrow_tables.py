@@ -12,7 +12,12 @@ from rich.console import Console, RenderableType
 
 from cli.commands.plan import PlanTable, TraitEstimate
 from cli.screens.status import FleetTable, RunsTable, run_status_screen
-from cli.screens.verdicts import MOST_REMARK_LINES, VerdictTable, print_remarks, remark_lines
+from cli.screens.verdicts import (
+    MOST_REMARK_LINES,
+    VerdictTable,
+    print_verdict_remarks,
+    verdict_remark_lines,
+)
 from domain.fleet.heartbeats import Heartbeat, Rate
 from domain.verdict.record import TraitMetrics, Use, Uses, UseState, VerdictName
 from tests.quality_records import metrics
@@ -154,7 +159,7 @@ def test_what_several_traits_have_in_common_is_said_once_and_the_weightiest_firs
     words = "abcdef"
     named = [(f"t{k}", ["it failed", f"and {words[k]} too"], [common]) for k in range(6)]
 
-    lines = remark_lines(named)
+    lines = verdict_remark_lines(named)
 
     assert [line.partition(": ")[2] for line in lines] == [
         "it failed",
@@ -167,7 +172,7 @@ def test_what_several_traits_have_in_common_is_said_once_and_the_weightiest_firs
 
 
 def test_what_differs_in_its_figures_alone_is_said_with_those_of_the_first() -> None:
-    lines = remark_lines((f"t{k}", [f"AUROC 0.{k} is not over 0.7"], ()) for k in range(3))
+    lines = verdict_remark_lines((f"t{k}", [f"AUROC 0.{k} is not over 0.7"], ()) for k in range(3))
 
     assert len(lines) == 1
     assert lines[0].startswith("t0, t1, t2: AUROC 0.0 is not over 0.7")
@@ -184,7 +189,7 @@ def test_remarks_fill_ten_lines_of_a_terminal_and_a_log_has_them_all(width: int)
     terminal = Console(width=width, file=io.StringIO(), force_terminal=True, color_system=None)
     log = Console(width=width, file=io.StringIO())
     for console in (terminal, log):
-        print_remarks(console, named)
+        print_verdict_remarks(console, named)
     shown, kept = (c.file.getvalue().splitlines() for c in (terminal, log))  # type: ignore[attr-defined]
 
     assert len(shown) == MOST_REMARK_LINES + 1

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from domain.plan.jobs import NEGOTIATE, Job, Plan
-from domain.plan.readiness import is_job_ready, jobs_after, ready_jobs
+from domain.plan.readiness import is_job_ready, jobs_readied_by, ready_jobs
 from domain.plan.samples import POLARITIES, sample_cells
 from domain.plan.spec import JudgeSpec, ModelSpec, RunSpec, TraitRef, settings_differences
 
@@ -130,7 +130,7 @@ def test_the_hand_over_after_each_job_reaches_every_job_without_looking_at_the_w
     while waiting:
         job = waiting.pop()
         done.add(job.key)
-        waiting += [j for j in jobs_after(plan, job) if is_job_ready(plan, j, done)]
+        waiting += [j for j in jobs_readied_by(plan, job) if is_job_ready(plan, j, done)]
 
     assert done == {job.key for job in plan.jobs()}
 

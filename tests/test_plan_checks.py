@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from domain.plan.jobs import CHECKED, Job, Plan
-from domain.plan.readiness import is_job_ready, job_inputs, jobs_after, ready_jobs, stop_mark
+from domain.plan.readiness import is_job_ready, job_inputs, jobs_readied_by, ready_jobs, stop_mark
 from domain.plan.samples import CONFIRMATION, EVALUATION, ROUNDS
 from domain.plan.spec import NO_JUDGE, ChecksSpec, JudgeSpec, RunSpec
 from tests.test_plan import spec, trait
@@ -144,7 +144,7 @@ def run_until_enough(plan: Plan, last: int) -> list[Job]:
         order.append(job)
         if job.stage == "converge" and job.shard == last:
             done.add(stop_mark(trait(), last).key)
-        waiting += [j for j in jobs_after(plan, job) if is_job_ready(plan, j, done)]
+        waiting += [j for j in jobs_readied_by(plan, job) if is_job_ready(plan, j, done)]
     assert not ready_jobs(plan, done), "the hand-over left something for the reconciler"
     return order
 
@@ -219,7 +219,7 @@ def test_without_a_judge_nobody_is_asked_and_each_job_is_reached_from_those_befo
         done.add(job.key)
         if job.stage == "converge" and job.shard == plan.n_shards(trait()) - 1:
             done.add(stop_mark(trait(), job.shard).key)
-        found = [one for one in jobs_after(plan, job) if is_job_ready(plan, one, done)]
+        found = [one for one in jobs_readied_by(plan, job) if is_job_ready(plan, one, done)]
         waiting += [one for one in found if one not in waiting]
 
     assert {job.stage for job in order} & {"negotiate", "judge"} == set()

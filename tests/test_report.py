@@ -16,7 +16,7 @@ import pytest
 
 from cli.pages.answers import Answer
 from cli.pages.build import report_page as build_page
-from cli.pages.report_data import funnel, histograms, repeat_command
+from cli.pages.report_data import report_funnel, report_histograms, reported_command
 from domain.plan.spec import (
     ChecksSpec,
     FilterSpec,
@@ -288,7 +288,7 @@ def row(key: str, **changes: Any) -> Answer:
 def test_scores_fall_into_bins_whose_last_one_holds_a_hundred() -> None:
     scores = (100.0, 0.0, None)
 
-    found = histograms([row(f"k{score}", trait_score=score) for score in scores])
+    found = report_histograms([row(f"k{score}", trait_score=score) for score in scores])
 
     assert found["positive"]["trait"] == [1, *[0] * 18, 1]
     assert sum(found["positive"]["coherence"]) == 3
@@ -300,7 +300,7 @@ def test_the_funnel_loses_each_row_at_the_step_where_it_fell() -> None:
         *(row(fall, fall=fall) for fall in Fall if fall != Fall.TRAIT_HIGH),
     ]
 
-    assert [step["n"] for step in funnel(rows)["positive"]] == [7, 5, 3, 2, 1]
+    assert [step["n"] for step in report_funnel(rows)["positive"]] == [7, 5, 3, 2, 1]
 
 
 def test_the_command_that_repeats_a_run_names_all_that_is_not_a_default() -> None:
@@ -318,7 +318,7 @@ def test_the_command_that_repeats_a_run_names_all_that_is_not_a_default() -> Non
         seed=5,
     )
 
-    command = repeat_command(spec, traits="my traits/evil.json", full={"evil": (5, 20)})
+    command = reported_command(spec, traits="my traits/evil.json", full={"evil": (5, 20)})
 
     assert command == (
         "orchestrate extract --traits 'my traits/evil.json' --questions 8 --model org/m "

@@ -157,7 +157,7 @@ def test_what_is_too_large_is_cut_and_says_how_long_it_was(monkeypatch: pytest.M
     monkeypatch.setattr(build, "MOST_BYTES", 60_000)
 
     (found,) = unpacked(
-        f'id="answers-data">{build.packed_answers([{"response": ["short", *long]}])}"<'
+        f'id="answers-data">{build.packed_into_page([{"response": ["short", *long]}])}"<'
     )
 
     assert found["response"][0] == "short" and found["cut"][0] is None

@@ -12,7 +12,7 @@ import pytest
 
 from cli.commands.status import Moment
 from cli.screens.run_in_words import run_in_words, state_in_words, state_text
-from cli.screens.status import RunsOfFolder
+from cli.screens.status import FolderStatus
 from domain.fleet.heartbeats import Heartbeat
 from orchestrator.run_state import OnBroker, RunState, State, run_state
 from storage.broker.connection import Client, connect
@@ -83,7 +83,7 @@ def client() -> Iterator[tuple[str, Client]]:
 
 
 def states(folder: Path, url: str | None) -> dict[str, str]:
-    return {row["name"]: row["state"] for row in RunsOfFolder(str(folder)).look(url)["standing"]}
+    return {row["name"]: row["state"] for row in FolderStatus(str(folder)).look(url)["standing"]}
 
 
 def finish(run: Run) -> None:
@@ -125,7 +125,7 @@ def test_a_folder_without_runs_shows_the_fleet(client: tuple[str, Client], tmp_p
     url, redis = client
     put_heartbeat(redis, Heartbeat("gpu-0@h", "gpu", "h"))
 
-    found: dict[str, Any] = RunsOfFolder(str(tmp_path / "nowhere")).look(url)
+    found: dict[str, Any] = FolderStatus(str(tmp_path / "nowhere")).look(url)
 
     assert found["runs"] == []
     assert [worker["name"] for worker in found["workers"]] == ["gpu-0@h"]
@@ -146,7 +146,7 @@ def test_the_list_looks_at_no_artifacts_of_its_runs(
 
     monkeypatch.setattr(LocalStore, "list", listed)
 
-    assert RunsOfFolder(str(tmp_path)).look(url)["runs"] == ["done", "works"]
+    assert FolderStatus(str(tmp_path)).look(url)["runs"] == ["done", "works"]
 
 
 def test_runs_stand_with_the_last_planned_first_and_can_be_asked_for_by_time(
@@ -158,7 +158,7 @@ def test_runs_stand_with_the_last_planned_first_and_can_be_asked_for_by_time(
         make_run(tmp_path / name, traits=1, shards=1, planned_at=planned_at)
 
     def names(since: datetime | None) -> list[str]:
-        return [str(one) for one in RunsOfFolder(str(tmp_path), since=since).look(None)["runs"]]
+        return [str(one) for one in FolderStatus(str(tmp_path), since=since).look(None)["runs"]]
 
     assert names(None) == ["c", "b", "a"]
     assert names(datetime(2026, 3, 1, 12, tzinfo=UTC)) == ["c"]

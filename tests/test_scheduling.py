@@ -17,7 +17,7 @@ from orchestrator.driver import Driver
 from storage.broker.connection import connect
 from storage.broker.embedded_redis import embedded_redis
 from storage.broker.fleet import put_run, read_runs, read_workers
-from storage.record.artifacts import done_jobs
+from storage.record.artifacts import jobs_with_artifacts
 from storage.record.run import Run, Schedule, write_run_schedule
 from tests.faults.fleet import wait_until
 from tests.simulated_runs import Silent, driver, make_run, simulated_workers
@@ -39,7 +39,7 @@ def client(broker: str) -> Iterator[redis.Redis]:
 
 def n_done(run: Run, stage: str = "generate") -> int:
     names = [trait.name for trait in run.spec.traits]
-    return sum(f"/{stage}/" in job for job in done_jobs(run.store, names))
+    return sum(f"/{stage}/" in job for job in jobs_with_artifacts(run.store, names))
 
 
 def started(broker: str, *runs: Run) -> list[Driver]:

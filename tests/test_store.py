@@ -23,8 +23,8 @@ from domain.plan.spec import WIRE_VERSION, JudgeSpec, ModelSpec, RunSpec, TraitR
 from domain.scoring.scores import Evidence, Unscored
 from storage.record.artifacts import (
     DamagedArtifactError,
-    done_jobs,
     encode_checked,
+    jobs_with_artifacts,
     load_record,
     publish_artifact,
     read_artifact,
@@ -302,11 +302,11 @@ def test_a_full_disk_leaves_what_was_there_and_says_what_to_do(
 
 
 def test_a_job_is_done_only_when_its_record_exists(store: Store) -> None:
-    assert done_jobs(store, ["refusal"]) == set()
+    assert jobs_with_artifacts(store, ["refusal"]) == set()
 
     publish_artifact(store, JOB, files={"responses.parquet": b"data"}, info={"n": 1})
 
-    assert done_jobs(store, ["refusal"]) == {JOB.key}
+    assert jobs_with_artifacts(store, ["refusal"]) == {JOB.key}
     assert read_artifact(store, load_record(store, JOB), "responses.parquet", bytes) == b"data"
 
 
@@ -323,13 +323,13 @@ def test_a_run_made_when_negotiate_was_called_probe_is_still_read(
     body = {"wire": WIRE_VERSION, "job": key, "files": {}, "info": {"mode": "text", "usd": 0.5}}
     store.write(f"{key}.json", encode_checked(body))
 
-    assert done_jobs(store, [], judgement=judgement) == {job.key}
+    assert jobs_with_artifacts(store, [], judgement=judgement) == {job.key}
     assert load_record(store, job).info["mode"] == "text"
     assert Plan(spec).parse_job(key) == job
     assert recorded_usd(store) == 0.5
 
     set_artifact_aside(store, job)
-    assert done_jobs(store, [], judgement=judgement) == set()
+    assert jobs_with_artifacts(store, [], judgement=judgement) == set()
 
 
 def test_a_second_worker_finds_the_first_ones_artifact_and_leaves_no_files(store: Store) -> None:
@@ -366,7 +366,7 @@ def test_an_artifact_that_cannot_be_read_back_never_counts(store: Store) -> None
         odd = {SCORINGS: parquet_bytes(table)}
         publish_artifact(store, JOB, files=odd, info={}, decoders=DECODERS)
 
-    assert done_jobs(store, ["refusal"]) == set()
+    assert jobs_with_artifacts(store, ["refusal"]) == set()
     publish_artifact(store, JOB, files=good, info={}, decoders=DECODERS)
     assert load_scorings(store, JOB) == {("k", "trait"): scoring}
 
@@ -408,5 +408,5 @@ def test_a_changed_record_is_found_and_can_be_set_aside(store: Store, position: 
         load_record(store, JOB)
     set_artifact_aside(store, JOB)
 
-    assert done_jobs(store, ["refusal"]) == set()
+    assert jobs_with_artifacts(store, ["refusal"]) == set()
     assert any(key.startswith("set-aside/") for key in store.list(""))

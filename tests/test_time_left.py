@@ -122,7 +122,7 @@ def test_before_the_first_shard_ends_the_time_left_is_that_of_the_tokens(
     progress = Progress(
         console,
         read_metrics=lambda _: metrics(),
-        read_news=lambda: News(tokens_per_s=100.0),
+        news_in_words=lambda: News(tokens_per_s=100.0),
         tokens_each=10.0,
     )
     counts = trait_counts(checked.plan, set())

@@ -18,7 +18,7 @@ from domain.errors import JudgeError, UsageError
 from domain.traits.draft import Draft, trait_name
 from storage.files.trait_files import load_trait, read_trait
 from tests.http_judge import HttpJudge, error, http_judge
-from workers.judge.writer import MOST_MISSED, json_in
+from workers.judge.writer import MOST_MISSED, json_written
 
 SENTENCE = "answers with dry jokes"
 DESCRIPTION = {
@@ -282,4 +282,4 @@ def test_a_name_is_made_of_words_or_not_at_all(words: str, name: str) -> None:
 
 
 def test_deep_nesting_is_no_json_and_no_crash() -> None:
-    assert json_in("[" * 100_000) is None
+    assert json_written("[" * 100_000) is None

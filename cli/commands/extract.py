@@ -34,10 +34,10 @@ from cli.options.settings import broker_option, json_option, option, run_argumen
 from cli.options.working_folder import keep_key_from_folder
 from cli.screens.next_steps import last_step_of, next_step
 from cli.screens.progress import Progress
-from cli.screens.run_in_words import read_news
+from cli.screens.run_in_words import news_in_words
 from cli.screens.terminal import Screen, say
 from cli.screens.verdicts import (
-    print_remarks,
+    print_verdict_remarks,
     print_verdicts,
     spoken_remarks,
     where_vectors_are,
@@ -300,7 +300,7 @@ def _watch(console: Console, driver: Driver) -> list[Failure]:
     progress = Progress(
         console,
         read_metrics=lambda trait: read_metrics(run.store, trait),
-        read_news=lambda: read_news(run, driver.broker_url),
+        news_in_words=lambda: news_in_words(run, driver.broker_url),
         tokens_each=tokens_expected(run.spec) + thought_tokens_expected(run.spec, thinks),
     )
     try:
@@ -348,7 +348,7 @@ def _say_plan(console: Console, run: Run) -> None:
 def _print_result(console: Console, run: Run, failures: list[Failure], *, as_json: bool) -> None:
     metrics = finished_metrics(run.store, [trait.name for trait in run.spec.traits])
     print_verdicts(console, metrics)
-    print_remarks(console, spoken_remarks(metrics))
+    print_verdict_remarks(console, spoken_remarks(metrics))
     for failure in failures:
         say(console, f"{failure.job} failed: {failure.error}: {failure.message}")
     if metrics:

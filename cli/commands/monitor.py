@@ -60,10 +60,10 @@ def monitor(**values: Any) -> None:
         from cli.screens.scores import print_scores
         from cli.using.loaded_run import load_run
         from cli.using.monitored import monitored, prompt_to_monitor, transcripts_to_monitor
-        from cli.using.output_files import EventFile, give_results, open_sink
+        from cli.using.output_files import EventFile, give_results, open_output_file
 
     with contextlib.ExitStack() as stack:
-        sinks = [open_sink(path) for path in values["outputs"]]
+        sinks = [open_output_file(path) for path in values["outputs"]]
         if values["view"]:
             sinks.append(EventFile(stack.enter_context(_served(err=values["as_json"]))))
         has_baseline = not values["no_baseline"]

@@ -30,7 +30,7 @@ from domain.traits.room import CHARACTERS_PER_TOKEN, longest_prompt
 from domain.verdict.gates import held_out_findings
 from domain.verdict.sentences import finding_text
 from orchestrator.runs import run_store
-from storage.record.artifacts import done_jobs
+from storage.record.artifacts import jobs_with_artifacts
 from storage.record.run import Run, open_run
 from storage.record.spending import Terms
 
@@ -93,7 +93,7 @@ def show_plan(asked: AskedRun, terms: Terms, *, as_json: bool, pilot: Run | None
     name = store.url.rpartition("/")[2]
     exists = store.exists("run.json")
     differences = settings_differences(open_run(store).spec, spec) if exists else ()
-    done = done_jobs(store, asked.definitions) if exists else set()
+    done = jobs_with_artifacts(store, asked.definitions) if exists else set()
     # what reads models is not loaded for --help
     from cli.doctor.thinking import thinking_here, thinking_remark
 
@@ -132,7 +132,7 @@ def show_plan(asked: AskedRun, terms: Terms, *, as_json: bool, pilot: Run | None
     judge, cost = spec.judge, plan_cost(spec, found, terms)
     at = f" at {judge.url}" if judge.scores else ""
     say(console, f"Judge: {judge.model}{at}; {cost}.", wrap=True)
-    say(console, causal_test_line(found), wrap=True)
+    say(console, plan_causal_test_line(found), wrap=True)
     for one in expected:
         say(console, one.text, wrap=True)
     say(console, thinking_remark(thinks, spec), wrap=True)
@@ -163,7 +163,7 @@ def plan_remarks(definitions: Mapping[str, TraitDefinition], spec: RunSpec) -> l
         for one in held_out_findings(definition.n_shared, definition.n_parted)
     ]
     found += [
-        f"{name}: {scenarios_text(definition, spec)}"
+        f"{name}: {plan_scenarios_line(definition, spec)}"
         for name, definition in definitions.items()
         if definition.is_scenarios
     ]
@@ -191,7 +191,7 @@ def plan_remarks(definitions: Mapping[str, TraitDefinition], spec: RunSpec) -> l
     return found
 
 
-def scenarios_text(definition: TraitDefinition, spec: RunSpec) -> str:
+def plan_scenarios_line(definition: TraitDefinition, spec: RunSpec) -> str:
     """What a run does with scenarios."""
     n_made, n_held_out = len(definition.questions), len(definition.eval_questions)
     put = "goes on with each as it stands, without a chat template"
@@ -267,7 +267,7 @@ def thought_tokens_expected(spec: RunSpec, thinks: Thinking | None) -> int:
     return spec.sampling.max_thought_tokens // 2 if thinks and thinks.may_think else 0
 
 
-def causal_test_line(found: list[TraitEstimate]) -> str:
+def plan_causal_test_line(found: list[TraitEstimate]) -> str:
     """What the causal test without a judge reads, beside what is generated."""
     read, generated = (sum(getattr(e, n) for e in found) for n in ("test_tokens", "tokens"))
     if not read:

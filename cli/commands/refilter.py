@@ -12,7 +12,7 @@ from cli.options.run import parse_methods
 from cli.options.settings import json_option, option, run_argument
 from cli.screens.terminal import Screen, say
 from cli.screens.verdicts import (
-    print_remarks,
+    print_verdict_remarks,
     print_verdicts,
     spoken_remarks,
     where_vectors_are,
@@ -98,7 +98,7 @@ def refilter(
     console = Screen()
     print_verdicts(console, found)
     where = f"{run.store.url}/traits/<trait>/{place}"
-    print_remarks(console, spoken_remarks(found), rest_in=f"{where}/metrics.json")
+    print_verdict_remarks(console, spoken_remarks(found), rest_in=f"{where}/metrics.json")
     say(console, where_vectors_are(found, where))
 
 

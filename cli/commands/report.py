@@ -13,8 +13,8 @@ from cli.pages.build import report_page
 from cli.pages.firing import fired
 from cli.pages.report_data import (
     compare_data,
-    cosines_between_traits,
     report_data,
+    reported_cosines,
     reported_metrics,
 )
 from cli.screens.tables import number_text, table_of
@@ -85,7 +85,7 @@ def write_report(run: Run) -> str:
 def reported(run: Run) -> dict[str, Any]:
     """Everything that the run's page holds; raises UsageError while no trait is finished."""
     metrics = reported_metrics(run)
-    cosines = cosines_between_traits(run, metrics)
+    cosines = reported_cosines(run, metrics)
     return {**report_data(run, metrics, cosines), "vectors_that_fire": fired(run, metrics)}
 
 

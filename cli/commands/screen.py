@@ -70,9 +70,9 @@ def screen(**values: Any) -> None:
     with working("Loading torch"):
         from cli.screens.scores import group_table, print_scores
         from cli.using.loaded_run import load_run
-        from cli.using.output_files import all_sinks, give_results, open_sink
+        from cli.using.output_files import give_results, open_output_file, open_output_files
 
-    sinks = [open_sink(path) for path in values["outputs"]]
+    sinks = [open_output_file(path) for path in values["outputs"]]
     loaded = load_run(use, false_alarm=values["false_alarm"])
     console = Screen(to_stderr=values["as_json"], highlight=False)
     answered, without = _answered(loaded, transcripts)
@@ -80,7 +80,7 @@ def screen(**values: Any) -> None:
     if not answered:
         raise UsageError("no row is left to screen: see why above")
     made = []
-    with all_sinks(sinks, loaded.scale):
+    with open_output_files(sinks, loaded.scale):
         for one in _screened(loaded, answered):
             made.append(one)
             for sink in sinks:

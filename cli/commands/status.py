@@ -22,9 +22,9 @@ from cli.options.settings import (
 )
 from cli.screens.next_steps import last_step
 from cli.screens.run_in_words import run_in_words
-from cli.screens.status import RunsOfFolder, run_status_screen, runs_status_screen
+from cli.screens.status import FolderStatus, run_status_screen, runs_status_screen
 from cli.screens.terminal import Screen, say
-from cli.screens.verdicts import print_remarks
+from cli.screens.verdicts import print_verdict_remarks
 from domain.errors import BrokerError, UsageError
 from orchestrator.runs import run_store
 from storage.broker.connection import BROKER_AWAY, TRYING
@@ -94,7 +94,7 @@ def status(
     look: Look
     shown: Shown
     if recorded is None:
-        look, shown = RunsOfFolder(runs_dir, since=since).look, runs_status_screen
+        look, shown = FolderStatus(runs_dir, since=since).look, runs_status_screen
     else:
         look, shown = functools.partial(run_in_words, recorded), run_status_screen
     if watch and not as_json:
@@ -112,7 +112,7 @@ def status(
         console.print(shown(found))
         if recorded is not None:
             said = [(one["trait"], one["reasons"], one["notes"]) for one in found["traits"]]
-            print_remarks(console, said, rest_in="traits/<trait>/metrics.json")
+            print_verdict_remarks(console, said, rest_in="traits/<trait>/metrics.json")
             if line := last_step(recorded, found):
                 say(console, line)
     if away is not None:

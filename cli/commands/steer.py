@@ -104,9 +104,9 @@ def steer(**values: Any) -> None:
         from cli.screens.scores import print_scores_side_by_side
         from cli.using.loaded_run import load_run
         from cli.using.monitored import monitored, transcripts_to_monitor
-        from cli.using.output_files import give_results, open_sink
+        from cli.using.output_files import give_results, open_output_file
 
-    sinks = [open_sink(path) for path in values["outputs"]]
+    sinks = [open_output_file(path) for path in values["outputs"]]
     has_baseline = not values["no_baseline"]
     loaded = load_run(use, false_alarm=values["false_alarm"], with_baseline=has_baseline)
     transcripts = transcripts_to_monitor(loaded, transcripts, sampling)

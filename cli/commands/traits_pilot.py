@@ -30,7 +30,7 @@ from domain.plan.samples import POLARITIES
 from domain.traits.definition import TraitDefinition
 from orchestrator.runs import run_store
 from storage.files.trait_files import load_trait
-from storage.record.artifacts import done_jobs
+from storage.record.artifacts import jobs_with_artifacts
 from storage.record.judged_samples import judged_samples
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def pilot_trait(ref: str, questions: int | None, dry_run: bool, **values: Any) -
     console = Screen(to_stderr=values["as_json"])
     terms = resolve_terms(values, asked.spec.judge)
     exists = asked.store.exists("run.json")
-    done = done_jobs(asked.store, asked.definitions) if exists else set()
+    done = jobs_with_artifacts(asked.store, asked.definitions) if exists else set()
     found = estimate(Plan(asked.spec), asked.definitions, done=done)
     say(console, plan_line(found), wrap=True)
     judge, cost = asked.spec.judge, plan_cost(asked.spec, found, terms)

@@ -127,7 +127,7 @@ def answer_table(answers: Sequence[Answer], metrics: TraitMetrics) -> dict[str, 
     return {"n": len(answers), "projected_onto": onto, **columns}
 
 
-def raw_reply(scoring: Scoring) -> dict[str, Any]:
+def judged_answer(scoring: Scoring) -> dict[str, Any]:
     """What the judge answered, word for word, with its likeliest tokens."""
     evidence = scoring.evidence
     found: dict[str, Any] = {
@@ -241,6 +241,6 @@ def _answer(
         projection=projection,
         projection_opposite=None,
         projection_plain=None,
-        judge_trait=raw_reply(one.trait),
-        judge_coherence=raw_reply(one.coherence),
+        judge_trait=judged_answer(one.trait),
+        judge_coherence=judged_answer(one.coherence),
     )

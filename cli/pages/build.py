@@ -99,11 +99,11 @@ def report_page(title: str, data: Mapping[str, Any]) -> bytes:
     traits = [dict(one) for one in data["traits"]]
     tables = [one.pop("answers") for one in traits if "answers" in one]
     rest = json.dumps({**data, "traits": traits}, ensure_ascii=False, allow_nan=False)
-    blocks = {"DATA": rest, "ANSWERS": packed_answers(tables) if tables else ""}
+    blocks = {"DATA": rest, "ANSWERS": packed_into_page(tables) if tables else ""}
     return _built("report", REPORT_SCRIPTS, blocks, title=title).encode()
 
 
-def packed_answers(tables: Sequence[Mapping[str, Any]]) -> str:
+def packed_into_page(tables: Sequence[Mapping[str, Any]]) -> str:
     """The tables as gzip of JSON in base64; responses are cut where they would be too large
     whole, the longest first."""
     limit = max((len(text) for one in tables for text in one["response"]), default=0)

@@ -68,11 +68,11 @@ class LiveRun:
             "has_broker": "workers" in found,
             "away": away,
             "flower": self._flower_url,
-            "answers": latest_answers(self._run),
+            "answers": latest_live_answers(self._run),
         }
 
 
-def latest_answers(run: Run) -> list[dict[str, Any]]:
+def latest_live_answers(run: Run) -> list[dict[str, Any]]:
     """Answers of the shards that were generated last, the last first, with scores where they are
     judged already; what cannot be read is left out, as it is about to be made again."""
     contents, found = run.store.contents(), []

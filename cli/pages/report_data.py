@@ -20,7 +20,7 @@ from domain.verdict.uses import use_layers
 from storage.record.artifacts import record_key
 from storage.record.results import finished_metrics, read_response_vectors
 from storage.record.run import Run, load_definition, read_recorded_run
-from storage.record.spending import read_terms, recorded_usd, work_totals
+from storage.record.spending import read_terms, recorded_usd, work_spent
 from traitlens.assess.cosines import trait_cosines
 
 VERSION = 1
@@ -70,15 +70,15 @@ def _trait_data(run: Run, metrics: TraitMetrics) -> dict[str, Any]:
     made_from = [one for one in answers if one.part == EXTRACTION]
     return {
         "metrics": metrics.model_dump(mode="json"),
-        "histograms": histograms(made_from),
-        "funnel": funnel(made_from),
+        "histograms": report_histograms(made_from),
+        "funnel": report_funnel(made_from),
         "answers": answer_table(answers, metrics),
         "next": next_steps(run.name, metrics),
-        "load": metrics.quality and load_snippet(run.store.url, metrics.trait, metrics.quality),
+        "load": metrics.quality and report_snippet(run.store.url, metrics.trait, metrics.quality),
     }
 
 
-def histograms(rows: Sequence[Answer]) -> dict[str, dict[str, list[int]]]:
+def report_histograms(rows: Sequence[Answer]) -> dict[str, dict[str, list[int]]]:
     """Scored samples in N_BINS bins of 0 to 100: polarity -> trait, coherence -> counts."""
     found = {p: {m: [0] * N_BINS for m in ("trait", "coherence")} for p in POLARITIES}
     for row in rows:
@@ -89,7 +89,7 @@ def histograms(rows: Sequence[Answer]) -> dict[str, dict[str, list[int]]]:
     return {str(polarity): counts for polarity, counts in found.items()}
 
 
-def funnel(rows: Sequence[Answer]) -> dict[str, list[dict[str, Any]]]:
+def report_funnel(rows: Sequence[Answer]) -> dict[str, list[dict[str, Any]]]:
     """Polarity -> steps from generated to kept, each with the number that passed it."""
     found: dict[str, list[dict[str, Any]]] = {}
     for polarity in POLARITIES:
@@ -101,7 +101,7 @@ def funnel(rows: Sequence[Answer]) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-def load_snippet(url: str, trait: str, quality: Quality) -> str:
+def report_snippet(url: str, trait: str, quality: Quality) -> str:
     """Python that loads a trait's best vectors, takes the reading layer, and steers at the steering
     layer, with the strongest push that surely raises the trait and stays readable where one does.
     """
@@ -136,8 +136,8 @@ def run_data(run: Run) -> dict[str, Any]:
         "spec_sha256": run.spec.digest(),
         "run_id": run.run_id,
         "provenance": {k: v for k, v in recorded["provenance"].items() if k != "command"},
-        "repeat": repeat_command(run.spec, traits=_given_traits(recorded), full=full),
-        "cost": {**work_totals(run), "judge_usd": recorded_usd(run.store) if is_priced else None},
+        "repeat": reported_command(run.spec, traits=_given_traits(recorded), full=full),
+        "cost": {**work_spent(run), "judge_usd": recorded_usd(run.store) if is_priced else None},
         "times": _times(run),
     }
 
@@ -170,7 +170,7 @@ def _given_traits(recorded: Any) -> str | None:
     return None
 
 
-def repeat_command(
+def reported_command(
     spec: RunSpec, *, traits: str | None, full: Mapping[str, tuple[int, int]]
 ) -> str:
     """The command whose settings give the same run.
@@ -192,17 +192,22 @@ def repeat_command(
     return shlex.join(parts)
 
 
-def cosines_between_traits(run: Run, metrics: Sequence[TraitMetrics]) -> dict[str, Any] | None:
+def reported_cosines(run: Run, metrics: Sequence[TraitMetrics]) -> dict[str, Any] | None:
     """Between the traits that have vectors, by the run's first method; None with fewer than two."""
     qualities = {one.trait: one.quality for one in metrics if one.quality is not None}
     if len(qualities) < 2:
         return None
     method = run.spec.methods[0]
     vectors = {trait: read_response_vectors(run.store, trait, method) for trait in qualities}
-    return {"method": method, **trait_cosines(vectors, direction_errors(qualities, method))}
+    return {
+        "method": method,
+        **trait_cosines(vectors, reported_direction_errors(qualities, method)),
+    }
 
 
-def direction_errors(qualities: Mapping[str, Quality], method: str) -> dict[str, Layers] | None:
+def reported_direction_errors(
+    qualities: Mapping[str, Quality], method: str
+) -> dict[str, Layers] | None:
     """95 % bounds in degrees on the angle to the true direction [L+1]; known of the mean difference
     only, None for other methods."""
     if method != "mean_diff":
@@ -221,7 +226,7 @@ def compare_data(first: Run, second: Run) -> dict[str, Any]:
         "kind": "compare",
         "names": [first.name, second.name],
         "runs": [run_data(first), run_data(second)],
-        "differences": settings_compared(first.spec, second.spec),
+        "differences": compared_report_settings(first.spec, second.spec),
         "traits": [
             {
                 "trait": name,
@@ -249,7 +254,7 @@ def _cosine_of_two(
     found = {name: read_response_vectors(r.store, a.trait, method) for name, r in runs.items()}
     if found["first"].shape != found["second"].shape:
         return None
-    both = trait_cosines(found, direction_errors(qualities, method))
+    both = trait_cosines(found, reported_direction_errors(qualities, method))
     ranges = both["interval"]
     return {
         "method": method,
@@ -259,7 +264,7 @@ def _cosine_of_two(
     }
 
 
-def settings_compared(first: RunSpec, second: RunSpec) -> list[str]:
+def compared_report_settings(first: RunSpec, second: RunSpec) -> list[str]:
     """A sentence for each setting in which two runs differ, the traits among them."""
     a, b = ({t.name: t for t in spec.traits} for spec in (first, second))
     found = []

@@ -116,13 +116,13 @@ class Progress:
         console: Console,
         *,
         read_metrics: Callable[[str], TraitMetrics],
-        read_news: Callable[[], News] = News,
+        news_in_words: Callable[[], News] = News,
         tokens_each: float = 1.0,
     ) -> None:
-        """`read_news` says for whom the run waits, what it has cost and how fast workers write;
+        """`news_in_words` says for whom the run waits, what it has cost and how fast workers write;
         a response has about `tokens_each`, for the time before the first shard has ended."""
         self._console, self._read_metrics = console, read_metrics
-        self._read_news, self._tokens_each = read_news, tokens_each
+        self._read_news, self._tokens_each = news_in_words, tokens_each
         self._began = time.monotonic()
         self._paces: dict[str, Pace] = {}
         self._news, self._next_news = News(), 0.0

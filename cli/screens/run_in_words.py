@@ -12,7 +12,7 @@ from orchestrator.run_state import (
     RunState,
     State,
     judge_facts,
-    read_on_broker,
+    read_state_on_broker,
     run_snapshot,
     state_of_open_jobs,
 )
@@ -90,7 +90,7 @@ class News:
     tokens_per_s: float = 0.0
 
 
-def read_news(run: Run, broker_url: str) -> News:
+def news_in_words(run: Run, broker_url: str) -> News:
     """The run's news from the broker."""
     with connect(broker_url) as client:
         listed, workers = read_run(client, run.run_id), read_workers(client)
@@ -98,7 +98,7 @@ def read_news(run: Run, broker_url: str) -> News:
         if listed is not None:
             queues = read_queues(client, [listed], QUEUES)
             state = state_of_open_jobs(
-                read_on_broker(client, listed, queues=queues, workers=workers)
+                read_state_on_broker(client, listed, queues=queues, workers=workers)
             )
             parts = [state_text(state)] if state != RunState(State.RUNNING) else []
         if run.spec.judge.url not in ("embedded", NO_JUDGE):

@@ -28,7 +28,13 @@ from domain.fleet.heartbeats import QUEUES, Heartbeat, ListedRun
 from domain.plan.spec import TraitRef
 from domain.verdict.record import VerdictName
 from orchestrator.progress import StageCount, seconds_left, stage_rates
-from orchestrator.run_state import State, decline_rows, judge_down_s, read_on_broker, run_state
+from orchestrator.run_state import (
+    State,
+    decline_rows,
+    judge_down_s,
+    read_state_on_broker,
+    run_state,
+)
 from orchestrator.runs import runs_place
 from storage.broker.connection import Client, connect
 from storage.broker.fleet import HEARTBEAT, listed_run, read_queues, read_runs, read_workers
@@ -110,7 +116,7 @@ def _trouble(line: dict[str, Any]) -> Text:
 Row = dict[str, Any]
 
 
-class RunsOfFolder:
+class FolderStatus:
     """The runs of a folder, looked at as often as wanted; no run's artifacts are listed."""
 
     def __init__(self, runs_dir: str, *, since: datetime | None = None) -> None:
@@ -260,7 +266,7 @@ def _add_doings(
         one, finished = listed.get(run.run_id), row["state"] == State.FINISHED
         row["priority"] = None if one is None else one.priority
         if one is not None or not finished:
-            facts = read_on_broker(
+            facts = read_state_on_broker(
                 client,
                 one or listed_run(run, since=0.0),
                 queues=queues,

@@ -112,14 +112,14 @@ def _use_text(use: Use, figure: float | None, form: str) -> str:
     return f"{use.state} {number_text(figure, form)} @{use.layer}"
 
 
-def print_remarks(
+def print_verdict_remarks(
     console: Console,
     named: Iterable[tuple[str, Sequence[str], Sequence[str]]],
     *,
     rest_in: str = "the report",
 ) -> None:
     """What (trait, reasons, notes) say, as many as a terminal should have to show."""
-    n_lines, remarks = 0, remark_lines(named)
+    n_lines, remarks = 0, verdict_remark_lines(named)
     for k, remark in enumerate(remarks):
         n_lines += len(Text(remark).wrap(console, console.width))
         if console.is_terminal and k and n_lines > MOST_REMARK_LINES:
@@ -128,7 +128,7 @@ def print_remarks(
         say(console, remark, wrap=True)
 
 
-def remark_lines(named: Iterable[tuple[str, Sequence[str], Sequence[str]]]) -> list[str]:
+def verdict_remark_lines(named: Iterable[tuple[str, Sequence[str], Sequence[str]]]) -> list[str]:
     """Why traits failed a gate, then what else should be known, such as a test that was not made.
 
     Of (trait, reasons, notes). What several traits have in common is said once, with the figures of
@@ -161,7 +161,7 @@ def _names(traits: Sequence[str]) -> str:
 def spoken_remarks(
     metrics: Iterable[TraitMetrics],
 ) -> list[tuple[str, Sequence[str], Sequence[str]]]:
-    """The remarks of traits as print_remarks takes them."""
+    """The remarks of traits as print_verdict_remarks takes them."""
     return [(one.trait, one.reasons, one.notes) for one in metrics]
 
 

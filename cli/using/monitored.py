@@ -15,7 +15,7 @@ from cli.options.using import SamplingOptions, say_unread
 from cli.screens.scores import TokenMarks
 from cli.screens.working import working
 from cli.using.loaded_run import LoadedRun
-from cli.using.output_files import EventFile, Sink, all_sinks
+from cli.using.output_files import EventFile, Sink, open_output_files
 from domain.errors import UsageError
 from storage.files.transcript_shapes import Transcript, UnreadableRowError
 from storage.files.transcripts import Unread
@@ -48,7 +48,7 @@ def monitored(
     streams = marks is not None or any(isinstance(sink, EventFile) for sink in sinks)
     made: list[Trajectory] = []
     with contextlib.ExitStack() as stack:
-        stack.enter_context(all_sinks(sinks, scale))
+        stack.enter_context(open_output_files(sinks, scale))
         # a single response is seen as it comes
         counted = working("Generating", total=len(asked)) if marks is None else None
         note = stack.enter_context(counted) if counted else None

@@ -21,12 +21,12 @@ from workers.monitor.monitor import ProjectedToken
 from workers.monitor.trajectory import (
     TraitScale,
     Trajectory,
-    response_row,
-    token_rows,
-    token_scores,
     trajectory_dynamics,
     trajectory_record,
+    trajectory_row,
     trajectory_summary,
+    trajectory_token_rows,
+    trajectory_token_scores,
 )
 
 
@@ -58,7 +58,7 @@ class EventFile(Sink):
         self._write({"event": "start", "id": id, "prompt": prompt, "metadata": facts} | own)
 
     def token(self, scale: TraitScale, token: ProjectedToken) -> None:
-        scores = token_scores(scale, token.projections)
+        scores = trajectory_token_scores(scale, token.projections)
         self._write({"event": "token", "id": token.id, "token": token.text, **scores})
 
     def done(self, scale: TraitScale, trajectory: Trajectory) -> None:
@@ -102,10 +102,10 @@ class _AtTheEnd(Sink):
             text = json.dumps(records, indent=1, ensure_ascii=False, allow_nan=False)
             self._path.write_text(text, encoding="utf-8")
         elif self._path.suffix == ".csv":
-            rows = [response_row(scale, one) for one in ordered]
+            rows = [trajectory_row(scale, one) for one in ordered]
             self._path.write_text(csv_text(rows), encoding="utf-8")
         else:
-            rows = [row for one in ordered for row in token_rows(scale, one)]
+            rows = [row for one in ordered for row in trajectory_token_rows(scale, one)]
             pd.DataFrame(rows).to_parquet(self._path, index=False, compression="zstd")
 
 
@@ -130,7 +130,7 @@ def nested_records(scale: TraitScale, ordered: Sequence[Trajectory]) -> list[dic
     return list(by_id.values())
 
 
-def open_sink(path: Path) -> Sink:
+def open_output_file(path: Path) -> Sink:
     """A sink for the file's kind; raises UsageError for another kind or a folder that is not
     there."""
     if path.suffix not in (".json", ".jsonl", ".parquet", ".csv"):
@@ -145,7 +145,7 @@ def open_sink(path: Path) -> Sink:
 
 
 @contextlib.contextmanager
-def all_sinks(sinks: Sequence[Sink], scale: TraitScale) -> Iterator[Sequence[Sink]]:
+def open_output_files(sinks: Sequence[Sink], scale: TraitScale) -> Iterator[Sequence[Sink]]:
     """Close every sink at the end, also after an interrupt and where another cannot be closed:
     what came until then is kept."""
     with contextlib.ExitStack() as open_still:

@@ -13,7 +13,7 @@ from typing import Any
 
 from cli.pages.build import CarriedFile, build_page, report_page
 from cli.pages.index_page import index_page
-from cli.pages.report_data import load_snippet
+from cli.pages.report_data import report_snippet
 from cli.using.hub_folder import hub_files, public_metrics, public_vector
 from cli.using.private import Private, public_name
 from domain.errors import UsageError
@@ -40,7 +40,7 @@ def published_files(
     title = f"{run.name}: trait vectors"
     by_trait = {m.trait: [f for f in files if f.startswith(f"traits/{m.trait}/")] for m in found}
     first = next((m for m in found if m.quality is not None), None)
-    snippet = load_snippet(".", first.trait, first.quality) if first and first.quality else ""
+    snippet = report_snippet(".", first.trait, first.quality) if first and first.quality else ""
     files["index.html"] = index_page(run.name, _facts(run), found, by_trait, snippet=snippet)
     files["report.html"] = report_page(title, private.without(report))
     carried = [

@@ -123,7 +123,7 @@ def ready_jobs(plan: Plan, done: AbstractSet[str]) -> list[Job]:
     return found
 
 
-def jobs_after(plan: Plan, job: Job) -> list[Job]:
+def jobs_readied_by(plan: Plan, job: Job) -> list[Job]:
     """The jobs that may have become ready because `job` is done."""
     if job.trait is None:
         return ready_jobs(plan, {job.key})

@@ -73,7 +73,9 @@ def first_steering_cells(layers: Sequence[int]) -> list[Cell]:
     return [Cell(layer, strength) for layer in layers for strength in STRENGTHS]
 
 
-def surviving_cells(shown: Iterable[Shown], *, among: Sequence[Cell], n: int) -> list[Cell]:
+def surviving_steering_cells(
+    shown: Iterable[Shown], *, among: Sequence[Cell], n: int
+) -> list[Cell]:
     """The n cells of the latest round that are worth most over all rounds; of equal ones the
     weaker push."""
     worth = mean_steering_worth(shown)

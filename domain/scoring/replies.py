@@ -56,7 +56,7 @@ def scoring(evidence: Evidence) -> Scoring:
     return _from_votes(evidence)
 
 
-def answer_masses(
+def reply_masses(
     candidates: Sequence[Candidate], scale: Scale, *, split: Sequence[Reply] | None = None
 ) -> tuple[dict[float, float], float]:
     """(answer -> probability, refusal mass) of first-token alternatives, answers as on the scale.
@@ -68,7 +68,7 @@ def answer_masses(
         yes = math.fsum(c.probability for c in candidates if c.token.strip().upper() == "YES")
         no = math.fsum(c.probability for c in candidates if c.token.strip().upper() == "NO")
         return {1.0: yes, 0.0: no}, refusal
-    return number_masses(candidates, top=TOP[scale], split=split), refusal
+    return reply_number_masses(candidates, top=TOP[scale], split=split), refusal
 
 
 def _from_masses(evidence: Evidence) -> Scoring:
@@ -78,7 +78,7 @@ def _from_masses(evidence: Evidence) -> Scoring:
     if not reply.candidates:
         return _unscored(_words_or_nothing(reply.said), reply.text, evidence)
     split = evidence.replies if evidence.digits == "split" else None
-    found, refusal = answer_masses(reply.candidates, evidence.scale, split=split)
+    found, refusal = reply_masses(reply.candidates, evidence.scale, split=split)
     mass = math.fsum(found.values())
     reason = _why_no_score(evidence, found, mass, refusal)
     if reason is not None:
@@ -109,7 +109,7 @@ def score_bounds(evidence: Evidence) -> tuple[float, float]:
     split = None if opened is None else evidence.replies
     # (probability, lowest, highest): what no alternative shows may be any answer
     parts = [(max(0.0, 1 - math.fsum(c.probability for c in candidates)), 0.0, float(top))]
-    for value, p in answer_masses(whole, evidence.scale, split=split)[0].items():
+    for value, p in reply_masses(whole, evidence.scale, split=split)[0].items():
         parts.append((p, value, value))
     for one in (c for c in candidates if _is_unopened(c, opened)):
         first = int(one.token)
@@ -258,7 +258,7 @@ def _unwrapped(text: str) -> str | None:
 Branch = dict[float, float]  # number -> probability, given the branch's first digit
 
 
-def number_masses(
+def reply_number_masses(
     candidates: Sequence[Candidate], *, top: int, split: Sequence[Reply] | None = None
 ) -> dict[float, float]:
     """Number -> probability over the integers 0..top.

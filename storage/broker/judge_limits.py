@@ -83,7 +83,7 @@ class Meter:
     cap: float | None
 
 
-def put_meter(client: redis.Redis, run_id: str, *, terms: Terms, spent: float) -> None:
+def put_judge_meter(client: redis.Redis, run_id: str, *, terms: Terms, spent: float) -> None:
     """Bring the run's money into Redis; a meter that stands higher there stays."""
     key = LimiterKeys(run_id, "").budget
     before = client.hget(key, "spent")
@@ -93,7 +93,7 @@ def put_meter(client: redis.Redis, run_id: str, *, terms: Terms, spent: float) -
     client.expire(key, EXPIRE_S)
 
 
-def read_meter(client: redis.Redis, run_id: str) -> Meter | None:
+def read_judge_meter(client: redis.Redis, run_id: str) -> Meter | None:
     """What the meter shows; None when Redis has none."""
     found: dict[bytes, bytes] = client.hgetall(LimiterKeys(run_id, "").budget)  # type: ignore[assignment]
     if b"spent" not in found:

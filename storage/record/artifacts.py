@@ -146,7 +146,9 @@ def set_artifact_aside(store: Store, job: Job) -> None:
     store.delete(key)
 
 
-def done_jobs(store: Store, traits: Iterable[str], *, judgement: str | None = None) -> set[str]:
+def jobs_with_artifacts(
+    store: Store, traits: Iterable[str], *, judgement: str | None = None
+) -> set[str]:
     """Keys of all jobs whose record exists, by listing; of the negotiations only that of a
     judgement."""
     negotiate = Job("negotiate", judgement=judgement)

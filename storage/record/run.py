@@ -19,7 +19,7 @@ from domain.fleet.heartbeats import HIGHEST, LOWEST
 from domain.plan.jobs import Plan
 from domain.plan.spec import WIRE_VERSION, Frozen, RunSpec, settings_differences
 from domain.traits.definition import TraitDefinition
-from storage.record.artifacts import checksum, decode_checked, done_jobs, encode_checked
+from storage.record.artifacts import checksum, decode_checked, encode_checked, jobs_with_artifacts
 from storage.record.store import Store
 
 log = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class Run:
     def done(self, *traits: str) -> set[str]:
         """Keys of the jobs whose artifacts exist, of these traits or of all."""
         named = traits or [trait.name for trait in self.spec.traits]
-        return done_jobs(self.store, named, judgement=self.judgement)
+        return jobs_with_artifacts(self.store, named, judgement=self.judgement)
 
 
 def run_name(url: str) -> str:

@@ -56,7 +56,7 @@ def recorded_usd(store: Store) -> float:
     return math.fsum(_usd(store, key) for key in store.list("") if _is_judge_record(key))
 
 
-def work_totals(run: Run) -> dict[str, Any]:
+def work_spent(run: Run) -> dict[str, Any]:
     """What the run's generate and judge records say they took; jobs not done count nothing."""
     generate = [r.info for r in _records(run, "generate")]
     judge = [r.info for r in _records(run, "judge")]

@@ -9,7 +9,7 @@ from kombu.exceptions import OperationalError
 
 from domain.errors import BrokerError
 from domain.plan.jobs import Job
-from domain.plan.readiness import is_job_ready, job_inputs, jobs_after, ready_jobs, stop_mark
+from domain.plan.readiness import is_job_ready, job_inputs, jobs_readied_by, ready_jobs, stop_mark
 from domain.plan.spec import WIRE_VERSION
 from storage.broker.connection import server_time
 from storage.broker.fleet import forget_run, has_run, put_run, queue_of
@@ -55,7 +55,7 @@ def submit(app: Celery, state: BrokerState, run: Run, *, jobs: Iterable[Job]) ->
 def hand_over(app: Celery, state: BrokerState, run: Run, *, done: Job) -> None:
     """Note that a job is done and send whatever that makes ready."""
     keys, plan = [done.key], run.plan
-    coming = jobs_after(plan, done) if done.trait is not None else []
+    coming = jobs_readied_by(plan, done) if done.trait is not None else []
     if done.stage == "converge" and done.trait is not None and done.shard is not None:
         # a look at a trait may have left a stop mark
         mark = stop_mark(run.spec.trait(done.trait), done.shard)
@@ -87,7 +87,7 @@ def send_again(app: Celery, state: BrokerState, run: Run, *, damaged: Job, wante
     stale = [damaged]
     if damaged.stage == "generate":
         # other texts may come out on a GPU, so scores of the old ones are void
-        stale += jobs_after(run.plan, damaged)
+        stale += jobs_readied_by(run.plan, damaged)
     for job in stale:
         set_artifact_aside(run.store, job)
     state.mark_undone([job.key for job in (*stale, wanted_by)])

@@ -28,7 +28,12 @@ from domain.scoring.prices import FREE
 from domain.scoring.reply_limits import CALL_TIMEOUT_S
 from domain.scoring.scores import Evidence
 from storage.broker.connection import connect
-from storage.broker.judge_limits import LimiterKeys, SharedLimiter, note_stated_limits, put_meter
+from storage.broker.judge_limits import (
+    LimiterKeys,
+    SharedLimiter,
+    note_stated_limits,
+    put_judge_meter,
+)
 from storage.broker.reply_cache import SharedCache
 from storage.record.run import Run
 from storage.record.spending import Terms, read_terms, recorded_usd
@@ -260,7 +265,7 @@ class JudgePool:
         def put() -> None:
             with connect(self.broker_url) as client:
                 spent = recorded_usd(run.store)
-                put_meter(client, run.run_id, terms=self.terms(run, spec), spent=spent)
+                put_judge_meter(client, run.run_id, terms=self.terms(run, spec), spent=spent)
 
         async def open_budget() -> None:
             await asyncio.to_thread(put)

@@ -22,7 +22,7 @@ from domain.plan.steering_search import (
     steering_cell_from_json,
     steering_layers,
     steering_layers_apart,
-    surviving_cells,
+    surviving_steering_cells,
 )
 from domain.scoring.scores import Score, Scoring
 from domain.verdict.record import LikelihoodFigures, Quality
@@ -131,7 +131,7 @@ def job_cells(run: Run, job: Job, directions: Directions) -> list[Cell]:
     rounds = ROUNDS if job.part == CONFIRMATION else ROUNDS[: ROUNDS.index(job.part)]
     shown = [one for part in rounds for one in shown_in_cells(run, job.trait, part)]
     n = 1 if job.part == CONFIRMATION else ROUND_CELLS[len(rounds)]
-    best = surviving_cells(shown, among=recorded_cells(run, job.trait, rounds[-1]), n=n)
+    best = surviving_steering_cells(shown, among=recorded_cells(run, job.trait, rounds[-1]), n=n)
     if job.part != CONFIRMATION:
         return best
     return confirmed_steering_cells(best[0], doses=run.spec.checks.doses)

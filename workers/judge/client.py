@@ -169,7 +169,7 @@ class JudgeClient:
             await pool.close()
 
 
-def stop_at_once(client: JudgeClient, error: RefusedError) -> JudgeError:
+def judge_client_error(client: JudgeClient, error: RefusedError) -> JudgeError:
     """The error that ends a run, with the server's words; without a key of our own it is a
     JudgeNotHereError, for other judge workers may have one."""
     url = client.url

@@ -19,7 +19,7 @@ from domain.scoring.prices import FREE, TOKENS_PER_CHARACTER, Charged, Cost, Fai
 from domain.scoring.replies import score_bounds, scoring, unseen_mass
 from domain.scoring.scores import MOST_APART, Evidence, LostReply, Reply, Scoring, UnscoredReason
 from domain.traits.prompts import EASY, coherence_prompt
-from workers.judge.client import HealingError, JudgeClient, RefusedError, stop_at_once
+from workers.judge.client import HealingError, JudgeClient, RefusedError, judge_client_error
 from workers.judge.profile import JudgeProfile
 
 # A digit-splitting judge whose score has bounds too far apart is asked again, so often at most, and
@@ -225,7 +225,7 @@ class Judge:
         body = self._profile.body(self._model, prompt, vote=vote)
         tries = Tries()
         try:
-            async for attempt in retrying(tries, self._sleep):
+            async for attempt in retrying_judge_calls(tries, self._sleep):
                 with attempt:
                     reply = await self._call_in_slot(body, len(prompt), tries, asking)
         except HealingError as error:
@@ -252,7 +252,7 @@ class Judge:
             except RefusedError as error:
                 if await self._is_about_the_text(error, asking):
                     raise
-                asking.stopped = asking.stopped or stop_at_once(self._client, error)
+                asking.stopped = asking.stopped or judge_client_error(self._client, error)
                 raise asking.stopped from None
             except OrchestrateError as error:
                 asking.stopped = asking.stopped or error
@@ -358,7 +358,7 @@ class Tries:
         )
 
 
-def retrying(tries: Tries, sleep: Sleep) -> AsyncRetrying:
+def retrying_judge_calls(tries: Tries, sleep: Sleep) -> AsyncRetrying:
     """Attempts at a call until it ends otherwise than by a HealingError, or they are used up."""
     return AsyncRetrying(
         stop=tries.are_used_up,

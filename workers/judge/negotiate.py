@@ -14,7 +14,7 @@ from domain.errors import JudgeError
 from domain.scoring.prices import Limits
 from domain.scoring.replies import goes_on, integer, is_refusal_token, scoring
 from domain.scoring.scores import Evidence, Mode, Reply, Scale, Score
-from workers.judge.client import HealingError, JudgeClient, RefusedError, stop_at_once
+from workers.judge.client import HealingError, JudgeClient, RefusedError, judge_client_error
 from workers.judge.profile import WALK_TOKENS, JudgeProfile, amended, with_more_tokens
 
 Sleep = Callable[[float], Awaitable[None]]
@@ -131,7 +131,7 @@ async def _works(judge: _Asked, prompt: str, found: Negotiated) -> bool:
             reply, found.limits = await judge.patiently(profile, prompt)
         except RefusedError as error:
             if error.said.kind == "lasts":
-                raise stop_at_once(judge.client, error) from None
+                raise judge_client_error(judge.client, error) from None
             if error.said.reason == "filtered":
                 # an objection to what the judge has to read, which no other form mends
                 raise JudgeError(f"the judge refuses its own instructions: {error}") from None

@@ -14,8 +14,8 @@ from domain.errors import JudgeError
 from domain.scoring.prices import Price
 from domain.scoring.scores import Reply
 from domain.traits.draft import PARTS, Draft, Part, Written
-from workers.judge.client import HealingError, JudgeClient, RefusedError, stop_at_once
-from workers.judge.judge import Sleep, Tries, retrying
+from workers.judge.client import HealingError, JudgeClient, RefusedError, judge_client_error
+from workers.judge.judge import Sleep, Tries, retrying_judge_calls
 
 # A model that thinks first needs most of it for that.
 MOST_TOKENS = 8000
@@ -52,7 +52,7 @@ class Writer:
             reply = await self._reply(prompt)
         except RefusedError as error:
             if error.said.kind != "form" or not self._bound:
-                raise stop_at_once(self._client, error) from None
+                raise judge_client_error(self._client, error) from None
             # some endpoints know no such bound, or only a smaller one
             self._bound = {}
             return await self.ask(prompt)
@@ -63,12 +63,12 @@ class Writer:
         self.n_replies += 1
         if self._price is not None:
             self.usd = (self.usd or 0.0) + self._price.of(reply)
-        return Written(reply.said, json_in(reply.said), is_cut=reply.finish == "length")
+        return Written(reply.said, json_written(reply.said), is_cut=reply.finish == "length")
 
     async def _reply(self, prompt: str) -> Reply:
         messages = [{"role": "user", "content": prompt}]
         tries = Tries()
-        async for attempt in retrying(tries, self._sleep):
+        async for attempt in retrying_judge_calls(tries, self._sleep):
             with attempt:
                 try:
                     body = {"model": self._model, "messages": messages, **self._bound}
@@ -114,7 +114,7 @@ def _stuck(part: Part, draft: Draft, objection: str, written: Written) -> str:
     )
 
 
-def json_in(text: str) -> object:
+def json_written(text: str) -> object:
     """The JSON in a reply, among prose and fences and with the mistakes of models in it; None
     where there is none."""
     try:

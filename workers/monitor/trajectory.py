@@ -162,7 +162,7 @@ def held_out_rates(scale: TraitScale) -> list[dict[str, Any]]:
     return found
 
 
-def token_scores(scale: TraitScale, projections: Float32) -> dict[str, dict[str, float]]:
+def trajectory_token_scores(scale: TraitScale, projections: Float32) -> dict[str, dict[str, float]]:
     """The scores of one token, projections [k], as a `token` event holds them."""
     scores = {"trait_scores": dict(zip(scale.traits, _rounded(projections), strict=True))}
     if scale.baseline is not None:
@@ -247,7 +247,7 @@ def _over_by_token(scale: TraitScale, trajectory: Trajectory) -> Bools:
     return np.asarray(z > limits[:-1])
 
 
-def response_row(scale: TraitScale, trajectory: Trajectory) -> dict[str, Any]:
+def trajectory_row(scale: TraitScale, trajectory: Trajectory) -> dict[str, Any]:
     """One row of a table: the texts, the facts, and each trait's mean, z and flag."""
     row: dict[str, Any] = {"id": trajectory.id, "prompt": trajectory.prompt}
     row |= {"response": trajectory.response, "n_tokens": len(trajectory.tokens)}
@@ -259,7 +259,7 @@ def response_row(scale: TraitScale, trajectory: Trajectory) -> dict[str, Any]:
     return row
 
 
-def token_rows(scale: TraitScale, trajectory: Trajectory) -> list[dict[str, Any]]:
+def trajectory_token_rows(scale: TraitScale, trajectory: Trajectory) -> list[dict[str, Any]]:
     """One row per response token and trait, for a table."""
     z = None if scale.baseline is None else scale.baseline.token_z(trajectory.projections)
     cosines = trajectory.cosines
