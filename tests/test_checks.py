@@ -24,7 +24,9 @@ from domain.plan.steering_search import (
 from domain.verdict.gates import with_verdict
 from domain.verdict.record import (
     PARTS,
+    Bounds,
     CausalFigures,
+    Estimate,
     Estimates,
     Gate,
     JudgingFacts,
@@ -42,7 +44,7 @@ from storage.record.results import damaged_results, read_metrics
 from storage.record.store import open_store
 from tasks.stages.checks import Answered, causal_figures, evaluation_figures
 from tasks.stages.steering_cells import Directions
-from tests.quality_records import evaluated, read, steered
+from tests.quality_records import evaluated, read, separation, steered
 from tests.quality_records import metrics as metrics_with
 from tests.quality_records import quality as good_quality
 from tests.stored_run import PLANTED_LAYER, stored_run
@@ -509,6 +511,96 @@ def test_a_vector_is_usable_for_what_is_shown_and_the_rest_is_named(
     assert [one.gate for one in decided.findings if one.severity in FAILED] == gates
     # the layer of a use is that of its test, else the best in context
     assert decided.uses.reads.layer == (reading.layer if reading else vectors.best.layer)
+
+
+@pytest.mark.parametrize(
+    ("changes", "vectors", "uses", "name"),
+    [
+        # its own test is passed, and yet the responses are not what they are taken for
+        ({"contrast": 5.0}, {}, ("no", "no"), "do not use"),
+        ({}, {"angle_upper": 90.0}, ("no", "no"), "do not use"),
+        ({}, {"question": (0.55, 0.4)}, ("no", "yes"), DOUBT),
+        ({}, {"question": (0.55, 0.4), "causal": IDLE}, ("no", "no"), "do not use"),
+    ],
+)
+def test_no_use_is_shown_that_something_fatal_is_found_against(
+    changes: dict[str, Any], vectors: dict[str, Any], uses: tuple[str, str], name: str
+) -> None:
+    found = good_quality(**{"causal": steered(), **vectors}, evaluation=evaluated())
+
+    decided = with_verdict(metrics_with(quality=found, **changes))
+
+    assert (decided.uses.reads.state, decided.uses.steers.state) == uses
+    assert decided.verdict == name
+
+
+def bounded(value: float, low: float) -> Bounds:
+    """Between what a figure would be at worst, with the low end of its interval, and 100."""
+    ends = (Estimate(value=v, interval=(v - low, 100.0)) for v in (value, 100.0))
+    return Bounds(n=5, lowest=next(ends), highest=next(ends))
+
+
+@pytest.mark.parametrize(
+    ("contrast", "auroc", "rise", "of"),
+    [
+        (bounded(60.0, 10.0), (0.95, 0.9), bounded(30.0, 20.0), []),
+        (bounded(35.0, 10.0), None, None, ["weak"]),
+        (bounded(15.0, 10.0), None, None, ["do not use"]),
+        (bounded(60.0, 70.0), None, None, ["do not use"]),
+        (None, (0.65, 0.55), None, [DOUBT]),
+        (None, None, bounded(10.0, 20.0), [DOUBT]),
+        # the second makes the verdict no worse than the first does
+        (bounded(35.0, 10.0), (0.65, 0.55), None, ["weak"]),
+    ],
+)
+def test_a_verdict_that_hangs_on_unscored_responses_is_a_doubt_that_is_named(
+    contrast: Bounds | None, auroc: tuple[float, float] | None, rise: Bounds | None, of: list[str]
+) -> None:
+    tested = evaluated()
+    own = tested.methods["mean_diff"].model_copy(
+        update={"with_unscored": auroc and separation(auroc)}
+    )
+    vectors = good_quality(
+        evaluation=tested.model_copy(update={"methods": {"mean_diff": own}}),
+        causal=steered().model_copy(update={"rise_bounds": rise}),
+    )
+
+    decided = with_verdict(metrics_with(quality=vectors, contrast_bounds=contrast))
+
+    found = [one for one in decided.findings if one.gate == Gate.UNSCORED_DECIDE]
+    assert [one.best for one in found] == of
+    assert decided.verdict == (DOUBT if of else "usable")
+    assert len(decided.reasons) == len(of)
+
+
+def test_what_is_no_better_than_weak_hangs_on_nothing() -> None:
+    decided = with_verdict(metrics_with(contrast=30.0, contrast_bounds=bounded(15.0, 10.0)))
+
+    assert decided.verdict == "weak"
+    assert Gate.UNSCORED_DECIDE not in {one.gate for one in decided.findings}
+
+
+def test_an_unscored_answer_bounds_the_rise_from_both_sides() -> None:
+    cells = [Cell(0, 0.0, "none"), Cell(1, 2.0, "vector"), Cell(1, 2.0, "random")]
+    scored, missing = [], []
+    for question in range(12):
+        for k, (cell, trait) in enumerate(zip(cells, (20.0, 80.0, 20.0), strict=True)):
+            sample = Sample("evil", "plain", 0, question, 0, "confirmation", k)
+            missing.append(question == 0)
+            scored.append((sample, cell, None if question == 0 else trait, 90.0))
+
+    told = {"method": "mean_diff", "best": cells[1], "step": 1.0}
+    found = causal_figures(scored, [], **told, is_missing=missing)  # type: ignore[arg-type]
+    whole = causal_figures(scored, [], **told)  # type: ignore[arg-type]
+
+    assert found.vector.rise.value == pytest.approx(60)
+    bounds, over = found.rise_bounds, found.rise_over_random_bounds
+    assert bounds is not None and over is not None and bounds.n == 3
+    # 11 answers a side as they are, the twelfth at the ends
+    ends = [80 * 11 / 12 - (20 * 11 + 100) / 12, (80 * 11 + 100) / 12 - 20 * 11 / 12]
+    assert [bounds.lowest.value, bounds.highest.value] == pytest.approx(ends)
+    assert [over.lowest.value, over.highest.value] == pytest.approx(ends)
+    assert whole.rise_bounds is None
 
 
 @pytest.mark.parametrize(

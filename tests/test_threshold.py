@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from domain.plan.samples import Polarity, Sample
@@ -18,6 +20,7 @@ from domain.scoring.thresholds import (
 )
 from domain.verdict.gates import with_verdict
 from domain.verdict.record import Gate, PolarityCounts, Severity
+from tasks.stages.reduce import contrast_bounds
 from tests.quality_records import metrics
 
 FAILED = (Severity.FATAL, Severity.WEAK)
@@ -95,6 +98,39 @@ def test_pairing_drops_a_response_whose_other_side_fell_and_unpaired_keeps_it() 
 
     assert unpaired == ["kept", "kept", "kept", "dropped"]
     assert paired == ["kept", "kept", "dropped", "dropped"]
+
+
+def test_the_conditions_of_a_question_that_tests_vectors_are_no_pairs() -> None:
+    pushed = [
+        replace(one, sample=replace(one.sample, part="confirmation", cell=cell))
+        for cell, one in enumerate([judged("positive", 90.0), judged("positive", 10.0)])
+    ]
+
+    found = [o.fall for _, o in outcomes(pushed, FilterSpec(pairing="paired"))]
+
+    assert found == [None, Fall.TRAIT_LOW]
+
+
+def test_missing_scores_bound_the_contrast_and_what_could_never_be_scored_does_not() -> None:
+    pairs = [(judged("positive", 80.0), judged("negative", 20.0))] * 4
+    scored = [
+        replace(one, sample=replace(one.sample, question=q))
+        for q, pair in enumerate(pairs)
+        for one in pair
+    ]
+    lost = [
+        judged("positive", Unscored(reason="http")),
+        judged("negative", Unscored(reason="refused")),
+    ]
+    nothing = judged("positive", Unscored(reason="empty"))
+
+    found = contrast_bounds([*scored, *lost, nothing])
+
+    assert found is not None and found.n == 2
+    assert found.lowest.value == pytest.approx(80 * 4 / 5 - (20 * 4 + 100) / 5)
+    assert found.highest.value == pytest.approx((80 * 4 + 100) / 5 - 20 * 4 / 5)
+    assert found.lowest.interval[0] is not None
+    assert contrast_bounds([*scored, nothing]) is None
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from domain.plan.jobs import CHECKED, Job
 from domain.plan.samples import EVALUATION, ROUNDS
-from domain.plan.spec import FilterSpec
 from domain.plan.steering_search import Cell
 from domain.scoring.scores import Score, Scoring
 from domain.scoring.thresholds import Fall, Outcome, outcomes
@@ -95,9 +94,7 @@ def trait_answers(run: Run, metrics: TraitMetrics) -> list[Answer]:
     trait, done = run.spec.trait(metrics.trait), run.done(metrics.trait)
     onto = _Direction.of(run, metrics)
     training = training_jobs(run, trait, "generate")
-    found = _answers(run, training, run.spec.filter, onto, cells=[])
-    # the conditions of a question are no pairs
-    single = run.spec.filter.model_copy(update={"pairing": "unpaired"})
+    found = _answers(run, training, onto, cells=[])
     for part in CHECKED:
         # the search for the best push went by the run's own scores
         judged = own if part in ROUNDS else run
@@ -105,7 +102,7 @@ def trait_answers(run: Run, metrics: TraitMetrics) -> list[Answer]:
         jobs = [job for job in jobs if judged.plan.settling_job(job).key in done]
         if jobs:
             cells = [] if part == EVALUATION else recorded_cells(run, trait.name, part)
-            found += _answers(judged, jobs, single, onto, cells=cells)
+            found += _answers(judged, jobs, onto, cells=cells)
     contexts = [job for job in run.plan.contexts_jobs(trait) if job.key in done]
     return _read_again(run, contexts, found, onto) if onto and contexts else found
 
@@ -175,14 +172,13 @@ class _Direction:
 def _answers(
     run: Run,
     jobs: Sequence[Job],
-    filter_spec: FilterSpec,
     onto: _Direction | None,
     *,
     cells: Sequence[Cell],
 ) -> list[Answer]:
     found: list[Answer] = []
     projections = [one for job in jobs for one in _projections(run, job, onto)]
-    results = outcomes(judged_samples(run, jobs), filter_spec)
+    results = outcomes(judged_samples(run, jobs), run.spec.filter)
     for (one, outcome), projection in zip(results, projections, strict=True):
         cell = None if one.sample.cell is None else cells[one.sample.cell]
         found.append(_answer(one, outcome, cell, projection))

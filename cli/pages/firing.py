@@ -82,8 +82,7 @@ def _answers(
     jobs = run.plan.part_jobs(trait, "generate", EVALUATION)
     if not jobs:
         return [], []
-    single = run.spec.filter.model_copy(update={"pairing": "unpaired"})
-    results = outcomes(judged_samples(run, jobs), single)
+    results = outcomes(judged_samples(run, jobs), run.spec.filter)
     stored = [load_activations(run.store, job).response_avg for job in jobs]
     rows = units.project(np.concatenate(stored))
     kept, plain = [], []

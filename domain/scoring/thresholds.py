@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Literal, TypeVar
 
 from domain.plan.samples import Sample
 from domain.plan.spec import FilterSpec
-from domain.scoring.scores import Score, Scoring, Unscored, UnscoredReason
+from domain.scoring.scores import Evidence, Score, Scoring, Unscored, UnscoredReason
 
 Status = Literal["kept", "dropped", "unscored"]
 
@@ -68,9 +68,10 @@ class Outcome:
 
 
 def outcomes(judged: Sequence[J], filter_spec: FilterSpec) -> list[tuple[J, Outcome]]:
-    """Each sample with its outcome, in the order given."""
+    """Each sample with its outcome, in the order given; only samples that vectors are made from are
+    pairs, the conditions of a question that tests them are none."""
     single = [outcome(one, filter_spec) for one in judged]
-    if filter_spec.pairing == "unpaired":
+    if filter_spec.pairing == "unpaired" or any(one.sample.part for one in judged):
         return list(zip(judged, single, strict=True))
     cells = [(j.sample.instruction, j.sample.question, j.sample.rollout) for j in judged]
     kept = Counter(cell for cell, own in zip(cells, single, strict=True) if own.fall is None)
@@ -106,6 +107,30 @@ def outcome(judged: Judged, filter_spec: FilterSpec) -> Outcome:
 def is_unjudged(judged: Judged) -> bool:
     """Whether nobody was asked about a response: then it is used, whatever it says."""
     return isinstance(judged.trait, Unscored) and judged.trait.reason == "no_judge"
+
+
+# Whose response says nothing that could be scored, or whom nobody asked.
+NOTHING_TO_SCORE = frozenset({"empty", "no_answer", "no_judge"})
+
+
+def is_missing(scoring: Scoring) -> bool:
+    """Whether a judge might have given a score and did not: it may be any."""
+    return isinstance(scoring, Unscored) and scoring.reason not in NOTHING_TO_SCORE
+
+
+def with_missing_at(judged: J, *, trait: float, coherence: float) -> J:
+    """The sample with these scores where its own are missing."""
+    return replace(
+        judged,
+        trait=_filled(judged.trait, trait),
+        coherence=_filled(judged.coherence, coherence),
+    )
+
+
+def _filled(scoring: Scoring, value: float) -> Scoring:
+    if not is_missing(scoring):
+        return scoring
+    return Score(value=value, numeric_mass=0.0, refusal_mass=0.0, evidence=Evidence())
 
 
 def is_readable(judged: Judged, filter_spec: FilterSpec) -> bool:

@@ -15,13 +15,16 @@ and instructions, the probe, the evaluation questions, the judge's scores) conce
 fatal where nothing else is shown, weak where the vector is shown to steer. Gates on what steering
 does concern steering alone. What is kept, the contrast and the angle concern both. A weak finding
 that concerns one use is a doubt where the other is shown and nothing weak concerns it. A vector of
-which no use is shown is weak. A gate that has nothing to look at fails
-nothing: without the findings of what is untested, `usable` would say more than was tested.
+which no use is shown is weak. A use that something fatal is found against is not shown, whatever
+its own test says, so that a vector that is not to be used has no use. A gate that has nothing to
+look at fails nothing: without the findings of what is untested, `usable` would say more than was
+tested. A vector that is usable, and would not be were missing scores those that speak against it,
+is usable with that doubt.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from domain.plan.spec import DEFAULT_POSITION
@@ -38,7 +41,8 @@ from domain.verdict.record import (
 )
 from domain.verdict.sentences import finding_text
 from domain.verdict.steering import steering_findings
-from domain.verdict.uses import graded, use_findings, uses_of
+from domain.verdict.unscored import at_worst
+from domain.verdict.uses import graded, use_findings, uses_of, uses_that_stand
 
 FATAL, WEAK, DOUBT, UNTESTED, NOTE = Severity
 
@@ -102,15 +106,13 @@ MEASURES = {("refusal_words", "refusal"), ("response_length", "verbosity")}
 
 def with_verdict(metrics: TraitMetrics) -> TraitMetrics:
     """The metrics with the verdict that follows from their figures, its findings and sentences."""
-    uses = uses_of(metrics.quality) if metrics.quality is not None else Uses()
-    found = tuple(graded(gate_findings(metrics), uses))
+    found, uses = _graded_findings(metrics)
+    found = (*_hangs_on_unscored(metrics, _name(found)), *found)
     text = {s: tuple(finding_text(f) for f in found if f.severity == s) for s in Severity}
     notes = tuple(finding_text(f) for f in found if f.severity in (UNTESTED, NOTE))
-    worst = next((s for s in (FATAL, WEAK, DOUBT) if text[s]), NOTE)
-    name = VERDICTS.get(worst, VerdictName.USABLE)
     return metrics.model_copy(
         update={
-            "verdict": name,
+            "verdict": _name(found),
             "uses": uses,
             "findings": found,
             "reasons": text[FATAL] + text[WEAK] + text[DOUBT],
@@ -118,6 +120,39 @@ def with_verdict(metrics: TraitMetrics) -> TraitMetrics:
             "untested": text[UNTESTED],
         }
     )
+
+
+def _graded_findings(metrics: TraitMetrics) -> tuple[tuple[Finding, ...], Uses]:
+    raw = gate_findings(metrics)
+    uses = uses_of(metrics.quality) if metrics.quality is not None else Uses()
+    uses = uses_that_stand(raw, uses)
+    return tuple(graded(raw, uses)), uses
+
+
+def _name(found: Iterable[Finding]) -> VerdictName:
+    severities = {one.severity for one in found}
+    worst = next((s for s in (FATAL, WEAK, DOUBT) if s in severities), NOTE)
+    return VERDICTS.get(worst, VerdictName.USABLE)
+
+
+def _hangs_on_unscored(metrics: TraitMetrics, name: VerdictName) -> Iterator[Finding]:
+    """Why a verdict that calls the vector usable would be worse, were the scores that are missing
+    those that speak against it."""
+    from_best = list(VerdictName)
+    if name not in (VerdictName.USABLE, VerdictName.USABLE_WITH_A_DOUBT):
+        return
+    for worst in at_worst(metrics):
+        otherwise = _name(_graded_findings(worst.metrics)[0])
+        if from_best.index(otherwise) > from_best.index(name):
+            yield Finding(
+                Gate.UNSCORED_DECIDE,
+                DOUBT,
+                value=worst.value,
+                low=worst.lowest,
+                of=worst.name,
+                best=otherwise,
+            )
+            name = otherwise
 
 
 def gate_findings(metrics: TraitMetrics) -> tuple[Finding, ...]:

@@ -80,6 +80,7 @@ class Gate(StrEnum):
     READING_LOW = "reading_low"
     NO_USE_SHOWN = "no_use_shown"
     UNSCORED_MANY = "unscored_many"
+    UNSCORED_DECIDE = "unscored_decide"
     EVALUATION_SHARED = "evaluation_shared"
     EVALUATION_PARTED = "evaluation_parted"
     EVALUATION_NO_QUESTIONS = "evaluation_no_questions"
@@ -126,7 +127,7 @@ class Finding:
     """One thing that was found: where, the figure with its interval, and what it was held against.
 
     `of` names the polarity, method or covariate that it is about, `best` the method that was to be
-    tested, `strength` the push of steering, `p` a p-value,
+    tested or the verdict that could be, `strength` the push of steering, `p` a p-value,
     `n_pairs` those that are alike in a covariate and `alike` the AUROC among them.
     """
 
@@ -151,6 +152,15 @@ class Estimate(Figures):
 
     value: float | None = None
     interval: Ends = (None, None)
+
+
+class Bounds(Figures):
+    """What a figure comes to with the `n` scores that no judge gave where they lower it most and
+    where they raise it most, at 0 or at 100 each."""
+
+    n: int
+    lowest: Estimate
+    highest: Estimate
 
 
 class Estimates(Figures):
@@ -262,11 +272,13 @@ class TestedFigures(Figures):
     """One method's vectors on the evaluation questions; None where too few responses count.
 
     `readable` is between all readable responses to positive and to negative instructions, whatever
-    the judge gave them, `separation` between those alone whose score suits their side, which
+    the judge gave them, `with_unscored` counts those as readable too that no judge scored (None
+    where there are no such), `separation` between those alone whose score suits their side, which
     flatters. `correlation` with the judge's score is pooled over instructions and rises with what
     both owe to the instruction alone; `correlation_within` holds it fixed."""
 
     readable: SeparationFigures | None = None
+    with_unscored: SeparationFigures | None = None
     separation: SeparationFigures | None
     correlation: Estimates | None
     correlation_within: Estimates | None = None
@@ -354,7 +366,8 @@ class SearchedPush(Figures):
 class CausalFigures(Figures):
     """What steering with the vector does, beside random vectors as long; `step` is the length of a
     push of strength 1, `backwards` the share of questions whose answers show less of the trait
-    with the push that the rise is taken at than without one."""
+    with the push that the rise is taken at than without one; bounds are None where every answer
+    is scored."""
 
     method: str
     layer: int
@@ -368,6 +381,8 @@ class CausalFigures(Figures):
     random: CurveFigures
     rise_over_random: Estimate
     backwards: Estimate = Estimate()
+    rise_bounds: Bounds | None = None
+    rise_over_random_bounds: Bounds | None = None
     n_searched: int
     search: tuple[SearchedPush, ...]
     n_confirmed: int
@@ -518,9 +533,10 @@ class TraitMetrics(Figures):
     """A trait's metrics.json. `reasons`, `notes` and `untested` say the findings in words;
     `magnitude` is the mean norm over layers of the first method's vector, `methods` what each
     method says of its own fit, by position and name; `checks` what the run tests vectors with,
-    `contrast_spread` in points of the judge's scale. Where `scenarios` says how texts without
-    instructions were put to the model, an instruction pair is a pair of these wherever contexts are
-    meant."""
+    `contrast_spread` in points of the judge's scale; `n_kept_most` counts the unscored that would
+    be kept at the scores that suit their side, None where none would. Where `scenarios` says how
+    texts without instructions were put to the model, an instruction pair is a pair of these
+    wherever contexts are meant."""
 
     version: int | None = None
     trait: str
@@ -531,8 +547,10 @@ class TraitMetrics(Figures):
     n_unscored: dict[str, int] = {}
     n_dropped: dict[str, int] = {}
     n_kept: PolarityCounts = PolarityCounts(positive=0, negative=0)
+    n_kept_most: PolarityCounts | None = None
     contrast: float | None = None
     contrast_interval: Ends | None = None
+    contrast_bounds: Bounds | None = None
     contrast_spread: SpreadFigures | None = None
     coherence: float | None = None
     magnitude: float | None = None

@@ -138,6 +138,10 @@ _FINDINGS = {
         "no use is shown: that it reads the trait in texts ({of}), or that it steers ({best})"
     ),
     Gate.UNSCORED_MANY: "{value:.0%} of the responses are unscored, over {limit:.0%}",
+    Gate.UNSCORED_DECIDE: (
+        "with the unscored responses at the scores that speak against it the {of} would be "
+        "{low:.2f}, not {value:.2f}, and the verdict `{best}`"
+    ),
     Gate.EVALUATION_SHARED: (
         "not tested on {value:g} of the evaluation questions: vectors are made from the same ones"
     ),

@@ -87,6 +87,23 @@ def _steers_use(quality: Quality) -> Use:
     return Use(state=state, layer=quality.best.layer if causal is None else causal.layer)
 
 
+def uses_that_stand(found: Iterable[Finding], uses: Uses) -> Uses:
+    """The uses without those that something fatal is found against: of both, unless the other is
+    surely shown and the finding is none of its concern."""
+    shown = {name: use for name, use in uses if use.state in SHOWN}
+    sure = {name for name, use in shown.items() if use.state == UseState.YES}
+    against: set[str] = set()
+    for one in found:
+        if one.severity == Severity.FATAL:
+            against |= _concerned(one) if sure - _concerned(one) else set(shown)
+    fallen = {
+        name: use.model_copy(update={"state": UseState.NO})
+        for name, use in shown.items()
+        if name in against
+    }
+    return uses.model_copy(update=fallen)
+
+
 def use_findings(metrics: TraitMetrics, uses: Uses) -> Iterator[Finding]:
     """What steers by the likelihood of texts alone; and that neither use is shown, once nothing
     more is to be tested."""

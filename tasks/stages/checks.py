@@ -3,7 +3,7 @@ random vectors."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from domain.plan.samples import POLARITIES, AnyPolarity, Sample
 from domain.plan.steering_search import Cell, Shown, mean_steering_worth
 from domain.verdict.record import (
+    Bounds,
     CausalFigures,
     CurveFigures,
     Estimates,
@@ -48,11 +49,18 @@ Scored = tuple[Sample, Cell, float | None, float | None]
 
 
 def causal_figures(
-    scored: Sequence[Scored], shown: Sequence[Shown], *, method: str, best: Cell, step: float
+    scored: Sequence[Scored],
+    shown: Sequence[Shown],
+    *,
+    method: str,
+    best: Cell,
+    step: float,
+    is_missing: Sequence[bool] | None = None,
 ) -> CausalFigures:
     """What steering does, from the confirmation's samples and from what the search had `shown`.
 
-    `step` is the length of a push of strength 1. Raises ValueError without unsteered answers.
+    `step` is the length of a push of strength 1; `is_missing` says of which samples a judge owes
+    the trait score. Raises ValueError without unsteered answers.
     """
     vector, random = (
         dose_response(_answers(scored, kind), floor=COHERENCE_FLOOR, best=best.strength)
@@ -60,6 +68,7 @@ def causal_figures(
     )
     good = vector.strength[(vector.coherence.value >= COHERENCE_GOOD) & (vector.strength > 0)]
     worth = mean_steering_worth(shown)
+    open_ = is_missing or [False] * len(scored)
     return CausalFigures(
         method=method,
         layer=best.layer,
@@ -72,7 +81,11 @@ def causal_figures(
         vector=_curve(vector),
         random=_curve(random),
         backwards=estimate_of(_backwards(scored, vector.rise_at)),
-        rise_over_random=estimate_of(_within(_rise_over_random(scored, vector.rise_at), -100.0)),
+        rise_over_random=estimate_of(_over_random(scored, vector.rise_at)),
+        rise_bounds=_bounds(scored, open_, lambda rows: _rise(rows, best.strength)),
+        rise_over_random_bounds=_bounds(
+            scored, open_, lambda rows: _over_random(rows, vector.rise_at)
+        ),
         n_searched=len(shown),
         search=tuple(
             SearchedPush(
@@ -101,6 +114,33 @@ def _answers(scored: Sequence[Scored], kind: str) -> Answers:
 
 def _scores(values: Sequence[float | None]) -> Float64:
     return np.array([np.nan if v is None else v for v in values], dtype=np.float64)
+
+
+def _bounds(
+    scored: Sequence[Scored], is_missing: Sequence[bool], figure: Callable[[list[Scored]], Interval]
+) -> Bounds | None:
+    """A figure that rises with what the vector's push scores and falls with the other scores."""
+    if not any(is_missing):
+        return None
+    ends = []
+    for of_vector in (0.0, 100.0):
+        filled = [
+            (sample, cell, of_vector if cell.direction == "vector" else 100 - of_vector, coherence)
+            if missing
+            else (sample, cell, trait, coherence)
+            for (sample, cell, trait, coherence), missing in zip(scored, is_missing, strict=True)
+        ]
+        ends.append(estimate_of(figure(filled)))
+    return Bounds(n=sum(is_missing), lowest=ends[0], highest=ends[1])
+
+
+def _rise(scored: Sequence[Scored], strength: float) -> Interval:
+    found = dose_response(_answers(scored, "vector"), floor=COHERENCE_FLOOR, best=strength)
+    return _within(found.rise, -100.0)
+
+
+def _over_random(scored: Sequence[Scored], strength: float | None) -> Interval:
+    return _within(_rise_over_random(scored, strength), -100.0)
 
 
 def _rise_over_random(scored: Sequence[Scored], strength: float | None) -> Interval:
@@ -169,7 +209,8 @@ class Answered:
     """Judged responses to the evaluation questions.
 
     activations [n, L+1, d_model]; `polarity` [n] is that of the instruction, or plain; `is_example`
-    [n] for those whose scores suit it; `is_readable` [n] for coherent ones, scored or not; trait
+    [n] for those whose scores suit it; `is_readable` [n] for coherent ones, scored or not, and
+    `may_be_readable` [n] for those as well whose coherence no judge scored (None: no such); trait
     [n] is NaN where a response is unscored or incoherent.
     """
 
@@ -179,6 +220,7 @@ class Answered:
     is_readable: NDArray[np.bool_]
     trait: Float64
     prompts: Sequence[Group]
+    may_be_readable: NDArray[np.bool_] | None = None
 
 
 def evaluation_figures(
@@ -198,6 +240,9 @@ def evaluation_figures(
     sides: dict[str, NDArray[np.bool_]] = {name: polarity == name for name in POLARITIES}
     examples = {name: side & answered.is_example for name, side in sides.items()}
     readable = {name: side & answered.is_readable for name, side in sides.items()}
+    open_, may = answered.may_be_readable, {}
+    if open_ is not None:
+        may = {name: side & open_ for name, side in sides.items()}
     is_plain, everything = polarity == "plain", np.ones(len(polarity), bool)
     questions = [question for _, question in answered.prompts]
     return EvaluationFigures(
@@ -212,6 +257,7 @@ def evaluation_figures(
         methods={
             name: TestedFigures(
                 readable=_separation(vector, answered, readable),
+                with_unscored=_separation(vector, answered, may) if may else None,
                 separation=_separation(vector, answered, examples),
                 correlation=_correlation(vector, answered, everything),
                 correlation_within=_correlation_within(vector, answered),

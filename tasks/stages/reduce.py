@@ -13,10 +13,12 @@ from domain.plan.jobs import Job
 from domain.plan.samples import POLARITIES, AnyPolarity, Polarity
 from domain.plan.spec import DEFAULT_POSITION, POSITIONS, FilterSpec, TraitRef
 from domain.scoring.scores import Score
-from domain.scoring.thresholds import Fall, contrast, outcomes
+from domain.scoring.thresholds import Fall, Judged, contrast, is_missing, outcomes, with_missing_at
 from domain.verdict.gates import with_verdict
 from domain.verdict.record import (
     VERSION,
+    Bounds,
+    Estimate,
     GenerationFacts,
     JudgingFacts,
     PolarityCounts,
@@ -154,15 +156,7 @@ def _counted(run: Run, trait: TraitRef, filter_spec: FilterSpec, results: Result
     n_open = sum(one.fall == Fall.THOUGHT_OPEN for one in fallen)
     unscored = Counter(str(one.unscored) for one in fallen if one.fall == Fall.UNSCORED)
     coherence = [one.coherence.value for one, _ in results if isinstance(one.coherence, Score)]
-    kept = Counter(one.sample.polarity for one, outcome in results if outcome.fall is None)
-    scores: dict[AnyPolarity, list[float]] = {polarity: [] for polarity in POLARITIES}
-    prompts: dict[AnyPolarity, list[Group]] = {polarity: [] for polarity in POLARITIES}
-    for one, _ in results:
-        if isinstance(one.trait, Score):
-            scores[one.sample.polarity].append(one.trait.value)
-            prompts[one.sample.polarity].append((one.sample.instruction, one.sample.question))
-    positive, negative = scores.values()
-    of_both = prompts["positive"], prompts["negative"]
+    positive, negative, of_both = _trait_scores([one for one, _ in results])
     is_judged, mode = run.plan.is_judged, None
     if is_judged:
         mode = load_record(run.store, run.plan.negotiate_job).info.get("mode")
@@ -174,9 +168,11 @@ def _counted(run: Run, trait: TraitRef, filter_spec: FilterSpec, results: Result
         n_scored=len(results) - unscored.total() - n_open if is_judged else 0,
         n_unscored=dict(unscored),
         n_dropped=dict(Counter(fall_text(one) for one in fallen if one.fall != Fall.UNSCORED)),
-        n_kept=PolarityCounts(positive=kept["positive"], negative=kept["negative"]),
+        n_kept=_n_kept(results),
+        n_kept_most=_n_kept_most(results, filter_spec),
         contrast=contrast(positive, negative),
         contrast_interval=contrast_interval(positive, negative, prompts=of_both),
+        contrast_bounds=contrast_bounds([one for one, _ in results]),
         contrast_spread=spread_figures(contrast_deviations(positive, negative, prompts=of_both))
         if positive and negative
         else None,
@@ -195,6 +191,54 @@ def _counted(run: Run, trait: TraitRef, filter_spec: FilterSpec, results: Result
         ),
         stopping=stopping(run, trait),
     )
+
+
+def _trait_scores(
+    judged: Sequence[Judged],
+) -> tuple[list[float], list[float], tuple[list[Group], list[Group]]]:
+    """The trait scores of both polarities, and the prompts that they are of."""
+    scores: dict[AnyPolarity, list[float]] = {polarity: [] for polarity in POLARITIES}
+    prompts: dict[AnyPolarity, list[Group]] = {polarity: [] for polarity in POLARITIES}
+    for one in judged:
+        if isinstance(one.trait, Score):
+            scores[one.sample.polarity].append(one.trait.value)
+            prompts[one.sample.polarity].append((one.sample.instruction, one.sample.question))
+    positive, negative = scores.values()
+    return positive, negative, (prompts["positive"], prompts["negative"])
+
+
+def _n_kept(results: Results) -> PolarityCounts:
+    kept = Counter(one.sample.polarity for one, outcome in results if outcome.fall is None)
+    return PolarityCounts(positive=kept["positive"], negative=kept["negative"])
+
+
+def _n_kept_most(results: Results, filter_spec: FilterSpec) -> PolarityCounts | None:
+    """With the scores that are missing at those that suit their polarity."""
+    filled = [with_missing_at(one, trait=_suits(one), coherence=100.0) for one, _ in results]
+    most = _n_kept(outcomes(filled, filter_spec))
+    return most if most != _n_kept(results) else None
+
+
+def _suits(one: Judged) -> float:
+    return 100.0 if one.sample.polarity == "positive" else 0.0
+
+
+def contrast_bounds(judged: Sequence[Judged]) -> Bounds | None:
+    """With the missing trait scores of a polarity at the end that does not suit it, and at that
+    which does; None where none is missing."""
+    n = sum(is_missing(one.trait) for one in judged)
+    ends: list[Estimate] = []
+    for is_low in (True, False):
+        suits = ((one, _suits(one)) for one in judged)
+        filled = [
+            with_missing_at(one, trait=100.0 - end if is_low else end, coherence=0.0)
+            for one, end in suits
+        ]
+        positive, negative, of_both = _trait_scores(filled)
+        interval = contrast_interval(positive, negative, prompts=of_both)
+        value = contrast(positive, negative)
+        ends.append(Estimate(value=value, interval=interval or (None, None)))
+    return Bounds(n=n, lowest=ends[0], highest=ends[1]) if n else None
 
 
 def _generation_facts(run: Run, trait: TraitRef) -> GenerationFacts:

@@ -10,7 +10,7 @@ from domain.plan.jobs import Job
 from domain.plan.samples import CONFIRMATION, EVALUATION, ROUNDS
 from domain.plan.spec import FilterSpec, TraitRef
 from domain.plan.steering_search import best_confirmed_cell
-from domain.scoring.thresholds import is_readable, outcomes
+from domain.scoring.thresholds import is_missing, is_readable, outcomes, with_missing_at
 from domain.verdict.gates import with_verdict
 from domain.verdict.record import (
     PARTS,
@@ -72,9 +72,7 @@ def verify_vectors(
     jobs = run.plan.part_jobs(trait, "generate", EVALUATION)
     if not jobs:
         return None
-    # the three conditions of a question are no pairs
-    single = filter_spec.model_copy(update={"pairing": "unpaired"})
-    results = outcomes(judged_samples(run, jobs), single)
+    results = outcomes(judged_samples(run, jobs), filter_spec)
     write_tested(run.store, f"{folder}/evaluation.parquet", results)
     stored = [load_activations(run.store, job).at(quality.position) for job in jobs]
     vectors = {name: v.tensor.numpy() for name, v in stored_vectors(run, quality, folder).items()}
@@ -89,6 +87,8 @@ def verify_vectors(
 
 def _answered(results: Results, activations: Array, filter_spec: FilterSpec) -> Answered:
     readable = [is_readable(one, filter_spec) for one, _ in results]
+    coherent = [with_missing_at(one, trait=0.0, coherence=100.0) for one, _ in results]
+    may_be = [is_readable(one, filter_spec) for one in coherent]
     samples = [one.sample for one, _ in results]
     scores = [
         one.scores[0] if is_read else None
@@ -99,6 +99,7 @@ def _answered(results: Results, activations: Array, filter_spec: FilterSpec) -> 
         polarity=[sample.polarity for sample in samples],
         is_example=np.array([outcome.fall is None for _, outcome in results]),
         is_readable=np.array(readable),
+        may_be_readable=np.array(may_be) if may_be != readable else None,
         trait=np.array([np.nan if score is None else score for score in scores]),
         prompts=[(sample.instruction, sample.question) for sample in samples],
     )
@@ -114,16 +115,14 @@ def dose_response(run: Run, trait: TraitRef, folder: str) -> CausalFigures | Non
     results = outcomes(judged_samples(run, jobs), run.spec.filter)
     write_tested(run.store, f"{folder}/steering.parquet", results, cells)
     best = best_confirmed_cell(cells)
+    steered = [(one, one.sample.cell) for one, _ in results if one.sample.cell is not None]
     return causal_figures(
-        [
-            (one.sample, cells[one.sample.cell], *one.scores)
-            for one, _ in results
-            if one.sample.cell is not None
-        ],
+        [(one.sample, cells[cell], *one.scores) for one, cell in steered],
         [one for part in ROUNDS for one in shown_in_cells(run, trait.name, part)],
         method=directions.method,
         best=best,
         step=directions.steps[directions.layers.index(best.layer)],
+        is_missing=[is_missing(one.trait) for one, _ in steered],
     )
 
 

@@ -31,8 +31,14 @@ function separatedView(trait, path) {
       funnelTable(trait, path),
       el("figure", {}, el("figcaption", {}, "What fell, and why"),
         fell.length ? table(["", "reason", "responses"], fell) : el("p", {}, "Nothing fell."),
-        el("p", {}, "Contrast ", withInterval(`${path}/metrics/contrast`, `${path}/metrics/contrast_interval`, 1), ": mean trait score of all scored positives minus that of the negatives."),
+        el("p", {}, "Contrast ", withInterval(`${path}/metrics/contrast`, `${path}/metrics/contrast_interval`, 1), ": mean trait score of all scored positives minus that of the negatives.", boundsText(`${path}/metrics/contrast_bounds`, 1)),
         spreadText(`${path}/metrics/contrast_spread`, "The contrast", 1, " points"))));
+}
+
+// What a figure could be if the scores that no judge gave were at 0 or at 100.
+function boundsText(path, digits) {
+  if (!at(path)) return null;
+  return el("span", {}, " With the ", num(`${path}/n`, 0), " missing scores at 0 or at 100 it lies between ", num(`${path}/lowest/value`, digits), " and ", num(`${path}/highest/value`, digits), ".");
 }
 
 // What a difference between the sides varies with, and what narrows its interval most.
@@ -118,7 +124,7 @@ function evaluationView(q, path) {
   const best = q.best, name = best.method, one = q.evaluation.methods[name], part = one.readable ? "readable" : "separation", s = one[part], own = `${path}/methods/${name}`;
   const about = el("p", { class: "explain" }, "On ", num(`${path}/n_questions`, 0), " evaluation questions, none of which any vector was made from: ", num(`${path}/n/positive`, 0), " responses that show the trait, ",
     num(`${path}/n/negative`, 0), " that do not, and ", num(`${path}/n/plain`, 0), " readable ones to no instruction at all. Correlation: of the projection with the judge's trait score.", ...(q.evaluation.left_out_instruction_auroc ? [` A mean difference made of the other instruction pairs tells the readable ones apart at layer ${best.layer} with AUROC `,
-      withInterval(`${path}/left_out_instruction_auroc/value/${best.layer}`, `${path}/left_out_instruction_auroc/interval/${best.layer}`, 3), "."] : []));
+      withInterval(`${path}/left_out_instruction_auroc/value/${best.layer}`, `${path}/left_out_instruction_auroc/interval/${best.layer}`, 3), "."] : []), ...(one.with_unscored ? [` With those that no judge scored the AUROC of ${name} there is `, num(`${own}/with_unscored/auroc/value/${best.layer}`, 3), "."] : []));
   if (!s) return el("div", {}, about, emptyView("Too few to separate", "One side has fewer than four responses that can be read.", "See traits/" + PAGE.traits[Number(path.split("/")[1])].metrics.trait + "/evaluation.parquet."));
   const series = [["correlation_within", "first", "within instructions"], ["correlation", "shuffled", "pooled over instructions"], ["correlation_plain", "second", "without an instruction"]].filter(([key]) => one[key]).map(([key, kind, label]) => ({ values: one[key].value, interval: one[key].interval, kind, label }));
   const est = (from, k, digits) => at(from) ? withInterval(`${from}/value/${k}`, `${from}/interval/${k}`, digits) : "–";
@@ -146,7 +152,7 @@ function likelihoodView(l, path) {
 function causalView(c, path) {
   const curves = (score) => [["vector", "first", `${c.method} vector`], ["random", "random", "random vectors of equal norm"]].map(([key, kind, label]) => ({ strength: c[key].strength, value: c[key][score].value, interval: c[key][score].interval, kind, label }));
   const est = (from, digits) => withInterval(`${from}/value`, `${from}/interval`, digits);
-  const facts = el("dl", { class: "kv" }, el("dt", {}, "trait's rise"), el("dd", {}, est(`${path}/vector/rise`, 1), " at strength ", num(`${path}/vector/rise_at`, 2)),
+  const facts = el("dl", { class: "kv" }, el("dt", {}, "trait's rise"), el("dd", {}, est(`${path}/vector/rise`, 1), " at strength ", num(`${path}/vector/rise_at`, 2), boundsText(`${path}/rise_bounds`, 1)),
     el("dt", {}, "over random vectors"), el("dd", {}, est(`${path}/rise_over_random`, 1)), el("dt", {}, "questions steered backwards"), el("dd", {}, est(`${path}/backwards`, 2)),
     el("dt", {}, "slope per strength"), el("dd", {}, est(`${path}/vector/slope`, 1)), el("dt", {}, "strongest with coherence 75"), el("dd", {}, num(`${path}/strongest_coherent`, 2)),
     el("dt", {}, "responses"), el("dd", {}, num(`${path}/n_searched`, 0), " to search, ", num(`${path}/n_confirmed`, 0), " fresh ones to confirm"));
