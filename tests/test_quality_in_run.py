@@ -27,7 +27,7 @@ from domain.verdict.record import (
 )
 from storage.record.results import read_metrics
 from tasks.stages.quality import best_layers, vector_quality
-from tests.quality_records import everywhere, known, metrics, quality, separation
+from tests.quality_records import everywhere, known, metrics, quality, read, separation
 from tests.stored_run import PLANTED_LAYER, stored_run
 from traitlens.assess.cosines import trait_cosines
 from traitlens.assess.kept_rows import KeptRows, begins_with_refusal, borrowed_share
@@ -331,7 +331,8 @@ def test_the_contrast_s_interval_covers_the_truth_in_200_data_sets(
         ({}, "usable", None),
         ({"angle_upper": 90.0}, "do not use", Gate.ANGLE_NOISE),
         ({"angle_upper": None}, "weak", Gate.ANGLE_UNKNOWN),
-        ({"angle_upper": 60.0}, "weak", Gate.ANGLE_WIDE),
+        ({"angle_upper": 60.0}, "usable with a doubt", None),
+        ({"angle_upper": 60.0, "reading": read((0.65, 0.55))}, "weak", Gate.ANGLE_WIDE),
         ({"question": (0.7, 0.45)}, "do not use", Gate.QUESTIONS_CHANCE),
         ({"question": (0.58, 0.52)}, "do not use", Gate.QUESTIONS_CHANCE),
         ({"random_p": 0.06}, "do not use", Gate.QUESTIONS_RANDOM),

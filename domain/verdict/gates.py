@@ -13,7 +13,9 @@ A vector has two uses, each with a gate of its own: it reads the trait in texts,
 before them, and it steers a model. Gates on how well responses are told apart (left-out questions
 and instructions, the probe, the evaluation questions, the judge's scores) concern reading alone:
 fatal where nothing else is shown, weak where the vector is shown to steer. Gates on what steering
-does concern steering alone. What is kept, the contrast and the angle concern both. A weak finding
+does concern steering alone. What is kept, the contrast and an angle that may be anything
+concern both; one that is wide is a doubt of a vector whose use is surely shown, on questions that
+it was not made from, and weak without. A weak finding
 that concerns one use is a doubt where the other is shown and nothing weak concerns it. A vector of
 which no use is shown is weak. A use that something fatal is found against is not shown, whatever
 its own test says, so that a vector that is not to be used has no use. A gate that has nothing to

@@ -59,6 +59,11 @@ STEERING_GATES = frozenset(
 """What the vector causes: of no concern to what it tells apart."""
 
 
+DIRECTION_GATES = frozenset({Gate.ANGLE_WIDE})
+"""How near the direction is to that of other instructions and questions: a doubt of a vector that
+is surely shown to do its work on such."""
+
+
 def uses_of(quality: Quality) -> Uses:
     """Which uses are shown, each with the layer that serves it best."""
     return Uses(reads=reads_use(quality), steers=_steers_use(quality))
@@ -129,11 +134,15 @@ def graded(found: Iterable[Finding], uses: Uses) -> Iterator[Finding]:
     shown = {name for name, state in states.items() if state in SHOWN}
     sound = {name for name in shown if not any(name in _concerned(one) for one in against)}
     for one in lowered:
-        is_doubt = one.severity == Severity.WEAK and sound
+        is_doubt = one.severity == Severity.WEAK and (
+            sound & known if one.gate in DIRECTION_GATES else sound
+        )
         yield replace(one, severity=Severity.DOUBT) if is_doubt else one
 
 
 def _concerned(finding: Finding) -> set[str]:
+    if finding.gate in DIRECTION_GATES:
+        return set()
     if finding.gate in READING_GATES:
         return {"reads"}
     return {"steers"} if finding.gate in STEERING_GATES else {"reads", "steers"}

@@ -17,12 +17,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from traitlens.arrays import Bools, Float32, Float64, Ints, Labels
+from traitlens.arrays import Bools, Float32, Float64, Ints
+from traitlens.assess.exchange import (
+    Exchanged,
+    exchanged_labels,
+    exchanged_scores,
+    n_exchanges,
+    rank_sums,
+)
 from traitlens.assess.quality import candidate_layers
 from traitlens.stats.intervals import Interval
 from traitlens.stats.separation import auroc_over_prompts, cohens_d_over_prompts
-
-N_PERMUTATIONS = 1999
 
 # The vector that scores a text is made of the other folds' questions.
 N_FOLDS = 5
@@ -123,6 +128,18 @@ class FoldedDirections:
             found[of_fold] = np.einsum("nld,ld->nl", rows[of_fold] - middle, unit)
         return found
 
+    def without_rows(
+        self, rows: Float64, layer: int, *, is_pos: Bools, folds: Ints
+    ) -> tuple[Float64, Float64]:
+        """Sums [2, folds, d_model] of a layer and counts [2, folds], positives first, of all that
+        was taken up but these rows [n, d_model]."""
+        assert self._sums is not None
+        sums, counts = self._sums[:, :, layer].copy(), self._counts.copy()
+        for side, chosen in enumerate((is_pos, ~is_pos)):
+            np.subtract.at(sums[side], folds[chosen], rows[chosen])
+            np.subtract.at(counts[side], folds[chosen], 1)
+        return sums, counts
+
     def _without(self, fold: int) -> tuple[Float64, Float64]:
         assert self._sums is not None
         others = np.arange(self._counts.shape[1]) != fold
@@ -150,7 +167,7 @@ def reading(texts: Texts, directions: FoldedDirections, *, seed: int = 0) -> Rea
         cohens_d=cohens_d,
         in_context_auroc=auroc_over_prompts(own, texts.is_pos, *labels),
         instruction_auroc=auroc_over_prompts(np.concatenate([own, opposite]), twice, *both),
-        p=permutation_p(plain[:, candidates], texts.is_pos, strata=strata(texts), seed=seed),
+        p=exchange_p(texts, directions, seed=seed),
         layer=max(candidates, key=low.__getitem__),
     )
 
@@ -169,42 +186,24 @@ def _cells_of(cells: Sequence[tuple[int, int]], rows: Bools) -> set[tuple[int, i
     return {cell for cell, is_one in zip(cells, rows, strict=True) if is_one}
 
 
-def permutation_p(
-    scores: Float64,
-    is_pos: Bools,
-    *,
-    strata: Labels,
-    n_permutations: int = N_PERMUTATIONS,
-    seed: int = 0,
-) -> float:
-    """How often exchanging labels within strata has the largest AUROC of scores [n, layers] reach
-    that of the labels as they are; never 0, since they are one of the exchanges. NaN without a
-    finite score. Any best of many layers is compared with the best of as many."""
-    scores = scores[:, np.isfinite(scores).all(axis=0)]
-    if not scores.size or is_pos.all() or not is_pos.any():
+def exchange_p(texts: Texts, directions: FoldedDirections, *, seed: int = 0) -> float:
+    """How often exchanging polarities within strata has the largest AUROC under no instruction, of
+    directions that are made anew, reach that of the polarities as they are; never 0, since they
+    are one of the exchanges. NaN without a finite score. Any best of many layers is compared with
+    the best of as many. The texts' own rows are among those that `directions` took up."""
+    is_pos, folds = texts.is_pos, directions.folds(texts.question)
+    if is_pos.all() or not is_pos.any():
         return float("nan")
-    of_row = np.unique(np.asarray(strata), return_inverse=True)[1]
-    drawn = np.random.default_rng(seed).random((n_permutations, len(scores)))
-    # both orders go stratum by stratum: that of the rows as they stand and a random one
-    order, sorted_labels = np.argsort(of_row + drawn, axis=1), is_pos[np.argsort(of_row)]
-    labels = np.zeros(drawn.shape)
-    np.put_along_axis(labels, order, np.broadcast_to(sorted_labels, drawn.shape), axis=1)
-    ranks = mid_ranks(scores)
-    best = _rank_sums(np.stack([is_pos]).astype(float), ranks).max()
-    reached = _rank_sums(labels, ranks).max(axis=1) >= best - 1e-9
-    return float((1 + reached.sum()) / (1 + n_permutations))
-
-
-def _rank_sums(labels: Float64, ranks: Float64) -> Float64:
-    """Grows with the AUROC, which needs only the numbers of both sides beside it."""
-    return np.asarray(labels @ (ranks - ranks.mean(axis=0)))
-
-
-def mid_ranks(scores: Float64) -> Float64:
-    """Ranks of scores [n, k] within their columns; equal ones share the mean of theirs."""
-    found = np.empty(scores.shape)
-    for k, column in enumerate(scores.T):
-        ordered = np.sort(column)
-        found[:, k] = np.searchsorted(ordered, column, "left") / 2
-        found[:, k] += np.searchsorted(ordered, column, "right") / 2
-    return found
+    labels = exchanged_labels(is_pos, strata(texts), n_exchanges(len(is_pos)), seed=seed)
+    best = np.full(len(labels), -np.inf)
+    for layer in candidate_layers(texts.plain.shape[1]):
+        own, opposite, plain = (
+            rows[:, layer].astype(np.float64) for rows in (texts.own, texts.opposite, texts.plain)
+        )
+        rest, n_rest = directions.without_rows(own, layer, is_pos=is_pos, folds=folds)
+        side = is_pos[:, None]
+        positive, negative = np.where(side, own, opposite), np.where(side, opposite, own)
+        scores = exchanged_scores(Exchanged(plain, positive, negative, rest, n_rest), labels, folds)
+        if np.isfinite(scores).all():
+            best = np.maximum(best, rank_sums(scores, labels))
+    return float((best >= best[0] - 1e-9).mean()) if np.isfinite(best[0]) else float("nan")
