@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 REAL := $(BIN)/orchestrate extract --traits measured --rollouts 1 --evaluation 1 \
 	--max-new-tokens 64 --temperature 0.7 --run real --runs-dir $(RUNS)
 
-.PHONY: demo real pack controls test test-quick test-slow test-faults fault-tables gpu-check check format docs clean
+.PHONY: demo real pack controls lock test test-quick test-slow test-faults fault-tables gpu-check check format docs clean
 
 .venv/installed: requirements.txt constraints.txt pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -36,6 +36,12 @@ pack: real  ## the vectors, report and record of `make real`, to be shared: pack
 controls: .venv/installed  ## what means nothing, and what is there, on that model; docs/methodology.md
 	$(BIN)/python benchmarks/controls.py --model "$$($(BIN)/python -m demo.real_model)" \
 		--write docs/methodology.md
+
+lock: .venv/installed  ## every version with its hashes, for all platforms: requirements.lock
+	$(BIN)/python -m pip install --quiet uv
+	printf 's3fs\ngcsfs\n' | $(BIN)/uv pip compile requirements.txt - --constraint constraints.txt \
+		--universal --python-version 3.11 --generate-hashes --no-annotate --quiet \
+		--custom-compile-command "make lock" --output-file requirements.lock
 
 test: test-quick test-faults  ## lint, types and all tests but the slow ones
 

