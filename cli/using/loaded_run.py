@@ -16,7 +16,7 @@ from cli.screens.working import working
 from domain.errors import UsageError
 from domain.plan.spec import ModelSpec
 from domain.traits.prompts import neutral_samples
-from domain.verdict.record import PARTS, VerdictName
+from domain.verdict.record import PARTS, Quality, VerdictName
 from domain.verdict.uses import use_layers
 from orchestrator.runs import run_store
 from storage.record.responses import (
@@ -129,47 +129,67 @@ def load_run_vectors(
     best, of those for which no layer was asked for. Raises UsageError for a trait or method that
     the run lacks.
     """
-    known = [trait.name for trait in run.spec.traits]
-    asked = known if traits == "all" else [name.strip() for name in traits.split(",")]
-    unknown = [name for name in asked if name not in known]
-    if unknown:
-        raise UsageError(f"{run.store.url} has no trait {unknown[0]!r}: it has {', '.join(known)}")
     files: dict[str, bytes] = {}
     layers: dict[str, int | str] = {}
     steering_layers: dict[str, int] = {}
-    for trait in asked:
-        try:
-            metrics = read_metrics(run.store, trait)
-            problem = "" if metrics.quality else "has no vector: too few responses were kept"
-        except KeyError:
-            problem = "is not finished"
-        if problem and traits != "all":
-            raise UsageError(f"{trait} {problem}")
-        if problem or metrics.quality is None:
-            click.echo(f"Note: {trait} is left out: it {problem}", err=True)
+    for trait in _asked_traits(run, traits):
+        quality = _told_quality(run, trait, is_named=traits != "all")
+        if quality is None:
             continue
-        best, reading = metrics.quality.best, metrics.quality.reading
-        name = method or best.method
-        has_parts = reading is not None and reading.text_share is not None
-        stored = (*best.by_method, *(PARTS if has_parts else ()))
-        if name not in stored:
-            raise UsageError(
-                f"{trait} has no {name} vector: use one of {', '.join(stored)}, or "
-                "`orchestrate refilter --methods`"
-            )
+        name = _stored_method(trait, quality, method)
         files[trait] = run.store.read(f"traits/{trait}/vectors/{name}.safetensors")
-        reads, steers = use_layers(metrics.quality, name)
+        reads, steers = use_layers(quality, name)
         layers[trait] = reads if layer is None else layer
         if layer is None:
             steering_layers[trait] = steers
-        if metrics.verdict != VerdictName.USABLE:
-            why = "; ".join(metrics.reasons) or "see its metrics"
-            click.echo(f"Note: {trait} is {metrics.verdict}: {why}", err=True)
     if not files:
         raise UsageError(
             f"no trait of {run.store.url} has a vector: finish the run, or see its metrics"
         )
     return load_layer_vectors(files, layers, position=position), steering_layers
+
+
+def _asked_traits(run: Run, traits: str) -> list[str]:
+    known = [trait.name for trait in run.spec.traits]
+    asked = known if traits == "all" else [name.strip() for name in traits.split(",")]
+    unknown = [name for name in asked if name not in known]
+    if unknown:
+        raise UsageError(f"{run.store.url} has no trait {unknown[0]!r}: it has {', '.join(known)}")
+    return asked
+
+
+def _told_quality(run: Run, trait: str, *, is_named: bool) -> Quality | None:
+    """The quality of a trait's vectors; what speaks against them is said on stderr. None where it
+    has none, which raises UsageError for a trait that is named."""
+    quality, problem = None, "has no vector: too few responses were kept"
+    try:
+        metrics = read_metrics(run.store, trait)
+        quality = metrics.quality
+    except KeyError:
+        problem = "is not finished"
+    if quality is None:
+        if is_named:
+            raise UsageError(f"{trait} {problem}")
+        click.echo(f"Note: {trait} is left out: it {problem}", err=True)
+    elif metrics.verdict != VerdictName.USABLE:
+        why = "; ".join(metrics.reasons) or "see its metrics"
+        click.echo(f"Note: {trait} is {metrics.verdict}: {why}", err=True)
+    return quality
+
+
+def _stored_method(trait: str, quality: Quality, method: str | None) -> str:
+    """The method, the best one where none is asked for; raises UsageError where the trait has no
+    vector of it."""
+    best, reading = quality.best, quality.reading
+    has_parts = reading is not None and reading.text_share is not None
+    stored = (*best.by_method, *(PARTS if has_parts else ()))
+    name = method or best.method
+    if name not in stored:
+        raise UsageError(
+            f"{trait} has no {name} vector: use one of {', '.join(stored)}, or "
+            "`orchestrate refilter --methods`"
+        )
+    return name
 
 
 def _baseline(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -105,32 +106,25 @@ def load_model(
     by accelerate. Raises ModelError with one sentence that says what to do.
     """
     disable_progress_bar()  # in logs and between a person and the text it is only noise
-    place, loaded_id = _chosen_device(device), model_id
-    try:
+    place = _chosen_device(device)
+    source: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
+    with _load_errors(model_id, place):
         adapter = None if model_id == DEMO_MODEL else adapter_of(model_id, revision=revision)
-        loaded_id = adapter.base if adapter else model_id
-        asked = adapter.base_revision if adapter else revision
-        source: dict[str, Any] = {"revision": asked, "trust_remote_code": trust_remote_code}
-        path = _path(loaded_id)
+    if adapter is not None:
+        source["revision"] = adapter.base_revision
+    base = adapter.base if adapter else model_id
+    with _load_errors(base, place):
+        path = _path(base)
         config = AutoConfig.from_pretrained(path, **source)
         number = _dtype(dtype, config, place)
         tokenizer = AutoTokenizer.from_pretrained(path, **source)
         model = _weights(path, config, number, place, source)
-        known_as = _revision(path, config) or asked
+        known_as = _revision(path, config) or source["revision"]
         if adapter is not None:
             adapter = replace(adapter, base_revision=known_as)
             known_as = adapter.revision
             tokenizer = AutoTokenizer.from_pretrained(adapter.tokenizer or path, **source)
             model = _merged(model, adapter, n_tokens=len(tokenizer))
-    except (OSError, ValueError, ImportError, KeyError) as error:
-        raise ModelNotHereError(_what_went_wrong(loaded_id, error)) from error
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-        raise ModelNotHereError(
-            f"Model {model_id!r} does not fit in the memory of {place}: free some, or use a "
-            "smaller model."
-        ) from error
     text = config.get_text_config()
     stops, ignored = stop_ids(model, tokenizer), inherited_settings(model)
     if ignored:
@@ -157,6 +151,22 @@ def load_model(
         ignored=ignored,
         adapter=adapter,
     )
+
+
+@contextlib.contextmanager
+def _load_errors(model_id: str, place: torch.device) -> Iterator[None]:
+    """What a library raises while a model is loaded, as a ModelError that says what to do."""
+    try:
+        yield
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        raise ModelNotHereError(_what_went_wrong(model_id, error)) from error
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ModelNotHereError(
+            f"Model {model_id!r} does not fit in the memory of {place}: free some, or use a "
+            "smaller model."
+        ) from error
 
 
 # Followed, or without a say in which tokens are drawn.

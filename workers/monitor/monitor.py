@@ -13,7 +13,7 @@ from domain.plan.spec import Measure
 from traitlens.arrays import Float32
 from traitlens.capture.sinks import are_sinks
 from workers.engine.engine import Engine
-from workers.engine.generation import GenerationRequest, Sampling, Steering, UnitVectors
+from workers.engine.generation import Generation, GenerationRequest, Sampling, Steering, UnitVectors
 from workers.engine.likelihood import likeliest_tokens
 from workers.engine.teacher_forced import project_tokens
 from workers.models.chat import Prompt, TokenTexts, decode_response
@@ -90,34 +90,47 @@ def monitor(
                 continue
             # the first projection is that of the prompt's last token
             i, first = number[row.request], row.parts.answer_start if measure == "answer" else 0
-            own = row.projections[1 + first :]
+            own = (one[0] for one in row.projections[1 + first :])
             yield from _new_tokens(i, row.response_ids[first:], own, shown[i], texts)
         for generation in finished:
-            i, one = number[generation.request], asked[number[generation.request]]
-            assert generation.projections is not None
-            start, n_tokens = generation.answer_start, len(generation.response_ids)
-            first, last = {"answer": (start, n_tokens), "thought": (0, start)}.get(
-                measure, (0, n_tokens)
-            )
-            ids, n_prompt = generation.response_ids[first:last], len(generation.request.prompt_ids)
-            measured = generation.projections[n_prompt + first : n_prompt + last]
+            i = number[generation.request]
+            made = _answer(i, asked[i], generation, measure, texts)
             if streams:
-                yield from _new_tokens(i, ids, measured, shown[i], texts)
-            facts = {**one.facts, "finish": generation.finish, "seed": one.seed}
-            if start:
-                facts["thought"] = engine.model.text_of(generation.response_ids[:start])
-            read = np.concatenate([generation.projections[:n_prompt], measured])
-            made = _trajectory(i, one.shown, ids, read, facts, texts)
+                yield from _new_tokens(i, made.token_ids, made.projections, shown[i], texts)
             if alternatives:
+                first, last = _measured_span(generation, measure)
                 likeliest = likeliest_tokens(
                     engine.model,
                     generation.request.prompt_ids,
                     generation.response_ids,
                     alternatives,
-                    steering=one.steering,
+                    steering=asked[i].steering,
                 )[first:last]
-                made = replace(made, alternatives=_in_words(ids, likeliest, texts))
-            yield replace(made, all_ids=generation.response_ids, answer_start=start)
+                made = replace(made, alternatives=_in_words(made.token_ids, likeliest, texts))
+            yield made
+
+
+def _answer(
+    i: int, one: OpenPrompt, generation: Generation, measure: Measure, texts: TokenTexts
+) -> Trajectory:
+    """The trajectory of what is measured of a finished response."""
+    assert generation.projections is not None
+    first, last = _measured_span(generation, measure)
+    n_prompt, start = len(generation.request.prompt_ids), generation.answer_start
+    facts = {**one.facts, "finish": generation.finish, "seed": one.seed}
+    if start:
+        facts["thought"] = texts.model.text_of(generation.response_ids[:start])
+    measured = generation.projections[n_prompt + first : n_prompt + last]
+    read = np.concatenate([generation.projections[:n_prompt], measured])
+    made = _trajectory(i, one.shown, generation.response_ids[first:last], read, facts, texts)
+    return replace(made, all_ids=generation.response_ids, answer_start=start)
+
+
+def _measured_span(generation: Generation, measure: Measure) -> tuple[int, int]:
+    """The first token of a response that is measured, and the first after them."""
+    start, n_tokens = generation.answer_start, len(generation.response_ids)
+    spans = {"answer": (start, n_tokens), "thought": (0, start)}
+    return spans.get(measure, (0, n_tokens))
 
 
 def project_answers(
@@ -153,7 +166,7 @@ def _new_tokens(
     for index, one in enumerate(projections):
         if index >= len(shown):
             shown.append(texts.next(ids, index, shown))
-            yield ProjectedToken(i, index, shown[index], one[0])
+            yield ProjectedToken(i, index, shown[index], one)
 
 
 def _trajectory(
