@@ -102,25 +102,13 @@ def show_plan(asked: AskedRun, terms: Terms, *, as_json: bool, pilot: Run | None
     found = estimate(Plan(spec), asked.definitions, done=done, thought_tokens=thought)
     expected = _expected(pilot, spec) if pilot is not None else []
     if as_json:
-        own = [
-            {**asdict(e), "n_to_generate": e.n_to_generate, "n_judge_calls": e.n_calls}
-            for e in found
-        ]
         body = {
             "run": name,
             "url": store.url,
-            "judge": spec.judge.model_dump(),
-            "usd": _usd(spec, found, terms),
-            "usd_without_logprobs": _usd(spec, found, terms, WITHOUT_LOGPROBS),
-            "price": terms.price.model_dump() if terms.price else None,
-            "budget": terms.cap_usd,
-            "traits": own,
+            **_plan_json(asked, terms, found),
             "differences": list(differences),
             "precision": [asdict(one) for one in expected],
             "thoughts": thinks and str(thinks.case),
-            "remarks": plan_remarks(asked.definitions, spec),
-            "n_samples": sum(e.n_samples for e in found),
-            "n_judge_calls": sum(e.n_calls for e in found),
         }
         click.echo(json.dumps(body, indent=2))
         return
@@ -141,6 +129,25 @@ def show_plan(asked: AskedRun, terms: Terms, *, as_json: bool, pilot: Run | None
     for difference in differences:
         text = f"Not the recorded run's settings: {difference}."
         say(console, text, style="red", wrap=True)
+
+
+def _plan_json(asked: AskedRun, terms: Terms, found: list[TraitEstimate]) -> dict[str, Any]:
+    """What the estimates come to, in counts and money."""
+    spec = asked.spec
+    return {
+        "judge": spec.judge.model_dump(),
+        "usd": _usd(spec, found, terms),
+        "usd_without_logprobs": _usd(spec, found, terms, WITHOUT_LOGPROBS),
+        "price": terms.price.model_dump() if terms.price else None,
+        "budget": terms.cap_usd,
+        "traits": [
+            {**asdict(one), "n_to_generate": one.n_to_generate, "n_judge_calls": one.n_calls}
+            for one in found
+        ],
+        "remarks": plan_remarks(asked.definitions, spec),
+        "n_samples": sum(one.n_samples for one in found),
+        "n_judge_calls": sum(one.n_calls for one in found),
+    }
 
 
 def _expected(pilot: Run, spec: RunSpec) -> list[Precision]:

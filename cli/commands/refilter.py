@@ -19,7 +19,7 @@ from cli.screens.verdicts import (
 )
 from cli.screens.working import working
 from domain.errors import UsageError
-from domain.plan.spec import DEFAULT_POSITION, POSITIONS, FilterSpec
+from domain.plan.spec import DEFAULT_POSITION, POSITIONS, FilterSpec, TraitRef
 from storage.record.judgements import on_judgement_of
 from storage.record.results import finished_metrics
 from storage.record.run import Run
@@ -69,18 +69,7 @@ def refilter(
     settings = [f"t{filter_spec.threshold:g}", f"c{filter_spec.coherence:g}", filter_spec.pairing]
     settings += ["+".join(chosen), *([position] if position != DEFAULT_POSITION else [])]
     place = f"refiltered/{'-'.join(settings)}"
-    made = finished_metrics(run.store, [trait.name for trait in run.spec.traits])
-    ready = [(run.spec.trait(one.trait), on_judgement_of(run, one)) for one in made]
-    if not ready:
-        raise UsageError(
-            f"no trait of {run.name} is finished yet: see `orchestrate status {run.name}`"
-        )
-    unjudged = [trait.name for trait, judged in ready if not judged.plan.is_judged]
-    if unjudged and (threshold, coherence) != (None, None):
-        raise UsageError(
-            f"nothing of {unjudged[0]} was judged, so there is no score to filter by: `orchestrate "
-            "rejudge` asks a judge"
-        )
+    ready = _ready(run, by_score=(threshold, coherence) != (None, None))
     found = []
     with working("Assembling and testing", total=len(ready)) as note:
         for trait, judged in ready:
@@ -100,6 +89,24 @@ def refilter(
     where = f"{run.store.url}/traits/<trait>/{place}"
     print_verdict_remarks(console, spoken_remarks(found), rest_in=f"{where}/metrics.json")
     say(console, where_vectors_are(found, where))
+
+
+def _ready(run: Run, *, by_score: bool) -> list[tuple[TraitRef, Run]]:
+    """The finished traits, each with the run on the judgement that its vectors are of; raises
+    UsageError where there is none, or no score to filter by."""
+    made = finished_metrics(run.store, [trait.name for trait in run.spec.traits])
+    ready = [(run.spec.trait(one.trait), on_judgement_of(run, one)) for one in made]
+    if not ready:
+        raise UsageError(
+            f"no trait of {run.name} is finished yet: see `orchestrate status {run.name}`"
+        )
+    unjudged = [trait.name for trait, judged in ready if not judged.plan.is_judged]
+    if unjudged and by_score:
+        raise UsageError(
+            f"nothing of {unjudged[0]} was judged, so there is no score to filter by: `orchestrate "
+            "rejudge` asks a judge"
+        )
+    return ready
 
 
 def _changed(recorded: FilterSpec, given: Mapping[str, object]) -> FilterSpec:
