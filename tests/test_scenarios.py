@@ -22,7 +22,7 @@ from domain.plan.spec import (
     ScenariosAs,
     TraitRef,
 )
-from domain.verdict.record import Gate
+from domain.verdict.record import Gate, UseState
 from storage.files.trait_files import load_trait
 from storage.record.responses import Response, load_activations, load_contexts, load_responses
 from storage.record.results import read_metrics
@@ -61,7 +61,7 @@ def base_model(folder: Path) -> PlantedModel:
     return planted
 
 
-def planned(
+def planned_run(
     folder: Path, planted: PlantedModel, *, rollouts: int, put: ScenariosAs = "text"
 ) -> Run:
     """A run that nobody judges."""
@@ -112,7 +112,7 @@ def responses_of(run: Run) -> dict[Sample, tuple[Response, np.ndarray]]:
 def test_a_base_model_s_planted_direction_is_found_and_tested(tmp_path: Path) -> None:
     planted, residents = base_model(tmp_path / "model"), Residents(device="cpu")
 
-    run = planned(tmp_path, planted, rollouts=14)
+    run = planned_run(tmp_path, planted, rollouts=14)
     carry(run, residents)
 
     vector = load_vectors(tmp_path / "run" / "traits" / "loudness").tensor
@@ -157,13 +157,43 @@ def _is_a_plain_pass(run: Run, residents: Residents) -> None:
                 assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max(), which
 
 
+def test_scenarios_that_are_only_read_are_measured_themselves(tmp_path: Path) -> None:
+    planted, residents = base_model(tmp_path / "model"), Residents(device="cpu")
+
+    run = planned_run(tmp_path, planted, rollouts=1, put="read")
+    carry(run, residents)
+
+    vector = load_vectors(tmp_path / "run" / "traits" / "loudness").tensor
+    cosines = torch.cosine_similarity(vector, torch.from_numpy(planted.direction)[None], dim=1)
+    assert cosines[planted.layer] > 0.95
+    definition, made = load_definition(run, "loudness"), responses_of(run)
+    assert len(made) == 2 * 9
+    with residents.use(run.spec.model) as resident:
+        for sample, (response, row) in list(made.items())[::5]:
+            text = definition.asked("", sample.question, sample.polarity)
+            assert (response.response, response.prompt) == (text, "")
+            start = (resident.model.tokenizer.bos_token_id,)
+            expected = plain_means(resident.model, (start, byte_ids(text)))
+            assert np.abs(row - expected).max() <= 1e-5 * np.abs(expected).max()
+    residents.close()
+    metrics = read_metrics(run.store, "loudness")
+    quality = metrics.quality
+    assert quality is not None and quality.reading is not None
+    # nothing stands before them, so all is in the texts
+    share = quality.reading.text_share
+    assert share is not None and share[planted.layer] == pytest.approx(1)
+    assert metrics.uses.reads.state == UseState.YES
+    assert quality.causal is None and quality.evaluation is not None
+    assert quality.likelihood is not None
+
+
 @pytest.mark.parametrize(("put", "has_template"), [("text", False), ("turn", True)])
 def test_a_chat_model_gets_scenarios_raw_unless_they_are_to_be_turns(
     put: ScenariosAs, has_template: bool, tmp_path: Path
 ) -> None:
     residents = Residents(device="cpu")
 
-    run = planned(tmp_path, save_planted_model(tmp_path / "model"), rollouts=1, put=put)
+    run = planned_run(tmp_path, save_planted_model(tmp_path / "model"), rollouts=1, put=put)
     carry(run, residents, *POLARITIES)
 
     residents.close()
@@ -175,7 +205,13 @@ def test_a_chat_model_gets_scenarios_raw_unless_they_are_to_be_turns(
 
 
 @pytest.mark.parametrize(
-    ("options", "code"), [((), 0), (("--scenarios", "turn"), 1), (("--traits", "cheerful"), 1)]
+    ("options", "code"),
+    [
+        ((), 0),
+        (("--scenarios", "turn"), 1),
+        (("--traits", "cheerful"), 1),
+        (("--scenarios", "read", "--traits", "loudness,cheerful"), 2),
+    ],
 )
 def test_a_base_model_is_planned_with_raw_texts_alone(
     options: tuple[str, ...], code: int, tmp_path: Path
@@ -190,10 +226,10 @@ def test_a_base_model_is_planned_with_raw_texts_alone(
     )
 
     assert ended.returncode == code, ended.stderr
-    plan = json.loads(ended.stdout)
     if code:
-        assert "a trait of scenarios" in ended.stderr
+        assert "scenarios" in ended.stderr
     else:
+        plan = json.loads(ended.stdout)
         assert plan["n_samples"] == 2 * 9 * 10
         assert any(one.startswith("loudness:") and "9" in one for one in plan["remarks"])
 

@@ -189,6 +189,7 @@ def plan_remarks(definitions: Mapping[str, TraitDefinition], spec: RunSpec) -> l
     most, n_more = model_positions(spec.model.model_id), spec.sampling.max_new_tokens
     if thinks is not None and thinks.may_think:
         n_more += spec.sampling.max_thought_tokens
+    n_more = 0 if spec.scenarios == "read" else n_more
     if most is not None and n_tokens + n_more > most:
         found.append(
             f"{trait}: its longest prompt has about {n_tokens:,.0f} tokens, and up to {n_more} "
@@ -201,15 +202,17 @@ def plan_remarks(definitions: Mapping[str, TraitDefinition], spec: RunSpec) -> l
 def plan_scenarios_line(definition: TraitDefinition, spec: RunSpec) -> str:
     """What a run does with scenarios."""
     n_made, n_held_out = len(definition.questions), len(definition.eval_questions)
-    put = "goes on with each as it stands, without a chat template"
+    does = "the model goes on with each as it stands, without a chat template"
     if spec.scenarios == "turn":
-        put = "answers each as what a user says, in its chat template"
+        does = "the model answers each as what a user says, in its chat template"
+    does += f", for up to {spec.sampling.max_new_tokens} tokens, and what it writes is measured"
+    if spec.scenarios == "read":
+        does = "each is read and is itself what is measured; nothing is generated or steered"
     n_unpaired = definition.n_unpaired
     left_out = f" ({n_unpaired} have no pair and are left out)" if n_unpaired else ""
     return (
-        f"pairs of scenarios, {n_made} to make vectors of and {n_held_out} held out{left_out}: the "
-        f"model {put}, for up to {spec.sampling.max_new_tokens} tokens, and what it writes is "
-        "measured"
+        f"pairs of scenarios, {n_made} to make vectors of and {n_held_out} held out{left_out}: "
+        f"{does}"
     )
 
 
@@ -279,10 +282,10 @@ def plan_causal_test_line(found: list[TraitEstimate]) -> str:
     read, generated = (sum(getattr(e, n) for e in found) for n in ("test_tokens", "tokens"))
     if not read:
         return "No causal test without a judge: --contexts over 0 makes it."
-    return (
-        f"The causal test without a judge reads about {read:,} tokens, {read / generated:.0%} of "
-        f"the about {generated:,} that are generated."
-    )
+    text = f"The causal test without a judge reads about {read:,} tokens"
+    if not generated:
+        return f"{text}, and none are generated."
+    return f"{text}, {read / generated:.0%} of the about {generated:,} that are generated."
 
 
 def plan_cost(spec: RunSpec, found: list[TraitEstimate], terms: Terms) -> str:
@@ -361,7 +364,7 @@ def estimate(
 ) -> list[TraitEstimate]:
     """One estimate per trait; `done` are the keys of the jobs that have ended, a response begins
     with so many tokens of thought."""
-    response_tokens = tokens_expected(plan.spec)
+    response_tokens, generates = tokens_expected(plan.spec), plan.spec.scenarios != "read"
     found = []
     for trait in plan.spec.traits:
         definition = definitions[trait.name]
@@ -384,7 +387,7 @@ def estimate(
                 n_generated=_n_done(plan, trait, "generate", done),
                 n_judged=judged,
                 judge_prompt_tokens=ceil((n_samples - judged) * per_response),
-                tokens=n_samples * (response_tokens + thought_tokens),
+                tokens=n_samples * (response_tokens + thought_tokens) if generates else 0,
                 test_tokens=ceil(
                     likelihood_tokens(plan.n_likelihood(trait), question_tokens, response_tokens)
                 ),

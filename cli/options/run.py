@@ -173,6 +173,11 @@ def asked_run(
     if judge["url"] == NO_JUDGE:
         # the search for the best push goes by scores
         body["checks"]["causal"] = 0
+    if body["scenarios"] == "read":
+        _refuse_to_ask(definitions.values())
+        # a text is the same each time it is read, and goes nowhere that a push could change
+        body |= {"rollouts": 1, "until": "all"}
+        body["checks"] |= {"causal": 0, "evaluation": min(1, body["checks"]["evaluation"])}
     try:
         spec = RunSpec.model_validate(body)
     except ValidationError as error:
@@ -180,6 +185,15 @@ def asked_run(
         where = ".".join(str(part) for part in first["loc"])
         raise UsageError(f"setting {where}: {first['msg']}") from error
     return AskedRun(spec, definitions, run_store(values["runs_dir"], _name(values["run"], spec)))
+
+
+def _refuse_to_ask(traits: Iterable[TraitDefinition]) -> None:
+    asking = next((one.name for one in traits if not one.is_scenarios), None)
+    if asking is not None:
+        raise UsageError(
+            f"--scenarios read asks a model nothing, and the trait {asking} has questions: give it "
+            "a run of its own"
+        )
 
 
 def parse_methods(text: str) -> tuple[str, ...]:

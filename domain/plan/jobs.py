@@ -109,6 +109,9 @@ class Plan:
     def n_contexts(self, trait: TraitRef) -> int:
         """Responses that are read again, at most: an even number, half of each polarity."""
         affordable = CONTEXTS_SHARE * (self.n_samples(trait) + self.n_checked(trait)) / 2
+        if self.spec.scenarios == "read":
+            # nothing is generated that it could be a share of
+            affordable = self.n_samples(trait)
         return min(self.spec.checks.contexts, int(affordable)) // 2 * 2
 
     def n_likelihood(self, trait: TraitRef) -> int:

@@ -21,9 +21,9 @@ POSITIONS = ("response_avg", "prompt_avg", "prompt_last")
 DEFAULT_POSITION = "response_avg"
 """Where the vectors of a run are measured, tested and steered with."""
 
-ScenariosAs = Literal["text", "turn"]
-"""How a trait of scenarios is put to a model: as a text that it goes on with, or as what a user
-says."""
+ScenariosAs = Literal["text", "turn", "read"]
+"""How a trait of scenarios is put to a model: as a text that it goes on with, as what a user says,
+or as a text that is itself what is measured, so that nothing is generated."""
 
 Measure = Literal["answer", "thought", "both"]
 """Of a response that begins with a thought: what its activations are of."""
@@ -250,7 +250,8 @@ class RunSpec(Frozen):
     scenarios: ScenariosAs = Field(
         default="text",
         description="Of a trait of scenarios: text has the model go on with each as it stands, "
-        "without a chat template; turn puts each in the template as what a user says.",
+        "without a chat template; turn puts each in the template as what a user says; read "
+        "generates nothing and measures the scenarios themselves.",
     )
     checks: ChecksSpec = ChecksSpec()
     until: Literal["all", "converged"] = Field(

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from domain.errors import TraitFileError
 from domain.plan.samples import AnyPolarity, Polarity
-from domain.plan.spec import json_digest
+from domain.plan.spec import ScenariosAs, json_digest
 from domain.traits.check import (
     N_PARTED,
     N_QUESTIONS,
@@ -209,6 +209,13 @@ class TraitDefinition(BaseModel):
         if self.is_scenarios and polarity != "positive":
             return (self.eval_opposites if part else self.opposites)[index]
         return self.questions_of(part)[index]
+
+    def judged_question(
+        self, part: str, index: int, polarity: AnyPolarity, *, put: ScenariosAs
+    ) -> str:
+        """What a judge reads before the response: nothing where the text is all there is."""
+        is_whole = self.is_scenarios and put == "read"
+        return "" if is_whole else self.asked(part, index, polarity)
 
     def judge_prompt(self, question: str, answer: str) -> str:
         """What the judge reads; both texts appear verbatim, whatever braces they hold."""

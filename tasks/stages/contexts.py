@@ -54,8 +54,11 @@ def contexts(run: Run, job: Job, *, residents: Residents) -> Record:
                 before, ids = kept[sample].response.measured(run.spec.measure)
                 question, other = kept[sample].question, of[sample.polarity]
                 if definition.is_scenarios:
-                    # the pair's other scenario stands for its other instruction
-                    question = definition.asked("", sample.question, other) if other else ""
+                    # the pair's other scenario stands for its other instruction; before a text that
+                    # was not called up nothing stands at all
+                    question = ""
+                    if other is not None and run.spec.scenarios != "read":
+                        question = definition.asked("", sample.question, other)
                 found.append((prompt_ids(system, question) + before, ids))
             return found
 

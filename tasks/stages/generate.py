@@ -1,7 +1,10 @@
-"""The generate stage: a shard's prompts in, responses and their mean activations out."""
+"""The generate stage: a shard's prompts in, responses and their mean activations out. Of scenarios
+that are only read the responses are given.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -32,13 +35,15 @@ from workers.engine.generation import (
     Steering,
 )
 from workers.engine.parts import most_tokens
-from workers.engine.resident import Residents
+from workers.engine.resident import Resident, Residents
+from workers.engine.teacher_forced import teacher_forced
 from workers.models.chat import (
     Prompt,
     UnfitPromptError,
     check_length,
     put_scenario,
     render_prompt,
+    response_ids,
     response_parts,
 )
 
@@ -77,12 +82,13 @@ def generate(run: Run, job: Job, *, residents: Residents) -> Record:
                 raise ModelError(f"the prompt of {user[:60]!r} for {job.trait} {error}") from error
             return prompt
 
+        asked = [definition.asked(s.part, s.question, s.polarity) for s in samples]
+        are_given = definition.is_scenarios and run.spec.scenarios == "read"
         prompts = [
             rendered(
-                definition.system_turn(s.instruction, s.polarity),
-                definition.asked(s.part, s.question, s.polarity),
+                definition.system_turn(s.instruction, s.polarity), "" if are_given else question
             )
-            for s in samples
+            for s, question in zip(samples, asked, strict=True)
         ]
         requests = [
             GenerationRequest(
@@ -90,7 +96,10 @@ def generate(run: Run, job: Job, *, residents: Residents) -> Record:
             )
             for s, prompt, steering in zip(samples, prompts, steerings, strict=True)
         ]
-        generations = resident.engine.generate(requests)
+        if are_given:
+            generations = _given(resident, requests, asked)
+        else:
+            generations = resident.engine.generate(requests)
         responses = [
             Response(
                 key=sample.key,
@@ -119,6 +128,27 @@ def generate(run: Run, job: Job, *, residents: Residents) -> Record:
     else:
         info["cells"] = cells_json(cells)
     return publish_artifact(run.store, job, files=files, info=info, decoders=DECODERS)
+
+
+def _given(
+    resident: Resident, requests: Sequence[GenerationRequest], texts: Sequence[str]
+) -> list[Generation]:
+    """The texts as responses, with the states of a plain pass."""
+    model, read = resident.model, []
+    for request, text in zip(requests, texts, strict=True):
+        ids = response_ids(model, text)
+        try:
+            check_length(model, Prompt(text, request.prompt_ids + ids), n_more=0)
+        except UnfitPromptError as error:
+            raise ModelError(f"the scenario {text[:60]!r} {error}") from error
+        read.append((request.prompt_ids, ids))
+    means = resident.read_in_turn(
+        read, lambda prompts, ids: zip(*teacher_forced(model, prompts, ids)[:4], strict=True)
+    )
+    return [
+        Generation(request, ids, "stop", *own[:3], prompt_sinks=int(own[3]))
+        for request, (_, ids), own in zip(requests, read, means, strict=True)
+    ]
 
 
 def _steerings(

@@ -120,7 +120,8 @@ def _prompts(run: Run, job: Job) -> tuple[dict[Asked, str], list[Asked]]:
         if response.finish == "thought":
             unasked += [(response.key, metric) for metric in METRICS]
             continue
-        question = definition.asked(sample.part, sample.question, sample.polarity)
+        place = sample.part, sample.question, sample.polarity
+        question = definition.judged_question(*place, put=run.spec.scenarios)
         prompts[response.key, "trait"] = definition.judge_prompt(question, answer)
         prompts[response.key, "coherence"] = definition.coherence_prompt(question, answer)
     if job.judgement is None or not read_judgement(run, job.judgement).only_unscored:
