@@ -10,7 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
+from cli.commands.monitor import monitor
+from cli.commands.screen import screen
+from cli.commands.steer import steer
 from domain.plan.samples import POLARITIES, AnyPolarity, Sample
 from domain.plan.spec import (
     NO_JUDGE,
@@ -26,7 +30,7 @@ from domain.verdict.record import Gate, UseState
 from storage.files.trait_files import load_trait
 from storage.record.responses import Response, load_activations, load_contexts, load_responses
 from storage.record.results import read_metrics
-from storage.record.run import Run, create_run, load_definition
+from storage.record.run import Run, create_run, load_definition, open_run
 from storage.record.store import open_store
 from tasks.stages.contexts import contexts
 from tasks.stages.generate import generate
@@ -109,13 +113,22 @@ def responses_of(run: Run) -> dict[Sample, tuple[Response, np.ndarray]]:
     return found
 
 
-def test_a_base_model_s_planted_direction_is_found_and_tested(tmp_path: Path) -> None:
-    planted, residents = base_model(tmp_path / "model"), Residents(device="cpu")
+@pytest.fixture(scope="module")
+def base_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a base model, its scenarios and a run of them."""
+    folder, residents = tmp_path_factory.mktemp("base"), Residents(device="cpu")
+    carry(planned_run(folder, base_model(folder / "model"), rollouts=14), residents)
+    residents.close()
+    return folder
 
-    run = planned_run(tmp_path, planted, rollouts=14)
-    carry(run, residents)
 
-    vector = load_vectors(tmp_path / "run" / "traits" / "loudness").tensor
+def test_a_base_model_s_planted_direction_is_found_and_tested(
+    base_run: Path, tmp_path: Path
+) -> None:
+    planted, residents = base_model(tmp_path / "same"), Residents(device="cpu")
+    run = open_run(open_store(str(base_run / "run")))
+
+    vector = load_vectors(base_run / "run" / "traits" / "loudness").tensor
     cosines = torch.cosine_similarity(vector, torch.from_numpy(planted.direction)[None], dim=1)
     assert cosines[planted.layer] > 0.95
     assert vector.norm(dim=1)[planted.layer] > 5 * vector.norm(dim=1)[planted.layer - 1]
@@ -185,6 +198,35 @@ def test_scenarios_that_are_only_read_are_measured_themselves(tmp_path: Path) ->
     assert metrics.uses.reads.state == UseState.YES
     assert quality.causal is None and quality.evaluation is not None
     assert quality.likelihood is not None
+
+
+def test_a_base_model_is_monitored_steered_and_screened_with_raw_texts(
+    base_run: Path, tmp_path: Path
+) -> None:
+    chat = [{"role": "system", "content": "Be loud."}, {"role": "user", "content": "Hello"}]
+    rows = [{"prompt": "A ^ is", "response": " BIG"}, {"messages": chat, "response": " no"}]
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("".join(f"With _ it is {place}\n" for place in PLACES))
+    where = ["run", "--runs-dir", str(base_run), "--json"]
+    brief = ["--no-baseline", "--max-new-tokens", "9"]
+
+    pushed = CliRunner().invoke(
+        steer, [*where, "--prompts", str(prompts), *brief, "--add", "loudness=4@3"]
+    )
+    screened = CliRunner().invoke(screen, [*where, str(file)])
+    refused = CliRunner().invoke(
+        monitor, [*where, "--prompt", "Hi", "--system", "Be loud.", *brief]
+    )
+
+    made = json.loads(pushed.stdout)
+    quiet = "".join(one["response"] for one in made)
+    loud = "".join(one["steered"][0]["response"] for one in made)
+    assert PlantedModel.positive_share(quiet) < 0.3 < 0.7 < PlantedModel.positive_share(loud)
+    # the chat is left out, the other row is read
+    assert [one["response"] for one in json.loads(screened.stdout)] == [" BIG"]
+    assert refused.exit_code and "base model" in str(refused.exception)
 
 
 @pytest.mark.parametrize(("put", "has_template"), [("text", False), ("turn", True)])

@@ -32,8 +32,8 @@ from storage.record.results import json_bytes, read_metrics
 from storage.record.run import Run, load_definition, open_run
 from workers.engine.engine import Engine, build_engine
 from workers.engine.generation import Sampling, UnitVectors
-from workers.models.chat import Prompt, prompt_of_text, render_prompt, response_parts
-from workers.models.model import LoadedModel, load_model
+from workers.models.chat import open_prompt, response_parts
+from workers.models.model import load_model
 from workers.monitor.layer_vectors import (
     LayerVector,
     check_layer_vectors,
@@ -100,6 +100,9 @@ def load_run(options: UseOptions, *, false_alarm: float, with_baseline: bool = T
         spec = run.spec.model
         other = ModelSpec(model_id=options.model, trust_remote_code=spec.trust_remote_code)
         engine = _engine(other, vectors, options, is_own=False)
+    if not engine.model.tokenizer.chat_template:
+        name = engine.model.model_id
+        click.echo(f"Note: {name} is a base model, which goes on with each prompt", err=True)
     return LoadedRun(
         run, engine, vectors, layer_vectors_directions(vectors), scale, steering_layers
     )
@@ -224,13 +227,6 @@ def _measured(run: Run, engine: Engine, directions: UnitVectors) -> list[Traject
     return made
 
 
-def _neutral_prompt(model: LoadedModel, question: str) -> Prompt:
-    """A base model goes on with the question as it stands."""
-    if not model.tokenizer.chat_template:
-        return prompt_of_text(model, question)
-    return render_prompt(model, system=None, user=question)
-
-
 def _made(run: Run, engine: Engine, directions: UnitVectors) -> list[Trajectory]:
     definitions = [load_definition(run, trait.name) for trait in run.spec.traits]
     samples = neutral_samples(definitions, seed=run.spec.seed)
@@ -240,7 +236,8 @@ def _made(run: Run, engine: Engine, directions: UnitVectors) -> list[Trajectory]
         err=True,
     )
     asked = [
-        OpenPrompt(s.question, _neutral_prompt(engine.model, s.question), s.seed) for s in samples
+        OpenPrompt(s.question, open_prompt(engine.model, [("user", s.question)]), s.seed)
+        for s in samples
     ]
     sampling = Sampling(**run.spec.sampling.model_dump())
     made = []

@@ -26,9 +26,9 @@ from workers.models.chat import (
     UnfitPromptError,
     answered_ids,
     check_length,
+    open_prompt,
     prompt_of_ids,
     prompt_of_text,
-    render_chat,
 )
 from workers.models.model import LoadedModel
 from workers.monitor.monitor import AnsweredPrompt, OpenPrompt, ProjectedToken, monitor
@@ -139,7 +139,7 @@ def _prompt(model: LoadedModel, transcript: Transcript) -> Prompt:
     if transcript.rendered is not None:
         return prompt_of_text(model, transcript.rendered)
     try:
-        return render_chat(model, [(turn.role, turn.content) for turn in transcript.turns])
+        return open_prompt(model, [(turn.role, turn.content) for turn in transcript.turns])
     except UnfitPromptError as error:
         raise UnreadableRowError(str(error)) from error
 

@@ -53,6 +53,22 @@ def put_scenario(model: LoadedModel, text: str, *, put: ScenariosAs) -> Prompt:
     return prompt_of_text(model, text)
 
 
+def open_prompt(model: LoadedModel, turns: Sequence[tuple[str, str]]) -> Prompt:
+    """(role, content) turns as the prompt of whoever uses a model; a base model goes on with a
+    single text as it stands.
+
+    Raises UnfitPromptError for a chat that the model cannot be given.
+    """
+    if model.tokenizer.chat_template:
+        return render_chat(model, turns)
+    if [role for role, _ in turns] != ["user"]:
+        raise UnfitPromptError(
+            f"is a chat, and {model.model_id} is a base model, without a template to put one in: "
+            "give it one text to go on with, or use its instruction-tuned version"
+        )
+    return prompt_of_text(model, turns[0][1])
+
+
 def render_chat(model: LoadedModel, turns: Sequence[tuple[str, str]]) -> Prompt:
     """Render (role, content) turns with the model's chat template, up to where the response begins.
 
@@ -62,8 +78,8 @@ def render_chat(model: LoadedModel, turns: Sequence[tuple[str, str]]) -> Prompt:
     """
     if not model.tokenizer.chat_template:
         raise ModelError(
-            f"Model {model.model_id!r} has no chat template: use its instruction-tuned version, or "
-            "a trait of scenarios, which needs none."
+            f"Model {model.model_id!r} has no chat template: use its instruction-tuned version (of "
+            "traits, those of scenarios need none)."
         )
     switch = model.thinking.switch
     try:
