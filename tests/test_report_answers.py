@@ -23,8 +23,9 @@ from cli.commands.report import write_report
 from cli.pages import build
 from cli.pages.build import report_page
 from domain.plan.spec import ChecksSpec
+from storage.files.transcripts import read_transcripts
 from storage.record.responses import load_activations, load_responses
-from storage.record.run import Run
+from storage.record.run import Run, load_definition
 from tests.chromium import Tab, chromium_or_skip, running_chromium
 from tests.stored_run import HOSTILE, stored_run
 from traitlens.vectors.files import load_vectors
@@ -258,6 +259,28 @@ def test_the_whole_list_sorts_searches_and_is_saved_as_csv(
     by_score = sorted(fitting, key=lambda row: -row["trait_score"])
     assert [one["key"] for one in saved] == [row["key"] for row in by_score]
     assert [float(one["projection"]) for one in saved] == [row["projection"] for row in by_score]
+
+
+def test_an_answer_is_saved_as_a_transcript_that_a_reader_of_chats_takes(
+    tab: Tab, page: Path, tables: list[Any], run: Run, tmp_path: Path
+) -> None:
+    row = next(row for row in rows_of(tables[0]) if row["polarity"] == "positive")
+    opened(tab, page, f"#view=answers&answer={row['key']}")
+    tab.evaluate("URL.createObjectURL = blob => { window.saved = blob.text(); return 'data:,'; }")
+    tab.evaluate(
+        "[...document.querySelectorAll('#answer button')]"
+        ".find(e => e.textContent === 'JSON').click()"
+    )
+    saved = tmp_path / "answer.jsonl"
+    saved.write_text(tab.evaluate("window.saved"))
+
+    (one,) = read_transcripts(saved).read
+
+    jobs = [job for job in run.plan.jobs() if job.stage == "generate"]
+    (sample,) = (s for job in jobs for s in run.plan.samples(job) if s.key == row["key"])
+    system = load_definition(run, sample.trait).system_turn(sample.instruction, "positive")
+    assert [turn.content for turn in one.turns] == [system, row["question"]]
+    assert one.response == row["response"]
 
 
 def test_what_a_model_wrote_is_text_and_no_request_leaves_the_page(

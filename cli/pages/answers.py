@@ -14,6 +14,7 @@ from domain.plan.samples import EVALUATION, ROUNDS
 from domain.plan.steering_search import Cell
 from domain.scoring.scores import Score, Scoring
 from domain.scoring.thresholds import Fall, Outcome, outcomes
+from domain.traits.definition import TraitDefinition
 from domain.verdict.record import TraitMetrics
 from domain.verdict.sentences import fall_text
 from domain.verdict.uses import use_layers
@@ -22,7 +23,7 @@ from storage.record.judged_samples import judged_samples, training_jobs
 from storage.record.judgements import on_judgement_of
 from storage.record.responses import ACTIVATIONS, load_activations, load_contexts
 from storage.record.results import SampleResult, read_response_vectors
-from storage.record.run import Run
+from storage.record.run import Run, load_definition
 
 EXTRACTION = "extraction"
 """The part that vectors are made from, both polarities."""
@@ -40,13 +41,14 @@ class Answer:
 
     Projections are on the direction that `answer_table` names: in the response's own context, after
     the opposite instruction and after the question alone. `cut` is the whole length in characters
-    of a response that the page holds the beginning of.
+    of a response that the page holds the beginning of, `system` the turn with the instruction.
     """
 
     key: str
     part: str
     polarity: str
     instruction: str
+    system: str | None
     question: str
     rollout: int
     response: str
@@ -75,6 +77,7 @@ CODED = (
     "part",
     "polarity",
     "instruction",
+    "system",
     "question",
     "finish",
     "status",
@@ -92,9 +95,9 @@ def trait_answers(run: Run, metrics: TraitMetrics) -> list[Answer]:
 
     run, own = on_judgement_of(run, metrics), replace(run, judgement=None)
     trait, done = run.spec.trait(metrics.trait), run.done(metrics.trait)
-    onto = _Direction.of(run, metrics)
+    onto, definition = _Direction.of(run, metrics), load_definition(run, trait.name)
     training = training_jobs(run, trait, "generate")
-    found = _answers(run, training, onto, cells=[])
+    found = _answers(run, training, definition, onto, cells=[])
     for part in CHECKED:
         # the search for the best push went by the run's own scores
         judged = own if part in ROUNDS else run
@@ -102,7 +105,7 @@ def trait_answers(run: Run, metrics: TraitMetrics) -> list[Answer]:
         jobs = [job for job in jobs if judged.plan.settling_job(job).key in done]
         if jobs:
             cells = [] if part == EVALUATION else recorded_cells(run, trait.name, part)
-            found += _answers(judged, jobs, onto, cells=cells)
+            found += _answers(judged, jobs, definition, onto, cells=cells)
     contexts = [job for job in run.plan.contexts_jobs(trait) if job.key in done]
     return _read_again(run, contexts, found, onto) if onto and contexts else found
 
@@ -172,6 +175,7 @@ class _Direction:
 def _answers(
     run: Run,
     jobs: Sequence[Job],
+    definition: TraitDefinition,
     onto: _Direction | None,
     *,
     cells: Sequence[Cell],
@@ -181,7 +185,8 @@ def _answers(
     results = outcomes(judged_samples(run, jobs), run.spec.filter)
     for (one, outcome), projection in zip(results, projections, strict=True):
         cell = None if one.sample.cell is None else cells[one.sample.cell]
-        found.append(_answer(one, outcome, cell, projection))
+        system = definition.system_turn(one.sample.instruction, one.sample.polarity)
+        found.append(_answer(one, outcome, cell, projection, system))
     return found
 
 
@@ -209,7 +214,11 @@ def _read_again(
 
 
 def _answer(
-    one: SampleResult, outcome: Outcome, cell: Cell | None, projection: float | None
+    one: SampleResult,
+    outcome: Outcome,
+    cell: Cell | None,
+    projection: float | None,
+    system: str | None,
 ) -> Answer:
     sample = one.sample
     trait_score, coherence_score = one.scores
@@ -218,6 +227,7 @@ def _answer(
         part=sample.part or EXTRACTION,
         polarity=sample.polarity,
         instruction=one.instruction,
+        system=system,
         question=one.question,
         rollout=sample.rollout,
         response=one.response.response,

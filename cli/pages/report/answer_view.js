@@ -11,7 +11,8 @@ function answerView(g, { go, set }) {
   startCopyAddress(copy, address);
   return el("article", { id: "answer", "data-key": value("key") },
     el("h3", {}, traitOf(g), ", ", PARTS[value("part")] || value("part")), el("p", { class: "dim" }, value("key")),
-    el("div", { class: "controls" }, copy, el("button", { type: "button", onclick: () => set({ ...NO_FILTER, of: traitOf(g), question: value("question") }) }, "all answers to this question")),
+    el("div", { class: "controls" }, copy, el("button", { type: "button", onclick: () => saveFile("answer.jsonl", new Blob([transcriptOf(g)], { type: "application/jsonl" })) }, "JSON"),
+      el("button", { type: "button", onclick: () => set({ ...NO_FILTER, of: traitOf(g), question: value("question") }) }, "all answers to this question")),
     el("dl", { class: "kv" }, el("dt", {}, "question"), el("dd", {}, value("question")), el("dt", {}, "asked with"), el("dd", {}, pushWords(g), value("instruction") ? el("details", {}, el("summary", {}, "the instruction"), value("instruction")) : ""),
       score("trait"), score("coherence"), el("dt", {}, "status"), el("dd", {}, value("status"), value("reason") ? `: ${value("reason")}` : ""),
       onto ? [projection("projection", `projection (${onto.method}, layer ${onto.layer})`), projection("projection_opposite", "after the opposite instruction"), projection("projection_plain", "after no instruction")] : [],
@@ -19,7 +20,16 @@ function answerView(g, { go, set }) {
     el("div", { class: "response", lang: "" }, value("response") || "(empty)"),
     value("cut") ? el("p", { class: "dim" }, `The first ${value("response").length} of ${value("cut")} characters: the page would be too large with all. The whole is in the run's folder, traits/${traitOf(g)}.`) : null,
     el("details", {}, el("summary", {}, "What the judge replied"), judgeReply("trait", value("judge_trait")), judgeReply("coherence", value("judge_coherence"))),
+    el("details", {}, el("summary", {}, "Token by token"), el("p", {}, "Save it with the button JSON; the model reads it again", value("direction") === "vector" || value("direction") === "random" ? ", without the push" : "", ":"),
+      copyBlock(`orchestrate screen ${PAGE.name} answer.jsonl --output tokens.json\norchestrate view tokens.json`)),
     siblingsView(g, go));
+}
+
+// As a transcript, one line: screen and whatever else reads chats take it.
+function transcriptOf(g) {
+  const turns = [["system", valueOf(g, "system")], ["user", valueOf(g, "question")], ["assistant", valueOf(g, "response")]];
+  const about = Object.fromEntries(CSV_COLUMNS.filter((name) => !["question", "response", "instruction"].includes(name)).map((name) => [name, valueOf(g, name)]));
+  return JSON.stringify({ messages: turns.filter(([, content]) => content).map(([role, content]) => ({ role, content })), trait: traitOf(g), ...about }) + "\n";
 }
 
 function siblingsView(g, go) {
