@@ -3,10 +3,12 @@ lengths.
 
     python benchmarks/engine.py --model llama32m --lengths wide
     python benchmarks/engine.py --model demo --lengths cut
+    python benchmarks/engine.py --model real --order A,ours,B+,V+,ours
     python benchmarks/engine.py --model llama8b --device cuda
 
-A is generate in batches of 20 and one forward pass a response, A+ is generate at our batch and a
-batched second pass, ours is the worker's path with its writes. Lengths are forced: `wide` is
+A is generate in batches of 20 and one forward pass a response; A+ is generate at our batch, B+
+transformers' continuous batching (generate_batch) and V+ vLLM's CPU build, each with a batched
+second pass; ours is the worker's path with its writes. Lengths are forced: `wide` is
 lognormal with a cap, `cut` ends every response at the cap. On a CPU one pinned thread and its CPU
 seconds count, on a GPU wall seconds. Ends with 1 when a gate fails: lengths, parity, same text in
 other batches, the sampler.
@@ -33,10 +35,19 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from benchmarks import engine_vllm
 from benchmarks.engine_gates import failed_gates
 from benchmarks.engine_models import build_model, model_names
 from benchmarks.engine_report import Measured, engine_facts, make_report, print_report
-from benchmarks.engine_ways import PEERS_BATCH, Outcome, ours, peers, plain_best
+from benchmarks.engine_ways import (
+    PEERS_BATCH,
+    Outcome,
+    by_vllm,
+    continuous,
+    ours,
+    peers,
+    plain_best,
+)
 from workers.engine.engine import build_engine
 from workers.engine.generation import EngineStats, GenerationRequest, Sampling
 from workers.engine.refill import MOST_ROWS_CPU, MOST_ROWS_GPU
@@ -76,13 +87,19 @@ def main() -> int:
         "A": lambda work: peers(model, work),
         "ours": lambda work: ours(thread, work),
         "A+": lambda work: plain_best(model, work, rows),
+        "B+": lambda work: continuous(model, work, rows),
+        "V+": lambda work: by_vllm(model, work),
     }
+    order = given.order.split(",")
+    if "V+" in order and not engine_vllm.is_made():
+        print("V+ is skipped: python benchmarks/engine_vllm.py --make", file=sys.stderr)
+        order = [name for name in order if name != "V+"]
     # Ours first: its thread is done with the model when it has answered.
-    for name in sorted(set(given.order.split(",")), reverse=True):
+    for name in sorted({*order} - {"V+"}, reverse=True):
         ways[name](requests[: 2 * PEERS_BATCH])
     before = _snapshot(thread)
     runs: dict[str, list[Measured]] = {name: [] for name in ways}
-    for name in given.order.split(","):
+    for name in order:
         runs[name].append(_measured(ways[name], requests, model))
         seconds = runs[name][-1].seconds
         print(f"{name}: {len(requests) / seconds:.2f} responses per second", file=sys.stderr)
@@ -150,7 +167,9 @@ def _measured(
         if on_gpu:
             torch.cuda.synchronize(model.device)
         cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    cpu += outcome.elsewhere_seconds
     peak = torch.cuda.max_memory_allocated(model.device) if on_gpu else memory.peak
+    peak = max(peak, outcome.elsewhere_peak)
     return Measured(wall if on_gpu else cpu, wall, peak, outcome)
 
 

@@ -36,7 +36,7 @@ def failed_gates(
     ]
     failed += [
         f"{name}: means differ from the teacher-forced pass"
-        for name in ("ours", "A+")
+        for name in ("ours", "A+", "B+", "V+")
         if runs.get(name) and not _parity(model, requests, runs[name][-1].outcome)
     ]
     if runs.get("ours") and model.dtype == torch.float32:

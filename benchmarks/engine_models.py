@@ -14,6 +14,7 @@ from transformers import (
     Qwen3_5TextConfig,
 )
 
+from demo.real_model import real_model
 from domain.thoughts import NO_THINKING
 from workers.models.model import LoadedModel, load_model
 
@@ -32,17 +33,18 @@ TINY = {**SMALL, "hidden_size": 128, "intermediate_size": 352, "num_hidden_layer
 
 def model_names() -> list[str]:
     """What `--model` takes, beside a folder with a configuration."""
-    return ["demo", *_configs()]
+    return ["demo", "real", *_configs()]
 
 
 def build_model(name: str, device: str) -> LoadedModel:
-    """A model to measure: the bundled one with its weights, any other with random ones.
+    """A model to measure: the bundled one and the real small one with their weights, any other with
+    random ones.
 
     float32 on a CPU, bfloat16 elsewhere. Never stops by itself: the benchmark forces the lengths.
     """
     place = torch.device(device)
-    if name == "demo":
-        made = load_model("demo", device=device)
+    if name in ("demo", "real"):
+        made = load_model(name if name == "demo" else str(real_model()), device=device)
         model, dtype = made.model, made.dtype
     else:
         config = _configs()[name]

@@ -1,19 +1,26 @@
-"""Three ways to the same responses and means: the peers' (A), the best plain one (A+), and ours."""
+"""Ways to the same responses and means: the peers' (A), the best plain one (A+), those of two
+engines with continuous batching and a second pass (B+, V+), and ours."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+from transformers import (
+    ContinuousBatchingConfig,
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+)
 
+from benchmarks.engine_vllm import generate as vllm_generate
 from storage.record.responses import Activations, Response, encode_activations, encode_responses
 from storage.record.store import LocalStore
 from workers.engine.fallback import left_padded
@@ -25,6 +32,8 @@ from workers.models.model import LoadedModel
 # The batch of the published pipelines.
 PEERS_BATCH = 20
 STOP, PAD = 2, 0
+# Continuous batching: tokens of a cache page, and of a step; a result takes no longer than this.
+PAGE, BATCH_TOKENS, PATIENCE_S = 32, 2048, 600
 SHARD = 100
 # As a worker has them: the engine refills from the next job while the first ends.
 JOBS_IN_FLIGHT = jobs_in_flight("cpu")
@@ -33,12 +42,14 @@ JOBS_IN_FLIGHT = jobs_in_flight("cpu")
 @dataclass(frozen=True)
 class Outcome:
     """Responses in the requests' order, their response means [n, L+1, d], and rows that were run
-    in vain.
+    in vain; what of it a process beside ours did, in CPU seconds, and its peak of memory.
     """
 
     responses: list[list[int]]
     response_avg: NDArray[np.float32]
-    waste: float
+    waste: float = 0.0
+    elsewhere_seconds: float = 0.0
+    elsewhere_peak: int = 0
 
 
 def peers(model: LoadedModel, requests: Sequence[GenerationRequest]) -> Outcome:
@@ -51,8 +62,47 @@ def peers(model: LoadedModel, requests: Sequence[GenerationRequest]) -> Outcome:
 def plain_best(model: LoadedModel, requests: Sequence[GenerationRequest], rows: int) -> Outcome:
     """A+: generate at our batch size, then a second pass in batches sorted by length."""
     responses, waste = _generate(model, requests, rows)
-    means = teacher_forced(model, [request.prompt_ids for request in requests], responses)
-    return Outcome(responses, means[0], waste)
+    return replace(_read_again(model, requests, responses), waste=waste)
+
+
+def continuous(model: LoadedModel, requests: Sequence[GenerationRequest], rows: int) -> Outcome:
+    """B+: the continuous batching behind transformers' generate_batch, then the second pass."""
+    settings = GenerationConfig(
+        do_sample=True, temperature=1.0, top_k=0, top_p=1.0, eos_token_id=-1, pad_token_id=PAD
+    )
+    longest = max(len(r.prompt_ids) + r.sampling.max_new_tokens for r in requests)
+    cache = ContinuousBatchingConfig(
+        page_size=PAGE,
+        num_blocks=rows * (-(-longest // PAGE) + 1),
+        max_batch_tokens=BATCH_TOKENS,
+        max_requests_per_batch=rows,
+    )
+    made: dict[str, list[int]] = {}
+    with model.model.continuous_batching_context_manager(
+        generation_config=settings, continuous_batching_config=cache
+    ) as manager:
+        for number, request in enumerate(requests):
+            manager.add_request(
+                list(request.prompt_ids),
+                request_id=str(number),
+                max_new_tokens=request.sampling.max_new_tokens,
+            )
+        while len(made) < len(requests):
+            one = manager.get_result(timeout=PATIENCE_S)
+            assert one is not None and one.error is None, one
+            made |= {one.request_id: list(one.generated_tokens)} if one.is_finished() else {}
+    return _read_again(model, requests, [made[str(k)] for k in range(len(requests))])
+
+
+def by_vllm(model: LoadedModel, requests: Sequence[GenerationRequest]) -> Outcome:
+    """V+: vLLM in a process of its own, then the second pass here."""
+    with tempfile.TemporaryDirectory() as folder:
+        model.model.save_pretrained(folder)
+        found = vllm_generate(
+            Path(folder), [(r.prompt_ids, r.sampling.max_new_tokens) for r in requests]
+        )
+    again = _read_again(model, requests, found.responses)
+    return replace(again, elsewhere_seconds=found.seconds, elsewhere_peak=found.peak)
 
 
 def ours(engine: EngineThread, requests: Sequence[GenerationRequest]) -> Outcome:
@@ -68,7 +118,14 @@ def ours(engine: EngineThread, requests: Sequence[GenerationRequest]) -> Outcome
 
         made = [generation for shard in pool.map(job, range(len(shards))) for generation in shard]
     means = np.stack([generation.response_avg for generation in made])
-    return Outcome([list(generation.response_ids) for generation in made], means, 0.0)
+    return Outcome([list(generation.response_ids) for generation in made], means)
+
+
+def _read_again(
+    model: LoadedModel, requests: Sequence[GenerationRequest], responses: list[list[int]]
+) -> Outcome:
+    means = teacher_forced(model, [request.prompt_ids for request in requests], responses)
+    return Outcome(responses, means[0])
 
 
 def _generate(
