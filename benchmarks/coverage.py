@@ -3,10 +3,11 @@
     python benchmarks/coverage.py [--runs 300] [--seed 100000]
 
 Scores: instructions differ by 0, 3, 8 or 15 points, questions by 8, rollouts by 15, the sides by
-20. Correlation within instructions: 0.5, of 3 x 20 responses to evaluation questions of which each
-pair of instructions gets every fifth. Rise: of 2 x 12 answers to 12 questions, and of 2 x 40 to 40,
-of which a push has 8 points more, or turns a share of 2 into 30 %. Directions: of 64 dimensions,
-with instructions that differ by a share of the vector's length in 63 of them, in eight or in two.
+20. AUROC also of small designs of two rollouts. Correlation within instructions: 0.5, of 3 x 20
+responses to evaluation questions of which each pair of instructions gets every fifth. Rise: of
+2 x 12 answers to 12 questions, and of 2 x 40 to 40, of which a push has 8 points more, or turns a
+share of 2 into 30 %. Directions: of 64 dimensions, with instructions that differ by a share of the
+vector's length in 63 of them, in eight or in two.
 Nothing here was looked at while the intervals were made.
 """
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from statistics import NormalDist
 
 import numpy as np
 
@@ -28,6 +30,8 @@ GAP = 20.0
 SPREADS = (0.0, 3.0, 8.0, 15.0)
 SHARES = (0.0, 0.2, 0.4, 0.8)
 DIMENSIONS = 64
+SMALL = ((2, 4), (3, 4), (3, 6), (5, 8))
+AUROCS = (0.5, 0.8, 0.95, 0.995)
 
 _LABELS = np.indices((INSTRUCTIONS, QUESTIONS, ROLLOUTS)).reshape(3, -1)[:2]
 _PROMPTS = list(zip(*_LABELS.tolist(), strict=True))
@@ -53,6 +57,24 @@ def covered_scores(rng: np.random.Generator, spread: float) -> tuple[bool, bool,
         bool(found.cohens_d.low[0] <= true_d <= found.cohens_d.high[0]),
         bool(found.auroc.low[0] <= true_auroc <= found.auroc.high[0]),
     )
+
+
+def is_auroc_covered(rng: np.random.Generator, design: tuple[int, int], truth: float) -> bool:
+    """Whether the AUROC of two answers a prompt and side, to few questions under few instructions
+    that differ as much as answers do, lies in its interval."""
+    instruction, question = np.indices((*design, 2)).reshape(3, -1)[:2]
+    prompts = list(zip(instruction.tolist(), question.tolist(), strict=True))
+    spread = math.sqrt(1 + 1 + 0.25)
+    gap = spread * math.sqrt(2) * NormalDist().inv_cdf(truth)
+    pos, neg = (
+        side
+        + rng.standard_normal(design[0])[instruction]
+        + 0.5 * rng.standard_normal(design[1])[question]
+        + rng.standard_normal(len(question))
+        for side in (gap, 0.0)
+    )
+    found = separation(pos[:, None], neg[:, None], prompts=(prompts, prompts)).auroc
+    return bool(found.low[0] <= truth <= found.high[0])
 
 
 def is_correlation_covered(rng: np.random.Generator, spread: float) -> bool:
@@ -129,6 +151,13 @@ def main() -> None:
         for one in SPREADS
     ]
     print("correlation within", *(f"{one:.2f}" for one in within), sep=" | ")
+    print("\nAUROC of", *AUROCS, sep=" | ")
+    for design in SMALL:
+        found = [
+            np.mean([is_auroc_covered(np.random.default_rng(n), design, one) for n in numbers])
+            for one in AUROCS
+        ]
+        print(f"{design[0]} x {design[1]} x 2", *(f"{one:.2f}" for one in found), sep=" | ")
     print("\nquestions", 12, 40, sep=" | ")
     for name, shares_of in (("rise of 8 points", False), ("rise from 2 to 30 %", True)):
         found = [

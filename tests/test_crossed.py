@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from benchmarks.coverage import is_auroc_covered, is_rise_covered
 from traitlens.errors import ShapeError
 from traitlens.stats.correlation import weighted_correlation
 from traitlens.stats.crossed import (
@@ -12,9 +13,11 @@ from traitlens.stats.crossed import (
     Factor,
     crossed_interval,
     standard_deviations,
+    unseen_variance,
     weighted_difference,
     weighted_mean,
 )
+from traitlens.stats.separation import auroc_over_prompts
 
 DESIGN = (5, 20, 10)
 
@@ -130,3 +133,38 @@ def test_many_statistics_at_once_are_each_alone() -> None:
 def test_labels_that_do_not_fit_are_refused_by_name() -> None:
     with pytest.raises(ShapeError, match="2 instructions for 1 questions"):
         crossed_interval(lambda w: w[:, 0], [0, 1], [0])
+
+
+def test_answers_that_all_score_the_same_are_not_sure_of_the_next() -> None:
+    nothing, questions = np.zeros(12), np.arange(12)
+
+    # a share of 1 in 14, of which twelve questions show nothing
+    assert unseen_variance(nothing, questions) == pytest.approx(1e4 * 13 / 14**2 / 12)
+    assert unseen_variance(np.append(nothing, np.nan), [*questions, 99]) > 0
+    assert unseen_variance(np.append(nothing, 100.0), [*questions, 12]) == 0.0
+    assert unseen_variance(nothing[:1], questions[:1]) == 0.0
+
+
+def test_a_rise_from_next_to_nothing_is_covered_by_few_questions() -> None:
+    found = [is_rise_covered(np.random.default_rng(n), 12, shares=True) for n in range(300)]
+
+    assert 0.9 <= np.mean(found) <= 0.99
+
+
+@pytest.mark.parametrize("truth", [0.8, 0.995])
+def test_the_auroc_of_a_small_design_is_covered(truth: float) -> None:
+    found = [is_auroc_covered(np.random.default_rng(n), (3, 6), truth) for n in range(100)]
+
+    # 90 %, less two standard errors
+    assert np.mean(found) >= 0.84
+
+
+def test_one_pair_the_wrong_way_round_of_few_prompts_is_not_taken_for_chance() -> None:
+    instruction, question, is_pos = rows_of(3, 4, 1)
+    values = np.random.default_rng(0).standard_normal(len(is_pos)) + 6.0 * is_pos
+    values[0] = np.sort(values[~is_pos])[-1] - 0.01
+
+    found = auroc_over_prompts(values[:, None], is_pos, instruction, question)
+
+    assert 0.9 < found.value[0] < 1
+    assert found.low[0] > 0.5

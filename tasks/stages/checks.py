@@ -32,6 +32,7 @@ from traitlens.stats.correlation import partial_correlation, weighted_correlatio
 from traitlens.stats.crossed import (
     crossed_interval,
     numbered,
+    unseen_variance,
     weighted_difference,
 )
 from traitlens.stats.intervals import Interval, score_interval
@@ -152,7 +153,10 @@ def _rise_over_random(scored: Sequence[Scored], strength: float | None) -> Inter
     questions = [sample.question for sample, *_ in rows]
     trait = _scores([trait for *_, trait, _ in rows])
     is_vector = np.array([cell.direction == "vector" for _, cell, *_ in rows])
-    return crossed_interval(weighted_difference(trait, is_vector), np.zeros(len(rows)), questions)
+    of_rows = np.asarray(questions)
+    unseen = sum(unseen_variance(trait[one], of_rows[one]) for one in (is_vector, ~is_vector))
+    statistic = weighted_difference(trait, is_vector)
+    return crossed_interval(statistic, np.zeros(len(rows)), questions, unseen=unseen)
 
 
 def _backwards(scored: Sequence[Scored], strength: float | None) -> Interval:

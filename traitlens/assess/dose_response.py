@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from traitlens.arrays import Float64, Labels
-from traitlens.stats.crossed import Statistic, crossed_interval, weighted_mean
+from traitlens.stats.crossed import Statistic, crossed_interval, unseen_variance, weighted_mean
 from traitlens.stats.intervals import Interval
 
 
@@ -48,6 +48,7 @@ def dose_response(answers: Answers, *, floor: float, best: float) -> DoseRespons
     """The curve of one direction; answers at strength 0 are its beginning.
 
     A strength is coherent when the mean coherence there and at every weaker one is `floor` or more.
+    Answers that all score the same are not taken to be sure of that (`unseen_variance`).
     The rise is taken at the strongest coherent strength up to `best`, which was chosen before.
     """
     strengths = np.unique(answers.strength)
@@ -61,20 +62,27 @@ def dose_response(answers: Answers, *, floor: float, best: float) -> DoseRespons
         )
 
     trait = means(answers.trait)
+    labels = np.asarray(question)
+    unseen = np.array([unseen_variance(answers.trait[rows], labels[rows]) for rows in at])
     coherence = crossed_interval(means(answers.coherence), one, question)
     coherent = _n_coherent(coherence.value, floor)
     upto = max((k for k in range(coherent) if strengths[k] <= best), default=0)
     return DoseResponse(
         strength=strengths,
         n=np.array([float(rows.sum()) for rows in at]),
-        trait=crossed_interval(trait, one, question),
+        trait=crossed_interval(trait, one, question, unseen=unseen),
         coherence=coherence,
         slope=crossed_interval(
             lambda weights: _slopes(strengths[:coherent], trait(weights)[:, :coherent]),
             one,
             question,
         ),
-        rise=crossed_interval(lambda weights: _rise(trait(weights), upto), one, question),
+        rise=crossed_interval(
+            lambda weights: _rise(trait(weights), upto),
+            one,
+            question,
+            unseen=unseen[upto] + unseen[0],
+        ),
         rise_at=float(strengths[upto]) if upto else None,
     )
 

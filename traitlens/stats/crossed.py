@@ -133,19 +133,44 @@ class Crossing:
 
 
 def crossed_interval(
-    statistic: Statistic, instruction: Labels, question: Labels, *, level: float = LEVEL
+    statistic: Statistic,
+    instruction: Labels,
+    question: Labels,
+    *,
+    level: float = LEVEL,
+    unseen: Float64 | float = 0.0,
 ) -> Interval:
     """The statistic of all rows with its interval over instructions and questions; [...] each.
 
-    `instruction` and `question` label the rows [n] that `statistic` weighs. Raises ShapeError.
+    `instruction` and `question` label the rows [n] that `statistic` weighs; `unseen` is a variance
+    that these do not show (see `unseen_variance`). Raises ShapeError.
     """
     from scipy.special import stdtrit
 
     crossing = Crossing.of(instruction, question)
     values = crossing.values(statistic)
     variance, freedom = crossing.variance(values)
-    half = stdtrit(freedom, 0.5 + level / 2) * np.sqrt(variance)
+    half = stdtrit(freedom, 0.5 + level / 2) * np.sqrt(variance + unseen)
     return Interval(np.asarray(values[0]), np.asarray(values[0] - half), values[0] + half)
+
+
+# Points of a judge's scale: scores no farther apart are one score.
+ONE_SCORE = 3.0
+
+
+def unseen_variance(scores: Float64, question: Labels) -> float:
+    """Of the mean of scores from 0 to 100 that are all one: what they do not show of answers to
+    other questions that score the opposite.
+
+    It is that of a share which none of n questions showed, taken for 1 in n + 2 (Laplace); 0 where
+    the scores differ, or there are fewer than two questions.
+    """
+    known = np.isfinite(scores)
+    n = len(set(np.asarray(question)[known].tolist()))
+    if n < 2 or np.ptp(scores[known]) > ONE_SCORE:
+        return 0.0
+    share = 1 / (n + 2)
+    return 100.0**2 * share * (1 - share) / n
 
 
 def weighted_mean(values: Float64, weights: Float64) -> Float64:

@@ -90,6 +90,7 @@ def effective_n(scores: Float64, instruction: Labels, question: Labels) -> Float
     return np.clip(np.where(np.isnan(worth), 1.0, worth), 1.0, len(scores))
 
 
+CHANCE = 0.5
 D_SCALE = 2 * 2**0.5
 
 
@@ -161,16 +162,23 @@ def _share(log_odds: Float64) -> Float64:
 def auroc_over_prompts(
     scores: Float64, is_pos: Bools, instruction: Labels, question: Labels
 ) -> Interval:
-    """AUROC of scores [n, m] with its interval over instructions and questions; [m] each."""
+    """AUROC of scores [n, m] with its interval over instructions and questions; [m] each.
+
+    Near 0 or 1 leaving out the one question with a pair the wrong way round moves log odds far,
+    and few degrees of freedom make much of it. The end towards one half is therefore no farther
+    than that of the score interval of as many independent rows as the sides are worth, which goes
+    by how much the scores vary rather than by how the AUROC does.
+    """
     rows = np.asarray(instruction), np.asarray(question)
     found = crossed_interval(weighted_auroc(scores, is_pos), *rows)
     value = auroc(scores[is_pos], scores[~is_pos])
-
-    def alone() -> Interval:
-        ordered = np.concatenate([scores[is_pos], scores[~is_pos]])
-        return auroc_interval(ordered, int(is_pos.sum()), _worth(scores, is_pos, rows))
-
-    return _of_shares(value, found, alone)
+    ordered = np.concatenate([scores[is_pos], scores[~is_pos]])
+    alone = auroc_interval(ordered, int(is_pos.sum()), _worth(scores, is_pos, rows))
+    ends = _of_shares(value, found, lambda: alone)
+    is_over, known = value >= CHANCE, np.isfinite(ends.low)
+    low = np.where(known & is_over, np.fmax(ends.low, alone.low), ends.low)
+    high = np.where(known & ~is_over, np.fmin(ends.high, alone.high), ends.high)
+    return Interval(value, low, high)
 
 
 def _worth(
