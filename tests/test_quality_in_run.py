@@ -29,7 +29,6 @@ from storage.record.results import read_metrics
 from tasks.stages.quality import best_layers, vector_quality
 from tests.quality_records import everywhere, known, metrics, quality, read, separation
 from tests.stored_run import PLANTED_LAYER, stored_run
-from traitlens.assess.cosines import trait_cosines
 from traitlens.assess.kept_rows import KeptRows, begins_with_refusal, borrowed_share
 from traitlens.assess.quality import candidate_layers, contrast_interval
 from traitlens.methods.mean_diff import mean_diff
@@ -376,30 +375,6 @@ def test_the_probe_s_gate_reads_the_position_that_the_quality_is_of(
     found = gate_findings(metrics(quality=of_probe, methods={"probe": accuracy}))
 
     assert (Gate.PROBE_ACCURACY_LOW in [one.gate for one in found]) == is_weak
-
-
-def test_cosines_between_traits_are_naive_ones_and_the_range_holds_the_truth() -> None:
-    rng = np.random.default_rng(0)
-    truth = rng.standard_normal((2, 3, 400))
-    noise = rng.standard_normal((2, 3, 400))
-    seen = truth + 0.2 * noise
-    angles = {
-        name: np.degrees(np.arccos(cosine(t, s))).tolist()
-        for name, t, s in zip("ab", truth, seen, strict=True)
-    }
-
-    found = trait_cosines({"a": seen[0], "b": seen[1]}, angles)
-
-    for layer in range(3):
-        assert found["by_layer"][layer][0][1] == pytest.approx(cosine(seen[0], seen[1])[layer])
-        low, high = found["interval"][layer][0][1]
-        assert low <= cosine(truth[0], truth[1])[layer] <= high
-    assert found["traits"] == ["a", "b"]
-
-
-def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    cosines: np.ndarray = (a * b).sum(-1) / np.linalg.norm(a, axis=-1) / np.linalg.norm(b, axis=-1)
-    return cosines
 
 
 def test_a_run_writes_its_quality_as_plain_finite_numbers(tmp_path: Path) -> None:

@@ -5,23 +5,34 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import combinations
 from typing import Any
+
+import numpy as np
 
 from cli.options.run import EMBEDDED_JUDGE
 from cli.pages.answers import EXTRACTION, Answer, answer_table, trait_answers
 from cli.screens.next_steps import next_steps
 from domain.errors import UsageError
 from domain.plan.samples import POLARITIES
-from domain.plan.spec import RunSpec, Setting, spec_settings
+from domain.plan.spec import DEFAULT_POSITION, RunSpec, Setting, spec_settings
 from domain.scoring.thresholds import Fall
-from domain.verdict.record import Layers, Quality, TraitMetrics
+from domain.verdict.record import Quality, TraitMetrics
 from domain.verdict.uses import use_layers
 from storage.record.artifacts import record_key
-from storage.record.results import finished_metrics, read_response_vectors
+from storage.record.judged_samples import kept_training
+from storage.record.results import finished_metrics, kept_keys, read_response_vectors
 from storage.record.run import Run, load_definition, read_recorded_run
 from storage.record.spending import read_terms, recorded_usd, work_spent
-from traitlens.assess.cosines import trait_cosines
+from traitlens.arrays import Float64, Floats
+from traitlens.assess.cosines import (
+    LeftOut,
+    cosine_matrices,
+    interval_of_two_runs,
+    interval_of_two_traits,
+)
 
 VERSION = 1
 N_BINS = 20
@@ -201,18 +212,46 @@ def reported_cosines(run: Run, metrics: Sequence[TraitMetrics]) -> dict[str, Any
     vectors = {trait: read_response_vectors(run.store, trait, method) for trait in qualities}
     return {
         "method": method,
-        **trait_cosines(vectors, reported_direction_errors(qualities, method)),
+        "traits": list(vectors),
+        "by_layer": np.clip(cosine_matrices(vectors), -1, 1).tolist(),
+        "interval": _cosine_intervals(run, vectors) if method == "mean_diff" else None,
     }
 
 
-def reported_direction_errors(
-    qualities: Mapping[str, Quality], method: str
-) -> dict[str, Layers] | None:
-    """95 % bounds in degrees on the angle to the true direction [L+1]; known of the mean difference
-    only, None for other methods."""
-    if method != "mean_diff":
+def _cosine_intervals(run: Run, vectors: Mapping[str, Floats]) -> list[Any] | None:
+    """[L+1, k, k, 2]; None where no activations are stored."""
+    others = list(vectors.values())
+    try:
+        # one trait at a time: what leaving out makes of it is as large as its activations
+        moved = [_left_out(run, trait).beside(others) for trait in vectors]
+    except KeyError:
         return None
-    return {name: one.mean_difference.angle_upper_degrees for name, one in qualities.items()}
+    found = np.ones((len(others[0]), len(others), len(others), 2))
+    for i, j in combinations(range(len(others)), 2):
+        found[:, i, j] = found[:, j, i] = interval_of_two_traits(moved, i, j)
+    return _plain_numbers(found)
+
+
+def _left_out(run: Run, trait: str) -> LeftOut:
+    """Of the kept responses; raises KeyError where their activations are not stored."""
+    kept = kept_keys(run.store, f"traits/{trait}")
+    batches = kept_training(run, run.spec.trait(trait), kept, DEFAULT_POSITION)
+    return LeftOut.of(
+        (
+            rows,
+            np.array([sample.polarity == "positive" for sample in samples]),
+            [(sample.instruction, sample.question) for sample in samples],
+        )
+        for samples, rows in batches
+    )
+
+
+def _plain_numbers(found: Float64) -> list[Any]:
+    """None for what is not finite."""
+    held = found.astype(object)
+    held[~np.isfinite(found)] = None
+    numbers: list[Any] = held.tolist()
+    return numbers
 
 
 def compare_data(first: Run, second: Run) -> dict[str, Any]:
@@ -254,13 +293,16 @@ def _cosine_of_two(
     found = {name: read_response_vectors(r.store, a.trait, method) for name, r in runs.items()}
     if found["first"].shape != found["second"].shape:
         return None
-    both = trait_cosines(found, reported_direction_errors(qualities, method))
-    ranges = both["interval"]
+    interval = None
+    if method == "mean_diff":
+        with suppress(KeyError):
+            left_out = [_left_out(run, a.trait) for run in runs.values()]
+            interval = _plain_numbers(interval_of_two_runs(*left_out))
     return {
         "method": method,
         "same_model": a.generation.model_hash == b.generation.model_hash,
-        "value": [matrix[0][1] for matrix in both["by_layer"]],
-        "interval": ranges and [matrix[0][1] for matrix in ranges],
+        "value": np.clip(cosine_matrices(found)[:, 0, 1], -1, 1).tolist(),
+        "interval": interval,
     }
 
 

@@ -5,17 +5,20 @@ All follows from the record alone: what was generated ahead and not needed does 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
 
 from domain.plan.jobs import Job, Stage
 from domain.plan.readiness import is_job_needed, last_wave, stop_mark
-from domain.plan.samples import POLARITIES
+from domain.plan.samples import POLARITIES, Sample
 from domain.plan.spec import TraitRef
 from domain.scoring.scores import METRICS, Unscored
 from domain.verdict.record import Stopping
 from storage.record.artifacts import load_record
 from storage.record.judgements import effective_scorings
-from storage.record.responses import load_responses
+from storage.record.responses import load_activations, load_responses
 from storage.record.results import SampleResult
 from storage.record.run import Run, load_definition
 
@@ -72,3 +75,15 @@ def stopping(run: Run, trait: TraitRef) -> Stopping | None:
         return None
     info = load_record(run.store, stop_mark(trait, wave)).info
     return Stopping.model_validate({**info, "n_planned": run.plan.n_samples(trait)})
+
+
+def kept_training(
+    run: Run, trait: TraitRef, kept: frozenset[str], position: str
+) -> Iterator[tuple[list[Sample], NDArray[np.float32]]]:
+    """The kept samples that vectors are made of and their activations [n, L+1, d_model] at a
+    position, shard by shard."""
+    for job in training_jobs(run, trait, "generate"):
+        samples = [(k, s) for k, s in enumerate(run.plan.samples(job)) if s.key in kept]
+        if samples:
+            rows = load_activations(run.store, job).at(position)[[k for k, _ in samples]]
+            yield [sample for _, sample in samples], rows

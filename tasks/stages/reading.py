@@ -3,7 +3,6 @@ the vector that it leaves beside the others."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -12,8 +11,8 @@ from domain.plan.samples import Sample
 from domain.plan.spec import DEFAULT_POSITION, TraitRef
 from domain.verdict.record import PARTS, PolarityCounts, Quality, ReadingFigures
 from storage.record.artifacts import load_record
-from storage.record.judged_samples import training_jobs
-from storage.record.responses import ContextActivations, load_activations, load_contexts
+from storage.record.judged_samples import kept_training
+from storage.record.responses import ContextActivations, load_contexts
 from storage.record.results import kept_keys
 from storage.record.run import Run
 from tasks.stages.quality import estimates_of, layer_numbers
@@ -91,18 +90,6 @@ def _kept_texts(
         question=[sample.question for sample, _ in chosen],
     )
     return texts, directions
-
-
-def kept_training(
-    run: Run, trait: TraitRef, kept: frozenset[str], position: str
-) -> Iterator[tuple[list[Sample], Float32]]:
-    """The kept samples that vectors are made of and their activations [n, L+1, d_model] at a
-    position, shard by shard."""
-    for job in training_jobs(run, trait, "generate"):
-        samples = [(k, s) for k, s in enumerate(run.plan.samples(job)) if s.key in kept]
-        if samples:
-            rows = load_activations(run.store, job).at(position)[[k for k, _ in samples]]
-            yield [sample for _, sample in samples], rows
 
 
 def _write_parts(run: Run, parts: Parts, folder: str, *, beside: str) -> None:

@@ -21,12 +21,12 @@ from domain.verdict.record import (
 )
 from domain.verdict.uses import use_layers
 from storage.record.artifacts import Record, load_record, publish_artifact, read_artifact
-from storage.record.judged_samples import judged_samples
+from storage.record.judged_samples import judged_samples, kept_training
 from storage.record.responses import load_activations
 from storage.record.results import Results, kept_keys, write_metrics, write_tested, writing_results
 from storage.record.run import Run
 from tasks.stages.checks import Answered, causal_figures, evaluation_figures
-from tasks.stages.reading import kept_training, reading_figures
+from tasks.stages.reading import reading_figures
 from tasks.stages.reduce import METRICS
 from tasks.stages.steering_cells import (
     load_directions,

@@ -5,33 +5,134 @@ Needs no torch, so a report opens quickly.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
-from traitlens.arrays import Float64, Floats
+from traitlens.arrays import Bools, Float32, Float64, Floats, Ints
+from traitlens.assess.kept_rows import Group
+from traitlens.stats.crossed import LEVEL, Crossing
+
+Batch = tuple[Float32, Bools, Sequence[Group]]
+"""Activations [n, L+1, d_model], which of them are positive, and the prompt of each."""
 
 
-def trait_cosines(
-    vectors: Mapping[str, Floats], angles: Mapping[str, Sequence[float | None]] | None
-) -> dict[str, Any]:
-    """Cosines of vectors [L+1, d_model] at each layer, with what the directions' errors allow.
+@dataclass(frozen=True, eq=False)
+class LeftOut:
+    """A mean difference of all rows and without each instruction, question and cell, in the order
+    of `crossing`, whose cells are the `prompts` [C, 2]: [1 + I + Q + C, L+1, d_model]."""
 
-    `angles` [L+1] are 95 % bounds in degrees on each direction's angle to the true one. The true
-    directions then enclose the measured angle plus or minus the sum of the two (the triangle
-    inequality on the sphere), so the range is wide and safe. Without `angles` there is no range.
+    vectors: Float32
+    crossing: Crossing
+    prompts: Ints
+
+    @classmethod
+    def of(cls, batches: Iterable[Batch]) -> Self:
+        """From rows that come in batches; raises ValueError without any."""
+        sums: dict[Group, Float64] = {}
+        counts: dict[Group, Float64] = {}
+        for rows, is_pos, prompts in batches:
+            for row, side, prompt in zip(rows, (~is_pos).astype(int), prompts, strict=True):
+                if prompt not in sums:
+                    sums[prompt], counts[prompt] = np.zeros((2, *row.shape)), np.zeros(2)
+                sums[prompt][side] += row
+                counts[prompt][side] += 1
+        cells = sorted(sums)
+        crossing = Crossing.of([i for i, _ in cells], [q for _, q in cells])
+        of_side = np.stack([sums[cell] for cell in cells], axis=1)
+        n = np.stack([counts[cell] for cell in cells], axis=1)
+
+        def difference(weights: Float64) -> Float64:
+            with np.errstate(invalid="ignore", divide="ignore"):
+                positive, negative = (
+                    np.tensordot(weights, total, 1) / (weights @ count)[:, None, None]
+                    for total, count in zip(of_side, n, strict=True)
+                )
+            return np.asarray(positive - negative)
+
+        vectors = crossing.values(difference)
+        return cls(vectors.astype(np.float32), crossing, np.array(cells, dtype=np.int64))
+
+    def beside(self, others: Sequence[Floats]) -> Moved:
+        """What its cosines with other vectors do: [L+1, d_model] each, or as many as there are of
+        its own, which leave out the same."""
+        return Moved(
+            np.stack([_cosines(self.vectors, other) for other in others], axis=-1),
+            self._reliability(),
+            self.crossing,
+        )
+
+    def is_of_same_prompts(self, other: LeftOut) -> bool:
+        """Whether leaving out the nth of one leaves out the nth of the other."""
+        return np.array_equal(self.prompts, other.prompts)
+
+    def _reliability(self) -> Float64:
+        parts = [
+            (shift**2).sum(axis=(0, 2))
+            for shift in self.crossing.shifts(self.vectors.astype(np.float64))
+        ]
+        known = [part if np.isfinite(part).all() else np.zeros_like(part) for part in parts]
+        variance = known[0] + known[1] - self.crossing.of_cells_alone(*known)
+        length2 = (self.vectors[0].astype(np.float64) ** 2).sum(axis=1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray(np.sqrt(np.clip(1 - variance / length2, 0.0, 1.0)))
+
+
+@dataclass(frozen=True, eq=False)
+class Moved:
+    """Cosines [1 + I + Q + C, L+1, k] of a mean difference with k others, in the order of
+    `crossing`; `reliability` [L+1] is the cosine of its angle to the direction of other
+    instructions and questions."""
+
+    cosines: Float64
+    reliability: Float64
+    crossing: Crossing
+
+    def variance(self, k: int) -> tuple[Float64, Float64]:
+        """Of the cosine with the kth, and its degrees of freedom, [L+1] each."""
+        return self.crossing.variance(self.cosines[..., k])
+
+
+def interval_of_two_traits(moved: Sequence[Moved], first: int, second: int) -> Float64:
+    """[low, high] of the cosine of two among traits that were each put beside all of them, of which
+    each has instructions and questions of its own: see `_interval`."""
+    (a, of_a), (b, of_b) = moved[first].variance(second), moved[second].variance(first)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        freedom = (a + b) ** 2 / (a**2 / of_a + b**2 / of_b)
+    reliable = moved[first].reliability * moved[second].reliability
+    return _interval(moved[first].cosines[0, :, second], (a + b, freedom), reliable)
+
+
+def interval_of_two_runs(first: LeftOut, second: LeftOut) -> Float64:
+    """[low, high] of the cosine of one trait's mean differences in two runs, of the same prompts
+    or not: see `_interval`."""
+    if not first.is_of_same_prompts(second):
+        both = [first.vectors[0], second.vectors[0]]
+        return interval_of_two_traits([first.beside(both), second.beside(both)], 0, 1)
+    one = first.beside([second.vectors])
+    # what both leave out moves both the same way
+    return _interval(one.cosines[0, :, 0], one.variance(0), np.ones_like(one.reliability))
+
+
+def _interval(value: Float64, spread: tuple[Float64, Float64], reliable: Float64) -> Float64:
+    """Of the cosine between the directions of other instructions and questions: [L+1, 2]; NaN where
+    nothing tells.
+
+    Errors of two directions are across one another, so that the measured cosine is nearer to 0 by
+    the reliabilities of both; the interval is of the cosine without that, and holds the measured
+    one too.
     """
-    cosine = np.clip(cosine_matrices(vectors), -1, 1)
-    found = {"traits": list(vectors), "by_layer": cosine.tolist(), "interval": None}
-    if angles is None:
-        return found
-    bounds = [[90.0 if a is None else a for a in angles[name]] for name in vectors]
-    error = np.radians(bounds).T
-    between = error[:, :, None] + error[:, None, :]
-    angle = np.arccos(cosine)
-    low, high = np.cos(np.minimum(angle + between, np.pi)), np.cos(np.maximum(angle - between, 0))
-    return found | {"interval": np.stack([low, high], axis=-1).tolist()}
+    from scipy.special import stdtrit
+
+    variance, freedom = spread
+    with np.errstate(invalid="ignore", divide="ignore"):
+        half = stdtrit(freedom, 0.5 + LEVEL / 2) * np.sqrt(variance) / reliable
+        half = np.where(variance == 0, 0.0, half)
+        true = np.clip(value / reliable, -1, 1)
+    ends = np.minimum(true - half, value), np.maximum(true + half, value)
+    return np.asarray(np.clip(np.stack(ends, axis=-1), -1, 1))
 
 
 def cosine_matrices(vectors: Mapping[str, Floats]) -> Float64:
@@ -40,3 +141,12 @@ def cosine_matrices(vectors: Mapping[str, Floats]) -> Float64:
     norms = np.linalg.norm(stack, axis=2, keepdims=True)
     units = stack / np.where(norms > 0, norms, 1)
     return np.asarray(units @ units.transpose(0, 2, 1))
+
+
+def _cosines(first: Floats, second: Floats) -> Float64:
+    """Of vectors [..., d_model], one by one; NaN with zero."""
+    products = np.einsum("...d,...d->...", first, second, dtype=np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(
+            products / (np.linalg.norm(first, axis=-1) * np.linalg.norm(second, axis=-1))
+        )
