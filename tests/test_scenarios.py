@@ -46,7 +46,9 @@ from traitlens.vectors.files import load_vectors
 from workers.engine.resident import Residents
 
 PLACES = [
-    f"{where} {what}" for where in ("a", "the", "no", "one") for what in ("sea", "hill", "bed")
+    f"{where} {what}"
+    for where in ("a", "the", "no", "one")
+    for what in ("sea", "hill", "bed", "inn")
 ]
 
 
@@ -117,7 +119,7 @@ def responses_of(run: Run) -> dict[Sample, tuple[Response, np.ndarray]]:
 def base_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a base model, its scenarios and a run of them."""
     folder, residents = tmp_path_factory.mktemp("base"), Residents(device="cpu")
-    carry(planned_run(folder, base_model(folder / "model"), rollouts=14), residents)
+    carry(planned_run(folder, base_model(folder / "model"), rollouts=12), residents)
     residents.close()
     return folder
 
@@ -180,7 +182,7 @@ def test_scenarios_that_are_only_read_are_measured_themselves(tmp_path: Path) ->
     cosines = torch.cosine_similarity(vector, torch.from_numpy(planted.direction)[None], dim=1)
     assert cosines[planted.layer] > 0.95
     definition, made = load_definition(run, "loudness"), responses_of(run)
-    assert len(made) == 2 * 9
+    assert len(made) == 2 * 11
     with residents.use(run.spec.model) as resident:
         for sample, (response, row) in list(made.items())[::5]:
             text = definition.asked("", sample.question, sample.polarity)
@@ -272,8 +274,8 @@ def test_a_base_model_is_planned_with_raw_texts_alone(
         assert "scenarios" in ended.stderr
     else:
         plan = json.loads(ended.stdout)
-        assert plan["n_samples"] == 2 * 9 * 10
-        assert any(one.startswith("loudness:") and "9" in one for one in plan["remarks"])
+        assert plan["n_samples"] == 2 * 11 * 10
+        assert any(one.startswith("loudness:") and "11" in one for one in plan["remarks"])
 
 
 def test_a_pilot_of_scenarios_asks_both_of_some_pairs(tmp_path: Path) -> None:

@@ -214,8 +214,8 @@ def test_a_folder_of_scenarios_is_a_trait_without_instructions(tmp_path: Path, r
     trait = load_trait(str(folder / ref))
 
     assert trait.name == "dry_humor" and trait.is_scenarios
-    assert (len(trait.questions), len(trait.eval_questions), trait.n_parted) == (7, 2, 2)
-    for part, n in (("", 7), ("evaluation", 2)):
+    assert (len(trait.questions), len(trait.eval_questions), trait.n_parted) == (5, 4, 4)
+    for part, n in (("", 5), ("evaluation", 4)):
         for k in range(n):
             text = trait.asked(part, k, "positive")
             assert trait.asked(part, k, "negative") == text.replace("clown", "clerk")

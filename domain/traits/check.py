@@ -40,8 +40,9 @@ _TEXT_KEYS = ("text", "question", "prompt")
 # from so many on, those of a file without held-out ones are parted
 N_PARTED = 2 * N_QUESTIONS
 
-# Scenarios come in few pairs, so that one of four is held out where a file holds out none.
-SCENARIOS_BY_HELD_OUT = 4
+# Scenarios come in few pairs, so that one of three is held out where a file holds out none; with
+# fewer than four held out even a perfect AUROC can hardly be told from chance.
+SCENARIOS_BY_HELD_OUT, FEWEST_HELD_OUT = 3, 4
 
 # With fewer pairs nothing can be said of others.
 FEWEST_SCENARIOS = 8

@@ -11,6 +11,8 @@ from domain.errors import TraitFileError
 from domain.plan.samples import AnyPolarity, Polarity
 from domain.plan.spec import ScenariosAs, json_digest
 from domain.traits.check import (
+    FEWEST_HELD_OUT,
+    FEWEST_SCENARIOS,
     N_PARTED,
     N_QUESTIONS,
     SCENARIOS,
@@ -144,6 +146,8 @@ class TraitDefinition(BaseModel):
         n_parted = N_QUESTIONS if len(self.questions) >= N_PARTED else 0
         if self.is_scenarios:
             n_parted = min(N_QUESTIONS, len(self.questions) // SCENARIOS_BY_HELD_OUT)
+            if len(self.questions) >= FEWEST_SCENARIOS:
+                n_parted = max(n_parted, FEWEST_HELD_OUT)
         if own or not n_parted:
             kept = {name: _at(getattr(self, name), own) for _, name in _PARTED}
             return self.model_copy(update={**kept, "n_shared": n_shared})
