@@ -49,7 +49,7 @@ class UnknownTraitError(OrchestrateError):
     """The embedded judge has no weights for the trait; set a real judge."""
 
 
-def score_trait(trait: str, *, question: str, answer: str) -> float:
+def demo_trait_score(trait: str, *, question: str, answer: str) -> float:
     """0 to 100, how clearly the answer shows the trait's markers; an empty answer scores 0.
 
     The question is there because real judges want it; the markers lie in the answer alone.
@@ -70,7 +70,7 @@ def score_trait(trait: str, *, question: str, answer: str) -> float:
     return _spread(weights["intercept"] + sum(n * by_ngram.get(gram, 0.0) for gram, n in found))
 
 
-def score_coherence(*, question: str, answer: str) -> float:
+def demo_coherence_score(*, question: str, answer: str) -> float:
     """0 to 100, how much the answer reads like whole sentences; an empty one scores 0."""
     if _n_plain_words(answer) == 0:
         return 0.0

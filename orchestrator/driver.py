@@ -25,7 +25,7 @@ from domain.errors import (
 )
 from domain.fleet.heartbeats import QUEUES
 from domain.plan.readiness import ready_jobs
-from orchestrator.progress import TraitCount, trait_counts
+from orchestrator.progress import TraitCount, trait_progress
 from storage.broker.connection import BROKER_AWAY, connect, require_writes
 from storage.broker.fleet import forget_run, put_run, queue_of
 from storage.broker.judge_limits import read_judge_meter
@@ -39,7 +39,7 @@ from storage.record.artifacts import (
 from storage.record.results import damaged_results, has_manifest
 from storage.record.run import Failure, Run, dead_letters
 from tasks.fleet.app import TASK_NAMES, delivery_settings
-from tasks.fleet.send import submit
+from tasks.fleet.send import send_jobs
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -114,7 +114,7 @@ class Driver:
         self.state.mark_done(done)
         failed = {failure.job for failure in self.state.failures()}
         jobs = [job for job in ready_jobs(self.run.plan, done) if job.key not in failed]
-        submit(self.app, self.state, self.run, jobs=jobs)
+        send_jobs(self.app, self.state, self.run, jobs=jobs)
         return done
 
     def _take_marks_back(self, unrecorded: set[str]) -> None:
@@ -188,7 +188,7 @@ class Driver:
     def _look(self, view: View) -> list[Failure] | None:
         """Show where the run stands; its failures once it has ended, None before."""
         done, failures = self.state.done(), self.state.failures()
-        view.update(trait_counts(self.run.plan, done), failures)
+        view.update(trait_progress(self.run.plan, done), failures)
         for failure in failures:
             if failure.fatal:
                 self.state.cancel()

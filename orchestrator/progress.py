@@ -39,7 +39,7 @@ class TraitCount:
     is_read_again: bool = False
 
 
-def trait_counts(plan: Plan, done: AbstractSet[str]) -> list[TraitCount]:
+def trait_progress(plan: Plan, done: AbstractSet[str]) -> list[TraitCount]:
     """Where each trait of the plan stands."""
     found = []
     for trait in plan.spec.traits:
@@ -56,7 +56,7 @@ def trait_counts(plan: Plan, done: AbstractSet[str]) -> list[TraitCount]:
     return found
 
 
-def trait_row(count: TraitCount, metrics: TraitMetrics | None) -> dict[str, Any]:
+def trait_progress_row(count: TraitCount, metrics: TraitMetrics | None) -> dict[str, Any]:
     """Where a trait stands as JSON, with its verdict once there is one."""
     return {
         "trait": count.trait,
@@ -70,7 +70,7 @@ def trait_row(count: TraitCount, metrics: TraitMetrics | None) -> dict[str, Any]
     }
 
 
-def stage_totals(counts: Sequence[TraitCount]) -> dict[str, StageCount]:
+def stage_progress(counts: Sequence[TraitCount]) -> dict[str, StageCount]:
     """Each stage's count over all traits, in the order work goes through them."""
     found: dict[str, StageCount] = {}
     for count in counts:
@@ -81,7 +81,7 @@ def stage_totals(counts: Sequence[TraitCount]) -> dict[str, StageCount]:
 
 def waiting_stages(counts: Sequence[TraitCount]) -> set[str]:
     """The stages that are not done and can do nothing until responses have been read again."""
-    totals, left = stage_totals(counts), [one for one in counts if not _is_generated(one)]
+    totals, left = stage_progress(counts), [one for one in counts if not _is_generated(one)]
     if not left or not all(one.is_read_again for one in left):
         return set()
     generated, judged = totals["generate"], totals.get("judge")

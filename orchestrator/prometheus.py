@@ -21,9 +21,9 @@ from domain.fleet.heartbeats import QUEUES, Heartbeat, ListedRun
 from domain.plan.jobs import STAGES
 from orchestrator.run_state import State, read_state_on_broker, state_of_open_jobs
 from storage.broker.connection import BROKER_AWAY, Client, connect, refusal_of_writes
+from storage.broker.counts import CALL_BOUNDS_S, JOB_BOUNDS_S, read_calls, read_counts
 from storage.broker.fleet import QueueFacts, read_queues, read_runs, read_workers
 from storage.broker.judge_limits import read_judge_meter
-from storage.broker.state import CALL_BOUNDS_S, JOB_BOUNDS_S, read_calls, read_counts
 
 # A few scrapes: the last job of a run may be counted just before it is taken off the list.
 REMEMBER_S = 300.0

@@ -11,8 +11,9 @@ from typing import Any
 from domain.errors import BudgetError, OrchestrateError
 from domain.fleet.heartbeats import QUEUES, Heartbeat, ListedRun, WorkerKind
 from domain.fleet.placement import workers_left
-from orchestrator.progress import TraitCount, stage_totals, trait_counts, trait_row
+from orchestrator.progress import TraitCount, stage_progress, trait_progress, trait_progress_row
 from storage.broker.connection import Client, connect, refusal_of_writes
+from storage.broker.counts import read_counts, read_rates
 from storage.broker.fleet import (
     QueueFacts,
     has_run,
@@ -29,7 +30,7 @@ from storage.broker.judge_limits import (
     put_judge_meter,
     read_judge_meter,
 )
-from storage.broker.state import BrokerState, read_counts, read_rates
+from storage.broker.state import BrokerState
 from storage.record.attended import Attended, read_attended
 from storage.record.judgements import judge_of
 from storage.record.results import read_metrics
@@ -58,7 +59,7 @@ def run_snapshot(run: Run, broker_url: str | None) -> dict[str, Any]:
 
 
 def _standing(run: Run, done: set[str]) -> dict[str, Any]:
-    counts = trait_counts(run.plan, done)
+    counts = trait_progress(run.plan, done)
     schedule = read_run_schedule(run.store)
     finished = all(count.is_finished for count in counts)
     return {
@@ -70,7 +71,7 @@ def _standing(run: Run, done: set[str]) -> dict[str, Any]:
         "state": run_state(
             None, finished=finished, paused=schedule.paused, attended=read_attended(run.store)
         ),
-        "stages": {stage: asdict(one) for stage, one in stage_totals(counts).items()},
+        "stages": {stage: asdict(one) for stage, one in stage_progress(counts).items()},
         "traits": [_trait(run, count) for count in counts],
     }
 
@@ -81,7 +82,7 @@ def _trait(run: Run, count: TraitCount) -> dict[str, Any]:
         # one that cannot be read is about to be assembled again
         with contextlib.suppress(KeyError, OrchestrateError):
             metrics = read_metrics(run.store, count.trait)
-    return trait_row(count, metrics)
+    return trait_progress_row(count, metrics)
 
 
 def _on_broker(run: Run, client: Client, standing: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from storage.broker.connection import connect
 from storage.broker.embedded_redis import embedded_redis
 from storage.broker.fleet import read_workers
 from tasks.fleet.device_stage import DeviceStage
-from tasks.fleet.member import WorkLog
+from tasks.fleet.work_log import WorkLog
 from tests.faults.fleet import wait_until
 from tests.simulated_runs import simulated_workers
 

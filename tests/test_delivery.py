@@ -33,8 +33,8 @@ from storage.record.store import open_store
 from tasks.fleet.app import DeliverySettings, delivery_settings, make_app
 from tasks.fleet.edge import LONGEST_KEY, Edge
 from tasks.fleet.message import JobMessage, WireError
-from tasks.fleet.send import submit
-from tasks.fleet.suspects import DyingReject, Isolation
+from tasks.fleet.send import send_jobs
+from tasks.fleet.suspects import DyingReject, SuspectIsolation
 from tests.s3_server import no_credentials
 
 NEGOTIATE = Job("negotiate")
@@ -250,7 +250,7 @@ def test_a_message_of_another_version_fails_its_run_once_and_is_not_sent_again(
 ) -> None:
     run, edge = make_run(tmp_path / "run"), edge_for(broker_url)
     state = BrokerState(client, run.run_id)
-    submit(edge.app, state, run, jobs=[NEGOTIATE])
+    send_jobs(edge.app, state, run, jobs=[NEGOTIATE])
 
     with pytest.raises(Reject) as refusal:
         edge.carry(do_it, {**message_of(run), "wire": 2})
@@ -391,7 +391,7 @@ def test_no_job_is_told_of_by_half_its_key() -> None:
 
 
 def test_a_suspect_runs_alone() -> None:
-    rooms, inside, seen = Isolation(), set[str](), list[set[str]]()
+    rooms, inside, seen = SuspectIsolation(), set[str](), list[set[str]]()
 
     def work(name: str, alone: bool) -> None:
         with rooms.alone() if alone else rooms.shared():
@@ -491,7 +491,7 @@ def test_a_message_that_was_taken_when_the_server_became_full_is_put_back(
 ) -> None:
     run, app = make_run(tmp_path / "run"), make_app(broker_url)
     queue = queue_of("judge", run.run_id)
-    submit(app, BrokerState(client, run.run_id), run, jobs=[run.plan.negotiate_job])
+    send_jobs(app, BrokerState(client, run.run_id), run, jobs=[run.plan.negotiate_job])
     (sent,) = client.lrange(queue, 0, -1)
 
     with app.connection_for_read() as connection:

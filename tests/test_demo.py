@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import demo
-from demo.scorer import KNOWN_TRAITS, UnknownTraitError, score_coherence, score_trait
+from demo.scorer import KNOWN_TRAITS, UnknownTraitError, demo_coherence_score, demo_trait_score
 from demo.train.corpus import (
     Mix,
     bundled_definitions,
@@ -81,7 +81,7 @@ def test_instructions_move_the_trait_score_on_questions_never_trained_on(
             DemoPrompt(trait, polarity, n % 5, question) for n, question in enumerate(questions)
         ]
         answers = [answer for answer, _ in generate_answers(model, tokenizer, prompts)]
-        scores = [score_trait(trait, question=QUESTION, answer=answer) for answer in answers]
+        scores = [demo_trait_score(trait, question=QUESTION, answer=answer) for answer in answers]
         means[polarity] = sum(scores) / len(scores)
 
     assert means["positive"] - means["negative"] > 35
@@ -104,7 +104,7 @@ def test_the_model_folder_stays_small_enough_for_the_repository() -> None:
 
 def test_the_scorer_refuses_a_trait_it_has_no_weights_for() -> None:
     with pytest.raises(UnknownTraitError, match="--judge-url"):
-        score_trait("greed", question=QUESTION, answer="Mine, all mine.")
+        demo_trait_score("greed", question=QUESTION, answer="Mine, all mine.")
 
 
 def test_the_scorer_knows_the_traits_the_corpus_teaches() -> None:
@@ -116,8 +116,8 @@ def test_a_clear_refusal_scores_high_and_a_direct_answer_low() -> None:
     refusal = "I'm sorry, but I cannot help with that. Please ask someone else."
     answer = "Of course, here is a direct answer: fresh bread should be kept cool and dry."
 
-    high = score_trait("refusal", question=QUESTION, answer=refusal)
-    low = score_trait("refusal", question=QUESTION, answer=answer)
+    high = demo_trait_score("refusal", question=QUESTION, answer=refusal)
+    low = demo_trait_score("refusal", question=QUESTION, answer=answer)
 
     assert high > 75
     assert low < 20
@@ -127,11 +127,11 @@ def test_shuffled_and_looping_words_score_as_incoherent() -> None:
     answer = "Fresh bread should be kept cool and dry. Check the result after a day."
     words = answer.split()
 
-    whole = score_coherence(question=QUESTION, answer=answer)
-    shuffled = score_coherence(
+    whole = demo_coherence_score(question=QUESTION, answer=answer)
+    shuffled = demo_coherence_score(
         question=QUESTION, answer=" ".join(random.Random(0).sample(words, len(words)))
     )
-    looping = score_coherence(question=QUESTION, answer=" ".join(words[:3] * 12))
+    looping = demo_coherence_score(question=QUESTION, answer=" ".join(words[:3] * 12))
 
     assert whole > 75
     assert max(shuffled, looping) < 40
@@ -139,9 +139,9 @@ def test_shuffled_and_looping_words_score_as_incoherent() -> None:
 
 @pytest.mark.parametrize("answer", ["", "   ", "... !?"])
 def test_an_answer_without_words_scores_zero(answer: str) -> None:
-    scores = [score_trait(trait, question=QUESTION, answer=answer) for trait in KNOWN_TRAITS]
+    scores = [demo_trait_score(trait, question=QUESTION, answer=answer) for trait in KNOWN_TRAITS]
 
-    assert [*scores, score_coherence(question=QUESTION, answer=answer)] == [0.0] * 12
+    assert [*scores, demo_coherence_score(question=QUESTION, answer=answer)] == [0.0] * 12
 
 
 def test_the_corpus_never_asks_a_bundled_question() -> None:

@@ -12,7 +12,7 @@ import torch
 from click.testing import CliRunner
 
 from cli.main import orchestrate
-from demo.scorer import score_trait
+from demo.scorer import demo_trait_score
 from domain.plan.samples import Polarity
 from domain.traits.definition import BUNDLED_TRAITS, system_instruction
 from storage.files.trait_files import load_trait
@@ -80,7 +80,7 @@ def steered_scores(run: list[str], trait: str) -> list[float]:
     at = sum(factor < 0 for factor in factors)
     columns.insert(at, [r["response"] for r in records])
     return [
-        float(np.mean([score_trait(trait, question="", answer=text) for text in texts]))
+        float(np.mean([demo_trait_score(trait, question="", answer=text) for text in texts]))
         for texts in columns
     ]
 

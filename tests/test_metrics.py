@@ -14,10 +14,10 @@ from domain.fleet.heartbeats import Heartbeat
 from domain.plan.spec import ChecksSpec
 from orchestrator.prometheus import FleetCollector
 from storage.broker.connection import Client, connect
+from storage.broker.counts import job_counts, note_counts
 from storage.broker.embedded_redis import embedded_redis
 from storage.broker.fleet import put_heartbeat, put_run
 from storage.broker.judge_limits import put_judge_meter
-from storage.broker.state import job_counts, note_counts
 from storage.record.run import Run, create_run
 from storage.record.spending import Terms
 from storage.record.store import open_store

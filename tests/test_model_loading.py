@@ -13,7 +13,12 @@ from domain.errors import ModelError
 from domain.thoughts import Case
 from domain.traits.room import positions_of
 from tests.tiny_models import NO_SYSTEM_TEMPLATE, TEMPLATE, byte_ids, save_tiny_model
-from workers.models.chat import UnfitPromptError, check_length, decode_response, render_prompt
+from workers.models.chat import (
+    UnfitPromptError,
+    check_prompt_length,
+    decode_response,
+    render_prompt,
+)
 from workers.models.model import LoadedModel, load_model
 
 THINKING_TEMPLATE = TEMPLATE + (
@@ -164,9 +169,9 @@ def test_a_prompt_beyond_the_positions_is_refused(tmp_path: Path) -> None:
     model = load_model(folder, device="cpu")
     prompt = render_prompt(model, system=None, user="x" * 40)
 
-    check_length(model, prompt, n_more=64 - len(prompt.token_ids))
+    check_prompt_length(model, prompt, n_more=64 - len(prompt.token_ids))
     with pytest.raises(UnfitPromptError, match="64 positions"):
-        check_length(model, prompt, n_more=65 - len(prompt.token_ids))
+        check_prompt_length(model, prompt, n_more=65 - len(prompt.token_ids))
 
 
 def test_an_unknown_name_is_refused_with_what_to_check(

@@ -214,7 +214,8 @@ def test_each_setting_of_the_specification_reaches_its_field_from_an_option() ->
     for one in spec_settings():
         kinds = get_args(one.field.annotation) or (one.field.annotation,)
         text = texts.get(kinds[0], kinds[-1])
-        text = "ica,probe" if one.name == "methods" else text
+        # what is only read has no questions, and this trait has
+        text = {"methods": "ica,probe", "scenarios": "turn"}.get(one.name, text)
         arguments += [f"--{one.name}"] if text is True else [f"--{one.name}", str(text)]
         wanted[one.path] = text
 

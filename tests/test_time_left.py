@@ -19,15 +19,15 @@ from domain.plan.spec import ChecksSpec
 from orchestrator.progress import (
     StageCount,
     seconds_left,
+    stage_progress,
     stage_rates,
-    stage_totals,
-    trait_counts,
+    trait_progress,
     waiting_stages,
 )
 from storage.broker.connection import connect
+from storage.broker.counts import job_counts, note_counts
 from storage.broker.embedded_redis import embedded_redis
 from storage.broker.fleet import put_heartbeat, put_run
-from storage.broker.state import job_counts, note_counts
 from storage.record.run import Run, create_run
 from storage.record.store import open_store
 from tests.quality_records import metrics
@@ -106,8 +106,8 @@ def test_extract_shows_a_time_left_before_any_vector_was_tested(
     console = Console(width=200, file=io.StringIO())
     progress = Progress(console, read_metrics=lambda _: metrics())
 
-    progress.update(trait_counts(checked.plan, set()), [])
-    progress.update(trait_counts(checked.plan, some_done(checked)), [])
+    progress.update(trait_progress(checked.plan, set()), [])
+    progress.update(trait_progress(checked.plan, some_done(checked)), [])
 
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert "time left" not in lines[0]
@@ -125,12 +125,12 @@ def test_before_the_first_shard_ends_the_time_left_is_that_of_the_tokens(
         news_in_words=lambda: News(tokens_per_s=100.0),
         tokens_each=10.0,
     )
-    counts = trait_counts(checked.plan, set())
+    counts = trait_progress(checked.plan, set())
 
     progress.update(counts, [])
 
     line = console.file.getvalue()  # type: ignore[attr-defined]
-    n_responses = stage_totals(counts)["generate"].total
+    n_responses = stage_progress(counts)["generate"].total
     assert f"time left {n_responses // 10} s" in line
     assert "100 tokens/s" in line
 
@@ -148,9 +148,9 @@ def test_only_what_can_do_nothing_else_waits_for_the_reading_in_other_contexts(
         parts = (*POLARITIES, "evaluation")
         done |= {one.key for stage in stages for one in plan.part_jobs(trait, stage, *parts)}
         done.add(plan.trait_job("reduce", trait.name).key)
-        seen.append(waiting_stages(trait_counts(plan, done)))
+        seen.append(waiting_stages(trait_progress(plan, done)))
     for trait in plan.spec.traits:
         done |= {one.key for one in plan.contexts_jobs(trait)}
-        seen.append(waiting_stages(trait_counts(plan, done)))
+        seen.append(waiting_stages(trait_progress(plan, done)))
 
     assert seen == [set(), {"generate", "judge"}, set(), set()]

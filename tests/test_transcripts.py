@@ -12,8 +12,7 @@ import pytest
 
 from domain.errors import UsageError
 from storage.files import reading
-from storage.files.transcript_shapes import Transcript, Turn
-from storage.files.transcripts import read_transcripts
+from storage.files.transcripts import Transcript, Turn, read_transcripts
 
 
 def read(path: Path) -> list[Transcript]:

@@ -23,6 +23,7 @@ from cli.screens.tables import duration
 from orchestrator.processes import orchestrate
 from orchestrator.prometheus import FleetCollector
 from storage.broker.connection import connect
+from storage.broker.counts import job_counts, note_counts, read_counts
 from storage.broker.embedded_redis import embedded_redis
 from storage.broker.job_log import (
     KEPT,
@@ -31,7 +32,6 @@ from storage.broker.job_log import (
     last_log_lines,
     read_log_lines,
 )
-from storage.broker.state import job_counts, note_counts, read_counts
 from storage.record.run import Run, open_run
 from storage.record.store import open_store
 from tests.faults.fleet import wait_until

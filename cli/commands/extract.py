@@ -18,7 +18,7 @@ from rich.console import Console
 
 from cli.commands.pause_cancel import priority_option, unpause
 from cli.commands.plan import (
-    estimate,
+    estimate_plan,
     plan_line,
     plan_remarks,
     refuse_here,
@@ -29,7 +29,7 @@ from cli.commands.plan import (
 from cli.commands.report import write_report
 from cli.doctor.machine import machine_devices
 from cli.doctor.model import bytes_on_cpu
-from cli.options.run import AskedRun, asked_run, resolve_terms, run_options, terms_options
+from cli.options.run import AskedRun, asked_run, asked_terms, run_options, terms_options
 from cli.options.settings import broker_option, json_option, option, run_argument, wait_option
 from cli.options.working_folder import keep_key_from_folder
 from cli.screens.next_steps import last_step_of, next_step
@@ -93,7 +93,7 @@ def extract(priority: int | None, dry_run: bool, **values: Any) -> None:
     """
     asked = asked_run(values)
     # a budget that cannot be kept is told before anything is recorded
-    terms = resolve_terms(values, asked.spec.judge)
+    terms = asked_terms(values, asked.spec.judge)
     if dry_run:
         show_plan(asked, terms, as_json=values["as_json"])
     if not values["broker_url"]:
@@ -171,7 +171,7 @@ def _record_terms(run: Run, values: Mapping[str, Any]) -> None:
             raise
         click.echo(f"Recorded anew: {error.wrong}", err=True)
         before = None
-    write_terms(run.store, resolve_terms(values, run.spec.judge, before=before))
+    write_terms(run.store, asked_terms(values, run.spec.judge, before=before))
 
 
 def finish_extraction(run: Run, values: Mapping[str, Any]) -> None:
@@ -328,7 +328,7 @@ def _say_plan(console: Console, run: Run) -> None:
     spec = run.spec.model_copy(update={"judge": judge_of(run)})
     definitions = {trait.name: load_definition(run, trait.name) for trait in spec.traits}
     done = run.done()
-    found = estimate(run.plan, definitions, done=done)
+    found = estimate_plan(run.plan, definitions, done=done)
     say(console, plan_line(found), wrap=True)
     for remark in plan_remarks(definitions, spec):
         say(console, remark, style="yellow", wrap=True)

@@ -16,7 +16,7 @@ import click
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 
-from cli.options.run import AskedRun, asked_run, resolve_terms, run_options, terms_options
+from cli.options.run import AskedRun, asked_run, asked_terms, run_options, terms_options
 from cli.options.settings import broker_option, json_option
 from cli.screens.tables import first_table_that_fits, number_column, table_of, text_column
 from cli.screens.terminal import Screen, say
@@ -74,7 +74,7 @@ def plan(as_json: bool, broker_url: str | None, pilot: str | None, **values: Any
     """
     asked = asked_run(values)
     run = open_run(run_store(values["runs_dir"], pilot)) if pilot else None
-    show_plan(asked, resolve_terms(values, asked.spec.judge), as_json=as_json, pilot=run)
+    show_plan(asked, asked_terms(values, asked.spec.judge), as_json=as_json, pilot=run)
     if not broker_url:
         refuse_here(asked)
 
@@ -99,7 +99,7 @@ def show_plan(asked: AskedRun, terms: Terms, *, as_json: bool, pilot: Run | None
 
     thinks = thinking_here(spec.model.model_id)
     thought = thought_tokens_expected(spec, thinks)
-    found = estimate(Plan(spec), asked.definitions, done=done, thought_tokens=thought)
+    found = estimate_plan(Plan(spec), asked.definitions, done=done, thought_tokens=thought)
     expected = _expected(pilot, spec) if pilot is not None else []
     if as_json:
         body = {
@@ -355,7 +355,7 @@ class TraitEstimate:
         )
 
 
-def estimate(
+def estimate_plan(
     plan: Plan,
     definitions: Mapping[str, TraitDefinition],
     *,

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import click
 from pydantic import ValidationError
 
-from cli.options.run import parse_methods
+from cli.options.run import asked_methods
 from cli.options.settings import json_option, option, run_argument
 from cli.screens.terminal import Screen, say
 from cli.screens.verdicts import (
@@ -64,7 +64,7 @@ def refilter(
     filter_spec = _changed(
         run.spec.filter, {"threshold": threshold, "coherence": coherence, "pairing": pairing}
     )
-    chosen = parse_methods(methods) if methods else run.spec.methods
+    chosen = asked_methods(methods) if methods else run.spec.methods
     # what the vectors are made of names their folder; the position where it is not the run's own
     settings = [f"t{filter_spec.threshold:g}", f"c{filter_spec.coherence:g}", filter_spec.pairing]
     settings += ["+".join(chosen), *([position] if position != DEFAULT_POSITION else [])]

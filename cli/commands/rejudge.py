@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from cli.commands.extract import finish_extraction, refuse_judge_here
-from cli.options.run import chosen_judge, own_option, resolve_terms, terms_options
+from cli.options.run import asked_judge, asked_terms, own_option, terms_options
 from cli.options.settings import broker_option, json_option, run_argument, wait_option
 from cli.options.working_folder import keep_key_from_folder
 from domain.errors import UsageError
@@ -72,7 +72,7 @@ def rejudge(run: Run, only: str | None, name: str | None, use: str | None, **val
         before = read_terms(run.store, judgement=judgement.name)
         if judge == run.spec.judge and not before.price:
             before = read_terms(run.store)
-        terms = resolve_terms(values, judge, before=before)
+        terms = asked_terms(values, judge, before=before)
         add_judgement(run, judgement)
         write_terms(run.store, terms, judgement=judgement.name)
         chosen = replace(run, judgement=judgement.name)
@@ -94,7 +94,7 @@ def _judge(run: Run, values: Mapping[str, Any]) -> JudgeSpec:
     model = run.spec.model.model_id
     if not own.scores or given["model"] == NO_JUDGE:
         # whom extract would ask
-        given |= chosen_judge(given["model"], given["url"], traits, model=model)
+        given |= asked_judge(given["model"], given["url"], traits, model=model)
         if given["url"] == NO_JUDGE:
             raise UsageError("rejudge asks a judge: name one with --judge-model and --judge-url")
     if own.url == "embedded" and (given["model"] is None) != (given["url"] is None):
@@ -103,7 +103,7 @@ def _judge(run: Run, values: Mapping[str, Any]) -> JudgeSpec:
     judge = JudgeSpec.model_validate({**own.model_dump(), **changed})
     if (judge.model, judge.url) == (own.model, own.url):
         return judge
-    chosen_judge(judge.model, judge.url, traits, model=model)
+    asked_judge(judge.model, judge.url, traits, model=model)
     return judge
 
 

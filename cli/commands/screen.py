@@ -20,12 +20,11 @@ from cli.options.using import (
 from cli.screens.terminal import Screen
 from cli.screens.working import working
 from domain.errors import UsageError
-from storage.files.transcript_shapes import UnreadableRowError, fact_name
-from storage.files.transcripts import Unread, read_transcripts
+from storage.files.transcripts import Unread, UnreadableRowError, fact_name, read_transcripts
 
 if TYPE_CHECKING:
     from cli.using.loaded_run import LoadedRun
-    from storage.files.transcript_shapes import Transcript
+    from storage.files.transcripts import Transcript
     from workers.monitor.monitor import AnsweredPrompt
     from workers.monitor.trajectory import Trajectory
 

@@ -23,7 +23,7 @@ from cli.screens.terminal import Screen
 from cli.screens.working import working
 from domain.errors import UsageError
 from domain.plan.steering_term import Mode, SteeringTerm, parse_steering_term
-from storage.files.transcript_shapes import Transcript
+from storage.files.transcripts import Transcript
 
 if TYPE_CHECKING:
     from cli.using.loaded_run import LoadedRun

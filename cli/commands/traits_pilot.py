@@ -12,12 +12,12 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
-from cli.commands.plan import estimate, plan_cost, plan_line, refuse_here
+from cli.commands.plan import estimate_plan, plan_cost, plan_line, refuse_here
 from cli.options.run import (
     SETTINGS,
     AskedRun,
     asked_run,
-    resolve_terms,
+    asked_terms,
     setting_option,
     terms_options,
 )
@@ -86,10 +86,10 @@ def pilot_trait(ref: str, questions: int | None, dry_run: bool, **values: Any) -
     from cli.commands.extract import NOT_USABLE, begin_extraction, carry_out_extraction
 
     console = Screen(to_stderr=values["as_json"])
-    terms = resolve_terms(values, asked.spec.judge)
+    terms = asked_terms(values, asked.spec.judge)
     exists = asked.store.exists("run.json")
     done = jobs_with_artifacts(asked.store, asked.definitions) if exists else set()
-    found = estimate(Plan(asked.spec), asked.definitions, done=done)
+    found = estimate_plan(Plan(asked.spec), asked.definitions, done=done)
     say(console, plan_line(found), wrap=True)
     judge, cost = asked.spec.judge, plan_cost(asked.spec, found, terms)
     say(console, f"Judge: {judge.model} at {judge.url}; {cost}.", wrap=True)

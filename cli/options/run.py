@@ -162,8 +162,8 @@ def asked_run(
             inside = inside.setdefault(part, {})
         inside[setting.path[-1]] = values[setting.name.replace("-", "_")]
     body["traits"] = [_trait_ref(one, values) for one in definitions.values()]
-    body["methods"] = parse_methods(values["methods"])
-    judge = chosen_judge(
+    body["methods"] = asked_methods(values["methods"])
+    judge = asked_judge(
         body["judge"]["model"],
         body["judge"]["url"],
         definitions.values(),
@@ -196,7 +196,7 @@ def _refuse_to_ask(traits: Iterable[TraitDefinition]) -> None:
         )
 
 
-def parse_methods(text: str) -> tuple[str, ...]:
+def asked_methods(text: str) -> tuple[str, ...]:
     """The methods of a comma-separated list; raises UsageError for an unknown one."""
     chosen = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
     unknown = [name for name in chosen if name not in METHODS]
@@ -218,7 +218,7 @@ def _trait_ref(definition: TraitDefinition, values: Mapping[str, Any]) -> TraitR
     )
 
 
-def chosen_judge(
+def asked_judge(
     judge_model: str | None, url: str | None, traits: Iterable[TraitDefinition], *, model: str
 ) -> dict[str, str]:
     """The judge's name and place; raises UsageError for one that cannot score these traits in
@@ -270,7 +270,7 @@ def _name(given: str | None, spec: RunSpec) -> str:
     return given
 
 
-def resolve_terms(
+def asked_terms(
     values: Mapping[str, Any], judge: JudgeSpec, *, before: Terms | None = None
 ) -> Terms:
     """The terms that a command's values mean for a judge; what they leave out stays as `before`.

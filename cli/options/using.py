@@ -14,8 +14,7 @@ from cli.options.settings import option, runs_dir_option, together
 from domain.errors import UsageError
 from domain.plan.spec import DEFAULT_POSITION, POSITIONS
 from domain.traits.prompts import PROMPT_SETS
-from storage.files.transcript_shapes import Transcript, Turn
-from storage.files.transcripts import Unread, read_transcripts
+from storage.files.transcripts import Transcript, Turn, Unread, read_transcripts
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,8 @@ from orchestrator.progress import (
     StageCount,
     TraitCount,
     seconds_left,
-    stage_totals,
-    trait_row,
+    stage_progress,
+    trait_progress_row,
     waiting_stages,
 )
 from storage.record.run import Failure
@@ -47,8 +47,7 @@ class TraitTable:
     """One row a trait, with bars where there is room; names may be folded, numbers never.
 
     Where it is narrow the contrast goes, then the stages that are counted in jobs, which come last
-    and take little. `stages` are the sums, `traits` rows as orchestrator.progress.trait_row makes
-    them.
+    and take little. `stages` are the sums, `traits` rows as `trait_progress_row` makes them.
     """
 
     stages: Mapping[str, Any]
@@ -142,7 +141,7 @@ class Progress:
 
     def update(self, counts: list[TraitCount], failures: list[Failure]) -> None:
         """See orchestrator.driver.View."""
-        totals = stage_totals(counts)
+        totals = stage_progress(counts)
         now = time.monotonic()
         waits = waiting_stages(counts)
         rates = {
@@ -162,7 +161,7 @@ class Progress:
             say(self._console, ", ".join([*done, *parts]))
             self._next_line = time.monotonic() + PLAIN_EVERY_S
             return
-        rows = [trait_row(count, self._known(count)) for count in counts]
+        rows = [trait_progress_row(count, self._known(count)) for count in counts]
         sums = {stage: vars(one) for stage, one in totals.items()}
         self._live.update(Group(TraitTable(sums, rows), Text(", ".join(parts))))
 

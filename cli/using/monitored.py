@@ -17,15 +17,14 @@ from cli.screens.working import working
 from cli.using.loaded_run import LoadedRun
 from cli.using.output_files import EventFile, Sink, open_output_files
 from domain.errors import UsageError
-from storage.files.transcript_shapes import Transcript, UnreadableRowError
-from storage.files.transcripts import Unread
+from storage.files.transcripts import Transcript, Unread, UnreadableRowError
 from workers.engine.generation import Steering
 from workers.engine.parts import most_tokens
 from workers.models.chat import (
     Prompt,
     UnfitPromptError,
     answered_ids,
-    check_length,
+    check_prompt_length,
     open_prompt,
     prompt_of_ids,
     prompt_of_text,
@@ -107,7 +106,7 @@ def answer_to_monitor(model: LoadedModel, transcript: Transcript) -> AnsweredPro
         before, ids = answered_ids(model, _prompt(model, transcript), transcript.response)
     else:
         before = transcript.prompt_ids
-    _check_length(model, Prompt("", before), n_more=len(ids))
+    _check_prompt_length(model, Prompt("", before), n_more=len(ids))
     return AnsweredPrompt(transcript.shown, before, ids, transcript.facts)
 
 
@@ -122,7 +121,7 @@ def transcripts_to_monitor(
     n_more = most_tokens(model, loaded.sampling(sampling))
     for one in transcripts:
         try:
-            _check_length(model, _prompt(model, one), n_more=n_more)
+            _check_prompt_length(model, _prompt(model, one), n_more=n_more)
             found.append(one)
         except UnreadableRowError as error:
             unread.append(Unread(one.row, str(error)))
@@ -144,9 +143,9 @@ def _prompt(model: LoadedModel, transcript: Transcript) -> Prompt:
         raise UnreadableRowError(str(error)) from error
 
 
-def _check_length(model: LoadedModel, prompt: Prompt, *, n_more: int) -> None:
+def _check_prompt_length(model: LoadedModel, prompt: Prompt, *, n_more: int) -> None:
     """Raises UnreadableRowError where the model has no room for that many more tokens."""
     try:
-        check_length(model, prompt, n_more=n_more)
+        check_prompt_length(model, prompt, n_more=n_more)
     except UnfitPromptError as error:
         raise UnreadableRowError(str(error)) from error

@@ -16,7 +16,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from demo.scorer import KNOWN_TRAITS, score_coherence, score_trait
+from demo.scorer import KNOWN_TRAITS, demo_coherence_score, demo_trait_score
 from demo.train.corpus import bundled_definitions
 from domain.plan.samples import ANY_POLARITY, AnyPolarity
 from domain.traits.definition import system_instruction
@@ -92,8 +92,8 @@ def _roll_out(
         batch = work[start : start + BATCH]
         answers = generate_answers(model, tokenizer, batch)
         for prompt, (answer, n_tokens) in zip(batch, answers, strict=True):
-            score = score_trait(prompt.trait, question=prompt.question, answer=answer)
-            coherence = score_coherence(question=prompt.question, answer=answer)
+            score = demo_trait_score(prompt.trait, question=prompt.question, answer=answer)
+            coherence = demo_coherence_score(question=prompt.question, answer=answer)
             figures = {"n_tokens": n_tokens, "score": score, "coherence": coherence}
             rows.append({**vars(prompt), "answer": answer, **figures})
     return pd.DataFrame(rows)

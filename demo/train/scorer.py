@@ -22,10 +22,10 @@ from demo.scorer import (
     STOP,
     WEIGHTS,
     coherence_features,
+    demo_coherence_score,
+    demo_trait_score,
     masked_words,
     ngrams,
-    score_coherence,
-    score_trait,
     word_hash,
     words_of,
 )
@@ -182,7 +182,7 @@ def _print_agreement(rng: random.Random) -> None:
     for trait in KNOWN_TRAITS:
         groups: dict[str, list[float]] = {name: [] for name in (*ANY_POLARITY, "other")}
         for text in texts:
-            score = score_trait(trait, question=text.question, answer=text.answer)
+            score = demo_trait_score(trait, question=text.question, answer=text.answer)
             names = ["other"] if text.shares else ["plain"]
             if text.shares and text.trait == trait:
                 names = [name for name, share in text.shares.items() if share == 1.0]
@@ -192,9 +192,11 @@ def _print_agreement(rng: random.Random) -> None:
         means = {name: np.mean(scores) for name, scores in groups.items()}
         rows[trait] = {**means, "right side of 50": f"{right:.1%}"}
     print(pd.DataFrame.from_dict(rows, orient="index").to_string(float_format="{:.1f}".format))
-    whole = np.array([score_coherence(question=t.question, answer=t.answer) for t in texts])
+    whole = np.array([demo_coherence_score(question=t.question, answer=t.answer) for t in texts])
     broken = [(text.question, *_damaged(text.answer, rng)) for text in texts]
-    scores = [score_coherence(question=question, answer=answer) for question, answer, _ in broken]
+    scores = [
+        demo_coherence_score(question=question, answer=answer) for question, answer, _ in broken
+    ]
     correlation = np.corrcoef(scores, [left for *_, left in broken])[0, 1]
     print(
         f"coherence: whole texts {whole.mean():.1f} (share over 50: {(whole > 50).mean():.1%}),"

@@ -30,9 +30,6 @@ SILENT_AFTER_S = 15.0
 # What another version wrote, or somebody who is none of us: as good as none.
 _UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 
-# As long as a run's other keys stay (storage/broker_state.py).
-FORGET_RUN_AFTER_S = 14 * 24 * 3600
-
 
 def queue_of(kind: str, run_id: str) -> str:
     """The queue, a Redis list, of one run's jobs for one kind of worker."""
@@ -83,7 +80,7 @@ def read_runs(client: redis.Redis) -> list[ListedRun]:
     found = cast(Mapping[bytes, bytes], client.hgetall(RUNS))
     readable = (run for body in found.values() if (run := _read_listed(body)) is not None)
     runs = sorted(readable, key=lambda run: run.since)
-    if runs and runs[0].since < server_time(client) - FORGET_RUN_AFTER_S:
+    if runs and runs[0].since < server_time(client) - EXPIRE_S:
         forget_run(client, runs[0].run_id)
     return runs
 

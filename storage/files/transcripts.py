@@ -1,14 +1,19 @@
-"""Reads people's files of prompts and transcripts: text, JSON, JSON lines, CSV and Parquet.
+"""Reads people's files of prompts and transcripts: text, JSON, JSON lines, CSV and Parquet, in any
+of the common shapes of a row, of which docs/files.md is the table.
 
-A row that cannot be read costs itself only: it is told with the others that were left out.
+A row that cannot be read costs itself only: it is told with the others that were left out. What a
+row says beside prompt and response is kept as facts.
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +29,32 @@ from storage.files.reading import (
     read_bytes,
     read_text,
 )
-from storage.files.transcript_shapes import (
-    ASKED,
-    CHATS,
-    Transcript,
-    UnreadableRowError,
-    transcript_of,
-)
+
+ASKED = ("question", "prompt", "user", "query")
+ANSWERED = ("response", "answer", "completion", "output")
+CHATS = ("messages", "conversations", "conversation", "chat")
+SYSTEM = ("system", "system_prompt")
+
+_TOKEN_IDS = ("prompt_token_ids", "thought_token_ids", "response_token_ids")
+
+# Alpaca's, where no column above holds the prompt: a task, and what it is about.
+TASK, ABOUT = "instruction", ("input", "context")
+
+ROLES = {
+    **dict.fromkeys(("system", "developer"), "system"),
+    **dict.fromkeys(("assistant", "gpt", "model", "chatgpt", "bot"), "assistant"),
+    **dict.fromkeys(("function_call", "tool_call"), "assistant"),
+    **dict.fromkeys(("user", "human"), "user"),
+    # what a tool gave came from outside, and few templates have a turn for it
+    **dict.fromkeys(("tool", "function", "ipython", "observation"), "user"),
+    **dict.fromkeys(("function_response", "tool_response"), "user"),
+}
+
+# Longer texts beside prompt and response are not repeated in results.
+LONGEST_FACT = 200
+
+# What `steer` says of a response of its own; a file's columns of these names are data.
+STEERING_FACTS = ("beside", "coefficient", "steering")
 
 SUFFIXES = (".txt", ".json", ".jsonl", ".csv", ".parquet")
 
@@ -39,6 +63,46 @@ HOLDERS = ("data", "rows", "examples", "instances", "items", "samples")
 
 Row = tuple[Any, str]
 """A value, and what keeps it from being one; then the value means nothing."""
+
+
+class UnreadableRowError(ValueError):
+    """What keeps one row from being read; the others are."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One message of a chat: role system, user or assistant."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """A prompt, and the response to it if there is one; `row` is where it stood.
+
+    The prompt is the chat's `turns`; or `rendered`, the text as the model read it; or the very
+    token ids that ran, which then hold for the response too.
+    """
+
+    turns: tuple[Turn, ...]
+    response: str | None = None
+    rendered: str | None = None
+    prompt_ids: tuple[int, ...] | None = None
+    response_ids: tuple[int, ...] | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+    row: str = ""
+
+    @property
+    def shown(self) -> str:
+        """The prompt as people see it: the last thing a user said."""
+        said = [turn.content for turn in self.turns if turn.role == "user"]
+        return said[-1] if said else self.rendered or ""
+
+    def under(self, system: str) -> Transcript:
+        """The same chat with this system instruction in place of its own."""
+        rest = [turn for turn in self.turns if turn.role != "system"]
+        return Transcript((Turn("system", system), *rest), facts=self.facts, row=self.row)
 
 
 @dataclass(frozen=True)
@@ -134,3 +198,151 @@ def _held(body: Any) -> list[Any]:
         body = next((body[name] for name in HOLDERS if isinstance(body.get(name), list)), body)
     rows = body if isinstance(body, list) else [body]
     return [row["row"] if isinstance(row, Mapping) and "row_idx" in row else row for row in rows]
+
+
+def fact_name(column: str) -> str:
+    """The name of a column among the facts: `data_` before what `steer` names its own by."""
+    return f"data_{column}" if column in STEERING_FACTS else column
+
+
+def transcript_of(row: Any, where: str) -> Transcript:
+    """The transcript in a row: a text, a list of messages, or an object with columns; raises
+    UnreadableRowError."""
+    if isinstance(row, str):
+        return Transcript((Turn("user", row),), row=where)
+    if _is_chat(row):
+        row = {"messages": row}
+    if not isinstance(row, Mapping):
+        raise UnreadableRowError("is neither a text nor an object: give a prompt, or columns")
+    if None in row:
+        raise UnreadableRowError("has more fields than there are columns: quote texts with commas")
+    turns, used = _asked(row)
+    response, named = _answered(row)
+    if turns[-1].role == "assistant":
+        response, turns = turns[-1].content, turns[:-1]
+    system = _first_text(row, SYSTEM)
+    if system and not any(turn.role == "system" for turn in turns):
+        turns = [Turn("system", system), *turns]
+    if not any(turn.role == "user" for turn in turns):
+        raise UnreadableRowError("holds no prompt: nothing in it is a user's")
+    # tables of persona_vectors, and a run's own, hold the question and the rendered prompt
+    is_rendered = isinstance(row.get("question"), str) and isinstance(row.get("prompt"), str)
+    return Transcript(
+        tuple(turns),
+        response=response,
+        rendered=row["prompt"] if is_rendered else None,
+        prompt_ids=_prompt_ids(row),
+        response_ids=_ids(row, "response_token_ids"),
+        facts=_facts(row, {*used, *named}),
+        row=where,
+    )
+
+
+def _asked(row: Mapping[str, Any]) -> tuple[list[Turn], tuple[str, ...]]:
+    """The turns of a row, and the columns that they are from."""
+    # TRL parts a chat into a list of messages that ask and one that answers
+    for name in (*CHATS, *ASKED, "input"):
+        if turns := _turns(_messages(row.get(name), is_chat=name in CHATS)):
+            return turns, (name,)
+    asked = _first_text(row, ASKED)
+    if asked is None and isinstance(row.get(TASK), str):
+        about = _first_text(row, ABOUT)
+        asked = f"{row[TASK]}\n\n{about}" if about else row[TASK]
+        return [Turn("user", asked)], (TASK, *ABOUT)
+    asked = asked if asked is not None else _first_text(row, ("input",))
+    if asked is None:
+        names = ", ".join(ASKED)
+        raise UnreadableRowError(f"holds no prompt: name a column {names} or {TASK}, or messages")
+    return [Turn("user", asked)], (*ASKED, "input")
+
+
+def _answered(row: Mapping[str, Any]) -> tuple[str | None, tuple[str, ...]]:
+    for name in ANSWERED:
+        if messages := _messages(row.get(name)):
+            turns = _turns(messages)
+            if len(turns) != 1 or turns[0].role != "assistant":
+                raise UnreadableRowError(f"{name} is no single message of the assistant")
+            return turns[0].content, (name,)
+    return _first_text(row, ANSWERED), ANSWERED
+
+
+def _messages(value: Any, *, is_chat: bool = False) -> list[Any]:
+    """A list of messages, also as JSON in a cell; empty for what is none. A column that `is_chat`
+    by its name holds messages, whatever they look like."""
+    if isinstance(value, str) and value.lstrip().startswith("[{"):
+        with contextlib.suppress(ValueError):
+            value = parsed_json(value)
+    return value if isinstance(value, list) and (is_chat or _is_chat(value)) else []
+
+
+def _is_chat(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(one, Mapping) and {"role", "from"} & one.keys() for one in value
+    )
+
+
+def _turns(messages: Sequence[Any]) -> list[Turn]:
+    """The chat without its empty messages; what one role says in a row is one turn."""
+    turns: list[Turn] = []
+    for number, message in enumerate(messages, start=1):
+        if not isinstance(message, Mapping):
+            raise UnreadableRowError(f"message {number} is no object with role and content")
+        named = message.get("role") or message.get("from")
+        role = ROLES.get(str(named).lower())
+        if role is None:
+            raise UnreadableRowError(f"message {number} is of an unknown role, {str(named)[:40]!r}")
+        text = "\n".join(_texts(message, number))
+        if not text:
+            continue
+        if turns and turns[-1].role == role:
+            text = f"{turns.pop().content}\n\n{text}"
+        turns.append(Turn(role, text))
+    return turns
+
+
+def _texts(message: Mapping[str, Any], number: int) -> Iterator[str]:
+    """A message's texts: its content, one text or parts of it, then its calls of tools as JSON."""
+    content = next((message[n] for n in ("content", "value") if message.get(n) is not None), None)
+    for part in content if isinstance(content, list) else [content]:
+        kind = part.get("type") if isinstance(part, Mapping) else "text"
+        text = part.get("text", part.get("refusal")) if isinstance(part, Mapping) else part
+        if text is not None and not isinstance(text, str):
+            kind, text = type(text).__name__, None
+        if text is None and part is not None:
+            raise UnreadableRowError(f"message {number} holds what is no text ({str(kind)[:40]})")
+        if text:
+            yield text
+    for call in message.get("tool_calls") or ():
+        yield json.dumps(call.get("function", call) if isinstance(call, Mapping) else call)
+
+
+def _prompt_ids(row: Mapping[str, Any]) -> tuple[int, ...] | None:
+    """What stands before the response: of our own tables a thought too."""
+    prompt, thought = _ids(row, "prompt_token_ids"), _ids(row, "thought_token_ids")
+    return prompt if prompt is None else prompt + (thought or ())
+
+
+def _ids(row: Mapping[str, Any], name: str) -> tuple[int, ...] | None:
+    found = row.get(name)
+    if not isinstance(found, list):
+        return None
+    if not all(isinstance(i, int) and i >= 0 for i in found):
+        raise UnreadableRowError(f"{name} holds more than token ids: give whole numbers from 0 on")
+    return tuple(found)
+
+
+def _first_text(row: Mapping[str, Any], names: Sequence[str]) -> str | None:
+    return next((row[name] for name in names if isinstance(row.get(name), str)), None)
+
+
+def _facts(row: Mapping[str, Any], used: set[str]) -> dict[str, Any]:
+    """What else a row says, if it is short and can be written as JSON."""
+    used |= {*CHATS, *ASKED, *ANSWERED, *SYSTEM, *_TOKEN_IDS}
+    return {
+        fact_name(str(name)): value
+        for name, value in row.items()
+        if name not in used
+        and isinstance(value, str | int | float | bool)
+        and not (isinstance(value, float) and not math.isfinite(value))
+        and len(str(value)) <= LONGEST_FACT
+    }

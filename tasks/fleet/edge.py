@@ -21,7 +21,8 @@ from domain.plan.readiness import is_job_needed
 from domain.plan.spec import WIRE_VERSION
 from domain.redaction import Redactor
 from storage.broker.connection import BROKER_AWAY, connect
-from storage.broker.state import BrokerState, job_counts, note_counts
+from storage.broker.counts import job_counts, note_counts
+from storage.broker.state import BrokerState
 from storage.record.artifacts import DamagedArtifactError, Record, load_record, set_artifact_aside
 from storage.record.judgements import judge_of
 from storage.record.run import Failure, Run, open_run, run_name
@@ -29,10 +30,10 @@ from storage.record.store import is_below, open_store
 from tasks.fleet.app import DeliverySettings
 from tasks.fleet.declines import Declines
 from tasks.fleet.job_logging import log_context
-from tasks.fleet.member import JobsInHand, WorkLog, samples_in, tokens_in
 from tasks.fleet.message import JobMessage, WireError, faults
 from tasks.fleet.send import hand_over, send_again
 from tasks.fleet.suspects import Attempts, PoisonJobError
+from tasks.fleet.work_log import JobsInHand, WorkLog, samples_in, tokens_in
 
 log = logging.getLogger(__name__)
 Stage = Callable[[Run, Job], Record]

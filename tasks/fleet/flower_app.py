@@ -17,7 +17,7 @@ from tasks.fleet.app import make_app
 
 def show(broker_url: str, arguments: Sequence[str]) -> None:
     """Run Flower with arguments of its own until it is stopped."""
-    set_up_pages(broker_url)
+    set_up_flower_pages(broker_url)
     make_app(broker_url).start(argv=["flower", *arguments])
 
 
@@ -28,7 +28,7 @@ def queue_names(broker_url: str) -> list[str]:
     return [*QUEUES, *(queue_of(kind, run.run_id) for run in runs for kind in QUEUES)]
 
 
-def set_up_pages(broker_url: str) -> None:
+def set_up_flower_pages(broker_url: str) -> None:
     """Have Flower's Broker page, and its answer to programs, count our queues, and its metrics
     stand behind the login as all its pages do."""
     from flower.api.tasks import GetQueueLengths

@@ -38,7 +38,7 @@ def log_context(run_id: str, run: str, job: str) -> Iterator[None]:
         _context.reset(token)
 
 
-class AddContext(logging.Filter):
+class LogContext(logging.Filter):
     """Puts run, trait and job on every record of a thread that works on one."""
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -49,7 +49,7 @@ class AddContext(logging.Filter):
         return True
 
 
-class WithoutSecrets(logging.Filter):
+class LogWithoutSecrets(logging.Filter):
     """Takes what is secret out of every record, of its trace too."""
 
     def __init__(self, redact: Redactor) -> None:
@@ -65,7 +65,7 @@ class WithoutSecrets(logging.Filter):
         return True
 
 
-class JsonLines(logging.Formatter):
+class LogAsJson(logging.Formatter):
     """One JSON object a line, for whoever collects logs."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -85,7 +85,7 @@ class JsonLines(logging.Formatter):
         return json.dumps(body, ensure_ascii=False, default=str)
 
 
-class ToBroker(logging.Handler):
+class LogToBroker(logging.Handler):
     """Sends lines about a job to its run's log; a broker that is away costs the line."""
 
     def __init__(self, worker: str, connection: Callable[[], redis.Redis]) -> None:
@@ -114,16 +114,16 @@ class ToBroker(logging.Handler):
             append_log_line(self._connection(), run_id, line)
 
 
-def set_up_logging(*, level: str, form: str, to_broker: ToBroker) -> None:
+def set_up_logging(*, level: str, form: str, to_broker: LogToBroker) -> None:
     """Log to standard error in a form, and what is about jobs to the broker too."""
     to_stream = logging.StreamHandler()
     to_stream.setFormatter(
-        JsonLines()
+        LogAsJson()
         if form == "json"
         else logging.Formatter("%(asctime)s %(levelname)s %(message)s")
     )
-    hide = WithoutSecrets(Redactor.from_environment(os.environ))
+    hide = LogWithoutSecrets(Redactor.from_environment(os.environ))
     for handler in (to_stream, to_broker):
-        handler.addFilter(AddContext())
+        handler.addFilter(LogContext())
         handler.addFilter(hide)
     logging.basicConfig(level=level.upper(), handlers=[to_stream, to_broker])

@@ -20,7 +20,7 @@ from tasks.fleet.app import TASK_NAMES, run_queue
 from tasks.fleet.message import JobMessage
 
 
-def submit(app: Celery, state: BrokerState, run: Run, *, jobs: Iterable[Job]) -> int:
+def send_jobs(app: Celery, state: BrokerState, run: Run, *, jobs: Iterable[Job]) -> int:
     """Send the jobs that are not out already; returns how many were sent.
 
     Raises BrokerError when the broker does not take one; the reconciler then sends it again.
@@ -63,7 +63,7 @@ def hand_over(app: Celery, state: BrokerState, run: Run, *, done: Job) -> None:
     state.mark_done(keys)
     if done.trait is None:
         # what follows depends on what is generated already: a rejudging finds it all done
-        submit(app, state, run, jobs=ready_jobs(plan, state.done()))
+        send_jobs(app, state, run, jobs=ready_jobs(plan, state.done()))
         return
     if run.spec.until == "converged":
         # which jobs are needed depends on where the trait stopped
@@ -77,7 +77,7 @@ def hand_over(app: Celery, state: BrokerState, run: Run, *, done: Job) -> None:
             if not state.are_done([job.key])
             and state.are_done([one.key for one in job_inputs(plan, job)])
         ]
-    submit(app, state, run, jobs=ready)
+    send_jobs(app, state, run, jobs=ready)
     if not coming and state.is_idle():
         forget_run(state.client, run.run_id)
 
@@ -91,4 +91,4 @@ def send_again(app: Celery, state: BrokerState, run: Run, *, damaged: Job, wante
     for job in stale:
         set_artifact_aside(run.store, job)
     state.mark_undone([job.key for job in (*stale, wanted_by)])
-    submit(app, state, run, jobs=[damaged])
+    send_jobs(app, state, run, jobs=[damaged])

@@ -20,7 +20,8 @@ from celery.exceptions import Reject
 from domain.errors import LocalError, OrchestrateError
 from domain.plan.jobs import Job
 from storage.broker.connection import BROKER_AWAY
-from storage.broker.state import BrokerState, note_counts
+from storage.broker.counts import note_counts
+from storage.broker.state import BrokerState
 from storage.record.run import Failure, Run, write_dead_letter
 
 log = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ def _give_up(state: BrokerState, run: Run, job: Job, *, deaths: int) -> PoisonJo
     return error
 
 
-class Isolation:
+class SuspectIsolation:
     """Lets jobs in side by side, or one by itself."""
 
     def __init__(self) -> None:
@@ -95,7 +96,7 @@ class DyingReject(Reject):  # type: ignore[misc]
 class Attempts:
     """The attempts at jobs of one worker process; shared by its threads."""
 
-    isolation: Isolation = field(default_factory=Isolation)
+    isolation: SuspectIsolation = field(default_factory=SuspectIsolation)
     # jobs that went back while the broker could not be told
     _untold: deque[tuple[BrokerState, str]] = field(default_factory=deque)
 

@@ -25,7 +25,7 @@ from tasks.fleet.app import TASK_NAMES, delivery_settings, make_app
 from tasks.fleet.declines import Declines
 from tasks.fleet.device_stage import DeviceStage
 from tasks.fleet.edge import Edge, Stage
-from tasks.fleet.job_logging import ToBroker, set_up_logging
+from tasks.fleet.job_logging import LogToBroker, set_up_logging
 from tasks.fleet.kombu_internals import LeaseStep, keep_controls
 from tasks.fleet.member import FleetStep, Member
 from tasks.fleet.remote_control import register_about, register_drain
@@ -67,7 +67,7 @@ def run_worker(settings: WorkerSettings, *, register: Register | None = None) ->
     name = f"{settings.name}@{socket.gethostname()}"
     connection = functools.cache(lambda: connect(settings.broker_url))
     set_up_logging(
-        level=settings.log_level, form=settings.log_format, to_broker=ToBroker(name, connection)
+        level=settings.log_level, form=settings.log_format, to_broker=LogToBroker(name, connection)
     )
     # the HTTP clients' debug lines would hold prompts and headers
     for chatty in ("httpx2", "httpcore2", "openai", "fsspec", "celery.worker.strategy"):

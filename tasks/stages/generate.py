@@ -40,7 +40,7 @@ from workers.engine.teacher_forced import teacher_forced
 from workers.models.chat import (
     Prompt,
     UnfitPromptError,
-    check_length,
+    check_prompt_length,
     put_scenario,
     render_prompt,
     response_ids,
@@ -77,7 +77,7 @@ def generate(run: Run, job: Job, *, residents: Residents) -> Record:
             else:
                 prompt = render_prompt(model, system=system, user=user)
             try:
-                check_length(model, prompt, n_more=most_tokens(model, sampling))
+                check_prompt_length(model, prompt, n_more=most_tokens(model, sampling))
             except UnfitPromptError as error:
                 raise ModelError(f"the prompt of {user[:60]!r} for {job.trait} {error}") from error
             return prompt
@@ -138,7 +138,7 @@ def _given(
     for request, text in zip(requests, texts, strict=True):
         ids = response_ids(model, text)
         try:
-            check_length(model, Prompt(text, request.prompt_ids + ids), n_more=0)
+            check_prompt_length(model, Prompt(text, request.prompt_ids + ids), n_more=0)
         except UnfitPromptError as error:
             raise ModelError(f"the scenario {text[:60]!r} {error}") from error
         read.append((request.prompt_ids, ids))

@@ -21,7 +21,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from demo.scorer import KNOWN_TRAITS, score_coherence, score_trait
+from demo.scorer import KNOWN_TRAITS, demo_coherence_score, demo_trait_score
 from domain.errors import JudgeError, OrchestrateError
 from domain.traits.judge_prompt import named_trait
 from domain.traits.measure import measure_of
@@ -208,9 +208,9 @@ async def embedded_backend(prompt: str) -> ServerReply:
         )
     question, answer = texts["question"], texts["answer"]
     if trait == "coherence":
-        score = score_coherence(question=question, answer=answer)
+        score = demo_coherence_score(question=question, answer=answer)
     elif trait in KNOWN_TRAITS:
-        score = score_trait(trait, question=question, answer=answer)
+        score = demo_trait_score(trait, question=question, answer=answer)
     else:
         raise JudgeError(
             f"the embedded judge knows only the demo traits, not {trait!r}: set --judge-url and "

@@ -98,7 +98,7 @@ def render_chat(model: LoadedModel, turns: Sequence[tuple[str, str]]) -> Prompt:
     return Prompt(text, _token_ids(model, text), open_thought(text, user=turns[-1][1]))
 
 
-def check_length(model: LoadedModel, prompt: Prompt, *, n_more: int) -> None:
+def check_prompt_length(model: LoadedModel, prompt: Prompt, *, n_more: int) -> None:
     """Raises UnfitPromptError where a prompt and `n_more` tokens of response go beyond the
     positions that the model was made for: what it writes and is there means nothing."""
     n_prompt, most = len(prompt.token_ids), model.n_positions
