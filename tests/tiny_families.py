@@ -31,25 +31,72 @@ GROUPED: dict[str, object] = {
 }
 GPT: dict[str, object] = {"n_embd": 48, "n_layer": 4, "n_head": 4, "rotary_dim": 8}
 HEAD: dict[str, object] = {"head_dim": 12}
+# Attention of few keys, from which each head's own are made.
+LATENT: dict[str, object] = {
+    "num_key_value_heads": 4,
+    "q_lora_rank": 16,
+    "kv_lora_rank": 16,
+    "qk_nope_head_dim": 8,
+    "qk_rope_head_dim": 8,
+    "v_head_dim": 12,
+}
 SLIDING: dict[str, object] = {"sliding_window": WINDOW}
 GEMMA: dict[str, object] = {**HEAD, **SLIDING, "query_pre_attn_scalar": 12}
 
 OTHER_FAMILIES: dict[str, dict[str, object]] = {
     "apertus": {},
     "arcee": {},
+    "bamba": {
+        "attn_layer_indices": [1, 3],
+        "mamba_expand": 2,
+        "mamba_chunk_size": 16,
+        **MAMBA_2,
+    },
+    "biogpt": {},
+    "bitnet": {},
     "bloom": {},
+    "codegen": GPT,
     "cohere": {},
     "cohere2": SLIDING,
+    "cohere2_moe": {**SLIDING, **MIXTURE},
     "cwm": {**HEAD, **SLIDING},
+    "deepseek_v2": {**LATENT, **GROUPED, "topk_method": "greedy"},
+    "deepseek_v3": {**LATENT, **GROUPED},
+    "diffllama": {},
+    "dots1": {**HEAD, **GROUPED, "n_shared_experts": 1},
     "ernie4_5": HEAD,
+    "ernie4_5_moe": {
+        **HEAD,
+        **MIXTURE,
+        "moe_num_experts": 4,
+        "moe_k": 2,
+        "moe_num_shared_experts": 1,
+        "moe_layer_start_index": 1,
+    },
     "exaone4": SLIDING,
+    "exaone_moe": {**SLIDING, **GROUPED},
     "falcon": {},
     "falcon_mamba": {"state_size": 8},
+    "flex_olmo": MIXTURE,
     "gemma": HEAD,
+    "gemma4_text": {
+        **GEMMA,
+        "global_head_dim": 12,
+        "hidden_size_per_layer_input": 0,
+        "num_kv_shared_layers": 0,
+    },
     "glm": HEAD,
     "glm4": HEAD,
     "glm4_moe": {**HEAD, **GROUPED},
+    "glm4_moe_lite": {**LATENT, **GROUPED},
     "gpt2": {},
+    "gpt_bigcode": {"n_embd": 48, "n_layer": 4, "n_head": 4},
+    "gpt_neo": {
+        "num_layers": 4,
+        "num_heads": 4,
+        "attention_types": [[["global", "local"], 2]],
+        "window_size": WINDOW,
+    },
     "gpt_neox": {},
     "gptj": GPT,
     "granite": {},
@@ -62,7 +109,12 @@ OTHER_FAMILIES: dict[str, dict[str, object]] = {
         **MAMBA_2,
         **MIXTURE,
     },
+    "granitemoeshared": {**MIXTURE, "shared_intermediate_size": 32},
     "helium": HEAD,
+    "hunyuan_v1_dense": HEAD,
+    "hunyuan_v1_moe": {**HEAD, **MIXTURE, "moe_topk": 2},
+    "hy_v3": {**HEAD, **GROUPED},
+    "jais2": {},
     "lfm2_moe": {
         "layer_types": ["conv", "full_attention"] * 2,
         "num_dense_layers": 1,
@@ -77,9 +129,14 @@ OTHER_FAMILIES: dict[str, dict[str, object]] = {
         "state_size": 16,
         "chunk_size": 16,
     },
+    "mimo_v2_flash": {**SLIDING, **GROUPED},
+    "minicpm3": LATENT,
     "minimax_m2": {**HEAD, **MIXTURE},
+    "ministral": {**HEAD, **SLIDING},
+    "ministral3": HEAD,
     "mixtral": MIXTURE,
     "mpt": {"d_model": 48, "n_layers": 4, "n_heads": 4, "max_seq_len": 512},
+    "nanochat": HEAD,
     "nemotron": {},
     # what it makes of a prompt alone is 1e-4 from what it makes of it before a response
     "nemotron_h": {
@@ -103,7 +160,17 @@ OTHER_FAMILIES: dict[str, dict[str, object]] = {
     "qwen3_5_moe_text": {**MIXTURE, **DELTA_RULE},
     "seed_oss": HEAD,
     "smollm3": {},
+    "solar_open": {**HEAD, **GROUPED},
+    "stablelm": {
+        "rope_parameters": {
+            "rope_type": "default",
+            "rope_theta": 10000.0,
+            "partial_rotary_factor": 0.5,
+        },
+    },
     "starcoder2": {},
     "vaultgemma": GEMMA,
+    "xglm": {"d_model": 48, "num_layers": 4, "attention_heads": 4, "ffn_dim": 80},
+    "youtu": LATENT,
 }
 EVERY_FAMILY = {**FAMILIES, **HYBRID_FAMILIES, **PADDING_FAMILIES, **OTHER_FAMILIES}
