@@ -35,7 +35,7 @@ from domain.thoughts import Thinking
 from domain.traits.room import positions_of
 from workers.models.files import SOURCE, Adapter, adapter_of, gguf_file
 from workers.models.gguf import dequantised
-from workers.models.template import SystemMode, stop_ids, system_mode, thinking
+from workers.models.template import SystemMode, stop_ids, system_mode, template_thinking
 
 # Weights may take this share of a device; the rest is for keys, values and logits.
 WEIGHT_SHARE = 0.8
@@ -146,7 +146,7 @@ def load_model(
         d_model=text.hidden_size,
         stop_ids=stops,
         system_mode=system_mode(tokenizer),
-        thinking=thinking(tokenizer),
+        thinking=template_thinking(tokenizer),
         n_positions=positions_of(config.to_dict()),
         ignored=ignored,
         adapter=adapter,

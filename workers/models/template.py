@@ -47,7 +47,7 @@ def system_mode(tokenizer: PreTrainedTokenizerBase) -> SystemMode:
     return "native" if "SYSTEM-MARK" in text else "prefix_user"
 
 
-def thinking(tokenizer: PreTrainedTokenizerBase) -> Thinking:
+def template_thinking(tokenizer: PreTrainedTokenizerBase) -> Thinking:
     """What the template does with thoughts, read from what it prints."""
     source = template_text(tokenizer)
 
