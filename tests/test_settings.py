@@ -269,3 +269,11 @@ def test_a_file_in_the_place_of_the_runs_is_called_one_by_every_command(
     said = refusal(*command.split(), *WANTED.get(command, ["demo"]))
 
     assert "is a file: give the folder" in said
+
+
+@pytest.mark.parametrize("setting", ["rollouts", "evaluation", "causal", "doses", "contexts"])
+def test_a_count_beyond_all_measure_is_refused_and_not_counted_through(setting: str) -> None:
+    """The plan of a billion would be listed sample by sample."""
+    said = refusal("plan", "--traits", "evil", f"--{setting}", str(10**9))
+
+    assert setting in said
