@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from cli.using.precision import precisions
+from cli.using.precision import degrees_expected, precisions
 from domain.errors import UsageError
 from domain.plan.spec import RunSpec
 from domain.verdict.gates import with_verdict
@@ -19,6 +19,7 @@ from tests.quality_records import metrics as metrics_with
 from tests.quality_records import quality as good_quality
 from tests.stored_run import stored_run
 from traitlens.assess.kept_rows import KeptRows
+from traitlens.stats.crossed import Design, StandardDeviations
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +62,22 @@ def test_a_pilot_of_other_traits_is_refused(pilot: Run) -> None:
 
     with pytest.raises(UsageError, match="no planned trait"):
         precisions(pilot, pilot.spec.model_copy(update={"traits": (other,)}))
+
+
+def test_fewer_instructions_than_the_pilot_had_cost_more_than_their_number() -> None:
+    found = StandardDeviations(0.5, 0.1, 0.0, 1.0, Design(5, 20, 10))
+
+    own, fewer, more = (
+        degrees_expected(good_quality(angle_upper=20.0), found, Design(n, 20, 10))
+        for n in (5, 3, 10)
+    )
+
+    assert own == pytest.approx(20)
+    assert fewer is not None and more is not None
+    # three leave two degrees of freedom: their spread may be far over what they show
+    by_number = math.sqrt(found.variance(Design(3, 20, 10)) / found.variance(found.design))
+    assert math.sin(math.radians(fewer)) > 1.5 * by_number * math.sin(math.radians(20))
+    assert more < 20
 
 
 def test_what_a_direction_varies_with_is_a_share_of_its_length() -> None:

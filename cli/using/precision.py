@@ -13,7 +13,7 @@ from domain.verdict.record import Quality, SpreadFigures, TraitMetrics
 from storage.record.results import finished_metrics
 from storage.record.run import Run
 from traitlens.assess.angles import UNKNOWN
-from traitlens.stats.crossed import Design, Factor, StandardDeviations
+from traitlens.stats.crossed import LEVEL, Design, Factor, StandardDeviations
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,9 @@ def _precisions(pilot: Run, spec: RunSpec) -> Iterator[Precision]:
         yield Precision(
             one.trait,
             _contrast(one, _deviations(one.contrast_spread), scored) if spec.judge.scores else None,
-            _degrees(one.quality, _deviations(spread), kept) if one.quality and spread else None,
+            degrees_expected(one.quality, _deviations(spread), kept)
+            if one.quality and spread
+            else None,
             replace(_deviations(one.contrast_spread), design=scored).narrows_most,
             replace(_deviations(spread), design=kept).narrows_most if spread else None,
         )
@@ -87,9 +89,10 @@ def _contrast(pilot: TraitMetrics, found: StandardDeviations, design: Design) ->
     return (high - low) / 2 * found.half_width(design) / own
 
 
-def _degrees(pilot: Quality, found: StandardDeviations, design: Design) -> float | None:
-    """The pilot's bound, as much narrower as the design makes it. Over how many dimensions the
-    error is spread decides its quantile, and the pilot's is kept."""
+def degrees_expected(pilot: Quality, found: StandardDeviations, design: Design) -> float | None:
+    """The pilot's bound, as much narrower as the design makes it. Its quantile is kept where no fewer
+    instructions and questions are planned, and grows where fewer say less of their own spread, as
+    that of an error of many directions does."""
     upper, own = (
         pilot.mean_difference.angle_upper_degrees[pilot.best.layer],
         found.variance(found.design),
@@ -97,7 +100,18 @@ def _degrees(pilot: Quality, found: StandardDeviations, design: Design) -> float
     if upper is None or upper >= UNKNOWN or not own > 0:
         return None
     share = math.sin(math.radians(upper)) * math.sqrt(found.variance(design) / own)
+    share *= max(1.0, _quantile(design) / _quantile(found.design))
     return math.degrees(math.asin(min(share, 1.0)))
+
+
+def _quantile(design: Design) -> float:
+    """In standard deviations, of the length of an error of many directions, whose variance is known
+    by the levels of the smaller factor."""
+    from scipy.special import chdtri
+
+    levels = [n for n in (design.instructions, design.questions) if n > 1]
+    freedom = min(levels) - 1 if levels else 1.0
+    return math.sqrt(freedom / float(chdtri(freedom, LEVEL)))
 
 
 def _deviations(spread: SpreadFigures) -> StandardDeviations:
