@@ -90,9 +90,9 @@ def _contrast(pilot: TraitMetrics, found: StandardDeviations, design: Design) ->
 
 
 def degrees_expected(pilot: Quality, found: StandardDeviations, design: Design) -> float | None:
-    """The pilot's bound, as much narrower as the design makes it. Its quantile is kept where no fewer
-    instructions and questions are planned, and grows where fewer say less of their own spread, as
-    that of an error of many directions does."""
+    """The pilot's bound, as much narrower as the design makes it. Its quantile is kept where no
+    fewer instructions and questions are planned, and grows where fewer say less of their own
+    spread, as that of an error of many directions does."""
     upper, own = (
         pilot.mean_difference.angle_upper_degrees[pilot.best.layer],
         found.variance(found.design),
