@@ -16,6 +16,7 @@ from cli.doctor.machine import Checked
 from cli.doctor.model import local_model_folder
 from domain.errors import ModelError
 from domain.plan.spec import RunSpec
+from domain.template_limit import within_limit
 from domain.thoughts import NO_THINKING, Case, Thinking, thinking_of
 from workers.models.files import adapter_here
 
@@ -76,7 +77,7 @@ def thinking_of_template(template: str) -> Thinking:
         chat = [{"role": role, "content": content} for role, content in turns]
         about = {"bos_token": "", "eos_token": "", "add_generation_prompt": True}
         try:
-            return compiled.render(messages=chat, **about, **variables)
+            return within_limit(lambda: compiled.render(messages=chat, **about, **variables))
         except (TemplateError, TypeError, ValueError):
             return None
 

@@ -13,6 +13,7 @@ from domain.errors import ModelError
 from domain.plan.spec import ScenariosAs
 from domain.thoughts import MARKS, Marks, open_thought, with_words
 from workers.models.model import LoadedModel
+from workers.models.template import rendered
 
 # Some templates print today's date; a fixed one keeps prompts, and every response, repeatable.
 PINNED_DATE = date(2024, 7, 26)
@@ -83,10 +84,10 @@ def render_chat(model: LoadedModel, turns: Sequence[tuple[str, str]]) -> Prompt:
         )
     switch = model.thinking.switch
     try:
-        text = model.tokenizer.apply_chat_template(
+        text = rendered(
+            model.tokenizer,
             _messages(model, with_words(turns, switch.words)),
             chat_template=_pinned(model.tokenizer.get_chat_template()),
-            tokenize=False,
             add_generation_prompt=True,
             date_string=PINNED_DATE.strftime("%d %b %Y"),
             **switch.variables,

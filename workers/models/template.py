@@ -4,14 +4,25 @@ with thoughts."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from jinja2.exceptions import TemplateError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from domain.template_limit import within_limit
 from domain.thoughts import NO_THINKING, Thinking, thinking_of
 
 SystemMode = Literal["native", "prefix_user"]
+
+
+def rendered(
+    tokenizer: PreTrainedTokenizerBase, chat: Sequence[Mapping[str, str]], **variables: Any
+) -> str:
+    """A chat as the template writes it; raises ModelError where that does not end, and what the
+    template raises."""
+    return within_limit(
+        lambda: str(tokenizer.apply_chat_template(chat, tokenize=False, **variables))
+    )
 
 
 def stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
@@ -26,7 +37,7 @@ def _end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
     if not template_text(tokenizer):
         return None
     chat = [{"role": "user", "content": "USER-MARK"}, {"role": "assistant", "content": "REPLY"}]
-    text = tokenizer.apply_chat_template(chat, tokenize=False)
+    text = rendered(tokenizer, chat)
     ids = tokenizer.encode(text.rpartition("REPLY")[2], add_special_tokens=False)
     added = tokenizer.added_tokens_decoder.get(ids[0]) if ids else None
     return int(ids[0]) if added is not None and added.special else None
@@ -41,7 +52,7 @@ def system_mode(tokenizer: PreTrainedTokenizerBase) -> SystemMode:
         return "prefix_user"
     chat = [{"role": "system", "content": "SYSTEM-MARK"}, {"role": "user", "content": "USER-MARK"}]
     try:
-        text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+        text = rendered(tokenizer, chat, add_generation_prompt=True)
     except TemplateError:
         return "prefix_user"
     return "native" if "SYSTEM-MARK" in text else "prefix_user"
@@ -54,13 +65,10 @@ def template_thinking(tokenizer: PreTrainedTokenizerBase) -> Thinking:
     def render(turns: Sequence[tuple[str, str]], variables: Mapping[str, object]) -> str | None:
         chat = [{"role": role, "content": content} for role, content in turns]
         try:
-            text = tokenizer.apply_chat_template(
-                chat, tokenize=False, add_generation_prompt=True, **variables
-            )
+            return rendered(tokenizer, chat, add_generation_prompt=True, **variables)
         # a variable of another type than it expects ends in Python's own errors
         except (TemplateError, TypeError, ValueError):
             return None
-        return str(text)
 
     return thinking_of(render, source) if source else NO_THINKING
 
