@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from cli.commands.extract import local_devices
 from orchestrator.devices import cpu_workers, pin, visible_devices
 
 
@@ -66,6 +67,14 @@ def test_a_machine_without_a_gpu_has_the_workers_that_cores_memory_and_work_allo
     )
 
     assert found == n
+
+
+def test_a_private_fleet_takes_every_visible_device_whether_or_not_the_driver_knows_its_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-7f,3")
+
+    assert local_devices("demo", n_responses=5000) == ["cuda:0", "cuda:1"]
 
 
 def test_a_stop_that_comes_while_a_launcher_ends_by_itself_is_no_failure() -> None:

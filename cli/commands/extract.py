@@ -46,7 +46,7 @@ from cli.screens.working import working
 from domain.errors import BrokerError, OrchestrateError, StoreError
 from domain.plan.readiness import is_job_needed
 from domain.plan.spec import JudgeSpec
-from orchestrator.devices import cpu_workers
+from orchestrator.devices import cpu_workers, visible_devices
 from orchestrator.driver import Driver, missing_workers
 from orchestrator.local_fleet import local_fleet
 from orchestrator.run_state import open_meter
@@ -251,7 +251,10 @@ def _fleet(run: Run, broker_url: str | None) -> Iterator[tuple[str, Callable[[],
     logs = Path(run.store.url) / "logs" if isinstance(run.store, LocalStore) else None
     judge = judge_of(run)
     needs_server = judge.url == "embedded" if judge.scores else None
-    fleet = local_fleet(logs, needs_judge_server=needs_server, devices=_devices(run))
+    devices = local_devices(
+        run.spec.model.model_id, n_responses=sum(map(run.plan.n_worked_on, run.spec.traits))
+    )
+    fleet = local_fleet(logs, needs_judge_server=needs_server, devices=devices)
     with attending(run.store) as stay, fleet as (url, processes):
 
         def tend() -> None:
@@ -261,21 +264,22 @@ def _fleet(run: Run, broker_url: str | None) -> Iterator[tuple[str, Callable[[],
         yield url, tend
 
 
-def _devices(run: Run) -> list[str]:
-    """Those of this machine's GPU workers; several share its cores where the model is small."""
-    found = machine_devices()
-    if found[0].name != "cpu":
-        return [one.name for one in found]
-    weights = bytes_on_cpu(run.spec.model.model_id)
+def local_devices(model_id: str, *, n_responses: int) -> list[str]:
+    """Those of a private fleet's GPU workers: each visible one, or `cpu` once for each of the
+    workers that share the cores."""
+    names = visible_devices()
+    if names != ["cpu"]:
+        return names
+    weights = bytes_on_cpu(model_id)
     if weights is None:
-        return ["cpu"]
+        return names
     n = cpu_workers(
         os.cpu_count() or 1,
         worker_bytes=weights + CPU_WORKER_BYTES,
-        free_bytes=found[0].free_bytes,
-        n_responses=sum(map(run.plan.n_worked_on, run.spec.traits)),
+        free_bytes=machine_devices()[0].free_bytes,
+        n_responses=n_responses,
     )
-    return ["cpu"] * n
+    return names * n
 
 
 def _require_workers(console: Console, driver: Driver, wait_s: float) -> None:
