@@ -40,7 +40,8 @@ NUMBERS = """[...document.querySelectorAll('#panel-answers [data-from]')].map(
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("runs") / "one"
-    return stored_run(folder, checks=ChecksSpec(evaluation=1, causal=4), rollouts=7)
+    checks = ChecksSpec(evaluation=1, causal=4)
+    return stored_run(folder, checks=checks, rollouts=7, model=f"/models/{'longname' * 8}.gguf")
 
 
 @pytest.fixture(scope="module")
