@@ -41,6 +41,8 @@ HOSTILE = (
     "<img src=x onerror=\"document.title='owned'\"></script><script>document.title='owned'</script>"
 )
 
+PLANNED_AT = "2026-11-26T23:46:10+00:00"
+
 
 def stored_run(
     folder: Path,
@@ -77,7 +79,10 @@ def stored_run(
         seed=seed,
     )
     store = open_store(str(folder))
-    told = {"command": ["orchestrate", "extract", "--traits", traits]}
+    told = {
+        "command": ["orchestrate", "extract", "--traits", traits],
+        "planned_at": PLANNED_AT,
+    }
     run = create_run(store, spec, run_id="r", definitions=definitions, provenance=told)
     publish_artifact(store, run.plan.negotiate_job, files={}, info={"mode": "logprob"})
     rng = np.random.default_rng(seed)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
+import click
 import pytest
 
-from cli.main import COMMANDS, GROUPS
+from cli.main import COMMANDS, GROUPS, orchestrate
 from tests.fleet import run_command
 
 
@@ -27,6 +30,23 @@ def test_every_command_stands_in_one_group_of_the_help() -> None:
     assert all(f"{purpose}:" in shown for purpose in GROUPS)
     assert all(listed.count(name) == 1 for name in COMMANDS)
     assert len(COMMANDS) == sum(map(len, GROUPS.values()))
+
+
+@pytest.mark.parametrize("command", ["extract", "plan", "steer", "monitor", "rejudge"])
+def test_a_long_help_lists_each_option_once_under_what_it_is_for(command: str) -> None:
+    found = orchestrate.get_command(click.Context(orchestrate), command)
+    assert found is not None
+    under: dict[str, list[str]] = {}
+    for line in run_command(command, "--help").stdout.splitlines():
+        if re.fullmatch(r"\w.*:", line):
+            under[line] = []
+        elif under and line.startswith("  -"):
+            under[list(under)[-1]] += re.findall(r"--[a-z-]+", line.split("  ")[1])
+
+    options = [one.opts[0] for one in found.params if isinstance(one, click.Option)]
+    listed = [name for names in under.values() for name in names]
+    assert all(listed.count(name) == 1 for name in [*options, "--help"])
+    assert len(under) >= 3 and max(map(len, under.values())) <= 11
 
 
 @pytest.mark.parametrize(("typed", "meant"), [("extrct", "extract"), ("statsu", "status")])

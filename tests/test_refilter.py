@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,7 +35,7 @@ from storage.record.artifacts import (
 )
 from storage.record.responses import ACTIVATIONS, RESPONSES
 from storage.record.results import damaged_results, read_metrics
-from storage.record.store import open_store
+from storage.record.store import LocalStore, open_store
 from tasks.stages.vectors import SMALL, build_vectors
 from tests.quality_records import evaluated, metrics, quality, steered
 from tests.stored_run import PLANTED_LAYER, PROMPT_LAYER, stored_run
@@ -344,3 +345,53 @@ def test_small_fits_run_on_one_thread_and_large_ones_on_what_the_machine_has(
 
 def blas_threads() -> list[int]:
     return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+
+class Killed(BaseException):
+    """What no command catches, as no command catches a kill."""
+
+
+def test_a_refilter_that_is_killed_leaves_no_old_file_beside_a_new_one(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever write it died at, what lies there is of one assembly, and the same command mends
+    it."""
+    below = runs / "tested/traits/evil/refiltered"
+    folder = below / "t82-c50-unpaired-mean_diff"
+    write = LocalStore.write
+    n_writes = 0
+
+    def dying(store: LocalStore, key: str, data: bytes) -> None:
+        nonlocal n_writes
+        if n_writes == 0:
+            raise Killed
+        n_writes -= 1
+        write(store, key, data)
+
+    refiltered(runs, "--threshold", "58")
+    refiltered(runs, "--threshold", "82")
+    whole = _contents(folder)
+    for survived in range(len(whole) + 10):
+        shutil.rmtree(folder)
+        # as if thresholds of before had given other vectors: a judgement changed between the two
+        shutil.copytree(below / "t58-c50-unpaired-mean_diff", folder)
+        old, n_writes = _contents(folder), survived
+        with monkeypatch.context() as patched:
+            patched.setattr(LocalStore, "write", dying)
+            try:
+                refiltered(runs, "--threshold", "82")
+            except Killed:
+                found = _contents(folder)
+                stale = [n for n in found if found[n] == old.get(n) and found[n] != whole.get(n)]
+                assert stale == []
+                continue
+        break
+
+    assert survived > 3
+    again = _contents(folder)
+    assert again.keys() == whole.keys() and again["metrics.json"] == whole["metrics.json"]
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}

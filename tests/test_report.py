@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 import subprocess
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from domain.plan.spec import (
 from domain.scoring.thresholds import Fall
 from tests.chromium import chromium_or_skip, running_chromium
 from tests.fleet import run_command
-from tests.stored_run import HOSTILE, stored_run
+from tests.stored_run import HOSTILE, PLANNED_AT, stored_run
 from traitlens.vectors.files import load_vectors
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -87,6 +88,20 @@ def answer_tables(page: Path) -> list[Any]:
 
 def metrics(runs: Path, run: str, trait: str) -> Any:
     return json.loads((runs / run / "traits" / trait / "metrics.json").read_text())
+
+
+def test_its_dates_are_those_of_the_run_and_no_clock_of_a_reader_moves_them(runs: Path) -> None:
+    """Planned as the run recorded, ended when its last trait's record was written, in UTC."""
+    records = (runs / "one").glob("**/verify*.json")
+    ended = datetime.fromtimestamp(max(path.stat().st_mtime for path in records), UTC)
+    for zone in ("Asia/Tokyo", "America/Los_Angeles"):
+        before = datetime.now(UTC).replace(microsecond=0)
+        made = run_command("report", "one", "--runs-dir", str(runs), environment={"TZ": zone})
+        assert made.returncode == 0, made.stderr
+        times = embedded(runs / "one/report.html")["times"]
+        assert times["planned"] == PLANNED_AT
+        assert times["ended"] == ended.isoformat(timespec="seconds")
+        assert before <= datetime.fromisoformat(times["written"]) <= datetime.now(UTC)
 
 
 def test_the_page_holds_each_trait_s_metrics_as_they_are_stored(runs: Path, page: Path) -> None:

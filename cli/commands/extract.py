@@ -30,7 +30,14 @@ from cli.commands.report import write_report
 from cli.doctor.machine import machine_devices
 from cli.doctor.model import bytes_on_cpu
 from cli.options.run import AskedRun, asked_run, asked_terms, run_options, terms_options
-from cli.options.settings import broker_option, json_option, option, run_argument, wait_option
+from cli.options.settings import (
+    Command,
+    broker_option,
+    json_option,
+    option,
+    run_argument,
+    wait_option,
+)
 from cli.options.working_folder import keep_key_from_folder
 from cli.screens.next_steps import last_step_of, next_step
 from cli.screens.progress import Progress
@@ -70,7 +77,7 @@ PRIVATE_BROKER_PATIENCE_S = 10.0
 CPU_WORKER_BYTES = 3 * 2**30
 
 
-@click.command()
+@click.command(cls=Command)
 @run_options
 @terms_options
 @broker_option
@@ -103,7 +110,7 @@ def extract(priority: int | None, dry_run: bool, **values: Any) -> None:
     finish_extraction(begin_extraction(asked, values, priority=priority), values)
 
 
-@click.command()
+@click.command(cls=Command)
 @run_argument
 @terms_options
 @priority_option
@@ -123,7 +130,7 @@ def resume(run: Run, priority: int | None, **values: Any) -> None:
     finish_extraction(run, values)
 
 
-@click.command()
+@click.command(cls=Command)
 @run_argument
 @broker_option
 @click.option("--dead", is_flag=True, help="Also the jobs that were given up for killing workers.")

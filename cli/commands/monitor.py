@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from cli.options.settings import json_option
+from cli.options.settings import Command, json_option
 from cli.options.using import (
     false_alarm_option,
     no_baseline_option,
@@ -29,7 +29,7 @@ from cli.screens.terminal import Screen
 from cli.screens.working import working
 
 
-@click.command()
+@click.command(cls=Command)
 @use_options
 @prompt_options
 @click.option("--view", is_flag=True, help="Serve the page on this machine while it generates.")

@@ -17,7 +17,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 
 from cli.options.run import AskedRun, asked_run, asked_terms, run_options, terms_options
-from cli.options.settings import broker_option, json_option
+from cli.options.settings import Command, broker_option, json_option
 from cli.screens.tables import first_table_that_fits, number_column, table_of, text_column
 from cli.screens.terminal import Screen, say
 from domain.plan.jobs import Plan, Stage
@@ -54,7 +54,7 @@ WITH_LOGPROBS = Asking(votes=1, completion_tokens=1)
 WITHOUT_LOGPROBS = Asking(votes=3, completion_tokens=200)
 
 
-@click.command()
+@click.command(cls=Command)
 @run_options
 @terms_options
 @broker_option

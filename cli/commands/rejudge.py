@@ -10,7 +10,7 @@ import click
 
 from cli.commands.extract import finish_extraction, refuse_judge_here
 from cli.options.run import asked_judge, asked_terms, own_option, terms_options
-from cli.options.settings import broker_option, json_option, run_argument, wait_option
+from cli.options.settings import Command, broker_option, json_option, run_argument, wait_option
 from cli.options.working_folder import keep_key_from_folder
 from domain.errors import UsageError
 from domain.plan.spec import NO_JUDGE, JudgeSpec
@@ -28,7 +28,7 @@ from storage.record.spending import read_terms, write_terms
 NUMBER_WORDS = ("second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth")
 
 
-@click.command()
+@click.command(cls=Command)
 @run_argument
 @click.option("--only", type=click.Choice(["unscored"]), help="Ask only what has no score yet.")
 @own_option("judge-model", help="Another judge.")

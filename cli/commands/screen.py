@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.options.settings import json_option
+from cli.options.settings import Command, json_option
 from cli.options.using import (
     false_alarm_option,
     files_argument,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from workers.monitor.trajectory import Trajectory
 
 
-@click.command()
+@click.command(cls=Command)
 @use_options
 @files_argument
 @click.option("--by", metavar="COLUMN", help="Also show the flagged share for each value of it.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.options.settings import json_option
+from cli.options.settings import Command, json_option, together
 from cli.options.using import (
     false_alarm_option,
     no_baseline_option,
@@ -32,48 +32,56 @@ if TYPE_CHECKING:
 
 MODES: tuple[Mode, ...] = ("add", "ablate", "cap")
 
+push_options = together(
+    click.option(
+        "--add",
+        multiple=True,
+        metavar="TRAIT=C[@L]",
+        help="Add C times the vector, at layer L, or where the run found that steering works. "
+        "May be repeated.",
+    ),
+    click.option(
+        "--ablate",
+        multiple=True,
+        metavar="TRAIT[@L]",
+        help="Remove the direction. May be repeated.",
+    ),
+    click.option(
+        "--cap",
+        multiple=True,
+        metavar="TRAIT=P[@L]",
+        help="Let no projection exceed P. May be repeated.",
+    ),
+    click.option(
+        "--times",
+        default="1",
+        show_default=True,
+        metavar="LIST",
+        help="Multiples of all strengths, one column each: -1,1,2.",
+    ),
+    click.option(
+        "--unit",
+        default="raw",
+        show_default=True,
+        type=click.Choice(["raw", "residual"]),
+        help="raw: multiples of the stored vector. residual: share of the mean norm of the "
+        "responses' averaged activations at the layer.",
+    ),
+    click.option(
+        "--at",
+        "positions",
+        default="all",
+        show_default=True,
+        type=click.Choice(["all", "prompt", "response"]),
+        help="Which tokens are changed; prompt ends with the prompt's last token.",
+    ),
+    heading="How it is pushed",
+)
 
-@click.command()
+
+@click.command(cls=Command)
 @use_options
-@click.option(
-    "--add",
-    multiple=True,
-    metavar="TRAIT=C[@L]",
-    help="Add C times the vector, at layer L, or where the run found that steering works. May be "
-    "repeated.",
-)
-@click.option(
-    "--ablate", multiple=True, metavar="TRAIT[@L]", help="Remove the direction. May be repeated."
-)
-@click.option(
-    "--cap",
-    multiple=True,
-    metavar="TRAIT=P[@L]",
-    help="Let no projection exceed P. May be repeated.",
-)
-@click.option(
-    "--times",
-    default="1",
-    show_default=True,
-    metavar="LIST",
-    help="Multiples of all strengths, one column each: -1,1,2.",
-)
-@click.option(
-    "--unit",
-    default="raw",
-    show_default=True,
-    type=click.Choice(["raw", "residual"]),
-    help="raw: multiples of the stored vector. residual: share of the mean norm of the "
-    "responses' averaged activations at the layer.",
-)
-@click.option(
-    "--at",
-    "positions",
-    default="all",
-    show_default=True,
-    type=click.Choice(["all", "prompt", "response"]),
-    help="Which tokens are changed; prompt ends with the prompt's last token.",
-)
+@push_options
 @prompt_options
 @false_alarm_option
 @no_baseline_option

@@ -21,7 +21,14 @@ from cli.options.run import (
     setting_option,
     terms_options,
 )
-from cli.options.settings import broker_option, json_option, runs_dir_option, together, wait_option
+from cli.options.settings import (
+    Command,
+    broker_option,
+    json_option,
+    runs_dir_option,
+    together,
+    wait_option,
+)
 from cli.screens.tables import number_column, number_text, table_of, text_column
 from cli.screens.terminal import Screen, say
 from domain.errors import UsageError
@@ -46,7 +53,7 @@ NOT_ASKED = {*FIXED, "doses", "converged-degrees", "methods", "filter", "shard-s
 ASKED = [name for name in SETTINGS if name not in NOT_ASKED]
 
 
-@click.command("pilot")
+@click.command("pilot", cls=Command)
 @click.argument("ref", metavar="FILE")
 @together(*map(setting_option, ASKED))
 @click.option(

@@ -45,6 +45,20 @@ from storage.record.store import Store
 EMBEDDED_JUDGE = "embedded-judge"
 SETTINGS = {setting.name: setting for setting in spec_settings()}
 
+EXTRACTED, ANSWERS, KEPT_IN = "What is extracted", "How the model answers", "The run"
+# part of the specification -> what its options stand under in help
+HEADINGS = {
+    "model": "The model",
+    "judge": "The judge",
+    "sampling": ANSWERS,
+    "seed": ANSWERS,
+    "filter": "Which responses are kept",
+    "checks": "Tests of the vectors",
+    "until": "When a trait is done",
+    "converged_degrees": "When a trait is done",
+    "shard_samples": KEPT_IN,
+}
+
 
 def setting_option(name: str, *, help: str | None = None) -> Callable[[Any], Any]:
     """A field of the specification as an option with its environment twin."""
@@ -52,13 +66,14 @@ def setting_option(name: str, *, help: str | None = None) -> Callable[[Any], Any
     default = setting.field.default if setting.option.has_default else None
     if default is PydanticUndefined:
         default = None
-    return option(
+    made = option(
         f"--{name}",
         *([f"--{setting.option.also}"] if setting.option.also else []),
         default=",".join(default) if isinstance(default, tuple) else default,
         help=help or setting.field.description,
         **_taken_as(setting),
     )
+    return together(made, heading=HEADINGS.get(setting.path[0], EXTRACTED))
 
 
 def own_option(name: str, *, help: str | None = None) -> Callable[[Any], Any]:
@@ -68,7 +83,8 @@ def own_option(name: str, *, help: str | None = None) -> Callable[[Any], Any]:
     """
     setting = SETTINGS[name]
     text = f"{help or setting.field.description}  [default: the run's own]"
-    return click.option(f"--{name}", default=None, help=text, callback=finite, **_taken_as(setting))
+    made = click.option(f"--{name}", default=None, help=text, callback=finite, **_taken_as(setting))
+    return together(made, heading=HEADINGS.get(setting.path[0], EXTRACTED))
 
 
 def _taken_as(setting: Setting) -> dict[str, Any]:
@@ -94,23 +110,29 @@ def _taken_as(setting: Setting) -> dict[str, Any]:
 
 
 run_options = together(
-    option(
-        "--traits",
-        default="all",
-        metavar="LIST",
-        help="all, or names and paths to trait files or folders of scenarios, comma-separated.",
-    ),
-    option("--questions", type=click.IntRange(1), help="Use the first N questions only."),
-    option(
-        "--instructions", type=click.IntRange(1), help="Use the first N instruction pairs only."
+    together(
+        option(
+            "--traits",
+            default="all",
+            metavar="LIST",
+            help="all, or names and paths to trait files or folders of scenarios, comma-separated.",
+        ),
+        option("--questions", type=click.IntRange(1), help="Use the first N questions only."),
+        option(
+            "--instructions", type=click.IntRange(1), help="Use the first N instruction pairs only."
+        ),
+        heading=EXTRACTED,
     ),
     *map(setting_option, SETTINGS),
-    option(
-        "--run",
-        metavar="NAME",
-        help="Name of the run's folder.  [default: from the model and the settings]",
+    together(
+        option(
+            "--run",
+            metavar="NAME",
+            help="Name of the run's folder.  [default: from the model and the settings]",
+        ),
+        runs_dir_option,
+        heading=KEPT_IN,
     ),
-    runs_dir_option,
 )
 
 terms_options = together(
@@ -137,6 +159,7 @@ terms_options = together(
         is_flag=True,
         help="Ask through OpenAI's Batch API: half the price, up to 24 hours.",
     ),
+    heading="What judging may cost",
 )
 
 

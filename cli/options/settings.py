@@ -13,6 +13,23 @@ from domain.errors import UsageError
 from orchestrator.runs import run_store
 from storage.record.run import open_run
 
+OTHER = "Other options"
+
+
+class Command(click.Command):
+    """A command whose help lists its options by what they are for."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write one section a heading; what has none stands in the last."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for one in self.get_params(ctx):
+            line = one.get_help_record(ctx)
+            if isinstance(one, click.Option) and line is not None:
+                sections.setdefault(getattr(one, "heading", OTHER), []).append(line)
+        for heading in sorted(sections, key=lambda heading: heading == OTHER):
+            with formatter.section(heading):
+                formatter.write_dl(sections[heading])
+
 
 def option(name: str, *declarations: str, of: str = "", **attributes: Any) -> Callable[[Any], Any]:
     """A click option `--name` that also reads ORCHESTRATE_NAME.
@@ -33,9 +50,19 @@ def finite(_context: click.Context, _option: click.Parameter, value: object) -> 
     return value
 
 
-def together(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Several options as one decorator, in the order in which help shows them."""
-    return lambda command: reduce(lambda inner, one: one(inner), reversed(options), command)
+def together(*options: Callable[[Any], Any], heading: str = "") -> Callable[[Any], Any]:
+    """Several options as one decorator, in the order in which help shows them; under a heading
+    where the command is a `Command`."""
+
+    def decorate(command: Any) -> Any:
+        before = len(getattr(command, "__click_params__", []))
+        command = reduce(lambda inner, one: one(inner), reversed(options), command)
+        if heading:
+            for one in command.__click_params__[before:]:
+                vars(one).setdefault("heading", heading)
+        return command
+
+    return decorate
 
 
 # the same wherever they are taken

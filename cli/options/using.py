@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from cli.options.run import own_option, setting_option
+from cli.options.run import ANSWERS, HEADINGS, own_option, setting_option
 from cli.options.settings import option, runs_dir_option, together
 from domain.errors import UsageError
 from domain.plan.spec import DEFAULT_POSITION, POSITIONS
@@ -79,7 +79,11 @@ use_options = together(
     position_option,
     own_option("model", help="Another model of the same shape, such as a fine-tune."),
     setting_option("dtype"),
-    option("--device", default="auto", help="auto, cpu, cuda:0, mps."),
+    together(
+        option("--device", default="auto", help="auto, cpu, cuda:0, mps."),
+        heading=HEADINGS["model"],
+    ),
+    heading="Which vectors",
 )
 
 sampling_options = together(
@@ -93,6 +97,7 @@ sampling_options = together(
         metavar="N",
         help="Keep the N likeliest tokens in each token's place, for the page and .json.",
     ),
+    heading=ANSWERS,
 )
 
 false_alarm_option = click.option(
@@ -148,6 +153,7 @@ prompt_options = together(
         help="A system instruction for all prompts, in place of those in a file.",
     ),
     output_option,
+    heading="What is answered, and where it goes",
 )
 
 

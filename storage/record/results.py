@@ -226,20 +226,30 @@ def _known(body: object) -> object:
 
 
 @contextlib.contextmanager
-def writing_results(store: Store, folder: str) -> Iterator[None]:
-    """Write or replace results below a folder: they have no manifest until all are there."""
+def writing_results(store: Store, folder: str, *, anew: bool = False) -> Iterator[None]:
+    """Write or replace results below a folder: they have no manifest until all are there.
+
+    `anew` removes those of before first, so that a writer who is killed leaves none beside its own.
+    """
     store.delete(f"{folder}/{MANIFEST}")
+    if anew:
+        # the metrics go first: without them nobody takes the rest for a finished trait
+        for key in reversed(_result_keys(store, folder)):
+            store.delete(key)
     yield
     write_manifest(store, folder)
 
 
 def write_manifest(store: Store, folder: str) -> None:
     """Note the checksums of the results below a folder, once they are all written."""
-    keys = [f"{folder}/{name}" for name in _FILES if store.exists(f"{folder}/{name}")]
-    for name in _FOLDERS:
-        keys += sorted(store.list(f"{folder}/{name}"))
+    keys = _result_keys(store, folder)
     files = {key.removeprefix(f"{folder}/"): _sha256(store, key) for key in keys}
     store.write(f"{folder}/{MANIFEST}", encode_checked({"files": files}))
+
+
+def _result_keys(store: Store, folder: str) -> list[str]:
+    below = [key for name in _FOLDERS for key in sorted(store.list(f"{folder}/{name}"))]
+    return below + [f"{folder}/{name}" for name in _FILES if store.exists(f"{folder}/{name}")]
 
 
 def has_manifest(store: Store, folder: str) -> bool:

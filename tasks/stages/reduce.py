@@ -103,7 +103,7 @@ def assemble(
         metrics = metrics.model_copy(update={"magnitude": vectors.magnitude(), **told})
         files = vector_files(vectors.by_method, _provenance(run, trait, metrics, vectors))
     metrics = with_verdict(metrics)
-    with writing_results(run.store, folder):
+    with writing_results(run.store, folder, anew=True):
         write_samples(run.store, folder, trait.name, results)
         for name, data in files.items():
             run.store.write(f"{folder}/vectors/{name}", data)
