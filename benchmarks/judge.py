@@ -144,7 +144,7 @@ async def ours(given: argparse.Namespace, n: int) -> dict[str, float]:
     import redis.asyncio
 
     from storage.broker.judge_limits import LimiterKeys, SharedLimiter, put_judge_meter
-    from storage.broker.reply_cache import SharedCache
+    from storage.broker.reply_cache import ReplyCache
     from storage.record.spending import Terms
     from workers.judge.client import JudgeClient
     from workers.judge.judge import Judge, Slots
@@ -164,7 +164,7 @@ async def ours(given: argparse.Namespace, n: int) -> dict[str, float]:
         profile=JudgeProfile(),
         slots=Slots(n),
         limiter=SharedLimiter(connection, keys, is_up=client.is_up, open_budget=no_budget),
-        cache=SharedCache(connection, judge_key="a-key-of-the-judge"),
+        cache=ReplyCache(connection, judge_key="a-key-of-the-judge"),
     )
     text, until, done = "x" * PROMPT_CHARACTERS, 0.0, 0
 

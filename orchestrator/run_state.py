@@ -23,7 +23,7 @@ from storage.broker.fleet import (
     read_run,
     read_workers,
 )
-from storage.broker.job_log import last_log_lines
+from storage.broker.job_log import last_job_log_lines
 from storage.broker.judge_limits import (
     LimiterKeys,
     endpoint_state,
@@ -92,7 +92,7 @@ def _on_broker(run: Run, client: Client, standing: Mapping[str, Any]) -> dict[st
         client, listed, queues=queues, workers=workers, judge_down_s=judge_down_s(client, run)
     )
     finished = standing["state"].state == State.FINISHED
-    errors = last_log_lines(client, run.run_id, levels=("warning", "error"), n=LAST_ERRORS)
+    errors = last_job_log_lines(client, run.run_id, levels=("warning", "error"), n=LAST_ERRORS)
     return {
         "since": listed.since,
         "state": run_state(

@@ -16,7 +16,7 @@ import redis.asyncio
 from domain.scoring.prices import Price
 from storage.broker.embedded_redis import die_with_parent
 from storage.broker.judge_limits import LimiterKeys, SharedLimiter
-from storage.broker.reply_cache import SharedCache
+from storage.broker.reply_cache import ReplyCache
 from workers.judge.client import JudgeClient
 from workers.judge.judge import Judge, JudgedPrompts, Slots
 from workers.judge.profile import JudgeProfile
@@ -40,7 +40,7 @@ async def ask(settings: dict[str, Any]) -> JudgedPrompts:
         slots=Slots(settings.get("in_flight", 64)),
         price=price,
         limiter=limiter,
-        cache=SharedCache(connection, judge_key="a-key-of-the-judge"),
+        cache=ReplyCache(connection, judge_key="a-key-of-the-judge"),
     )
     found = await judge.scorings(
         [f"{'x' * 400}{settings['text']}{number}" for number in range(settings["n"])]

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from domain.scoring.scores import Score, Scoring
 from storage.broker.embedded_redis import embedded_redis
-from storage.broker.reply_cache import SharedCache
+from storage.broker.reply_cache import ReplyCache
 from tests.http_judge import OpenLimiter
 from tests.lean_judge import Action, Call, completion, lean_judge, refusal
 from tests.reply_shapes import SHAPES
@@ -119,7 +119,7 @@ async def judge_all(url: str, prompts: list[str], *, broker: str) -> JudgedPromp
         slots=Slots(128),
         limiter=OpenLimiter(),
         sleep=quickly,
-        cache=SharedCache(connection, judge_key="sk-of-these-tests"),
+        cache=ReplyCache(connection, judge_key="sk-of-these-tests"),
     )
     found = await judge.scorings(prompts)
     await client.close()

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from domain.scoring.scores import Reply
 from storage.broker.embedded_redis import embedded_redis
-from storage.broker.reply_cache import MOST_PACKED, PREFIX, WRITE_AFTER_S, SharedCache
+from storage.broker.reply_cache import MOST_PACKED, PREFIX, WRITE_AFTER_S, ReplyCache
 
 KEY = "a-key-of-the-judge"
 FIRST, SECOND = Reply(text="71"), Reply(text="8")
@@ -23,7 +23,7 @@ def broker() -> Iterator[str]:
         yield url
 
 
-async def hold_writes(connection: Redis, cache: SharedCache, key: str) -> None:
+async def hold_writes(connection: Redis, cache: ReplyCache, key: str) -> None:
     """Put a reply and return while it is on its way to a Redis that takes half a second."""
     await connection.client_pause(int(2000 * WRITE_AFTER_S) + 500, all=False)
     cache.put(key, FIRST)
@@ -33,7 +33,7 @@ async def hold_writes(connection: Redis, cache: SharedCache, key: str) -> None:
 def test_a_flush_waits_for_replies_that_are_on_their_way(broker: str) -> None:
     async def found() -> Mapping[str, Reply]:
         async with Redis.from_url(broker) as connection:
-            cache = SharedCache(connection, judge_key=KEY)
+            cache = ReplyCache(connection, judge_key=KEY)
             await hold_writes(connection, cache, "a")
             await cache.flush()
             return await cache.get_many(["a"])
@@ -44,7 +44,7 @@ def test_a_flush_waits_for_replies_that_are_on_their_way(broker: str) -> None:
 def test_a_reply_that_comes_while_others_are_written_is_written_too(broker: str) -> None:
     async def found() -> Mapping[str, Reply]:
         async with Redis.from_url(broker) as connection:
-            cache = SharedCache(connection, judge_key=KEY)
+            cache = ReplyCache(connection, judge_key=KEY)
             await hold_writes(connection, cache, "b")
             cache.put("c", SECOND)
             for _ in range(200):
@@ -62,8 +62,8 @@ def test_what_somebody_else_wrote_is_no_reply(broker: str) -> None:
 
     async def found() -> Mapping[str, Reply]:
         async with Redis.from_url(broker) as connection:
-            cache, keyless = (SharedCache(connection, judge_key=key) for key in (KEY, ""))
-            stranger = SharedCache(connection, judge_key="a-key-of-a-stranger")
+            cache, keyless = (ReplyCache(connection, judge_key=key) for key in (KEY, ""))
+            stranger = ReplyCache(connection, judge_key="a-key-of-a-stranger")
             cache.put("true", FIRST)
             stranger.put("forged", SECOND)
             await cache.flush()
@@ -87,7 +87,7 @@ def test_no_more_of_a_value_is_read_than_a_reply_may_have(broker: str) -> None:
         async with Redis.from_url(broker) as connection:
             await connection.set(f"{PREFIX}bomb", zlib.compress(b"0" * (64 << 20)) * 200)
             before = (await connection.info("stats"))["total_net_output_bytes"]
-            known = await SharedCache(connection, judge_key=KEY).get_many(["bomb"])
+            known = await ReplyCache(connection, judge_key=KEY).get_many(["bomb"])
             return known, (await connection.info("stats"))["total_net_output_bytes"] - before
 
     known, n_bytes = asyncio.run(bytes_read())
@@ -99,7 +99,7 @@ def test_no_more_of_a_value_is_read_than_a_reply_may_have(broker: str) -> None:
 def test_a_key_that_a_judge_repeats_is_not_put_on_the_broker(broker: str) -> None:
     async def stored() -> bytes:
         async with Redis.from_url(broker) as connection:
-            cache = SharedCache(connection, judge_key=KEY)
+            cache = ReplyCache(connection, judge_key=KEY)
             cache.put("told", Reply(text=f"You sent {KEY}, truly {KEY[:12]}"))
             await cache.flush()
             return (await cache.get_many(["told"]))["told"].text.encode()

@@ -7,7 +7,7 @@ import pytest
 
 from domain.plan.steering_search import (
     Cell,
-    Shown,
+    CellAnswer,
     best_confirmed_cell,
     confirmed_steering_cells,
     first_steering_cells,
@@ -27,7 +27,7 @@ def test_layers_to_try_are_the_best_and_the_middle_of_the_model() -> None:
 def test_a_round_keeps_the_cells_worth_most_of_the_round_before() -> None:
     cells = first_steering_cells([1, 2])
     worth = {cells[0]: 10.0, cells[1]: 90.0, cells[2]: 50.0, cells[3]: 60.0}
-    shown = [Shown(cell, value, 100.0) for cell, value in worth.items()]
+    shown = [CellAnswer(cell, value, 100.0) for cell, value in worth.items()]
 
     kept = surviving_steering_cells(shown, among=cells[:3], n=2)
 
@@ -35,9 +35,9 @@ def test_a_round_keeps_the_cells_worth_most_of_the_round_before() -> None:
 
 
 def test_an_unreadable_or_unscored_answer_is_worth_nothing() -> None:
-    assert Shown(Cell(1, 1.0), 80.0, 0.0).worth == 0
-    assert Shown(Cell(1, 1.0), None, 90.0).worth == 0
-    assert Shown(Cell(1, 1.0), 80.0, 50.0).worth == 40
+    assert CellAnswer(Cell(1, 1.0), 80.0, 0.0).worth == 0
+    assert CellAnswer(Cell(1, 1.0), None, 90.0).worth == 0
+    assert CellAnswer(Cell(1, 1.0), 80.0, 50.0).worth == 40
 
 
 @pytest.mark.parametrize("doses", [1, 2, 3, 4])

@@ -13,8 +13,6 @@ from hypothesis import strategies as st
 from traitlens.dynamics.change_point import (
     NeutralSteps,
     find_change_point,
-    half_life,
-    peak_velocity_sd,
 )
 from traitlens.dynamics.trajectory import (
     acceleration,
@@ -22,6 +20,8 @@ from traitlens.dynamics.trajectory import (
     event_aligned_average,
     find_commitment_point,
     find_decision_point,
+    half_life,
+    peak_velocity_sd,
     persistence,
     persistence_absolute,
     velocity,

@@ -29,7 +29,7 @@ from storage.broker.job_log import (
     KEPT,
     keep_log_lines,
     kept_log_lines,
-    last_log_lines,
+    last_job_log_lines,
     read_log_lines,
 )
 from storage.record.run import Run, open_run
@@ -202,7 +202,7 @@ def test_logs_tell_the_story_of_one_job_from_all_machines(watched: Watched) -> N
     with connect(watched.url) as client:
         lines = [line for _, line in read_log_lines(client, watched.run.run_id)]
         story = [x for x in lines if x.job == "trait1/judge/negative-003"]
-        trouble = last_log_lines(client, watched.run.run_id, levels=("error",), n=5)
+        trouble = last_job_log_lines(client, watched.run.run_id, levels=("error",), n=5)
 
     assert [line.event for line in story] == ["job_begun", "job_done"]
     assert story[0].worker.startswith("judge-00@")
@@ -254,7 +254,7 @@ def test_a_line_that_another_program_wrote_hides_no_other_and_spoils_no_log(
         for text in [*texts, json.dumps({**ours, "at": 4, "text": "half \ud800 pair"})]:
             client.xadd("orchestrate:odd:log", {"line": text})
         keep_log_lines(store, client, "odd")
-        latest = last_log_lines(client, "odd", levels=("info",), n=9)
+        latest = last_job_log_lines(client, "odd", levels=("info",), n=9)
 
     assert [line.text for line in kept_log_lines(store)] == ["ours", "newer", "half ? pair"]
     assert [line.text for line in latest] == ["half ? pair", "ours", "newer"]

@@ -37,7 +37,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Shown:
+class CellAnswer:
     """What one steered response was scored; None is unscored."""
 
     cell: Cell
@@ -74,7 +74,7 @@ def first_steering_cells(layers: Sequence[int]) -> list[Cell]:
 
 
 def surviving_steering_cells(
-    shown: Iterable[Shown], *, among: Sequence[Cell], n: int
+    shown: Iterable[CellAnswer], *, among: Sequence[Cell], n: int
 ) -> list[Cell]:
     """The n cells of the latest round that are worth most over all rounds; of equal ones the
     weaker push."""
@@ -83,7 +83,7 @@ def surviving_steering_cells(
     return ranked[:n]
 
 
-def mean_steering_worth(shown: Iterable[Shown]) -> Mapping[Cell, float]:
+def mean_steering_worth(shown: Iterable[CellAnswer]) -> Mapping[Cell, float]:
     """Mean worth of each cell's responses."""
     by_cell: dict[Cell, list[float]] = {}
     for one in shown:
@@ -111,6 +111,6 @@ def steering_cell_from_json(body: Mapping[str, Any]) -> Cell:
     return Cell(int(body["layer"]), float(body["strength"]), body["direction"])
 
 
-def _product(shown: Shown) -> float:
+def _product(shown: CellAnswer) -> float:
     assert shown.trait is not None and shown.coherence is not None
     return shown.trait * shown.coherence / 100

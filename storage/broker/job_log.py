@@ -66,7 +66,7 @@ def read_log_lines(
         start = f"({found[-1][0].decode()}"
 
 
-def last_log_lines(
+def last_job_log_lines(
     client: redis.Redis, run_id: str, *, levels: Sequence[str], n: int
 ) -> list[LogLine]:
     """The last n lines of these levels among the latest thousand, newest first."""

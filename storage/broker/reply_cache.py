@@ -39,8 +39,8 @@ _OWN = secrets.token_bytes(32)
 _SIGNATURE = hashlib.sha256().digest_size
 
 
-class SharedCache:
-    """See workers.judge.judge.ReplyCache."""
+class ReplyCache:
+    """See workers.judge.judge.KnownReplies."""
 
     def __init__(self, client: AsyncRedis, *, judge_key: str) -> None:
         """`judge_key` is the one that the judge is asked with; empty without one."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from domain.plan.samples import POLARITIES, AnyPolarity, Sample
-from domain.plan.steering_search import Cell, Shown, mean_steering_worth
+from domain.plan.steering_search import Cell, CellAnswer, mean_steering_worth
 from domain.verdict.record import (
     Bounds,
     CausalFigures,
@@ -51,7 +51,7 @@ Scored = tuple[Sample, Cell, float | None, float | None]
 
 def causal_figures(
     scored: Sequence[Scored],
-    shown: Sequence[Shown],
+    shown: Sequence[CellAnswer],
     *,
     method: str,
     best: Cell,

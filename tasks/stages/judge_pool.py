@@ -34,7 +34,7 @@ from storage.broker.judge_limits import (
     note_stated_limits,
     put_judge_meter,
 )
-from storage.broker.reply_cache import SharedCache
+from storage.broker.reply_cache import ReplyCache
 from storage.record.run import Run
 from storage.record.spending import Terms, read_terms, recorded_usd
 from workers.judge.client import NO_KEY, JudgeClient, OnCall
@@ -229,7 +229,7 @@ class JudgePool:
             slots=slots,
             price=terms.price,
             limiter=limiter,
-            cache=SharedCache(redis, judge_key=judge_key()) if terms.use_cache else None,
+            cache=ReplyCache(redis, judge_key=judge_key()) if terms.use_cache else None,
             sleep=self._sleep,
             # the same judge asked again is a second opinion, not the first one remembered
             opinion=(run.judgement or "") if spec == run.spec.judge else "",

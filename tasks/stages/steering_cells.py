@@ -16,7 +16,7 @@ from domain.plan.samples import CONFIRMATION, ROUND_CELLS, ROUNDS
 from domain.plan.steering_search import (
     N_LAYERS,
     Cell,
-    Shown,
+    CellAnswer,
     confirmed_steering_cells,
     first_steering_cells,
     steering_cell_from_json,
@@ -149,7 +149,7 @@ def cells_json(cells: Sequence[Cell]) -> list[dict[str, object]]:
     return [asdict(cell) for cell in cells]
 
 
-def shown_in_cells(run: Run, trait: str, part: str) -> Iterator[Shown]:
+def shown_in_cells(run: Run, trait: str, part: str) -> Iterator[CellAnswer]:
     """What the responses of a part were scored in the run's own judgement."""
     own, cells = run.plan.own, recorded_cells(run, trait, part)
     for job in own.part_jobs(run.spec.trait(trait), "judge", part):
@@ -157,7 +157,7 @@ def shown_in_cells(run: Run, trait: str, part: str) -> Iterator[Shown]:
         for sample in own.samples(job):
             if sample.cell is not None and sample.cell < len(cells):
                 both = (scorings[sample.key, metric] for metric in ("trait", "coherence"))
-                yield Shown(cells[sample.cell], *map(_score_of, both))
+                yield CellAnswer(cells[sample.cell], *map(_score_of, both))
 
 
 def _score_of(scoring: Scoring) -> float | None:

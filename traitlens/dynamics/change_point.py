@@ -29,9 +29,6 @@ LARGEST_CORRELATION = 0.98
 # Keeps the simulation's arrays within tens of megabytes for long responses.
 VALUES_AT_ONCE = 2**21
 
-# A normal distribution's standard deviation over its median absolute deviation.
-MAD_TO_SD = 1.4826
-
 
 @dataclass(frozen=True)
 class ChangePoint:
@@ -98,30 +95,6 @@ def find_change_point(
     as_clear = int((compared >= steps.statistic[0]).sum())
     p_value = (1 + as_clear) / (1 + len(compared))
     return ChangePoint(int(steps.index[0]) + 1, float(steps.height_sd[0]), p_value)
-
-
-def half_life(scores: Float64) -> int:
-    """Tokens from the highest score on, it included, that stay nearer to it than to the median.
-
-    Contiguous: it ends at the first token that does not. 0 for a flat trajectory.
-    """
-    if len(scores) == 0 or np.ptp(scores) == 0:
-        return 0
-    peak = int(np.argmax(scores))
-    middle = 0.5 * (scores[peak] + np.median(scores))
-    below = np.flatnonzero(scores[peak:] <= middle)
-    return int(below[0]) if len(below) else len(scores) - peak
-
-
-def peak_velocity_sd(scores: Float64) -> float:
-    """Largest |difference| of neighbours over their robust standard deviation; 0 when flat."""
-    steps = np.diff(scores)
-    if len(steps) == 0:
-        return 0.0
-    spread = MAD_TO_SD * float(np.median(np.abs(steps - np.median(steps))))
-    if spread == 0:
-        spread = float(steps.std())
-    return float(np.abs(steps).max() / spread) if spread > 0 else 0.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,17 +16,15 @@ import numpy as np
 from torch import Tensor
 
 from traitlens.arrays import Float32, Float64, Floats, Ints
-from traitlens.dynamics.change_point import (
-    NeutralSteps,
-    find_change_point,
-    half_life,
-    peak_velocity_sd,
-)
+from traitlens.dynamics.change_point import NeutralSteps, find_change_point
 from traitlens.errors import NonFiniteError, ShapeError
 from traitlens.stats.crossed import crossed_interval, weighted_mean
 
 Scores = Sequence[float] | Floats | Tensor
 SETTLED_BELOW = 0.1
+
+# Median absolute deviations of a normal distribution in one standard deviation.
+MAD_TO_SD = 1.4826
 
 
 def analyze(
@@ -198,3 +196,27 @@ def _published(scores: Scores) -> Float32:
     """Scores in the precision the documents' code differentiates in: a difference that is 0.1 on
     paper falls under the threshold or not by float32's rounding."""
     return _as_scores(scores).astype(np.float32)
+
+
+def half_life(scores: Float64) -> int:
+    """Tokens from the highest score on, it included, that stay nearer to it than to the median.
+
+    Contiguous: it ends at the first token that does not. 0 for a flat trajectory.
+    """
+    if len(scores) == 0 or np.ptp(scores) == 0:
+        return 0
+    peak = int(np.argmax(scores))
+    middle = 0.5 * (scores[peak] + np.median(scores))
+    below = np.flatnonzero(scores[peak:] <= middle)
+    return int(below[0]) if len(below) else len(scores) - peak
+
+
+def peak_velocity_sd(scores: Float64) -> float:
+    """Largest |difference| of neighbours over their robust standard deviation; 0 when flat."""
+    steps = np.diff(scores)
+    if len(steps) == 0:
+        return 0.0
+    spread = MAD_TO_SD * float(np.median(np.abs(steps - np.median(steps))))
+    if spread == 0:
+        spread = float(steps.std())
+    return float(np.abs(steps).max() / spread) if spread > 0 else 0.0

@@ -61,7 +61,7 @@ class Limiter(Protocol):
         """Bring what was noted to the others."""
 
 
-class ReplyCache(Protocol):
+class KnownReplies(Protocol):
     """Replies by the key of their request; all runs share one."""
 
     async def get_many(self, keys: Sequence[str]) -> Mapping[str, Reply]:
@@ -128,7 +128,7 @@ class Judge:
         slots: Slots,
         limiter: Limiter,
         price: Price | None = FREE,
-        cache: ReplyCache | None = None,
+        cache: KnownReplies | None = None,
         opinion: str = "",
         sleep: Sleep = asyncio.sleep,
     ) -> None:
