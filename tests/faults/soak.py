@@ -1,6 +1,6 @@
 """Random harm for ten minutes, every 5 to 15 s, while runs follow one another.
 
-    python -m tests.faults.soak --minutes 10 --seed 20 --page docs/reliability.md
+    python -m tests.faults.soak --minutes 10 --seed 27 --page docs/reliability.md
 
 Three GPU workers and two judge workers work on a full-size trait of the demo model (5 instruction
 pairs x 20 questions x 10 rollouts x 2 = 2000 samples) with the embedded judge, on one Redis with an

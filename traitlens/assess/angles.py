@@ -24,9 +24,10 @@ from traitlens.stats.crossed import LEVEL, Crossing, Factor
 from traitlens.stats.polarities import Activations, Polarities
 from traitlens.stats.separation import Prompts, separation_labels
 
-# Of the directions that the error is found to be spread over: few instructions often show half as
-# many again, and the bound is then too narrow.
-SPREAD_COUNTED = 2 / 3
+# Of the directions that the error is found to be spread over, and of the degrees of freedom of its
+# variance that follow from them: few instructions often show half as many again, and the bound is
+# then too narrow where they truly differ in two or three.
+SPREAD_COUNTED, FREEDOM_COUNTED = 2 / 3, 1 / 2
 
 # More than any model's width tells apart, so that a division stays finite.
 MOST_DIRECTIONS = 1e4
@@ -131,7 +132,7 @@ def _angle(products: Float64, contrasts: Float64, crossing: Crossing) -> Angle:
     freedom = 2 * variance**2 / (by_instruction.error + by_question.error)
     # the quantile of an F distribution, above which a share of it lies
     numerator = max(SPREAD_COUNTED * spread, 1.0)
-    quantiles = fdtri(numerator, max(freedom, 1.0), [0.5, LEVEL])
+    quantiles = fdtri(numerator, max(FREEDOM_COUNTED * freedom, 1.0), [0.5, LEVEL])
     likely, upper = (_degrees(q * variance, length2) for q in quantiles)
     surely = [
         max(one.variance - cells - SURELY * float(np.sqrt(one.error + by_cell.error)), 0.0)
