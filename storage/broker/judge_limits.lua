@@ -24,10 +24,15 @@ local function bnum(name) return tonumber(redis.call('HGET', B, name) or '') or 
 
 -- The rate is followed in epochs. What headers state is the ceiling; without headers it is found:
 -- doubled while nothing is rejected, set to what was accepted when most is rejected, cut a little
--- below it otherwise, held there for a while, then raised ever faster. Rejections that do not get
--- fewer after three cuts are the endpoint's own noise and cut nothing. A fresh cut waits half a
--- second for the calls that were under way.
+-- below it otherwise, held there for a while, then raised ever faster. A cut is a question: are
+-- fewer rejected at less? Asked until so many calls went out that EVIDENCE of them would be
+-- rejected were nothing changed; if not half as many are, twice in a row, then rejections are the
+-- endpoint's own noise, which no rate avoids, and the rate is what it was before. A fresh cut waits
+-- half a second for the calls that were under way.
 local START, FLOOR, MARGIN, LAG = 200, 0.05, 0.985, 0.5
+local EVIDENCE, LOOK_AFTER, MOST_NOISE = 4, 3, 0.3
+-- seconds and calls over which noise and the share of before are forgotten
+local NOISE_FADES, SHARE_FADES = 600, 200
 
 local function ceiling_of_headers()
   local rpm = num('rpm'); if rpm > 0 then return math.max(rpm / 60 * MARGIN, SLOWEST) end
@@ -44,35 +49,55 @@ local function follow_rate()
   if dt < 1 or n < 1 or (n < 20 and dt < 5) then
     rate = math.min(rate, top); set('rate', rate); return rate
   end
-  local f, noise = bad / n, num('noise') * math.exp(-dt / 120)
-  local was, stuck, learned = num('was_bad'), num('stuck'), num('learned')
-  local next_at = now
-  if f <= noise then
-    was = 0; stuck = 0
+  local f, noise = bad / n, num('noise') * math.exp(-dt / NOISE_FADES)
+  local learned, next_at = num('learned'), now
+  -- what was tried: less than the rate where few ask
+  local tried = math.min(rate, n / dt)
+  -- the question that a cut asks: share rejected and rate before, how often cut, calls since
+  local asked, before, cuts = num('asked'), num('before'), num('cuts')
+  local since_n, since_bad = num('since_n'), num('since_bad')
+  local all_n, all_bad = num('all_n'), num('all_bad')
+  local function cut(to)
+    rate = math.max(to, FLOOR); next_at = now + LAG; set('cut_at', now)
+    since_n = 0; since_bad = 0
+  end
+  local function settled() asked = 0; cuts = 0; all_n = 0; all_bad = 0 end
+  local function below_accepted()
+    local accepted = n >= 20 and math.min(tried, ok / dt * 1.01) or tried * 0.98
+    cut(math.max((f > 0.06 and 0.93 or 0.97) * accepted, tried * 0.5)); learned = rate
+  end
+  if f > 0.3 and n >= 20 and f > noise + 0.2 then
+    -- answers take longer than rejections, so what was accepted is known a little late
+    cut(math.max(ok / dt * 0.98, rate * 0.3)); learned = rate; settled()
+  elseif asked > 0 then
+    since_n = since_n + n; since_bad = since_bad + bad
+    local share = since_bad / since_n
+    if since_n * asked >= EVIDENCE and now - num('cut_at') >= LOOK_AFTER then
+      if share - noise < 0.5 * (asked - noise) then learned = rate; settled()
+      elseif share > 2 * asked and share > 0.02 then asked = share; cuts = 1; below_accepted()
+      elseif cuts >= 2 then
+        noise = math.min(MOST_NOISE, 1.5 * share); rate = before; learned = 0; settled()
+      else cuts = cuts + 1; cut(tried * 0.85) end
+    end
+  elseif f > noise + 1.64 * math.sqrt(noise / n) then
+    all_n = all_n + n; all_bad = all_bad + bad
+    asked = all_bad / all_n; before = rate; cuts = 1; below_accepted()
+  else
+    local kept = math.exp(-n / SHARE_FADES)
+    all_n = all_n * kept + n; all_bad = all_bad * kept + bad
     -- what the endpoint states is believed: soon there again, and no further
     if top < 1e6 then rate = rate + 0.2 * top * dt; learned = 0
     elseif learned == 0 then
       if num('denied') > 0 then rate = rate * math.min(4, 2 ^ (2 * dt)) end
     else
       local calm = now - num('cut_at') - 15
-      if rate < learned * 0.97 then rate = rate + (learned * 0.98 - rate) * math.min(1, dt / 3)
-      elseif calm > 0 then rate = rate * (1 + math.min(0.2, 0.0005 * calm) * dt) end
+      if calm > 0 then rate = rate * (1 + math.min(0.2, 0.0005 * calm) * dt) end
       learned = math.max(learned, rate)
     end
-  elseif f > 0.3 and n >= 20 then
-    -- answers take longer than rejections, so what was accepted is known a little late
-    rate = math.max(ok / dt * 0.98, rate * 0.3, FLOOR); was = 0; learned = rate
-    next_at = now + LAG; set('cut_at', now)
-  elseif stuck >= 3 then
-    noise = math.min(0.3, f * 1.5); rate = rate / 0.6; was = 0; stuck = 0; learned = 0
-  else
-    stuck = was > 0 and f >= 0.5 * was and stuck + 1 or 0
-    was = f; next_at = now + LAG; set('cut_at', now)
-    learned = n >= 20 and math.min(rate, ok / dt * 1.01) or rate * 0.98
-    rate = math.max((f > 0.06 and 0.93 or 0.97) * learned, rate * 0.5, FLOOR)
   end
   rate = math.min(rate, top)
-  set('rate', rate, 'noise', noise, 'was_bad', was, 'stuck', stuck, 'learned', learned,
+  set('rate', rate, 'noise', noise, 'learned', learned, 'asked', asked, 'before', before,
+      'cuts', cuts, 'since_n', since_n, 'since_bad', since_bad, 'all_n', all_n, 'all_bad', all_bad,
       'e_ok', 0, 'e_bad', 0, 'e_at', next_at, 'denied', 0)
   return rate
 end
