@@ -344,9 +344,10 @@ def _say_plan(console: Console, run: Run) -> None:
     for remark in plan_remarks(definitions, spec):
         say(console, remark, style="yellow", wrap=True)
     say(console, f"Run {run.name} in {run.store.url}")
+    say(console, f"Model {spec.model.model_id}")
     where = "on this machine" if spec.judge.url == "embedded" else f"at {spec.judge.url}"
-    asked = f"judge {spec.judge.model} {where}" if spec.judge.scores else "no judge"
-    say(console, f"Model {spec.model.model_id}; {asked}")
+    judge = f"Judge {spec.judge.model} {where}" if spec.judge.scores else "No judge"
+    say(console, judge, wrap=True)
     if spec.model.trust_remote_code:
         say(
             console,

@@ -176,7 +176,7 @@ def _told_quality(run: Run, trait: str, *, is_named: bool) -> Quality | None:
         click.echo(f"Note: {trait} is left out: it {problem}", err=True)
     elif metrics.verdict != VerdictName.USABLE:
         why = "; ".join(metrics.reasons) or "see its metrics"
-        click.echo(f"Note: {trait} is {metrics.verdict}: {why}", err=True)
+        click.echo(f"Note: the verdict on {trait} is `{metrics.verdict}`: {why}", err=True)
     return quality
 
 
