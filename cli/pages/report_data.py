@@ -21,7 +21,7 @@ from domain.plan.spec import DEFAULT_POSITION, RunSpec, Setting, spec_settings
 from domain.scoring.thresholds import Fall
 from domain.verdict.record import Quality, TraitMetrics
 from domain.verdict.uses import use_layers
-from storage.record.artifacts import record_key
+from storage.record.artifacts import load_record
 from storage.record.judged_samples import kept_training
 from storage.record.results import finished_metrics, kept_keys, read_response_vectors
 from storage.record.run import Run, load_definition, read_recorded_run
@@ -155,12 +155,12 @@ def run_data(run: Run) -> dict[str, Any]:
 
 def _times(run: Run) -> dict[str, str | float | None]:
     """When it was planned, when the last trait ended and when the page was written, in UTC; and
-    the seconds between the first two, None where one is not known."""
-    written, contents = datetime.now(UTC), run.store.contents()
-    last = [record_key(run.plan.last_job(trait)) for trait in run.spec.traits]
-    ends = [contents[key].modified for key in last if key in contents]
-    ended = max((one for one in ends if one is not None), default=None)
-    end = None if ended is None else datetime.fromtimestamp(ended, UTC)
+    the seconds between the first two; None where one is not known, as in runs of before."""
+    written, done = datetime.now(UTC), run.done()
+    last = [run.plan.last_job(trait) for trait in run.spec.traits]
+    ends = [load_record(run.store, job).ended_at for job in last if job.key in done]
+    known = [datetime.fromisoformat(one) for one in ends if one is not None]
+    end = max(known, default=None)
     start = datetime.fromisoformat(run.planned_at) if run.planned_at else None
     return {
         "planned": run.planned_at,

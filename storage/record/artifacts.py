@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from domain.errors import StoreError
@@ -31,11 +32,13 @@ UNDECODABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 @dataclass(frozen=True)
 class Record:
-    """What a finished job left: role -> (key, sha256), and facts about the work."""
+    """What a finished job left: role -> (key, sha256), facts about the work, and when it ended in
+    UTC, which records of before do not say."""
 
     job: str
     files: dict[str, tuple[str, str]]
     info: dict[str, object] = field(default_factory=dict)
+    ended_at: str | None = None
 
 
 class DamagedArtifactError(StoreError):
@@ -72,7 +75,8 @@ def publish_artifact(
         store.write(key, data)
         _check_readable(store, key, digest, decoders[role] if decoders else None)
         stored[role] = (key, digest)
-    record = Record(job.key, stored, dict(info))
+    ended_at = datetime.now(UTC).isoformat(timespec="seconds")
+    record = Record(job.key, stored, dict(info), ended_at)
     if store.create(record_key(job), encode_checked({"wire": WIRE_VERSION, **asdict(record)})):
         return record
     winner = load_record(store, job)
@@ -108,7 +112,7 @@ def load_record(store: Store, job: Job) -> Record:
         if body["job"] not in (job.key, key.removesuffix(".json")):
             raise ValueError("it is another job's")
         files = {role: (str(file), str(sha)) for role, (file, sha) in body["files"].items()}
-        return Record(body["job"], files, body["info"])
+        return Record(body["job"], files, body["info"], body.get("ended_at"))
     except UNDECODABLE as error:
         raise DamagedArtifactError(
             f"the record of {job.key} is damaged: {error}", job.key
