@@ -56,6 +56,18 @@ def test_a_device_that_never_worked_is_not_busy_from_the_start() -> None:
     assert device.busy_share()() == 0.0
 
 
+def test_the_time_in_which_a_model_loads_makes_no_device_slow() -> None:
+    device = Device()
+    busy = device.busy_share()
+    for _ in range(10):
+        device.passes(2.0, share=0.0)
+        busy()
+
+    device.passes(2.0, share=0.8)
+
+    assert busy() == pytest.approx(0.8)
+
+
 def test_an_engine_that_is_replaced_leaves_no_gap_and_no_rise() -> None:
     device = Device()
     busy = device.busy_share()

@@ -58,9 +58,12 @@ class RateMeter:
 
     def note(self, now: float, totals: Mapping[str, float]) -> dict[str, float]:
         """Add the totals by now; returns what each grew a second since the last look that is a
-        minute ago, or since the first. One that fell, as when an engine is replaced, waits."""
+        minute ago, or since the last before any grew: a model that loads makes nothing slow. One
+        that fell, as when an engine is replaced, waits."""
         latest = self._seen[-1][1] if self._seen else {}
         grown = {name: max(total, latest.get(name, 0.0)) for name, total in totals.items()}
+        if len(self._seen) == 1 and all(n == latest.get(name, 0.0) for name, n in grown.items()):
+            self._seen.clear()
         self._seen.append((now, grown))
         while len(self._seen) > 1 and now - self._seen[1][0] >= WINDOW_S:
             self._seen.popleft()
