@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from domain.plan.jobs import CHECKED, Job
 from domain.plan.samples import EVALUATION, ROUNDS
 from domain.plan.steering_search import Cell
-from domain.scoring.scores import Score, Scoring
+from domain.scoring.scores import Score, Scoring, score_value
 from domain.scoring.thresholds import Fall, Outcome, outcomes
 from domain.traits.definition import TraitDefinition
 from domain.verdict.record import TraitMetrics
@@ -221,7 +221,6 @@ def _answer(
     system: str | None,
 ) -> Answer:
     sample = one.sample
-    trait_score, coherence_score = one.scores
     return Answer(
         key=sample.key,
         part=sample.part or EXTRACTION,
@@ -234,8 +233,8 @@ def _answer(
         cut=None,
         n_tokens=one.n_tokens,
         finish=one.response.finish,
-        trait_score=trait_score,
-        coherence_score=coherence_score,
+        trait_score=score_value(one.trait),
+        coherence_score=score_value(one.coherence),
         trait_bounds=getattr(one.trait, "bounds", None),
         coherence_bounds=getattr(one.coherence, "bounds", None),
         status=outcome.status,

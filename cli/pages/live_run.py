@@ -12,7 +12,7 @@ from cli.screens.run_in_words import judge_in_words, run_in_words
 from cli.screens.tables import duration
 from domain.errors import OrchestrateError
 from domain.plan.jobs import Job
-from domain.scoring.scores import METRICS, Score
+from domain.scoring.scores import METRICS, score_value
 from orchestrator.progress import StageCount, seconds_left, stage_rates
 from storage.broker.connection import BROKER_AWAY
 from storage.record.artifacts import record_key
@@ -119,10 +119,7 @@ def _answers(run: Run, job: Job, *, is_judged: bool) -> list[dict[str, Any]]:
                 "question": definition.asked(sample.part, sample.question, sample.polarity),
                 "response": one.response,
                 "is_judged": is_judged,
-                **{
-                    f"{m}_score": s.value if isinstance(s, Score) else None
-                    for m, s in scores.items()
-                },
+                **{f"{m}_score": score_value(s) for m, s in scores.items()},
             }
         )
     return found

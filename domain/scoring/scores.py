@@ -158,6 +158,11 @@ class Unscored(Frozen):
 Scoring = Score | Unscored
 
 
+def score_value(scoring: object) -> float | None:
+    """The number of a scoring; None where there is none."""
+    return scoring.value if isinstance(scoring, Score) else None
+
+
 def candidates_from_logprobs(pairs: Sequence[tuple[str, object]]) -> tuple[Candidate, ...]:
     """Candidates from (token, log probability) pairs as APIs list them: null, -9999, infinities and
     what is no number stand for a token that cannot come."""

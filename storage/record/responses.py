@@ -22,7 +22,7 @@ from safetensors.numpy import save as save_safetensors
 from domain.errors import StoreError
 from domain.plan.jobs import Job
 from domain.plan.spec import POSITIONS, Measure
-from domain.scoring.scores import Evidence, Score, Scoring, Unscored
+from domain.scoring.scores import Evidence, Score, Scoring, Unscored, score_value
 from storage.record.artifacts import Decoders, load_record, read_artifact
 from storage.record.store import Store
 
@@ -199,7 +199,7 @@ def encode_scorings(scorings: Iterable[tuple[str, str, Scoring]]) -> bytes:
         {
             "key": key,
             "metric": metric,
-            "score": scoring.value if isinstance(scoring, Score) else None,
+            "score": score_value(scoring),
             "detail": "",
             **vars(scoring),
             "evidence": scoring.evidence.model_dump_json() if scoring.evidence else "",

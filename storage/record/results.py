@@ -25,7 +25,7 @@ from safetensors.numpy import load as load_safetensors
 from domain.errors import StoreError
 from domain.plan.samples import Polarity
 from domain.plan.steering_search import Cell
-from domain.scoring.scores import Score
+from domain.scoring.scores import score_value
 from domain.scoring.thresholds import Judged, Outcome
 from domain.verdict.record import VERSION, TraitMetrics
 from domain.verdict.sentences import fall_text
@@ -84,15 +84,6 @@ class SampleResult(Judged):
     instruction: str
     question: str
 
-    @property
-    def scores(self) -> tuple[float | None, float | None]:
-        """Its trait score and its coherence score, None where it is unscored."""
-        trait, coherence = self.trait, self.coherence
-        return (
-            trait.value if isinstance(trait, Score) else None,
-            coherence.value if isinstance(coherence, Score) else None,
-        )
-
 
 Results = Sequence[tuple[SampleResult, Outcome]]
 
@@ -116,7 +107,8 @@ def write_samples(store: Store, folder: str, trait: str, results: Results) -> No
                 question_id = f"{trait}_{sample.question}_{name}_{sample.instruction}"
                 texts = [one.question, one.response.prompt, one.response.response, question_id]
                 texts = [*map(spreadsheet_text, texts)]
-                writer.writerow([*texts, *("" if score is None else score for score in one.scores)])
+                scores = [score_value(scoring) for scoring in (one.trait, one.coherence)]
+                writer.writerow([*texts, *("" if score is None else score for score in scores)])
         store.write(f"{folder}/responses/{name}.csv", buffer.getvalue().encode())
 
 
@@ -142,7 +134,6 @@ def write_tested(store: Store, key: str, results: Results, cells: Sequence[Cell]
 
 def _row(one: SampleResult, outcome: Outcome) -> dict[str, object]:
     sample = one.sample
-    trait_score, coherence_score = one.scores
     return {
         **vars(one.response),
         "trait": sample.trait,
@@ -152,8 +143,8 @@ def _row(one: SampleResult, outcome: Outcome) -> dict[str, object]:
         "question": one.question,
         "question_index": sample.question,
         "rollout": sample.rollout,
-        "trait_score": trait_score,
-        "coherence_score": coherence_score,
+        "trait_score": score_value(one.trait),
+        "coherence_score": score_value(one.coherence),
         "trait_bounds": getattr(one.trait, "bounds", None),
         "coherence_bounds": getattr(one.coherence, "bounds", None),
         "status": outcome.status,

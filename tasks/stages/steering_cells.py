@@ -24,7 +24,7 @@ from domain.plan.steering_search import (
     steering_layers_apart,
     surviving_steering_cells,
 )
-from domain.scoring.scores import Score, Scoring
+from domain.scoring.scores import score_value
 from domain.verdict.record import LikelihoodFigures, Quality
 from storage.record.artifacts import load_record, read_artifact
 from storage.record.responses import decode_arrays, load_scorings
@@ -157,12 +157,7 @@ def shown_in_cells(run: Run, trait: str, part: str) -> Iterator[CellAnswer]:
         for sample in own.samples(job):
             if sample.cell is not None and sample.cell < len(cells):
                 both = (scorings[sample.key, metric] for metric in ("trait", "coherence"))
-                yield CellAnswer(cells[sample.cell], *map(_score_of, both))
-
-
-def _score_of(scoring: Scoring) -> float | None:
-    """The score, None when unscored."""
-    return scoring.value if isinstance(scoring, Score) else None
+                yield CellAnswer(cells[sample.cell], *map(score_value, both))
 
 
 def _isotropic_like(vector: Vectors, *, name: str) -> Vectors:

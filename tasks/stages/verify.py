@@ -10,6 +10,7 @@ from domain.plan.jobs import Job
 from domain.plan.samples import CONFIRMATION, EVALUATION, ROUNDS
 from domain.plan.spec import FilterSpec, TraitRef
 from domain.plan.steering_search import best_confirmed_cell
+from domain.scoring.scores import score_value
 from domain.scoring.thresholds import is_missing, is_readable, outcomes, with_missing_at
 from domain.verdict.gates import with_verdict
 from domain.verdict.record import (
@@ -91,7 +92,7 @@ def _answered(results: Results, activations: Array, filter_spec: FilterSpec) -> 
     may_be = [is_readable(one, filter_spec) for one in coherent]
     samples = [one.sample for one, _ in results]
     scores = [
-        one.scores[0] if is_read else None
+        score_value(one.trait) if is_read else None
         for (one, _), is_read in zip(results, readable, strict=True)
     ]
     return Answered(
@@ -117,7 +118,10 @@ def dose_response(run: Run, trait: TraitRef, folder: str) -> CausalFigures | Non
     best = best_confirmed_cell(cells)
     steered = [(one, one.sample.cell) for one, _ in results if one.sample.cell is not None]
     return causal_figures(
-        [(one.sample, cells[cell], *one.scores) for one, cell in steered],
+        [
+            (one.sample, cells[cell], score_value(one.trait), score_value(one.coherence))
+            for one, cell in steered
+        ],
         [one for part in ROUNDS for one in shown_in_cells(run, trait.name, part)],
         method=directions.method,
         best=best,

@@ -8,7 +8,7 @@ import os
 
 from domain.redaction import JUDGE_KEYS
 from domain.scoring.prices import Charged, Cost, Failed
-from domain.scoring.scores import Scale, Score, Scoring
+from domain.scoring.scores import Scale, Scoring, score_value
 from domain.traits.judge_prompt import fill_judge_prompt
 from domain.traits.prompts import EASY
 from workers.judge.client import NO_KEY, JudgeClient
@@ -48,7 +48,7 @@ class OpenAiJudge:
         Raises JudgeError where the judge cannot be asked at all.
         """
         found = await self.scoring(question=question, answer=answer)
-        return found.value if isinstance(found, Score) else None
+        return score_value(found)
 
     async def scoring(self, *, question: str, answer: str) -> Scoring:
         """The score with its evidence, or why there is none."""
