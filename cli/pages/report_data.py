@@ -16,12 +16,13 @@ from cli.options.run import EMBEDDED_JUDGE
 from cli.pages.answers import EXTRACTION, Answer, answer_table, trait_answers
 from cli.screens.next_steps import next_steps
 from domain.errors import UsageError
+from domain.plan.jobs import Job
 from domain.plan.samples import POLARITIES
 from domain.plan.spec import DEFAULT_POSITION, RunSpec, Setting, spec_settings
 from domain.scoring.thresholds import Fall
 from domain.verdict.record import Quality, TraitMetrics
 from domain.verdict.uses import use_layers
-from storage.record.artifacts import load_record
+from storage.record.artifacts import DamagedArtifactError, load_record
 from storage.record.judged_samples import kept_training
 from storage.record.results import finished_metrics, kept_keys, read_response_vectors
 from storage.record.run import Run, load_definition, read_recorded_run
@@ -156,11 +157,9 @@ def run_data(run: Run) -> dict[str, Any]:
 def _times(run: Run) -> dict[str, str | float | None]:
     """When it was planned, when the last trait ended and when the page was written, in UTC; and
     the seconds between the first two; None where one is not known, as in runs of before."""
-    written, done = datetime.now(UTC), run.done()
-    last = [run.plan.last_job(trait) for trait in run.spec.traits]
-    ends = [load_record(run.store, job).ended_at for job in last if job.key in done]
-    known = [datetime.fromisoformat(one) for one in ends if one is not None]
-    end = max(known, default=None)
+    written = datetime.now(UTC)
+    ends = [_ended_at(run, run.plan.last_job(trait)) for trait in run.spec.traits]
+    end = max((one for one in ends if one is not None), default=None)
     start = datetime.fromisoformat(run.planned_at) if run.planned_at else None
     return {
         "planned": run.planned_at,
@@ -168,6 +167,15 @@ def _times(run: Run) -> dict[str, str | float | None]:
         "seconds": (end - start).total_seconds() if end and start else None,
         "written": written.isoformat(timespec="seconds"),
     }
+
+
+def _ended_at(run: Run, job: Job) -> datetime | None:
+    try:
+        said = load_record(run.store, job).ended_at
+    except (KeyError, DamagedArtifactError):
+        # not done, or to be made again by the next command that continues the run
+        return None
+    return datetime.fromisoformat(said) if said else None
 
 
 def _given_traits(recorded: Any) -> str | None:
