@@ -13,8 +13,6 @@ from domain.errors import UsageError
 from orchestrator.runs import run_store
 from storage.record.run import open_run
 
-OTHER = "Other options"
-
 
 class Command(click.Command):
     """A command whose help lists its options by what they are for."""
@@ -25,9 +23,9 @@ class Command(click.Command):
         for one in self.get_params(ctx):
             line = one.get_help_record(ctx)
             if isinstance(one, click.Option) and line is not None:
-                sections.setdefault(getattr(one, "heading", OTHER), []).append(line)
-        for heading in sorted(sections, key=lambda heading: heading == OTHER):
-            with formatter.section(heading):
+                sections.setdefault(getattr(one, "heading", ""), []).append(line)
+        for heading in sorted(sections, key=lambda heading: not heading):
+            with formatter.section(heading or "Other options"):
                 formatter.write_dl(sections[heading])
 
 
