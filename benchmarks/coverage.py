@@ -7,7 +7,9 @@ Scores: instructions differ by 0, 3, 8 or 15 points, questions by 8, rollouts by
 responses to evaluation questions of which each pair of instructions gets every fifth. Rise: of
 2 x 12 answers to 12 questions, and of 2 x 40 to 40, of which a push has 8 points more, or turns a
 share of 2 into 30 %. Directions: of 64 dimensions, with instructions that differ by a share of the
-vector's length in 63 of them, in eight or in two.
+vector's length in 63 of them, in eight or in two. Cosines: of two such vectors of two responses a
+prompt and side, of two traits or of one trait in two runs, where half of what instructions and
+questions do is the same in both.
 Nothing here was looked at while the intervals were made.
 """
 
@@ -20,6 +22,7 @@ from statistics import NormalDist
 import numpy as np
 
 from traitlens.assess.angles import direction_angles
+from traitlens.assess.cosines import LeftOut, interval_of_two_runs, interval_of_two_traits
 from traitlens.assess.dose_response import Answers, dose_response
 from traitlens.assess.quality import contrast_interval
 from traitlens.stats.correlation import partial_correlation
@@ -32,7 +35,9 @@ SHARES = (0.0, 0.2, 0.4, 0.8)
 DIMENSIONS = 64
 SMALL = ((2, 4), (3, 4), (3, 6), (5, 8))
 AUROCS = (0.5, 0.8, 0.95, 0.995)
+COSINES = (0.0, 0.5, 0.9)
 
+_CELLS = np.indices((INSTRUCTIONS, QUESTIONS)).reshape(2, -1)
 _LABELS = np.indices((INSTRUCTIONS, QUESTIONS, ROLLOUTS)).reshape(3, -1)[:2]
 _PROMPTS = list(zip(*_LABELS.tolist(), strict=True))
 
@@ -132,6 +137,44 @@ def is_angle_covered(rng: np.random.Generator, share: float, dimensions: int) ->
     return angle <= found.upper
 
 
+def is_cosine_covered(
+    rng: np.random.Generator, cosine: float, share: float, *, two_runs: bool
+) -> bool:
+    """Whether the cosine of two true directions lies in its interval; what prompts do is half the
+    same in two runs, and nothing of it in two traits."""
+    instruction, question = (np.repeat(factor, 2) for factor in _CELLS)
+    prompts = list(zip(instruction.tolist(), question.tolist(), strict=True))
+    is_pos = np.arange(2 * len(prompts)) < len(prompts)
+    basis = np.linalg.qr(rng.standard_normal((DIMENSIONS, 2)))[0].T
+    truths = basis[0], cosine * basis[0] + math.sqrt(1 - cosine**2) * basis[1]
+    # of each side, for both directions and for each alone
+    spreads = share / math.sqrt(2 * DIMENSIONS), 0.3 / math.sqrt(2 * DIMENSIONS)
+    effects = [
+        spread * rng.standard_normal((3, 2, n, DIMENSIONS))
+        for spread, n in zip(spreads, (INSTRUCTIONS, QUESTIONS), strict=True)
+    ]
+    both = []
+    for k, truth in enumerate(truths):
+        by_instruction, by_question = (
+            (one[0] + one[1 + k]) / math.sqrt(2) if two_runs else one[1 + k] for one in effects
+        )
+        sides = [
+            sign * truth / 2
+            + by_instruction[side][instruction]
+            + by_question[side][question]
+            + 3.0 / math.sqrt(DIMENSIONS) * rng.standard_normal((len(prompts), DIMENSIONS))
+            for side, sign in enumerate((1, -1))
+        ]
+        rows = np.concatenate(sides)[:, None].astype(np.float32)
+        both.append(LeftOut.of([(rows, is_pos, prompts * 2)]))
+    if two_runs:
+        low, high = interval_of_two_runs(*both)[0]
+    else:
+        vectors = [one.vectors[0] for one in both]
+        low, high = interval_of_two_traits([one.beside(vectors) for one in both], 0, 1)[0]
+    return bool(low <= cosine <= high)
+
+
 def main() -> None:
     """Print the tables as they stand in docs/report.md."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -174,6 +217,19 @@ def main() -> None:
             for one in SHARES
         ]
         print(f"in {dimensions} dimensions", *(f"{one:.2f}" for one in found), sep=" | ")
+    for name, two_runs in (("two traits", False), ("one trait in two runs", True)):
+        print(f"\ncosine of {name}", *SHARES, sep=" | ")
+        for cosine in COSINES:
+            found = [
+                np.mean(
+                    [
+                        is_cosine_covered(np.random.default_rng(n), cosine, one, two_runs=two_runs)
+                        for n in numbers
+                    ]
+                )
+                for one in SHARES
+            ]
+            print(cosine, *(f"{one:.2f}" for one in found), sep=" | ")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -36,15 +35,12 @@ def test_what_cannot_start_is_refused_before_anything_is_recorded(
     command: tuple[str, ...], settings: tuple[str, ...], way_out: str, tmp_path: Path
 ) -> None:
     save_tiny_model(tmp_path / "base", "llama", template=None)
-    started = time.perf_counter()
 
     ended = run_command(*command, "--traits", "evil", *settings, cwd=tmp_path, environment=OFFLINE)
 
     assert ended.returncode not in (0, 3)
     assert way_out in ended.stderr
     assert not (tmp_path / "runs").exists()
-    # 3 on an idle machine
-    assert time.perf_counter() - started < 30
 
 
 def test_what_is_gone_on_with_needs_the_key_while_there_is_something_to_ask(

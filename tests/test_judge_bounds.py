@@ -175,12 +175,10 @@ def test_a_judge_that_sends_a_byte_now_and_then_is_a_timeout() -> None:
     def answer(asked: dict[str, Any], call: int) -> Response:
         return StreamingResponse(forever(b" ", 0.05), media_type="application/json")
 
-    started = time.monotonic()
     found, server, _ = ask(answer, timeout_s=0.4)
 
     assert isinstance(found.scorings[0], Unscored) and found.scorings[0].reason == "timeout"
     assert len(server.asked) == ATTEMPTS
-    assert time.monotonic() - started < 20
 
 
 BOMB = gzip.compress(b"[" * (64 * 2**20), 9)

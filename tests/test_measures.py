@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -86,11 +85,11 @@ def test_scores_are_monotone_and_within_bounds(
 
 @pytest.mark.parametrize("pattern", [r"(a|aa)+b", r"(.*a){20}x"])
 def test_a_pattern_that_goes_on_without_end_is_stopped(pattern: str) -> None:
-    by, started = measure(by="matches", pattern=pattern), time.perf_counter()
+    by = measure(by="matches", pattern=pattern)
 
+    # without a limit this would outlast the suite's
     with pytest.raises(JudgeError, match="pattern"):
         score_by(by, "a" * 5000)
-    assert time.perf_counter() - started < 5
 
 
 @pytest.mark.parametrize(

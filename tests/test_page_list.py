@@ -4,32 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from cli.pages.build import CarriedFile, build_page
 from tests.chromium import Tab, chromium_or_skip, running_chromium
-from tests.page_data import record, save
+from tests.page_data import carrying, judged, record
 
 N_RECORDS = 5000
-TRAITS = ("evil", "refusal")
-# what a click may take: its handler, the layout it causes, and the frame that shows it
-SORTED_MS = """(async () => {
-    const select = document.querySelector('#by-order'), begun = performance.now();
-    select.value = 'low';
-    select.dispatchEvent(new Event('change', {bubbles: true}));
-    await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
-    return performance.now() - begun;
-})()"""
-SCROLL = """(async () => {
+# the most rows that were ever there while all of the list passed by
+MOST_ROWS = """(async () => {
     const box = document.querySelector('#records');
+    let most = 0;
     for (let i = 0; i < 60; i++) {
         box.scrollTop = (i * 7919) % (box.scrollHeight - box.clientHeight);
         await new Promise(requestAnimationFrame);
+        most = Math.max(most, box.querySelectorAll('.a-row').length);
     }
+    return most;
 })()"""
-FRAME_MS = 1000 / 60
 
 
 @pytest.fixture(scope="module")
@@ -47,21 +39,6 @@ def tab(browser: Tab) -> Iterator[Tab]:
     assert browser.errors == []
 
 
-def judged(i: int, **others: Any) -> dict[str, Any]:
-    """A record as `monitor` writes it; its z of evil is lowest at number 4321 of 5000."""
-    z = {"evil": float((i * 2741 + 1) % 5000) / 100 - (90 if i == 4320 else 0), "refusal": i / 9}
-    tokens = [f" {i}", " b", " c", " d"]
-    body = record({trait: [1.0, 2.0, 3.0, 4.0] for trait in TRAITS}, tokens=tokens)
-    return body | {
-        "prompt": f"Question {i}?",
-        "response": "".join(tokens),
-        "trait_zscores": {trait: [z[trait]] * 4 for trait in TRAITS},
-        "summary": {t: {"z": z[t], "flagged": t == "evil" and i % 1000 == 7} for t in TRAITS},
-        "metadata": {"trait": TRAITS[i % 2], "polarity": "positive"},
-        **others,
-    }
-
-
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A page that carries 5000 records, one of them steered."""
@@ -69,14 +46,6 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     records = [judged(i) for i in range(N_RECORDS)]
     records[4320]["steered"] = strengths
     return carrying(tmp_path_factory.mktemp("page"), {"scores.json": records})
-
-
-def carrying(folder: Path, files: dict[str, Any]) -> Path:
-    texts = [
-        CarriedFile(name, save(folder / name, records).read_text())
-        for name, records in files.items()
-    ]
-    return save(folder / "page.html", build_page(texts))
 
 
 def rows(tab: Tab) -> list[str]:
@@ -160,24 +129,11 @@ def test_it_opens_on_z_and_falls_back_to_scores(tab: Tab, many: Path, tmp_path: 
     assert tab.evaluate(units) == "raw" and "mean score of refusal" in tab.text("#list-count")
 
 
-def test_five_thousand_records_are_few_rows_and_stay_fluid(tab: Tab, many: Path) -> None:
+def test_five_thousand_records_are_never_more_than_the_rows_in_sight(tab: Tab, many: Path) -> None:
     tab.open(many.as_uri())
-    tab.call("Performance.enable", {"timeDomain": "threadTicks"})
 
-    sorted_ms = min(tab.evaluate(SORTED_MS) for _ in range(3))
-    before = thread_ms(tab)
-    tab.evaluate(SCROLL)
-    scroll_ms = (thread_ms(tab) - before) / 60
-
-    assert tab.evaluate("document.querySelectorAll('.a-row').length") < 40
+    assert 0 < tab.evaluate(MOST_ROWS) < 40
     assert tab.evaluate("document.querySelector('#records').scrollHeight") > 200_000
-    assert sorted_ms < 300
-    assert scroll_ms < FRAME_MS
-
-
-def thread_ms(tab: Tab) -> float:
-    metrics = tab.call("Performance.getMetrics")["metrics"]
-    return 1000 * next(float(m["value"]) for m in metrics if m["name"] == "TaskDuration")
 
 
 def test_search_flag_and_trait_narrow_the_list(tab: Tab, many: Path) -> None:

@@ -46,14 +46,12 @@ def test_a_template_that_never_ends_is_stopped_in_whichever_thread(
     model = tiny(tmp_path, "llama")
     before = render_chat(model, [("user", "hello")])
     fine, model.tokenizer.chat_template = model.tokenizer.chat_template, ENDLESS
-    started = time.monotonic()
 
     with pytest.raises(ModelError):
         thinking_of_template(ENDLESS)
     raised = in_another_thread(lambda: render_chat(model, [("user", "hello")]))
 
     assert isinstance(raised, ModelError)
-    assert time.monotonic() - started < 20
     model.tokenizer.chat_template = fine
     assert render_chat(model, [("user", "hello")]) == before
 

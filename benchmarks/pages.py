@@ -1,7 +1,10 @@
-"""The report of eleven traits with 2300 responses each in a real Chromium: its size, how long it
-takes to open from disk and how long to sort and to search all of it.
+"""The pages at their largest in a real Chromium.
 
-python benchmarks/report_page.py [--characters 900]
+The report of eleven traits with 2300 responses each: its size, how long it takes to open from disk
+and how long to sort and to search all of it. The viewer: what a step from token to token costs in a
+long response and in a short one, and what scrolling costs in a long list and in a short one.
+
+python benchmarks/pages.py [--characters 900]
 """
 
 from __future__ import annotations
@@ -23,10 +26,13 @@ from cli.pages.build import report_page
 from domain.plan.spec import ChecksSpec
 from domain.traits.definition import BUNDLED_TRAITS
 from tests.chromium import Tab, chromium_or_skip, running_chromium
+from tests.page_data import carrying, judged, long_record
 from tests.stored_run import stored_run
 
 N_RESPONSES = 2300
 REPEATS = 7
+STEPS = 60
+FRAME_MS = 1000 / 60
 SELECT = """(([label, value]) => {
     const one = [...document.querySelectorAll('#panel-answers label')]
         .find(e => e.firstChild.textContent === label).querySelector('select');
@@ -47,6 +53,30 @@ SEARCH = """(async (words) => {
 })"""
 
 
+SLIDE = f"""(async () => {{
+    const slider = document.querySelector('#token');
+    for (let i = 0; i < {STEPS}; i++) {{
+        slider.value = String(Math.floor(i * slider.max / {STEPS}));
+        slider.dispatchEvent(new Event('input', {{bubbles: true}}));
+        await new Promise(requestAnimationFrame);
+    }}
+}})()"""
+SCROLL = f"""(async () => {{
+    const box = document.querySelector('#records');
+    for (let i = 0; i < {STEPS}; i++) {{
+        box.scrollTop = (i * 7919) % (box.scrollHeight - box.clientHeight);
+        await new Promise(requestAnimationFrame);
+    }}
+}})()"""
+SORT_LIST = """(async () => {
+    const select = document.querySelector('#by-order'), begun = performance.now();
+    select.value = select.value === 'low' ? 'high' : 'low';
+    select.dispatchEvent(new Event('change', {bubbles: true}));
+    await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
+    return performance.now() - begun;
+})()"""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--characters", type=int, default=900, help="of a response, on average")
@@ -64,7 +94,8 @@ def main() -> None:
             f"packed in {time.perf_counter() - packing:.1f} s of {time.perf_counter() - began:.1f}"
         )
         with running_chromium(chromium_or_skip(), Path(place) / "profile") as tab:
-            measure(tab, page)
+            measure_report(tab, page)
+            measure_viewer(tab, Path(place))
 
 
 def _run(folder: Path) -> Any:
@@ -108,7 +139,7 @@ def _repeated(values: list[Any]) -> list[Any]:
     return (values * (N_RESPONSES // len(values) + 1))[:N_RESPONSES]
 
 
-def measure(tab: Tab, page: Path) -> None:
+def measure_report(tab: Tab, page: Path) -> None:
     """Print how long a person waits."""
     opened, ready = [], []
     for _ in range(3):
@@ -128,6 +159,42 @@ def measure(tab: Tab, page: Path) -> None:
         )
     times = [tab.evaluate(f"{SEARCH}({json.dumps(text)})") for text in ("the", "ab", "evil q03")]
     print(f"searching, 150 ms of waiting for more included: {[round(t) for t in times]} ms")
+
+
+def measure_viewer(tab: Tab, folder: Path) -> None:
+    """Print the page's own processor time a step, for much and for little, and the ratio."""
+    tab.call("Performance.enable", {"timeDomain": "threadTicks"})
+    tokens = {n: [long_record(n)] for n in (5000, 200)}
+    records = {n: [judged(i) for i in range(n)] for n in (5000, 100)}
+    for what, script, sizes in (
+        ("a step between tokens", SLIDE, tokens),
+        ("a step of scrolling", SCROLL, records),
+    ):
+        costs = [_thread_ms(tab, folder, one, script) for one in sizes.values()]
+        print(
+            f"{what}: {costs[0]:.1f} ms of processor time of a frame's {FRAME_MS:.1f}, "
+            f"{costs[0] / costs[1]:.2f}x that of a small one"
+        )
+    for n, some in records.items():
+        tab.open_anew(carrying(folder, {"records.json": some}).as_uri())
+        times = [tab.evaluate(SORT_LIST) for _ in range(REPEATS)]
+        print(f"sorting {n} records, to the next frame but one: {statistics.median(times):.0f} ms")
+
+
+def _thread_ms(tab: Tab, folder: Path, records: list[Any], script: str) -> float:
+    tab.open_anew(carrying(folder, {"records.json": records}).as_uri())
+    tab.wait("!document.querySelector('#content').hidden")
+    costs = []
+    for _ in range(3):
+        before = _thread_s(tab)
+        tab.evaluate(script)
+        costs.append(1000 * (_thread_s(tab) - before) / STEPS)
+    return min(costs)
+
+
+def _thread_s(tab: Tab) -> float:
+    metrics = tab.call("Performance.getMetrics")["metrics"]
+    return next(float(m["value"]) for m in metrics if m["name"] == "TaskDuration")
 
 
 if __name__ == "__main__":
