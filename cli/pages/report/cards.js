@@ -22,7 +22,9 @@ function verdictCard(trait, path, k) {
 function useWords(m, name) {
   const use = (m.uses || {})[name] || { state: "untested" };
   return el("span", { class: `use ${use.state}` }, el("span", { "aria-hidden": "true" }, USE_MARKS[use.state] || "·"), ` ${USE_WORDS[use.state] || use.state}`,
-    use.layer === null || use.layer === undefined || use.state === "untested" ? "" : `, layer ${use.layer}`);
+    use.layer === null || use.layer === undefined || use.state === "untested" ? "" : `, layer ${use.layer}`,
+    // its own test may have been passed: what speaks against the vector speaks against both uses
+    use.state === "no" && m.verdict === "do not use" ? ", by the verdict" : "");
 }
 
 function readsFigure(m, from) {
