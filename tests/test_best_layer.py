@@ -8,7 +8,7 @@ from domain.verdict.record import (
 )
 from tasks.stages.quality import best_layers
 from tests.quality_records import quality, separation
-from traitlens.assess.quality import candidate_layers
+from traitlens.layers import candidate_layers
 
 
 def test_the_embedding_and_the_last_layer_are_chosen_only_where_nothing_else_is() -> None:

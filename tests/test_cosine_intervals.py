@@ -19,7 +19,9 @@ PROMPTS = list(zip(*CELLS.tolist(), strict=True)) * 2
 IS_POS = np.arange(len(PROMPTS)) < len(PROMPTS) // 2
 
 
-def responses(rng: np.random.Generator, truth: np.ndarray, spread: float) -> np.ndarray:
+def responses(
+    rng: np.random.Generator, truth: np.ndarray, spread: float, *, noise: float = 2.0
+) -> np.ndarray:
     """One a prompt and polarity, of a direction of length 1 from which instructions lead off."""
     instruction, question = CELLS
     sides = [
@@ -28,7 +30,7 @@ def responses(rng: np.random.Generator, truth: np.ndarray, spread: float) -> np.
         / np.sqrt(2 * D_MODEL)
         * rng.standard_normal((N_INSTRUCTIONS, D_MODEL))[instruction]
         + 0.3 / np.sqrt(2 * D_MODEL) * rng.standard_normal((N_QUESTIONS, D_MODEL))[question]
-        + 2.0 / np.sqrt(D_MODEL) * rng.standard_normal((len(question), D_MODEL))
+        + noise / np.sqrt(D_MODEL) * rng.standard_normal((len(question), D_MODEL))
         for sign in (1, -1)
     ]
     return np.concatenate(sides)[:, None].astype(np.float32)
@@ -57,6 +59,24 @@ def test_the_cosine_of_two_true_directions_is_covered(cosine: float, spread: flo
         assert high - low < 1.2
 
     # 90 %, less two standard errors
+    assert covered >= 20
+
+
+@pytest.mark.parametrize("cosine", [0.9, 1.0])
+def test_runs_that_each_instruction_led_off_elsewhere_may_be_of_one_direction(
+    cosine: float,
+) -> None:
+    """What the instructions did to both directions makes their measured cosine smaller."""
+    covered = 0
+    for seed in range(25):
+        rng = np.random.default_rng(seed)
+        first, across = np.eye(D_MODEL)[:2]
+        second = cosine * first + np.sqrt(1 - cosine**2) * across
+        both = [left_out(responses(rng, one, 1.6, noise=0.5)) for one in (first, second)]
+        ((low, high),) = interval_of_two_runs(*both)
+        covered += bool(low <= cosine <= high)
+        assert high - low < 1.2
+
     assert covered >= 20
 
 

@@ -1,4 +1,5 @@
-"""Protects the architecture: which folder may import what, and that --help stays quick."""
+"""Protects the architecture: which folder may import what, and that --help and reports
+stay quick."""
 
 from __future__ import annotations
 
@@ -10,6 +11,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
+
+from domain.plan.spec import ChecksSpec
+from tests.stored_run import stored_run
 
 ROOT = Path(__file__).parent.parent
 OURS = ("domain", "traitlens", "storage", "workers", "tasks", "orchestrator", "cli", "demo")
@@ -141,14 +145,23 @@ def test_every_folder_with_code_or_data_is_listed_for_installation() -> None:
 
 @pytest.mark.parametrize("arguments", [["--help"], ["extract", "--help"], ["worker", "--help"]])
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    assert heavy_imports_of(arguments) == "[]"
+
+
+def test_a_report_is_made_without_torch(tmp_path: Path) -> None:
+    """Which takes seconds to import, and computes nothing there."""
+    stored_run(tmp_path / "r", checks=ChecksSpec(evaluation=1, causal=4))
+
+    assert heavy_imports_of(["report", "r", "--runs-dir", str(tmp_path)]) == "[]"
+
+
+def heavy_imports_of(arguments: list[str]) -> str:
     code = (
         "import sys\nfrom cli.main import orchestrate\n"
         f"orchestrate.main({arguments!r}, standalone_mode=False)\n"
         "print([m for m in ('torch', 'transformers', 'openai', 'sklearn') if m in sys.modules])"
     )
-
     shown = subprocess.run(
         [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True
     )
-
-    assert shown.stdout.splitlines()[-1] == "[]"
+    return shown.stdout.splitlines()[-1]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from traitlens.arrays import Bools, Float32
-from traitlens.assess.exchange import Exchanged, exchanged_labels, exchanged_scores, mid_ranks
+from traitlens.assess.exchange import Exchanged, exchanged_labels, exchanged_scores
 from traitlens.assess.reading import (
     FoldedDirections,
     Reading,
@@ -18,7 +18,7 @@ from traitlens.assess.reading import (
     reading,
     strata,
 )
-from traitlens.stats.separation import auroc_over_prompts
+from traitlens.stats.separation import auroc_over_prompts, mid_ranks
 
 N_INSTRUCTIONS, N_QUESTIONS, N_LAYERS, D_MODEL = 5, 20, 5, 32
 

@@ -40,6 +40,14 @@ def layer_label(layer: int) -> str:
     return "layer 0 (embeddings)" if layer == 0 else f"layer {layer} (after block {layer - 1})"
 
 
+def candidate_layers(n_rows: int) -> range:
+    """Layers of n_rows = L+1 that may be chosen: not the embedding, nor the last where avoidable.
+
+    Row L is before the final norm and no later block reads it.
+    """
+    return range(1, n_rows - 1) if n_rows > 2 else range(n_rows - 1, n_rows)
+
+
 def _layer_index(text: str, n_blocks: int) -> int | None:
     if block := _BLOCK.fullmatch(text):
         index = _counted(int(block[2]), n_blocks)

@@ -20,7 +20,7 @@ from storage.record.run import Run
 from traitlens.assess.angles import direction_angles
 from traitlens.assess.directions import vector_separation
 from traitlens.assess.kept_rows import Array, Group
-from traitlens.assess.quality import candidate_layers
+from traitlens.layers import candidate_layers
 from traitlens.methods.mean_diff import mean_diff
 from traitlens.stats.crossed import Factor
 

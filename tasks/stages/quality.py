@@ -37,11 +37,11 @@ from traitlens.assess.kept_rows import Array, KeptRows
 from traitlens.assess.matching import matched_separation
 from traitlens.assess.quality import (
     HeldOutHalf,
-    candidate_layers,
     has_two,
     held_out_halves,
     residual_norms,
 )
+from traitlens.layers import candidate_layers
 from traitlens.methods.mean_diff import mean_diff
 from traitlens.stats.crossed import StandardDeviations, standard_deviations
 from traitlens.stats.intervals import Interval

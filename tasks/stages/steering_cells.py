@@ -29,8 +29,8 @@ from domain.verdict.record import LikelihoodFigures, Quality
 from storage.record.artifacts import load_record, read_artifact
 from storage.record.responses import decode_arrays, load_scorings
 from storage.record.run import Run
-from traitlens.assess.quality import candidate_layers
 from traitlens.assess.random_directions import covariance_matched
+from traitlens.layers import candidate_layers
 
 DIRECTIONS = "directions.safetensors"
 LIKELIHOOD = "likelihood.json"

@@ -17,7 +17,7 @@ from traitlens.arrays import Bools, Float32, Float64, Labels
 from traitlens.assess.random_directions import N_DIRECTIONS, draw_weights
 from traitlens.stats.cells import Cells, cell_labels, make_cells
 from traitlens.stats.polarities import Activations, Polarities
-from traitlens.stats.separation import auroc, weighted_cohens_d
+from traitlens.stats.separation import auroc_of_labels
 
 N_SHUFFLES = 200
 
@@ -81,11 +81,18 @@ class Reached:
     cohens_d: Float64
 
     @classmethod
-    def by(cls, pos: Float64, neg: Float64) -> Reached:
-        """From scores [n, k] of both polarities."""
-        is_pos = np.arange(len(pos) + len(neg)) < len(pos)
-        (d,) = weighted_cohens_d(np.concatenate([pos, neg]), is_pos)(np.ones((1, len(is_pos))))
-        return cls(auroc(pos, neg), np.nan_to_num(d))
+    def by(cls, scores: Float64, is_pos: Bools) -> Reached:
+        """From scores [n, k] and each column's labels [n, k], or one [n, 1] for all."""
+        centered = scores - scores.mean(axis=0)
+        means, within = [], np.zeros(scores.shape[1])
+        for side in (is_pos, ~is_pos):
+            n = side.sum(axis=0)
+            means.append((centered * side).sum(axis=0) / n)
+            within += ((centered - means[-1]) ** 2 * side).sum(axis=0)
+        spread = np.sqrt(within / max(len(scores) - 2, 1))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            d = np.nan_to_num((means[0] - means[1]) / spread)
+        return cls(auroc_of_labels(scores, is_pos), d)
 
 
 def chance_p(own: Reached, others: Reached) -> float:
@@ -116,7 +123,7 @@ def _random(rows: Float32, n_pos: int, seed: int) -> Reached:
     weights = draw_weights(len(rows), N_DIRECTIONS, seed)
     own_part = np.einsum("nd,nd->n", rows, within)[:, None] * weights.T
     scores = (rows @ (weights @ within).T - own_part).astype(np.float64)
-    found = Reached.by(scores[:n_pos], scores[n_pos:])
+    found = Reached.by(scores, np.arange(len(rows))[:, None] < n_pos)
     return Reached(np.maximum(found.auroc, 1 - found.auroc), np.abs(found.cohens_d))
 
 
@@ -175,10 +182,8 @@ def _left_out(
     is_known = np.isfinite(scores).all(axis=0)
     # where both sides' rows are the same, as an embedding is before any instruction is seen
     scores[:, ~is_known] = 0.0
-    pairs = zip(scores.T[:, :, None], is_pos.T[cells.of_row].T, strict=True)
-    each = [Reached.by(one[positive], one[~positive]) for one, positive in pairs]
+    each = Reached.by(scores, is_pos.T[cells.of_row])
     # labels that no direction could be made from may have reached anything
-    reached = np.where(is_known, [one.auroc[0] for one in each], np.nan)
-    others = np.nan_to_num(reached[1:], nan=1.0)
-    d = np.array([one.cohens_d[0] for one in each])
+    reached = np.where(is_known, each.auroc, np.nan)
+    others, d = np.nan_to_num(reached[1:], nan=1.0), each.cohens_d
     return Reached(reached[:1], d[:1]), Reached(others, d[1:])

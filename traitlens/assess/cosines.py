@@ -68,16 +68,23 @@ class LeftOut:
         """Whether leaving out the nth of one leaves out the nth of the other."""
         return np.array_equal(self.prompts, other.prompts)
 
-    def _reliability(self) -> Float64:
+    def shared_error(self, other: LeftOut) -> Float64:
+        """The inner product of the errors of two, of the same prompts, as a share of their lengths'
+        product: [L+1]. Of one with itself it is the share of its squared length that is error."""
+        both = [self.vectors.astype(np.float64), other.vectors.astype(np.float64)]
         parts = [
-            (shift**2).sum(axis=(0, 2))
-            for shift in self.crossing.shifts(self.vectors.astype(np.float64))
+            (a * b).sum(axis=(0, 2))
+            for a, b in zip(*(self.crossing.shifts(one) for one in both), strict=True)
         ]
         known = [part if np.isfinite(part).all() else np.zeros_like(part) for part in parts]
-        variance = known[0] + known[1] - self.crossing.of_cells_alone(*known)
-        length2 = (self.vectors[0].astype(np.float64) ** 2).sum(axis=1)
+        error = known[0] + known[1] - self.crossing.of_cells_alone(*known)
         with np.errstate(invalid="ignore", divide="ignore"):
-            return np.asarray(np.sqrt(np.clip(1 - variance / length2, 0.0, 1.0)))
+            return np.asarray(
+                error / np.prod([np.linalg.norm(one[0], axis=1) for one in both], axis=0)
+            )
+
+    def _reliability(self) -> Float64:
+        return np.asarray(np.sqrt(np.clip(1 - self.shared_error(self), 0.0, 1.0)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,18 +118,29 @@ def interval_of_two_runs(first: LeftOut, second: LeftOut) -> Float64:
     if not first.is_of_same_prompts(second):
         both = [first.vectors[0], second.vectors[0]]
         return interval_of_two_traits([first.beside(both), second.beside(both)], 0, 1)
-    one = first.beside([second.vectors])
-    # what both leave out moves both the same way
-    return _interval(one.cosines[0, :, 0], one.variance(0), np.ones_like(one.reliability))
+    one, other = first.beside([second.vectors]), second.beside([first.vectors])
+    return _interval(
+        one.cosines[0, :, 0],
+        one.variance(0),
+        one.reliability * other.reliability,
+        shared=first.shared_error(second),
+    )
 
 
-def _interval(value: Float64, spread: tuple[Float64, Float64], reliable: Float64) -> Float64:
+def _interval(
+    value: Float64,
+    spread: tuple[Float64, Float64],
+    reliable: Float64,
+    *,
+    shared: Float64 | float = 0.0,
+) -> Float64:
     """Of the cosine between the directions of other instructions and questions: [L+1, 2]; NaN where
     nothing tells.
 
-    Errors of two directions are across one another, so that the measured cosine is nearer to 0 by
-    the reliabilities of both; the interval is of the cosine without that, and holds the measured
-    one too.
+    Errors of two directions are across one another but for what they share, so that the measured
+    cosine is nearer to 0 by the reliabilities of both (Spearman 1904, American Journal of
+    Psychology 15, 72) and farther by `shared`; the interval is of the cosine without that, and
+    holds the measured one too.
     """
     from scipy.special import stdtrit
 
@@ -130,7 +148,7 @@ def _interval(value: Float64, spread: tuple[Float64, Float64], reliable: Float64
     with np.errstate(invalid="ignore", divide="ignore"):
         half = stdtrit(freedom, 0.5 + LEVEL / 2) * np.sqrt(variance) / reliable
         half = np.where(variance == 0, 0.0, half)
-        true = np.clip(value / reliable, -1, 1)
+        true = np.clip((value - shared) / reliable, -1, 1)
     ends = np.minimum(true - half, value), np.maximum(true + half, value)
     return np.asarray(np.clip(np.stack(ends, axis=-1), -1, 1))
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from traitlens.arrays import Bools, Float64, Ints, Labels
+from traitlens.stats.separation import mid_ranks
 
 MOST_EXCHANGES, FEWEST_EXCHANGES = 999, 199
 
@@ -94,13 +95,3 @@ def rank_sums(scores: Float64, labels: Bools) -> Float64:
     largest = np.abs(scores).max(axis=1, keepdims=True)
     equal = np.round(scores / np.where(largest > 0, largest, 1.0), DIGITS)
     return np.asarray((mid_ranks(equal.T).T * labels).sum(axis=1))
-
-
-def mid_ranks(scores: Float64) -> Float64:
-    """Ranks of scores [n, k] within their columns; equal ones share the mean of theirs."""
-    found = np.empty(scores.shape)
-    for k, column in enumerate(scores.T):
-        ordered = np.sort(column)
-        found[:, k] = np.searchsorted(ordered, column, "left") / 2
-        found[:, k] += np.searchsorted(ordered, column, "right") / 2
-    return found

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from traitlens.arrays import Bools, Float32, Float64, Ints, Labels
-from traitlens.assess.quality import candidate_layers
 from traitlens.assess.random_directions import covariance_matched
+from traitlens.layers import candidate_layers
 from traitlens.stats.crossed import crossed_interval, weighted_difference
 from traitlens.stats.intervals import Interval
 

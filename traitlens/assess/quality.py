@@ -117,11 +117,3 @@ def held_out_halves(
         ranks = np.array([chance_p(*pair) for pair in zip(own, random, strict=True)])
         found[name] = HeldOutHalf(separated, len(questions) - len(first), ranks)
     return found
-
-
-def candidate_layers(n_rows: int) -> range:
-    """Layers of n_rows = L+1 that may be chosen: not the embedding, nor the last where avoidable.
-
-    Row L is before the final norm and no later block reads it.
-    """
-    return range(1, n_rows - 1) if n_rows > 2 else range(n_rows - 1, n_rows)

@@ -25,7 +25,7 @@ from traitlens.assess.exchange import (
     n_exchanges,
     rank_sums,
 )
-from traitlens.assess.quality import candidate_layers
+from traitlens.layers import candidate_layers
 from traitlens.stats.intervals import Interval
 from traitlens.stats.separation import auroc_over_prompts, cohens_d_over_prompts
 

@@ -1,17 +1,23 @@
-"""Activations of both polarities, checked and ready for numpy."""
+"""Activations of both polarities, checked and ready for numpy.
+
+Needs no torch, so that what only compares numbers starts quickly.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-from torch import Tensor
 
 from traitlens.arrays import Bools, Float32, Floats
 from traitlens.errors import NonFiniteError, ShapeError
 from traitlens.layers import layer_label
 
-Activations = Tensor | Floats
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Activations: TypeAlias = "Tensor | Floats"
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +95,6 @@ class Polarities:
 
 def as_float32(rows: Activations) -> Float32:
     """Numpy float32; shares memory with float32 CPU input."""
-    if isinstance(rows, Tensor):
-        return np.asarray(rows.detach().cpu().float().numpy())
-    return np.asarray(rows, dtype=np.float32)
+    if isinstance(rows, np.ndarray):
+        return np.asarray(rows, dtype=np.float32)
+    return np.asarray(rows.detach().cpu().float().numpy())

@@ -210,13 +210,31 @@ def _of_shares(value: Float64, log_odds: Interval, alone: Callable[[], Interval]
 
 def auroc(pos: Float64, neg: Float64) -> Float64:
     """Chance that a positive outscores a negative, ties one half: [k] for scores [n, k]."""
-    ordered = np.sort(neg, axis=0)
-    wins = [
-        np.searchsorted(column, scores, "left").sum()
-        + np.searchsorted(column, scores, "right").sum()
-        for column, scores in zip(ordered.T, pos.T, strict=True)
-    ]
-    return np.array(wins) / (2 * len(pos) * len(neg))
+    is_pos = np.arange(len(pos) + len(neg)) < len(pos)
+    return auroc_of_labels(np.concatenate([pos, neg]), is_pos[:, None])
+
+
+def auroc_of_labels(scores: Float64, is_pos: Bools) -> Float64:
+    """`auroc` of scores [n, k] whose columns each have labels of their own: [k]."""
+    n_pos = is_pos.sum(axis=0)
+    # each positive's rank counts the negatives below it and the positives, half of them on average
+    wins = (mid_ranks(scores) * is_pos).sum(axis=0) - n_pos**2 / 2
+    return np.asarray(wins / (n_pos * (len(scores) - n_pos)))
+
+
+def mid_ranks(scores: Float64) -> Float64:
+    """Ranks of scores [n, k] within their columns, the lowest one half; equal ones share the mean
+    of theirs."""
+    order = np.argsort(scores, axis=0)
+    found = np.empty(scores.shape)
+    np.put_along_axis(found, order, np.arange(len(scores))[:, None] + 0.5, axis=0)
+    ordered = np.take_along_axis(scores, order, axis=0)
+    for k in np.flatnonzero((ordered[1:] == ordered[:-1]).any(axis=0)):
+        column = scores[:, k]
+        ordered = np.sort(column)
+        found[:, k] = np.searchsorted(ordered, column, "left") / 2
+        found[:, k] += np.searchsorted(ordered, column, "right") / 2
+    return found
 
 
 def auroc_interval(scores: Float64, n_pos: int, sizes: tuple[Float64, Float64]) -> Interval:
