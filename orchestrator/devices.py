@@ -10,6 +10,10 @@ from collections.abc import Mapping
 # With fewer responses each, a second worker is hardly started before the first has made them all.
 RESPONSES_BY_CPU_WORKER = 500
 
+# Pieces of memory from this size on go back to the system when they are free. glibc keeps up to
+# eight times as much after some time, so that what a worker once held it holds for good.
+PIECE_BYTES = 4 << 20
+
 
 def visible_devices() -> list[str]:
     """`cuda:0`, `cuda:1` ... as far as visible, else `mps` on Apple silicon, else `cpu`."""
@@ -42,7 +46,8 @@ def pin(device: str, environment: dict[str, str], *, n_here: int) -> tuple[str, 
     """
     if device == "cpu":
         threads = max(1, ((os.cpu_count() or 2) - 1) // n_here)
-        return device, {"OMP_NUM_THREADS": str(threads), **environment}
+        own = {"OMP_NUM_THREADS": str(threads), "MALLOC_MMAP_THRESHOLD_": str(PIECE_BYTES)}
+        return device, {**own, **environment}
     if not re.fullmatch(r"cuda(:\d+)?", device):
         # what it may be is for torch to say, in the worker
         return device, environment

@@ -16,7 +16,7 @@ from tests.tiny_models import HYBRID_FAMILIES
 from workers.engine.engine import build_engine
 from workers.engine.generation import GenerationRequest, Intervention, Steering, UnitVectors
 from workers.engine.refill import RefillCore
-from workers.engine.running import FIRST_WIDTH_CPU
+from workers.engine.running import WIDTHS_CPU
 from workers.engine.states import StateStore
 from workers.engine.steps import Outputs, Recorded
 from workers.engine.teacher_forced import project_tokens, teacher_forced
@@ -72,7 +72,7 @@ def test_long_responses_keep_their_states_from_bucket_to_bucket(lfm2: LoadedMode
     requests = work(2, 4, longest=150)
     made = run(RefillCore(lfm2, max_rows=8), requests)
 
-    assert max(len(generation.response_ids) for generation in made) > FIRST_WIDTH_CPU
+    assert max(len(generation.response_ids) for generation in made) > WIDTHS_CPU[0]
     prompts = [request.prompt_ids for request in requests]
     expected = teacher_forced(lfm2, prompts, texts(made)).response_avg
     assert worst_error(np.stack([g.response_avg for g in made]), expected) < 1e-5

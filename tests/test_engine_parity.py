@@ -13,9 +13,11 @@ import torch
 from tests.engine_work import POSITIONS, run, texts, tiny, work, worst_error
 from tests.tiny_models import FAMILIES, byte_tokenizer, save_tiny_model
 from traitlens.capture.blocks import backbone, decoder_blocks, tapped
+from workers.engine.cache import SlotCache
 from workers.engine.engine import build_engine
 from workers.engine.generation import Generation, GenerationRequest
-from workers.engine.running import FIRST_WIDTH_CPU
+from workers.engine.refill import RefillCore
+from workers.engine.running import WIDTHS_CPU
 from workers.engine.teacher_forced import teacher_forced
 from workers.models.model import LoadedModel, load_model
 
@@ -68,10 +70,34 @@ def test_long_responses_that_move_from_bucket_to_bucket_keep_their_means_and_tex
 
     made = run(build_engine(model, max_rows=8), requests)
 
-    assert max(len(generation.response_ids) for generation in made) > 2 * FIRST_WIDTH_CPU
+    assert max(len(generation.response_ids) for generation in made) > WIDTHS_CPU[-1]
     expected = second_pass(model, requests, made)["response_avg"]
     assert worst_error(np.stack([g.response_avg for g in made]), expected) < 1e-5
     assert texts(made) == texts(run(build_engine(model, max_rows=3), requests))
+
+
+def test_memory_that_runs_out_while_rows_move_on_changes_no_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some layers' keys have moved by then, and others' have not."""
+    model = tiny(tmp_path, "llama", n_stops=1)
+    requests = work(prompts=3, rollouts=4, longest=90)
+    expected = texts(run(RefillCore(model, max_rows=8), requests))
+    core = RefillCore(model, max_rows=8)
+    moved: list[int] = []
+    made_layer = SlotCache.layer
+
+    def full(cache: SlotCache, index: int, keys: torch.Tensor, values: torch.Tensor) -> object:
+        if cache._columns == WIDTHS_CPU[1] and not moved and index == 1:
+            moved.append(index)
+            raise torch.OutOfMemoryError("out of memory")
+        return made_layer(cache, index, keys, values)
+
+    monkeypatch.setattr(SlotCache, "layer", full)
+    made = run(core, requests)
+
+    assert moved and core.stats.halvings == 1
+    assert texts(made) == expected
 
 
 def test_a_left_padded_batch_of_the_stock_model_gives_the_same_means(tmp_path: Path) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
-# Slots are added generously, because each growth copies what is there into new memory.
 SLOT_STEP = 8
-SLOT_GROWTH = 1.5
-COLUMN_STEP = 64
+COLUMN_STEP = 32
+
+# The share of slots in reserve: each growth copies what is there into new memory. On a GPU that
+# also ends recordings of it; on a CPU the memory matters more.
+SPARE_CPU, SPARE_GPU = 0.125, 0.5
 
 
 @dataclass
@@ -37,31 +39,63 @@ class LayerSlots:
 class SlotCache:
     """Storage for every layer, allocated in the shape and place of the first keys it gets."""
 
-    def __init__(self, n_layers: int) -> None:
+    def __init__(self, n_layers: int, *, on_cpu: bool, columns: int = 0) -> None:
+        """`columns` are there from the start."""
         self._layers: list[LayerSlots | None] = [None] * n_layers
+        self._on_cpu = on_cpu
+        self._spare = SPARE_CPU if on_cpu else SPARE_GPU
         self._slots = 0
-        self._columns = 0
+        self._columns = columns
         # Counts the times that the memory became another.
         self.version = 0
 
     def reserve(self, slots: int, columns: int, *, kept: int) -> None:
         """Make room for slots x columns; the first `kept` slots keep what they hold."""
-        if columns > self._columns:
-            self._columns = -(-columns // COLUMN_STEP) * COLUMN_STEP
+        self._columns = max(self._columns, -(-columns // COLUMN_STEP) * COLUMN_STEP)
         if slots > self._slots:
-            self._slots = -(-int(slots * SLOT_GROWTH) // SLOT_STEP) * SLOT_STEP
-        for index, held in enumerate(self._layers):
-            if held and (held.slots < self._slots or held.columns < self._columns):
-                self._layers[index] = self._resized(held, kept)
-                self.version += 1
+            self._slots = self._with_spare(slots)
+        self._fit_all(kept)
 
     def shrink(self, slots: int) -> None:
         """Keep only the first `slots` slots and give the memory of the others back."""
         self._slots = slots
-        for index, held in enumerate(self._layers):
-            if held:
-                self._layers[index] = self._resized(held, slots)
-                self.version += 1
+        self._fit_all(slots)
+
+    def give_back(self, slots: int) -> None:
+        """Give back what is far more than the first `slots` slots and those in reserve; nothing on
+        a GPU, where it would end recordings."""
+        if self._lower_to(slots):
+            self._fit_all(slots)
+
+    def take_over(
+        self, narrow: SlotCache, sources: Sequence[int], *, behind: int, left: int, columns: int
+    ) -> dict[int, int]:
+        """Move slots of a narrower cache, that hold so many columns, behind the first `behind` of
+        this one. Of the other `left` stay, in its first slots: where those that had to move went.
+
+        It goes layer by layer, so that what moves is never there twice as a whole; where memory
+        ends in between neither cache is of use any more.
+        """
+        narrow._lower_to(left)
+        gone = set(sources)
+        holes = [slot for slot in sources if slot < left]
+        fillers = [slot for slot in range(left, left + len(gone)) if slot not in gone]
+        n = behind + len(sources)
+        if n > self._slots:
+            self._slots = self._with_spare(n)
+        for index, theirs in enumerate(narrow._layers):
+            if theirs is None:
+                continue
+            if self._layers[index] is None:
+                self.layer(index, theirs.keys.transpose(2, 3), theirs.values)
+            self._fit(index, behind)
+            held = self.layer(index, theirs.keys, theirs.values)
+            held.keys[behind:n, ..., :columns] = theirs.keys[sources, ..., :columns]
+            held.values[behind:n, :, :columns] = theirs.values[sources, :, :columns]
+            theirs.keys[holes] = theirs.keys[fillers]
+            theirs.values[holes] = theirs.values[fillers]
+            narrow._fit(index, left)
+        return dict(zip(fillers, holes, strict=True))
 
     def load(self, slot: int, keys: Mapping[int, Tensor], values: Mapping[int, Tensor]) -> None:
         """Copy a prompt's keys and values, by layer [kv_heads, tokens, head_dim], into a slot."""
@@ -91,6 +125,26 @@ class SlotCache:
             self._layers[index] = held
             self.version += 1
         return held
+
+    def _with_spare(self, slots: int) -> int:
+        return -(-int(slots * (1 + self._spare)) // SLOT_STEP) * SLOT_STEP
+
+    def _lower_to(self, slots: int) -> bool:
+        enough = self._with_spare(slots)
+        if not self._on_cpu or enough > (1 - self._spare) * self._slots:
+            return False
+        self._slots = enough
+        return True
+
+    def _fit_all(self, kept: int) -> None:
+        for index in range(len(self._layers)):
+            self._fit(index, kept)
+
+    def _fit(self, index: int, kept: int) -> None:
+        held = self._layers[index]
+        if held and (held.slots, held.columns) != (self._slots, self._columns):
+            self._layers[index] = self._resized(held, kept)
+            self.version += 1
 
     def _empty(self, keys: Tensor, key_size: int, values: Tensor, value_size: int) -> LayerSlots:
         heads = values.shape[-3]

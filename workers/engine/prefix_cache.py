@@ -24,8 +24,8 @@ from workers.engine.states import States
 BATCH_TOKENS_CPU = 2048
 BATCH_TOKENS_GPU = 8192
 
-# Prompts kept after use, for rollouts that other jobs ask for later.
-KEPT_PROMPTS = 64
+# Tokens of prompts kept after use, for rollouts that other jobs ask for later.
+KEPT_TOKENS = 4096
 
 # More rows on one place would widen the padded layout for every other prompt.
 MOST_SHARERS = 16
@@ -103,8 +103,9 @@ class PrefixCache:
             if len(prompt.token_ids) == 1:
                 self._ready[prompt] = Prefix(1, {}, {}, {}, None)
         self._run([prompt for prompt in batch if len(prompt.token_ids) > 1])
-        while len(self._ready) > max(KEPT_PROMPTS, len(batch)):
-            self._ready.popitem(last=False)
+        kept = sum(prefix.tokens for prefix in self._ready.values())
+        while kept > KEPT_TOKENS and len(self._ready) > len(batch):
+            kept -= self._ready.popitem(last=False)[1].tokens
 
     def halve(self) -> None:
         """Forget what is kept and take half as many tokens at once from now on."""
@@ -172,8 +173,8 @@ class Place:
 class SharedPrefixes:
     """The prefixes in use, in dense places 0..n-1 of a cache of their own."""
 
-    def __init__(self, n_layers: int) -> None:
-        self.cache = SlotCache(n_layers)
+    def __init__(self, n_layers: int, *, on_cpu: bool) -> None:
+        self.cache = SlotCache(n_layers, on_cpu=on_cpu)
         self._places: list[Place] = []
 
     @property

@@ -112,6 +112,8 @@ class RefillCore:
             return
         self._prefill_missing(self._waiting[0])
         wanted = min(self._room(self._waiting[0]) - len(self._running), len(self._waiting))
+        if wanted > 0:
+            self._running.expect(wanted)
         for _ in range(wanted):
             request = self._waiting[0]
             self._prefill_missing(request)

@@ -21,9 +21,10 @@ from workers.engine.states import StateStore
 from workers.engine.steps import Step
 from workers.models.model import LoadedModel
 
-# Columns of the first bucket. A GPU has fewer, wider ones: each costs a launch of every kernel.
-FIRST_WIDTH_CPU = 64
-FIRST_WIDTH_GPU = 256
+# Columns of the first buckets, which double from there. A GPU has fewer, wider ones: each costs a
+# launch of every kernel.
+WIDTHS_CPU = (64, 96)
+WIDTHS_GPU = (256,)
 
 # Sequences are given running sums so many at a time at first, then twice as many.
 SUMS_STEP = 16
@@ -77,19 +78,36 @@ class RunningSequence:
 class LengthBucket:
     """Sequences in dense slots 0..n-1 of a cache of this width."""
 
-    def __init__(self, n_layers: int, width: int) -> None:
+    def __init__(self, n_layers: int, width: int, *, on_cpu: bool) -> None:
         self.width = width
-        self.cache = SlotCache(n_layers)
+        self.cache = SlotCache(n_layers, on_cpu=on_cpu, columns=width)
         self.rows: list[RunningSequence] = []
 
-    def reserve(self) -> None:
-        """Have the memory of one more slot."""
-        self.cache.reserve(len(self.rows) + 1, self.width, kept=len(self.rows))
+    def reserve(self, more: int) -> None:
+        """Have the memory of so many more slots."""
+        self.cache.reserve(len(self.rows) + more, self.width, kept=len(self.rows))
 
     def add(self, row: RunningSequence) -> None:
         """Give the sequence the next slot, which was reserved."""
         row.slot = len(self.rows)
         self.rows.append(row)
+
+    def take_over(self, narrow: LengthBucket, rows: Sequence[RunningSequence]) -> None:
+        """Take rows that fill a narrower bucket."""
+        left = len(narrow.rows) - len(rows)
+        moved = self.cache.take_over(
+            narrow.cache,
+            [row.slot for row in rows],
+            behind=len(self.rows),
+            left=left,
+            columns=narrow.width,
+        )
+        for source, target in moved.items():
+            narrow.rows[target] = narrow.rows[source]
+            narrow.rows[target].slot = target
+        del narrow.rows[left:]
+        for row in rows:
+            self.add(row)
 
     def remove(self, row: RunningSequence) -> None:
         """Take a sequence out; the last one moves into its slot."""
@@ -104,15 +122,16 @@ class RunningSequences:
     """Sequences with slots, shared prefixes and running sums; a step takes them bucket by bucket.
 
     A step reads every row of a bucket as wide as its longest, so long rows must not lie among short
-    ones: each bucket is twice as wide as the one before, and a row that fills its bucket moves on.
+    ones: each bucket is wider than the one before, and a row that fills its bucket moves on.
     """
 
     def __init__(self, model: LoadedModel, *, stateful: bool) -> None:
         self._model = model
         self._levels = tree_levels(model.model.config.get_text_config().vocab_size)
-        self._prefixes = SharedPrefixes(model.n_layers)
-        on_cpu = model.device.type == "cpu"
-        self._first_width = FIRST_WIDTH_CPU if on_cpu else FIRST_WIDTH_GPU
+        self._on_cpu = model.device.type == "cpu"
+        self._prefixes = SharedPrefixes(model.n_layers, on_cpu=self._on_cpu)
+        # False where memory ended while rows were moved, so that their keys lie in no one place.
+        self._are_whole = True
         self._buckets: list[LengthBucket] = []
         # [layer, column, d_model], float32: sums of fp16 or bf16 states keep their digits.
         self._sums = self._new_sums(0)
@@ -131,6 +150,10 @@ class RunningSequences:
         columns = self._sums.shape[1]
         return columns if self._states is None else min(columns, max(0, self._states.columns - 1))
 
+    def expect(self, n: int) -> None:
+        """Have memory for the first tokens of so many more at once."""
+        self._bucket(0).reserve(n)
+
     def start(self, request: GenerationRequest, prefix: Prefix) -> None:
         """Begin a response; its first step feeds the prompt's last token."""
         draws = request.sampling.most_tokens + 1
@@ -143,7 +166,7 @@ class RunningSequences:
             self._sums = sums
         # What can run out of memory comes first, so that nothing has to be undone.
         bucket = self._bucket(0)
-        bucket.reserve()
+        bucket.reserve(1)
         if self._states:
             column = self._free_sums[-1] + 1
             self._states.reserve(column + 1)
@@ -160,14 +183,19 @@ class RunningSequences:
         bucket.add(row)
 
     def cut(self, rows: int) -> list[GenerationRequest]:
-        """Keep the `rows` longest, none where layers have states, and free memory; the requests of
-        the others, to start again."""
+        """Keep the `rows` longest, none where layers have states or keys are between two places,
+        and free memory; the requests of the others, to start again."""
         # A step that ran out of memory may have moved some layers' states on.
-        kept = 0 if self._states else rows
+        kept = rows if self._states is None and self._are_whole else 0
+        self._are_whole = True
         gone = list(self)[: max(0, len(self) - kept)]
         for row in gone:
-            self._leave(row)
+            if kept:
+                self._buckets[row.bucket].remove(row)
+            self._free(row)
         for bucket in self._buckets:
+            if not kept:
+                bucket.rows.clear()
             bucket.cache.shrink(len(bucket.rows))
         return [row.request for row in gone]
 
@@ -175,13 +203,14 @@ class RunningSequences:
         """Move every row that fills its bucket, so that each can write one more column; changes
         the order of rows."""
         for number, bucket in enumerate(list(self._buckets)):
-            for row in [row for row in bucket.rows if row.columns == bucket.width]:
-                wide = self._bucket(number + 1)
-                wide.reserve()
-                wide.cache.copy_from(bucket.cache, row.slot, len(wide.rows), row.columns)
-                bucket.remove(row)
-                wide.add(row)
+            full = [row for row in bucket.rows if row.columns == bucket.width]
+            if full:
+                self._are_whole = False
+                self._bucket(number + 1).take_over(bucket, full)
+                self._are_whole = True
+            for row in full:
                 row.bucket = number + 1
+            bucket.cache.give_back(len(bucket.rows))
 
     def decode_step(self, rows: Sequence[RunningSequence]) -> Step:
         """One step over all rows, with a column to write in for each."""
@@ -236,7 +265,8 @@ class RunningSequences:
         for row in list(self):
             if row.finish:
                 made = self._generation(row, row.finish)
-                self._leave(row)
+                self._buckets[row.bucket].remove(row)
+                self._free(row)
                 yield made
 
     def _generation(self, row: RunningSequence, finish: Finish) -> Generation:
@@ -266,15 +296,16 @@ class RunningSequences:
             thought_avg=None if thought is None else (thought / start).astype(np.float32),
         )
 
-    def _leave(self, row: RunningSequence) -> None:
-        self._buckets[row.bucket].remove(row)
+    def _free(self, row: RunningSequence) -> None:
         self._prefixes.leave(row.place)
         self._free_sums.append(row.sums)
 
     def _bucket(self, number: int) -> LengthBucket:
         while number >= len(self._buckets):
-            width = self._first_width << len(self._buckets)
-            self._buckets.append(LengthBucket(self._model.n_layers, width))
+            widths = WIDTHS_CPU if self._on_cpu else WIDTHS_GPU
+            doubled, first = divmod(len(self._buckets), len(widths))
+            width = widths[first] << doubled
+            self._buckets.append(LengthBucket(self._model.n_layers, width, on_cpu=self._on_cpu))
         return self._buckets[number]
 
     def _new_sums(self, columns: int) -> Tensor:
