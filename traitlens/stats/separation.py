@@ -230,10 +230,8 @@ def mid_ranks(scores: Float64) -> Float64:
     np.put_along_axis(found, order, np.arange(len(scores))[:, None] + 0.5, axis=0)
     ordered = np.take_along_axis(scores, order, axis=0)
     for k in np.flatnonzero((ordered[1:] == ordered[:-1]).any(axis=0)):
-        column = scores[:, k]
-        ordered = np.sort(column)
-        found[:, k] = np.searchsorted(ordered, column, "left") / 2
-        found[:, k] += np.searchsorted(ordered, column, "right") / 2
+        found[:, k] = np.searchsorted(ordered[:, k], scores[:, k], "left") / 2
+        found[:, k] += np.searchsorted(ordered[:, k], scores[:, k], "right") / 2
     return found
 
 

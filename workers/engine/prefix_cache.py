@@ -24,8 +24,8 @@ from workers.engine.states import States
 BATCH_TOKENS_CPU = 2048
 BATCH_TOKENS_GPU = 8192
 
-# Tokens of prompts kept after use, for rollouts that other jobs ask for later.
-KEPT_TOKENS = 4096
+# Batches of prompts kept after use, for rollouts that other jobs ask for later.
+KEPT_BATCHES = 2
 
 # More rows on one place would widen the padded layout for every other prompt.
 MOST_SHARERS = 16
@@ -104,7 +104,7 @@ class PrefixCache:
                 self._ready[prompt] = Prefix(1, {}, {}, {}, None)
         self._run([prompt for prompt in batch if len(prompt.token_ids) > 1])
         kept = sum(prefix.tokens for prefix in self._ready.values())
-        while kept > KEPT_TOKENS and len(self._ready) > len(batch):
+        while kept > KEPT_BATCHES * self.batch_tokens and len(self._ready) > len(batch):
             kept -= self._ready.popitem(last=False)[1].tokens
 
     def halve(self) -> None:
