@@ -85,7 +85,9 @@ def _look(pid: int, costs: dict[int, tuple[str, Cost]]) -> None:
         except psutil.Error:
             continue
         kind = next((kind for kind in KINDS if kind in line), "command")
-        _, cost = costs.setdefault(one.pid, (kind, Cost()))
+        # a process that was only just forked still has its parent's command line
+        cost = costs[one.pid][1] if one.pid in costs else Cost()
+        costs[one.pid] = kind, cost
         cost.seconds = times.user + times.system
         cost.peak = max(cost.peak, held)
 
