@@ -25,16 +25,27 @@ def visible_devices() -> list[str]:
     return ["cpu"]
 
 
-def cpu_workers(n_cores: int, *, worker_bytes: int, free_bytes: int, n_responses: int) -> int:
+# What a GPU worker on a CPU takes beside its weights: torch, and the states of responses under way.
+CPU_WORKER_BYTES = 3 << 30
+
+# With fewer weights a response takes no longer to be made than to be judged on the same machine.
+LIGHT_BYTES = 32 << 20
+
+
+def cpu_workers(
+    n_cores: int, *, weight_bytes: int, free_bytes: int, n_responses: int, is_judged_here: bool
+) -> int:
     """How many workers of a private fleet share a machine's cores.
 
     Between two multiplications of a small model much of a step is one thread's, so two workers of
     one thread each do more than one of two, and one reads texts while another generates. Each holds
     weights of its own and takes seconds to start: as many as half the free memory holds, and no
-    more than keep busy.
+    more than keep busy. Where judging on the same cores takes as long, a core is left to it: two
+    workers that wait for it halve each other's batches.
     """
-    by_cores = min(n_cores, 2 + n_cores // 8)
-    by_memory = free_bytes // 2 // worker_bytes
+    to_judge = 1 if is_judged_here and weight_bytes < LIGHT_BYTES else 0
+    by_cores = min(n_cores - to_judge, 2 + n_cores // 8)
+    by_memory = free_bytes // 2 // (weight_bytes + CPU_WORKER_BYTES)
     return max(1, min(by_cores, by_memory, n_responses // RESPONSES_BY_CPU_WORKER))
 
 

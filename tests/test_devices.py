@@ -60,13 +60,40 @@ def test_cpu_workers_share_the_cores_and_a_set_number_of_threads_stays(
 def test_a_machine_without_a_gpu_has_the_workers_that_cores_memory_and_work_allow(
     cores: int, gib_free: int, responses: int, n: int
 ) -> None:
-    gib = 2**30
-
     found = cpu_workers(
-        cores, worker_bytes=4 * gib, free_bytes=gib_free * gib, n_responses=responses
+        cores,
+        weight_bytes=2**30,
+        free_bytes=gib_free * 2**30,
+        n_responses=responses,
+        is_judged_here=True,
     )
 
     assert found == n
+
+
+@pytest.mark.parametrize(
+    ("megabytes", "is_judged_here", "n"), [(4, True, 1), (4, False, 2), (500, True, 2)]
+)
+def test_a_core_is_left_to_a_judge_that_has_as_much_to_do(
+    megabytes: int, is_judged_here: bool, n: int
+) -> None:
+    found = cpu_workers(
+        2,
+        weight_bytes=megabytes * 10**6,
+        free_bytes=16 * 2**30,
+        n_responses=5000,
+        is_judged_here=is_judged_here,
+    )
+
+    assert found == n
+
+
+def test_a_machine_with_one_core_has_a_worker() -> None:
+    found = cpu_workers(
+        1, weight_bytes=10**6, free_bytes=2**34, n_responses=5000, is_judged_here=True
+    )
+
+    assert found == 1
 
 
 def test_a_private_fleet_takes_every_visible_device_whether_or_not_the_driver_knows_its_name(
@@ -74,7 +101,7 @@ def test_a_private_fleet_takes_every_visible_device_whether_or_not_the_driver_kn
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-7f,3")
 
-    assert local_devices("demo", n_responses=5000) == ["cuda:0", "cuda:1"]
+    assert local_devices("demo", n_responses=5000, is_judged_here=True) == ["cuda:0", "cuda:1"]
 
 
 def test_a_stop_that_comes_while_a_launcher_ends_by_itself_is_no_failure() -> None:

@@ -73,9 +73,6 @@ log = logging.getLogger(__name__)
 NOT_USABLE = 3
 PRIVATE_BROKER_PATIENCE_S = 10.0
 
-# What a GPU worker on a CPU takes beside its weights: torch, and the states of responses under way.
-CPU_WORKER_BYTES = 3 * 2**30
-
 
 @click.command(cls=Command)
 @run_options
@@ -259,7 +256,9 @@ def _fleet(run: Run, broker_url: str | None) -> Iterator[tuple[str, Callable[[],
     judge = judge_of(run)
     needs_server = judge.url == "embedded" if judge.scores else None
     devices = local_devices(
-        run.spec.model.model_id, n_responses=sum(map(run.plan.n_worked_on, run.spec.traits))
+        run.spec.model.model_id,
+        n_responses=sum(map(run.plan.n_worked_on, run.spec.traits)),
+        is_judged_here=needs_server is True,
     )
     fleet = local_fleet(logs, needs_judge_server=needs_server, devices=devices)
     with attending(run.store) as stay, fleet as (url, processes):
@@ -271,7 +270,7 @@ def _fleet(run: Run, broker_url: str | None) -> Iterator[tuple[str, Callable[[],
         yield url, tend
 
 
-def local_devices(model_id: str, *, n_responses: int) -> list[str]:
+def local_devices(model_id: str, *, n_responses: int, is_judged_here: bool) -> list[str]:
     """Those of a private fleet's GPU workers: each visible one, or `cpu` once for each of the
     workers that share the cores."""
     names = visible_devices()
@@ -282,9 +281,10 @@ def local_devices(model_id: str, *, n_responses: int) -> list[str]:
         return names
     n = cpu_workers(
         os.cpu_count() or 1,
-        worker_bytes=weights + CPU_WORKER_BYTES,
+        weight_bytes=weights,
         free_bytes=machine_devices()[0].free_bytes,
         n_responses=n_responses,
+        is_judged_here=is_judged_here,
     )
     return names * n
 

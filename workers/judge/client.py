@@ -1,8 +1,7 @@
 """One HTTP call to a judge: sends a body, has the reply read, and what the headers say of limits.
 
-No retries here: every failure leaves as one error that says whether it can heal. Connections are
-spread over small pools, since looking for a free one costs time in proportion to the pool. No
-redirect is followed: it would carry the key and the texts to whom nobody chose.
+No retries here: every failure leaves as one error that says whether it can heal. No redirect is
+followed: it would carry the key and the texts to whom nobody chose.
 """
 
 from __future__ import annotations
@@ -15,9 +14,10 @@ import time
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
+import aiohttp
 import httpx2
 import openai
-from openai import AsyncOpenAI, DefaultAsyncHttpxClient
+from openai import AsyncOpenAI, DefaultAioHttpClient
 
 from domain.errors import JudgeError, JudgeNotHereError
 from domain.redaction import Redactor
@@ -38,9 +38,6 @@ from domain.scoring.scores import Reply
 # What is sent for a key where there is none: servers of one's own ask for nothing.
 NO_KEY = "no-key"
 SET_A_KEY = "set ORCHESTRATE_JUDGE_API_KEY (or OPENAI_API_KEY) where the judge workers start"
-
-# measured: one pool of 512 connections costs 5.7 ms of CPU a call, pools of 16 cost 1.3
-CALLS_PER_POOL = 16
 
 FailureKind = Literal["limit", "http", "timeout", "unreachable"]
 """429; a server error or a broken connection; no answer in time; nobody there at all."""
@@ -72,7 +69,7 @@ class OnCall(Protocol):
 
 
 class JudgeClient:
-    """An OpenAI-compatible endpoint behind pools of connections; its own retries are off."""
+    """An OpenAI-compatible endpoint and the connections to it; the client's own retries are off."""
 
     def __init__(
         self,
@@ -88,18 +85,15 @@ class JudgeClient:
         self.url, self._key, self._on_call = url.rstrip("/"), api_key, on_call
         self.has_key = api_key != NO_KEY
         self.hide = Redactor.of([api_key])
-        n_pools = -(-max_in_flight // CALLS_PER_POOL)
-        self._pools = [_open(url, api_key, timeout_s, MAX_BODY_BYTES) for _ in range(n_pools)]
-        self._busy = [0] * n_pools
+        # one more, to look whether it is up
+        self._client = _open(url, api_key, timeout_s, MAX_BODY_BYTES, max_in_flight + 1)
 
     async def complete(self, body: Mapping[str, object]) -> tuple[Reply, Limits]:
         """The reply to a chat completion request; raises HealingError, RefusedError, or
         JudgeNotHereError for a certificate that is not trusted here."""
-        pool = self._busy.index(min(self._busy))
-        self._busy[pool] += 1
         started, answered = time.monotonic(), False
         try:
-            response = await self._post(self._pools[pool], body)
+            response = await self._post(body)
             found = read(response.status_code, response.content, asked=body, hide=self.hide)
             answered, limits = isinstance(found, Reply), read_limits(response.headers)
             if isinstance(found, Reply):
@@ -114,15 +108,14 @@ class JudgeClient:
                 answered=response.status_code >= 300,
             )
         finally:
-            self._busy[pool] -= 1
             if self._on_call is not None:
                 self._on_call(time.monotonic() - started, answered=answered)
 
-    async def _post(self, pool: AsyncOpenAI, body: Mapping[str, object]) -> httpx2.Response:
+    async def _post(self, body: Mapping[str, object]) -> httpx2.Response:
         try:
             # post instead of chat.completions.create: the same client, without building typed
             # objects of the request and the reply, which cost more than the call itself
-            return await pool.post("/chat/completions", body=body, cast_to=httpx2.Response)
+            return await self._client.post("/chat/completions", body=body, cast_to=httpx2.Response)
         except openai.APIStatusError as error:
             return error.response
         except openai.APITimeoutError:
@@ -142,7 +135,7 @@ class JudgeClient:
     async def is_up(self) -> bool:
         """Whether anything below a server error answers at the endpoint; costs nothing."""
         try:
-            await self._pools[0].get("/models", cast_to=httpx2.Response)
+            await self._client.get("/models", cast_to=httpx2.Response)
         except openai.APIStatusError as error:
             return error.status_code < 500
         except openai.APIError:
@@ -152,7 +145,7 @@ class JudgeClient:
     @functools.cached_property
     def api(self) -> AsyncOpenAI:
         """The client itself, for the endpoints other than chat, whose files are larger."""
-        return _open(self.url, self._key, BATCH_TIMEOUT_S, MAX_BATCH_BYTES)
+        return _open(self.url, self._key, BATCH_TIMEOUT_S, MAX_BATCH_BYTES, 1)
 
     def words(self, error: openai.APIError) -> str:
         """What the server said, without our key."""
@@ -165,8 +158,8 @@ class JudgeClient:
     async def close(self) -> None:
         """Close every connection."""
         opened = [self.api] if "api" in self.__dict__ else []
-        for pool in (*self._pools, *opened):
-            await pool.close()
+        for client in (self._client, *opened):
+            await client.close()
 
 
 def judge_client_error(client: JudgeClient, error: RefusedError) -> JudgeError:
@@ -201,9 +194,12 @@ def read_limits(headers: Mapping[str, str]) -> Limits:
     )
 
 
-class _BoundedClient(DefaultAsyncHttpxClient):
+class _BoundedClient(DefaultAioHttpClient):
     """An HTTP client whose replies have a deadline and a size, all of them together and unpacked;
-    timeouts of the transport begin anew with every byte."""
+    timeouts of the transport begin anew with every byte.
+
+    The transport is aiohttp's, which costs two thirds of httpx's own processor time a call.
+    """
 
     def __init__(self, *, total_s: float, most_bytes: int, **settings: Any) -> None:
         super().__init__(**settings)
@@ -221,6 +217,8 @@ class _BoundedClient(DefaultAsyncHttpxClient):
                     body = await self._bounded(response)
                 finally:
                     await response.aclose()
+        except httpx2.ConnectTimeout as error:
+            raise _broken(error, request) from error.__cause__
         except TimeoutError as error:
             raise httpx2.ReadTimeout("no whole reply in time", request=request) from error
         # as it is unpacked
@@ -241,12 +239,24 @@ class _BoundedClient(DefaultAsyncHttpxClient):
         return b"".join(parts)
 
 
+def _broken(error: httpx2.ConnectTimeout, request: httpx2.Request) -> httpx2.TransportError:
+    """What became of the connection: the transport calls all that breaks one by this name."""
+    match error.__cause__:
+        case aiohttp.ConnectionTimeoutError():
+            return error
+        case aiohttp.ClientConnectorError() as cause:
+            return httpx2.ConnectError(str(cause), request=request)
+        case cause:
+            return httpx2.ReadError(str(cause), request=request)
+
+
 _HEADERS_OF_TRANSFER = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 
 
-def _open(url: str, api_key: str, timeout_s: float, most_bytes: int) -> AsyncOpenAI:
+def _open(
+    url: str, api_key: str, timeout_s: float, most_bytes: int, n_connections: int
+) -> AsyncOpenAI:
     timeout = httpx2.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s))
-    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=CALLS_PER_POOL + 2)
     return AsyncOpenAI(
         base_url=url,
         api_key=api_key,
@@ -255,7 +265,7 @@ def _open(url: str, api_key: str, timeout_s: float, most_bytes: int) -> AsyncOpe
         http_client=_BoundedClient(
             total_s=timeout_s,
             most_bytes=most_bytes,
-            limits=limits,
+            limits=httpx2.Limits(max_connections=n_connections),
             timeout=timeout,
             follow_redirects=False,
         ),
@@ -264,11 +274,12 @@ def _open(url: str, api_key: str, timeout_s: float, most_bytes: int) -> AsyncOpe
 
 def _certificate_error(error: BaseException | None) -> ssl.SSLCertVerificationError | None:
     """The certificate's fault behind an error, or None."""
+    found = None
     while error is not None:
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return error
+        # the last one is of ssl itself, and says what it is
+        found = error if isinstance(error, ssl.SSLCertVerificationError) else found
         error = error.__cause__ or error.__context__
-    return None
+    return found
 
 
 def _number(headers: Mapping[str, str], name: str, *, least: float) -> float | None:
