@@ -28,7 +28,7 @@ from tests.lean_judge import Action, completion, lean_judge, refusal
 from tests.reply_shapes import SHAPES
 from tests.test_judge import Remembered, Waits, ask, judged
 from tests.test_judge_batch import make_run
-from workers.judge.client import JudgeClient, read_limits
+from workers.judge.client import HealingError, JudgeClient, read_limits
 from workers.judge.judge import ATTEMPTS, HARMLESS
 from workers.judge.negotiate import Negotiated, negotiate
 from workers.judge.profile import JudgeProfile
@@ -240,6 +240,35 @@ def test_a_certificate_that_is_not_trusted_is_called_so(tmp_path: Path) -> None:
     assert isinstance(found.stopped, JudgeNotHereError)
     assert "certificate" in str(found.stopped)
     assert plain.asked == []
+
+
+def on_the_way(url: str) -> str:
+    """What a call that fails on its way is called."""
+
+    async def call() -> None:
+        client = JudgeClient(url, api_key="k", timeout_s=0.5)
+        try:
+            await client.complete({"model": "test", "messages": []})
+        finally:
+            await client.close()
+
+    with pytest.raises(HealingError) as failed:
+        asyncio.run(call())
+    return failed.value.kind
+
+
+@pytest.mark.parametrize(("becomes", "kind"), [("cut", "http"), ("hang", "timeout")])
+def test_a_call_without_an_answer_may_be_on_the_bill(becomes: Any, kind: str) -> None:
+    with lean_judge(lambda call, number: Action(kind=becomes)) as judge:
+        assert on_the_way(judge.url) == kind
+        assert len(judge.calls) == 1
+
+
+def test_a_call_that_nobody_took_is_not_on_the_bill() -> None:
+    with lean_judge(lambda call, number: Action()) as judge:
+        pass
+
+    assert on_the_way(judge.url) == "unreachable"
 
 
 # --- money

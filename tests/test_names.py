@@ -42,3 +42,12 @@ def test_what_is_defined_bears_no_replaced_word() -> None:
     ]
 
     assert named == []
+
+
+def test_the_glossary_leads_to_rooms_that_exist_and_leaves_none_out() -> None:
+    told = set(re.findall(r"`(\w+/(?:\w+/)?)`", (ROOT / "docs/glossary.md").read_text()))
+    rooms = {f"{file.parent.as_posix()}/" for file in trees() if file.parts[0] != "demo"}
+    top = {f"{file.parts[0]}/" for file in trees()}
+
+    assert told - rooms - top == set()
+    assert {room for room in rooms - told - top if room.count("/") > 1} == set()
