@@ -83,6 +83,9 @@ SWITCHES = (
     Switch(words="detailed thinking off"),
 )
 
+# Variables that ask for a thought when they are true.
+ASKING = [name for one in SWITCHES for name, value in one.variables.items() if value is False]
+
 
 class Case(StrEnum):
     """What a model does with thoughts, as far as its template shows."""
@@ -97,8 +100,9 @@ class Case(StrEnum):
 class Thinking:
     """A model's case, and the switch that its prompts use.
 
-    NONE: nothing of it speaks of thoughts. OFF: its prompts close the thought. ALWAYS: they open
-    one whatever is tried. SOMETIMES: they do neither, and a response may begin with one.
+    NONE: nothing of it speaks of thoughts. OFF: its prompts close the thought, or leave out what
+    would ask for one. ALWAYS: they open one whatever is tried. SOMETIMES: they do neither, and a
+    response may begin with one.
     """
 
     case: Case
@@ -108,6 +112,12 @@ class Thinking:
     def may_think(self) -> bool:
         """Whether responses are to be expected to hold thoughts."""
         return self.case in (Case.SOMETIMES, Case.ALWAYS)
+
+    @property
+    def cannot_be_stopped(self) -> bool:
+        """Whether no switch tells it to answer at once, so that somebody has to say what of its
+        responses is measured."""
+        return self.case == Case.ALWAYS or (self.case == Case.SOMETIMES and not str(self.switch))
 
 
 NO_THINKING = Thinking(Case.NONE)
@@ -160,8 +170,11 @@ def thinking_of(render: Render, source: str) -> Thinking:
         return understood
     if opens:
         return Thinking(Case.ALWAYS)
-    speaks = any(one.opens in source or one.closes in source for one in MARKS if not one.ends_turns)
-    return Thinking(Case.SOMETIMES) if speaks else NO_THINKING
+    if not any(one.opens in source or one.closes in source for one in MARKS if not one.ends_turns):
+        return NO_THINKING
+    # leaving the variable out and saying no are the same, so it thinks only when it is asked to
+    asked = (render(turns, {name: True}) for name in ASKING)
+    return Thinking(Case.OFF if any(one not in (None, usual) for one in asked) else Case.SOMETIMES)
 
 
 def _is_closed(prompt: str) -> bool:

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
+from starlette.responses import JSONResponse, Response
 
+from cli.commands.plan import plan
+from cli.options.run import asked_run
+from domain.errors import UsageError
+from domain.plan.spec import Measure
 from storage.record.artifacts import set_artifact_aside
 from tests.fleet import run_command
+from tests.http_server import served
 from tests.stored_run import stored_run
+from tests.test_doctor_model import hub
 from tests.tiny_models import TEMPLATE, save_tiny_model
 
 OPENS = TEMPLATE.replace("<assistant>", "<assistant><think>\n")
+OPENS_ITSELF = TEMPLATE + "{# content.split('</think>') #}"
 CAN_CLOSE = TEMPLATE.replace(
     "<assistant>{%", "<assistant>{% if enable_thinking is false %}<think></think>{% endif %}{%"
 )
@@ -62,8 +71,52 @@ def test_what_is_gone_on_with_needs_the_key_while_there_is_something_to_ask(
     assert "ORCHESTRATE_JUDGE_API_KEY" in refused.stderr
 
 
-@pytest.mark.parametrize("template", [TEMPLATE, CAN_CLOSE, OPENS])
-def test_a_model_is_planned_whatever_it_thinks(template: str, tmp_path: Path) -> None:
+PLANS: dict[str, tuple[str, ...]] = {
+    "plan": ("plan", "--traits", "evil"),
+    "extract": ("extract", "--traits", "evil"),
+    "pilot": ("traits", "pilot", "evil"),
+    "fleet": ("plan", "--traits", "evil", "--broker-url", "redis://127.0.0.1:9/0"),
+}
+
+
+@pytest.mark.parametrize("plans", PLANS)
+@pytest.mark.parametrize("template", [OPENS, OPENS_ITSELF], ids=["opens", "opens itself"])
+def test_of_a_model_that_has_to_think_somebody_says_what_is_measured(
+    template: str, plans: str, tmp_path: Path
+) -> None:
+    save_tiny_model(tmp_path / "model", "llama", template=template)
+
+    ended = run_command(
+        *PLANS[plans], *LOCAL, "--model", "model", cwd=tmp_path, environment=OFFLINE
+    )
+
+    assert ended.returncode == UsageError.exit_code
+    ways_out = {f"--measure {one}" for one in get_args(Measure)}
+    assert all(one in ended.stderr for one in (*ways_out, "--max-thought-tokens"))
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("said", ["option", "variable", "file"])
+def test_what_is_measured_may_be_said_anywhere(said: str, tmp_path: Path) -> None:
+    save_tiny_model(tmp_path / "model", "llama", template=OPENS)
+    if said == "file":
+        (tmp_path / "orchestrate.toml").write_text('[extract]\nmeasure = "thought"\n')
+
+    ended = run_command(
+        *("extract", "--dry-run", "--traits", "evil", *LOCAL, "--model", "model"),
+        *(("--measure", "thought") if said == "option" else ()),
+        cwd=tmp_path,
+        environment={
+            **OFFLINE,
+            **({"ORCHESTRATE_MEASURE": "thought"} if said == "variable" else {}),
+        },
+    )
+
+    assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.parametrize("template", [TEMPLATE, CAN_CLOSE], ids=["does not think", "can close"])
+def test_a_model_that_answers_at_once_needs_no_word(template: str, tmp_path: Path) -> None:
     save_tiny_model(tmp_path / "model", "llama", template=template)
 
     ended = run_command(
@@ -73,6 +126,50 @@ def test_a_model_is_planned_whatever_it_thinks(template: str, tmp_path: Path) ->
     )
 
     assert ended.returncode == 0, ended.stderr
+
+
+def test_no_word_and_the_answer_are_the_same_run() -> None:
+    unsaid, said = (
+        asked_run(plan.make_context("plan", ["--traits", "evil", *words]).params)
+        for words in ((), ("--measure", "answer"))
+    )
+
+    assert unsaid.spec == said.spec and unsaid.store.url == said.store.url
+    assert said.says_measure and not unsaid.says_measure
+
+
+def test_a_recorded_run_goes_on_without_the_word(tmp_path: Path) -> None:
+    save_tiny_model(tmp_path / "model", "llama", template=OPENS)
+    run = stored_run(tmp_path / "runs" / "r", traits="evil", model="model")
+    set_artifact_aside(run.store, run.plan.last_job(run.spec.traits[0]))
+
+    planned = run_command(
+        *("plan", "--traits", "evil", *LOCAL, "--model", "model", "--run", "r"),
+        cwd=tmp_path,
+        environment=OFFLINE,
+    )
+    resumed = run_command("resume", "r", cwd=tmp_path, environment=OFFLINE)
+
+    assert planned.returncode == 0, planned.stderr
+    # a verdict
+    assert resumed.returncode in (0, 3), resumed.stderr
+
+
+@pytest.mark.parametrize("at", ["chat_template_jinja", "tokenizer_config"])
+def test_a_template_that_only_the_hub_has_is_read_there(at: str, tmp_path: Path) -> None:
+    stated = OPENS if at == "chat_template_jinja" else {"chat_template": OPENS}
+    info = JSONResponse({"id": "org/model", "config": {at: stated}})
+    plans = ("plan", "--traits", "evil", *LOCAL, "--model", "org/model")
+
+    with served(hub(info, Response())) as endpoint:
+        where = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hub")}
+        unsaid, said = (
+            run_command(*plans, *words, cwd=tmp_path, environment=where)
+            for words in ((), ("--measure", "answer"))
+        )
+
+    assert unsaid.returncode == UsageError.exit_code and "--measure" in unsaid.stderr
+    assert said.returncode == 0, said.stderr
 
 
 def test_a_fleet_has_its_own_models_and_keys(tmp_path: Path) -> None:

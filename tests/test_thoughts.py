@@ -104,9 +104,18 @@ KINDS: dict[str, tuple[str, Case]] = {
         with_end(either(IN_TEXT.format("/no_think"), "<think></think>", THINK)),
         Case.OFF,
     ),
+    "only when asked": (
+        with_end("", system="{% if thinking %}Think within <think></think>.{% endif %}"),
+        Case.OFF,
+    ),
     "always": (with_end(THINK), Case.ALWAYS),
     "always, in words": (with_end("Here are my reasoning steps:\n"), Case.ALWAYS),
     "itself": (with_end("{# content.split('</think>') #}"), Case.SOMETIMES),
+}
+# what a switch asks for in words counts
+CANNOT_BE_STOPPED = {
+    *("always", "always, in words", "itself"),
+    *("refuses unknown values", "reasoning_effort in words"),
 }
 
 
@@ -120,6 +129,7 @@ def test_what_a_template_does_with_thoughts_is_read_from_what_it_prints(
     prompt = render_prompt(model, system="Be <think> kind.", user="What is <think>?")
 
     assert model.thinking.case == case
+    assert model.thinking.cannot_be_stopped == (kind in CANNOT_BE_STOPPED)
     assert (prompt.opened is not None) == (case == Case.ALWAYS)
     # plan and doctor see the same without loading it
     assert thinking_of_template(template) == model.thinking
@@ -324,7 +334,9 @@ def answers_of(prompts: Sequence[str]) -> set[str]:
 def test_the_judge_reads_answers_and_the_vector_is_of_them(tmp_path: Path) -> None:
     made = opened_in_prompt(tmp_path / "model")
 
-    folder, metrics, prompts = thinking_run(tmp_path, made, "--rollouts", "3", "--contexts", "0")
+    folder, metrics, prompts = thinking_run(
+        tmp_path, made, "--rollouts", "3", "--contexts", "0", "--measure", "answer"
+    )
 
     rows = pq.read_table(folder / "responses.parquet").to_pylist()
     fallen = [row for row in rows if row["fall"] == "thought_open"]
@@ -382,7 +394,8 @@ def test_plan_and_doctor_say_which_case_a_model_is(tmp_path: Path) -> None:
     checked = run_command("doctor", "--json", *where, environment=offline, cwd=tmp_path)
 
     assert json.loads(planned.stdout)["thoughts"] == "always", planned.stderr
-    assert "thoughts" in {one["check"] for one in json.loads(checked.stdout)["findings"]}
+    (found,) = (f for f in json.loads(checked.stdout)["findings"] if f["check"] == "thoughts")
+    assert found["state"] == "warn" and "--measure" in found["advice"]
 
 
 def test_monitoring_streams_and_scores_the_answer_alone(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from cli.commands.plan import (
     estimate_plan,
     plan_line,
     plan_remarks,
-    refuse_here,
+    refuse_at_once,
     show_plan,
     thought_tokens_expected,
     tokens_expected,
@@ -100,8 +100,7 @@ def extract(priority: int | None, dry_run: bool, **values: Any) -> None:
     terms = asked_terms(values, asked.spec.judge)
     if dry_run:
         show_plan(asked, terms, as_json=values["as_json"])
-    if not values["broker_url"]:
-        refuse_here(asked)
+    refuse_at_once(asked, on_fleet=bool(values["broker_url"]))
     if dry_run:
         return
     finish_extraction(begin_extraction(asked, values, priority=priority), values)

@@ -67,7 +67,8 @@ WITHOUT_LOGPROBS = Asking(votes=3, completion_tokens=200)
 def plan(as_json: bool, broker_url: str | None, pilot: str | None, **values: Any) -> None:
     """Show what a run would do, without spending anything (the same as extract --dry-run).
 
-    Without a broker it ends with an error where this machine could not run it.
+    It ends with an error where the run could not begin: without a broker where this machine could
+    not run it, and where --measure has to be said.
 
     \b
     orchestrate plan --traits refusal,evil --model google/gemma-2-2b-it --judge-model gpt-6-luna
@@ -75,16 +76,21 @@ def plan(as_json: bool, broker_url: str | None, pilot: str | None, **values: Any
     asked = asked_run(values)
     run = open_run(run_store(values["runs_dir"], pilot)) if pilot else None
     show_plan(asked, asked_terms(values, asked.spec.judge), as_json=as_json, pilot=run)
-    if not broker_url:
-        refuse_here(asked)
+    refuse_at_once(asked, on_fleet=bool(broker_url))
 
 
-def refuse_here(asked: AskedRun) -> None:
-    """Raises what would end a run whose workers start on this machine."""
+def refuse_at_once(asked: AskedRun, *, on_fleet: bool) -> None:
+    """Raises what would end a run before its first response, or has to be said before it."""
     # what asks the Hub is not loaded for --help
     from cli.doctor.cannot_start import refuse_what_cannot_start
 
-    refuse_what_cannot_start(asked.spec, asked.definitions.values())
+    refuse_what_cannot_start(
+        asked.spec,
+        asked.definitions.values(),
+        # what a run has recorded was said, or was so before it had to be
+        says_measure=asked.says_measure or asked.store.exists("run.json"),
+        on_fleet=on_fleet,
+    )
 
 
 def show_plan(asked: AskedRun, terms: Terms, *, as_json: bool, pilot: Run | None = None) -> None:

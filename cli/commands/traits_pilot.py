@@ -12,7 +12,7 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
-from cli.commands.plan import estimate_plan, plan_cost, plan_line, refuse_here
+from cli.commands.plan import estimate_plan, plan_cost, plan_line, refuse_at_once
 from cli.options.run import (
     SETTINGS,
     AskedRun,
@@ -100,8 +100,7 @@ def pilot_trait(ref: str, questions: int | None, dry_run: bool, **values: Any) -
     say(console, plan_line(found), wrap=True)
     judge, cost = asked.spec.judge, plan_cost(asked.spec, found, terms)
     say(console, f"Judge: {judge.model} at {judge.url}; {cost}.", wrap=True)
-    if not values["broker_url"]:
-        refuse_here(asked)
+    refuse_at_once(asked, on_fleet=bool(values["broker_url"]))
     if dry_run:
         return
     run = begin_extraction(asked, values)

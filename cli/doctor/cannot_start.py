@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from urllib.parse import urlsplit
 
 from cli.doctor.model import check_model_fits
-from cli.doctor.thinking import lacks_template
+from cli.doctor.thinking import lacks_template, thinking_here, thinking_on_hub, unsaid_measure
 from cli.options.working_folder import OPENAI_URL
 from domain.errors import JudgeError, ModelError, OrchestrateError
 from domain.plan.spec import JudgeSpec, RunSpec
@@ -20,15 +21,28 @@ from workers.judge.measures import lexicon
 PATIENCE_S = 2.0
 
 
-def refuse_what_cannot_start(spec: RunSpec, traits: Iterable[TraitDefinition]) -> None:
-    """Raises JudgeError or ModelError with the way out; scenarios alone need no chat template.
+def refuse_what_cannot_start(
+    spec: RunSpec, traits: Iterable[TraitDefinition], *, says_measure: bool, on_fleet: bool
+) -> None:
+    """Raises JudgeError, ModelError or, where what is measured has to be said, UsageError, with the
+    way out; scenarios alone need no chat template.
 
-    For a run whose workers start on this machine: a fleet's own have their models and keys.
+    The workers of a fleet have their own models and keys.
     """
     traits = list(traits)
-    refuse_judge(spec.judge, traits)
+    if not on_fleet:
+        refuse_judge(spec.judge, traits)
     needs_template = spec.scenarios == "turn" or not all(one.is_scenarios for one in traits)
-    wrong = _what_is_wrong_with(spec.model.model_id, needs_template=needs_template)
+    needs_measure, model_id = needs_template and not says_measure, spec.model.model_id
+    thinks = thinking_here(model_id) if needs_measure else None
+    if unsaid := unsaid_measure(model_id, thinks, spec.sampling):
+        raise unsaid
+    errors: list[Iterator[OrchestrateError]] = []
+    if not on_fleet:
+        errors.append(_wrong_with(model_id, needs_template=needs_template))
+    if needs_measure and thinks is None:
+        errors.append(_unsaid_on_hub(spec))
+    wrong = _first_in_time(itertools.chain(*errors))
     if wrong is not None:
         raise wrong
 
@@ -46,21 +60,31 @@ def refuse_judge(judge: JudgeSpec, traits: Iterable[TraitDefinition]) -> None:
         lexicon()
 
 
-def _what_is_wrong_with(model_id: str, *, needs_template: bool) -> OrchestrateError | None:
+def _wrong_with(model_id: str, *, needs_template: bool) -> Iterator[OrchestrateError]:
+    checked = check_model_fits(model_id, [])
+    failed = (one for one in checked if one.state == "fail")
+    yield from (ModelError(one.found, advice=one.advice) for one in failed)
+    if needs_template and lacks_template(model_id):
+        wrong = f"{model_id} is a base model: it has no chat template to put a trait's"
+        advice = (
+            "choose its instruction-tuned version, or a trait of scenarios, texts that it "
+            "goes on with (docs/traits.md#scenarios)"
+        )
+        yield ModelError(f"{wrong} instructions and questions in", advice=advice)
+
+
+def _unsaid_on_hub(spec: RunSpec) -> Iterator[OrchestrateError]:
+    model_id = spec.model.model_id
+    if unsaid := unsaid_measure(model_id, thinking_on_hub(model_id), spec.sampling):
+        yield unsaid
+
+
+def _first_in_time(errors: Iterator[OrchestrateError]) -> OrchestrateError | None:
     found: list[OrchestrateError] = []
 
     def look() -> None:
         try:
-            checked = check_model_fits(model_id, [])
-            failed = (one for one in checked if one.state == "fail")
-            found.extend(ModelError(one.found, advice=one.advice) for one in failed)
-            if needs_template and lacks_template(model_id):
-                wrong = f"{model_id} is a base model: it has no chat template to put a trait's"
-                advice = (
-                    "choose its instruction-tuned version, or a trait of scenarios, texts that it "
-                    "goes on with (docs/traits.md#scenarios)"
-                )
-                found.append(ModelError(f"{wrong} instructions and questions in", advice=advice))
+            found.extend(itertools.islice(errors, 1))
         except OrchestrateError as error:
             found.append(error)
 

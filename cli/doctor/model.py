@@ -213,6 +213,23 @@ def _hub_size(model_id: str) -> ModelSize | None:
     return _size(info.safetensors.parameters, info.config or {}) if info.safetensors else None
 
 
+def hub_template(model_id: str) -> object:
+    """The chat template that the Hub states for a model, or for an adapter's base; None where it
+    does not answer or states none, and for models on this machine."""
+    adapter = adapter_here(model_id)
+    name = adapter.base if adapter else model_id
+    try:
+        if gguf_file(name) is not None or _local_folder(name) is not None:
+            return None
+        stated = HfApi().model_info(name, timeout=HUB_TIMEOUT_S).config or {}
+    except UNREACHABLE:
+        return None
+    except ModelError:
+        return None
+    found = stated.get("chat_template_jinja")
+    return found or (stated.get("tokenizer_config") or {}).get("chat_template")
+
+
 def _hub_findings(model_id: str, size: ModelSize | None) -> Iterator[Checked]:
     """What stands between this machine and a model that is not in its cache."""
     token = "with a token" if get_token() else "without a token"

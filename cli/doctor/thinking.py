@@ -12,10 +12,10 @@ from typing import NoReturn
 from jinja2 import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from cli.doctor.machine import Checked
-from cli.doctor.model import local_model_folder
-from domain.errors import ModelError
-from domain.plan.spec import RunSpec
+from cli.doctor.machine import Checked, State
+from cli.doctor.model import hub_template, local_model_folder
+from domain.errors import ModelError, UsageError
+from domain.plan.spec import RunSpec, SamplingSpec
 from domain.template_limit import within_limit
 from domain.thoughts import NO_THINKING, Case, Thinking, thinking_of
 from workers.models.files import adapter_here
@@ -29,9 +29,13 @@ def template_of(folder: Path) -> str | None:
         pass
     try:
         body = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-        found = body.get("chat_template")
+        return _usual_template(body.get("chat_template"))
     except (OSError, ValueError, AttributeError):
         return None
+
+
+def _usual_template(found: object) -> str | None:
+    """Of what a tokenizer's settings name, the one that is used when none is asked for."""
     if isinstance(found, list):
         found = next((one["template"] for one in found if one.get("name") == "default"), None)
     return found if isinstance(found, str) else None
@@ -59,6 +63,12 @@ def thinking_here(model_id: str) -> Thinking | None:
     except ModelError:
         return None
     template = template_of(folder) if folder else None
+    return None if template is None else thinking_of_template(template)
+
+
+def thinking_on_hub(model_id: str) -> Thinking | None:
+    """What the template that the Hub states does with thoughts; None where it states none."""
+    template = _usual_template(hub_template(model_id))
     return None if template is None else thinking_of_template(template)
 
 
@@ -93,7 +103,7 @@ def thinking_text(found: Thinking) -> str:
     told = f" ({found.switch})" if str(found.switch) else ""
     return {
         Case.NONE: "its template knows no thoughts",
-        Case.OFF: f"its prompts close the thought{told}, so it answers at once",
+        Case.OFF: f"its prompts leave the thought out{told}, so it answers at once",
         Case.SOMETIMES: f"it may think before it answers{told}: thought and answer are told apart",
         Case.ALWAYS: f"it always thinks before it answers{told}: thought and answer are told apart",
     }[found.case]
@@ -102,16 +112,38 @@ def thinking_text(found: Thinking) -> str:
 def thinking_remark(thinks: Thinking | None, spec: RunSpec) -> str:
     """Which case the model is, and what that means for the run."""
     if thinks is None:
-        return "Thoughts: whether the model thinks first shows when its template is here."
+        return "Thoughts: none are counted, the model's template is not on this machine."
     text = f"Thoughts: {thinking_text(thinks)}"
     if thinks.may_think:
         limit = spec.sampling.max_thought_tokens
-        text += f", at most {limit:,} tokens of thought, vectors of the {spec.measure}"
+        of = "both" if spec.measure == "both" else f"the {spec.measure}"
+        text += f", at most {limit:,} tokens of thought, vectors of {of}"
     return f"{text}."
 
 
 def check_thoughts(model_id: str) -> Iterator[Checked]:
-    """Which case a model on this machine is; nothing for others."""
-    found = thinking_here(model_id)
-    if found is not None:
-        yield Checked("thoughts", "ok", f"{model_id}: {thinking_text(found)}")
+    """Which case a model is; nothing where its template cannot be had."""
+    found = thinking_here(model_id) or thinking_on_hub(model_id)
+    if found is None:
+        return
+    refusal = unsaid_measure(model_id, found, SamplingSpec())
+    state: State = "ok" if refusal is None else "warn"
+    advice = refusal.advice if refusal else ""
+    yield Checked("thoughts", state, f"{model_id}: {thinking_text(found)}", advice)
+
+
+def unsaid_measure(
+    model_id: str, thinks: Thinking | None, sampling: SamplingSpec
+) -> UsageError | None:
+    """What a run is refused with where nobody has said what of the model's responses is measured;
+    None where the model answers at once, or that is not known."""
+    if thinks is None or not thinks.cannot_be_stopped:
+        return None
+    does = "thinks" if thinks.case == Case.ALWAYS else "may think"
+    return UsageError(
+        f"{model_id} {does} before it answers and cannot be told not to",
+        advice="say what vectors are made of with --measure answer, --measure thought or --measure "
+        f"both; each response costs up to {sampling.max_thought_tokens:,} tokens of thought "
+        "(--max-thought-tokens), which the judge never reads and --measure answer leaves out of "
+        "the vectors",
+    )

@@ -165,11 +165,13 @@ terms_options = together(
 
 @dataclass(frozen=True)
 class AskedRun:
-    """The run that a command's values describe; nothing is recorded yet."""
+    """The run that a command's values describe, and whether they name what is measured; nothing
+    is recorded yet."""
 
     spec: RunSpec
     definitions: Mapping[str, TraitDefinition]
     store: Store
+    says_measure: bool
 
 
 def asked_run(
@@ -186,6 +188,9 @@ def asked_run(
         inside[setting.path[-1]] = values[setting.name.replace("-", "_")]
     body["traits"] = [_trait_ref(one, values) for one in definitions.values()]
     body["methods"] = asked_methods(values["methods"])
+    says_measure = body["measure"] is not None
+    if not says_measure:
+        body["measure"] = SETTINGS["measure"].field.default
     judge = asked_judge(
         body["judge"]["model"],
         body["judge"]["url"],
@@ -207,7 +212,8 @@ def asked_run(
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise UsageError(f"setting {where}: {first['msg']}") from error
-    return AskedRun(spec, definitions, run_store(values["runs_dir"], _name(values["run"], spec)))
+    store = run_store(values["runs_dir"], _name(values["run"], spec))
+    return AskedRun(spec, definitions, store, says_measure)
 
 
 def _refuse_to_ask(traits: Iterable[TraitDefinition]) -> None:

@@ -243,9 +243,10 @@ class RunSpec(Frozen):
     methods: Annotated[tuple[str, ...], Option(metavar="LIST")] = Field(
         default=("mean_diff",), description=f"Of {', '.join(METHODS)}."
     )
-    measure: Measure = Field(
+    measure: Annotated[Measure, Option(has_default=False)] = Field(
         default="answer",
-        description="Of a model that thinks: what vectors are made of. The judge reads the answer.",
+        description="Of a model that thinks: what vectors are made of; the judge reads the answer. "
+        "To be said where a model cannot be told not to think, else the answer.",
     )
     scenarios: ScenariosAs = Field(
         default="text",
