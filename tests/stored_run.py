@@ -13,17 +13,15 @@ from domain.scoring.scores import Candidate, Evidence, Reply, Score, Scoring, Un
 from domain.scoring.thresholds import outcomes
 from storage.files.trait_files import load_traits
 from storage.record.artifacts import publish_artifact
+from storage.record.contexts import CONTEXTS, ContextActivations, encode_contexts
 from storage.record.judged_samples import judged_samples
 from storage.record.responses import (
     ACTIVATIONS,
-    CONTEXTS,
     RESPONSES,
     SCORINGS,
     Activations,
-    ContextActivations,
     Response,
     encode_activations,
-    encode_contexts,
     encode_responses,
     encode_scorings,
     load_activations,

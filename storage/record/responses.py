@@ -1,5 +1,4 @@
-"""Responses, their activations and their scorings, as the stages store them; and a run's neutral
-responses, made without an instruction, with what they measured on each set of directions.
+"""Responses, their activations and their scorings, as the stages store them.
 
 Tables are Parquet, arrays safetensors.
 """
@@ -19,7 +18,6 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
-from domain.errors import StoreError
 from domain.plan.jobs import Job
 from domain.plan.spec import POSITIONS, Measure
 from domain.scoring.scores import Evidence, Score, Scoring, Unscored, score_value
@@ -29,9 +27,6 @@ from storage.record.store import Store
 RESPONSES = "responses.parquet"
 ACTIVATIONS = "activations.safetensors"
 SCORINGS = "verdicts.parquet"
-CONTEXTS = "activations.safetensors"
-Projections = NDArray[np.float32]
-NEUTRAL = "neutral/responses.parquet"
 
 
 @dataclass(frozen=True)
@@ -82,16 +77,6 @@ class Activations:
         """[n, L+1, d] of a position, one row per response."""
         values: NDArray[np.float32] = getattr(self, position)
         return values if position == "response_avg" else values[self.prompt_of]
-
-
-@dataclass(frozen=True, eq=False)
-class ContextActivations:
-    """Mean activations [n, L+1, d_model] of the responses of n samples, float32: after the prompt
-    with the opposite instruction of their pair, and after the question alone."""
-
-    keys: tuple[str, ...]
-    opposite: NDArray[np.float32]
-    plain: NDArray[np.float32]
 
 
 _RESPONSE_SCHEMA = pa.schema(
@@ -154,28 +139,6 @@ def decode_activations(data: bytes) -> Activations:
 def load_activations(store: Store, job: Job) -> Activations:
     """The activations of a finished generate job."""
     return read_artifact(store, load_record(store, job), ACTIVATIONS, decode_activations)
-
-
-def encode_contexts(found: ContextActivations) -> bytes:
-    """Safetensors bytes of both arrays, with the keys of their rows."""
-    arrays = {"opposite": found.opposite, "plain": found.plain}
-    arrays = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
-    keys = np.frombuffer("\n".join(found.keys).encode(), np.uint8)
-    return bytes(save_safetensors({**arrays, "keys": keys}))
-
-
-def decode_contexts(data: bytes) -> ContextActivations:
-    """What encode_contexts made; raises ValueError or KeyError for other bytes."""
-    arrays = decode_arrays(data)
-    keys = tuple(bytes(arrays["keys"]).decode().splitlines())
-    if not len(keys) == len(arrays["opposite"]) == len(arrays["plain"]):
-        raise ValueError("its rows and its keys are not as many")
-    return ContextActivations(keys, arrays["opposite"], arrays["plain"])
-
-
-def load_contexts(store: Store, job: Job) -> ContextActivations:
-    """The activations of a finished contexts job."""
-    return read_artifact(store, load_record(store, job), CONTEXTS, decode_contexts)
 
 
 def stored_positions(store: Store, job: Job) -> list[str]:
@@ -247,60 +210,8 @@ DECODERS: Decoders = {
 """Of the data files of generate and judge jobs."""
 
 
-CONTEXTS_DECODERS: Decoders = {CONTEXTS: decode_contexts}
-"""Of the data file of a contexts job."""
-
-
 def _table(data: bytes) -> pa.Table:
     try:
         return pq.read_table(io.BytesIO(data))
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"it is not Parquet: {error}") from error
-
-
-def read_neutral_responses(store: Store) -> list[Response]:
-    """The neutral responses; empty before they were made."""
-    try:
-        table = pq.read_table(io.BytesIO(store.read(NEUTRAL)))
-        return [Response(**row) for row in table.to_pylist()]
-    except KeyError:
-        return []
-    except (pa.ArrowException, TypeError) as error:
-        raise StoreError(_damaged(store, NEUTRAL, error)) from error
-
-
-def write_neutral_responses(store: Store, responses: Sequence[Response]) -> None:
-    """Keep them; who was first wins."""
-    store.create(NEUTRAL, encode_responses(responses))
-
-
-def read_neutral_projections(store: Store, digest: str) -> list[Projections] | None:
-    """Projections [tokens, k] of each neutral response; None before these directions were used."""
-    key = f"neutral/{digest}.safetensors"
-    try:
-        arrays = load_safetensors(store.read(key))
-        return np.split(arrays["projections"], np.cumsum(arrays["lengths"])[:-1])
-    except KeyError as error:
-        if error.args == (key,):
-            return None
-        raise StoreError(_damaged(store, key, error)) from error
-    except (SafetensorError, ValueError) as error:
-        raise StoreError(_damaged(store, key, error)) from error
-
-
-def write_neutral_projections(store: Store, digest: str, responses: Sequence[Projections]) -> None:
-    """Keep the projections [tokens, k] of each neutral response on directions of this digest."""
-    arrays: dict[str, NDArray[Any]] = {
-        "projections": np.ascontiguousarray(np.concatenate(responses), np.float32),
-        "lengths": np.array([len(one) for one in responses], dtype=np.int64),
-    }
-    store.create(f"neutral/{digest}.safetensors", save_safetensors(arrays))
-
-
-def write_neutral_rates(store: Store, digest: str, rates: bytes) -> None:
-    """Keep what share of held-out neutral responses these directions flag, as JSON."""
-    store.create(f"neutral/{digest}.rates.json", rates)
-
-
-def _damaged(store: Store, key: str, error: Exception) -> str:
-    return f"{store.url}/{key} cannot be read ({error}): delete it, and it is made again"

@@ -15,13 +15,8 @@ from domain.plan.jobs import Job
 from domain.plan.samples import POLARITIES, Polarity, Sample
 from domain.scoring.thresholds import outcomes
 from storage.record.artifacts import Record, publish_artifact
+from storage.record.contexts import CONTEXTS, CONTEXTS_DECODERS, ContextActivations, encode_contexts
 from storage.record.judged_samples import judged_samples, training_jobs
-from storage.record.responses import (
-    CONTEXTS,
-    CONTEXTS_DECODERS,
-    ContextActivations,
-    encode_contexts,
-)
 from storage.record.run import Run, load_definition
 from tasks.stages.likelihood import LIKELIHOOD_DECODERS, causal_test
 from traitlens.arrays import Float32

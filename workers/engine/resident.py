@@ -1,4 +1,4 @@
-"""The resident model of a GPU worker: loaded once, lent to jobs, kept until one asks for another."""
+"""The resident model of a GPU worker: loaded once, lent to jobs until one asks for another."""
 
 from __future__ import annotations
 
