@@ -19,6 +19,7 @@ from domain.traits.prompts import neutral_samples
 from domain.verdict.record import PARTS, Quality, VerdictName
 from domain.verdict.uses import use_layers
 from orchestrator.runs import run_store
+from storage.record.json_bytes import json_bytes
 from storage.record.neutral import (
     Projections,
     read_neutral_projections,
@@ -28,7 +29,7 @@ from storage.record.neutral import (
     write_neutral_responses,
 )
 from storage.record.responses import Response
-from storage.record.results import json_bytes, read_metrics
+from storage.record.results import read_metrics
 from storage.record.run import Run, load_definition, open_run
 from workers.engine.engine import Engine, build_engine
 from workers.engine.generation import Sampling, UnitVectors

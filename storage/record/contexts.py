@@ -1,4 +1,4 @@
-"""What the contexts stage keeps: activations of kept responses, read again in two other contexts."""
+"""What a contexts job keeps: activations of kept responses, read again in two other contexts."""
 
 from __future__ import annotations
 

@@ -5,14 +5,12 @@ Tables are Parquet, arrays safetensors.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
@@ -23,6 +21,7 @@ from domain.plan.spec import POSITIONS, Measure
 from domain.scoring.scores import Evidence, Score, Scoring, Unscored, score_value
 from storage.record.artifacts import Decoders, load_record, read_artifact
 from storage.record.store import Store
+from storage.record.tables import parquet_bytes, parquet_table
 
 RESPONSES = "responses.parquet"
 ACTIVATIONS = "activations.safetensors"
@@ -116,7 +115,7 @@ def encode_responses(responses: Sequence[Response]) -> bytes:
 
 def decode_responses(data: bytes) -> list[Response]:
     """What encode_responses made; raises ValueError or TypeError for other bytes."""
-    return [Response(**row) for row in _table(data).to_pylist()]
+    return [Response(**row) for row in parquet_table(data).to_pylist()]
 
 
 def load_responses(store: Store, job: Job) -> list[Response]:
@@ -180,7 +179,7 @@ def load_scorings(store: Store, job: Job) -> dict[tuple[str, str], Scoring]:
 def decode_scorings(data: bytes) -> dict[tuple[str, str], Scoring]:
     """What encode_scorings made; raises ValueError or KeyError for other bytes."""
     found: dict[tuple[str, str], Scoring] = {}
-    for row in _table(data).to_pylist():
+    for row in parquet_table(data).to_pylist():
         body = {name: row[name] for name in ("numeric_mass", "refusal_mass")}
         evidence = row["evidence"]
         body["evidence"] = Evidence.model_validate_json(evidence) if evidence else None
@@ -195,23 +194,9 @@ def decode_scorings(data: bytes) -> dict[tuple[str, str], Scoring]:
     return found
 
 
-def parquet_bytes(table: pa.Table) -> bytes:
-    """A table as Parquet bytes."""
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
-    return buffer.getvalue()
-
-
 DECODERS: Decoders = {
     RESPONSES: decode_responses,
     ACTIVATIONS: decode_activations,
     SCORINGS: decode_scorings,
 }
 """Of the data files of generate and judge jobs."""
-
-
-def _table(data: bytes) -> pa.Table:
-    try:
-        return pq.read_table(io.BytesIO(data))
-    except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"it is not Parquet: {error}") from error
