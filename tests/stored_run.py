@@ -7,7 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from domain.plan.jobs import Job
-from domain.plan.samples import CONFIRMATION, EVALUATION, POLARITIES, ROUNDS, Sample
+from domain.plan.samples import (
+    CONFIRMATION,
+    EVALUATION,
+    POLARITIES,
+    ROUNDS,
+    Sample,
+    balanced_samples,
+)
 from domain.plan.spec import ChecksSpec, JudgeSpec, ModelSpec, RunSpec, TraitRef
 from domain.scoring.scores import Candidate, Evidence, Reply, Score, Scoring, Unscored
 from domain.scoring.thresholds import outcomes
@@ -28,7 +35,6 @@ from storage.record.responses import (
 )
 from storage.record.run import Run, create_run
 from storage.record.store import open_store
-from tasks.stages.contexts import balanced_samples
 from tasks.stages.reduce import reduce
 from tasks.stages.steering_cells import cells_json, job_cells, load_directions
 from tasks.stages.verify import verify

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from domain.plan.jobs import Plan
-from domain.plan.samples import POLARITIES, Sample, part_samples
+from domain.plan.samples import POLARITIES, Sample, balanced_samples, part_samples
 from domain.plan.spec import ChecksSpec, ModelSpec, RunSpec
-from tasks.stages.contexts import balanced_samples, read_texts
+from tasks.stages.contexts import read_texts
 from tests.engine_work import work
 from tests.test_plan import spec, trait
 from tests.tiny_models import save_tiny_model
