@@ -52,7 +52,6 @@ from cli.screens.verdicts import (
 from cli.screens.working import working
 from domain.errors import BrokerError, OrchestrateError, StoreError
 from domain.plan.readiness import is_job_needed
-from domain.plan.spec import JudgeSpec
 from orchestrator.devices import cpu_workers, visible_devices
 from orchestrator.driver import Driver, missing_workers
 from orchestrator.local_fleet import local_fleet
@@ -186,20 +185,15 @@ def finish_extraction(run: Run, values: Mapping[str, Any]) -> None:
         done = run.done()
         jobs = (job for trait in run.spec.traits for job in run.plan.part_jobs(trait, "judge"))
         if any(job.key not in done and is_job_needed(run.plan, job, done) for job in jobs):
+            # what asks the Hub is not loaded for --help
+            from cli.doctor.cannot_start import refuse_judge_here
+
             refuse_judge_here(run, judge_of(run))
     console = Screen(to_stderr=values["as_json"])
     _say_plan(console, run)
     failures = carry_out_extraction(console, run, values)
     if failures is not None:
         _print_result(console, run, failures, as_json=values["as_json"])
-
-
-def refuse_judge_here(run: Run, judge: JudgeSpec) -> None:
-    """Raises JudgeError where no worker of this machine can ask the judge about the run."""
-    # what asks the Hub is not loaded for --help
-    from cli.doctor.cannot_start import refuse_judge
-
-    refuse_judge(judge, [load_definition(run, trait.name) for trait in run.spec.traits])
 
 
 def carry_out_extraction(
