@@ -17,15 +17,7 @@ import click
 from rich.console import Console
 
 from cli.commands.pause_cancel import priority_option, unpause
-from cli.commands.plan import (
-    estimate_plan,
-    plan_line,
-    plan_remarks,
-    refuse_at_once,
-    show_plan,
-    thought_tokens_expected,
-    tokens_expected,
-)
+from cli.commands.plan import plan_remarks, refuse_at_once, show_plan
 from cli.commands.report import write_report
 from cli.doctor.machine import machine_devices
 from cli.doctor.model import bytes_on_cpu
@@ -50,6 +42,7 @@ from cli.screens.verdicts import (
     where_vectors_are,
 )
 from cli.screens.working import working
+from cli.using.estimate import estimate_plan, plan_line, thought_tokens_expected, tokens_expected
 from domain.errors import BrokerError, OrchestrateError, StoreError
 from domain.plan.readiness import is_job_needed
 from orchestrator.devices import cpu_workers, visible_devices
