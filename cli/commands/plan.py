@@ -1,7 +1,4 @@
-"""`orchestrate plan`: counts, tokens, money and what already exists; spends nothing.
-
-Tokens are estimated from the actual prompts' characters; the estimate says so.
-"""
+"""`orchestrate plan`: counts, tokens, money and what already exists; spends nothing."""
 
 from __future__ import annotations
 
