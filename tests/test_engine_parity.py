@@ -12,7 +12,8 @@ import torch
 
 from tests.engine_work import POSITIONS, run, texts, tiny, work, worst_error
 from tests.tiny_models import FAMILIES, byte_tokenizer, save_tiny_model
-from traitlens.capture.blocks import backbone, decoder_blocks, tapped
+from traitlens.capture.blocks import backbone, decoder_blocks
+from traitlens.capture.hooks import tapped
 from workers.engine.engine import build_engine
 from workers.engine.generation import Generation, GenerationRequest
 from workers.engine.refill import RefillCore
