@@ -22,16 +22,14 @@ from domain.scoring.scores import Candidate, Evidence, Reply, Score, Scoring, Un
 from domain.traits.definition import TraitDefinition
 from domain.verdict.record import TraitMetrics
 from storage.record.artifacts import publish_artifact
+from storage.record.contexts import CONTEXTS, ContextActivations, encode_contexts
 from storage.record.responses import (
     ACTIVATIONS,
-    CONTEXTS,
     RESPONSES,
     SCORINGS,
     Activations,
-    ContextActivations,
     Response,
     encode_activations,
-    encode_contexts,
     encode_responses,
     encode_scorings,
 )

@@ -49,9 +49,9 @@ from benchmarks.engine_ways import (
     plain_best,
 )
 from workers.engine.engine import build_engine
+from workers.engine.engine_thread import EngineThread
 from workers.engine.generation import EngineStats, GenerationRequest, Sampling
 from workers.engine.refill import MOST_ROWS_CPU, MOST_ROWS_GPU
-from workers.engine.resident import EngineThread
 from workers.models.model import LoadedModel
 
 ROLLOUTS = 10

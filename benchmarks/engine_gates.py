@@ -10,8 +10,8 @@ import torch
 from benchmarks.engine_report import Measured
 from benchmarks.engine_ways import Outcome, ours
 from workers.engine.engine import build_engine
+from workers.engine.engine_thread import EngineThread
 from workers.engine.generation import GenerationRequest, Sampling
-from workers.engine.resident import EngineThread
 from workers.engine.sampler import RowSampling, draw, tree_levels, uniforms
 from workers.engine.teacher_forced import teacher_forced
 from workers.models.model import LoadedModel

@@ -23,9 +23,10 @@ from transformers import (
 from benchmarks.engine_vllm import generate as vllm_generate
 from storage.record.responses import Activations, Response, encode_activations, encode_responses
 from storage.record.store import LocalStore
+from workers.engine.engine_thread import EngineThread
 from workers.engine.fallback import left_padded
 from workers.engine.generation import Generation, GenerationRequest
-from workers.engine.resident import EngineThread, jobs_in_flight
+from workers.engine.resident import jobs_in_flight
 from workers.engine.teacher_forced import teacher_forced
 from workers.models.model import LoadedModel
 

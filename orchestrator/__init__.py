@@ -1,1 +1,1 @@
-"""Decides: traits, plan, readiness, score rules, thresholds, verdicts. Pure: no I/O, no clock."""
+"""Drives a run: sends its jobs, watches and ends it; the private fleet; progress and metrics."""

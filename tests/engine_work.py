@@ -12,7 +12,8 @@ import torch
 
 from tests.tiny_models import save_tiny_model
 from traitlens.arrays import Float32
-from traitlens.capture.blocks import decoder_blocks, tapped
+from traitlens.capture.blocks import decoder_blocks
+from traitlens.capture.hooks import tapped
 from workers.engine.engine import Engine, build_engine
 from workers.engine.generation import Generation, GenerationRequest, Sampling
 from workers.engine.sampler import RowSampling, draw, tree_levels, uniforms

@@ -7,30 +7,34 @@ from pathlib import Path
 import numpy as np
 
 from domain.plan.jobs import Job
-from domain.plan.samples import CONFIRMATION, EVALUATION, POLARITIES, ROUNDS, Sample
+from domain.plan.samples import (
+    CONFIRMATION,
+    EVALUATION,
+    POLARITIES,
+    ROUNDS,
+    Sample,
+    balanced_samples,
+)
 from domain.plan.spec import ChecksSpec, JudgeSpec, ModelSpec, RunSpec, TraitRef
 from domain.scoring.scores import Candidate, Evidence, Reply, Score, Scoring, Unscored
 from domain.scoring.thresholds import outcomes
 from storage.files.trait_files import load_traits
 from storage.record.artifacts import publish_artifact
+from storage.record.contexts import CONTEXTS, ContextActivations, encode_contexts
 from storage.record.judged_samples import judged_samples
 from storage.record.responses import (
     ACTIVATIONS,
-    CONTEXTS,
     RESPONSES,
     SCORINGS,
     Activations,
-    ContextActivations,
     Response,
     encode_activations,
-    encode_contexts,
     encode_responses,
     encode_scorings,
     load_activations,
 )
 from storage.record.run import Run, create_run
 from storage.record.store import open_store
-from tasks.stages.contexts import balanced_samples
 from tasks.stages.reduce import reduce
 from tasks.stages.steering_cells import cells_json, job_cells, load_directions
 from tasks.stages.verify import verify

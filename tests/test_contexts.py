@@ -11,13 +11,14 @@ import pytest
 import torch
 
 from domain.plan.jobs import Plan
-from domain.plan.samples import POLARITIES, Sample, part_samples
+from domain.plan.samples import POLARITIES, Sample, balanced_samples, part_samples
 from domain.plan.spec import ChecksSpec, ModelSpec, RunSpec
-from tasks.stages.contexts import balanced_samples, read_texts
+from tasks.stages.contexts import read_texts
 from tests.engine_work import work
 from tests.test_plan import spec, trait
 from tests.tiny_models import save_tiny_model
-from workers.engine.resident import EngineClosedError, Residents, Text
+from workers.engine.engine_thread import EngineClosedError
+from workers.engine.resident import Residents, Text
 from workers.models.model import LoadedModel
 
 

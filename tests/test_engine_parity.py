@@ -12,12 +12,13 @@ import torch
 
 from tests.engine_work import POSITIONS, run, texts, tiny, work, worst_error
 from tests.tiny_models import FAMILIES, byte_tokenizer, save_tiny_model
-from traitlens.capture.blocks import backbone, decoder_blocks, tapped
-from workers.engine.cache import SlotCache
+from traitlens.capture.blocks import backbone, decoder_blocks
+from traitlens.capture.hooks import tapped
 from workers.engine.engine import build_engine
 from workers.engine.generation import Generation, GenerationRequest
 from workers.engine.refill import RefillCore
 from workers.engine.running import WIDTHS_CPU
+from workers.engine.slot_cache import SlotCache
 from workers.engine.teacher_forced import teacher_forced
 from workers.models.model import LoadedModel, load_model
 

@@ -14,12 +14,9 @@ from domain.plan.spec import ModelSpec
 from tests.engine_work import run, texts, tiny, work
 from tests.tiny_models import save_tiny_model
 from workers.engine.engine import Engine, build_engine
+from workers.engine.engine_thread import EngineClosedError, EngineThread
 from workers.engine.generation import Generation, GenerationRequest, Sampling
-from workers.engine.resident import (
-    EngineClosedError,
-    EngineThread,
-    Residents,
-)
+from workers.engine.resident import Residents
 from workers.models.model import LoadedModel
 
 LONG = Sampling(400)

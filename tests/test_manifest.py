@@ -11,7 +11,8 @@ import pytest
 
 from domain.errors import StoreError
 from domain.verdict.record import VERSION
-from storage.record.results import json_bytes, read_metrics, write_metrics, writing_results
+from storage.record.json_bytes import json_bytes
+from storage.record.results import read_metrics, write_metrics, writing_results
 from storage.record.store import open_store
 from tests.quality_records import metrics
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console, RenderableType
 
-from cli.commands.plan import PlanTable, TraitEstimate
+from cli.commands.plan import PlanTable
 from cli.screens.status import FleetTable, RunsTable, run_status_screen
 from cli.screens.verdicts import (
     MOST_REMARK_LINES,
@@ -18,6 +18,7 @@ from cli.screens.verdicts import (
     print_verdict_remarks,
     verdict_remark_lines,
 )
+from cli.using.estimate import TraitEstimate
 from domain.fleet.heartbeats import Heartbeat, Rate
 from domain.verdict.record import TraitMetrics, Use, Uses, UseState, VerdictName
 from tests.quality_records import metrics

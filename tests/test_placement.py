@@ -11,7 +11,7 @@ from domain.fleet.heartbeats import Demand, ListedRun
 from domain.fleet.placement import (
     SERVE_AT_LEAST_S,
     TURN_S,
-    Server,
+    GpuWorker,
     beside_those_that_wait,
     jobs_to_hold,
     model_to_serve,
@@ -29,11 +29,11 @@ def demand(
     return Demand(ListedRun(name, name, f"/runs/{name}", model, priority, paused), waiting)
 
 
-def served(servers: list[Server], *levels: dict[str, int]) -> dict[str, str]:
-    """What each server chooses, each from a view of its own in which it comes last."""
+def served(workers: list[GpuWorker], *levels: dict[str, int]) -> dict[str, str]:
+    """What each worker chooses, each from a view of its own in which it comes last."""
     return {
-        one.name: model_to_serve(one.name, [*(s for s in servers if s != one), one], levels)
-        for one in servers
+        one.name: model_to_serve(one.name, [*(s for s in workers if s != one), one], levels)
+        for one in workers
     }
 
 
@@ -89,70 +89,70 @@ def test_nobody_listens_to_a_paused_run_and_it_holds_nobody_up() -> None:
 
 
 def test_idle_workers_spread_over_the_models_that_are_wanted() -> None:
-    servers = [Server(f"w{k}") for k in range(5)]
+    workers = [GpuWorker(f"w{k}") for k in range(5)]
 
-    chosen = served(servers, {"a": 50, "b": 50})
+    chosen = served(workers, {"a": 50, "b": 50})
 
     assert sorted(chosen.values()) == ["a", "a", "a", "b", "b"]
 
 
 def test_a_worker_keeps_its_model_while_that_is_wanted() -> None:
-    servers = [Server("w0", "a", 5.0), Server("w1", "b", 5.0)]
+    workers = [GpuWorker("w0", "a", 5.0), GpuWorker("w1", "b", 5.0)]
 
-    assert served(servers, {"a": 1, "b": 900}) == {"w0": "a", "w1": "b"}
+    assert served(workers, {"a": 1, "b": 900}) == {"w0": "a", "w1": "b"}
 
 
 def test_a_worker_whose_model_nobody_wants_takes_another() -> None:
-    servers = [Server("w0", "a", 5.0), Server("w1", "b", 5.0)]
+    workers = [GpuWorker("w0", "a", 5.0), GpuWorker("w1", "b", 5.0)]
 
-    assert served(servers, {"b": 900}) == {"w0": "b", "w1": "b"}
+    assert served(workers, {"b": 900}) == {"w0": "b", "w1": "b"}
 
 
 def test_a_single_job_does_not_have_the_model_loaded_twice() -> None:
-    servers = [Server("w0"), Server("w1")]
+    workers = [GpuWorker("w0"), GpuWorker("w1")]
 
-    assert sorted(served(servers, {"a": 1}).values()) == ["", "a"]
+    assert sorted(served(workers, {"a": 1}).values()) == ["", "a"]
 
 
 def test_a_new_model_gets_its_share_from_those_who_served_theirs_long_enough() -> None:
-    before = [Server(f"w{k}", "a", SERVE_AT_LEAST_S - 1) for k in range(4)]
-    after = [Server(f"w{k}", "a", SERVE_AT_LEAST_S + k) for k in range(4)]
+    before = [GpuWorker(f"w{k}", "a", SERVE_AT_LEAST_S - 1) for k in range(4)]
+    after = [GpuWorker(f"w{k}", "a", SERVE_AT_LEAST_S + k) for k in range(4)]
 
     assert set(served(before, {"a": 90, "b": 90}).values()) == {"a"}
     assert served(after, {"a": 90, "b": 90}) == {"w0": "a", "w1": "a", "w2": "b", "w3": "b"}
 
 
 def test_with_fewer_workers_than_models_each_model_gets_a_turn() -> None:
-    early, late = [Server("w", "a", TURN_S - 1)], [Server("w", "a", TURN_S)]
+    early, late = [GpuWorker("w", "a", TURN_S - 1)], [GpuWorker("w", "a", TURN_S)]
 
     assert served(early, {"a": 90, "b": 90}) == {"w": "a"}
     assert served(late, {"a": 90, "b": 90}) == {"w": "b"}
 
 
 def test_a_worker_serves_only_what_its_patterns_allow() -> None:
-    servers = [Server("small", models=("tiny/*",)), Server("large")]
+    workers = [GpuWorker("small", models=("tiny/*",)), GpuWorker("large")]
 
-    assert served(servers, {"big/70b": 9}) == {"small": "", "large": "big/70b"}
+    assert served(workers, {"big/70b": 9}) == {"small": "", "large": "big/70b"}
 
 
 def test_a_worker_that_alone_may_serve_a_model_does_so_beside_idle_others() -> None:
-    servers = [Server(f"a{k}", models=("demo",)) for k in range(3)]
-    servers.append(Server("z", models=("/models/*",)))
+    workers = [GpuWorker(f"a{k}", models=("demo",)) for k in range(3)]
+    workers.append(GpuWorker("z", models=("/models/*",)))
 
-    assert served(servers, {"/models/big": 2})["z"] == "/models/big"
+    assert served(workers, {"/models/big": 2})["z"] == "/models/big"
 
 
 def test_shares_are_counted_among_those_who_may_serve_the_model() -> None:
-    servers = [Server(f"small{k}", models=("small",)) for k in range(7)] + [Server("zbig")]
+    workers = [GpuWorker(f"small{k}", models=("small",)) for k in range(7)] + [GpuWorker("zbig")]
 
-    chosen = served(servers, {"small": 100, "big": 100})
+    chosen = served(workers, {"small": 100, "big": 100})
 
     assert chosen == {**{f"small{k}": "small" for k in range(7)}, "zbig": "big"}
 
 
 def test_a_worker_with_a_choice_gives_way_to_one_that_has_none() -> None:
-    before = [Server("any", "a", SERVE_AT_LEAST_S - 1), Server("only-a", models=("a",))]
-    after = [Server("any", "a", SERVE_AT_LEAST_S), Server("only-a", models=("a",))]
+    before = [GpuWorker("any", "a", SERVE_AT_LEAST_S - 1), GpuWorker("only-a", models=("a",))]
+    after = [GpuWorker("any", "a", SERVE_AT_LEAST_S), GpuWorker("only-a", models=("a",))]
 
     assert served(before, {"a": 1, "b": 1}) == {"any": "a", "only-a": ""}
     assert served(after, {"a": 1, "b": 1}) == {"any": "b", "only-a": "a"}
@@ -162,7 +162,7 @@ def test_each_of_three_models_gets_its_turn_on_one_worker() -> None:
     model, turns = "a", []
 
     for _ in range(6):
-        model = served([Server("w", model, TURN_S)], {"a": 9, "b": 9, "c": 9})["w"]
+        model = served([GpuWorker("w", model, TURN_S)], {"a": 9, "b": 9, "c": 9})["w"]
         turns.append(model)
 
     assert turns == ["b", "c", "a", "b", "c", "a"]
@@ -173,10 +173,14 @@ def test_each_of_three_models_gets_its_turn_on_one_worker() -> None:
 
 def test_a_run_of_high_priority_does_not_idle_devices_that_cannot_serve_it() -> None:
     demands = [demand("urgent", 50, model="big", priority=9), demand("usual", 50, model="small")]
-    servers = [Server("s0", models=("small",)), Server("s1", models=("small",)), Server("z")]
+    workers = [
+        GpuWorker("s0", models=("small",)),
+        GpuWorker("s1", models=("small",)),
+        GpuWorker("z"),
+    ]
 
-    first = served(servers, *wanted_models(demands))
-    later = [Server(s.name, first[s.name], 900, s.models) for s in servers]
+    first = served(workers, *wanted_models(demands))
+    later = [GpuWorker(s.name, first[s.name], 900, s.models) for s in workers]
 
     # also while another works on it
     assert first == {"s0": "small", "s1": "small", "z": "big"}
@@ -185,16 +189,16 @@ def test_a_run_of_high_priority_does_not_idle_devices_that_cannot_serve_it() -> 
 
 def test_whoever_may_serve_the_higher_priority_does_and_no_fair_share_takes_it_away() -> None:
     demands = [demand("urgent", 50, model="a", priority=9), demand("usual", 50, model="b")]
-    servers = [Server(f"w{k}", "b", 5.0) for k in range(4)]
+    workers = [GpuWorker(f"w{k}", "b", 5.0) for k in range(4)]
 
-    assert set(served(servers, *wanted_models(demands)).values()) == {"a"}
+    assert set(served(workers, *wanted_models(demands)).values()) == {"a"}
 
 
 def test_who_finds_no_place_at_the_higher_priority_works_on_at_the_lower() -> None:
     demands = [demand("urgent", 1, model="a", priority=9), demand("usual", 50, model="b")]
-    servers = [Server("w0", "a", 5.0), Server("w1", "b", 5.0), Server("w2")]
+    workers = [GpuWorker("w0", "a", 5.0), GpuWorker("w1", "b", 5.0), GpuWorker("w2")]
 
-    assert served(servers, *wanted_models(demands)) == {"w0": "a", "w1": "b", "w2": "b"}
+    assert served(workers, *wanted_models(demands)) == {"w0": "a", "w1": "b", "w2": "b"}
 
 
 MODELS = ("a", "b", "c", "d")
@@ -215,8 +219,8 @@ DEMANDS = st.lists(
 )
 
 
-def fleet_of(drawn: list[tuple[str, float, list[str]]]) -> list[Server]:
-    return [Server(f"w{k}", model, s, tuple(may)) for k, (model, s, may) in enumerate(drawn)]
+def fleet_of(drawn: list[tuple[str, float, list[str]]]) -> list[GpuWorker]:
+    return [GpuWorker(f"w{k}", model, s, tuple(may)) for k, (model, s, may) in enumerate(drawn)]
 
 
 def demands_of(drawn: list[tuple[str, int, int, bool]]) -> list[Demand]:
@@ -226,11 +230,11 @@ def demands_of(drawn: list[tuple[str, int, int, bool]]) -> list[Demand]:
     ]
 
 
-def waits_for(server: Server, demands: list[Demand]) -> dict[str, int]:
-    """Model -> jobs that wait for it, of the models that a server may serve."""
+def waits_for(worker: GpuWorker, demands: list[Demand]) -> dict[str, int]:
+    """Model -> jobs that wait for it, of the models that a worker may serve."""
     jobs: dict[str, int] = {}
     for one in demands:
-        if one.waiting and not one.run.paused and server.may_serve(one.run.model):
+        if one.waiting and not one.run.paused and worker.may_serve(one.run.model):
             jobs[one.run.model] = jobs.get(one.run.model, 0) + one.waiting
     return jobs
 
@@ -240,16 +244,16 @@ def waits_for(server: Server, demands: list[Demand]) -> dict[str, int]:
 def test_no_device_is_idle_while_a_job_that_it_may_serve_has_nobody(
     fleet: list[tuple[str, float, list[str]]], runs: list[tuple[str, int, int, bool]]
 ) -> None:
-    servers, demands = fleet_of(fleet), demands_of(runs)
+    workers, demands = fleet_of(fleet), demands_of(runs)
 
-    chosen = served(servers, *wanted_models(demands))
+    chosen = served(workers, *wanted_models(demands))
 
     serving = Counter(chosen.values())
-    for server in servers:
-        jobs = waits_for(server, demands)
-        if chosen[server.name] not in jobs:
+    for worker in workers:
+        jobs = waits_for(worker, demands)
+        if chosen[worker.name] not in jobs:
             assert all(serving[model] >= n for model, n in jobs.items()), chosen
-        assert chosen[server.name] == server.model or server.may_serve(chosen[server.name])
+        assert chosen[worker.name] == worker.model or worker.may_serve(chosen[worker.name])
 
 
 @settings(deadline=None, max_examples=300)
@@ -257,20 +261,20 @@ def test_no_device_is_idle_while_a_job_that_it_may_serve_has_nobody(
 def test_the_highest_priority_that_a_device_may_serve_goes_first(
     fleet: list[tuple[str, float, list[str]]], runs: list[tuple[str, int, int, bool]]
 ) -> None:
-    servers, demands = fleet_of(fleet), demands_of(runs)
+    workers, demands = fleet_of(fleet), demands_of(runs)
 
-    chosen = served(servers, *wanted_models(demands))
+    chosen = served(workers, *wanted_models(demands))
 
     serving = Counter(chosen.values())
     tops: dict[str, int] = {}
     for one in demands:
         if one.waiting and not one.run.paused:
             tops[one.run.model] = max(tops.get(one.run.model, -100), one.run.priority)
-    for server in servers:
-        mine = tops.get(chosen[server.name], -101)
+    for worker in workers:
+        mine = tops.get(chosen[worker.name], -101)
         for one in demands:
             above = one.waiting and not one.run.paused and one.run.priority > mine
-            if above and server.may_serve(one.run.model):
+            if above and worker.may_serve(one.run.model):
                 n = sum(
                     d.waiting
                     for d in demands
@@ -278,7 +282,7 @@ def test_the_highest_priority_that_a_device_may_serve_goes_first(
                     and d.run.priority >= one.run.priority
                     and not d.run.paused
                 )
-                assert serving[one.run.model] >= n, (server, chosen)
+                assert serving[one.run.model] >= n, (worker, chosen)
 
 
 @settings(deadline=None, max_examples=300)
@@ -286,22 +290,22 @@ def test_the_highest_priority_that_a_device_may_serve_goes_first(
 def test_a_fleet_comes_to_rest_whatever_each_worker_may_serve(
     fleet: list[tuple[str, float, list[str]]], runs: list[tuple[str, int, int, bool]]
 ) -> None:
-    servers, demands = fleet_of(fleet), demands_of(runs)
+    workers, demands = fleet_of(fleet), demands_of(runs)
     levels = wanted_models(demands)
 
     moves = []
     # long enough for everybody to leave once, too short for a turn to end
     for _ in range(4):
-        chosen = served(servers, *levels)
-        moves.append(sum(chosen[s.name] != s.model for s in servers))
-        servers = [
-            Server(
+        chosen = served(workers, *levels)
+        moves.append(sum(chosen[s.name] != s.model for s in workers))
+        workers = [
+            GpuWorker(
                 s.name,
                 chosen[s.name],
                 s.serving_s + 61 if chosen[s.name] == s.model else 0.0,
                 s.models,
             )
-            for s in servers
+            for s in workers
         ]
 
     assert moves[2:] == [0, 0]
@@ -315,18 +319,20 @@ def test_a_fleet_comes_to_rest_whatever_each_worker_may_serve(
 def test_workers_that_decide_by_the_same_cards_come_to_rest(
     before: list[tuple[str, float]], wanted: dict[str, int]
 ) -> None:
-    servers = [Server(f"w{k:02d}", model, s) for k, (model, s) in enumerate(before)]
+    workers = [GpuWorker(f"w{k:02d}", model, s) for k, (model, s) in enumerate(before)]
 
     for _ in range(6):
-        chosen = served(servers, wanted)
-        servers = [
-            Server(s.name, chosen[s.name], s.serving_s + 61 if chosen[s.name] == s.model else 0.0)
-            for s in servers
+        chosen = served(workers, wanted)
+        workers = [
+            GpuWorker(
+                s.name, chosen[s.name], s.serving_s + 61 if chosen[s.name] == s.model else 0.0
+            )
+            for s in workers
         ]
 
     # as many models are served as can be, and nobody moves without need
-    assert len(set(chosen.values()) & set(wanted)) == min(len(wanted), len(servers))
-    assert served(servers, wanted) == chosen or len(servers) < len(wanted)
+    assert len(set(chosen.values()) & set(wanted)) == min(len(wanted), len(workers))
+    assert served(workers, wanted) == chosen or len(workers) < len(wanted)
 
 
 # how much at a time

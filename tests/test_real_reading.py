@@ -10,7 +10,8 @@ from demo.real_model import real_model
 from domain.errors import ModelError
 from domain.plan.samples import POLARITIES
 from domain.verdict.record import Quality
-from storage.record.responses import load_activations, load_contexts
+from storage.record.contexts import load_contexts
+from storage.record.responses import load_activations
 from storage.record.results import kept_keys, read_metrics
 from storage.record.run import Run, open_run
 from storage.record.store import open_store

@@ -29,7 +29,8 @@ from domain.plan.spec import (
 )
 from domain.verdict.record import Gate, UseState
 from storage.files.trait_files import load_trait
-from storage.record.responses import Response, load_activations, load_contexts, load_responses
+from storage.record.contexts import load_contexts
+from storage.record.responses import Response, load_activations, load_responses
 from storage.record.results import read_metrics
 from storage.record.run import Run, create_run, load_definition, open_run
 from storage.record.store import open_store

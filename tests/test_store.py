@@ -31,15 +31,10 @@ from storage.record.artifacts import (
     record_key,
     set_artifact_aside,
 )
-from storage.record.responses import (
-    DECODERS,
-    SCORINGS,
-    encode_scorings,
-    load_scorings,
-    parquet_bytes,
-)
+from storage.record.responses import DECODERS, SCORINGS, encode_scorings, load_scorings
 from storage.record.spending import recorded_usd
 from storage.record.store import Store, is_below, open_store
+from storage.record.tables import parquet_bytes
 from tests.s3_server import no_credentials, s3_bucket
 
 JOB = Job("generate", "refusal", "positive", 3)

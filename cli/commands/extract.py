@@ -17,15 +17,7 @@ import click
 from rich.console import Console
 
 from cli.commands.pause_cancel import priority_option, unpause
-from cli.commands.plan import (
-    estimate_plan,
-    plan_line,
-    plan_remarks,
-    refuse_at_once,
-    show_plan,
-    thought_tokens_expected,
-    tokens_expected,
-)
+from cli.commands.plan import plan_remarks, refuse_at_once, show_plan
 from cli.commands.report import write_report
 from cli.doctor.machine import machine_devices
 from cli.doctor.model import bytes_on_cpu
@@ -50,9 +42,9 @@ from cli.screens.verdicts import (
     where_vectors_are,
 )
 from cli.screens.working import working
+from cli.using.estimate import estimate_plan, plan_line, thought_tokens_expected, tokens_expected
 from domain.errors import BrokerError, OrchestrateError, StoreError
 from domain.plan.readiness import is_job_needed
-from domain.plan.spec import JudgeSpec
 from orchestrator.devices import cpu_workers, visible_devices
 from orchestrator.driver import Driver, missing_workers
 from orchestrator.local_fleet import local_fleet
@@ -186,20 +178,15 @@ def finish_extraction(run: Run, values: Mapping[str, Any]) -> None:
         done = run.done()
         jobs = (job for trait in run.spec.traits for job in run.plan.part_jobs(trait, "judge"))
         if any(job.key not in done and is_job_needed(run.plan, job, done) for job in jobs):
+            # what asks the Hub is not loaded for --help
+            from cli.doctor.cannot_start import refuse_judge_here
+
             refuse_judge_here(run, judge_of(run))
     console = Screen(to_stderr=values["as_json"])
     _say_plan(console, run)
     failures = carry_out_extraction(console, run, values)
     if failures is not None:
         _print_result(console, run, failures, as_json=values["as_json"])
-
-
-def refuse_judge_here(run: Run, judge: JudgeSpec) -> None:
-    """Raises JudgeError where no worker of this machine can ask the judge about the run."""
-    # what asks the Hub is not loaded for --help
-    from cli.doctor.cannot_start import refuse_judge
-
-    refuse_judge(judge, [load_definition(run, trait.name) for trait in run.spec.traits])
 
 
 def carry_out_extraction(

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from cli.commands.extract import finish_extraction, refuse_judge_here
+from cli.commands.extract import finish_extraction
 from cli.options.run import asked_judge, asked_terms, own_option, terms_options
 from cli.options.settings import Command, broker_option, json_option, run_argument, wait_option
 from cli.options.working_folder import keep_key_from_folder
@@ -67,6 +67,9 @@ def rejudge(run: Run, only: str | None, name: str | None, use: str | None, **val
         judge = _judge(run, values)
         keep_key_from_folder(judge.url, values)
         if not values["broker_url"]:
+            # what asks the Hub is not loaded for --help
+            from cli.doctor.cannot_start import refuse_judge_here
+
             refuse_judge_here(run, judge)
         judgement = _judgement(run, name, judge, only_unscored=only == "unscored")
         before = read_terms(run.store, judgement=judgement.name)

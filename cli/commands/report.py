@@ -11,19 +11,14 @@ from rich.table import Column, Table
 from cli.options.settings import json_option, run_argument, runs_dir_option
 from cli.pages.build import report_page
 from cli.pages.firing import fired
-from cli.pages.report_data import (
-    compare_data,
-    report_data,
-    reported_cosines,
-    reported_metrics,
-)
+from cli.pages.report_data import compare_data, report_data, reported_cosines, reported_metrics
 from cli.screens.tables import number_text, table_of
 from cli.screens.terminal import Screen, say
 from cli.screens.verdicts import styled_verdict, verdict_use_texts
 from cli.screens.working import working
 from domain.verdict.record import TraitMetrics
 from orchestrator.runs import run_store
-from storage.record.results import json_bytes
+from storage.record.json_bytes import json_bytes
 from storage.record.run import REPORT, RUN_METRICS, Run, open_run
 
 

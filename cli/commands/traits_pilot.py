@@ -12,7 +12,7 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
-from cli.commands.plan import estimate_plan, plan_cost, plan_line, refuse_at_once
+from cli.commands.plan import refuse_at_once
 from cli.options.run import (
     SETTINGS,
     AskedRun,
@@ -31,6 +31,7 @@ from cli.options.settings import (
 )
 from cli.screens.tables import number_column, number_text, table_of, text_column
 from cli.screens.terminal import Screen, say
+from cli.using.estimate import estimate_plan, plan_cost, plan_line
 from domain.errors import UsageError
 from domain.plan.jobs import Plan
 from domain.plan.samples import POLARITIES

@@ -15,6 +15,7 @@ from domain.errors import JudgeError, ModelError, OrchestrateError
 from domain.plan.spec import JudgeSpec, RunSpec
 from domain.redaction import JUDGE_KEYS
 from domain.traits.definition import TraitDefinition
+from storage.record.run import Run, load_definition
 from workers.judge.measures import lexicon
 
 # A Hub that is slower says what it has to say when the model is loaded.
@@ -58,6 +59,11 @@ def refuse_judge(judge: JudgeSpec, traits: Iterable[TraitDefinition]) -> None:
         )
     if any(one.measure and one.measure.by == "sentiment" for one in traits) and judge.scores:
         lexicon()
+
+
+def refuse_judge_here(run: Run, judge: JudgeSpec) -> None:
+    """Raises JudgeError where no worker of this machine can ask the judge about the run."""
+    refuse_judge(judge, [load_definition(run, trait.name) for trait in run.spec.traits])
 
 
 def _wrong_with(model_id: str, *, needs_template: bool) -> Iterator[OrchestrateError]:

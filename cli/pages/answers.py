@@ -19,9 +19,10 @@ from domain.verdict.record import TraitMetrics
 from domain.verdict.sentences import fall_text
 from domain.verdict.uses import use_layers
 from storage.record.artifacts import load_record
+from storage.record.contexts import load_contexts
 from storage.record.judged_samples import judged_samples, training_jobs
 from storage.record.judgements import on_judgement_of
-from storage.record.responses import ACTIVATIONS, load_activations, load_contexts
+from storage.record.responses import ACTIVATIONS, load_activations
 from storage.record.results import SampleResult, read_response_vectors
 from storage.record.run import Run, load_definition
 

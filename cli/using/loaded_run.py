@@ -19,16 +19,17 @@ from domain.traits.prompts import neutral_samples
 from domain.verdict.record import PARTS, Quality, VerdictName
 from domain.verdict.uses import use_layers
 from orchestrator.runs import run_store
-from storage.record.responses import (
+from storage.record.json_bytes import json_bytes
+from storage.record.neutral import (
     Projections,
-    Response,
     read_neutral_projections,
     read_neutral_responses,
     write_neutral_projections,
     write_neutral_rates,
     write_neutral_responses,
 )
-from storage.record.results import json_bytes, read_metrics
+from storage.record.responses import Response
+from storage.record.results import read_metrics
 from storage.record.run import Run, load_definition, open_run
 from workers.engine.engine import Engine, build_engine
 from workers.engine.generation import Sampling, UnitVectors
@@ -42,12 +43,7 @@ from workers.monitor.layer_vectors import (
     load_layer_vectors,
 )
 from workers.monitor.monitor import AnsweredPrompt, OpenPrompt, monitor, project_answers
-from workers.monitor.trajectory import (
-    TraitScale,
-    Trajectory,
-    held_out_rates,
-    trait_scale_of,
-)
+from workers.monitor.trajectory import TraitScale, Trajectory, held_out_rates, trait_scale_of
 
 
 @dataclass(frozen=True, eq=False)

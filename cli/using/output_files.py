@@ -16,7 +16,7 @@ import click
 import pandas as pd
 
 from domain.errors import UsageError
-from storage.record.results import spreadsheet_text
+from storage.record.tables import spreadsheet_text
 from workers.monitor.monitor import ProjectedToken
 from workers.monitor.trajectory import (
     TraitScale,

@@ -31,7 +31,7 @@ def wanted_models(demands: Iterable[Demand]) -> list[dict[str, int]]:
     """For each priority that has work waiting, highest first: model -> the jobs that wait for it
     there and above, in the order the runs came.
 
-    A server takes the highest priority that it may serve and that has a place for it.
+    A worker takes the highest priority that it may serve and that has a place for it.
     """
     waiting = [one for one in demands if one.waiting and not one.run.paused]
     waiting.sort(key=lambda d: (-d.run.priority, d.run.since, d.run.run_id))
@@ -47,15 +47,15 @@ def wanted_models(demands: Iterable[Demand]) -> list[dict[str, int]]:
 
 
 def model_to_serve(
-    name: str, servers: Sequence[Server], wanted: Sequence[Mapping[str, int]]
+    name: str, workers: Sequence[GpuWorker], wanted: Sequence[Mapping[str, int]]
 ) -> str:
     """The model that the worker of that name should serve now; empty for none yet.
 
     It keeps its own while that is wanted and nobody lacks a worker; and where nothing is left
     for it.
     """
-    me = next(one for one in servers if one.name == name)
-    return spread_servers(servers, wanted).get(name, me.model)
+    me = next(one for one in workers if one.name == name)
+    return spread_workers(workers, wanted).get(name, me.model)
 
 
 # A judge job takes seconds; one that takes longer waits for its judge, as after a day of failures.
@@ -134,8 +134,9 @@ TURN_S = 600.0
 
 
 @dataclass(frozen=True)
-class Server:
-    """A GPU worker, the model it serves or means to, for how long, and what it may serve."""
+class GpuWorker:
+    """A GPU worker as placement sees it: the model it serves or means to, for how long, and what it
+    may serve."""
 
     name: str
     model: str = ""
@@ -147,17 +148,17 @@ class Server:
         return _fits(model, self.models)
 
 
-def spread_servers(
-    servers: Sequence[Server], levels: Sequence[Mapping[str, int]]
+def spread_workers(
+    workers: Sequence[GpuWorker], levels: Sequence[Mapping[str, int]]
 ) -> dict[str, str]:
-    """Server name -> the model it should serve; one for which there is no work is left out.
+    """Worker name -> the model it should serve; one for which there is no work is left out.
 
     Levels come with the highest priority first; each maps its models to the jobs that wait for
     them there and above. What a level gives a model no later level takes away. Within a level
     nobody is idle who could work, models get equal shares of those who may serve them, and a
-    server keeps its model unless another lacks it.
+    worker keeps its model unless another lacks it.
     """
-    found = _Spread({one.name: one for one in servers}, levels)
+    found = _Spread({one.name: one for one in workers}, levels)
     for level in levels:
         found.open(level)
         found.place_the_free()
@@ -169,7 +170,7 @@ def spread_servers(
 
 @dataclass
 class _Spread:
-    servers: Mapping[str, Server]
+    workers: Mapping[str, GpuWorker]
     levels: Sequence[Mapping[str, int]]
     jobs: dict[str, int] = field(default_factory=dict)
     chosen: dict[str, str] = field(default_factory=dict)
@@ -180,7 +181,7 @@ class _Spread:
     def __post_init__(self) -> None:
         wanted = list(dict.fromkeys(model for level in self.levels for model in level))
         self.may = {
-            name: [m for m in wanted if one.may_serve(m)] for name, one in self.servers.items()
+            name: [m for m in wanted if one.may_serve(m)] for name, one in self.workers.items()
         }
 
     def counts(self) -> Counter[str]:
@@ -189,29 +190,29 @@ class _Spread:
     def open(self, level: Mapping[str, int]) -> None:
         """Add a level's models; whoever serves one of them already goes on with it."""
         self.jobs.update(level)
-        for name, one in self.servers.items():
+        for name, one in self.workers.items():
             if name not in self.chosen and one.model in level and one.model in self.may[name]:
                 self.chosen[name] = one.model
 
     def place_the_free(self) -> None:
-        """Give each server without a model one that has jobs left, moving others if need be."""
-        free = self.servers.keys() - self.chosen.keys()
+        """Give each worker without a model one that has jobs left, moving others if need be."""
+        free = self.workers.keys() - self.chosen.keys()
         for name in sorted(free, key=self._fewest_choices_first):
             self._move(self._path([name], self._has_room))
 
     def even_out(self) -> None:
-        """Move servers from models that have too many to those that have too few."""
+        """Move workers from models that have too many to those that have too few."""
         while any(self._relieve(model) for model in self.jobs):
             pass
 
     def give_turns(self) -> None:
-        """Let models that nobody serves have a server whose turn at another has been long."""
+        """Let models that nobody serves have a worker whose turn at another has been long."""
         counts, order = self.counts(), list(self.jobs)
         for name in sorted(self.chosen, key=self._longest_first):
             mine = self.chosen[name]
-            ended = self._stays(name) and self.servers[name].serving_s >= TURN_S
+            ended = self._stays(name) and self.workers[name].serving_s >= TURN_S
             if ended and counts[mine] > self.floor[mine]:
-                # the next one in order, or two models would pass a server to and fro for ever
+                # the next one in order, or two models would pass a worker to and fro for ever
                 after = order.index(mine)
                 others = [m for m in [*order[after:], *order[:after]] if m in self.may[name]]
                 lacking = next((m for m in others if not counts[m] and self.jobs[m]), mine)
@@ -236,7 +237,7 @@ class _Spread:
     def _path(
         self, starts: Iterable[str], takes: Callable[[str], bool], *, leaving: str = ""
     ) -> list[tuple[str, str]]:
-        """The fewest moves (server, model), the last one first, by which a start gets a place.
+        """The fewest moves (worker, model), the last one first, by which a start gets a place.
 
         Each but the last goes where it drives out another; empty when there is no such way.
         """
@@ -267,19 +268,19 @@ class _Spread:
         free = [
             name
             for name in there
-            if not self._stays(name) or self.servers[name].serving_s >= SERVE_AT_LEAST_S
+            if not self._stays(name) or self.workers[name].serving_s >= SERVE_AT_LEAST_S
         ]
         return sorted(free, key=lambda name: (self._stays(name), *self._longest_first(name)))
 
     def _stays(self, name: str) -> bool:
-        return self.chosen[name] == self.servers[name].model
+        return self.chosen[name] == self.workers[name].model
 
     def _fewest_choices_first(self, name: str) -> tuple[bool, int, str]:
         # whoever could go on with work of a lower level comes last
-        return self.servers[name].model in self.may[name], len(self.may[name]), name
+        return self.workers[name].model in self.may[name], len(self.may[name]), name
 
     def _longest_first(self, name: str) -> tuple[float, str]:
-        return -self.servers[name].serving_s, name
+        return -self.workers[name].serving_s, name
 
 
 def _backwards(

@@ -5,11 +5,15 @@ specification alone.
 * evaluation: held-out questions with positive, negative and no instruction
 * steering-1, -2 ...: rounds of the search for the layer and strength that steer best
 * confirmation: fresh samples of the best push, beside random vectors and none
+
+and which of the kept ones are read again in other contexts.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -144,3 +148,42 @@ def _pushed_samples(trait: TraitRef, part: str, n_cells: int, n_each: int) -> li
         for cell in range(n_cells)
         for k in range(n_each)
     ]
+
+
+def balanced_samples(kept: Sequence[Sample], *, n: int) -> list[Sample]:
+    """At most n of the kept training samples, as many of each polarity and, of each question, as
+    many of one polarity as of the other; the instructions of a question take turns.
+
+    Which rollout is taken follows from the sample's key alone, so the choice is the same on
+    every machine.
+    """
+    by_question: dict[tuple[int, Polarity], list[Sample]] = defaultdict(list)
+    for sample in kept:
+        if sample.polarity != "plain":
+            by_question[sample.question, sample.polarity].append(sample)
+    queues = {place: _in_turn(found) for place, found in by_question.items()}
+    questions = sorted({question for question, _ in queues})
+    chosen: list[Sample] = []
+    depth = 0
+    while len(chosen) + 2 <= n:
+        both = [[queues.get((q, p), [])[depth : depth + 1] for p in POLARITIES] for q in questions]
+        pairs = [[*positive, *negative] for positive, negative in both if positive and negative]
+        if not pairs:
+            break
+        for pair in pairs[: (n - len(chosen)) // 2]:
+            chosen += pair
+        depth += 1
+    return chosen
+
+
+def _in_turn(samples: Sequence[Sample]) -> list[Sample]:
+    """A question's samples of a polarity: each instruction once, then each once more; every
+    question begins with another one."""
+    rank: dict[int, int] = defaultdict(int)
+    places = []
+    for sample in sorted(samples, key=lambda s: s.seed(0)):
+        places.append((rank[sample.instruction], sample.instruction, sample))
+        rank[sample.instruction] += 1
+    n = max(sample.instruction for sample in samples) + 1
+    shift = samples[0].question
+    return [s for *_, s in sorted(places, key=lambda p: (p[0], (p[1] - shift) % n))]

@@ -1,37 +1,31 @@
-"""Responses, their activations and their scorings, as the stages store them; and a run's neutral
-responses, made without an instruction, with what they measured on each set of directions.
+"""Responses, their activations and their scorings, as the stages store them.
 
 Tables are Parquet, arrays safetensors.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
-from domain.errors import StoreError
 from domain.plan.jobs import Job
 from domain.plan.spec import POSITIONS, Measure
 from domain.scoring.scores import Evidence, Score, Scoring, Unscored, score_value
 from storage.record.artifacts import Decoders, load_record, read_artifact
 from storage.record.store import Store
+from storage.record.tables import parquet_bytes, parquet_table
 
 RESPONSES = "responses.parquet"
 ACTIVATIONS = "activations.safetensors"
 SCORINGS = "verdicts.parquet"
-CONTEXTS = "activations.safetensors"
-Projections = NDArray[np.float32]
-NEUTRAL = "neutral/responses.parquet"
 
 
 @dataclass(frozen=True)
@@ -84,16 +78,6 @@ class Activations:
         return values if position == "response_avg" else values[self.prompt_of]
 
 
-@dataclass(frozen=True, eq=False)
-class ContextActivations:
-    """Mean activations [n, L+1, d_model] of the responses of n samples, float32: after the prompt
-    with the opposite instruction of their pair, and after the question alone."""
-
-    keys: tuple[str, ...]
-    opposite: NDArray[np.float32]
-    plain: NDArray[np.float32]
-
-
 _RESPONSE_SCHEMA = pa.schema(
     [
         ("key", pa.string()),
@@ -131,7 +115,7 @@ def encode_responses(responses: Sequence[Response]) -> bytes:
 
 def decode_responses(data: bytes) -> list[Response]:
     """What encode_responses made; raises ValueError or TypeError for other bytes."""
-    return [Response(**row) for row in _table(data).to_pylist()]
+    return [Response(**row) for row in parquet_table(data).to_pylist()]
 
 
 def load_responses(store: Store, job: Job) -> list[Response]:
@@ -154,28 +138,6 @@ def decode_activations(data: bytes) -> Activations:
 def load_activations(store: Store, job: Job) -> Activations:
     """The activations of a finished generate job."""
     return read_artifact(store, load_record(store, job), ACTIVATIONS, decode_activations)
-
-
-def encode_contexts(found: ContextActivations) -> bytes:
-    """Safetensors bytes of both arrays, with the keys of their rows."""
-    arrays = {"opposite": found.opposite, "plain": found.plain}
-    arrays = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
-    keys = np.frombuffer("\n".join(found.keys).encode(), np.uint8)
-    return bytes(save_safetensors({**arrays, "keys": keys}))
-
-
-def decode_contexts(data: bytes) -> ContextActivations:
-    """What encode_contexts made; raises ValueError or KeyError for other bytes."""
-    arrays = decode_arrays(data)
-    keys = tuple(bytes(arrays["keys"]).decode().splitlines())
-    if not len(keys) == len(arrays["opposite"]) == len(arrays["plain"]):
-        raise ValueError("its rows and its keys are not as many")
-    return ContextActivations(keys, arrays["opposite"], arrays["plain"])
-
-
-def load_contexts(store: Store, job: Job) -> ContextActivations:
-    """The activations of a finished contexts job."""
-    return read_artifact(store, load_record(store, job), CONTEXTS, decode_contexts)
 
 
 def stored_positions(store: Store, job: Job) -> list[str]:
@@ -217,7 +179,7 @@ def load_scorings(store: Store, job: Job) -> dict[tuple[str, str], Scoring]:
 def decode_scorings(data: bytes) -> dict[tuple[str, str], Scoring]:
     """What encode_scorings made; raises ValueError or KeyError for other bytes."""
     found: dict[tuple[str, str], Scoring] = {}
-    for row in _table(data).to_pylist():
+    for row in parquet_table(data).to_pylist():
         body = {name: row[name] for name in ("numeric_mass", "refusal_mass")}
         evidence = row["evidence"]
         body["evidence"] = Evidence.model_validate_json(evidence) if evidence else None
@@ -232,75 +194,9 @@ def decode_scorings(data: bytes) -> dict[tuple[str, str], Scoring]:
     return found
 
 
-def parquet_bytes(table: pa.Table) -> bytes:
-    """A table as Parquet bytes."""
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
-    return buffer.getvalue()
-
-
 DECODERS: Decoders = {
     RESPONSES: decode_responses,
     ACTIVATIONS: decode_activations,
     SCORINGS: decode_scorings,
 }
 """Of the data files of generate and judge jobs."""
-
-
-CONTEXTS_DECODERS: Decoders = {CONTEXTS: decode_contexts}
-"""Of the data file of a contexts job."""
-
-
-def _table(data: bytes) -> pa.Table:
-    try:
-        return pq.read_table(io.BytesIO(data))
-    except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"it is not Parquet: {error}") from error
-
-
-def read_neutral_responses(store: Store) -> list[Response]:
-    """The neutral responses; empty before they were made."""
-    try:
-        table = pq.read_table(io.BytesIO(store.read(NEUTRAL)))
-        return [Response(**row) for row in table.to_pylist()]
-    except KeyError:
-        return []
-    except (pa.ArrowException, TypeError) as error:
-        raise StoreError(_damaged(store, NEUTRAL, error)) from error
-
-
-def write_neutral_responses(store: Store, responses: Sequence[Response]) -> None:
-    """Keep them; who was first wins."""
-    store.create(NEUTRAL, encode_responses(responses))
-
-
-def read_neutral_projections(store: Store, digest: str) -> list[Projections] | None:
-    """Projections [tokens, k] of each neutral response; None before these directions were used."""
-    key = f"neutral/{digest}.safetensors"
-    try:
-        arrays = load_safetensors(store.read(key))
-        return np.split(arrays["projections"], np.cumsum(arrays["lengths"])[:-1])
-    except KeyError as error:
-        if error.args == (key,):
-            return None
-        raise StoreError(_damaged(store, key, error)) from error
-    except (SafetensorError, ValueError) as error:
-        raise StoreError(_damaged(store, key, error)) from error
-
-
-def write_neutral_projections(store: Store, digest: str, responses: Sequence[Projections]) -> None:
-    """Keep the projections [tokens, k] of each neutral response on directions of this digest."""
-    arrays: dict[str, NDArray[Any]] = {
-        "projections": np.ascontiguousarray(np.concatenate(responses), np.float32),
-        "lengths": np.array([len(one) for one in responses], dtype=np.int64),
-    }
-    store.create(f"neutral/{digest}.safetensors", save_safetensors(arrays))
-
-
-def write_neutral_rates(store: Store, digest: str, rates: bytes) -> None:
-    """Keep what share of held-out neutral responses these directions flag, as JSON."""
-    store.create(f"neutral/{digest}.rates.json", rates)
-
-
-def _damaged(store: Store, key: str, error: Exception) -> str:
-    return f"{store.url}/{key} cannot be read ({error}): delete it, and it is made again"

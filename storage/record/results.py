@@ -9,10 +9,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
-import json
-import math
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from operator import attrgetter
 
@@ -30,8 +27,10 @@ from domain.scoring.thresholds import Judged, Outcome
 from domain.verdict.record import VERSION, TraitMetrics
 from domain.verdict.sentences import fall_text
 from storage.record.artifacts import checksum, decode_checked, encode_checked
-from storage.record.responses import Response, parquet_bytes
+from storage.record.json_bytes import json_bytes
+from storage.record.responses import Response
 from storage.record.store import Store
+from storage.record.tables import parquet_bytes, spreadsheet_text
 
 # the name that it had when the first runs were made
 MANIFEST = "seal.json"
@@ -70,9 +69,6 @@ _SCHEMA = pa.schema(
     ]
 )
 
-# A sign before a space begins a list, not a formula.
-_FORMULA = re.compile(r"[=@\t\r]|[+-]\S")
-
 _PUSH = [("layer", pa.int32()), ("strength", pa.float64()), ("direction", pa.string())]
 
 
@@ -110,14 +106,6 @@ def write_samples(store: Store, folder: str, trait: str, results: Results) -> No
                 scores = [score_value(scoring) for scoring in (one.trait, one.coherence)]
                 writer.writerow([*texts, *("" if score is None else score for score in scores)])
         store.write(f"{folder}/responses/{name}.csv", buffer.getvalue().encode())
-
-
-def spreadsheet_text(text: str) -> str:
-    """A text as a cell of a CSV: one that a spreadsheet would run as a formula gets a quote first.
-
-    A list's "- item" is none, and stays as it is.
-    """
-    return f"'{text}" if _FORMULA.match(text) else text
 
 
 def write_tested(store: Store, key: str, results: Results, cells: Sequence[Cell] = ()) -> None:
@@ -201,19 +189,6 @@ def read_metrics(store: Store, trait: str) -> TraitMetrics:
 def metrics_bytes(metrics: TraitMetrics) -> bytes:
     """The metrics as metrics.json holds them."""
     return json_bytes(metrics.model_dump(mode="json"))
-
-
-def json_bytes(body: object) -> bytes:
-    """Indented JSON for people and other programs; a number that is not finite is null."""
-    return json.dumps(_known(body), indent=2, ensure_ascii=False, allow_nan=False).encode()
-
-
-def _known(body: object) -> object:
-    if isinstance(body, Mapping):
-        return {name: _known(one) for name, one in body.items()}
-    if isinstance(body, list | tuple):
-        return [_known(one) for one in body]
-    return None if isinstance(body, float) and not math.isfinite(body) else body
 
 
 @contextlib.contextmanager

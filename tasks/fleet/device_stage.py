@@ -65,7 +65,7 @@ class DeviceStage:
             raise Reject("the worker is leaving", requeue=True)
         from tasks.stages.contexts import contexts
         from tasks.stages.generate import generate
-        from workers.engine.resident import EngineClosedError
+        from workers.engine.engine_thread import EngineClosedError
         from workers.models.model import is_device_lost
 
         stage = contexts if job.stage == "contexts" else generate

@@ -19,7 +19,7 @@ from kombu.exceptions import OperationalError
 
 from domain.fleet.heartbeats import Demand, Heartbeat
 from domain.fleet.placement import (
-    Server,
+    GpuWorker,
     beside_those_that_wait,
     jobs_to_hold,
     model_to_serve,
@@ -180,11 +180,11 @@ class FleetStep(bootsteps.StartStopStep):  # type: ignore[misc]
         if member.kind != "gpu":
             return runs_in_turn(demands)
         others = [
-            Server(c.name, c.model, c.serving_s, models)
+            GpuWorker(c.name, c.model, c.serving_s, models)
             for c in peers
             if c.name != name and not c.draining and (models := models_left(c, demands)) is not None
         ]
-        me = Server(name, member.model, member.serving_s, member.models)
+        me = GpuWorker(name, member.model, member.serving_s, member.models)
         chosen = model_to_serve(name, [*others, me], wanted_models(demands))
         if chosen != member.model:
             member.serve(chosen)

@@ -4,7 +4,6 @@ the causal test on those read under none. Of scenarios, after the pair's other o
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -12,16 +11,11 @@ from typing import Any
 import numpy as np
 
 from domain.plan.jobs import Job
-from domain.plan.samples import POLARITIES, Polarity, Sample
+from domain.plan.samples import Polarity, balanced_samples
 from domain.scoring.thresholds import outcomes
 from storage.record.artifacts import Record, publish_artifact
+from storage.record.contexts import CONTEXTS, CONTEXTS_DECODERS, ContextActivations, encode_contexts
 from storage.record.judged_samples import judged_samples, training_jobs
-from storage.record.responses import (
-    CONTEXTS,
-    CONTEXTS_DECODERS,
-    ContextActivations,
-    encode_contexts,
-)
 from storage.record.run import Run, load_definition
 from tasks.stages.likelihood import LIKELIHOOD_DECODERS, causal_test
 from traitlens.arrays import Float32
@@ -82,45 +76,6 @@ def contexts(run: Run, job: Job, *, residents: Residents) -> Record:
     files = {CONTEXTS: encode_contexts(found), **causal.files}
     decoders = {**CONTEXTS_DECODERS, **LIKELIHOOD_DECODERS}
     return publish_artifact(run.store, job, files=files, info=info, decoders=decoders)
-
-
-def balanced_samples(kept: Sequence[Sample], *, n: int) -> list[Sample]:
-    """At most n of the kept training samples, as many of each polarity and, of each question, as
-    many of one polarity as of the other; the instructions of a question take turns.
-
-    Which rollout is taken follows from the sample's key alone, so the choice is the same on
-    every machine.
-    """
-    by_question: dict[tuple[int, Polarity], list[Sample]] = defaultdict(list)
-    for sample in kept:
-        if sample.polarity != "plain":
-            by_question[sample.question, sample.polarity].append(sample)
-    queues = {place: _in_turn(found) for place, found in by_question.items()}
-    questions = sorted({question for question, _ in queues})
-    chosen: list[Sample] = []
-    depth = 0
-    while len(chosen) + 2 <= n:
-        both = [[queues.get((q, p), [])[depth : depth + 1] for p in POLARITIES] for q in questions]
-        pairs = [[*positive, *negative] for positive, negative in both if positive and negative]
-        if not pairs:
-            break
-        for pair in pairs[: (n - len(chosen)) // 2]:
-            chosen += pair
-        depth += 1
-    return chosen
-
-
-def _in_turn(samples: Sequence[Sample]) -> list[Sample]:
-    """A question's samples of a polarity: each instruction once, then each once more; every
-    question begins with another one."""
-    rank: dict[int, int] = defaultdict(int)
-    places = []
-    for sample in sorted(samples, key=lambda s: s.seed(0)):
-        places.append((rank[sample.instruction], sample.instruction, sample))
-        rank[sample.instruction] += 1
-    n = max(sample.instruction for sample in samples) + 1
-    shift = samples[0].question
-    return [s for *_, s in sorted(places, key=lambda p: (p[0], (p[1] - shift) % n))]
 
 
 def read_texts(resident: Resident, texts: Sequence[Text]) -> Float32:

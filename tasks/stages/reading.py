@@ -11,8 +11,8 @@ from domain.plan.samples import Sample
 from domain.plan.spec import DEFAULT_POSITION, TraitRef
 from domain.verdict.record import PARTS, PolarityCounts, Quality, ReadingFigures
 from storage.record.artifacts import load_record
+from storage.record.contexts import ContextActivations, load_contexts
 from storage.record.judged_samples import kept_training
-from storage.record.responses import ContextActivations, load_contexts
 from storage.record.results import kept_keys
 from storage.record.run import Run
 from tasks.stages.quality import estimates_of, layer_numbers

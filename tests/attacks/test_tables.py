@@ -8,7 +8,7 @@ import io
 import pytest
 
 from cli.using.output_files import csv_text
-from storage.record.results import spreadsheet_text
+from storage.record.tables import spreadsheet_text
 
 FORMULAS = (
     '=HYPERLINK("http://evil","x")',

@@ -1,8 +1,11 @@
-"""Hooks on modules named by path, and keeping what hooked modules put out over a generation."""
+"""Hooks on modules named by path or on every layer, and keeping what hooked modules put out over a
+generation.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -13,6 +16,9 @@ from traitlens.errors import MissingModuleError, ShapeError
 
 ForwardHook = Callable[[nn.Module, tuple[Any, ...], Any], Any]
 ForwardPreHook = Callable[[nn.Module, tuple[Any, ...]], Any]
+
+# Receives a layer and its states [batch, tokens, d_model]; what it returns takes the states' place.
+LayerTap = Callable[[int, Tensor], Tensor | None]
 
 
 class HookManager:
@@ -114,3 +120,41 @@ class ActivationCapture:
     def clear(self) -> None:
         """Forget everything captured so far."""
         self._steps.clear()
+
+
+@contextmanager
+def tapped(decoder: nn.ModuleList, tap: LayerTap) -> Iterator[None]:
+    """Call `tap` with every layer's states in each forward pass inside the context.
+
+    Layer 0 is the input of block 0, layer l the output of block l-1, before the final norm.
+    """
+    with ExitStack() as hooks:
+        before = decoder[0].register_forward_pre_hook(_on_input(tap), with_kwargs=True)
+        hooks.callback(before.remove)
+        for layer, block in enumerate(decoder, start=1):
+            hooks.callback(block.register_forward_hook(_on_output(tap, layer)).remove)
+        yield
+
+
+def _on_input(tap: LayerTap) -> Callable[..., Any]:
+    def hook(_: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        changed = tap(0, args[0] if args else named["hidden_states"])
+        if changed is None:
+            return None
+        return (
+            ((changed, *args[1:]), named) if args else (args, {**named, "hidden_states": changed})
+        )
+
+    return hook
+
+
+def _on_output(tap: LayerTap, layer: int) -> Callable[..., Any]:
+    def hook(_: nn.Module, __: Any, output: Any) -> Any:
+        # Blocks return a tensor or, in some families, a tuple that starts with it.
+        is_tuple = isinstance(output, tuple)
+        changed = tap(layer, output[0] if is_tuple else output)
+        if changed is None:
+            return None
+        return (changed, *output[1:]) if is_tuple else changed
+
+    return hook

@@ -1,4 +1,6 @@
-"""What the extraction methods share: what they are and give back, how they fit and scale."""
+"""What the extraction methods share: what they are and give back, to notebooks too, and how they
+fit and scale.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from traitlens.arrays import Float32, Float64, Floats, Labels
 from traitlens.stats.polarities import Activations
@@ -22,6 +25,9 @@ DOUBLE_BELOW = 2**22
 # position certainly within this share of its length of the optimum (a cosine of 0.9999).
 SLACK = 10
 CLOSE = 0.014
+
+Extracted = dict[str, Any]
+"""What the classes of notebooks give back, by name."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,3 +117,26 @@ def gap_scaled(direction: Floats, pos: Float32, neg: Float32) -> Float64:
     unit = wide / norm
     difference = pos.mean(axis=0, dtype=np.float64) - neg.mean(axis=0, dtype=np.float64)
     return unit * float(unit @ difference)
+
+
+def extract_with(
+    method: Method,
+    pos: Activations,
+    neg: Activations,
+    *,
+    groups: tuple[Labels, Labels] | None = None,
+    seed: int = 0,
+) -> Extracted:
+    """What a notebook's class gives back: the method's vectors as `vector`, and its details."""
+    result = method(pos, neg, groups=groups, seed=seed)
+    one_layer = pos.ndim == 2
+    named = {"vector": result.vectors} | dict(result.details)
+    return {name: _as_given(values, one_layer=one_layer) for name, values in named.items()}
+
+
+def _as_given(values: np.ndarray[Any, Any], *, one_layer: bool) -> torch.Tensor | float:
+    """Tensors; for single-layer input without the layer axis, and scalars as Python numbers."""
+    if not one_layer:
+        return torch.from_numpy(np.ascontiguousarray(values))
+    row = values[0]
+    return row.item() if row.ndim == 0 else torch.from_numpy(np.ascontiguousarray(row))

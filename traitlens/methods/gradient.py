@@ -16,10 +16,21 @@ random start does not show.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
+
 import numpy as np
 
 from traitlens.arrays import Float32, Float64, Labels
-from traitlens.methods.fitting import MethodResult, Minimum, gap_scaled, minimize, working_copy
+from traitlens.methods.fitting import (
+    Extracted,
+    MethodResult,
+    Minimum,
+    extract_with,
+    gap_scaled,
+    minimize,
+    working_copy,
+)
 from traitlens.stats.polarities import Activations, Polarities
 
 NUM_STEPS = 100
@@ -71,6 +82,20 @@ def gradient(
             "final_separation": np.linalg.norm(vectors.astype(np.float64), axis=1),
         },
     )
+
+
+@dataclass(frozen=True)
+class GradientMethod:
+    """Margin loss by gradient descent; see `gradient`."""
+
+    num_steps: int = NUM_STEPS
+    lr: float = LEARNING_RATE
+    seed: int = 0
+
+    def extract(self, pos_acts: Activations, neg_acts: Activations) -> Extracted:
+        """`vector`, `loss`, `steps`, `converged`, `final_separation`."""
+        method = partial(gradient, num_steps=self.num_steps, lr=self.lr)
+        return extract_with(method, pos_acts, neg_acts, seed=self.seed)
 
 
 def _widest_margin(

@@ -14,12 +14,14 @@ On purely Gaussian data components are not identified, only their subspace is.
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from traitlens.arrays import Bools, Float32, Float64, Labels
-from traitlens.methods.fitting import MethodResult
+from traitlens.methods.fitting import Extracted, MethodResult, extract_with
 from traitlens.stats.polarities import Activations, Polarities
 
 N_COMPONENTS = 10
@@ -61,6 +63,19 @@ def ica(
             "converged": np.array([converged for *_, converged in layers]),
         },
     )
+
+
+@dataclass(frozen=True)
+class ICAMethod:
+    """Independent components, the one that separates best; see `ica`."""
+
+    n_components: int = N_COMPONENTS
+    seed: int = 0
+
+    def extract(self, pos_acts: Activations, neg_acts: Activations) -> Extracted:
+        """`vector`, `all_components`, `separation_scores`, `component_idx`, `converged`."""
+        method = partial(ica, n_components=self.n_components)
+        return extract_with(method, pos_acts, neg_acts, seed=self.seed)
 
 
 def _components(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from traitlens.arrays import Float64, Labels
-from traitlens.methods.fitting import MethodResult
+from traitlens.methods.fitting import Extracted, MethodResult, extract_with
 from traitlens.stats.polarities import Activations, Polarities, as_float32
 
 # Summed in the input's float32 before float64 takes over: at the speed of reading the memory, with
@@ -40,6 +40,14 @@ def mean_diff(
         difference.astype(np.float32),
         {"pos_mean": pos_mean.astype(np.float32), "neg_mean": neg_mean.astype(np.float32)},
     )
+
+
+class MeanDifferenceMethod:
+    """`vector = mean(pos) - mean(neg)`; see `mean_diff`."""
+
+    def extract(self, pos_acts: Activations, neg_acts: Activations) -> Extracted:
+        """`vector`, `pos_mean`, `neg_mean`, each [d_model] or [L+1, d_model] as the input was."""
+        return extract_with(mean_diff, pos_acts, neg_acts)
 
 
 def _mean(rows: Activations) -> Float64:

@@ -18,11 +18,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from traitlens.arrays import Bools, Float32, Float64, Floats, Ints, Labels
-from traitlens.methods.fitting import MethodResult, gap_scaled, minimize, working_copy
+from traitlens.methods.fitting import (
+    Extracted,
+    MethodResult,
+    extract_with,
+    gap_scaled,
+    minimize,
+    working_copy,
+)
 from traitlens.stats.cells import Cells, make_cells
 from traitlens.stats.polarities import Activations, Polarities
 
@@ -67,6 +75,25 @@ def probe(
         np.stack([vector for vector, _ in layers]).astype(np.float32),
         {name: np.array([details[name] for _, details in layers]) for name in layers[0][1]},
     )
+
+
+@dataclass(frozen=True)
+class ProbeMethod:
+    """Logistic regression; see `probe`. `c` fixes C, None chooses it by validation."""
+
+    c: float | None = None
+    seed: int = 0
+
+    def extract(
+        self,
+        pos_acts: Activations,
+        neg_acts: Activations,
+        *,
+        groups: tuple[Labels, Labels] | None = None,
+    ) -> Extracted:
+        """`vector`, `train_acc`, `held_out_acc`, `c`, `bias` and `converged`."""
+        method = partial(probe, c=self.c)
+        return extract_with(method, pos_acts, neg_acts, groups=groups, seed=self.seed)
 
 
 def _folds(cells: Cells, seed: int) -> Ints:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from traitlens.arrays import Ints
 from workers.engine.attention import AttentionRule, attention_weights, hidden_where
-from workers.engine.cache import SlotCache
+from workers.engine.slot_cache import SlotCache
 from workers.engine.states import DecodeStates, StateStore
 
 

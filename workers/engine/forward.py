@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from traitlens.arrays import Float32
-from traitlens.capture.blocks import backbone, decoder_blocks, tapped
+from traitlens.capture.blocks import backbone, decoder_blocks
+from traitlens.capture.hooks import tapped
 from traitlens.steering import Change
 from workers.engine.attention import AttentionPass, slots_in_charge
 from workers.engine.generation import Steering, UnitVectors

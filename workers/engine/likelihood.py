@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from traitlens.arrays import Float32, Float64
-from traitlens.capture.blocks import decoder_blocks, tapped
+from traitlens.capture.blocks import decoder_blocks
+from traitlens.capture.hooks import tapped
 from workers.engine.generation import Steering
 from workers.engine.teacher_forced import BATCH_TOKENS, PaddedTexts, steered, text_batches
 from workers.models.model import LoadedModel, free_bytes

@@ -15,9 +15,9 @@ from torch import Tensor
 from traitlens.arrays import Float32
 from traitlens.capture.sinks import mean_without_sinks, sums_before_last
 from workers.engine.attention import PrefillPass
-from workers.engine.cache import SlotCache
 from workers.engine.forward import MeasuredForward, Projector
 from workers.engine.generation import PromptKey
+from workers.engine.slot_cache import SlotCache
 from workers.engine.states import States
 
 # Padded tokens of one forward pass, where matrix products are at their full rate.

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from traitlens.arrays import Float32, Float64
-from workers.engine.cache import SlotCache
 from workers.engine.decode import StepRows, StepShape
 from workers.engine.forward import RowInterventions
 from workers.engine.generation import Finish, Generation, GenerationRequest, Steering
 from workers.engine.parts import FollowedParts
 from workers.engine.prefix_cache import Place, Prefix, SharedPrefixes
 from workers.engine.sampler import tree_levels, uniforms
+from workers.engine.slot_cache import SlotCache
 from workers.engine.states import StateStore
 from workers.engine.steps import Step
 from workers.models.model import LoadedModel

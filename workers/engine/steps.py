@@ -18,9 +18,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from workers.engine.cache import SlotCache
 from workers.engine.decode import DecodePass, StepRows, StepShape
 from workers.engine.forward import MeasuredForward, RowInterventions
+from workers.engine.slot_cache import SlotCache
 from workers.engine.states import StateStore
 from workers.models.model import LoadedModel, is_out_of_memory
 

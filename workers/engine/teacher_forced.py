@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from traitlens.arrays import Float32, Ints
-from traitlens.capture.blocks import LayerTap, backbone, decoder_blocks, tapped
+from traitlens.capture.blocks import backbone, decoder_blocks
+from traitlens.capture.hooks import LayerTap, tapped
 from traitlens.capture.sinks import mean_without_sinks, sums_before_last
 from traitlens.steering import steer
 from workers.engine.forward import Projector, token_sums

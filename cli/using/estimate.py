@@ -1,0 +1,178 @@
+"""What a plan comes to before it is begun: responses, judge calls, tokens and money.
+
+Tokens are estimated from the actual prompts' characters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
+from math import ceil
+
+from domain.plan.jobs import Plan, Stage
+from domain.plan.likelihood import likelihood_tokens
+from domain.plan.spec import RunSpec, TraitRef
+from domain.scoring.prices import BATCH_SHARE, Price
+from domain.thoughts import Thinking
+from domain.traits.definition import TraitDefinition
+from domain.traits.room import CHARACTERS_PER_TOKEN
+from storage.record.spending import Terms
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How often a scoring is asked and how long its answers are, in tokens."""
+
+    votes: int
+    completion_tokens: float
+
+
+# Calls measured on gpt-4-class judges are charged one token for the number.
+WITH_LOGPROBS = Asking(votes=1, completion_tokens=1)
+
+# Without token probabilities a scoring takes three votes; a judge that thinks first was charged
+# about 200 tokens each.
+WITHOUT_LOGPROBS = Asking(votes=3, completion_tokens=200)
+
+
+@dataclass(frozen=True)
+class TraitEstimate:
+    """What one trait still needs at most, and what exists already; `n_checked` of the samples are
+    those that vectors are tested on, `n_contexts` responses are read again in two other contexts.
+    `tokens` are generated in all, and the causal test without a judge reads `test_tokens`.
+    """
+
+    trait: str
+    n_samples: int
+    n_checked: int
+    n_contexts: int
+    n_generated: int
+    n_judged: int
+    judge_prompt_tokens: int
+    tokens: int
+    test_tokens: int
+
+    @property
+    def n_to_generate(self) -> int:
+        """Responses still to generate."""
+        return self.n_samples - self.n_generated
+
+    @property
+    def n_calls(self) -> int:
+        """Judge calls still to make: trait and coherence of each response."""
+        return 2 * (self.n_samples - self.n_judged)
+
+    def usd(self, price: Price, asking: Asking) -> float:
+        """What the calls still to make will cost."""
+        return asking.votes * price.usd(
+            prompt_tokens=self.judge_prompt_tokens,
+            completion_tokens=self.n_calls * asking.completion_tokens,
+        )
+
+
+def tokens_expected(spec: RunSpec) -> int:
+    """A response's tokens as they are guessed before any was made: half of the longest."""
+    return max(1, spec.sampling.max_new_tokens // 2)
+
+
+def thought_tokens_expected(spec: RunSpec, thinks: Thinking | None) -> int:
+    """The same of the thought before it."""
+    return spec.sampling.max_thought_tokens // 2 if thinks and thinks.may_think else 0
+
+
+def estimate_plan(
+    plan: Plan,
+    definitions: Mapping[str, TraitDefinition],
+    *,
+    done: AbstractSet[str],
+    thought_tokens: int = 0,
+) -> list[TraitEstimate]:
+    """One estimate per trait; `done` are the keys of the jobs that have ended, a response begins
+    with so many tokens of thought."""
+    response_tokens, generates = tokens_expected(plan.spec), plan.spec.scenarios != "read"
+    found = []
+    for trait in plan.spec.traits:
+        definition = definitions[trait.name]
+        questions = definition.questions[: trait.n_questions]
+        characters = sum(
+            len(definition.judge_prompt(q, "")) + len(definition.coherence_prompt(q, ""))
+            for q in questions
+        )
+        per_response = characters / len(questions) / CHARACTERS_PER_TOKEN + 2 * response_tokens
+        question_tokens = sum(map(len, questions)) / len(questions) / CHARACTERS_PER_TOKEN
+        n_checked = plan.n_checked(trait)
+        n_samples = plan.n_samples(trait) + n_checked
+        judged = _n_done(plan, trait, "judge", done) if plan.is_judged else n_samples
+        found.append(
+            TraitEstimate(
+                trait=trait.name,
+                n_samples=n_samples,
+                n_checked=n_checked,
+                n_contexts=plan.n_contexts(trait),
+                n_generated=_n_done(plan, trait, "generate", done),
+                n_judged=judged,
+                judge_prompt_tokens=ceil((n_samples - judged) * per_response),
+                tokens=n_samples * (response_tokens + thought_tokens) if generates else 0,
+                test_tokens=ceil(
+                    likelihood_tokens(plan.n_likelihood(trait), question_tokens, response_tokens)
+                ),
+            )
+        )
+    return found
+
+
+def _n_done(plan: Plan, trait: TraitRef, stage: Stage, done: AbstractSet[str]) -> int:
+    jobs = plan.part_jobs(trait, stage)
+    return sum(plan.n_samples_of(job) for job in jobs if job.key in done)
+
+
+def plan_usd(
+    spec: RunSpec, found: list[TraitEstimate], terms: Terms, asking: Asking = WITH_LOGPROBS
+) -> float | None:
+    """What the judge calls still to make will cost; None where the price is unknown."""
+    if spec.judge.votes is not None:
+        asking = replace(asking, votes=spec.judge.votes)
+    if terms.price is None:
+        return None
+    share = BATCH_SHARE if terms.batch else 1.0
+    return share * sum(e.usd(terms.price, asking) for e in found)
+
+
+def plan_cost(spec: RunSpec, found: list[TraitEstimate], terms: Terms) -> str:
+    """What the judge will cost, in words; an unknown price is said, never taken for nothing."""
+    if not spec.judge.scores:
+        return "nobody is asked, so it costs nothing"
+    if spec.judge.url == "embedded":
+        return "runs on this machine and costs nothing"
+    price = terms.price
+    if price is None:
+        return "its price is unknown, so no sum is given (give one with --prices)"
+    usual, thinking = plan_usd(spec, found, terms), plan_usd(spec, found, terms, WITHOUT_LOGPROBS)
+    parts = [
+        f"about ${usual:.4g} with token probabilities, up to ${thinking:.4g} if it gives none",
+        f"(${price.input:g} in, ${price.output:g} out per million tokens; {price.source})",
+    ]
+    if terms.cap_usd is not None:
+        parts.append(f"at most ${terms.cap_usd:g} by --budget")
+    if price.retires:
+        parts.append(f"its vendor announced that it closes on {price.retires}")
+    return ", ".join([" ".join(parts[:2]), *parts[2:]])
+
+
+def plan_line(found: list[TraitEstimate]) -> str:
+    """What a run will do, in a line."""
+    n_traits = len(found)
+    responses, tests, left, calls, tokens = (
+        sum(getattr(one, name) for one in found)
+        for name in ("n_samples", "n_checked", "n_to_generate", "n_calls", "judge_prompt_tokens")
+    )
+    parts = [
+        f"{found[0].trait if n_traits == 1 else f'{n_traits} traits'}: {responses:,} responses",
+        f"{tests:,} of them tests of the vectors",
+    ]
+    if left < responses:
+        parts.append(f"{left:,} still to generate")
+    if calls:
+        parts.append(f"{calls:,} judge calls of about {tokens:,} tokens")
+    return ", ".join(parts)
