@@ -35,10 +35,11 @@ def client() -> Iterator[redis.Redis]:
 @dataclass
 class Endpoint:
     """A judge that answers at once: so many calls a second (a second's worth at once), of which it
-    rejects a share for no reason."""
+    rejects a share for no reason; whom it rejects it asks to wait."""
 
     limit: float = np.inf
     noise: float = 0.0
+    wait_s: float = 0.0
     seed: int = 0
     level: float = field(init=False)
 
@@ -84,7 +85,8 @@ def asked_for(
         )
         n_told = sum(endpoint.accepts() for _ in range(granted))
         for _ in range(granted - n_told):
-            script(keys=keys.all(), args=["failed", "p", "limit", 0, 0, 0, 0, 0, OPEN_AFTER])
+            said = [0, 0, endpoint.wait_s, 0, 0, OPEN_AFTER]
+            script(keys=keys.all(), args=["failed", "p", "limit", *said])
         if step >= n_steps // 2:
             n_ok, n_bad = n_ok + n_told, n_bad + granted - n_told
     return 2 * n_ok / seconds, n_bad / max(1, n_ok + n_bad)
@@ -114,6 +116,18 @@ def test_a_rate_that_was_found_on_a_bad_day_rises_when_the_endpoint_is_well(
 @pytest.mark.parametrize("limit", [2, 10, 60])
 def test_a_limit_that_nobody_stated_is_found_and_kept(client: redis.Redis, limit: float) -> None:
     answered, rejected = asked_for(client, Endpoint(limit=limit), seconds=120)
+
+    assert answered > 0.93 * limit
+    assert rejected < 0.03
+
+
+@pytest.mark.parametrize("limit", [20, 40, 50])
+def test_a_rate_that_was_cut_too_deep_is_soon_back_below_the_limit(
+    client: redis.Redis, limit: float
+) -> None:
+    """The waits after many rejections make the first cuts too deep: 16 calls a second were once
+    left of 40."""
+    answered, rejected = asked_for(client, Endpoint(limit=limit, wait_s=1), seconds=60)
 
     assert answered > 0.93 * limit
     assert rejected < 0.03

@@ -26,13 +26,15 @@ local function bnum(name) return tonumber(redis.call('HGET', B, name) or '') or 
 -- doubled while nothing is rejected, set to what was accepted when most is rejected, cut a little
 -- below it otherwise, held there for a while, then raised ever faster. A cut is a question: are
 -- fewer rejected at less? Asked until so many calls went out that EVIDENCE of them would be
--- rejected were nothing changed; if not half as many are, twice in a row, then rejections are the
--- endpoint's own noise, which no rate avoids, and the rate is what it was before. A fresh cut waits
--- half a second for the calls that were under way.
+-- rejected were nothing changed. If not half as many are, twice in a row, then rejections are the
+-- endpoint's own noise, which no rate avoids, and the rate is what it was before. If fewer are, a
+-- limit lies between the two rates. A cut is too deep where calls came late or waited: so the rate
+-- goes a part of the WAY_BACK at once, and on towards what it was as long as nothing is rejected. A
+-- fresh cut waits half a second for the calls that were under way.
 local START, FLOOR, MARGIN, LAG = 200, 0.05, 0.985, 0.5
-local EVIDENCE, LOOK_AFTER, MOST_NOISE = 4, 3, 0.3
--- seconds and calls over which noise and the share of before are forgotten
-local NOISE_FADES, SHARE_FADES = 600, 200
+local EVIDENCE, LOOK_AFTER, MOST_NOISE, WAY_BACK = 4, 3, 0.3, 0.2
+-- seconds and calls over which noise and the share of before are forgotten, seconds of the way back
+local NOISE_FADES, SHARE_FADES, BACK_IN = 600, 200, 100
 
 local function ceiling_of_headers()
   local rpm = num('rpm'); if rpm > 0 then return math.max(rpm / 60 * MARGIN, SLOWEST) end
@@ -58,26 +60,35 @@ local function follow_rate()
   local since_n, since_bad = num('since_n'), num('since_bad')
   local all_n, all_bad = num('all_n'), num('all_bad')
   local function cut(to)
-    rate = math.max(to, FLOOR); next_at = now + LAG; set('cut_at', now)
+    rate = math.max(to, FLOOR); learned = rate; next_at = now + LAG; set('cut_at', now)
     since_n = 0; since_bad = 0
   end
   local function settled() asked = 0; cuts = 0; all_n = 0; all_bad = 0 end
   local function below_accepted()
     local accepted = n >= 20 and math.min(tried, ok / dt * 1.01) or tried * 0.98
-    cut(math.max((f > 0.06 and 0.93 or 0.97) * accepted, tried * 0.5)); learned = rate
+    cut(math.max((f > 0.06 and 0.93 or 0.97) * accepted, tried * 0.5))
   end
-  if f > 0.3 and n >= 20 and f > noise + 0.2 then
+  -- what is in question may be noise
+  if f > 0.3 and n >= 20 and f > math.max(noise, math.min(asked, MOST_NOISE)) + 0.2 then
+    settled(); asked = f; before = rate; cuts = 1
     -- answers take longer than rejections, so what was accepted is known a little late
-    cut(math.max(ok / dt * 0.98, rate * 0.3)); learned = rate; settled()
+    cut(math.max(ok / dt * 0.98, rate * 0.3))
   elseif asked > 0 then
     since_n = since_n + n; since_bad = since_bad + bad
     local share = since_bad / since_n
-    if since_n * asked >= EVIDENCE and now - num('cut_at') >= LOOK_AFTER then
-      if share - noise < 0.5 * (asked - noise) then learned = rate; settled()
-      elseif share > 2 * asked and share > 0.02 then asked = share; cuts = 1; below_accepted()
+    if since_bad >= EVIDENCE and share > 2 * asked and share > 0.02 then
+      asked = share; cuts = 1; below_accepted()
+    elseif since_n * asked >= EVIDENCE and now - num('cut_at') >= LOOK_AFTER then
+      if share - noise < 0.5 * (asked - noise) then
+        rate = rate ^ (1 - WAY_BACK) * math.max(rate, before) ^ WAY_BACK
+        learned = rate; settled()
       elseif cuts >= 2 then
         noise = math.min(MOST_NOISE, 1.5 * share); rate = before; learned = 0; settled()
-      else cuts = cuts + 1; cut(tried * 0.85) end
+      else
+        -- to where a limit would reject none
+        cuts = cuts + 1
+        cut(math.min(rate, since_n / (now - num('cut_at') - LAG)) * (1 - share) * 0.93)
+      end
     end
   elseif f > noise + 1.64 * math.sqrt(noise / n) then
     all_n = all_n + n; all_bad = all_bad + bad
@@ -92,6 +103,7 @@ local function follow_rate()
     else
       local calm = now - num('cut_at') - 15
       if calm > 0 then rate = rate * (1 + math.min(0.2, 0.0005 * calm) * dt) end
+      rate = rate + math.max(0, before - rate) * (1 - math.exp(-dt / BACK_IN))
       learned = math.max(learned, rate)
     end
   end
