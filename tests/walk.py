@@ -54,7 +54,7 @@ def response_walk() -> Walk:
         )
         if ended.returncode not in (0, 3):
             raise RuntimeError(ended.stderr)
-        seen = [json.loads(file.read_text()) for file in out.iterdir()]
+        seen = [json.loads(file.read_text()) for file in out.glob("*.json")]
     return _in_order(seen)
 
 

@@ -108,17 +108,18 @@ def packed_into_page(tables: Sequence[Mapping[str, Any]]) -> str:
     whole, the longest first."""
     limit = max((len(text) for one in tables for text in one["response"]), default=0)
     while True:
-        body = json.dumps([_cut(one, limit) for one in tables], ensure_ascii=False, allow_nan=False)
+        cut = [{**one, **_cut(one["response"], limit)} for one in tables]
+        body = json.dumps(cut, ensure_ascii=False, allow_nan=False)
         data = gzip.compress(body.encode(), 6, mtime=0)
         if len(data) <= MOST_BYTES or limit <= LEAST_CHARACTERS:
             return base64.b64encode(data).decode("ascii")
         limit = max(LEAST_CHARACTERS, int(limit * min(0.8, MOST_BYTES / len(data))))
 
 
-def _cut(table: Mapping[str, Any], limit: int) -> dict[str, Any]:
-    texts = table["response"]
+def _cut(texts: Sequence[str], limit: int) -> dict[str, Any]:
+    """The columns of texts that are no longer, and of how long they were."""
     lengths = [len(text) if len(text) > limit else None for text in texts]
-    return {**table, "response": [text[:limit] for text in texts], "cut": lengths}
+    return {"response": [text[:limit] for text in texts], "cut": lengths}
 
 
 def live_page(title: str) -> str:

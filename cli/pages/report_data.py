@@ -16,9 +16,8 @@ from cli.options.run import EMBEDDED_JUDGE
 from cli.pages.answers import EXTRACTION, Answer, answer_table, trait_answers
 from cli.screens.next_steps import next_steps
 from domain.errors import UsageError
-from domain.plan.jobs import Job
 from domain.plan.samples import POLARITIES
-from domain.plan.spec import DEFAULT_POSITION, RunSpec, Setting, spec_settings
+from domain.plan.spec import DEFAULT_POSITION, RunSpec, Setting, TraitRef, spec_settings
 from domain.scoring.thresholds import Fall
 from domain.verdict.record import Quality, TraitMetrics
 from domain.verdict.uses import use_layers
@@ -158,7 +157,7 @@ def _times(run: Run) -> dict[str, str | float | None]:
     """When it was planned, when the last trait ended and when the page was written, in UTC; and
     the seconds between the first two; None where one is not known, as in runs of before."""
     written = datetime.now(UTC)
-    ends = [_ended_at(run, run.plan.last_job(trait)) for trait in run.spec.traits]
+    ends = [_ended_at(run, trait) for trait in run.spec.traits]
     end = max((one for one in ends if one is not None), default=None)
     start = datetime.fromisoformat(run.planned_at) if run.planned_at else None
     return {
@@ -169,9 +168,9 @@ def _times(run: Run) -> dict[str, str | float | None]:
     }
 
 
-def _ended_at(run: Run, job: Job) -> datetime | None:
+def _ended_at(run: Run, trait: TraitRef) -> datetime | None:
     try:
-        said = load_record(run.store, job).ended_at
+        said = load_record(run.store, run.plan.last_job(trait)).ended_at
     except (KeyError, DamagedArtifactError):
         # not done, or to be made again by the next command that continues the run
         return None

@@ -86,9 +86,9 @@ def outcome(judged: Judged, filter_spec: FilterSpec) -> Outcome:
     if judged.thought_limit is not None:
         return Outcome(Fall.THOUGHT_OPEN, judged.thought_limit)
     trait, coherence = judged.trait, judged.coherence
-    if is_unjudged(judged):
-        return Outcome() if judged.n_tokens else Outcome(Fall.EMPTY)
     if not isinstance(trait, Score):
+        if is_unjudged(judged):
+            return Outcome() if judged.n_tokens else Outcome(Fall.EMPTY)
         return Outcome(Fall.UNSCORED, metric="trait", unscored=trait.reason)
     if not isinstance(coherence, Score):
         return Outcome(Fall.UNSCORED, metric="coherence", unscored=coherence.reason)

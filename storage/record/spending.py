@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import Field
@@ -12,7 +13,7 @@ from domain.errors import StoreError
 from domain.plan.jobs import FORMER_NEGOTIATE, Stage
 from domain.plan.spec import Frozen
 from domain.scoring.prices import Price
-from storage.record.artifacts import Record, decode_checked, encode_checked, load_record
+from storage.record.artifacts import decode_checked, encode_checked, load_record
 from storage.record.run import Run
 from storage.record.store import Store
 
@@ -58,8 +59,7 @@ def recorded_usd(store: Store) -> float:
 
 def work_spent(run: Run) -> dict[str, Any]:
     """What the run's generate and judge records say they took; jobs not done count nothing."""
-    generate = [r.info for r in _records(run, "generate")]
-    judge = [r.info for r in _records(run, "judge")]
+    generate, judge = _facts(run, "generate"), _facts(run, "judge")
     return {
         "responses": sum(int(str(i.get("n_samples", 0))) for i in generate),
         "generated_tokens": sum(int(str(i.get("n_tokens", 0))) for i in generate),
@@ -91,12 +91,13 @@ def _usd(store: Store, key: str) -> float:
         return 0.0
 
 
-def _records(run: Run, stage: Stage) -> list[Record]:
-    found = []
+def _facts(run: Run, stage: Stage) -> list[Mapping[str, object]]:
+    """What the records of a stage's jobs say beside their files."""
+    found: list[Mapping[str, object]] = []
     for trait in run.spec.traits:
         for job in run.plan.part_jobs(trait, stage):
             try:
-                found.append(load_record(run.store, job))
+                found.append(load_record(run.store, job).info)
             except KeyError:
                 continue
     return found

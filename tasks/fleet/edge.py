@@ -79,7 +79,7 @@ class Edge:
         try:
             self.attempts.tell()
             state = BrokerState(self._redis, message.run_id)
-            if _is_dropped(state, message.job):
+            if state.is_cancelled() and _is_dropped(state, message.job):
                 return f"{message.job}: the run was cancelled"
             if self.declines.holds(message.run_id):
                 raise _back_to_others("this worker declines the run")
@@ -187,11 +187,10 @@ class Edge:
 
 
 def _is_dropped(state: BrokerState, job: str) -> bool:
-    """Whether the run was cancelled: its claim on the job is taken back then, for a resumption
-    sends only what is not out. One that came in between saw it out: the job is carried after all.
+    """Take back a cancelled run's claim on a job, for a resumption sends only what is not out.
+
+    False where one came in between and saw it out: the job is carried after all.
     """
-    if not state.is_cancelled():
-        return False
     state.release([job])
     if state.is_cancelled():
         return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,14 @@ from domain.plan.jobs import Job
 from domain.plan.samples import POLARITIES, AnyPolarity, Polarity
 from domain.plan.spec import DEFAULT_POSITION, POSITIONS, FilterSpec, TraitRef
 from domain.scoring.scores import Score
-from domain.scoring.thresholds import Fall, Judged, contrast, is_missing, outcomes, with_missing_at
+from domain.scoring.thresholds import (
+    Fall,
+    Judged,
+    contrast,
+    is_missing,
+    outcomes,
+    with_missing_at,
+)
 from domain.verdict.gates import with_verdict
 from domain.verdict.record import (
     VERSION,
@@ -156,7 +163,11 @@ def _counted(run: Run, trait: TraitRef, filter_spec: FilterSpec, results: Result
     n_open = sum(one.fall == Fall.THOUGHT_OPEN for one in fallen)
     unscored = Counter(str(one.unscored) for one in fallen if one.fall == Fall.UNSCORED)
     coherence = [one.coherence.value for one, _ in results if isinstance(one.coherence, Score)]
-    positive, negative, of_both = _trait_scores([one for one, _ in results])
+    positive, negative, of_both = _trait_scores(one for one, _ in results)
+    # scores that are missing may be any, so figures say between which ends they lie
+    is_whole = not any(is_missing(one.trait) or is_missing(one.coherence) for one, _ in results)
+    n_kept = _by_polarity(one.sample.polarity for one, outcome in results if outcome.fall is None)
+    n_kept_most = n_kept if is_whole else _n_kept_most(results, filter_spec)
     is_judged, mode = run.plan.is_judged, None
     if is_judged:
         mode = load_record(run.store, run.plan.negotiate_job).info.get("mode")
@@ -168,11 +179,11 @@ def _counted(run: Run, trait: TraitRef, filter_spec: FilterSpec, results: Result
         n_scored=len(results) - unscored.total() - n_open if is_judged else 0,
         n_unscored=dict(unscored),
         n_dropped=dict(Counter(fall_text(one) for one in fallen if one.fall != Fall.UNSCORED)),
-        n_kept=_n_kept(results),
-        n_kept_most=_n_kept_most(results, filter_spec),
+        n_kept=n_kept,
+        n_kept_most=n_kept_most if n_kept_most != n_kept else None,
         contrast=contrast(positive, negative),
         contrast_interval=contrast_interval(positive, negative, prompts=of_both),
-        contrast_bounds=contrast_bounds([one for one, _ in results]),
+        contrast_bounds=None if is_whole else contrast_bounds([one for one, _ in results]),
         contrast_spread=spread_figures(contrast_deviations(positive, negative, prompts=of_both))
         if positive and negative
         else None,
@@ -194,7 +205,7 @@ def _counted(run: Run, trait: TraitRef, filter_spec: FilterSpec, results: Result
 
 
 def _trait_scores(
-    judged: Sequence[Judged],
+    judged: Iterable[Judged],
 ) -> tuple[list[float], list[float], tuple[list[Group], list[Group]]]:
     """The trait scores of both polarities, and the prompts that they are of."""
     scores: dict[AnyPolarity, list[float]] = {polarity: [] for polarity in POLARITIES}
@@ -207,16 +218,16 @@ def _trait_scores(
     return positive, negative, (prompts["positive"], prompts["negative"])
 
 
-def _n_kept(results: Results) -> PolarityCounts:
-    kept = Counter(one.sample.polarity for one, outcome in results if outcome.fall is None)
-    return PolarityCounts(positive=kept["positive"], negative=kept["negative"])
+def _by_polarity(polarities: Iterable[AnyPolarity]) -> PolarityCounts:
+    counts = Counter(polarities)
+    return PolarityCounts(positive=counts["positive"], negative=counts["negative"])
 
 
-def _n_kept_most(results: Results, filter_spec: FilterSpec) -> PolarityCounts | None:
+def _n_kept_most(results: Results, filter_spec: FilterSpec) -> PolarityCounts:
     """With the scores that are missing at those that suit their polarity."""
     filled = [with_missing_at(one, trait=_suits(one), coherence=100.0) for one, _ in results]
-    most = _n_kept(outcomes(filled, filter_spec))
-    return most if most != _n_kept(results) else None
+    most = outcomes(filled, filter_spec)
+    return _by_polarity(one.sample.polarity for one, outcome in most if outcome.fall is None)
 
 
 def _suits(one: Judged) -> float:
@@ -227,6 +238,8 @@ def contrast_bounds(judged: Sequence[Judged]) -> Bounds | None:
     """With the missing trait scores of a polarity at the end that does not suit it, and at that
     which does; None where none is missing."""
     n = sum(is_missing(one.trait) for one in judged)
+    if not n:
+        return None
     ends: list[Estimate] = []
     for is_low in (True, False):
         suits = ((one, _suits(one)) for one in judged)
@@ -238,7 +251,7 @@ def contrast_bounds(judged: Sequence[Judged]) -> Bounds | None:
         interval = contrast_interval(positive, negative, prompts=of_both)
         value = contrast(positive, negative)
         ends.append(Estimate(value=value, interval=interval or (None, None)))
-    return Bounds(n=n, lowest=ends[0], highest=ends[1]) if n else None
+    return Bounds(n=n, lowest=ends[0], highest=ends[1])
 
 
 def _generation_facts(run: Run, trait: TraitRef) -> GenerationFacts:

@@ -15,7 +15,7 @@ import threading
 import time
 from pathlib import Path
 from types import CodeType, FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 DEPTH = 3
 MOST_ITEMS = 40
@@ -64,7 +64,10 @@ class Tracer:
     def write(self) -> None:
         """Keep what was seen so far: a worker may be ended at any time."""
         if self.steps:
-            self.out.write_text(json.dumps(dict(self.steps)))
+            # whole or not at all: two threads may write
+            place = self.out.with_suffix(f".{threading.get_ident()}")
+            place.write_text(json.dumps(self.steps.copy()))
+            place.replace(self.out)
 
     def _step(self, code: CodeType) -> str:
         if not code.co_filename.startswith(self.root):
@@ -104,6 +107,14 @@ def _start() -> None:
             time.sleep(WRITE_EVERY_S)
             tracer.write()
 
+    exit_at_once = os._exit
+
+    def write_and_exit(status: int) -> NoReturn:
+        tracer.write()
+        exit_at_once(status)
+
+    # the command ends by it, without what atexit knows
+    os._exit = write_and_exit
     atexit.register(tracer.write)
     threading.Thread(target=write_again_and_again, daemon=True).start()
     threading.setprofile(tracer.profile)
