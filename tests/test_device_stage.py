@@ -182,7 +182,7 @@ def test_a_worker_that_lost_its_device_leaves_to_be_started_again(
 def test_only_what_ends_a_process_s_use_of_its_device_counts_as_its_loss(
     error: Exception, is_lost: bool
 ) -> None:
-    from workers.models.model import is_device_lost
+    from workers.models.device import is_device_lost
 
     assert is_device_lost(error) == is_lost
 

@@ -15,8 +15,9 @@ from domain.scoring.scores import Reply, Score, Unscored
 from tests.http_judge import Answer, HttpJudge, OpenLimiter, error, http_judge, scoring
 from tests.lean_judge import Action, Call, completion, lean_judge
 from workers.judge.client import JudgeClient
-from workers.judge.judge import ATTEMPTS, Judge, JudgedPrompts, Slots
+from workers.judge.judge import Judge, JudgedPrompts, Slots
 from workers.judge.profile import JudgeProfile
+from workers.judge.retries import ATTEMPTS
 
 
 class Waits:

@@ -29,9 +29,10 @@ from tests.reply_shapes import SHAPES
 from tests.test_judge import Remembered, Waits, ask, judged
 from tests.test_judge_batch import make_run
 from workers.judge.client import HealingError, JudgeClient, read_limits
-from workers.judge.judge import ATTEMPTS, HARMLESS
+from workers.judge.judge import HARMLESS
 from workers.judge.negotiate import Negotiated, negotiate
 from workers.judge.profile import JudgeProfile
+from workers.judge.retries import ATTEMPTS
 
 
 def prompt_of(body: dict[str, Any]) -> str:

@@ -20,7 +20,7 @@ from click.testing import CliRunner, Result
 from cli.main import orchestrate
 from cli.pages.build import build_page
 from cli.pages.server import PageServer
-from cli.using.output_files import open_output_file, open_output_files
+from cli.using.monitored_output import open_output_file, open_output_files
 from domain.errors import OrchestrateError, UsageError
 from tests.chromium import chromium_or_skip, running_chromium
 from tests.planted_vectors import PlantedRun, planted_run

@@ -10,7 +10,7 @@ from typing import Any
 import click
 import pytest
 
-from cli.commands.status import Moment
+from cli.options.settings import Moment
 from cli.screens.run_in_words import run_in_words, state_in_words, state_text
 from cli.screens.status import FolderStatus
 from domain.fleet.heartbeats import Heartbeat

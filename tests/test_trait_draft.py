@@ -231,7 +231,7 @@ def test_a_cut_reply_loses_its_last_text_only(tmp_path: Path) -> None:
 def test_an_endpoint_that_knows_no_bound_is_asked_without_one_and_a_busy_one_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.judge.judge.BACKOFF", lambda state: 0.0)
+    monkeypatch.setattr("workers.judge.retries.BACKOFF", lambda state: 0.0)
 
     def picky(body: dict[str, Any], number: int) -> Response:
         if "max_completion_tokens" in body:

@@ -103,7 +103,7 @@ def dynamics(**values: Any) -> None:
     if values["output"]:
         _write(values["output"], json.dumps(records, ensure_ascii=False))
     if values["averages"]:
-        from cli.using.output_files import csv_text
+        from cli.using.monitored_output import csv_text
 
         rows = [row for trait, one in averages.items() for row in _rows(trait, one)]
         _write(values["averages"], csv_text(rows))

@@ -17,7 +17,7 @@ import click
 from rich.console import Console
 
 from cli.commands.pause_cancel import priority_option, unpause
-from cli.commands.plan import plan_remarks, refuse_at_once, show_plan
+from cli.commands.plan import refuse_at_once, show_plan
 from cli.commands.report import write_report
 from cli.doctor.machine import machine_devices
 from cli.doctor.model import bytes_on_cpu
@@ -43,6 +43,7 @@ from cli.screens.verdicts import (
 )
 from cli.screens.working import working
 from cli.using.estimate import estimate_plan, plan_line, thought_tokens_expected, tokens_expected
+from cli.using.plan_remarks import plan_remarks
 from domain.errors import BrokerError, OrchestrateError, StoreError
 from domain.plan.readiness import is_job_needed
 from orchestrator.devices import cpu_workers, visible_devices

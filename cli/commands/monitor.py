@@ -60,7 +60,7 @@ def monitor(**values: Any) -> None:
         from cli.screens.scores import print_scores
         from cli.using.loaded_run import load_run
         from cli.using.monitored import monitored, prompt_to_monitor, transcripts_to_monitor
-        from cli.using.output_files import EventFile, give_results, open_output_file
+        from cli.using.monitored_output import EventFile, give_results, open_output_file
 
     with contextlib.ExitStack() as stack:
         sinks = [open_output_file(path) for path in values["outputs"]]

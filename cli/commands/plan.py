@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,13 +23,9 @@ from cli.using.estimate import (
     plan_usd,
     thought_tokens_expected,
 )
+from cli.using.plan_remarks import plan_remarks
 from domain.plan.jobs import Plan
 from domain.plan.spec import RunSpec, settings_differences
-from domain.scoring.prices import price_of
-from domain.traits.definition import TraitDefinition
-from domain.traits.room import longest_prompt
-from domain.verdict.gates import held_out_findings
-from domain.verdict.sentences import finding_text
 from orchestrator.runs import run_store
 from storage.record.artifacts import jobs_with_artifacts
 from storage.record.run import Run, open_run
@@ -146,65 +142,6 @@ def _expected(pilot: Run, spec: RunSpec) -> list[Precision]:
     from cli.using.precision import precisions
 
     return precisions(pilot, spec)
-
-
-def plan_remarks(definitions: Mapping[str, TraitDefinition], spec: RunSpec) -> list[str]:
-    """What of the definitions is not used as it stands, and whether the model has room for them."""
-    # what asks the Hub is not loaded for --help
-    from cli.doctor.model import model_positions
-    from cli.doctor.thinking import thinking_here
-
-    thinks = thinking_here(spec.model.model_id)
-    found = [
-        f"{name}: {finding_text(one)}"
-        for name, definition in definitions.items()
-        for one in held_out_findings(definition.n_shared, definition.n_parted)
-    ]
-    found += [
-        f"{name}: {plan_scenarios_line(definition, spec)}"
-        for name, definition in definitions.items()
-        if definition.is_scenarios
-    ]
-    judge = spec.judge
-    if not judge.scores:
-        found.append(
-            "nothing is judged: every response is used, and no verdict is better than usable with "
-            "a doubt"
-        )
-    elif judge.url != "embedded" and price_of(judge.model, judge.url) is None:
-        found.append(
-            f"whether {judge.model} can tell what it scores apart is not known here: `orchestrate "
-            f"judge-server --check --model {judge.model} --url {judge.url}` tries it"
-        )
-    trait, n_tokens = longest_prompt(definitions.values())
-    most, n_more = model_positions(spec.model.model_id), spec.sampling.max_new_tokens
-    if thinks is not None and thinks.may_think:
-        n_more += spec.sampling.max_thought_tokens
-    n_more = 0 if spec.scenarios == "read" else n_more
-    if most is not None and n_tokens + n_more > most:
-        found.append(
-            f"{trait}: its longest prompt has about {n_tokens:,.0f} tokens, and up to {n_more} "
-            f"more follow, where {spec.model.model_id} has {most:,} positions: what is longer is "
-            "refused"
-        )
-    return found
-
-
-def plan_scenarios_line(definition: TraitDefinition, spec: RunSpec) -> str:
-    """What a run does with scenarios."""
-    n_made, n_held_out = len(definition.questions), len(definition.eval_questions)
-    does = "the model goes on with each as it stands, without a chat template"
-    if spec.scenarios == "turn":
-        does = "the model answers each as what a user says, in its chat template"
-    does += f", for up to {spec.sampling.max_new_tokens} tokens, and what it writes is measured"
-    if spec.scenarios == "read":
-        does = "each is read and is itself what is measured; nothing is generated or steered"
-    n_unpaired = definition.n_unpaired
-    left_out = f" ({n_unpaired} have no pair and are left out)" if n_unpaired else ""
-    return (
-        f"pairs of scenarios, {n_made} to make vectors of and {n_held_out} held out{left_out}: "
-        f"{does}"
-    )
 
 
 # Of the plan's columns, in the order in which a narrow terminal loses them.

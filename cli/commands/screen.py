@@ -69,7 +69,7 @@ def screen(**values: Any) -> None:
     with working("Loading torch"):
         from cli.screens.scores import group_table, print_scores
         from cli.using.loaded_run import load_run
-        from cli.using.output_files import give_results, open_output_file, open_output_files
+        from cli.using.monitored_output import give_results, open_output_file, open_output_files
 
     sinks = [open_output_file(path) for path in values["outputs"]]
     loaded = load_run(use, false_alarm=values["false_alarm"])

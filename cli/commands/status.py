@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import functools
 import json
-import re
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import click
@@ -15,11 +14,7 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from cli.options.settings import (
-    broker_option,
-    json_option,
-    runs_dir_option,
-)
+from cli.options.settings import Moment, broker_option, json_option, runs_dir_option
 from cli.screens.next_steps import last_step
 from cli.screens.run_in_words import run_in_words
 from cli.screens.status import FolderStatus, run_status_screen, runs_status_screen
@@ -31,26 +26,6 @@ from storage.broker.connection import BROKER_AWAY, TRYING
 from storage.record.run import open_run
 
 REFRESH_S = 1.0
-UNITS = {"d": "days", "h": "hours", "m": "minutes"}
-
-
-class Moment(click.ParamType[datetime]):
-    """A date or time in UTC (`2026-11-20`, `2026-11-20T12:00`), or how long ago (`3d`, `12h`)."""
-
-    name = "when"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """To a time in UTC; fails in words for anything else."""
-        if isinstance(value, datetime):
-            return value
-        ago = re.fullmatch(r"([0-9]{1,4})([dhm])", value)
-        if ago:
-            return datetime.now(UTC) - timedelta(**{UNITS[ago[2]]: int(ago[1])})
-        try:
-            when = datetime.fromisoformat(value)
-        except ValueError:
-            self.fail(f"{value!r} is no time: give 2026-11-20, 3d or 12h", param, ctx)
-        return when if when.tzinfo else when.replace(tzinfo=UTC)
 
 
 Found = dict[str, Any]

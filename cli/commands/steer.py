@@ -112,7 +112,7 @@ def steer(**values: Any) -> None:
         from cli.screens.scores import print_scores_side_by_side
         from cli.using.loaded_run import load_run
         from cli.using.monitored import monitored, transcripts_to_monitor
-        from cli.using.output_files import give_results, open_output_file
+        from cli.using.monitored_output import give_results, open_output_file
 
     sinks = [open_output_file(path) for path in values["outputs"]]
     has_baseline = not values["no_baseline"]

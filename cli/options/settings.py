@@ -1,9 +1,11 @@
-"""Options with their environment twins, and those that several commands take."""
+"""Options with their environment twins, what they accept, and those that several commands take."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from functools import reduce, wraps
 from typing import Any
 
@@ -12,6 +14,8 @@ import click
 from domain.errors import UsageError
 from orchestrator.runs import run_store
 from storage.record.run import open_run
+
+UNITS = {"d": "days", "h": "hours", "m": "minutes"}
 
 
 class Command(click.Command):
@@ -46,6 +50,25 @@ def finite(_context: click.Context, _option: click.Parameter, value: object) -> 
     if isinstance(value, float) and not math.isfinite(value):
         raise click.BadParameter("give a finite number")
     return value
+
+
+class Moment(click.ParamType[datetime]):
+    """A date or time in UTC (`2026-11-20`, `2026-11-20T12:00`), or how long ago (`3d`, `12h`)."""
+
+    name = "when"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """To a time in UTC; fails in words for anything else."""
+        if isinstance(value, datetime):
+            return value
+        ago = re.fullmatch(r"([0-9]{1,4})([dhm])", value)
+        if ago:
+            return datetime.now(UTC) - timedelta(**{UNITS[ago[2]]: int(ago[1])})
+        try:
+            when = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is no time: give 2026-11-20, 3d or 12h", param, ctx)
+        return when if when.tzinfo else when.replace(tzinfo=UTC)
 
 
 def together(*options: Callable[[Any], Any], heading: str = "") -> Callable[[Any], Any]:

@@ -15,7 +15,7 @@ from cli.options.using import SamplingOptions, say_unread
 from cli.screens.scores import TokenMarks
 from cli.screens.working import working
 from cli.using.loaded_run import LoadedRun
-from cli.using.output_files import EventFile, Sink, open_output_files
+from cli.using.monitored_output import EventFile, Sink, open_output_files
 from domain.errors import UsageError
 from storage.files.transcripts import Transcript, Unread, UnreadableRowError
 from workers.engine.generation import Steering

@@ -66,7 +66,7 @@ class DeviceStage:
         from tasks.stages.contexts import contexts
         from tasks.stages.generate import generate
         from workers.engine.engine_thread import EngineClosedError
-        from workers.models.model import is_device_lost
+        from workers.models.device import is_device_lost
 
         stage = contexts if job.stage == "contexts" else generate
         try:
@@ -98,7 +98,7 @@ class DeviceStage:
             import tasks.stages.contexts
             import tasks.stages.generate  # noqa: F401
             from workers.engine.resident import Residents, jobs_in_flight
-            from workers.models.model import prove_device
+            from workers.models.device import prove_device
 
             prove_device(self._device, shown=self._shown)
             self._most_jobs = min(jobs_in_flight(self._device), self._limit)

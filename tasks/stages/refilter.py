@@ -18,7 +18,8 @@ from storage.record.run import Run
 from tasks.stages.reading import reading_figures
 from tasks.stages.reduce import assemble
 from tasks.stages.steering_cells import load_directions, load_likelihood, recorded_cells
-from tasks.stages.verify import dose_response, note_in_vectors, stored_vectors, verify_vectors
+from tasks.stages.vectors import stored_vectors
+from tasks.stages.verify import dose_response, note_in_vectors, verify_vectors
 from traitlens.arrays import Float32
 
 # No threshold moves a direction by less and matters: what was seen of one holds for the other.

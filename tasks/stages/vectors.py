@@ -1,4 +1,4 @@
-"""Vectors of a trait: the extraction methods run over kept activations, and their quality."""
+"""Vectors of a trait: made of kept activations, with their quality, and read from their files."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from threadpoolctl import threadpool_limits
 
 from domain.plan.samples import Polarity
 from domain.verdict.record import Layers, Quality
+from storage.record.run import Run
 from tasks.stages.quality import layer_numbers, vector_quality
 from traitlens.assess.kept_rows import FEWEST_QUESTIONS, Array, KeptRows, independent_groups
 from traitlens.assess.quality import residual_norms
 from traitlens.methods import METHODS
 from traitlens.methods.fitting import MethodResult
 from traitlens.methods.mean_diff import mean_diff
+from traitlens.vectors.files import from_safetensors_bytes
+from traitlens.vectors.trait_vector import TraitVector
 
 RESPONSE_POSITION, PROMPT_POSITION = "response_avg", "prompt_avg"
 ReadKept = Callable[[str, Polarity], Iterator[Array]]
@@ -108,3 +111,17 @@ def _blas_threads_for(n_values: int) -> Iterator[None]:
         return
     with threadpool_limits(limits=1, user_api="blas"):
         yield
+
+
+def stored_vectors(run: Run, quality: Quality, folder: str, *parts: str) -> dict[str, TraitVector]:
+    """The vectors below a folder and their parts, at the position that their quality is of."""
+    files = {name: run.store.read(vector_key(folder, name)) for name in (*quality.methods, *parts)}
+    return {
+        name: from_safetensors_bytes(data).at_position(quality.position)
+        for name, data in files.items()
+    }
+
+
+def vector_key(folder: str, method: str) -> str:
+    """Where a method's vector, or a part of one, lies below a folder."""
+    return f"{folder}/vectors/{method}.safetensors"

@@ -35,12 +35,10 @@ from tasks.stages.steering_cells import (
     recorded_cells,
     shown_in_cells,
 )
+from tasks.stages.vectors import stored_vectors, vector_key
 from traitlens.assess.kept_rows import Array
 from traitlens.assess.reading import FoldedDirections
-from traitlens.vectors.files import from_safetensors_bytes, to_safetensors_bytes
-from traitlens.vectors.trait_vector import TraitVector
-
-Vectors = dict[str, TraitVector]
+from traitlens.vectors.files import to_safetensors_bytes
 
 
 def verify(run: Run, job: Job) -> Record:
@@ -130,15 +128,6 @@ def dose_response(run: Run, trait: TraitRef, folder: str) -> CausalFigures | Non
     )
 
 
-def stored_vectors(run: Run, quality: Quality, folder: str, *parts: str) -> Vectors:
-    """The vectors below a folder and their parts, at the position that their quality is of."""
-    files = {name: run.store.read(_key(folder, name)) for name in (*quality.methods, *parts)}
-    return {
-        name: from_safetensors_bytes(data).at_position(quality.position)
-        for name, data in files.items()
-    }
-
-
 def note_in_vectors(run: Run, quality: Quality, folder: str) -> None:
     """Have each vector's file say what it reached on responses of its own."""
     has_parts = quality.reading is not None and quality.reading.text_share is not None
@@ -165,8 +154,4 @@ def note_in_vectors(run: Run, quality: Quality, folder: str) -> None:
             }
         extra = {**vector.provenance.extra, "tested": noted}
         changed = replace(vector, provenance=replace(vector.provenance, extra=extra))
-        run.store.write(_key(folder, name), to_safetensors_bytes(changed))
-
-
-def _key(folder: str, method: str) -> str:
-    return f"{folder}/vectors/{method}.safetensors"
+        run.store.write(vector_key(folder, name), to_safetensors_bytes(changed))

@@ -7,7 +7,7 @@ import io
 
 import pytest
 
-from cli.using.output_files import csv_text
+from cli.using.monitored_output import csv_text
 from storage.record.tables import spreadsheet_text
 
 FORMULAS = (

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from traitlens.arrays import Float32, Float64
+from traitlens.arrays import Activations, Float32, Float64
 from traitlens.stats.cells import Cells, prompt_cells
 from traitlens.stats.crossed import LEVEL, Crossing, Factor
-from traitlens.stats.polarities import Activations, Polarities
+from traitlens.stats.polarities import Polarities
 from traitlens.stats.separation import Prompts, separation_labels
 
 # Of the directions that the error is found to be spread over, and of the degrees of freedom of its

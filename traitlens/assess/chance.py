@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from traitlens.arrays import Bools, Float32, Float64, Labels
+from traitlens.arrays import Activations, Bools, Float32, Float64, Labels
 from traitlens.assess.random_directions import N_DIRECTIONS, draw_weights
 from traitlens.stats.cells import Cells, cell_labels, make_cells
-from traitlens.stats.polarities import Activations, Polarities
+from traitlens.stats.polarities import Polarities
 from traitlens.stats.separation import auroc_of_labels
 
 N_SHUFFLES = 200

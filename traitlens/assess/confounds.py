@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from traitlens.arrays import Float32, Float64
+from traitlens.arrays import Activations, Float32, Float64
 from traitlens.errors import ShapeError
 from traitlens.stats.intervals import Interval
-from traitlens.stats.polarities import Activations, Polarities
+from traitlens.stats.polarities import Polarities
 from traitlens.stats.separation import Prompts, auroc_over_prompts, separation_labels
 
 

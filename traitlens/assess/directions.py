@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from traitlens.arrays import Float32, Float64, Ints, Labels
+from traitlens.arrays import Activations, Float32, Float64, Ints, Labels
 from traitlens.errors import ShapeError
 from traitlens.stats.cells import Cells, cell_labels, make_cells, prompt_cells
 from traitlens.stats.intervals import Interval, middle_95, stacked_intervals
-from traitlens.stats.polarities import Activations, Polarities
+from traitlens.stats.polarities import Polarities
 from traitlens.stats.separation import (
     Prompts,
     Separation,

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from traitlens.arrays import Float32, Float64, Ints, Labels
+from traitlens.arrays import Activations, Float32, Float64, Ints, Labels
 from traitlens.stats.intervals import Interval
-from traitlens.stats.polarities import Activations, Polarities
+from traitlens.stats.polarities import Polarities
 from traitlens.stats.separation import auroc_interval
 
 # Two rows are alike within this share of the covariate's standard deviation within the sides.

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from traitlens.arrays import Float32
+from traitlens.arrays import Activations, Float32, as_float32
 from traitlens.errors import ShapeError
-from traitlens.stats.polarities import Activations, as_float32
 
 # A p-value of 5 % is then known to within 3 points.
 N_DIRECTIONS = 200

@@ -12,8 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from traitlens.arrays import Float32, Float64, Floats, Labels
-from traitlens.stats.polarities import Activations
+from traitlens.arrays import Activations, Float32, Float64, Floats, Labels
 
 # More history than the usual 10 saves passes over the rows; much more costs as much as it saves.
 HISTORY = 20

@@ -21,7 +21,7 @@ from functools import partial
 
 import numpy as np
 
-from traitlens.arrays import Float32, Float64, Labels
+from traitlens.arrays import Activations, Float32, Float64, Labels
 from traitlens.methods.fitting import (
     Extracted,
     MethodResult,
@@ -31,7 +31,7 @@ from traitlens.methods.fitting import (
     minimize,
     working_copy,
 )
-from traitlens.stats.polarities import Activations, Polarities
+from traitlens.stats.polarities import Polarities
 
 NUM_STEPS = 100
 LEARNING_RATE = 0.01

@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from traitlens.arrays import Bools, Float32, Float64, Labels
+from traitlens.arrays import Activations, Bools, Float32, Float64, Labels
 from traitlens.methods.fitting import Extracted, MethodResult, extract_with
-from traitlens.stats.polarities import Activations, Polarities
+from traitlens.stats.polarities import Polarities
 
 N_COMPONENTS = 10
 

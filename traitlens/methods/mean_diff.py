@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from traitlens.arrays import Float64, Labels
+from traitlens.arrays import Activations, Float64, Labels, as_float32
 from traitlens.methods.fitting import Extracted, MethodResult, extract_with
-from traitlens.stats.polarities import Activations, Polarities, as_float32
+from traitlens.stats.polarities import Polarities
 
 # Summed in the input's float32 before float64 takes over: at the speed of reading the memory, with
 # an error under the rounding of the float32 result. Half precision is converted in such pieces too.

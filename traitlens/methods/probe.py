@@ -22,7 +22,7 @@ from functools import partial
 
 import numpy as np
 
-from traitlens.arrays import Bools, Float32, Float64, Floats, Ints, Labels
+from traitlens.arrays import Activations, Bools, Float32, Float64, Floats, Ints, Labels
 from traitlens.methods.fitting import (
     Extracted,
     MethodResult,
@@ -32,7 +32,7 @@ from traitlens.methods.fitting import (
     working_copy,
 )
 from traitlens.stats.cells import Cells, make_cells
-from traitlens.stats.polarities import Activations, Polarities
+from traitlens.stats.polarities import Polarities
 
 C_GRID = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 

@@ -6,18 +6,12 @@ Needs no torch, so that what only compares numbers starts quickly.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from traitlens.arrays import Bools, Float32, Floats
+from traitlens.arrays import Activations, Bools, Float32, as_float32
 from traitlens.errors import NonFiniteError, ShapeError
 from traitlens.layers import layer_label
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-Activations: TypeAlias = "Tensor | Floats"
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,10 +85,3 @@ class Polarities:
                 "drop or recompute them"
             )
         return rows
-
-
-def as_float32(rows: Activations) -> Float32:
-    """Numpy float32; shares memory with float32 CPU input."""
-    if isinstance(rows, np.ndarray):
-        return np.asarray(rows, dtype=np.float32)
-    return np.asarray(rows.detach().cpu().float().numpy())

@@ -20,7 +20,8 @@ from workers.engine.refill import RefillCore
 from workers.engine.states import STATEFUL_LAYERS
 from workers.engine.steps import recorder_for
 from workers.engine.teacher_forced import teacher_forced
-from workers.models.model import LoadedModel, is_out_of_memory
+from workers.models.device import is_out_of_memory
+from workers.models.model import LoadedModel
 
 # Single-threaded, over one model: add requests, then step while it has work.
 Engine = RefillCore | GenerateCore

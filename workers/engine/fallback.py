@@ -30,7 +30,8 @@ from workers.engine.parts import FollowedParts
 from workers.engine.running import RunningSequence
 from workers.engine.sampler import RowSampling, draw, tree_levels, uniforms
 from workers.engine.teacher_forced import project_tokens, steered, teacher_forced
-from workers.models.model import LoadedModel, is_out_of_memory, release_reserve
+from workers.models.device import is_out_of_memory, release_reserve
+from workers.models.model import LoadedModel
 
 MOST_ROWS = 32
 

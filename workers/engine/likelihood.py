@@ -21,7 +21,8 @@ from traitlens.capture.blocks import decoder_blocks
 from traitlens.capture.hooks import tapped
 from workers.engine.generation import Steering
 from workers.engine.teacher_forced import BATCH_TOKENS, PaddedTexts, steered, text_batches
-from workers.models.model import LoadedModel, free_bytes
+from workers.models.device import free_bytes
+from workers.models.model import LoadedModel
 
 # What a batch's tensors may take of the memory that is free.
 MEMORY_SHARE = 0.25

@@ -24,7 +24,8 @@ from workers.engine.prefix_cache import PrefixCache
 from workers.engine.running import RunningSequence, RunningSequences
 from workers.engine.sampler import RowSampling, draw
 from workers.engine.steps import DecodeSteps, Recorder
-from workers.models.model import LoadedModel, free_bytes, is_out_of_memory, release_reserve
+from workers.models.device import free_bytes, is_out_of_memory, release_reserve
+from workers.models.model import LoadedModel
 
 # Beyond these the matrix products gain nothing more.
 MOST_ROWS_CPU = 256

@@ -16,7 +16,8 @@ from traitlens.vectors.trait_vector import model_hash
 from workers.engine.engine import build_engine
 from workers.engine.engine_thread import EngineThread
 from workers.engine.refill import MOST_ROWS_CPU, MOST_ROWS_GPU
-from workers.models.model import LoadedModel, is_out_of_memory, load_model, release_reserve
+from workers.models.device import is_out_of_memory, release_reserve
+from workers.models.model import LoadedModel, load_model
 
 T = TypeVar("T")
 Ids = tuple[int, ...]

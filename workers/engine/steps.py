@@ -22,7 +22,8 @@ from workers.engine.decode import DecodePass, StepRows, StepShape
 from workers.engine.forward import MeasuredForward, RowInterventions
 from workers.engine.slot_cache import SlotCache
 from workers.engine.states import StateStore
-from workers.models.model import LoadedModel, is_out_of_memory
+from workers.models.device import is_out_of_memory
+from workers.models.model import LoadedModel
 
 # Recordings kept, and how often sizes come before they are recorded.
 MOST_RECORDINGS = 16

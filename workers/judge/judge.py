@@ -1,17 +1,11 @@
-"""The judge: asks an OpenAI-compatible endpoint for scorings, and retries what can heal.
-
-This is the only retry loop of the program.
-"""
+"""The judge: asks an OpenAI-compatible endpoint for scorings, and retries what can heal."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
-
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
-from tenacity.wait import wait_random_exponential
 
 from domain.errors import OrchestrateError
 from domain.plan.spec import json_digest
@@ -21,6 +15,7 @@ from domain.scoring.scores import MOST_APART, Evidence, LostReply, Reply, Scorin
 from domain.traits.prompts import EASY, coherence_prompt
 from workers.judge.client import HealingError, JudgeClient, RefusedError, judge_client_error
 from workers.judge.profile import JudgeProfile
+from workers.judge.retries import Sleep, Tries, retrying_judge_calls
 
 # A digit-splitting judge whose score has bounds too far apart is asked again, so often at most, and
 # while a walk has this chance to open another branch; after that the score carries its bounds.
@@ -30,18 +25,8 @@ MAX_WALKS = 6
 # About half of what a call costs its process, so that a busy one never waits for it.
 STARTS_APART_S = 0.001
 
-# The seeds' schedule: an attempt at once, then waits of up to 1, 2, 4 and 8 s.
-ATTEMPTS = 5
-BACKOFF = wait_random_exponential(multiplier=1, max=8.0)
-
-# Being told to come again later is no failure of the question, and costs nothing; nor is an
-# endpoint that is down. Neither goes on for ever: the question itself may be what breaks it.
-MAX_REJECTED = 60
-MAX_UNCOUNTED = 20
-
 # Nobody objects to its text.
 HARMLESS = coherence_prompt(*EASY)
-Sleep = Callable[[float], Awaitable[None]]
 
 
 class Limiter(Protocol):
@@ -328,49 +313,3 @@ class Judge:
         """The name of a question to one judge, which names its reply in the cache."""
         body = self._profile.body(self._model, prompt, vote=vote)
         return json_digest([self._client.url, body, vote, self._opinion])
-
-
-@dataclass
-class Tries:
-    """The attempts at one question."""
-
-    made: int = 0
-    counted: int = 0
-    rejected: int = 0
-    uncounted: int = 0
-    usd: float = 0.0
-
-    def note(self, error: HealingError, *, is_down: bool) -> None:
-        """Count a failure as what it is."""
-        if error.kind == "limit":
-            self.rejected += 1
-        elif is_down:
-            self.uncounted += 1
-        else:
-            self.counted += 1
-
-    def are_used_up(self, state: RetryCallState) -> bool:
-        """Whether to give the question up; tenacity's stop condition."""
-        return (
-            self.counted >= ATTEMPTS
-            or self.rejected >= MAX_REJECTED
-            or self.uncounted >= MAX_UNCOUNTED
-        )
-
-
-def retrying_judge_calls(tries: Tries, sleep: Sleep) -> AsyncRetrying:
-    """Attempts at a call until it ends otherwise than by a HealingError, or they are used up."""
-    return AsyncRetrying(
-        stop=tries.are_used_up,
-        wait=seconds_to_wait,
-        retry=retry_if_exception_type(HealingError),
-        sleep=sleep,
-        reraise=True,
-    )
-
-
-def seconds_to_wait(state: RetryCallState) -> float:
-    """Seconds to wait: what the server asked for, else exponential with jitter."""
-    error = state.outcome.exception() if state.outcome else None
-    asked = error.limits.retry_after_s if isinstance(error, HealingError) else None
-    return asked if asked is not None else BACKOFF(state)

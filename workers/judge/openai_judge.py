@@ -12,8 +12,9 @@ from domain.scoring.scores import Scale, Scoring, score_value
 from domain.traits.judge_prompt import fill_judge_prompt
 from domain.traits.prompts import EASY
 from workers.judge.client import NO_KEY, JudgeClient
-from workers.judge.judge import Judge, Sleep, Slots
+from workers.judge.judge import Judge, Slots
 from workers.judge.negotiate import negotiate
+from workers.judge.retries import Sleep
 
 OPENAI_URL = "https://api.openai.com/v1"
 IN_FLIGHT = 32

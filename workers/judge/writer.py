@@ -15,7 +15,7 @@ from domain.scoring.prices import Price
 from domain.scoring.scores import Reply
 from domain.traits.draft import PARTS, Draft, Part, Written
 from workers.judge.client import HealingError, JudgeClient, RefusedError, judge_client_error
-from workers.judge.judge import Sleep, Tries, retrying_judge_calls
+from workers.judge.retries import Sleep, Tries, retrying_judge_calls
 
 # A model that thinks first needs most of it for that.
 MOST_TOKENS = 8000

@@ -1,4 +1,4 @@
-"""Loads the resident model, and tells what its chat template does and what its device holds."""
+"""Loads the resident model, and tells what its checkpoint and its chat template ask for."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from transformers import (
     AutoConfig,
@@ -29,10 +28,11 @@ from transformers.models.auto.modeling_auto import (
 from transformers.utils.logging import disable_progress_bar
 
 import demo
-from domain.errors import CannotWorkError, ModelError, ModelNotHereError, UsageError
+from domain.errors import ModelError, ModelNotHereError, UsageError
 from domain.plan.spec import DEMO_MODEL
 from domain.thoughts import Thinking
 from domain.traits.room import positions_of
+from workers.models.device import chosen_device, is_out_of_memory
 from workers.models.files import SOURCE, Adapter, adapter_of, gguf_file
 from workers.models.gguf import dequantised
 from workers.models.template import SystemMode, stop_ids, system_mode, template_thinking
@@ -42,16 +42,6 @@ WEIGHT_SHARE = 0.8
 
 # Their hidden state has several planes per token, so "the" state of a layer is not defined.
 UNMEASURABLE = ("gemma3n",)
-
-# How torch's own sentences begin when a process has lost its device or never had it.
-DEVICE_LOST = (
-    "CUDA error",
-    "HIP error",
-    "No CUDA GPUs are available",
-    "Found no NVIDIA driver",
-    "cudaGetDeviceCount",
-    "CUDA driver initialization failed",
-)
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +96,7 @@ def load_model(
     by accelerate. Raises ModelError with one sentence that says what to do.
     """
     disable_progress_bar()  # in logs and between a person and the text it is only noise
-    place = _chosen_device(device)
+    place = chosen_device(device)
     source: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     with _load_errors(model_id, place):
         adapter = None if model_id == DEMO_MODEL else adapter_of(model_id, revision=revision)
@@ -215,15 +205,6 @@ def _revision(path: str, config: PreTrainedConfig) -> str | None:
     return commit
 
 
-def _chosen_device(name: str) -> torch.device:
-    """The device of that name; "auto" is the current CUDA device, else MPS, else the CPU."""
-    if name != "auto":
-        return torch.device(name)
-    if torch.cuda.is_available():
-        return torch.device("cuda", torch.cuda.current_device())
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
 def _dtype(name: str, config: PreTrainedConfig, device: torch.device) -> torch.dtype:
     known = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
     if name in known:
@@ -299,60 +280,3 @@ def _what_went_wrong(model_id: str, error: Exception) -> str:
         return f"No model {model_id!r} on the Hub or in a folder of that name: check its spelling."
     first = said.splitlines()[0] if said else type(error).__name__
     return f"Model {model_id!r} cannot be loaded: {first}"
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """True for CUDA's own error and for the plain RuntimeErrors of the CPU and MPS."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(
-        words in str(error) for words in ("can't allocate memory", "out of memory")
-    )
-
-
-def is_device_lost(error: BaseException) -> bool:
-    """True when this process can compute nothing more on its device, such as after an illegal
-    memory access: every later CUDA call of the process fails alike."""
-    is_other = not isinstance(error, RuntimeError) or is_out_of_memory(error)
-    return not is_other and any(words in str(error) for words in DEVICE_LOST)
-
-
-def free_bytes(device: torch.device) -> int:
-    """Bytes that can still be allocated on the device, what torch holds in reserve included."""
-    if device.type == "cuda":
-        free = torch.cuda.mem_get_info(device)[0]
-        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    if device.type == "mps":
-        return torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory()
-    return int(psutil.virtual_memory().available)
-
-
-def release_reserve(device: torch.device) -> None:
-    """Give torch's unused reserve back, so that the next allocation finds one piece."""
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    elif device.type == "mps":
-        torch.mps.empty_cache()
-
-
-def prove_device(device: str, *, shown: str = "") -> None:
-    """Allocate and add on a device, `shown` to people under its own name.
-
-    Raises CannotWorkError with what to do for an unknown device and one that does not compute.
-    """
-    try:
-        total = float(torch.ones(8, device=_chosen_device(device)).sum())
-    # an unknown name, a torch without CUDA, no driver, a broken device: each raises another class
-    except Exception as error:
-        words = (str(error) or repr(error)).splitlines()[0].rstrip(".")
-        raise CannotWorkError(_advice(shown or device, words)) from error
-    if total != 8:
-        raise CannotWorkError(_advice(shown or device, f"the sum of eight ones is {total:g} there"))
-
-
-def _advice(device: str, words: str) -> str:
-    return (
-        f"nothing can be computed on the device {device} here ({words}): check its name, its "
-        "driver, that torch is built for it and that nothing else fills it, or start with "
-        "--device cpu"
-    )

@@ -1,0 +1,84 @@
+"""The device that a model computes on: which one, what it still holds, and how it fails."""
+
+from __future__ import annotations
+
+import psutil
+import torch
+
+from domain.errors import CannotWorkError
+
+# How torch's own sentences begin when a process has lost its device or never had it.
+DEVICE_LOST = (
+    "CUDA error",
+    "HIP error",
+    "No CUDA GPUs are available",
+    "Found no NVIDIA driver",
+    "cudaGetDeviceCount",
+    "CUDA driver initialization failed",
+)
+
+
+def chosen_device(name: str) -> torch.device:
+    """The device of that name; "auto" is the current CUDA device, else MPS, else the CPU."""
+    if name != "auto":
+        return torch.device(name)
+    if torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """True for CUDA's own error and for the plain RuntimeErrors of the CPU and MPS."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(
+        words in str(error) for words in ("can't allocate memory", "out of memory")
+    )
+
+
+def is_device_lost(error: BaseException) -> bool:
+    """True when this process can compute nothing more on its device, such as after an illegal
+    memory access: every later CUDA call of the process fails alike."""
+    is_other = not isinstance(error, RuntimeError) or is_out_of_memory(error)
+    return not is_other and any(words in str(error) for words in DEVICE_LOST)
+
+
+def free_bytes(device: torch.device) -> int:
+    """Bytes that can still be allocated on the device, what torch holds in reserve included."""
+    if device.type == "cuda":
+        free = torch.cuda.mem_get_info(device)[0]
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory()
+    return int(psutil.virtual_memory().available)
+
+
+def release_reserve(device: torch.device) -> None:
+    """Give torch's unused reserve back, so that the next allocation finds one piece."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
+
+
+def prove_device(device: str, *, shown: str = "") -> None:
+    """Allocate and add on a device, `shown` to people under its own name.
+
+    Raises CannotWorkError with what to do for an unknown device and one that does not compute.
+    """
+    try:
+        total = float(torch.ones(8, device=chosen_device(device)).sum())
+    # an unknown name, a torch without CUDA, no driver, a broken device: each raises another class
+    except Exception as error:
+        words = (str(error) or repr(error)).splitlines()[0].rstrip(".")
+        raise CannotWorkError(_advice(shown or device, words)) from error
+    if total != 8:
+        raise CannotWorkError(_advice(shown or device, f"the sum of eight ones is {total:g} there"))
+
+
+def _advice(device: str, words: str) -> str:
+    return (
+        f"nothing can be computed on the device {device} here ({words}): check its name, its "
+        "driver, that torch is built for it and that nothing else fills it, or start with "
+        "--device cpu"
+    )
