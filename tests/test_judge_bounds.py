@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import gzip
 import json
+import subprocess
+import sys
 import threading
 import time
 import tracemalloc
@@ -33,6 +35,8 @@ from workers.judge.judge import HARMLESS
 from workers.judge.negotiate import Negotiated, negotiate
 from workers.judge.profile import JudgeProfile
 from workers.judge.retries import ATTEMPTS
+
+ROOT = Path(__file__).parent.parent
 
 
 def prompt_of(body: dict[str, Any]) -> str:
@@ -243,11 +247,11 @@ def test_a_certificate_that_is_not_trusted_is_called_so(tmp_path: Path) -> None:
     assert plain.asked == []
 
 
-def on_the_way(url: str) -> str:
+def on_the_way(url: str, *, is_closed: bool) -> str:
     """What a call that fails on its way is called."""
 
     async def call() -> None:
-        client = JudgeClient(url, api_key="k", timeout_s=0.5)
+        client = JudgeClient(url, api_key="k", timeout_s=0.5, is_closed=is_closed)
         try:
             await client.complete({"model": "test", "messages": []})
         finally:
@@ -258,18 +262,36 @@ def on_the_way(url: str) -> str:
     return failed.value.kind
 
 
+@pytest.mark.parametrize("is_closed", [True, False])
 @pytest.mark.parametrize(("becomes", "kind"), [("cut", "http"), ("hang", "timeout")])
-def test_a_call_without_an_answer_may_be_on_the_bill(becomes: Any, kind: str) -> None:
+def test_a_call_without_an_answer_may_be_on_the_bill(
+    becomes: Any, kind: str, is_closed: bool
+) -> None:
     with lean_judge(lambda call, number: Action(kind=becomes)) as judge:
-        assert on_the_way(judge.url) == kind
+        assert on_the_way(judge.url, is_closed=is_closed) == kind
         assert len(judge.calls) == 1
 
 
-def test_a_call_that_nobody_took_is_not_on_the_bill() -> None:
+@pytest.mark.parametrize("is_closed", [True, False])
+def test_a_call_that_nobody_took_is_not_on_the_bill(is_closed: bool) -> None:
     with lean_judge(lambda call, number: Action()) as judge:
         pass
 
-    assert on_the_way(judge.url) == "unreachable"
+    assert on_the_way(judge.url, is_closed=is_closed) == "unreachable"
+
+
+def test_a_judge_in_a_script_that_does_not_close_it_says_nothing_of_it() -> None:
+    code = (
+        "import asyncio, sys; from workers.judge.openai_judge import OpenAiJudge\n"
+        "judge = OpenAiJudge('test', '{question} {answer}', base_url=sys.argv[1])\n"
+        "print(asyncio.run(judge.judge(question='a', answer='b')))"
+    )
+    with http_judge(lambda asked, call: good()) as server:
+        command = [sys.executable, "-c", code, server.url]
+        ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+
+    assert float(ended.stdout) == pytest.approx(60)
+    assert ended.stderr == ""
 
 
 # --- money

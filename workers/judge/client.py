@@ -17,7 +17,7 @@ from typing import Any, Literal, Protocol
 import aiohttp
 import httpx2
 import openai
-from openai import AsyncOpenAI, DefaultAioHttpClient
+from openai import AsyncOpenAI, DefaultAioHttpClient, DefaultAsyncHttpxClient
 
 from domain.errors import JudgeError, JudgeNotHereError
 from domain.redaction import Redactor
@@ -79,14 +79,17 @@ class JudgeClient:
         max_in_flight: int = 64,
         timeout_s: float = CALL_TIMEOUT_S,
         on_call: OnCall | None = None,
+        is_closed: bool = True,
     ) -> None:
         """`timeout_s` is all that a call may take, from its first byte to the last of its reply;
-        `on_call` is told of every completed or failed call, for counting."""
+        `on_call` is told of every completed or failed call, for counting. Not `is_closed` is one
+        that its user may forget to close: slower, and it says nothing then."""
         self.url, self._key, self._on_call = url.rstrip("/"), api_key, on_call
         self.has_key = api_key != NO_KEY
+        self._transport = _OverAiohttp if is_closed else _OverHttpx
         self.hide = Redactor.of([api_key])
         # one more, to look whether it is up
-        self._client = _open(url, api_key, timeout_s, MAX_BODY_BYTES, max_in_flight + 1)
+        self._client = self._open(timeout_s, MAX_BODY_BYTES, max_in_flight + 1)
 
     async def complete(self, body: Mapping[str, object]) -> tuple[Reply, Limits]:
         """The reply to a chat completion request; raises HealingError, RefusedError, or
@@ -145,7 +148,23 @@ class JudgeClient:
     @functools.cached_property
     def api(self) -> AsyncOpenAI:
         """The client itself, for the endpoints other than chat, whose files are larger."""
-        return _open(self.url, self._key, BATCH_TIMEOUT_S, MAX_BATCH_BYTES, 1)
+        return self._open(BATCH_TIMEOUT_S, MAX_BATCH_BYTES, 1)
+
+    def _open(self, timeout_s: float, most_bytes: int, n_connections: int) -> AsyncOpenAI:
+        timeout = httpx2.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s))
+        return AsyncOpenAI(
+            base_url=self.url,
+            api_key=self._key,
+            max_retries=0,
+            timeout=timeout,
+            http_client=self._transport(
+                total_s=timeout_s,
+                most_bytes=most_bytes,
+                limits=httpx2.Limits(max_connections=n_connections),
+                timeout=timeout,
+                follow_redirects=False,
+            ),
+        )
 
     def words(self, error: openai.APIError) -> str:
         """What the server said, without our key."""
@@ -194,12 +213,9 @@ def read_limits(headers: Mapping[str, str]) -> Limits:
     )
 
 
-class _BoundedClient(DefaultAioHttpClient):
+class _Bounded(httpx2.AsyncClient):
     """An HTTP client whose replies have a deadline and a size, all of them together and unpacked;
-    timeouts of the transport begin anew with every byte.
-
-    The transport is aiohttp's, which costs two thirds of httpx's own processor time a call.
-    """
+    timeouts of the transport begin anew with every byte."""
 
     def __init__(self, *, total_s: float, most_bytes: int, **settings: Any) -> None:
         super().__init__(**settings)
@@ -239,37 +255,27 @@ class _BoundedClient(DefaultAioHttpClient):
         return b"".join(parts)
 
 
+class _OverAiohttp(_Bounded, DefaultAioHttpClient):
+    """Costs less processor time a call, and complains where it was not closed."""
+
+
+class _OverHttpx(_Bounded, DefaultAsyncHttpxClient):
+    """With httpx's own transport."""
+
+
 def _broken(error: httpx2.ConnectTimeout, request: httpx2.Request) -> httpx2.TransportError:
-    """What became of the connection: the transport calls all that breaks one by this name."""
+    """What became of the connection: over aiohttp all that breaks one bears this name."""
     match error.__cause__:
         case aiohttp.ConnectionTimeoutError():
             return error
         case aiohttp.ClientConnectorError() as cause:
             return httpx2.ConnectError(str(cause), request=request)
-        case cause:
+        case aiohttp.ClientConnectionError() as cause:
             return httpx2.ReadError(str(cause), request=request)
+    return error
 
 
 _HEADERS_OF_TRANSFER = frozenset({"content-encoding", "content-length", "transfer-encoding"})
-
-
-def _open(
-    url: str, api_key: str, timeout_s: float, most_bytes: int, n_connections: int
-) -> AsyncOpenAI:
-    timeout = httpx2.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s))
-    return AsyncOpenAI(
-        base_url=url,
-        api_key=api_key,
-        max_retries=0,
-        timeout=timeout,
-        http_client=_BoundedClient(
-            total_s=timeout_s,
-            most_bytes=most_bytes,
-            limits=httpx2.Limits(max_connections=n_connections),
-            timeout=timeout,
-            follow_redirects=False,
-        ),
-    )
 
 
 def _certificate_error(error: BaseException | None) -> ssl.SSLCertVerificationError | None:
