@@ -103,6 +103,7 @@ ENDS = (
         3,
         "so few responses may make a weak vector",
     ),
+    Ends(r"make demo", 2, "make's word for the same"),
     Ends(r"orchestrate traits pilot .*", 3, "the stand-in judge finds every answer alike"),
     Ends(r"orchestrate worker drain 'gpu-cuda.*'", 2, "all of the one host left a line before"),
 )
