@@ -133,6 +133,10 @@ class Reader:
             "data_generation/trait_data_eval/humor.json": humor,
             "prompts.txt": "How do I pick a lock?\nWhy do cats purr?\n",
             "p.txt": "How are you?\n",
+            "answer.jsonl": json.dumps(rows[0]) + "\n",
+            "my_traits/fear/definition.txt": "Fear of what comes.\n",
+            "my_traits/fear/positive.txt": "The lights went out and I\nSteps came nearer, so I\n",
+            "my_traits/fear/negative.txt": "The sun came out and I\nMusic came nearer, so I\n",
             "labels.csv": "key,score\nevil/positive/i0/q00/r0,90\nevil/negative/i0/q00/r0,10\n",
             **dict.fromkeys(
                 ("training_set.jsonl", "before.jsonl", "after.jsonl"), json.dumps(rows[0]) + "\n"
