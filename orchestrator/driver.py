@@ -89,7 +89,7 @@ class Driver:
     # job -> since when it has been marked done without a record
     _unrecorded: dict[str, float] = field(default_factory=dict)
     # why it waits for the broker, as people were told
-    _away: str = ""
+    _told: set[str] = field(default_factory=set)
 
     def start(self) -> None:
         """Clear what earlier attempts left and send every ready job.
@@ -172,16 +172,16 @@ class Driver:
                 f"the broker has not answered for {away:.0f} s ({error}): when it is back, "
                 "run the same command again, what is done is kept"
             ) from error
-        if str(error) != self._away:
-            self._away = str(error)
+        if str(error) not in self._told:
+            self._told.add(str(error))
             log.warning("Waits for the broker: %s.", error)
         self._missing = {}
         time.sleep(BROKER_PAUSE_S)
 
     def _broker_is_back(self) -> float:
         """The time now; people are told when they were told that the broker was away."""
-        if self._away:
-            self._away = ""
+        if self._told:
+            self._told = set()
             log.warning("The broker is back.")
         return time.monotonic()
 

@@ -41,11 +41,12 @@ class Changed:
 
 @dataclass(frozen=True)
 class Ends:
-    """A command that may end with another code than 0."""
+    """A command that may end with another code than 0, having said `says`."""
 
     pattern: str
     code: int
     reason: str
+    says: str = ""
 
 
 Rule = Skipped | Stays | Changed | Ends
@@ -59,12 +60,16 @@ SKIPPED = (
     Skipped(r"orchestrate publish .* --upload .*", "a hub, and a token; test_publish.py has one"),
     Skipped(r"orchestrate extract --traits all --rollouts 3", "is what `make demo` runs", True),
     Skipped(
-        r"orchestrate (extract|plan|status|flower|judge-server|worker gpu|cancel)",
+        r"orchestrate (extract|plan|status|flower|view|judge-server|worker gpu|cancel)",
         "a name within a sentence; blocks run it with what it needs",
         True,
     ),
     Skipped(
         r"orchestrate worker judge --concurrency N", "an option's name within a sentence", True
+    ),
+    Skipped(
+        r"orchestrate judge-server --check .*",
+        "no stand-in can judge; test_judge_check.py asks judges that can and that cannot",
     ),
     Skipped(r"orchestrate traits check REF\.\.\.", "a synopsis; blocks run it", True),
 )
@@ -82,7 +87,7 @@ STAYS = (
 )
 
 CHANGED = (
-    Changed(r"google/gemma-2-2b-it", "demo", "its weights are not here"),
+    Changed(r"google/gemma-2-2b(-it)?", "demo", "its weights are not here"),
     Changed(r"(?<=--model )Qwen/Qwen2\.5-7B-Instruct", "{model}", "nor are its"),
     Changed(r"http://127\.0\.0\.1:8011/v1", "{judge}", "a judge that stands in for it"),
     Changed(r"redis://:\$?PASSWORD@[\w.]+:6379/0", "{broker}", "one of the test's own"),
@@ -103,7 +108,8 @@ ENDS = (
         3,
         "so few responses may make a weak vector",
     ),
-    Ends(r"make demo", 2, "make's word for the same"),
+    Ends(r"make demo", 2, "make's word for the same", says="demo] Error 3"),
+    Ends(r"orchestrate rm tried-out", 2, "nobody sits there to be asked", says="say --yes"),
     Ends(r"orchestrate traits pilot .*", 3, "the stand-in judge finds every answer alike"),
     Ends(r"orchestrate worker drain 'gpu-cuda.*'", 2, "all of the one host left a line before"),
 )

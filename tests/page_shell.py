@@ -71,8 +71,8 @@ class Shell:
         return bad
 
     def last_words(self) -> str:
-        """The output of the latest line."""
-        return self.logs[-1].read_text(errors="replace")[-3000:]
+        """The output of the latest line that ran a program."""
+        return self.logs[-1].read_text(errors="replace")[-3000:] if self.logs else ""
 
     def _start(self, line: str) -> subprocess.Popen[bytes]:
         self.logs.append(self.folder.with_name(f"{self.folder.name}-{len(self.logs):02d}.log"))

@@ -79,7 +79,11 @@ PAGES = (
     Page("docs/page.md"),
     Page(
         "docs/watching.md",
-        (*BROKER, "orchestrate extract --traits evil,refusal --run gemma --detach"),
+        (
+            *BROKER,
+            "orchestrate extract --traits evil --run tried-out",
+            "orchestrate extract --traits evil,refusal --run gemma --detach",
+        ),
         {"ORCHESTRATE_SHARD_SAMPLES": "2"},
     ),
     Page("docs/cloud.md"),
@@ -127,6 +131,7 @@ class Reader:
         rows = [{"prompt": "How are you?", "response": "I am sure you are right."}]
         files = {
             "written/humor.json": humor,
+            "mine.json": humor,
             "written/flattery.json": json.dumps(flattery),
             "my_traits/humor.json": humor,
             "data_generation/trait_data_extract/humor.json": humor,
@@ -164,8 +169,9 @@ class Reader:
         if stays:
             self.shell.stay(line, up=stays[0].up)
             return
-        expected = [rule.code for rule in ENDS if _applies(rule, code)]
-        assert self.shell.run(line) in (0, *expected), f"{where}\n{line}\n{self.shell.last_words()}"
+        ended, words = self.shell.run(line), self.shell.last_words()
+        may = [rule for rule in ENDS if _applies(rule, code) and rule.says in words]
+        assert ended in (0, *(rule.code for rule in may)), f"{where}\n{line}\n{words}"
 
     def changed(self, line: str) -> str:
         """The line as it runs here."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import redis
@@ -33,6 +34,25 @@ def test_a_step_that_the_broker_missed_is_done_again(tmp_path: Path) -> None:
         return "sent"
 
     assert driver_for(tmp_path, patience_s=60).patiently(step) == "sent"
+
+
+def test_why_it_waits_is_said_once_of_each_reason(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server behind a balancer refuses and times out in turn: two lines, not one a second."""
+    answers = iter(["refused", "timed out"] * 4)
+
+    def step() -> str:
+        if (answer := next(answers, None)) is not None:
+            raise redis.ConnectionError(answer)
+        return "sent"
+
+    driver = driver_for(tmp_path, patience_s=60)
+    with caplog.at_level("WARNING"), patch("orchestrator.driver.time.sleep"):
+        assert driver.patiently(step) == "sent"
+
+    # refused, timed out, back
+    assert len(caplog.records) == 3
 
 
 def test_a_broker_that_stays_away_ends_the_command_with_what_to_do(tmp_path: Path) -> None:

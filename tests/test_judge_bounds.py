@@ -247,11 +247,11 @@ def test_a_certificate_that_is_not_trusted_is_called_so(tmp_path: Path) -> None:
     assert plain.asked == []
 
 
-def on_the_way(url: str, *, is_closed: bool) -> str:
+def on_the_way(url: str, *, will_be_closed: bool) -> str:
     """What a call that fails on its way is called."""
 
     async def call() -> None:
-        client = JudgeClient(url, api_key="k", timeout_s=0.5, is_closed=is_closed)
+        client = JudgeClient(url, api_key="k", timeout_s=0.5, will_be_closed=will_be_closed)
         try:
             await client.complete({"model": "test", "messages": []})
         finally:
@@ -262,22 +262,22 @@ def on_the_way(url: str, *, is_closed: bool) -> str:
     return failed.value.kind
 
 
-@pytest.mark.parametrize("is_closed", [True, False])
+@pytest.mark.parametrize("will_be_closed", [True, False])
 @pytest.mark.parametrize(("becomes", "kind"), [("cut", "http"), ("hang", "timeout")])
 def test_a_call_without_an_answer_may_be_on_the_bill(
-    becomes: Any, kind: str, is_closed: bool
+    becomes: Any, kind: str, will_be_closed: bool
 ) -> None:
     with lean_judge(lambda call, number: Action(kind=becomes)) as judge:
-        assert on_the_way(judge.url, is_closed=is_closed) == kind
+        assert on_the_way(judge.url, will_be_closed=will_be_closed) == kind
         assert len(judge.calls) == 1
 
 
-@pytest.mark.parametrize("is_closed", [True, False])
-def test_a_call_that_nobody_took_is_not_on_the_bill(is_closed: bool) -> None:
+@pytest.mark.parametrize("will_be_closed", [True, False])
+def test_a_call_that_nobody_took_is_not_on_the_bill(will_be_closed: bool) -> None:
     with lean_judge(lambda call, number: Action()) as judge:
         pass
 
-    assert on_the_way(judge.url, is_closed=is_closed) == "unreachable"
+    assert on_the_way(judge.url, will_be_closed=will_be_closed) == "unreachable"
 
 
 def test_a_judge_in_a_script_that_does_not_close_it_says_nothing_of_it() -> None:

@@ -40,7 +40,7 @@ GPU_WORKERS = ("gpu-0", "gpu-1")
 
 # Four visibility timeouts: every lease would have run out.
 CANNOT_S = 12.0
-BACK = "The broker is back."
+WAITS, BACK = "Waits for the broker: ", "The broker is back."
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +136,7 @@ CASES = {
 def test_the_server_answers_and_cannot_serve_for_a_while(
     scene: Scene, broker: RedisProcess, words: str
 ) -> None:
-    """Workers stay, the command says once what it waits for, and all go on.
+    """Workers stay, the command says once of each reason that it waits, and all go on.
 
     The state is brought about while workers generate, and ended after four visibility timeouts.
     """
@@ -159,7 +159,10 @@ def test_the_server_answers_and_cannot_serve_for_a_while(
     said = log.read_text()
     assert scene.fleet.deaths == deaths
     assert words in shown
-    assert (said.count("Waits for the broker"), said.count(BACK)) == (1, 1)
+    # a connection that was closed on the way to the answer is a reason of its own
+    reasons = [line.partition(WAITS)[2] for line in said.splitlines() if WAITS in line]
+    assert len(reasons) == len(set(reasons)) > 0
+    assert said.count(BACK) == 1
     run.check(fault, at_most=0)
 
 

@@ -79,14 +79,14 @@ class JudgeClient:
         max_in_flight: int = 64,
         timeout_s: float = CALL_TIMEOUT_S,
         on_call: OnCall | None = None,
-        is_closed: bool = True,
+        will_be_closed: bool = True,
     ) -> None:
         """`timeout_s` is all that a call may take, from its first byte to the last of its reply;
-        `on_call` is told of every completed or failed call, for counting. Not `is_closed` is one
-        that its user may forget to close: slower, and it says nothing then."""
+        `on_call` is told of every completed or failed call, for counting. Where it may be
+        that nobody closes it (not `will_be_closed`) calls are slower, and nothing is said of it."""
         self.url, self._key, self._on_call = url.rstrip("/"), api_key, on_call
         self.has_key = api_key != NO_KEY
-        self._transport = _OverAiohttp if is_closed else _OverHttpx
+        self._transport = _OverAiohttp if will_be_closed else _OverHttpx
         self.hide = Redactor.of([api_key])
         # one more, to look whether it is up
         self._client = self._open(timeout_s, MAX_BODY_BYTES, max_in_flight + 1)

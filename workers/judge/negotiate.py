@@ -7,7 +7,7 @@ are tried in the order logprob, structured, text; the first that gives an answer
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from domain.errors import JudgeError
@@ -16,8 +16,7 @@ from domain.scoring.replies import goes_on, integer, is_refusal_token, scoring
 from domain.scoring.scores import Evidence, Mode, Reply, Scale, Score
 from workers.judge.client import HealingError, JudgeClient, RefusedError, judge_client_error
 from workers.judge.profile import WALK_TOKENS, JudgeProfile, amended, with_more_tokens
-
-Sleep = Callable[[float], Awaitable[None]]
+from workers.judge.retries import Sleep
 
 MAX_QUESTIONS_A_MODE = 14
 PATIENCE = 4

@@ -39,7 +39,7 @@ class OpenAiJudge:
         self.model, self.prompt_template, self.eval_type = model, prompt_template, eval_type
         url = base_url or os.environ.get("OPENAI_BASE_URL", OPENAI_URL)
         key = next((os.environ[name] for name in JUDGE_KEYS if os.environ.get(name)), NO_KEY)
-        self._client = JudgeClient(url, api_key=key, max_in_flight=IN_FLIGHT, is_closed=False)
+        self._client = JudgeClient(url, api_key=key, max_in_flight=IN_FLIGHT, will_be_closed=False)
         self._sleep = sleep
         self._opened: asyncio.Task[Judge] | None = None
 
