@@ -50,7 +50,7 @@ check: .venv/installed-test  ## lint and types
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
 
-test-quick: check  ## the default tests: under 5 minutes on 2 cores
+test-quick: check  ## the default tests: about 10 minutes on 2 cores
 	$(PYTEST) -m "not slow and not faults"
 
 test-faults: .venv/installed-test  ## break real processes on purpose; leaves build/faults.xml

@@ -12,7 +12,11 @@ RESPONSES_BY_CPU_WORKER = 500
 
 # Pieces of memory from this size on go back to the system when they are free. glibc keeps up to
 # eight times as much after some time, so that what a worker once held it holds for good.
-PIECE_BYTES = 4 << 20
+PIECE_BYTES = 1 << 20
+
+# Products that oneDNN keeps prepared, each for one number of rows; a step takes about ten. Of the
+# thousand that it keeps otherwise each takes memory, and few numbers of rows come again.
+PREPARED_PRODUCTS = 64
 
 
 def visible_devices() -> list[str]:
@@ -58,7 +62,11 @@ def pin(device: str, environment: dict[str, str], *, n_here: int) -> tuple[str, 
     """
     if device == "cpu":
         threads = max(1, ((os.cpu_count() or 2) - 1) // n_here)
-        own = {"OMP_NUM_THREADS": str(threads), "MALLOC_MMAP_THRESHOLD_": str(PIECE_BYTES)}
+        own = {
+            "OMP_NUM_THREADS": str(threads),
+            "MALLOC_MMAP_THRESHOLD_": str(PIECE_BYTES),
+            "ONEDNN_PRIMITIVE_CACHE_CAPACITY": str(PREPARED_PRODUCTS),
+        }
         return device, {**own, **environment}
     if not re.fullmatch(r"cuda(:\d+)?", device):
         # what it may be is for torch to say, in the worker

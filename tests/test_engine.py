@@ -5,13 +5,16 @@ untouched.
 from __future__ import annotations
 
 import logging
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from domain.errors import ModelError
 from tests.engine_work import run, texts, tiny, work, worst_error
@@ -20,6 +23,7 @@ from workers.engine.fallback import GenerateCore
 from workers.engine.forward import PackedLinears
 from workers.engine.generation import Generation, GenerationRequest, Sampling
 from workers.engine.refill import RefillCore
+from workers.models.device import unmap_clean
 from workers.models.model import LoadedModel
 
 MIXED = (
@@ -201,6 +205,53 @@ def test_packed_layers_multiply_like_the_model_s_own(llama: LoadedModel) -> None
         packed = llama.model(ids).logits
 
     assert torch.allclose(packed, expected, atol=1e-4)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the process's maps")
+def test_packed_weights_hold_no_pages_of_their_file(mapped: LlamaForCausalLM) -> None:
+    """The weights are there twice only for whoever reads them in the model's own layout."""
+    layers = [layer for layer in mapped.modules() if isinstance(layer, torch.nn.Linear)]
+    expected = [layer.weight.double().sum().item() for layer in layers]
+    held = resident_of_files(mapped)
+
+    PackedLinears(mapped)
+
+    assert resident_of_files(mapped) < 0.2 * held
+    assert [layer.weight.double().sum().item() for layer in layers] == expected
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the process's maps")
+def test_weights_that_were_changed_in_place_stay_changed(mapped: LlamaForCausalLM) -> None:
+    """A page that was written to is this process's own: the file no longer has it."""
+    weight = mapped.model.layers[1].mlp.up_proj.weight.detach()
+    weight[7] = 3.0
+
+    unmap_clean(mapped.parameters())
+
+    assert (weight[7] == 3.0).all()
+
+
+@pytest.fixture
+def mapped(tmp_path: Path) -> LlamaForCausalLM:
+    """A model whose weights, all read once, lie in its file."""
+    config = LlamaConfig(
+        vocab_size=300,
+        hidden_size=256,
+        intermediate_size=4096,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+    )
+    LlamaForCausalLM(config).save_pretrained(tmp_path)
+    model = LlamaForCausalLM.from_pretrained(tmp_path)
+    for weight in model.parameters():
+        weight.sum()
+    return model
+
+
+def resident_of_files(model: LlamaForCausalLM) -> int:
+    """Bytes of the model's file that this process holds."""
+    maps = psutil.Process().memory_maps(grouped=False)
+    return sum(m.rss for m in maps if m.path.startswith(f"{model.name_or_path}/"))
 
 
 def test_the_fallback_gives_the_same_texts_and_means(llama: LoadedModel) -> None:

@@ -9,6 +9,7 @@ from scipy.stats import chisquare
 
 from workers.engine.generation import GenerationRequest, Sampling
 from workers.engine.sampler import (
+    ROWS_AT_ONCE_CPU,
     RowSampling,
     draw,
     pick,
@@ -47,14 +48,15 @@ def test_the_ends_of_the_unit_interval_never_give_an_impossible_token() -> None:
 
 
 def test_a_draw_does_not_depend_on_the_other_rows() -> None:
-    logits = torch.randn(30, 500, generator=torch.Generator().manual_seed(2))
-    at = uniforms(9, 30, tree_levels(500))
-    settings = [Sampling(1, temperature=t, top_k=k, top_p=p) for t, k, p in _some_settings(30)]
+    n = 2 * ROWS_AT_ONCE_CPU + 30
+    logits = torch.randn(n, 500, generator=torch.Generator().manual_seed(2))
+    at = uniforms(9, n, tree_levels(500))
+    settings = [Sampling(1, temperature=t, top_k=k, top_p=p) for t, k, p in _some_settings(n)]
 
     together = draw(logits, at, RowSampling.of(settings))
     apart = [
         draw(logits[i : i + 1], at[i : i + 1], RowSampling.of([settings[i]])).item()
-        for i in range(30)
+        for i in range(n)
     ]
 
     assert together.tolist() == apart

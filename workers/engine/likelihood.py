@@ -20,9 +20,12 @@ from traitlens.arrays import Float32, Float64
 from traitlens.capture.blocks import decoder_blocks
 from traitlens.capture.hooks import tapped
 from workers.engine.generation import Steering
-from workers.engine.teacher_forced import BATCH_TOKENS, PaddedTexts, steered, text_batches
+from workers.engine.teacher_forced import PaddedTexts, steered, text_batches
 from workers.models.device import free_bytes
 from workers.models.model import LoadedModel
+
+# Padded tokens of one pass. With more, a CPU's caches lose what is read again; a GPU gains nothing.
+BATCH_TOKENS_CPU, BATCH_TOKENS_GPU = 512, 4096
 
 # What a batch's tensors may take of the memory that is free.
 MEMORY_SHARE = 0.25
@@ -133,7 +136,7 @@ def likeliest_tokens(
     with their probabilities at temperature 1."""
     if not response_ids:
         return []
-    ((_, texts),) = text_batches([prompt_ids], [response_ids])
+    ((_, texts),) = text_batches([prompt_ids], [response_ids], most=1)
     starts = texts.prompt.sum(-1).to(model.device, torch.long)
     with steered(model.model, steering, starts):
         every = _log_p(model, texts)[1][0]
@@ -178,7 +181,7 @@ def _resumed(model: LoadedModel, layer: int, outputs: Mapping[int, Any]) -> Iter
 def _can_resume(model: LoadedModel, ids: Sequence[int], layers: Sequence[int]) -> bool:
     """Whether passes resumed at these layers give what whole ones do: blocks of some families leave
     more to later ones than the states."""
-    ((_, texts),) = text_batches([ids], [ids])
+    ((_, texts),) = text_batches([ids], [ids], most=1)
     with _outputs_kept(model, layers) as outputs:
         whole = _log_p(model, texts)[1]
     for layer in layers:
@@ -226,4 +229,5 @@ def _most_tokens(model: LoadedModel, by_token: int) -> int:
     """Tokens of a batch that memory holds, when each takes so many bytes beside its logits."""
     vocabulary = model.model.config.get_text_config().vocab_size
     by_token += KEPT_BY_VOCABULARY * torch.float32.itemsize * vocabulary
-    return max(1, min(BATCH_TOKENS, int(MEMORY_SHARE * free_bytes(model.device)) // by_token))
+    most = BATCH_TOKENS_CPU if model.device.type == "cpu" else BATCH_TOKENS_GPU
+    return max(1, min(most, int(MEMORY_SHARE * free_bytes(model.device)) // by_token))

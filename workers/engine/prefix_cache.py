@@ -21,7 +21,7 @@ from workers.engine.slot_cache import SlotCache
 from workers.engine.states import States
 
 # Padded tokens of one forward pass, where matrix products are at their full rate.
-BATCH_TOKENS_CPU = 2048
+BATCH_TOKENS_CPU = 1024
 BATCH_TOKENS_GPU = 8192
 
 # Batches of prompts kept after use, for rollouts that other jobs ask for later.

@@ -76,16 +76,24 @@ class RunningSequence:
 
 
 class LengthBucket:
-    """Sequences in dense slots 0..n-1 of a cache of this width."""
+    """Sequences in dense slots 0..n-1 of a cache of this width at most; on a CPU it widens with the
+    longest, on a GPU that would end recordings."""
 
     def __init__(self, n_layers: int, width: int, *, on_cpu: bool) -> None:
         self.width = width
-        self.cache = SlotCache(n_layers, on_cpu=on_cpu, columns=width)
+        self.cache = SlotCache(n_layers, on_cpu=on_cpu)
         self.rows: list[RunningSequence] = []
+        self._on_cpu = on_cpu
+
+    @property
+    def longest(self) -> int:
+        """Own tokens of the longest sequence that were fed."""
+        return max((row.columns for row in self.rows), default=0)
 
     def reserve(self, more: int) -> None:
-        """Have the memory of so many more slots."""
-        self.cache.reserve(len(self.rows) + more, self.width, kept=len(self.rows))
+        """Have the memory of so many more slots, and of one more token for each."""
+        columns = self.longest + 1 if self._on_cpu else self.width
+        self.cache.reserve(len(self.rows) + more, columns, kept=len(self.rows))
 
     def add(self, row: RunningSequence) -> None:
         """Give the sequence the next slot, which was reserved."""
@@ -101,6 +109,7 @@ class LengthBucket:
             behind=len(self.rows),
             left=left,
             columns=narrow.width,
+            width=narrow.width + 1 if self._on_cpu else self.width,
         )
         for source, target in moved.items():
             narrow.rows[target] = narrow.rows[source]
@@ -211,6 +220,7 @@ class RunningSequences:
             for row in full:
                 row.bucket = number + 1
             bucket.cache.give_back(len(bucket.rows))
+            bucket.reserve(0)
 
     def decode_step(self, rows: Sequence[RunningSequence]) -> Step:
         """One step over all rows, with a column to write in for each."""
@@ -224,7 +234,7 @@ class RunningSequences:
         ).T
         shape = StepShape(
             rows=tuple(len(bucket.rows) for bucket in in_use),
-            widths=tuple(max(row.columns for row in bucket.rows) + 1 for bucket in in_use),
+            widths=tuple(bucket.longest + 1 for bucket in in_use),
             places=len(self._prefixes),
             sharers=max(ranks) + 1,
             columns=self._prefixes.columns,

@@ -18,6 +18,10 @@ from torch import Tensor
 from traitlens.arrays import Float32, Float64, Ints
 from workers.engine.generation import Sampling
 
+# On a CPU so many rows are drawn at a time, since their probabilities are as large as their logits;
+# a GPU would wait for the launches.
+ROWS_AT_ONCE_CPU = 64
+
 # Children of a node of the tree: few edges to fall on the wrong side of, few levels to walk.
 FAN = 16
 
@@ -38,6 +42,10 @@ class RowSampling:
             np.array([row.top_p for row in settings], np.float32),
             np.array([row.top_k for row in settings], np.int64),
         )
+
+    def some(self, rows: slice) -> RowSampling:
+        """The settings of some of the rows."""
+        return RowSampling(self.temperature[rows], self.top_p[rows], self.top_k[rows])
 
 
 def tree_levels(vocabulary: int) -> int:
@@ -61,6 +69,12 @@ def draw(logits: Tensor, at: Float64, rows: RowSampling) -> Tensor:
     """Next token per row, int64 [n] on the logits' device; logits [n, vocabulary], `at` [n,
     levels].
     """
+    at_once = ROWS_AT_ONCE_CPU if logits.device.type == "cpu" else len(logits)
+    pieces = [slice(k, k + at_once) for k in range(0, len(logits), at_once)]
+    return torch.cat([_drawn(logits[some], at[some], rows.some(some)) for some in pieces])
+
+
+def _drawn(logits: Tensor, at: Float64, rows: RowSampling) -> Tensor:
     if not rows.temperature.any():
         return logits.argmax(-1)
     probabilities = torch.softmax(_scaled(logits, rows.temperature), -1)

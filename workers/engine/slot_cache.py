@@ -7,12 +7,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+# Each growth copies what is there into new memory. On a GPU that also ends recordings of it; on a
+# CPU the memory matters more. Spare is the share of slots in reserve.
 SLOT_STEP = 8
-COLUMN_STEP = 32
-
-# The share of slots in reserve: each growth copies what is there into new memory. On a GPU that
-# also ends recordings of it; on a CPU the memory matters more.
-SPARE_CPU, SPARE_GPU = 0.125, 0.5
+COLUMN_STEP_CPU, COLUMN_STEP_GPU = 16, 32
+SPARE_CPU, SPARE_GPU = 0.0625, 0.5
 
 
 @dataclass
@@ -39,19 +38,19 @@ class LayerSlots:
 class SlotCache:
     """Storage for every layer, allocated in the shape and place of the first keys it gets."""
 
-    def __init__(self, n_layers: int, *, on_cpu: bool, columns: int = 0) -> None:
-        """`columns` are there from the start."""
+    def __init__(self, n_layers: int, *, on_cpu: bool) -> None:
         self._layers: list[LayerSlots | None] = [None] * n_layers
         self._on_cpu = on_cpu
         self._spare = SPARE_CPU if on_cpu else SPARE_GPU
+        self._column_step = COLUMN_STEP_CPU if on_cpu else COLUMN_STEP_GPU
         self._slots = 0
-        self._columns = columns
+        self._columns = 0
         # Counts the times that the memory became another.
         self.version = 0
 
     def reserve(self, slots: int, columns: int, *, kept: int) -> None:
         """Make room for slots x columns; the first `kept` slots keep what they hold."""
-        self._columns = max(self._columns, -(-columns // COLUMN_STEP) * COLUMN_STEP)
+        self._widen(columns)
         if slots > self._slots:
             self._slots = self._with_spare(slots)
         self._fit_all(kept)
@@ -68,15 +67,24 @@ class SlotCache:
             self._fit_all(slots)
 
     def take_over(
-        self, narrow: SlotCache, sources: Sequence[int], *, behind: int, left: int, columns: int
+        self,
+        narrow: SlotCache,
+        sources: Sequence[int],
+        *,
+        behind: int,
+        left: int,
+        columns: int,
+        width: int,
     ) -> dict[int, int]:
         """Move slots of a narrower cache, that hold so many columns, behind the first `behind` of
-        this one. Of the other `left` stay, in its first slots: where those that had to move went.
+        this one, which becomes `width` wide. Of the other `left` stay, in its first slots: where
+        those that had to move went.
 
         It goes layer by layer, so that what moves is never there twice as a whole; where memory
         ends in between neither cache is of use any more.
         """
         narrow._lower_to(left)
+        self._widen(width)
         gone = set(sources)
         holes = [slot for slot in sources if slot < left]
         fillers = [slot for slot in range(left, left + len(gone)) if slot not in gone]
@@ -126,6 +134,10 @@ class SlotCache:
             self.version += 1
         return held
 
+    def _widen(self, columns: int) -> None:
+        step = self._column_step
+        self._columns = max(self._columns, -(-columns // step) * step)
+
     def _with_spare(self, slots: int) -> int:
         return -(-int(slots * (1 + self._spare)) // SLOT_STEP) * SLOT_STEP
 
@@ -134,6 +146,8 @@ class SlotCache:
         if not self._on_cpu or enough > (1 - self._spare) * self._slots:
             return False
         self._slots = enough
+        if not slots:
+            self._columns = 0
         return True
 
     def _fit_all(self, kept: int) -> None:

@@ -19,9 +19,9 @@ from workers.engine.forward import Projector, token_sums
 from workers.engine.generation import Steering, UnitVectors
 from workers.models.model import LoadedModel
 
-# Padded tokens of one forward pass; more gains nothing, and every layer's states of it are held at
-# once.
-BATCH_TOKENS = 4096
+# Padded tokens of one forward pass, whose states are held at once. With more, a CPU's caches lose
+# what a layer made before the next one reads it; a GPU gains nothing.
+BATCH_TOKENS_CPU, BATCH_TOKENS_GPU = 1024, 4096
 
 
 class ForcedMeans(NamedTuple):
@@ -52,7 +52,7 @@ def teacher_forced(
     has_thoughts = any(answer_starts)
     shape = (3 + has_thoughts, len(prompt_ids), model.n_layers + 1, model.d_model)
     means, sinks = np.zeros(shape, np.float32), np.zeros(len(prompt_ids), np.int64)
-    for batch, texts in text_batches(prompt_ids, response_ids):
+    for batch, texts in text_batches(prompt_ids, response_ids, most=_most_tokens(model)):
         parts = [texts.response]
         if has_thoughts:
             parts = _parts(texts, [answer_starts[k] for k in batch])
@@ -78,7 +78,7 @@ def project_tokens(
     """(which text, its projections [prompt + response tokens, 2, k]) of N texts, as they are read:
     short ones first; states are those after steering."""
     projector = Projector(model.device)
-    for batch, texts in text_batches(prompt_ids, response_ids):
+    for batch, texts in text_batches(prompt_ids, response_ids, most=_most_tokens(model)):
         states = _batch_states(model, texts, steering, set(directions.layers))
         for row, i in enumerate(batch):
             length = len(prompt_ids[i]) + len(response_ids[i])
@@ -123,7 +123,7 @@ def text_batches(
     prompts: Sequence[Sequence[int]],
     responses: Sequence[Sequence[int]],
     *,
-    most: int = BATCH_TOKENS,
+    most: int,
 ) -> Iterator[tuple[list[int], PaddedTexts]]:
     """Which texts a forward pass of at most so many padded tokens takes, and them; of like length,
     so that padding wastes little."""
@@ -136,6 +136,10 @@ def text_batches(
         batch.append(i)
     if batch:
         yield batch, _padded([(texts[k], len(prompts[k])) for k in batch])
+
+
+def _most_tokens(model: LoadedModel) -> int:
+    return BATCH_TOKENS_CPU if model.device.type == "cpu" else BATCH_TOKENS_GPU
 
 
 def _padded(texts: list[tuple[list[int], int]]) -> PaddedTexts:

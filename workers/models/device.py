@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
+import sys
+from collections.abc import Iterable
+
 import psutil
 import torch
+from torch import Tensor
 
 from domain.errors import CannotWorkError
 
@@ -59,6 +65,32 @@ def release_reserve(device: torch.device) -> None:
         torch.cuda.empty_cache()
     elif device.type == "mps":
         torch.mps.empty_cache()
+
+
+def unmap_clean(weights: Iterable[Tensor]) -> None:
+    """Let this process hold no pages of weights that lie in a mapped file; whoever reads them gets
+    them from there again.
+
+    Leaves alone what lies elsewhere, and what lies in a file some of whose pages were written to;
+    does nothing where the system is not Linux.
+    """
+    if sys.platform != "linux":
+        return
+    maps = [
+        tuple(int(end, 16) for end in mapped.addr.split("-"))
+        for mapped in psutil.Process().memory_maps(grouped=False)
+        # pages that were written to are no longer the file's
+        if mapped.path.startswith("/") and not mapped.anonymous and not mapped.swap
+    ]
+    advise = ctypes.CDLL(None).madvise
+    advise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    for weight in weights:
+        first, last = weight.data_ptr(), weight.data_ptr() + weight.nbytes
+        if any(start <= first and last <= end for start, end in maps):
+            # whole pages: others reach into the first and the last
+            page, stop = -(-first // mmap.PAGESIZE), last // mmap.PAGESIZE
+            size = max(0, stop - page) * mmap.PAGESIZE
+            advise(page * mmap.PAGESIZE, size, mmap.MADV_DONTNEED)
 
 
 def prove_device(device: str, *, shown: str = "") -> None:
