@@ -220,7 +220,8 @@ class RunningSequences:
             for row in full:
                 row.bucket = number + 1
             bucket.cache.give_back(len(bucket.rows))
-            bucket.reserve(0)
+            if bucket.rows:
+                bucket.reserve(0)
 
     def decode_step(self, rows: Sequence[RunningSequence]) -> Step:
         """One step over all rows, with a column to write in for each."""

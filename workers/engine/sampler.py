@@ -70,6 +70,8 @@ def draw(logits: Tensor, at: Float64, rows: RowSampling) -> Tensor:
     levels].
     """
     at_once = ROWS_AT_ONCE_CPU if logits.device.type == "cpu" else len(logits)
+    if len(logits) <= at_once:
+        return _drawn(logits, at, rows)
     pieces = [slice(k, k + at_once) for k in range(0, len(logits), at_once)]
     return torch.cat([_drawn(logits[some], at[some], rows.some(some)) for some in pieces])
 

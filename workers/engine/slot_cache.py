@@ -58,6 +58,8 @@ class SlotCache:
     def shrink(self, slots: int) -> None:
         """Keep only the first `slots` slots and give the memory of the others back."""
         self._slots = slots
+        if not slots:
+            self._columns = 0
         self._fit_all(slots)
 
     def give_back(self, slots: int) -> None:

@@ -6,6 +6,7 @@ import ctypes
 import mmap
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 import psutil
 import torch
@@ -72,16 +73,12 @@ def unmap_clean(weights: Iterable[Tensor]) -> None:
     them from there again.
 
     Leaves alone what lies elsewhere, and what lies in a file some of whose pages were written to;
-    does nothing where the system is not Linux.
+    does nothing where the system is not Linux, or does not show its maps.
     """
-    if sys.platform != "linux":
+    weights = list(weights)
+    if sys.platform != "linux" or not weights:
         return
-    maps = [
-        tuple(int(end, 16) for end in mapped.addr.split("-"))
-        for mapped in psutil.Process().memory_maps(grouped=False)
-        # pages that were written to are no longer the file's
-        if mapped.path.startswith("/") and not mapped.anonymous and not mapped.swap
-    ]
+    maps = _clean_maps()
     advise = ctypes.CDLL(None).madvise
     advise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
     for weight in weights:
@@ -91,6 +88,22 @@ def unmap_clean(weights: Iterable[Tensor]) -> None:
             page, stop = -(-first // mmap.PAGESIZE), last // mmap.PAGESIZE
             size = max(0, stop - page) * mmap.PAGESIZE
             advise(page * mmap.PAGESIZE, size, mmap.MADV_DONTNEED)
+
+
+def _clean_maps() -> list[tuple[int, int]]:
+    """Where files are mapped of which this process wrote to no page."""
+    try:
+        maps = psutil.Process().memory_maps(grouped=False)
+    # kernels that show no maps, or not in the form that psutil knows
+    except (AttributeError, ValueError, OSError, psutil.Error):
+        return []
+    found = []
+    for mapped in maps:
+        # huge pages have names like a file's, and are counted nowhere
+        if not mapped.anonymous and not mapped.swap and Path(mapped.path).is_file():
+            start, end = mapped.addr.split("-")
+            found.append((int(start, 16), int(end, 16)))
+    return found
 
 
 def prove_device(device: str, *, shown: str = "") -> None:
