@@ -27,8 +27,10 @@ from workers.models.model import LoadedModel
 # Padded tokens of one pass. With more, a CPU's caches lose what is read again; a GPU gains nothing.
 BATCH_TOKENS_CPU, BATCH_TOKENS_GPU = 512, 4096
 
-# What a batch's tensors may take of the memory that is free.
+# What a batch's tensors may take of the memory that is free, and on a CPU at all: there one text of
+# a model that fills it is as fast as several.
 MEMORY_SHARE = 0.25
+BATCH_BYTES_CPU = 1 << 29
 
 # Numbers kept for the backward pass by token, block and unit of width: attention and feed-forward
 # of the families people run take 20 to 30.
@@ -229,5 +231,7 @@ def _most_tokens(model: LoadedModel, by_token: int) -> int:
     """Tokens of a batch that memory holds, when each takes so many bytes beside its logits."""
     vocabulary = model.model.config.get_text_config().vocab_size
     by_token += KEPT_BY_VOCABULARY * torch.float32.itemsize * vocabulary
-    most = BATCH_TOKENS_CPU if model.device.type == "cpu" else BATCH_TOKENS_GPU
-    return max(1, min(most, int(MEMORY_SHARE * free_bytes(model.device)) // by_token))
+    held = int(MEMORY_SHARE * free_bytes(model.device))
+    if model.device.type == "cpu":
+        return max(1, min(BATCH_TOKENS_CPU, min(held, BATCH_BYTES_CPU) // by_token))
+    return max(1, min(BATCH_TOKENS_GPU, held // by_token))
