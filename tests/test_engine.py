@@ -92,6 +92,28 @@ def test_a_prompt_is_prefilled_once_for_all_its_rollouts_and_for_later_ones(
     assert engine.stats.prefilled_tokens == len(prompt) - 1
 
 
+def test_prompts_beyond_those_kept_for_later_are_held_once(
+    llama: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where each prompt has one rollout, keys of prompts are most of what a worker holds."""
+    monkeypatch.setattr("workers.engine.prefix_cache.BATCH_TOKENS_CPU", 40)
+    requests = work(prompts=24, rollouts=1)
+    core = RefillCore(llama, max_rows=24)
+    core.add(requests)
+
+    made = core.step()
+    twice = [row for row in core.running() if row.place.prefix.keys]
+    while core.has_work:
+        made += core.step()
+
+    # two batches are kept for later, and the newest is never left out
+    assert sum(row.place.prefix.tokens for row in twice) <= 3 * 40
+    assert sum(len(request.prompt_ids) for request in requests) > 6 * 40
+    found = {one.request.seed: one.response_ids for one in made}
+    expected = run(build_engine(llama), requests)
+    assert found == {one.request.seed: one.response_ids for one in expected}
+
+
 def test_a_response_that_stops_at_once_is_empty_with_zero_means(llama: LoadedModel) -> None:
     mute = replace(llama, stop_ids=frozenset(range(272)))
 

@@ -53,6 +53,10 @@ class Prefix:
     sinks: int = 0
     projections: Float32 | None = None
 
+    def forget(self) -> None:
+        """Hold what no further rollout will ask for no more; those that run have their own."""
+        self.keys, self.values, self.states = {}, {}, {}
+
     def take_last(self, states: Tensor) -> None:
         """Note the states [L+1, d_model], float32, of the last prompt token."""
         # A copy, because on a CPU the array would share memory with the states.
@@ -105,10 +109,14 @@ class PrefixCache:
         self._run([prompt for prompt in batch if len(prompt.token_ids) > 1])
         kept = sum(prefix.tokens for prefix in self._ready.values())
         while kept > KEPT_BATCHES * self.batch_tokens and len(self._ready) > len(batch):
-            kept -= self._ready.popitem(last=False)[1].tokens
+            _, oldest = self._ready.popitem(last=False)
+            kept -= oldest.tokens
+            oldest.forget()
 
     def halve(self) -> None:
         """Forget what is kept and take half as many tokens at once from now on."""
+        for prefix in self._ready.values():
+            prefix.forget()
         self._ready.clear()
         self.batch_tokens = max(1, self.batch_tokens // 2)
 
