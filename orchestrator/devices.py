@@ -14,7 +14,7 @@ RESPONSES_BY_CPU_WORKER = 500
 # eight times as much after some time, so that what a worker once held it holds for good.
 PIECE_BYTES = 1 << 20
 
-# Products that oneDNN keeps prepared, each for one number of rows; a step takes about ten. Of the
+# Products that oneDNN keeps prepared, each for one size of weights and one number of rows. Of the
 # thousand that it keeps otherwise each takes memory, and few numbers of rows come again.
 PREPARED_PRODUCTS = 64
 

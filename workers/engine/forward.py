@@ -207,7 +207,7 @@ class PackedLinears:
     """Twins of a model's float32 linear layers, none where that is impossible or memory is short.
 
     On a CPU their weights are laid out once for oneDNN, which torch does at every call. At the
-    sizes of decoding this is 1.1 to 2.5 times the speed of torch's own product, at those of prompts
+    sizes of decoding this is up to 2.5 times the speed of torch's own product, at those of prompts
     as fast, and the same numbers up to rounding. The model is untouched outside the context; what
     of its weights lies in a file is read from there again by whoever asks for it.
     """
