@@ -23,6 +23,7 @@ from workers.engine.fallback import GenerateCore
 from workers.engine.forward import PackedLinears
 from workers.engine.generation import Generation, GenerationRequest, Sampling
 from workers.engine.refill import RefillCore
+from workers.engine.slot_cache import SlotCache
 from workers.models.device import unmap_clean
 from workers.models.model import LoadedModel
 
@@ -92,26 +93,53 @@ def test_a_prompt_is_prefilled_once_for_all_its_rollouts_and_for_later_ones(
     assert engine.stats.prefilled_tokens == len(prompt) - 1
 
 
-def test_prompts_beyond_those_kept_for_later_are_held_once(
+def test_keys_of_running_prompts_are_held_once_and_given_back_for_later_rollouts(
     llama: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where each prompt has one rollout, keys of prompts are most of what a worker holds."""
+    """Keys of prompts are most of what a worker holds where each prompt has few rollouts."""
     monkeypatch.setattr("workers.engine.prefix_cache.BATCH_TOKENS_CPU", 40)
-    requests = work(prompts=24, rollouts=1)
-    core = RefillCore(llama, max_rows=24)
+    shared = [GenerationRequest(tuple(range(20, 50)), i, Sampling(8)) for i in range(30)]
+    # 20 rollouts are more than one place takes
+    requests = work(prompts=24, rollouts=1) + shared[:20]
+    core = RefillCore(llama, max_rows=60)
     core.add(requests)
 
     made = core.step()
-    twice = [row for row in core.running() if row.place.prefix.keys]
+    prefixes = {row.place.prefix for row in core.running()}
+    assert sum(len(prefix.keys) + len(prefix.values) for prefix in prefixes) == 0
     while core.has_work:
         made += core.step()
 
     # two batches are kept for later, and the newest is never left out
-    assert sum(row.place.prefix.tokens for row in twice) <= 3 * 40
-    assert sum(len(request.prompt_ids) for request in requests) > 6 * 40
-    found = {one.request.seed: one.response_ids for one in made}
-    expected = run(build_engine(llama), requests)
-    assert found == {one.request.seed: one.response_ids for one in expected}
+    kept = [prefix for prefix in prefixes if prefix.keys]
+    assert 0 < sum(prefix.tokens for prefix in kept) <= 3 * 40
+    prompts_run = core.stats.prefilled_tokens
+    made += run(core, shared[20:])
+    assert core.stats.prefilled_tokens == prompts_run
+    expected = run(build_engine(llama), [*requests, *shared[20:]])
+    found = {one.request: one.response_ids for one in made}
+    assert found == {one.request: one.response_ids for one in expected}
+
+
+@pytest.mark.parametrize("fails_at", [1, 3])
+def test_no_memory_for_keys_of_a_prompt_that_is_not_in_use_any_more_loses_nothing(
+    llama: LoadedModel, monkeypatch: pytest.MonkeyPatch, fails_at: int
+) -> None:
+    requests = work(prompts=4, rollouts=5)
+    expected = texts(run(build_engine(llama), requests))
+    read, calls = SlotCache.read, []
+
+    def failing(cache: SlotCache, slot: int, columns: int) -> tuple[Any, Any]:
+        calls.append(slot)
+        if len(calls) == fails_at:
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+        return read(cache, slot, columns)
+
+    monkeypatch.setattr(SlotCache, "read", failing)
+    core = RefillCore(llama, max_rows=8)
+
+    assert texts(run(core, requests)) == expected
+    assert core.stats.halvings == 1
 
 
 def test_a_response_that_stops_at_once_is_empty_with_zero_means(llama: LoadedModel) -> None:

@@ -31,16 +31,17 @@ KEPT_BATCHES = 2
 MOST_SHARERS = 16
 
 
-@dataclass
+@dataclass(eq=False)
 class Prefix:
     """A prompt without its last token, which is each rollout's first decode step.
 
-    keys and values: by layer [kv_heads, tokens - 1, head_dim]; `states` those of layers that keep
-    none, before the last token, without the dimension of rows; `sums` what `sums_before_last`
-    gives of each layer, [L+1, ...] on the device. `last`, `average` [L+1, d_model] and `sinks`, how
-    many tokens the average leaves out where it leaves out most, appear on the host when the first
-    rollout has taken that step. `projections` [tokens - 1, 2, k] where the prompt's key has
-    directions.
+    keys and values: by layer [kv_heads, tokens - 1, head_dim], empty while they lie in a place;
+    `states` those of layers that keep none, before the last token, without the dimension of rows;
+    `sums` what `sums_before_last` gives of each layer, [L+1, ...] on the device. `last`, `average`
+    [L+1, d_model] and `sinks`, how many tokens the average leaves out where it leaves out most,
+    appear on the host when the first rollout has taken that step. `projections`
+    [tokens - 1, 2, k] where the prompt's key has directions. `forgotten` is true of one that no
+    further rollout will ask for.
     """
 
     tokens: int
@@ -52,10 +53,12 @@ class Prefix:
     average: Float32 | None = None
     sinks: int = 0
     projections: Float32 | None = None
+    forgotten: bool = False
 
     def forget(self) -> None:
         """Hold what no further rollout will ask for no more; those that run have their own."""
         self.keys, self.values, self.states = {}, {}, {}
+        self.forgotten = True
 
     def take_last(self, states: Tensor) -> None:
         """Note the states [L+1, d_model], float32, of the last prompt token."""
@@ -179,7 +182,8 @@ class Place:
 
 
 class SharedPrefixes:
-    """The prefixes in use, in dense places 0..n-1 of a cache of their own."""
+    """The prefixes in use, in dense places 0..n-1 of a cache of their own, where their keys and
+    values lie meanwhile."""
 
     def __init__(self, n_layers: int, *, on_cpu: bool) -> None:
         self.cache = SlotCache(n_layers, on_cpu=on_cpu)
@@ -193,20 +197,39 @@ class SharedPrefixes:
     def __len__(self) -> int:
         return len(self._places)
 
+    def expect(self, lengths: Sequence[int]) -> None:
+        """Have memory for further prefixes of so many tokens at once, where there are some."""
+        if lengths:
+            places = len(self._places)
+            self.cache.reserve(places + len(lengths), max(lengths) - 1, kept=places)
+
     def join(self, prefix: Prefix) -> Place:
         """Take a share in a prefix's place, made now if it has none to spare."""
-        for place in self._places:
-            if place.prefix is prefix and place.sharers < MOST_SHARERS:
+        places = self._places_of(prefix)
+        for place in places:
+            if place.sharers < MOST_SHARERS:
                 place.sharers += 1
                 return place
         place = Place(len(self._places), prefix, 1)
-        self.cache.reserve(place.index + 1, prefix.tokens - 1, kept=place.index)
-        self.cache.load(place.index, prefix.keys, prefix.values)
+        columns = prefix.tokens - 1
+        self.cache.reserve(place.index + 1, columns, kept=place.index)
+        if places:
+            self.cache.copy_from(self.cache, places[0].index, place.index, columns)
+        else:
+            self.cache.load(place.index, prefix.keys, prefix.values)
+            prefix.keys, prefix.values = {}, {}
         self._places.append(place)
         return place
 
     def leave(self, place: Place) -> None:
-        """Give a share back; a place that nobody shares is filled by the last one."""
+        """Give a share back; a place that nobody shares is filled by the last one.
+
+        A prefix that further rollouts may ask for gets its keys and values back with its last
+        share; nothing is changed where there is no memory for them.
+        """
+        prefix = place.prefix
+        if place.sharers == 1 and not prefix.forgotten and self._places_of(prefix) == [place]:
+            prefix.keys, prefix.values = self.cache.read(place.index, prefix.tokens - 1)
         place.sharers -= 1
         if place.sharers:
             return
@@ -224,3 +247,6 @@ class SharedPrefixes:
             ranks.append(taken[place.index])
             taken[place.index] += 1
         return ranks
+
+    def _places_of(self, prefix: Prefix) -> list[Place]:
+        return [place for place in self._places if place.prefix is prefix]

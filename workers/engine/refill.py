@@ -111,10 +111,11 @@ class RefillCore:
     def _refill(self) -> None:
         if not self._waiting:
             return
+        had_run = self._prefixes.tokens_run
         self._prefill_missing(self._waiting[0])
         wanted = min(self._room(self._waiting[0]) - len(self._running), len(self._waiting))
         if wanted > 0:
-            self._running.expect(wanted)
+            self._running.expect(list(islice(self._waiting, wanted)))
         for _ in range(wanted):
             request = self._waiting[0]
             self._prefill_missing(request)
@@ -122,6 +123,9 @@ class RefillCore:
             self._waiting.popleft()
             self.stats.prompt_tokens += len(request.prompt_ids)
         self.stats.peak_rows = max(self.stats.peak_rows, len(self._running))
+        if self._prefixes.tokens_run != had_run and self.model.device.type == "cpu":
+            # What the prompts of a batch took is free in small pieces.
+            release_reserve(self.model.device)
 
     def _room(self, request: GenerationRequest) -> int:
         # Rows that have memory already may all be used; only further ones are asked for, each taken

@@ -159,9 +159,12 @@ class RunningSequences:
         columns = self._sums.shape[1]
         return columns if self._states is None else min(columns, max(0, self._states.columns - 1))
 
-    def expect(self, n: int) -> None:
-        """Have memory for the first tokens of so many more at once."""
-        self._bucket(0).reserve(n)
+    def expect(self, requests: Sequence[GenerationRequest]) -> None:
+        """Have memory for the prompts and the first tokens of so many more at once."""
+        self._bucket(0).reserve(len(requests))
+        in_use = {row.request.prompt_key for row in self}
+        prompts = {request.prompt_key for request in requests} - in_use
+        self._prefixes.expect([len(prompt.token_ids) for prompt in prompts])
 
     def start(self, request: GenerationRequest, prefix: Prefix) -> None:
         """Begin a response; its first step feeds the prompt's last token."""
@@ -180,10 +183,11 @@ class RunningSequences:
             column = self._free_sums[-1] + 1
             self._states.reserve(column + 1)
             self._states.begin(column, prefix.states)
+        drawn = uniforms(request.seed, draws, self._levels)
         row = RunningSequence(
             request=request,
             place=self._prefixes.join(prefix),
-            uniforms=uniforms(request.seed, draws, self._levels),
+            uniforms=drawn,
             token=request.prompt_ids[-1],
             position=prefix.tokens - 1,
             sums=self._free_sums.pop(),
@@ -206,6 +210,7 @@ class RunningSequences:
             if not kept:
                 bucket.rows.clear()
             bucket.cache.shrink(len(bucket.rows))
+        self._prefixes.cache.shrink(len(self._prefixes))
         return [row.request for row in gone]
 
     def make_room(self) -> None:
@@ -222,6 +227,7 @@ class RunningSequences:
             bucket.cache.give_back(len(bucket.rows))
             if bucket.rows:
                 bucket.reserve(0)
+        self._prefixes.cache.give_back(len(self._prefixes))
 
     def decode_step(self, rows: Sequence[RunningSequence]) -> Step:
         """One step over all rows, with a column to write in for each."""
@@ -276,8 +282,9 @@ class RunningSequences:
         for row in list(self):
             if row.finish:
                 made = self._generation(row, row.finish)
-                self._buckets[row.bucket].remove(row)
+                # first, because it may need memory: a row that did not leave is taken again
                 self._free(row)
+                self._buckets[row.bucket].remove(row)
                 yield made
 
     def _generation(self, row: RunningSequence, finish: Finish) -> Generation:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 # Each growth copies what is there into new memory. On a GPU that also ends recordings of it; on a
@@ -50,8 +51,11 @@ class SlotCache:
 
     def reserve(self, slots: int, columns: int, *, kept: int) -> None:
         """Make room for slots x columns; the first `kept` slots keep what they hold."""
+        had = self._columns
         self._widen(columns)
-        if slots > self._slots:
+        # Where all is moved anyway, nothing more than that.
+        fits_anew = self._on_cpu and self._columns > had
+        if slots > self._slots or fits_anew:
             self._slots = self._with_spare(slots)
         self._fit_all(kept)
 
@@ -115,6 +119,13 @@ class SlotCache:
             held.keys[slot, :, :, : k.shape[1]] = k.transpose(1, 2)
             held.values[slot, :, : v.shape[1]] = v
 
+    def read(self, slot: int, columns: int) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
+        """A copy of a slot's first columns, keys and values, as `load` takes them."""
+        held = {index: layer for index, layer in enumerate(self._layers) if layer}
+        keys = {i: layer.keys[slot, ..., :columns].transpose(1, 2) for i, layer in held.items()}
+        values = {i: layer.values[slot, :, :columns] for i, layer in held.items()}
+        return _copies(keys), _copies(values)
+
     def copy_from(self, other: SlotCache, source: int, target: int, columns: int) -> None:
         """Copy the first `columns` columns of a cache's slot into one of this."""
         for index, theirs in enumerate(other._layers):
@@ -177,3 +188,10 @@ class SlotCache:
         new.keys[slots, ..., columns] = held.keys[slots, ..., columns]
         new.values[slots, :, columns] = held.values[slots, :, columns]
         return new
+
+
+def _copies(tensors: dict[int, Tensor]) -> dict[int, Tensor]:
+    return {
+        index: tensor.clone(memory_format=torch.contiguous_format)
+        for index, tensor in tensors.items()
+    }
