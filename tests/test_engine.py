@@ -121,6 +121,29 @@ def test_keys_of_running_prompts_are_held_once_and_given_back_for_later_rollouts
     assert found == {one.request: one.response_ids for one in expected}
 
 
+def test_caches_hold_no_memory_once_nothing_runs(
+    llama: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, caches = SlotCache.__init__, []
+
+    def noting(cache: SlotCache, n_layers: int, *, on_cpu: bool) -> None:
+        caches.append(cache)
+        made(cache, n_layers, on_cpu=on_cpu)
+
+    monkeypatch.setattr(SlotCache, "__init__", noting)
+    core = RefillCore(llama, max_rows=30)
+    core.add(work())
+    like = torch.zeros(1, 1, 1)
+
+    core.step()
+    in_use = [cache.layer(0, like, like).slots for cache in caches]
+    while core.has_work:
+        core.step()
+
+    assert max(in_use) >= 30
+    assert [cache.layer(0, like, like).slots for cache in caches] == [0] * len(caches)
+
+
 @pytest.mark.parametrize("fails_at", [1, 3])
 def test_no_memory_for_keys_of_a_prompt_that_is_not_in_use_any_more_loses_nothing(
     llama: LoadedModel, monkeypatch: pytest.MonkeyPatch, fails_at: int

@@ -40,6 +40,9 @@ LOGIT_BYTES = 12
 # Of the free memory; the rest is for what a forward pass holds for a moment.
 MEMORY_SHARE = 0.8
 
+# On a CPU what prompts and steps leave free in small pieces goes back so often; it takes 10 ms.
+SECONDS_BETWEEN_RELEASES = 5.0
+
 log = logging.getLogger(__name__)
 
 
@@ -61,6 +64,7 @@ class RefillCore:
         self._waiting: deque[GenerationRequest] = deque()
         self._finished: list[Generation] = []
         self._limit = max_rows or (MOST_ROWS_CPU if model.device.type == "cpu" else MOST_ROWS_GPU)
+        self._released = time.monotonic()
         self.stats = EngineStats()
 
     @property
@@ -98,6 +102,8 @@ class RefillCore:
             if rows:
                 self._decode(rows)
                 self._collect()
+            if self.model.device.type == "cpu":
+                self._give_back()
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -111,7 +117,6 @@ class RefillCore:
     def _refill(self) -> None:
         if not self._waiting:
             return
-        had_run = self._prefixes.tokens_run
         self._prefill_missing(self._waiting[0])
         wanted = min(self._room(self._waiting[0]) - len(self._running), len(self._waiting))
         if wanted > 0:
@@ -123,9 +128,6 @@ class RefillCore:
             self._waiting.popleft()
             self.stats.prompt_tokens += len(request.prompt_ids)
         self.stats.peak_rows = max(self.stats.peak_rows, len(self._running))
-        if self._prefixes.tokens_run != had_run and self.model.device.type == "cpu":
-            # What the prompts of a batch took is free in small pieces.
-            release_reserve(self.model.device)
 
     def _room(self, request: GenerationRequest) -> int:
         # Rows that have memory already may all be used; only further ones are asked for, each taken
@@ -191,6 +193,14 @@ class RefillCore:
             self._finished.append(made)
             self.stats.finished += 1
             self.stats.response_tokens += len(made.response_ids)
+
+    def _give_back(self) -> None:
+        if not len(self._running):
+            # caches let go of what the last rows had
+            self._running.make_room()
+        if time.monotonic() - self._released > SECONDS_BETWEEN_RELEASES:
+            release_reserve(self.model.device)
+            self._released = time.monotonic()
 
     def _halve(self) -> None:
         running = len(self._running)
