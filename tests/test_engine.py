@@ -144,25 +144,65 @@ def test_caches_hold_no_memory_once_nothing_runs(
     assert [cache.layer(0, like, like).slots for cache in caches] == [0] * len(caches)
 
 
-@pytest.mark.parametrize("fails_at", [1, 3])
-def test_no_memory_for_keys_of_a_prompt_that_is_not_in_use_any_more_loses_nothing(
-    llama: LoadedModel, monkeypatch: pytest.MonkeyPatch, fails_at: int
+def test_a_prompt_whose_keys_find_no_memory_any_more_runs_again_for_later_rollouts(
+    llama: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    requests = work(prompts=4, rollouts=5)
+    prompt = tuple(range(20, 50))
+    requests = [GenerationRequest(prompt, i, Sampling(5)) for i in range(30)]
     expected = texts(run(build_engine(llama), requests))
-    read, calls = SlotCache.read, []
-
-    def failing(cache: SlotCache, slot: int, columns: int) -> tuple[Any, Any]:
-        calls.append(slot)
-        if len(calls) == fails_at:
-            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
-        return read(cache, slot, columns)
-
-    monkeypatch.setattr(SlotCache, "read", failing)
     core = RefillCore(llama, max_rows=8)
 
-    assert texts(run(core, requests)) == expected
-    assert core.stats.halvings == 1
+    def failing(cache: SlotCache, slot: int, columns: int) -> tuple[Any, Any]:
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+
+    with monkeypatch.context() as without_memory:
+        without_memory.setattr(SlotCache, "read", failing)
+        made = run(core, requests[:20])
+    made += run(core, requests[20:])
+
+    assert texts(made) == expected
+    assert core.stats.prefilled_tokens == 2 * (len(prompt) - 1)
+    assert core.stats.halvings == 0
+
+
+@pytest.mark.parametrize("fails", ["_resized", "shrink"])
+def test_memory_that_ends_while_caches_grow_or_are_cut_loses_nothing(
+    llama: LoadedModel, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    """The prompt of the last request is longer than the places of those that run are wide."""
+    long = GenerationRequest(tuple(range(20, 250)), 1, Sampling(9))
+    requests = [*work(prompts=20, rollouts=2), long]
+    expected = texts(run(build_engine(llama), requests))
+    core = RefillCore(llama, max_rows=41)
+    core.add(requests[:-1])
+    made = core.step()
+    core.add([long])
+    resized, shrink, failed = SlotCache._resized, SlotCache.shrink, []
+
+    def full(cache: SlotCache, held: Any, kept: int) -> Any:
+        if cache._columns > 200 and len(cache.layer(0, held.keys, held.values).values) > 8:
+            failed.append("_resized")
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+        return resized(cache, held, kept)
+
+    def full_again(cache: SlotCache, slots: int, columns: int) -> None:
+        if fails == "shrink" and slots:
+            failed.append("shrink")
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+        shrink(cache, slots, columns)
+
+    monkeypatch.setattr(SlotCache, "_resized", full)
+    monkeypatch.setattr(SlotCache, "shrink", full_again)
+    while not failed:
+        made += core.step()
+    assert any(True for _ in core.running()) == (fails == "_resized")
+    while core.has_work:
+        made += core.step()
+
+    assert {"_resized", fails} == set(failed)
+    found = {one.request: one.response_ids for one in made}
+    assert len(made) == len(requests)
+    assert list(map(found.get, requests)) == expected
 
 
 def test_a_response_that_stops_at_once_is_empty_with_zero_means(llama: LoadedModel) -> None:

@@ -19,6 +19,7 @@ from workers.engine.forward import MeasuredForward, Projector
 from workers.engine.generation import PromptKey
 from workers.engine.slot_cache import SlotCache
 from workers.engine.states import States
+from workers.models.device import is_out_of_memory
 
 # Padded tokens of one forward pass, where matrix products are at their full rate.
 BATCH_TOKENS_CPU = 1024
@@ -87,7 +88,16 @@ class PrefixCache:
         self.capture_seconds = 0.0
 
     def __contains__(self, prompt: PromptKey) -> bool:
-        return prompt in self._ready
+        prefix = self._ready.get(prompt)
+        return prefix is not None and not prefix.forgotten
+
+    def without_place(self, prompts: Iterable[PromptKey]) -> list[PromptKey]:
+        """Those of the prompts, each once, whose keys and values lie in no place yet."""
+        return [
+            prompt
+            for prompt in dict.fromkeys(prompts)
+            if prompt not in self or self._ready[prompt].keys
+        ]
 
     def take(self, prompt: PromptKey) -> Prefix:
         """A prompt that is ready; KeyError otherwise."""
@@ -107,6 +117,8 @@ class PrefixCache:
                 break
             batch.append(prompt)
         for prompt in batch:
+            # one that was forgotten counts as new
+            self._ready.pop(prompt, None)
             if len(prompt.token_ids) == 1:
                 self._ready[prompt] = Prefix(1, {}, {}, {}, None)
         self._run([prompt for prompt in batch if len(prompt.token_ids) > 1])
@@ -203,6 +215,10 @@ class SharedPrefixes:
             places = len(self._places)
             self.cache.reserve(places + len(lengths), max(lengths) - 1, kept=places)
 
+    def shrink(self) -> None:
+        """Give back what no place fills."""
+        self.cache.shrink(len(self), self.columns)
+
     def join(self, prefix: Prefix) -> Place:
         """Take a share in a prefix's place, made now if it has none to spare."""
         places = self._places_of(prefix)
@@ -225,11 +241,16 @@ class SharedPrefixes:
         """Give a share back; a place that nobody shares is filled by the last one.
 
         A prefix that further rollouts may ask for gets its keys and values back with its last
-        share; nothing is changed where there is no memory for them.
+        share, or is forgotten where there is no memory for them.
         """
         prefix = place.prefix
         if place.sharers == 1 and not prefix.forgotten and self._places_of(prefix) == [place]:
-            prefix.keys, prefix.values = self.cache.read(place.index, prefix.tokens - 1)
+            try:
+                prefix.keys, prefix.values = self.cache.read(place.index, prefix.tokens - 1)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                prefix.forget()
         place.sharers -= 1
         if place.sharers:
             return

@@ -120,7 +120,8 @@ class RefillCore:
         self._prefill_missing(self._waiting[0])
         wanted = min(self._room(self._waiting[0]) - len(self._running), len(self._waiting))
         if wanted > 0:
-            self._running.expect(list(islice(self._waiting, wanted)))
+            prompts = (request.prompt_key for request in islice(self._waiting, wanted))
+            self._running.expect(wanted, self._prefixes.without_place(prompts))
         for _ in range(wanted):
             request = self._waiting[0]
             self._prefill_missing(request)

@@ -12,13 +12,20 @@ from torch import Tensor
 from traitlens.arrays import Float32, Float64
 from workers.engine.decode import StepRows, StepShape
 from workers.engine.forward import RowInterventions
-from workers.engine.generation import Finish, Generation, GenerationRequest, Steering
+from workers.engine.generation import (
+    Finish,
+    Generation,
+    GenerationRequest,
+    PromptKey,
+    Steering,
+)
 from workers.engine.parts import FollowedParts
 from workers.engine.prefix_cache import Place, Prefix, SharedPrefixes
 from workers.engine.sampler import tree_levels, uniforms
 from workers.engine.slot_cache import SlotCache
 from workers.engine.states import StateStore
 from workers.engine.steps import Step
+from workers.models.device import is_out_of_memory
 from workers.models.model import LoadedModel
 
 # Columns of the first buckets, which double from there. A GPU has fewer, wider ones: each costs a
@@ -95,6 +102,10 @@ class LengthBucket:
         columns = self.longest + 1 if self._on_cpu else self.width
         self.cache.reserve(len(self.rows) + more, columns, kept=len(self.rows))
 
+    def shrink(self) -> None:
+        """Give back what its sequences do not fill."""
+        self.cache.shrink(len(self.rows), self.longest if self._on_cpu else self.width)
+
     def add(self, row: RunningSequence) -> None:
         """Give the sequence the next slot, which was reserved."""
         row.slot = len(self.rows)
@@ -159,11 +170,10 @@ class RunningSequences:
         columns = self._sums.shape[1]
         return columns if self._states is None else min(columns, max(0, self._states.columns - 1))
 
-    def expect(self, requests: Sequence[GenerationRequest]) -> None:
-        """Have memory for the prompts and the first tokens of so many more at once."""
-        self._bucket(0).reserve(len(requests))
-        in_use = {row.request.prompt_key for row in self}
-        prompts = {request.prompt_key for request in requests} - in_use
+    def expect(self, n: int, prompts: Sequence[PromptKey]) -> None:
+        """Have memory at once for the first tokens of so many more, and for these prompts, which
+        have no place yet."""
+        self._bucket(0).reserve(n)
         self._prefixes.expect([len(prompt.token_ids) for prompt in prompts])
 
     def start(self, request: GenerationRequest, prefix: Prefix) -> None:
@@ -184,6 +194,7 @@ class RunningSequences:
             self._states.reserve(column + 1)
             self._states.begin(column, prefix.states)
         drawn = uniforms(request.seed, draws, self._levels)
+        parts = FollowedParts(self._model, request)
         row = RunningSequence(
             request=request,
             place=self._prefixes.join(prefix),
@@ -191,27 +202,39 @@ class RunningSequences:
             token=request.prompt_ids[-1],
             position=prefix.tokens - 1,
             sums=self._free_sums.pop(),
-            parts=FollowedParts(self._model, request),
+            parts=parts,
         )
         bucket.add(row)
 
     def cut(self, rows: int) -> list[GenerationRequest]:
-        """Keep the `rows` longest, none where layers have states or keys are between two places,
-        and free memory; the requests of the others, to start again."""
+        """Keep the `rows` longest, and free memory; the requests of the others, to start again.
+
+        None are kept where layers have states, where keys are between two places, and where even
+        what is kept cannot be moved. Prefixes were forgotten before, so that none is read back.
+        """
+        before = list(self)
         # A step that ran out of memory may have moved some layers' states on.
         kept = rows if self._states is None and self._are_whole else 0
         self._are_whole = True
-        gone = list(self)[: max(0, len(self) - kept)]
-        for row in gone:
-            if kept:
-                self._buckets[row.bucket].remove(row)
+        gone = before[: max(0, len(before) - kept)]
+        try:
+            self._drop(gone)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            gone = before
+        # After the handler: inside it the error still holds tensors.
+        if gone is before:
+            self._drop(list(self))
+        return [row.request for row in gone]
+
+    def _drop(self, rows: Sequence[RunningSequence]) -> None:
+        for row in rows:
+            self._buckets[row.bucket].remove(row)
             self._free(row)
         for bucket in self._buckets:
-            if not kept:
-                bucket.rows.clear()
-            bucket.cache.shrink(len(bucket.rows))
-        self._prefixes.cache.shrink(len(self._prefixes))
-        return [row.request for row in gone]
+            bucket.shrink()
+        self._prefixes.shrink()
 
     def make_room(self) -> None:
         """Move every row that fills its bucket, so that each can write one more column; changes
@@ -282,9 +305,8 @@ class RunningSequences:
         for row in list(self):
             if row.finish:
                 made = self._generation(row, row.finish)
-                # first, because it may need memory: a row that did not leave is taken again
-                self._free(row)
                 self._buckets[row.bucket].remove(row)
+                self._free(row)
                 yield made
 
     def _generation(self, row: RunningSequence, finish: Finish) -> Generation:

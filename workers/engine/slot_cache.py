@@ -50,20 +50,21 @@ class SlotCache:
         self.version = 0
 
     def reserve(self, slots: int, columns: int, *, kept: int) -> None:
-        """Make room for slots x columns; the first `kept` slots keep what they hold."""
+        """Make room for slots x columns; the first `kept` slots keep what they hold. On a CPU more
+        columns also give slots back, since all is moved then."""
         had = self._columns
         self._widen(columns)
-        # Where all is moved anyway, nothing more than that.
-        fits_anew = self._on_cpu and self._columns > had
-        if slots > self._slots or fits_anew:
+        widens = self._on_cpu and self._columns > had
+        if slots > self._slots or widens:
             self._slots = self._with_spare(slots)
         self._fit_all(kept)
 
-    def shrink(self, slots: int) -> None:
-        """Keep only the first `slots` slots and give the memory of the others back."""
-        self._slots = slots
-        if not slots:
-            self._columns = 0
+    def shrink(self, slots: int, columns: int) -> None:
+        """Keep only the first columns of the first slots and give the memory of the others back;
+        none at all needs no memory for it."""
+        self._slots, self._columns = slots, 0
+        if slots:
+            self._widen(columns)
         self._fit_all(slots)
 
     def give_back(self, slots: int) -> None:
