@@ -10,14 +10,18 @@ import json
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from domain.errors import CannotWorkError
+from storage.broker.fleet import put_heartbeat, read_workers
 from tests.faults.conftest import Note
 from tests.faults.disturbed_run import FINISHED, PATIENCE_S, SHAPE, Scene
 from tests.faults.fleet import Fleet, wait_until
@@ -106,18 +110,19 @@ def test_a_run_goes_on_beside_machines_without_its_folder_or_its_model(
     run = scene.run("beside")
     process = run.start()
     try:
-        said_by(fleet, "judge-no-runs", DECLINED)
-        shown = declines(scene, good, "beside")
-        fleet.kill("judge-good", signal.SIGCONT)
-        said_by(fleet, "gpu-no-runs", DECLINED)
-        # the folder is mounted after all
-        (tmp_path / "no-runs" / "runs").symlink_to(tmp_path / "shared" / "runs")
-        # the healthy one leaves it jobs
-        fleet.kill("gpu-good", signal.SIGSTOP)
-        said_by(fleet, "gpu-no-model", DECLINED)
-        shown += declines(scene, good, "beside")
-        said_by(fleet, "gpu-no-runs", "Finished ")
-        fleet.kill("gpu-good", signal.SIGCONT)
+        with heartbeats_kept(fleet):
+            said_by(fleet, "judge-no-runs", DECLINED)
+            shown = declines(scene, good, "beside")
+            fleet.kill("judge-good", signal.SIGCONT)
+            said_by(fleet, "gpu-no-runs", DECLINED)
+            # the folder is mounted after all
+            (tmp_path / "no-runs" / "runs").symlink_to(tmp_path / "shared" / "runs")
+            # the healthy one leaves it jobs
+            fleet.kill("gpu-good", signal.SIGSTOP)
+            said_by(fleet, "gpu-no-model", DECLINED)
+            shown += declines(scene, good, "beside")
+            said_by(fleet, "gpu-no-runs", "Finished ")
+            fleet.kill("gpu-good", signal.SIGCONT)
         assert run.finish(process) == FINISHED
     finally:
         process.kill()
@@ -207,7 +212,33 @@ def test_a_worker_on_a_device_that_is_not_there_leaves_and_the_run_goes_on(
     note("seen", "finished; both launchers ended with exit code 6")
 
 
+@contextmanager
+def heartbeats_kept(fleet: Fleet) -> Iterator[None]:
+    """Have stopped workers count as alive however busy this machine is: a run that nobody else can
+    serve ends."""
+    client, over = redis.Redis.from_url(fleet.broker_url), threading.Event()
+
+    def beat() -> None:
+        while not over.wait(1):
+            for worker in read_workers(client):
+                put_heartbeat(client, worker)
+
+    beating = threading.Thread(target=beat)
+    beating.start()
+    try:
+        yield
+    finally:
+        over.set()
+        beating.join()
+        client.close()
+
+
 def said_by(fleet: Fleet, name: str, words: str) -> None:
     """Wait until a worker says something."""
     worker = fleet.workers[name]
-    wait_until(lambda: words in worker.log(), timeout_s=PATIENCE_S, what=f"{words!r} of {name}")
+    try:
+        wait_until(lambda: words in worker.log(), timeout_s=PATIENCE_S, what=f"{words!r} of {name}")
+    except TimeoutError as error:
+        for log in fleet.folder.glob("*.log"):
+            error.add_note(f"{log.name}:\n{log.read_text(errors='replace')[-2000:]}")
+        raise
