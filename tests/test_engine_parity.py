@@ -15,7 +15,7 @@ from tests.tiny_models import FAMILIES, byte_tokenizer, save_tiny_model
 from traitlens.capture.blocks import backbone, decoder_blocks
 from traitlens.capture.hooks import tapped
 from workers.engine.engine import build_engine
-from workers.engine.generation import Generation, GenerationRequest
+from workers.engine.generation import Generation, GenerationRequest, Sampling
 from workers.engine.refill import RefillCore
 from workers.engine.running import WIDTHS_CPU
 from workers.engine.slot_cache import SlotCache
@@ -77,19 +77,21 @@ def test_long_responses_that_move_from_bucket_to_bucket_keep_their_means_and_tex
     assert texts(made) == texts(run(build_engine(model, max_rows=3), requests))
 
 
+@pytest.mark.parametrize("rows", [8, 40])
 def test_memory_that_runs_out_while_rows_move_on_changes_no_text(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int
 ) -> None:
-    """Some layers' keys have moved by then, and others' have not."""
+    """Some layers' keys have moved by then, and their slots are given back, and others' not."""
     model = tiny(tmp_path, "llama", n_stops=1)
-    requests = work(prompts=3, rollouts=4, longest=90)
-    expected = texts(run(RefillCore(model, max_rows=8), requests))
-    core = RefillCore(model, max_rows=8)
+    # many are equally long, so that they move at once
+    requests = [replace(r, sampling=Sampling(90)) for r in work(prompts=8, rollouts=5)]
+    expected = texts(run(RefillCore(model, max_rows=rows), requests))
+    core = RefillCore(model, max_rows=rows)
     moved: list[int] = []
     made_layer = SlotCache.layer
 
     def full(cache: SlotCache, index: int, keys: torch.Tensor, values: torch.Tensor) -> object:
-        if cache._columns == WIDTHS_CPU[1] and not moved and index == 1:
+        if cache._columns > WIDTHS_CPU[0] and not moved and index == 1:
             moved.append(index)
             raise torch.OutOfMemoryError("out of memory")
         return made_layer(cache, index, keys, values)

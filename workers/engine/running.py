@@ -229,10 +229,15 @@ class RunningSequences:
         return [row.request for row in gone]
 
     def _drop(self, rows: Sequence[RunningSequence]) -> None:
+        all_go = len(rows) == len(self)
         for row in rows:
-            self._buckets[row.bucket].remove(row)
+            # Nothing is moved where all go: keys may lie in no one place.
+            if not all_go:
+                self._buckets[row.bucket].remove(row)
             self._free(row)
         for bucket in self._buckets:
+            if all_go:
+                bucket.rows.clear()
             bucket.shrink()
         self._prefixes.shrink()
 
