@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from domain.plan.spec import ChecksSpec
+from tests.source_trees import parsed
 from tests.stored_run import stored_run
 
 ROOT = Path(__file__).parent.parent
@@ -78,7 +79,7 @@ def python_files(folder: str) -> list[Path]:
 def imported_modules(file: Path) -> set[str]:
     """Every module that a file imports, at its top or inside a function."""
     found = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in ast.walk(parsed(file)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:

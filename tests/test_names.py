@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
+from tests.source_trees import parsed
 from tests.test_imports import OURS, ROOT
 
 # Words that docs/glossary.md replaced by the field's, as parts of names.
@@ -18,7 +19,7 @@ REPLACED = re.compile(
 
 def trees() -> dict[Path, ast.Module]:
     files = [file for folder in OURS for file in sorted((ROOT / folder).rglob("*.py"))]
-    return {file.relative_to(ROOT): ast.parse(file.read_text(encoding="utf-8")) for file in files}
+    return {file.relative_to(ROOT): parsed(file) for file in files}
 
 
 def test_no_two_classes_have_one_name() -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.fleet import clean_environment
+from tests.source_trees import parsed
 from tests.test_imports import OURS, ROOT, imported_modules, python_files
 from trait_vector_orchestrator import PACKAGES
 
@@ -222,7 +223,7 @@ def test_the_toolkit_installed_by_itself_runs_the_seeds_blocks(tmp_path: Path) -
 
 def seed_blocks(folder: Path) -> str:
     """The code blocks that tests/test_seed_snippets.py quotes, one after another."""
-    tree = ast.parse((ROOT / "tests" / "test_seed_snippets.py").read_text())
+    tree = parsed(ROOT / "tests" / "test_seed_snippets.py")
     constants = {
         node.targets[0].id: ast.literal_eval(node.value)
         for node in tree.body

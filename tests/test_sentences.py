@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.source_trees import parsed
+
 ROOT = Path(__file__).parent.parent
 OURS = ("domain", "traitlens", "storage", "workers", "tasks", "orchestrator", "cli", "demo")
 SENTENCE = re.compile(r"[A-Za-z]{2,}[ ,:]+[A-Za-z]{2,}")
@@ -71,7 +73,7 @@ def decided_on(tree: ast.Module) -> Iterator[tuple[int, str]]:
 
 
 def sentences(file: Path) -> list[str]:
-    tree = ast.parse(file.read_text(encoding="utf-8"))
+    tree = parsed(file)
     name = file.relative_to(ROOT).as_posix() if file.is_relative_to(ROOT) else file.name
     return [f"{name}:{line}: {t}" for line, t in decided_on(tree) if SENTENCE.search(t)]
 

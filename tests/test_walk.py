@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.source_trees import parsed
 from tests.walk import ROOT, Walk, count, read, response_walk
 
 PAGE = (ROOT / "docs" / "how-it-works.md").read_text(encoding="utf-8")
@@ -28,7 +29,7 @@ def functions_of(file: Path) -> set[str]:
             else:
                 visit(child, prefix)
 
-    visit(ast.parse(file.read_text(encoding="utf-8")), "")
+    visit(parsed(file), "")
     return found
 
 
