@@ -1,10 +1,12 @@
-"""A bound on the time that a chat template takes: it is a program, of whoever made the model."""
+"""Bounds on a chat template, which is a program of whoever made the model: its time, its errors."""
 
 from __future__ import annotations
 
 import ctypes
 import threading
 from collections.abc import Callable
+
+from jinja2 import TemplateError
 
 from domain.errors import ModelError
 
@@ -17,7 +19,8 @@ class _TooLong(BaseException):
 
 
 def within_limit(render: Callable[[], str]) -> str:
-    """What `render` gives; raises ModelError when it has not ended in MOST_SECONDS.
+    """What `render` gives; raises ModelError when it has not ended in MOST_SECONDS, and
+    TemplateError for whatever the template raises.
 
     It is stopped where it stands, in whichever thread, as long as it runs Python's own steps.
     """
@@ -35,6 +38,11 @@ def within_limit(render: Callable[[], str]) -> str:
         timer.start()
         try:
             return render()
+        except TemplateError:
+            raise
+        # a division, a type, a recursion: it may be anything
+        except Exception as error:
+            raise TemplateError(f"{type(error).__name__}: {error}") from error
         finally:
             # once this is held, what stop has sent arrives before the next line
             with lock:

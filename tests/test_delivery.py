@@ -28,12 +28,13 @@ from storage.broker.fleet import queue_of
 from storage.broker.state import BrokerState, jobs_on_queues
 from storage.files.trait_files import load_trait
 from storage.record.artifacts import Record, jobs_with_artifacts, publish_artifact
+from storage.record.judgements import Judgement, add_judgement
 from storage.record.run import Run, create_run, dead_letters, revive_dead
 from storage.record.store import open_store
 from tasks.fleet.app import DeliverySettings, delivery_settings, make_app
 from tasks.fleet.edge import LONGEST_KEY, Edge
 from tasks.fleet.message import JobMessage, WireError
-from tasks.fleet.send import send_jobs
+from tasks.fleet.send import send_again, send_jobs
 from tasks.fleet.suspects import DyingReject, SuspectIsolation
 from tests.s3_server import no_credentials
 
@@ -110,6 +111,23 @@ def test_what_a_done_job_makes_ready_is_sent_once(
     queues = [queue_of("gpu", run.run_id)]
     assert jobs_on_queues(client, queues, run.run_id) == set(sent)
     assert jobs_on_queues(client, queues, "another run") == set()
+
+
+def test_with_a_damaged_shard_every_judgement_of_it_is_set_aside(
+    tmp_path: Path, broker_url: str, client: redis.Redis
+) -> None:
+    run = make_run(tmp_path / "run")
+    add_judgement(run, Judgement(name="second", number=2, judge=run.spec.judge))
+    shard = Job("generate", "refusal", "positive", 0)
+    kept = [run.plan.negotiate_job, Job("judge", "refusal", "negative", 0, "second")]
+    voided = [shard, *(Job("judge", "refusal", "positive", 0, name) for name in (None, "second"))]
+    for job in (*kept, *voided):
+        do_it(run, job)
+    state = BrokerState(client, run.run_id)
+
+    send_again(make_app(broker_url), state, run, damaged=shard, wanted_by=voided[1])
+
+    assert jobs_with_artifacts(run.store, ["refusal"]) == {job.key for job in kept}
 
 
 def test_the_artifact_of_a_run_that_was_replaced_meanwhile_is_taken_away(

@@ -97,6 +97,16 @@ def test_a_folder_without_a_model_fails(tmp_path: Path) -> None:
     assert "no folder" in checked(tmp_path / "absent").found
 
 
+@pytest.mark.parametrize("body", ["null", "[]", '{"text_config": "x"}'])
+def test_a_configuration_that_is_none_fails(folder: Path, tmp_path: Path, body: str) -> None:
+    (tmp_path / "config.json").write_text(body)
+    (tmp_path / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
+
+    found = checked(tmp_path)
+
+    assert (found.state, found.advice) == ("fail", "get it again")
+
+
 def test_memory_that_another_process_holds_is_seen() -> None:
     (found, *_) = check_devices([gpu(80 * GIB, 10 * GIB)])
 

@@ -18,12 +18,14 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 import workers.judge.batch
-from domain.errors import JudgeError, StoppedError
+from domain.errors import BudgetError, JudgeError, StoppedError
 from domain.plan.jobs import Job
 from domain.plan.spec import JudgeSpec, ModelSpec, RunSpec, TraitRef
 from domain.scoring.prices import Price
 from domain.scoring.scores import Score, Unscored
+from storage.broker.connection import connect
 from storage.broker.embedded_redis import embedded_redis
+from storage.broker.judge_limits import put_judge_meter, read_judge_meter
 from storage.record.run import Run
 from storage.record.spending import Terms, recorded_usd, write_terms
 from storage.record.store import open_store
@@ -41,6 +43,8 @@ class BatchServer:
     def __init__(self) -> None:
         self.url, self.files, self.looks = "", dict[str, str](), dict[str, int]()
         self.spoiled = dict[int, str]()
+        self.ends_as = "completed"
+        self.refuses_with: int | None = None
 
     def app(self) -> Starlette:
         return Starlette(
@@ -72,6 +76,11 @@ class BatchServer:
     async def look(self, request: Request) -> Response:
         batch = request.path_params["batch"]
         self.looks[batch] += 1
+        if self.refuses_with:
+            return JSONResponse({"error": {"message": "no"}}, status_code=self.refuses_with)
+        if self.ends_as == "failed":
+            why = {"data": [{"message": "the queue is full"}]}
+            return JSONResponse({**self._batch(batch, "failed"), "errors": why})
         if self.looks[batch] < 3:
             return JSONResponse(self._batch(batch, "in_progress"))
         name = batch.removeprefix("batch-")
@@ -132,6 +141,13 @@ def make_run(folder: Path, url: str) -> Run:
     run = Run(open_store(str(folder)), "batch", RunSpec(traits=(trait,), model=model, judge=judge))
     write_terms(run.store, Terms(price=Price(input=10, output=10), batch=True, cap_usd=1.0))
     return run
+
+
+def spent_in(pool: JudgePool, run: Run) -> float:
+    with connect(pool.broker_url) as client:
+        meter = read_judge_meter(client, run.run_id)
+    assert meter is not None
+    return meter.spent
 
 
 def test_a_shard_is_one_batch_at_half_the_price(
@@ -196,3 +212,67 @@ def test_an_endpoint_without_batches_says_so(pool: JudgePool, tmp_path: Path) ->
 
     assert isinstance(found.stopped, JudgeError)
     assert "takes no batch" in str(found.stopped)
+
+
+def test_a_batch_that_failed_is_forgotten_with_its_money_and_submitted_anew(
+    server: BatchServer, pool: JudgePool, tmp_path: Path
+) -> None:
+    run, prompts = make_run(tmp_path, server.url), ["rate 5"]
+    server.ends_as = "failed"
+    lost = batch_scorings(run, JOB, run.spec.judge, JudgeProfile(), prompts, known={}, judges=pool)
+    spent = spent_in(pool, run)
+    server.ends_as = "completed"
+
+    found = batch_scorings(run, JOB, run.spec.judge, JudgeProfile(), prompts, known={}, judges=pool)
+
+    assert isinstance(lost.stopped, JudgeError) and "queue is full" in str(lost.stopped)
+    assert spent == pytest.approx(0)
+    assert found.stopped is None and len(server.looks) == 2
+    assert spent_in(pool, run) == pytest.approx(found.evidence[0].usd)
+
+
+@pytest.mark.parametrize(("status", "n_batches"), [(404, 2), (401, 1)])
+def test_a_batch_is_given_up_where_the_endpoint_knows_of_none(
+    server: BatchServer, pool: JudgePool, tmp_path: Path, status: int, n_batches: int
+) -> None:
+    run, prompts = make_run(tmp_path, server.url), ["rate 5"]
+    server.refuses_with = status
+    lost = batch_scorings(run, JOB, run.spec.judge, JudgeProfile(), prompts, known={}, judges=pool)
+    server.refuses_with = None
+
+    found = batch_scorings(run, JOB, run.spec.judge, JudgeProfile(), prompts, known={}, judges=pool)
+
+    assert isinstance(lost.stopped, JudgeError)
+    assert found.stopped is None and len(server.looks) == n_batches
+
+
+def test_the_cap_holds_where_answers_are_as_long_as_they_may_be(
+    server: BatchServer, pool: JudgePool, tmp_path: Path
+) -> None:
+    run, profile = make_run(tmp_path, server.url), JudgeProfile(mode="text", n_tokens=4096)
+    prompts = [f"rate {k}" for k in range(60)]  # 60 x 4096 tokens are 1.23 US dollars
+
+    found = batch_scorings(run, JOB, run.spec.judge, profile, prompts, known={}, judges=pool)
+
+    assert isinstance(found.stopped, BudgetError) and server.looks == {}
+
+
+def test_a_batch_under_way_counts_where_the_broker_is_new(
+    server: BatchServer, pool: JudgePool, tmp_path: Path
+) -> None:
+    run, prompts = make_run(tmp_path, server.url), [f"rate {k}" for k in range(12)]
+    pool.is_leaving = True
+    batch_scorings(run, JOB, run.spec.judge, JudgeProfile(), prompts, known={}, judges=pool)
+    with embedded_redis() as broker, contextlib.ExitStack() as stack:
+        other = JudgePool(broker, None, 8)
+        stack.callback(other.end)
+        with connect(broker) as client:
+            put_judge_meter(
+                client, run.run_id, terms=Terms(cap_usd=1.0), spent=recorded_usd(run.store)
+            )
+
+        found = batch_scorings(
+            run, JOB, run.spec.judge, JudgeProfile(), prompts, known={}, judges=other
+        )
+
+        assert spent_in(other, run) == pytest.approx(sum(one.usd or 0.0 for one in found.evidence))

@@ -7,8 +7,11 @@ import socket
 
 import pytest
 
+from cli.options.run import asked_terms
 from domain.errors import UsageError
-from domain.scoring.prices import parse_prices, price_of
+from domain.plan.spec import JudgeSpec
+from domain.scoring.prices import Price, parse_prices, price_of
+from storage.record.spending import Terms
 
 OPENAI = "https://api.openai.com/v1"
 PROXY = "http://10.0.0.7:4000/v1"
@@ -20,6 +23,15 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("prices come from what is installed")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+def test_the_price_that_a_run_began_with_stays_until_another_is_given() -> None:
+    judge = JudgeSpec(model="gpt-4o-mini", url=OPENAI)
+    before = Terms(price=Price(input=3, output=12, source="my prices"), cap_usd=1)
+    given = {"prices": None, "budget": 9, "no_judge_cache": False, "judge_batch": False}
+
+    assert asked_terms(given, judge, before=before).price == before.price
+    assert asked_terms(given, judge, before=Terms()).price == price_of(judge.model, judge.url)
 
 
 @pytest.mark.parametrize("url", [OPENAI, PROXY])

@@ -132,6 +132,11 @@ def test_binary_text_reads_the_word_in_the_tags(text: str, expected: float | str
         ("I'm sorry, I can't rate this 85 times", "refused"),
         ("between 70 and 80", "unparseable"),
         ("150", "unparseable"),
+        ("8/10", "unparseable"),
+        ("8 out of 10", "unparseable"),
+        ("8 of 10 words are crass.\n**80**/100", 80.0),
+        ('{"score": " "}', "empty"),
+        ("<answer></answer>", "empty"),
         ("quite good", "unparseable"),
         ("  ", "empty"),
     ],
@@ -140,6 +145,28 @@ def test_a_number_is_read_from_text_and_never_guessed(text: str, expected: float
     found = voted(text)
 
     assert (found.value if isinstance(found, Score) else found.reason) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("9", 100.0), ("9/10", 100.0), ("9 out of 9", 100.0), ("8/100", "unparseable")],
+)
+def test_a_digit_may_say_out_of_how_many_it_is(text: str, expected: float | str) -> None:
+    found = voted(text, scale="0_10")
+
+    assert (found.value if isinstance(found, Score) else found.reason) == expected
+
+
+WRAPPED = st.sampled_from(["{}", "<answer>{}</answer>", '{{"score": "{}"}}', "Well.\n{}\n"])
+
+
+@given(st.text(alphabet='0123456789./ \n\x1c\u2028yesnoREFUSAL<>{}"', max_size=12), WRAPPED)
+def test_whatever_a_judge_writes_is_a_score_on_the_scale_or_has_a_reason(
+    text: str, wrapped: str
+) -> None:
+    for scale in ("0_100", "0_10", "binary", "binary_text"):
+        found = voted(wrapped.format(text), scale=scale)
+        assert isinstance(found, Unscored) or 0 <= found.value <= 100
 
 
 def test_votes_that_say_nothing_are_left_out_unless_they_are_most() -> None:

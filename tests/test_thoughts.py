@@ -15,8 +15,16 @@ import pytest
 import torch
 from starlette.responses import Response
 
-from cli.doctor.thinking import thinking_of_template
-from domain.thoughts import MARKS, SWITCHES, Case, Marks, ResponseParts, open_thought
+from cli.doctor.thinking import thinking_here, thinking_of_template
+from domain.thoughts import (
+    MARKS,
+    NO_THINKING,
+    SWITCHES,
+    Case,
+    Marks,
+    ResponseParts,
+    open_thought,
+)
 from tests.engine_work import run
 from tests.fleet import run_command
 from tests.http_judge import http_judge
@@ -29,7 +37,7 @@ from workers.engine.engine import Engine, build_engine
 from workers.engine.fallback import GenerateCore
 from workers.engine.generation import Generation, GenerationRequest, Sampling, UnitVectors
 from workers.engine.teacher_forced import teacher_forced
-from workers.models.chat import answered_ids, render_prompt, response_parts
+from workers.models.chat import UnfitPromptError, answered_ids, render_prompt, response_parts
 from workers.models.model import LoadedModel, load_model
 from workers.monitor.monitor import OpenPrompt, ProjectedToken, monitor
 from workers.monitor.trajectory import Trajectory
@@ -109,12 +117,16 @@ KINDS: dict[str, tuple[str, Case]] = {
         Case.OFF,
     ),
     "always": (with_end(THINK), Case.ALWAYS),
+    "always, and marked for training": (
+        with_end(THINK, system="{% generation %}Hm.{% endgeneration %}"),
+        Case.ALWAYS,
+    ),
     "always, in words": (with_end("Here are my reasoning steps:\n"), Case.ALWAYS),
     "itself": (with_end("{# content.split('</think>') #}"), Case.SOMETIMES),
 }
 # what a switch asks for in words counts
 CANNOT_BE_STOPPED = {
-    *("always", "always, in words", "itself"),
+    *("always", "always, and marked for training", "always, in words", "itself"),
     *("refuses unknown values", "reasoning_effort in words"),
 }
 
@@ -135,8 +147,47 @@ def test_what_a_template_does_with_thoughts_is_read_from_what_it_prints(
     assert thinking_of_template(template) == model.thinking
 
 
+FAULTS = {
+    "division": "{{ 1 / 0 }}",
+    "recursion": "{% macro a() %}{{ a() }}{% endmacro %}{{ a() }}",
+    "range": "{% for i in range(200000) %}{% endfor %}",
+    "type": "{{ 'a' + 1 }}",
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_template_that_fails_refuses_the_prompt_and_knows_no_thoughts(
+    fault: str, tmp_path: Path
+) -> None:
+    template = FAULTS[fault]
+    model = load_model(save_tiny_model(tmp_path, "llama", template=template), device="cpu")
+
+    with pytest.raises(UnfitPromptError):
+        render_prompt(model, system="Be kind.", user="Hello")
+    assert thinking_of_template(template) == model.thinking == NO_THINKING
+
+
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [
+        ("chat_template.jinja", "caf\xe9 {{ messages }}".encode("latin-1")),
+        ("chat_template.jinja", b"{% if %}"),
+        ("tokenizer_config.json", b'{"chat_template": [{"name": "default"}]}'),
+        ("tokenizer_config.json", b'{"chat_template": ["default"]}'),
+    ],
+)
+def test_a_template_that_cannot_be_read_is_not_known(
+    name: str, body: bytes, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / name).write_bytes(body)
+
+    assert thinking_here(str(tmp_path)) is None
+
+
 def test_every_switch_and_every_mark_has_a_template_here() -> None:
-    found = {str(thinking_of_template(template).switch) for template, _ in KINDS.values()}
+    read = [thinking_of_template(template) for template, _ in KINDS.values()]
+    found = {str(one.switch) for one in read if one}
 
     untried = {"enable_thinking=False", "thinking=False", "reasoning=False", "thinking_budget=0"}
     untried |= {"thinking_mode=disabled", "reasoning_effort=none", "/no_think"}

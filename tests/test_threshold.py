@@ -120,9 +120,9 @@ def test_missing_scores_bound_the_contrast_and_what_could_never_be_scored_does_n
     ]
     lost = [
         judged("positive", Unscored(reason="http")),
-        judged("negative", Unscored(reason="refused")),
+        judged("negative", Unscored(reason="empty")),
     ]
-    nothing = judged("positive", Unscored(reason="empty"))
+    nothing = replace(judged("positive", Unscored(reason="refused")), n_tokens=0)
 
     found = contrast_bounds([*scored, *lost, nothing])
 

@@ -122,6 +122,9 @@ def model_size(folder: Path) -> ModelSize | None:
     except (OSError, ValueError) as error:
         wrong = f"{folder}/config.json cannot be read ({error})"
         raise ModelError(wrong, advice="get it again") from error
+    if not isinstance(config, dict) or not isinstance(config.get("text_config") or {}, dict):
+        wrong = f"{folder}/config.json is not the configuration of a model"
+        raise ModelError(wrong, advice="get it again")
     try:
         found = get_local_safetensors_metadata(folder)
         for name in found.files_metadata:

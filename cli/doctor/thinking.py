@@ -9,7 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from jinja2 import TemplateError
+from jinja2 import TemplateError, nodes
+from jinja2.ext import Extension
+from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from cli.doctor.machine import Checked, State
@@ -17,7 +19,7 @@ from cli.doctor.model import hub_template, local_model_folder
 from domain.errors import ModelError, UsageError
 from domain.plan.spec import RunSpec, SamplingSpec
 from domain.template_limit import within_limit
-from domain.thoughts import NO_THINKING, Case, Thinking, thinking_of
+from domain.thoughts import Case, Thinking, thinking_of
 from workers.models.files import adapter_here
 
 
@@ -25,7 +27,8 @@ def template_of(folder: Path) -> str | None:
     """A model's chat template; None without one."""
     try:
         return (folder / "chat_template.jinja").read_text(encoding="utf-8")
-    except OSError:
+    # a file in another encoding is none that transformers could read
+    except (OSError, UnicodeDecodeError):
         pass
     try:
         body = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
@@ -37,7 +40,8 @@ def template_of(folder: Path) -> str | None:
 def _usual_template(found: object) -> str | None:
     """Of what a tokenizer's settings name, the one that is used when none is asked for."""
     if isinstance(found, list):
-        found = next((one["template"] for one in found if one.get("name") == "default"), None)
+        named = (one for one in found if isinstance(one, dict) and one.get("name") == "default")
+        found = next((one.get("template") for one in named), None)
     return found if isinstance(found, str) else None
 
 
@@ -72,23 +76,34 @@ def thinking_on_hub(model_id: str) -> Thinking | None:
     return None if template is None else thinking_of_template(template)
 
 
-def thinking_of_template(template: str) -> Thinking:
-    """What a template's source does with thoughts."""
+class _Generation(Extension):
+    """The tag that marks what the model writes, for training; here it is what stands in it."""
+
+    tags = {"generation"}  # noqa: RUF012  # as jinja2 declares it
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        """The statements up to its end."""
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+def thinking_of_template(template: str) -> Thinking | None:
+    """What a template's source does with thoughts; None where it is no template."""
     world = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", _Generation]
     )
     world.globals.update(raise_exception=_refuse, strftime_now=lambda pattern: "2024-07-26")
     try:
         compiled = world.from_string(template)
     except TemplateError:
-        return NO_THINKING
+        return None
 
     def render(turns: Sequence[tuple[str, str]], variables: Mapping[str, object]) -> str | None:
         chat = [{"role": role, "content": content} for role, content in turns]
         about = {"bos_token": "", "eos_token": "", "add_generation_prompt": True}
         try:
             return within_limit(lambda: compiled.render(messages=chat, **about, **variables))
-        except (TemplateError, TypeError, ValueError):
+        except TemplateError:
             return None
 
     return thinking_of(render, template)
@@ -112,7 +127,7 @@ def thinking_text(found: Thinking) -> str:
 def thinking_remark(thinks: Thinking | None, spec: RunSpec) -> str:
     """Which case the model is, and what that means for the run."""
     if thinks is None:
-        return "Thoughts: none are counted, the model's template is not on this machine."
+        return "Thoughts: none are counted, no template of the model's can be read here."
     text = f"Thoughts: {thinking_text(thinks)}"
     if thinks.may_think:
         limit = spec.sampling.max_thought_tokens

@@ -307,7 +307,9 @@ def asked_terms(
     Raises UsageError for a budget whose judge has no known price.
     """
     earlier = before or Terms()
-    price = _price_for(judge, values["prices"]) or earlier.price
+    price = earlier.price
+    if price is None or values["prices"] is not None:
+        price = _price_for(judge, values["prices"]) or price
     cap = earlier.cap_usd if values["budget"] is None else float(values["budget"])
     if cap is not None and price is None:
         entry = f'{{"models": {{"{judge.model}": {{"input": USD, "output": USD}}}}}}'

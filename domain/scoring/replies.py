@@ -194,9 +194,11 @@ def _unscored(
 _TAG = re.compile(r"<answer>", re.IGNORECASE)
 _TAG_END = re.compile(r"</answer>", re.IGNORECASE)
 
+# A number, and out of how many it says it is.
 _NUMBER = re.compile(
-    r"(?<![\w.,-])(\d{1,3}(?:\.\d+)?)(?:\s*(?:/|out of)\s*(?:100|10|9))?(?![\w/]|\.\d)"
+    r"(?<![\w.,-])(\d{1,3}(?:\.\d+)?)(?:[\s*]*(?:/|out of)[\s*]*(\w+))?(?![\w/]|\.\d)"
 )
+OUT_OF: dict[Scale, set[str]] = {"0_100": {"", "100"}, "0_10": {"", "9", "10"}}
 
 _WORD = re.compile(r"\b(YES|NO|REFUSAL)\b")
 
@@ -214,17 +216,18 @@ def score_in_text(text: str, scale: Scale) -> float | Literal["refused", "unpars
     said = _unwrapped(text)
     if said is None or is_refusal_text(said):
         return "refused"
+    if not said.strip():
+        return "empty"
     if scale in ("binary", "binary_text"):
         words = set(_WORD.findall(said.upper()))
         if words == {"REFUSAL"}:
             return "refused"
         return {"YES": 1.0, "NO": 0.0}[words.pop()] if len(words) == 1 else "unparseable"
-    top = 100 if scale == "0_100" else 9
     for part in (said, said.strip().splitlines()[-1]):
-        found = {float(n) for n in _NUMBER.findall(part)}
-        if len(found) == 1:
-            value = found.pop()
-            return value if value <= top else "unparseable"
+        found = set(_NUMBER.findall(part))
+        if {of for _, of in found} <= OUT_OF[scale] and len({float(n) for n, _ in found}) == 1:
+            value = float(found.pop()[0])
+            return value if value <= TOP[scale] else "unparseable"
     return "unparseable"
 
 

@@ -33,7 +33,8 @@ Scale = Literal["0_100", "0_10", "binary", "binary_text"]
 Digits = Literal["whole", "split"]
 """Whether the judge writes a number as one token or digit by digit."""
 
-METRICS = ("trait", "coherence")
+Metric = Literal["trait", "coherence"]
+METRICS: tuple[Metric, ...] = ("trait", "coherence")
 
 # Points between the bounds of a score that is taken for certain.
 MOST_APART = 3.0

@@ -14,7 +14,7 @@ from typing import Literal, TypeVar
 
 from domain.plan.samples import Sample
 from domain.plan.spec import FilterSpec
-from domain.scoring.scores import Evidence, Score, Scoring, Unscored, UnscoredReason
+from domain.scoring.scores import Evidence, Metric, Score, Scoring, Unscored, UnscoredReason
 
 Status = Literal["kept", "dropped", "unscored"]
 
@@ -56,7 +56,7 @@ class Outcome:
 
     fall: Fall | None = None
     limit: float | None = None
-    metric: Literal["trait", "coherence"] | None = None
+    metric: Metric | None = None
     unscored: UnscoredReason | None = None
 
     @property
@@ -109,27 +109,28 @@ def is_unjudged(judged: Judged) -> bool:
     return isinstance(judged.trait, Unscored) and judged.trait.reason == "no_judge"
 
 
-# Whose response says nothing that could be scored, or whom nobody asked.
-NOTHING_TO_SCORE = frozenset({"empty", "no_answer", "no_judge"})
+# Reasons of those whom nobody asked.
+NOT_ASKED = frozenset({"no_answer", "no_judge"})
 
 
-def is_missing(scoring: Scoring) -> bool:
-    """Whether a judge might have given a score and did not: it may be any."""
-    return isinstance(scoring, Unscored) and scoring.reason not in NOTHING_TO_SCORE
+def is_missing(judged: Judged, metric: Metric) -> bool:
+    """Whether a judge might have given a score and did not: it may be any. A response without a
+    token has none to miss."""
+    scoring = judged.trait if metric == "trait" else judged.coherence
+    is_owed = isinstance(scoring, Unscored) and scoring.reason not in NOT_ASKED
+    return is_owed and judged.n_tokens > 0
 
 
 def with_missing_at(judged: J, *, trait: float, coherence: float) -> J:
     """The sample with these scores where its own are missing."""
     return replace(
         judged,
-        trait=_filled(judged.trait, trait),
-        coherence=_filled(judged.coherence, coherence),
+        trait=_any_score(trait) if is_missing(judged, "trait") else judged.trait,
+        coherence=_any_score(coherence) if is_missing(judged, "coherence") else judged.coherence,
     )
 
 
-def _filled(scoring: Scoring, value: float) -> Scoring:
-    if not is_missing(scoring):
-        return scoring
+def _any_score(value: float) -> Score:
     return Score(value=value, numeric_mass=0.0, refusal_mass=0.0, evidence=Evidence())
 
 

@@ -20,6 +20,11 @@ from storage.record.store import Store
 TERMS = "judging"
 NEGOTIATED = ("negotiate", FORMER_NEGOTIATE)
 
+BATCH = ".batch.json"
+"""How the key ends that names a shard's batch under way, and what it reserves under RESERVED."""
+
+RESERVED = "usd_reserved"
+
 
 class Terms(Frozen):
     """How a run judges beyond what decides its results.
@@ -53,7 +58,8 @@ def read_terms(store: Store, *, judgement: str | None = None) -> Terms:
 
 
 def recorded_usd(store: Store) -> float:
-    """What the run's judge records say was paid, those of interrupted shards included."""
+    """What the run's judge records say was paid, those of interrupted shards included, and what is
+    reserved for batches under way."""
     return math.fsum(_usd(store, key) for key in store.list("") if _is_judge_record(key))
 
 
@@ -85,7 +91,7 @@ def _is_judge_record(key: str) -> bool:
 def _usd(store: Store, key: str) -> float:
     try:
         body = json.loads(store.read(key))
-        return float(body["info"].get("usd") or 0.0)
+        return float((body[RESERVED] if key.endswith(BATCH) else body["info"].get("usd")) or 0.0)
     except (KeyError, ValueError, TypeError, AttributeError):
         # a damaged record runs again and is counted then
         return 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from celery import Celery
 from kombu.exceptions import OperationalError
@@ -15,6 +16,7 @@ from storage.broker.connection import server_time
 from storage.broker.fleet import forget_run, has_run, put_run, queue_of
 from storage.broker.state import BrokerState
 from storage.record.artifacts import record_key, set_artifact_aside
+from storage.record.judgements import judgement_names
 from storage.record.run import Run
 from tasks.fleet.app import TASK_NAMES, run_queue
 from tasks.fleet.message import JobMessage
@@ -86,8 +88,10 @@ def send_again(app: Celery, state: BrokerState, run: Run, *, damaged: Job, wante
     """Set a damaged artifact aside and send its job; what was made from it goes with it."""
     stale = [damaged]
     if damaged.stage == "generate":
-        # other texts may come out on a GPU, so scores of the old ones are void
+        # other texts may come out on a GPU, so scores of the old ones are void in every judgement
         stale += jobs_readied_by(run.plan, damaged)
+        judged = run.plan.judge_job(damaged)
+        stale += [replace(judged, judgement=name) for name in (None, *judgement_names(run))]
     for job in stale:
         set_artifact_aside(run.store, job)
     state.mark_undone([job.key for job in (*stale, wanted_by)])

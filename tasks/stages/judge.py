@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 
 from celery.exceptions import Reject
 
-from domain.errors import OrchestrateError, StoppedError, StoreError
+from domain.errors import JudgeError, OrchestrateError, StoppedError, StoreError
 from domain.plan.jobs import Job
 from domain.plan.spec import JudgeSpec
-from domain.scoring.prices import BATCH_SHARE, TOKENS_PER_CHARACTER, Charged, Cost
+from domain.scoring.prices import BATCH_SHARE, TOKENS_PER_CHARACTER, Charged, Cost, Price
 from domain.scoring.replies import scoring
 from domain.scoring.scores import (
     METRICS,
@@ -46,9 +46,10 @@ from storage.record.judgements import (
 )
 from storage.record.responses import DECODERS, SCORINGS, encode_scorings, load_responses
 from storage.record.run import Run, load_definition
+from storage.record.spending import BATCH, RESERVED
 from tasks.stages.judge_pool import JudgePool
-from workers.judge.batch import Answers, submit, wait
-from workers.judge.judge import JudgedPrompts
+from workers.judge.batch import Answers, LostBatchError, submit, wait
+from workers.judge.judge import JudgedPrompts, Limiter
 from workers.judge.profile import JudgeProfile
 
 
@@ -170,7 +171,8 @@ def batch_scorings(
     }
     evidence = [known.get(k, Evidence()) for k in range(len(prompts))]
     try:
-        answers = judges.loop.run(_ask(run, job, spec, ids, judges=judges)) if ids else {}
+        asking = _ask(run, job, spec, ids, n_tokens=profile.n_tokens, judges=judges)
+        answers = judges.loop.run(asking)
     except OrchestrateError as error:
         return JudgedPrompts([None] * len(prompts), evidence, error)
     found = []
@@ -195,41 +197,67 @@ async def _ask(
     spec: JudgeSpec,
     bodies: Mapping[str, Mapping[str, object]],
     *,
+    n_tokens: int,
     judges: JudgePool,
 ) -> Answers:
+    if not bodies:
+        return {}
     full = judges.terms(run, spec).price
     price = full and full.model_copy(
         update={"input": full.input * BATCH_SHARE, "output": full.output * BATCH_SHARE}
     )
-    characters = sum(len(json.dumps(body)) for body in bodies.values())
-    most = (
-        price.usd(prompt_tokens=characters * TOKENS_PER_CHARACTER, completion_tokens=0)
-        if price
-        else 0.0
-    )
-    key = f"{record_key(job).removesuffix('.json')}.batch.json"
-    batch = _read(run, key)
+    key = f"{record_key(job).removesuffix('.json')}{BATCH}"
     async with judges.asking(judges.url_of(spec)):
         client, limiter = judges.client_and_limiter(run, spec)
-        if batch is None:
+        found = _read(run, key)
+        if found is None:
+            most = _most_it_can_cost(bodies, n_tokens, price) if price else 0.0
             await limiter.admit(Cost(0, most))
             # a batch outlives this process, so its money is spent from here on
             limiter.answered(Cost(0, most), Charged(0, most))
-            batch = await submit(client, bodies)
-            run.store.write(key, encode_checked({"batch": batch, "usd_reserved": most}))
-        answers = await wait(
-            client, batch, bodies, price=price, is_leaving=lambda: judges.is_leaving
-        )
+            try:
+                found = await submit(client, bodies), most
+            except JudgeError:
+                await _charge(limiter, -most)
+                raise
+            run.store.write(key, encode_checked({"batch": found[0], RESERVED: most}))
+        batch, reserved = found
+        try:
+            answers = await wait(
+                client, batch, bodies, price=price, is_leaving=lambda: judges.is_leaving
+            )
+        except LostBatchError as error:
+            await _charge(limiter, -reserved)
+            run.store.delete(key)
+            raise JudgeError(
+                str(error), advice="`orchestrate resume RUN` submits another"
+            ) from None
         paid = sum(one.usd or 0.0 for one in answers.values())
-        limiter.answered(Cost(0, 0.0), Charged(0, paid - most))
-        await limiter.flush()
+        await _charge(limiter, paid - reserved)
     run.store.delete(key)
     return answers
 
 
-def _read(run: Run, key: str) -> str | None:
+async def _charge(limiter: Limiter, usd: float) -> None:
+    limiter.answered(Cost(0, 0.0), Charged(0, usd))
+    await limiter.flush()
+
+
+def _most_it_can_cost(
+    bodies: Mapping[str, Mapping[str, object]], n_tokens: int, price: Price
+) -> float:
+    """US dollars, where every answer is as long as it may be."""
+    characters = sum(len(json.dumps(body)) for body in bodies.values())
+    return price.usd(
+        prompt_tokens=characters * TOKENS_PER_CHARACTER, completion_tokens=len(bodies) * n_tokens
+    )
+
+
+def _read(run: Run, key: str) -> tuple[str, float] | None:
+    """A batch under way and the US dollars reserved for it; None where there is none."""
     try:
-        return str(decode_checked(run.store.read(key))["batch"])
+        body = decode_checked(run.store.read(key))
+        return str(body["batch"]), float(body[RESERVED])
     except KeyError:
         return None
     except ValueError as error:

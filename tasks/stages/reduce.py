@@ -165,7 +165,9 @@ def _counted(run: Run, trait: TraitRef, filter_spec: FilterSpec, results: Result
     coherence = [one.coherence.value for one, _ in results if isinstance(one.coherence, Score)]
     positive, negative, of_both = _trait_scores(one for one, _ in results)
     # scores that are missing may be any, so figures say between which ends they lie
-    is_whole = not any(is_missing(one.trait) or is_missing(one.coherence) for one, _ in results)
+    is_whole = not any(
+        is_missing(one, "trait") or is_missing(one, "coherence") for one, _ in results
+    )
     n_kept = _by_polarity(one.sample.polarity for one, outcome in results if outcome.fall is None)
     n_kept_most = n_kept if is_whole else _n_kept_most(results, filter_spec)
     is_judged, mode = run.plan.is_judged, None
@@ -237,7 +239,7 @@ def _suits(one: Judged) -> float:
 def contrast_bounds(judged: Sequence[Judged]) -> Bounds | None:
     """With the missing trait scores of a polarity at the end that does not suit it, and at that
     which does; None where none is missing."""
-    n = sum(is_missing(one.trait) for one in judged)
+    n = sum(is_missing(one, "trait") for one in judged)
     if not n:
         return None
     ends: list[Estimate] = []

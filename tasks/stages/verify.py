@@ -124,7 +124,7 @@ def dose_response(run: Run, trait: TraitRef, folder: str) -> CausalFigures | Non
         method=directions.method,
         best=best,
         step=directions.steps[directions.layers.index(best.layer)],
-        is_missing=[is_missing(one.trait) for one, _ in steered],
+        is_missing=[is_missing(one, "trait") for one, _ in steered],
     )
 
 

@@ -32,6 +32,14 @@ Answers = dict[str, Reply | LostReply]
 """custom_id -> what came back."""
 
 
+class LostBatchError(JudgeError):
+    """A batch that nobody answers, now or later, and nobody is paid for."""
+
+
+# Statuses of an endpoint that knows no such batch; others, as of a wrong key, can be mended.
+GONE = (404, 410)
+
+
 async def submit(client: JudgeClient, bodies: Requests) -> str:
     """Upload the requests by custom_id and start the batch; returns its id. Raises JudgeError."""
     if len(bodies) > MAX_REQUESTS:
@@ -65,7 +73,11 @@ async def wait(
     is_leaving: Callable[[], bool],
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> Answers:
-    """The batch's answers once it is over; raises StoppedError when the process has to leave."""
+    """The batch's answers once it is over.
+
+    Raises LostBatchError where there will be none, JudgeError where the endpoint refuses to tell,
+    and StoppedError when the process has to leave.
+    """
     while True:
         try:
             batch = await client.api.batches.retrieve(batch_id)
@@ -76,8 +88,9 @@ async def wait(
             pass
         except openai.APIStatusError as error:
             if error.status_code < 500 and error.status_code != 429:
-                said = client.words(error)
-                raise JudgeError(f"batch {batch_id} at {client.url} is lost: {said}") from None
+                failure = LostBatchError if error.status_code in GONE else JudgeError
+                said = f"batch {batch_id} at {client.url} cannot be read: {client.words(error)}"
+                raise failure(said) from None
         if is_leaving():
             raise StoppedError("the judge worker is leaving")
         await sleep(POLL_S)
@@ -99,7 +112,8 @@ async def _answers(
     if not found and batch.status == "failed":
         errors = batch.errors.data or [] if batch.errors else []
         words = "; ".join(one.message or "" for one in errors)
-        raise JudgeError(f"batch {batch.id} at {client.url} failed: {words or 'no reason given'}")
+        words = words or "no reason given"
+        raise LostBatchError(f"batch {batch.id} at {client.url} failed: {words}")
     return found
 
 

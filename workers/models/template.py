@@ -18,8 +18,8 @@ SystemMode = Literal["native", "prefix_user"]
 def rendered(
     tokenizer: PreTrainedTokenizerBase, chat: Sequence[Mapping[str, str]], **variables: Any
 ) -> str:
-    """A chat as the template writes it; raises ModelError where that does not end, and what the
-    template raises."""
+    """A chat as the template writes it; raises ModelError where that does not end, and
+    TemplateError where it fails."""
     return within_limit(
         lambda: str(tokenizer.apply_chat_template(chat, tokenize=False, **variables))
     )
@@ -37,7 +37,11 @@ def _end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
     if not template_text(tokenizer):
         return None
     chat = [{"role": "user", "content": "USER-MARK"}, {"role": "assistant", "content": "REPLY"}]
-    text = rendered(tokenizer, chat)
+    try:
+        text = rendered(tokenizer, chat)
+    # it may still render what is asked
+    except TemplateError:
+        return None
     ids = tokenizer.encode(text.rpartition("REPLY")[2], add_special_tokens=False)
     added = tokenizer.added_tokens_decoder.get(ids[0]) if ids else None
     return int(ids[0]) if added is not None and added.special else None
@@ -66,8 +70,7 @@ def template_thinking(tokenizer: PreTrainedTokenizerBase) -> Thinking:
         chat = [{"role": role, "content": content} for role, content in turns]
         try:
             return rendered(tokenizer, chat, add_generation_prompt=True, **variables)
-        # a variable of another type than it expects ends in Python's own errors
-        except (TemplateError, TypeError, ValueError):
+        except TemplateError:
             return None
 
     return thinking_of(render, source) if source else NO_THINKING
