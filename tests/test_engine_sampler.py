@@ -62,6 +62,23 @@ def test_a_draw_does_not_depend_on_the_other_rows() -> None:
     assert together.tolist() == apart
 
 
+@pytest.mark.parametrize("vocabulary", [7, 500])
+def test_a_row_that_is_not_finite_draws_some_token_and_leaves_the_others_theirs(
+    vocabulary: int,
+) -> None:
+    logits = torch.randn(3, vocabulary, generator=torch.Generator().manual_seed(3))
+    at = uniforms(4, 3, tree_levels(vocabulary))
+    settings = RowSampling.of([Sampling(1, top_p=0.9), Sampling(1), Sampling(1, top_k=5)])
+    before = draw(logits, at, settings).tolist()
+
+    for row, bad in ((0, torch.nan), (1, torch.inf), (2, torch.nan)):
+        broken = logits.clone()
+        broken[row] = bad
+        found = draw(broken, at, settings).tolist()
+        assert 0 <= found[row] < vocabulary
+        assert [*found[:row], *found[row + 1 :]] == [*before[:row], *before[row + 1 :]]
+
+
 def test_rounding_in_the_logits_hardly_ever_changes_a_draw() -> None:
     # A search in one cumulative sum would change some 20 of these.
     n, vocabulary = 8_000, 2048

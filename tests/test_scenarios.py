@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from safetensors.torch import load_file, save_file
 
 from cli.commands.monitor import monitor
 from cli.commands.screen import screen
 from cli.commands.steer import steer
+from domain.errors import ModelError
 from domain.plan.samples import POLARITIES, AnyPolarity, Sample
 from domain.plan.spec import (
     NO_JUDGE,
@@ -124,6 +126,19 @@ def base_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     carry(planned_run(folder, base_model(folder / "model"), rollouts=12), residents)
     residents.close()
     return folder
+
+
+def test_states_that_are_not_finite_end_the_run_at_its_first_shard(tmp_path: Path) -> None:
+    planted = base_model(tmp_path / "model")
+    file = tmp_path / "model" / "model.safetensors"
+    weights = load_file(file)
+    weights["model.layers.1.mlp.down_proj.weight"][0, 0] = torch.inf
+    save_file(weights, file, metadata={"format": "pt"})
+    residents = Residents(device="cpu")
+
+    with pytest.raises(ModelError, match="float32"):
+        carry(planned_run(tmp_path, planted, rollouts=1), residents, "positive")
+    residents.close()
 
 
 def test_a_base_model_s_planted_direction_is_found_and_tested(

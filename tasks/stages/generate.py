@@ -124,7 +124,9 @@ def generate(run: Run, job: Job, *, residents: Residents) -> Record:
     info["summary"] = f"{len(samples)} responses, {info['n_tokens']} tokens"
     files = {RESPONSES: encode_responses(responses)}
     if job.part in IS_CAPTURED:
-        files[ACTIVATIONS] = encode_activations(_activations(generations, run.spec.measure))
+        captured = _activations(generations, run.spec.measure)
+        _check_finite(captured, run.spec.model.model_id, str(info["dtype"]))
+        files[ACTIVATIONS] = encode_activations(captured)
     else:
         info["cells"] = cells_json(cells)
     return publish_artifact(run.store, job, files=files, info=info, decoders=DECODERS)
@@ -192,6 +194,17 @@ def _activations(generations: list[Generation], measure: Measure) -> Activations
         prompt_last=np.stack([g.prompt_last for g in rows]),
         prompt_of=np.asarray(prompt_of, dtype=np.int64),
     )
+
+
+def _check_finite(captured: Activations, model_id: str, dtype: str) -> None:
+    """Before a night's work of them comes to nothing: no vector is made of such a row."""
+    means = (captured.response_avg, captured.prompt_avg, captured.prompt_last)
+    if not all(np.isfinite(of_all).all() for of_all in means):
+        raise ModelError(
+            f"states of {model_id} are NaN or infinite in {dtype}",
+            advice="give --dtype bfloat16 or float32 where that is float16, else look whether its "
+            "weights are whole (`orchestrate doctor`)",
+        )
 
 
 def _measured(generation: Generation, measure: Measure) -> Float32:

@@ -112,7 +112,8 @@ def pick(probabilities: Tensor, at: Tensor) -> Tensor:
         inside = children < level.shape[1]
         family = level.gather(1, children.clamp(max=level.shape[1] - 1)) * inside
         chosen += stride * _pick_child(family, number.unsqueeze(1))
-    return chosen.squeeze(1)
+    # A NaN is over every edge: a token all the same, since what it led to is looked at later.
+    return chosen.squeeze(1).clamp(max=probabilities.shape[1] - 1)
 
 
 def _parents(level: Tensor) -> Tensor:
