@@ -23,6 +23,8 @@ from cli.options.config import (
     check_config_tables,
     command_config,
     command_defaults,
+    config_file,
+    is_from_config,
     load_env_file,
     read_config,
 )
@@ -183,6 +185,8 @@ def _run() -> int:
         code = INTERRUPTED
     except click.ClickException as error:
         error.show()
+        if is_from_config(error):
+            click.echo(f"The value stands in {config_file()}.", err=True)
         code = error.exit_code
     except OrchestrateError as error:
         click.echo(f"Error: {error}", err=True)

@@ -6,6 +6,7 @@ import importlib.metadata
 import platform
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 
 from domain.errors import UsageError
 from domain.redaction import without_password
@@ -23,8 +24,17 @@ def runs_place(runs_dir: str) -> Store:
 
 
 def run_store(runs_dir: str, name: str) -> Store:
-    """The store of a run below --runs-dir."""
-    return runs_place(runs_dir).at(name)
+    """The store of a run below --runs-dir; raises UsageError for a run's path where its name is
+    asked."""
+    # as a shell completes it
+    name = name.rstrip("/")
+    place, path = runs_place(runs_dir), Path(name)
+    if "/" in name and (path / "run.json").is_file() and not place.exists(f"{name}/run.json"):
+        raise UsageError(
+            f"{name} is the path of a run",
+            advice=f"give its name, {path.name}, and the folder by --runs-dir {path.parent}",
+        )
+    return place.at(name)
 
 
 def run_provenance() -> dict[str, object]:

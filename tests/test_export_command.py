@@ -11,6 +11,7 @@ import torch
 from click.testing import CliRunner, Result
 
 from cli.main import orchestrate
+from cli.using import loaded_run
 from domain.errors import UsageError
 from tests.planted_vectors import PlantedRun, planted_run
 from traitlens.vectors.files import load_vectors
@@ -59,6 +60,25 @@ def test_a_gguf_file_holds_the_best_layer_and_comes_back(made: PlantedRun, tmp_p
     assert names == [f"direction.{made.planted.layer - 1}"]
     back = load_vectors(tmp_path / "back" / "capitals.safetensors")
     assert torch.equal(back.at(made.planted.layer), original.at(made.planted.layer))
+
+
+def test_a_trait_that_is_best_before_a_gguf_begins_is_left_out_with_a_note(
+    made: PlantedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = loaded_run.load_run_vectors(made.run, "all", method=None, position="response_avg")
+    layers = {"capitals": 1, "noise": 2}
+    monkeypatch.setattr(loaded_run, "load_run_vectors", lambda *_, **__: (found[0], layers))
+    whole = [made.name, "--runs-dir", made.runs_dir, "--format", "gguf", "--output"]
+
+    said = run(*whole, tmp_path).stderr
+    run(*whole, tmp_path / "all", "--layers", "2")
+
+    assert "capitals" in said and "--layers 2" in said
+    assert [path.name for path in tmp_path.glob("*.gguf")] == ["noise.gguf"]
+    assert len(list((tmp_path / "all").glob("*.gguf"))) == 2
+    layers["noise"] = 0
+    ended = CliRunner().invoke(orchestrate, ["export", *whole, str(tmp_path)])
+    assert isinstance(ended.exception, UsageError)
 
 
 def test_repengs_file_holds_every_block_that_a_gguf_may(made: PlantedRun, tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def lay_out_run(folder: Path) -> None:
     generator = torch.Generator().manual_seed(0)
     rows = {p: torch.randn(N_BLOCKS + 1, WIDTH, generator=generator) for p in POSITIONS}
     vector = TraitVector(rows, Provenance(trait="refusal", method="mean_diff", model_id=MODEL))
-    vectors = folder / "runs/demo/traits/refusal/vectors"
+    vectors = folder / "runs/gemma/traits/refusal/vectors"
     vectors.mkdir(parents=True)
     for method in ("mean_diff", "probe"):
         provenance = replace(vector.provenance, method=method)

@@ -15,8 +15,9 @@ from click.testing import CliRunner
 from cli.commands.plan import plan
 from cli.main import orchestrate
 from cli.options.run import asked_run
-from domain.errors import UsageError
+from domain.errors import StoreError, UsageError
 from domain.plan.spec import spec_settings
+from orchestrator.runs import run_store
 from tests.fleet import run_command
 
 SIZE = ["--questions", "2", "--instructions", "1", "--json"]
@@ -269,6 +270,40 @@ def test_a_file_in_the_place_of_the_runs_is_called_one_by_every_command(
     said = refusal(*command.split(), *WANTED.get(command, ["demo"]))
 
     assert "is a file: give the folder" in said
+
+
+def test_a_value_that_is_refused_is_told_with_the_file_it_stands_in(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text("threshold = 200\n")
+    named = {"ORCHESTRATE_CONFIG": "mine.toml"}
+
+    of_file = run_command("plan", "--traits", "evil", cwd=tmp_path, environment=named)
+    of_flag = run_command(
+        "plan", "--traits", "evil", "--threshold", "300", cwd=tmp_path, environment=named
+    )
+
+    assert (of_file.returncode, of_flag.returncode) == (2, 2)
+    assert "mine.toml" in of_file.stderr
+    assert "mine.toml" not in of_flag.stderr
+
+
+def test_a_run_may_end_in_a_slash_and_its_path_is_answered_with_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("runs/demo", "runs/a/deep"):
+        run_store(".", name).write("run.json", b"{}")
+
+    assert run_store("runs", "demo/").exists("run.json")
+    assert run_store("runs", "a/deep").exists("run.json")
+    with pytest.raises(UsageError, match="its name, demo, and the folder by --runs-dir runs"):
+        run_store("runs", "runs/demo/")
+
+
+def test_a_file_above_the_runs_is_told_as_one(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    with pytest.raises(StoreError, match="is a file"):
+        run_store(str(tmp_path / "file" / "below"), "demo").write("run.json", b"{}")
 
 
 @pytest.mark.parametrize("setting", ["rollouts", "evaluation", "causal", "doses", "contexts"])

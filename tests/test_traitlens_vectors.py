@@ -127,6 +127,18 @@ def test_a_missing_method_names_those_that_are_there(tmp_path: Path) -> None:
         load_vectors(tmp_path, method="ica")
 
 
+def test_what_is_no_vector_is_answered_with_where_one_is(tmp_path: Path) -> None:
+    (tmp_path / "run" / "traits").mkdir(parents=True)
+    (tmp_path / "evil.gguf").write_bytes(b"GGUF")
+
+    with pytest.raises(MissingVectorError, match="run/traits/TRAIT"):
+        load_vectors(tmp_path / "run")
+    with pytest.raises(VectorFileError, match="orchestrate export"):
+        load_vectors(tmp_path / "evil.gguf")
+    with pytest.raises(MissingVectorError, match="is it a pack"):
+        load_vectors(f"pack:{tmp_path}/nowhere#evil")
+
+
 def test_a_persona_vectors_file_is_a_plain_tensor_both_ways(tmp_path: Path) -> None:
     vector = make_vector()
     path = tmp_path / "evil_prompt_last_diff.pt"

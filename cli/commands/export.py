@@ -104,6 +104,7 @@ def _of_run(run: Run, values: dict[str, Any]) -> dict[str, bytes]:
     # torch is not loaded for --help
     from cli.using.hub_folder import hub_files
     from cli.using.loaded_run import load_run_vectors
+    from traitlens.vectors.formats import GGUF_FIRST_LAYER
     from workers.models.model import model_type
 
     method, position = values["method"], values["position"]
@@ -117,10 +118,20 @@ def _of_run(run: Run, values: dict[str, Any]) -> dict[str, bytes]:
     if family is None and values["kind"] in ("gguf", "repeng"):
         family = model_type(run.spec.model.model_id)
     files: dict[str, bytes] = {}
+    left_out = []
     for one in loaded:
         # who reads a file of these kinds steers with it
-        layers = _layers(values["layers"]) or [steering_layers[one.trait]]
+        best = steering_layers[one.trait]
+        if values["kind"] == "gguf" and not values["layers"] and best < GGUF_FIRST_LAYER:
+            left_out.append(f"{one.trait} is best at layer {best}, which a GGUF file cannot hold")
+            continue
+        layers = _layers(values["layers"]) or [best]
         files |= _encoded(one.vector, values["kind"], name=one.trait, layers=layers, family=family)
+    advice = f"--layers {GGUF_FIRST_LAYER} writes the next one"
+    if left_out and not files:
+        raise UsageError("; ".join(left_out), advice=advice)
+    for words in left_out:
+        click.echo(f"Note: {words}, so it is left out: {advice}.", err=True)
     return files
 
 

@@ -82,7 +82,7 @@ def read_config() -> dict[str, Any]:
     named = os.environ.get("ORCHESTRATE_CONFIG")
     if named == "":
         return {}
-    file = Path(named or CONFIG_FILE)
+    file = config_file()
     if not named:
         from_folder().add("ORCHESTRATE_CONFIG")
     if not file.is_file():
@@ -95,6 +95,19 @@ def read_config() -> dict[str, Any]:
         raise UsageError(f"{file} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{file} is not valid TOML: {error}") from error
+
+
+def config_file() -> Path:
+    """Where settings stand, if anywhere."""
+    return Path(os.environ.get("ORCHESTRATE_CONFIG") or CONFIG_FILE)
+
+
+def is_from_config(error: click.ClickException) -> bool:
+    """Whether the value that click objects to stands in the file of settings."""
+    if not isinstance(error, click.BadParameter) or error.ctx is None or error.param is None:
+        return False
+    source = error.ctx.get_parameter_source(str(error.param.name))
+    return source == click.core.ParameterSource.DEFAULT_MAP
 
 
 def check_config_tables(config: Mapping[str, Any], commands: list[str]) -> None:

@@ -109,16 +109,25 @@ def load_vectors(ref: str | Path, *, method: str = "mean_diff") -> TraitVector:
         return from_safetensors_bytes(_read_packed(place.rstrip("/"), trait, method))
     if text.endswith(".pt"):
         return from_persona_vectors_pt_bytes(_read(text), name=text.rpartition("/")[2])
-    if not text.endswith(".safetensors"):
-        text = f"{text}/vectors/{method}.safetensors"
-    return from_safetensors_bytes(_read(text))
+    if text.endswith(".safetensors"):
+        return from_safetensors_bytes(_read(text))
+    if Path(text).is_file():
+        raise VectorFileError(
+            f"{text} is no .safetensors and no .pt: `orchestrate export {text} --format "
+            "safetensors` converts what it can read"
+        )
+    hint = "has the trait been extracted?"
+    if (Path(text) / "traits").is_dir():
+        hint = f"{text} is a run, whose vectors are in {text}/traits/TRAIT"
+    return from_safetensors_bytes(_read(f"{text}/vectors/{method}.safetensors", hint=hint))
 
 
 def _read_packed(place: str, trait: str, method: str) -> bytes:
     """The file of a trait's method in a pack; raises VectorFileError for another than was
     published."""
     try:
-        listed = json.loads(_read(f"{place}/{PUBLISHED}"))["files"]
+        published = _read(f"{place}/{PUBLISHED}", hint="is it a pack, and there?")
+        listed = json.loads(published)["files"]
         files = {str(name): str(checksum) for name, checksum in listed.items()}
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise VectorFileError(f"{place}/{PUBLISHED} lists no files of a pack: {error}") from error
@@ -137,7 +146,7 @@ def _read_packed(place: str, trait: str, method: str) -> bytes:
     return data
 
 
-def _read(ref: str) -> bytes:
+def _read(ref: str, *, hint: str = "is the path right?") -> bytes:
     try:
         if "://" not in ref:
             return Path(ref).read_bytes()
@@ -149,7 +158,7 @@ def _read(ref: str) -> bytes:
     except FileNotFoundError as error:
         folder = Path(ref).parent
         found = ", ".join(sorted(path.name for path in folder.glob("*.safetensors")))
-        hint = f"{folder} holds {found}" if found else "has the trait been extracted?"
+        hint = f"{folder} holds {found}" if found else hint
         raise MissingVectorError(f"no file {ref}: {hint}") from error
 
 

@@ -25,6 +25,9 @@ from traitlens.vectors.gguf_file import read_gguf
 from traitlens.vectors.trait_vector import DEFAULT_POSITION, Provenance, TraitVector
 
 GGUF_ARCHITECTURE = "controlvector"
+GGUF_FIRST_LAYER = 2
+"""The first layer that a file holds: llama.cpp rejects a direction of block 0."""
+
 DIRECTION = re.compile(r"direction\.[0-9]{1,9}")
 
 # Neuronpedia refuses longer vectors.
@@ -85,7 +88,8 @@ def to_gguf_bytes(
     is the transformers config's ("llama", "gemma2").
     """
     gguf = _package("gguf")
-    directions = {k: v for k, v in block_directions(vector, layers=layers).items() if k >= 1}
+    found = block_directions(vector, layers=layers)
+    directions = {k: v for k, v in found.items() if k + 1 >= GGUF_FIRST_LAYER}
     if not directions:
         raise LayerError("a GGUF control vector starts at layer 2 (after block 1): choose others")
     with tempfile.TemporaryDirectory() as folder:
