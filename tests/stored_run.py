@@ -58,6 +58,7 @@ def stored_run(
     judge_is_random: bool = False,
     checks: ChecksSpec = UNCHECKED,
     effect: float = 30.0,
+    n_instructions: int = 3,
     n_eval_questions: int = 6,
     prompt_gap: float = 0.0,
     seed: int = 0,
@@ -71,7 +72,11 @@ def stored_run(
     apart, along another direction and from PROMPT_LAYER on.
     """
     definitions = {d.name: d for d in load_traits(traits)}
-    size = {"n_instructions": 3, "n_questions": 6, "n_eval_questions": n_eval_questions}
+    size = {
+        "n_instructions": n_instructions,
+        "n_questions": 6,
+        "n_eval_questions": n_eval_questions,
+    }
     refs = [TraitRef(name=n, fingerprint=d.fingerprint(), **size) for n, d in definitions.items()]
     spec = RunSpec(
         traits=tuple(refs),

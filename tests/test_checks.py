@@ -134,6 +134,23 @@ def test_a_definition_without_evaluation_questions_is_noted(tmp_path: Path) -> N
     assert Gate.EVALUATION_NO_QUESTIONS in [one.gate for one in found.findings]
 
 
+@pytest.mark.parametrize("n_instructions", [1, 3])
+def test_one_instruction_pair_is_told_as_why_none_was_left_out(
+    n_instructions: int, tmp_path: Path
+) -> None:
+    stored_run(
+        tmp_path / "run", traits="evil", checks=CHECKS, rollouts=8, n_instructions=n_instructions
+    )
+
+    found = metrics(tmp_path / "run")
+
+    gates = {one.gate for one in found.findings}
+    assert found.n_instructions == n_instructions
+    assert (Gate.INSTRUCTIONS_ONE in gates) == (n_instructions == 1)
+    assert Gate.INSTRUCTIONS_NOT_LEFT_OUT not in gates
+    assert any("one instruction pair" in one for one in found.untested) == (n_instructions == 1)
+
+
 def test_shared_and_parted_questions_are_told_in_the_metrics(tmp_path: Path) -> None:
     body = load_trait("evil").to_json()
     questions: Any = body["questions"]

@@ -46,10 +46,11 @@ def pilot_of(
     finish: Callable[[Sample], str] = lambda sample: "stop",
     n_tokens: Callable[[Sample], int] = lambda sample: 30,
 ) -> Pilot:
+    n_pairs: int = 5,
     """A pilot of 5 pairs and 4 questions with these scores."""
     found = []
     for polarity in POLARITIES:
-        for pair in range(5):
+        for pair in range(n_pairs):
             for question in range(4):
                 sample = Sample("humor", polarity, pair, question, 0)
                 said = trait(sample)
@@ -151,6 +152,12 @@ def test_what_spoils_responses_is_said(spoilt: dict[str, Any], expected: Kind) -
 
 
 def test_of_one_pair_and_one_question_there_is_a_difference_without_an_interval() -> None:
+def test_of_one_pair_the_interval_is_said_to_be_over_questions() -> None:
+    pilot = pilot_of(n_pairs=1)
+
+    assert kinds(pilot) == [Kind.DIFFER, Kind.ONE_PAIR]
+
+
     whole = [
         SampleResult(
             sample=Sample("humor", polarity, 0, 0, 0),

@@ -88,6 +88,23 @@ def test_one_instruction_and_one_question_leave_gaps_and_say_so() -> None:
 
 
 @pytest.mark.parametrize(
+    ("n_instructions", "gate"),
+    [
+        (1, Gate.INSTRUCTIONS_ONE),
+        (5, Gate.INSTRUCTIONS_NOT_LEFT_OUT),
+        (None, Gate.INSTRUCTIONS_NOT_LEFT_OUT),
+    ],
+)
+def test_why_no_instruction_was_left_out_is_told_as_it_was(
+    n_instructions: int | None, gate: Gate
+) -> None:
+    found = gate_findings(metrics(quality=quality(instruction=None), n_instructions=n_instructions))
+
+    both = {Gate.INSTRUCTIONS_ONE, Gate.INSTRUCTIONS_NOT_LEFT_OUT}
+    assert both & {one.gate for one in found} == {gate}
+
+
+@pytest.mark.parametrize(
     ("changes", "name", "gate"),
     [
         ({}, "usable", None),

@@ -38,6 +38,7 @@ class Kind(StrEnum):
     NO_DIFFERENCE = "no_difference"
     WRONG_WAY = "wrong_way"
     UNSURE = "unsure"
+    ONE_PAIR = "one_pair"
     NOTHING_SCORED = "nothing_scored"
     NOT_SHOWN = "not_shown"
     ALWAYS_SHOWN = "always_shown"
@@ -176,6 +177,12 @@ def _remarks(
         )
     else:
         yield _difference(*pilot.contrast)
+        if len(pilot.pairs) == 1 and pilot.pairs[0].text and np.isfinite(pilot.contrast[1]):
+            yield Remark(
+                Kind.ONE_PAIR,
+                "All scores are of one instruction pair, so the interval is over questions alone: "
+                "write more pairs to see whether others do the same.",
+            )
         yield from _overall(pilot, filter_spec)
         yield from _weak_levels(pilot, filter_spec)
     yield from _spoilt(samples, filter_spec)

@@ -370,8 +370,11 @@ def _notes(metrics: TraitMetrics, quality: Quality) -> Iterator[Finding]:
         yield Finding(Gate.FROM_PROMPTS, NOTE)
     instructions = _left_out_instructions(quality)
     if instructions is None:
-        are_none = metrics.scenarios is not None
-        gate = Gate.INSTRUCTIONS_NONE if are_none else Gate.INSTRUCTIONS_NOT_LEFT_OUT
+        gate = Gate.INSTRUCTIONS_NOT_LEFT_OUT
+        if metrics.scenarios is not None:
+            gate = Gate.INSTRUCTIONS_NONE
+        elif metrics.n_instructions == 1:
+            gate = Gate.INSTRUCTIONS_ONE
         yield Finding(gate, UNTESTED)
     if _left_out_questions(quality) is None:
         yield Finding(Gate.QUESTIONS_NOT_LEFT_OUT, UNTESTED)

@@ -101,6 +101,7 @@ class Gate(StrEnum):
     FROM_PROMPTS = "from_prompts"
     INSTRUCTIONS_NOT_LEFT_OUT = "instructions_not_left_out"
     INSTRUCTIONS_NONE = "instructions_none"
+    INSTRUCTIONS_ONE = "instructions_one"
     QUESTIONS_NOT_LEFT_OUT = "questions_not_left_out"
     INSTRUCTIONS_FEW = "instructions_few"
     NOT_CONVERGED = "not_converged"
@@ -534,7 +535,8 @@ class TraitMetrics(Figures):
     `magnitude` is the mean norm over layers of the first method's vector, `methods` what each
     method says of its own fit, by position and name; `checks` what the run tests vectors with,
     `contrast_spread` in points of the judge's scale; `n_kept_most` counts the unscored that would
-    be kept at the scores that suit their side, None where none would. Where `scenarios` says how
+    be kept at the scores that suit their side, None where none would. `n_instructions` are the
+    pairs that were asked, None in records of before. Where `scenarios` says how
     texts without instructions were put to the model, an instruction pair is a pair of these
     wherever contexts are meant."""
 
@@ -556,6 +558,7 @@ class TraitMetrics(Figures):
     magnitude: float | None = None
     methods: Mapping[str, Mapping[str, Mapping[str, Layers]]] = {}
     quality: Quality | None = None
+    n_instructions: int | None = None
     n_eval_questions: int = 0
     n_shared_questions: int = 0
     n_parted_questions: int = 0

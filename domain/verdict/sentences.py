@@ -204,6 +204,9 @@ _FINDINGS = {
         "scenarios have no instructions to leave out: of other ways to call the trait up, left-out "
         "scenarios alone say something"
     ),
+    Gate.INSTRUCTIONS_ONE: (
+        "leaving out instructions was not possible: there is one instruction pair only"
+    ),
     Gate.QUESTIONS_NOT_LEFT_OUT: (
         "leaving out questions was not possible: too few were kept on one side"
     ),

@@ -190,6 +190,7 @@ def _counted(run: Run, trait: TraitRef, filter_spec: FilterSpec, results: Result
         if positive and negative
         else None,
         coherence=sum(coherence) / len(coherence) if coherence else None,
+        n_instructions=trait.n_instructions,
         n_eval_questions=trait.n_eval_questions,
         n_shared_questions=definition.n_shared,
         n_parted_questions=definition.n_parted,
