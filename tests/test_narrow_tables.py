@@ -130,7 +130,8 @@ def test_the_verdicts_keep_names_and_uses_and_lose_counts_before_they_break_a_wo
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_a_plan_and_a_list_of_runs_break_no_word_and_cut_no_number(width: int) -> None:
     estimates = [
-        TraitEstimate(trait, 2312, 312, 240, 0, 0, 1_298_824, 231_200, 14_600) for trait in TRAITS
+        TraitEstimate(trait, 2312, 312, 240, 0, 0, 2312, 4624, 1_298_824, 231_200, 14_600)
+        for trait in TRAITS
     ]
     runs = [
         {

@@ -42,7 +42,13 @@ from cli.screens.verdicts import (
     where_vectors_are,
 )
 from cli.screens.working import working
-from cli.using.estimate import estimate_plan, plan_line, thought_tokens_expected, tokens_expected
+from cli.using.estimate import (
+    estimate_judgement,
+    estimate_plan,
+    plan_line,
+    thought_tokens_expected,
+    tokens_expected,
+)
 from cli.using.plan_remarks import plan_remarks
 from domain.errors import BrokerError, OrchestrateError, StoreError
 from domain.plan.readiness import is_job_needed
@@ -330,6 +336,8 @@ def _say_plan(console: Console, run: Run) -> None:
     say(console, plan_line(found), wrap=True)
     for remark in plan_remarks(definitions, spec):
         say(console, remark, style="yellow", wrap=True)
+    if run.judgement is not None:
+        found = estimate_judgement(run, found, done=done)
     say(console, f"Run {run.name} in {run.store.url}")
     say(console, f"Model {spec.model.model_id}")
     where = "on this machine" if spec.judge.url == "embedded" else f"at {spec.judge.url}"

@@ -127,13 +127,10 @@ def _plan_json(asked: AskedRun, terms: Terms, found: list[TraitEstimate]) -> dic
         "usd_without_logprobs": plan_usd(spec, found, terms, WITHOUT_LOGPROBS),
         "price": terms.price.model_dump() if terms.price else None,
         "budget": terms.cap_usd,
-        "traits": [
-            {**asdict(one), "n_to_generate": one.n_to_generate, "n_judge_calls": one.n_calls}
-            for one in found
-        ],
+        "traits": [asdict(one) for one in found],
         "remarks": plan_remarks(asked.definitions, spec),
         "n_samples": sum(one.n_samples for one in found),
-        "n_judge_calls": sum(one.n_calls for one in found),
+        "n_judge_calls": sum(one.n_judge_calls for one in found),
     }
 
 
@@ -166,7 +163,7 @@ class PlanTable:
             "of them\ntests": [e.n_checked for e in found],
             "read\nagain": [2 * e.n_contexts for e in found],
             "to\ngenerate": [e.n_to_generate for e in found],
-            "judge\ncalls": [e.n_calls for e in found],
+            "judge\ncalls": [e.n_judge_calls for e in found],
             "judge tokens\n(est.)": [e.judge_prompt_tokens for e in found],
         }
         shown = {name: values for name, values in counts.items() if name not in without}

@@ -10,13 +10,16 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from math import ceil
 
-from domain.plan.jobs import Plan, Stage
+from domain.plan.jobs import Job, Plan, Stage
 from domain.plan.likelihood import likelihood_tokens
+from domain.plan.readiness import is_job_needed
 from domain.plan.spec import RunSpec, TraitRef
 from domain.scoring.prices import BATCH_SHARE, Price
 from domain.thoughts import Thinking
 from domain.traits.definition import TraitDefinition
 from domain.traits.room import CHARACTERS_PER_TOKEN
+from storage.record.artifacts import DamagedArtifactError
+from storage.record.run import Run
 from storage.record.spending import Terms
 
 
@@ -49,25 +52,17 @@ class TraitEstimate:
     n_contexts: int
     n_generated: int
     n_judged: int
+    n_to_generate: int
+    n_judge_calls: int
     judge_prompt_tokens: int
     tokens: int
     test_tokens: int
-
-    @property
-    def n_to_generate(self) -> int:
-        """Responses still to generate."""
-        return self.n_samples - self.n_generated
-
-    @property
-    def n_calls(self) -> int:
-        """Judge calls still to make: trait and coherence of each response."""
-        return 2 * (self.n_samples - self.n_judged)
 
     def usd(self, price: Price, asking: Asking) -> float:
         """What the calls still to make will cost."""
         return asking.votes * price.usd(
             prompt_tokens=self.judge_prompt_tokens,
-            completion_tokens=self.n_calls * asking.completion_tokens,
+            completion_tokens=self.n_judge_calls * asking.completion_tokens,
         )
 
 
@@ -103,7 +98,7 @@ def estimate_plan(
         question_tokens = sum(map(len, questions)) / len(questions) / CHARACTERS_PER_TOKEN
         n_checked = plan.n_checked(trait)
         n_samples = plan.n_samples(trait) + n_checked
-        judged = _n_done(plan, trait, "judge", done) if plan.is_judged else n_samples
+        n_to_judge = _n_left(plan, trait, "judge", done)
         found.append(
             TraitEstimate(
                 trait=trait.name,
@@ -111,8 +106,11 @@ def estimate_plan(
                 n_checked=n_checked,
                 n_contexts=plan.n_contexts(trait),
                 n_generated=_n_done(plan, trait, "generate", done),
-                n_judged=judged,
-                judge_prompt_tokens=ceil((n_samples - judged) * per_response),
+                n_judged=_n_done(plan, trait, "judge", done) if plan.is_judged else n_samples,
+                n_to_generate=_n_left(plan, trait, "generate", done),
+                # trait and coherence of each
+                n_judge_calls=2 * n_to_judge,
+                judge_prompt_tokens=ceil(n_to_judge * per_response),
                 tokens=n_samples * (response_tokens + thought_tokens) if generates else 0,
                 test_tokens=ceil(
                     likelihood_tokens(plan.n_likelihood(trait), question_tokens, response_tokens)
@@ -122,9 +120,45 @@ def estimate_plan(
     return found
 
 
+def estimate_judgement(
+    run: Run, found: list[TraitEstimate], *, done: AbstractSet[str]
+) -> list[TraitEstimate]:
+    """The estimates of a later judgement, by the stored responses that it asks about; where they
+    are missing or damaged, and made again first, the plan's."""
+    return [
+        _of_stored(run, one, _jobs_left(run.plan, trait, "judge", done))
+        for one, trait in zip(found, run.spec.traits, strict=True)
+    ]
+
+
+def _of_stored(run: Run, planned: TraitEstimate, jobs: list[Job]) -> TraitEstimate:
+    # what reads tables is not loaded for --help
+    from storage.record.judgements import asked_prompts, load_partial_scorings
+
+    n_calls, n_tokens = 0, 0.0
+    try:
+        for job in jobs:
+            answered = load_partial_scorings(run.store, job)
+            prompts = [text for k, text in asked_prompts(run, job)[0].items() if k not in answered]
+            n_calls += len(prompts)
+            n_tokens += sum(map(len, prompts)) / CHARACTERS_PER_TOKEN
+    except (KeyError, DamagedArtifactError):
+        return planned
+    return replace(planned, n_judge_calls=n_calls, judge_prompt_tokens=ceil(n_tokens))
+
+
 def _n_done(plan: Plan, trait: TraitRef, stage: Stage, done: AbstractSet[str]) -> int:
     jobs = plan.part_jobs(trait, stage)
     return sum(plan.n_samples_of(job) for job in jobs if job.key in done)
+
+
+def _n_left(plan: Plan, trait: TraitRef, stage: Stage, done: AbstractSet[str]) -> int:
+    return sum(plan.n_samples_of(job) for job in _jobs_left(plan, trait, stage, done))
+
+
+def _jobs_left(plan: Plan, trait: TraitRef, stage: Stage, done: AbstractSet[str]) -> list[Job]:
+    jobs = plan.part_jobs(trait, stage)
+    return [job for job in jobs if job.key not in done and is_job_needed(plan, job, done)]
 
 
 def plan_usd(
@@ -165,7 +199,13 @@ def plan_line(found: list[TraitEstimate]) -> str:
     n_traits = len(found)
     responses, tests, left, calls, tokens = (
         sum(getattr(one, name) for one in found)
-        for name in ("n_samples", "n_checked", "n_to_generate", "n_calls", "judge_prompt_tokens")
+        for name in (
+            "n_samples",
+            "n_checked",
+            "n_to_generate",
+            "n_judge_calls",
+            "judge_prompt_tokens",
+        )
     )
     parts = [
         f"{found[0].trait if n_traits == 1 else f'{n_traits} traits'}: {responses:,} responses",

@@ -15,12 +15,17 @@ from dataclasses import replace
 from domain.errors import StoreError, UsageError
 from domain.plan.jobs import Job
 from domain.plan.spec import Frozen, JudgeSpec
-from domain.scoring.scores import Evidence, Score, Scoring
+from domain.scoring.scores import METRICS, Evidence, Score, Scoring
 from domain.verdict.record import TraitMetrics
 from storage.record.artifacts import decode_checked, encode_checked, record_key
-from storage.record.responses import load_scorings
-from storage.record.run import Run
+from storage.record.responses import load_responses, load_scorings
+from storage.record.run import Run, load_definition
 from storage.record.store import Store
+
+log = logging.getLogger(__name__)
+
+Asked = tuple[str, str]
+"""Sample key and metric."""
 
 FIRST = "first"
 """What people call the run's own judgement."""
@@ -115,9 +120,28 @@ def effective_scorings(run: Run, job: Job) -> dict[tuple[str, str], Scoring]:
     return {**base, **own, **kept}
 
 
-log = logging.getLogger(__name__)
-Asked = tuple[str, str]
-"""Sample key and metric."""
+def asked_prompts(run: Run, job: Job) -> tuple[dict[Asked, str], list[Asked]]:
+    """(sample key, metric) -> the judge's prompt, in plan order, of what the judgement asks; and
+    what there is no answer to ask about."""
+    assert job.trait is not None
+    definition = load_definition(run, job.trait)
+    samples = {sample.key: sample for sample in run.plan.samples(job)}
+    prompts: dict[Asked, str] = {}
+    unasked: list[Asked] = []
+    for response in load_responses(run.store, Job("generate", job.trait, job.part, job.shard)):
+        sample, answer = samples[response.key], response.response
+        if response.finish == "thought":
+            unasked += [(response.key, metric) for metric in METRICS]
+            continue
+        place = sample.part, sample.question, sample.polarity
+        question = definition.judged_question(*place, put=run.spec.scenarios)
+        prompts[response.key, "trait"] = definition.judge_prompt(question, answer)
+        prompts[response.key, "coherence"] = definition.coherence_prompt(question, answer)
+    if job.judgement is None or not read_judgement(run, job.judgement).only_unscored:
+        return prompts, unasked
+    base = effective_scorings(run, judgement_base_job(job, read_judgement(run, job.judgement)))
+    open_ = {asked: p for asked, p in prompts.items() if not isinstance(base[asked], Score)}
+    return open_, unasked
 
 
 def keep_partial_scorings(store: Store, job: Job, evidence: Mapping[Asked, Evidence]) -> None:

@@ -17,7 +17,6 @@ from domain.plan.spec import JudgeSpec
 from domain.scoring.prices import BATCH_SHARE, TOKENS_PER_CHARACTER, Charged, Cost, Price
 from domain.scoring.replies import scoring
 from domain.scoring.scores import (
-    METRICS,
     Evidence,
     LostReply,
     Reply,
@@ -35,16 +34,13 @@ from storage.record.artifacts import (
     record_key,
 )
 from storage.record.judgements import (
-    Asked,
-    effective_scorings,
+    asked_prompts,
     judge_of,
-    judgement_base_job,
     keep_partial_scorings,
     load_partial_scorings,
     partial_scorings_keys,
-    read_judgement,
 )
-from storage.record.responses import DECODERS, SCORINGS, encode_scorings, load_responses
+from storage.record.responses import DECODERS, SCORINGS, encode_scorings
 from storage.record.run import Run, load_definition
 from storage.record.spending import BATCH, RESERVED
 from tasks.stages.judge_pool import JudgePool
@@ -77,7 +73,7 @@ def negotiate(run: Run, job: Job, *, judges: JudgePool) -> Record:
 def judge(run: Run, job: Job, *, judges: JudgePool) -> Record:
     """Ask for both scorings on every response of a shard; what was answered before is not asked
     again, and when the run has to stop what was answered is kept."""
-    prompts, unasked = _prompts(run, job)
+    prompts, unasked = asked_prompts(run, job)
     before = load_partial_scorings(run.store, job)
     profile = JudgeProfile.model_validate(
         load_record(run.store, run.plan.negotiate_job).info["profile"]
@@ -106,30 +102,6 @@ def judge(run: Run, job: Job, *, judges: JudgePool) -> Record:
     for key in partial_scorings_keys(run.store, job):
         run.store.delete(key)  # the job's own record holds it now
     return record
-
-
-def _prompts(run: Run, job: Job) -> tuple[dict[Asked, str], list[Asked]]:
-    """(sample key, metric) -> the judge's prompt, in plan order, of what the judgement asks; and
-    what there is no answer to ask about."""
-    assert job.trait is not None
-    definition = load_definition(run, job.trait)
-    samples = {sample.key: sample for sample in run.plan.samples(job)}
-    prompts: dict[Asked, str] = {}
-    unasked: list[Asked] = []
-    for response in load_responses(run.store, Job("generate", job.trait, job.part, job.shard)):
-        sample, answer = samples[response.key], response.response
-        if response.finish == "thought":
-            unasked += [(response.key, metric) for metric in METRICS]
-            continue
-        place = sample.part, sample.question, sample.polarity
-        question = definition.judged_question(*place, put=run.spec.scenarios)
-        prompts[response.key, "trait"] = definition.judge_prompt(question, answer)
-        prompts[response.key, "coherence"] = definition.coherence_prompt(question, answer)
-    if job.judgement is None or not read_judgement(run, job.judgement).only_unscored:
-        return prompts, unasked
-    base = effective_scorings(run, judgement_base_job(job, read_judgement(run, job.judgement)))
-    open_ = {asked: p for asked, p in prompts.items() if not isinstance(base[asked], Score)}
-    return open_, unasked
 
 
 def _info(scorings: Sequence[Scoring], judged: JudgedPrompts) -> dict[str, object]:
