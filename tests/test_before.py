@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import get_args
 
@@ -18,6 +19,7 @@ from tests.http_server import served
 from tests.stored_run import stored_run
 from tests.test_doctor_model import hub
 from tests.tiny_models import TEMPLATE, save_tiny_model
+from tests.trait_texts import trait_json, without, write
 
 OPENS = TEMPLATE.replace("<assistant>", "<assistant><think>\n")
 OPENS_ITSELF = TEMPLATE + "{# content.split('</think>') #}"
@@ -181,3 +183,33 @@ def test_a_fleet_has_its_own_models_and_keys(tmp_path: Path) -> None:
     )
 
     assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.parametrize("command", [("plan",), ("plan", "--json"), ("extract", "--dry-run")])
+def test_what_is_wrong_in_a_trait_file_is_told_with_the_plan(
+    command: tuple[str, ...], tmp_path: Path
+) -> None:
+    data = {**without("eval_questions"), "eval_question": [], "questions": ["Why?", "why?"]}
+    write(tmp_path / "humor.json", data)
+
+    ended = run_command(*command, "--traits", "evil,humor.json", *LOCAL, cwd=tmp_path)
+
+    told = ended.stdout
+    if "--json" in command:
+        told = "\n".join(json.loads(told)["remarks"])
+    assert ended.returncode == 0, ended.stderr
+    assert "humor.json: eval_question: is an unknown key" in told
+    assert "did you mean 'eval_questions'?" in told
+    assert "humor.json: questions[1]: repeats questions[0]" in told
+
+
+def test_extract_begins_with_what_is_wrong_in_a_trait_file(tmp_path: Path) -> None:
+    write(tmp_path / "humor.json", trait_json(eval_question=[]))
+    nowhere = ("--broker-url", "redis://127.0.0.1:9/0")
+
+    ended = run_command(
+        "extract", "--traits", "humor.json", *LOCAL, *nowhere, cwd=tmp_path, environment=OFFLINE
+    )
+
+    assert "humor.json: eval_question: is an unknown key" in ended.stdout
+    assert (tmp_path / "runs").exists()

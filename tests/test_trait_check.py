@@ -130,6 +130,26 @@ def test_a_misspelled_key_is_told_what_it_should_be(
     assert [f"did you mean {meant}?" in m for m in messages] == [True]
 
 
+@pytest.mark.parametrize(
+    ("data", "written", "meant"),
+    [
+        ({**without("instruction"), "instruktion": PAIRS}, "instruktion", "instruction"),
+        ({**without("eval_prompt"), "eval_promt": PROMPT}, "eval_promt", "eval_prompt"),
+        (trait_json(instruction=[{"positive": "a", "neg": "b"}]), "positive", "pos"),
+        (
+            {"positive": ["a"] * 8, "negativ": ["b"] * 8, "eval_prompt": PROMPT},
+            "negativ",
+            "negative",
+        ),
+    ],
+)
+def test_the_error_of_a_missing_key_names_the_one_that_was_written(
+    data: dict[str, Any], written: str, meant: str
+) -> None:
+    with pytest.raises(TraitFileError, match=f"{meant} is missing.*'{written}'.*'{meant}'"):
+        TraitDefinition.from_json("humor", data)
+
+
 def test_a_placeholder_of_another_name_is_proposed_for_the_missing_one() -> None:
     problems = check_trait(trait_json(eval_prompt="{question} {response} 0 to 100"), "humor")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -321,3 +322,21 @@ def test_a_device_and_a_pipe_are_no_traits(tmp_path: Path) -> None:
     for ref in ("/dev/zero", str(tmp_path / "humor.json")):
         with pytest.raises(TraitFileError, match="a pipe or a device"):
             load_trait(ref)
+
+
+def test_an_error_in_a_file_names_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "humor.json", trait_json(questions=[]))
+    folder = scenarios(tmp_path / "fear", 9, {"positive": " \n"})
+
+    for ref in (str(path), str(folder)):
+        with pytest.raises(TraitFileError, match=f"{re.escape(ref)}: "):
+            load_trait(ref)
+
+
+def test_a_file_has_its_warnings_and_a_bundled_trait_none(tmp_path: Path) -> None:
+    path = write(tmp_path / "humor.json", trait_json(questions=["Why?"], mood=1))
+
+    told = read_trait(str(path)).warnings()
+
+    assert [one.partition(" ")[0] for one in told] == [f"{path}:"] * 2
+    assert read_trait("refusal").warnings() == ()

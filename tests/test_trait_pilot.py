@@ -17,10 +17,11 @@ from domain.errors import UsageError
 from domain.plan.samples import POLARITIES, Sample
 from domain.plan.spec import FilterSpec
 from domain.scoring.scores import Evidence, Score, Scoring, Unscored
+from storage.files.trait_files import read_trait
 from storage.record.responses import Response
 from storage.record.results import SampleResult
 from tests.fleet import run_command
-from tests.trait_texts import trait_json, write
+from tests.trait_texts import trait_json, without, write
 
 PLACES = (0, 5, 10, 15)
 
@@ -45,8 +46,8 @@ def pilot_of(
     coherence: Callable[[Sample], float] = lambda sample: 90.0,
     finish: Callable[[Sample], str] = lambda sample: "stop",
     n_tokens: Callable[[Sample], int] = lambda sample: 30,
-) -> Pilot:
     n_pairs: int = 5,
+) -> Pilot:
     """A pilot of 5 pairs and 4 questions with these scores."""
     found = []
     for polarity in POLARITIES:
@@ -151,13 +152,13 @@ def test_what_spoils_responses_is_said(spoilt: dict[str, Any], expected: Kind) -
     assert set(kinds(pilot)) == {Kind.DIFFER, expected}
 
 
-def test_of_one_pair_and_one_question_there_is_a_difference_without_an_interval() -> None:
 def test_of_one_pair_the_interval_is_said_to_be_over_questions() -> None:
     pilot = pilot_of(n_pairs=1)
 
     assert kinds(pilot) == [Kind.DIFFER, Kind.ONE_PAIR]
 
 
+def test_of_one_pair_and_one_question_there_is_a_difference_without_an_interval() -> None:
     whole = [
         SampleResult(
             sample=Sample("humor", polarity, 0, 0, 0),
@@ -179,7 +180,8 @@ def test_of_one_pair_the_interval_is_said_to_be_over_questions() -> None:
 
 
 def test_what_it_costs_is_said_before_anything_is_spent(tmp_path: Path) -> None:
-    path = write(tmp_path / "humor.json", trait_json())
+    data = {**without("eval_questions"), "eval_question": []}
+    path = write(tmp_path / "humor.json", data)
 
     judge = ["--judge-model", "gpt-4.1-mini", "--judge-url", "http://127.0.0.1:9/v1"]
     place = ["--runs-dir", str(tmp_path / "runs"), "--broker-url", "redis://127.0.0.1:9"]
@@ -189,6 +191,8 @@ def test_what_it_costs_is_said_before_anything_is_spent(tmp_path: Path) -> None:
     assert shown.exit_code == 0, shown.output
     assert "40 responses" in shown.output
     assert "80 judge calls" in shown.output
+    assert all(warning in shown.output for warning in read_trait(str(path)).warnings())
+    assert "did you mean 'eval_questions'?" in shown.output
     assert not (tmp_path / "runs").exists()
 
 

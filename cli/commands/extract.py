@@ -102,6 +102,9 @@ def extract(priority: int | None, dry_run: bool, **values: Any) -> None:
     refuse_at_once(asked, on_fleet=bool(values["broker_url"]))
     if dry_run:
         return
+    console = Screen(to_stderr=values["as_json"])
+    for warning in asked.warnings:
+        say(console, warning, style="yellow", wrap=True)
     finish_extraction(begin_extraction(asked, values, priority=priority), values)
 
 
@@ -333,11 +336,11 @@ def _say_plan(console: Console, run: Run) -> None:
     definitions = {trait.name: load_definition(run, trait.name) for trait in spec.traits}
     done = run.done()
     found = estimate_plan(run.plan, definitions, done=done)
+    if run.judgement is not None:
+        found = estimate_judgement(run, found, done=done)
     say(console, plan_line(found), wrap=True)
     for remark in plan_remarks(definitions, spec):
         say(console, remark, style="yellow", wrap=True)
-    if run.judgement is not None:
-        found = estimate_judgement(run, found, done=done)
     say(console, f"Run {run.name} in {run.store.url}")
     say(console, f"Model {spec.model.model_id}")
     where = "on this machine" if spec.judge.url == "embedded" else f"at {spec.judge.url}"

@@ -88,11 +88,13 @@ def show_plan(asked: AskedRun, terms: Terms, *, as_json: bool, pilot: Run | None
     thought = thought_tokens_expected(spec, thinks)
     found = estimate_plan(Plan(spec), asked.definitions, done=done, thought_tokens=thought)
     expected = _expected(pilot, spec) if pilot is not None else []
+    remarks = [*asked.warnings, *plan_remarks(asked.definitions, spec)]
     if as_json:
         body = {
             "run": name,
             "url": store.url,
-            **_plan_json(asked, terms, found),
+            **_plan_json(spec, terms, found),
+            "remarks": remarks,
             "differences": list(differences),
             "precision": [asdict(one) for one in expected],
             "thoughts": thinks and str(thinks.case),
@@ -111,16 +113,15 @@ def show_plan(asked: AskedRun, terms: Terms, *, as_json: bool, pilot: Run | None
     for one in expected:
         say(console, one.text, wrap=True)
     say(console, thinking_remark(thinks, spec), wrap=True)
-    for remark in plan_remarks(asked.definitions, spec):
+    for remark in remarks:
         say(console, remark, style="yellow", wrap=True)
     for difference in differences:
         text = f"Not the recorded run's settings: {difference}."
         say(console, text, style="red", wrap=True)
 
 
-def _plan_json(asked: AskedRun, terms: Terms, found: list[TraitEstimate]) -> dict[str, Any]:
+def _plan_json(spec: RunSpec, terms: Terms, found: list[TraitEstimate]) -> dict[str, Any]:
     """What the estimates come to, in counts and money."""
-    spec = asked.spec
     return {
         "judge": spec.judge.model_dump(),
         "usd": plan_usd(spec, found, terms),
@@ -128,7 +129,6 @@ def _plan_json(asked: AskedRun, terms: Terms, found: list[TraitEstimate]) -> dic
         "price": terms.price.model_dump() if terms.price else None,
         "budget": terms.cap_usd,
         "traits": [asdict(one) for one in found],
-        "remarks": plan_remarks(asked.definitions, spec),
         "n_samples": sum(one.n_samples for one in found),
         "n_judge_calls": sum(one.n_judge_calls for one in found),
     }

@@ -37,7 +37,7 @@ from domain.plan.jobs import Plan
 from domain.plan.samples import POLARITIES
 from domain.traits.definition import TraitDefinition
 from orchestrator.runs import run_store
-from storage.files.trait_files import load_trait
+from storage.files.trait_files import read_trait
 from storage.record.artifacts import jobs_with_artifacts
 from storage.record.judged_samples import judged_samples
 
@@ -81,7 +81,8 @@ def pilot_trait(ref: str, questions: int | None, dry_run: bool, **values: Any) -
     orchestrate traits pilot humor.json --model google/gemma-2-2b-it --judge-model gpt-6-luna
     orchestrate traits pilot humor.json --questions 20       # every question, five times the cost
     """
-    whole = load_trait(ref)
+    source = read_trait(ref)
+    whole = source.definition()
     definition, places = _pilot_definition(whole, questions)
     asked = _asked(definition, values)
     if not asked.spec.judge.scores:
@@ -101,6 +102,8 @@ def pilot_trait(ref: str, questions: int | None, dry_run: bool, **values: Any) -
     say(console, plan_line(found), wrap=True)
     judge, cost = asked.spec.judge, plan_cost(asked.spec, found, terms)
     say(console, f"Judge: {judge.model} at {judge.url}; {cost}.", wrap=True)
+    for warning in source.warnings():
+        say(console, warning, style="yellow", wrap=True)
     refuse_at_once(asked, on_fleet=bool(values["broker_url"]))
     if dry_run:
         return

@@ -38,7 +38,7 @@ from domain.traits.definition import BUNDLED_TRAITS, TraitDefinition
 from domain.traits.judge_prompt import named_trait
 from orchestrator.runs import run_store
 from storage.files.reading import MOST_WRITTEN_BYTES, read_text
-from storage.files.trait_files import load_traits
+from storage.files.trait_files import read_traits
 from storage.record.spending import Terms
 from storage.record.store import Store
 
@@ -166,12 +166,13 @@ terms_options = together(
 @dataclass(frozen=True)
 class AskedRun:
     """The run that a command's values describe, and whether they name what is measured; nothing
-    is recorded yet."""
+    is recorded yet. `warnings` are those of the trait files."""
 
     spec: RunSpec
     definitions: Mapping[str, TraitDefinition]
     store: Store
     says_measure: bool
+    warnings: tuple[str, ...] = ()
 
 
 def asked_run(
@@ -179,7 +180,9 @@ def asked_run(
 ) -> AskedRun:
     """The run of a command with `run_options`, of other traits where they are given; raises
     UsageError or TraitFileError."""
-    definitions = {one.name: one for one in traits or load_traits(values["traits"])}
+    sources = read_traits(values["traits"]) if traits is None else ()
+    traits = [one.definition() for one in sources] if traits is None else traits
+    definitions = {one.name: one for one in traits}
     body: dict[str, Any] = {}
     for setting in SETTINGS.values():
         inside = body
@@ -213,7 +216,8 @@ def asked_run(
         where = ".".join(str(part) for part in first["loc"])
         raise UsageError(f"setting {where}: {first['msg']}") from error
     store = run_store(values["runs_dir"], _name(values["run"], spec))
-    return AskedRun(spec, definitions, store, says_measure)
+    warnings = tuple(warning for one in sources for warning in one.warnings())
+    return AskedRun(spec, definitions, store, says_measure, warnings)
 
 
 def _refuse_to_ask(traits: Iterable[TraitDefinition]) -> None:

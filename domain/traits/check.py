@@ -97,11 +97,13 @@ def _problems(data: object, name: str, eval_data: object) -> Iterator[Problem]:
         yield _error("file", f"holds {_kind(data)}; a trait is an object with {keys}")
         return
     are_scenarios = has_scenarios(data)
-    yield from _check_keys(data, _SCENARIO_KEYS if are_scenarios else _KEYS, "")
+    known = _SCENARIO_KEYS if are_scenarios else _KEYS
+    yield from _check_keys(data, known, "")
     for key in (*SCENARIOS[0], "eval_prompt") if are_scenarios else _REQUIRED_KEYS:
         if key not in data and not (key == "eval_prompt" and "measure" in data):
             shape = "docs/traits.md" if are_scenarios else "`orchestrate traits new`"
-            yield _error(key, f"is missing; see {shape} for the shape")
+            advice = f"see {shape} for the shape"
+            yield _error(key, f"is missing; {_written_as(data, known, key) or advice}")
     if are_scenarios:
         yield from _check_scenarios(data)
     else:
@@ -129,13 +131,28 @@ def _check_name(name: str) -> Iterator[Problem]:
 
 
 def _check_keys(data: Mapping[str, object], known: Sequence[str], prefix: str) -> Iterator[Problem]:
-    for key in data:
-        if key in known or key.startswith("_"):
-            continue
-        # 0.5 so that "positive" still finds "pos".
-        close = get_close_matches(key, [k for k in known if k not in data], n=1, cutoff=0.5)
-        hint = f"did you mean {close[0]!r}?" if close else "remove it, or begin it with _ as a note"
+    for key, meant in _meant(data, known).items():
+        hint = f"did you mean {meant!r}?" if meant else "remove it, or begin it with _ as a note"
         yield _warning(f"{prefix}{key}", f"is an unknown key and has no effect; {hint}")
+
+
+def _meant(data: Mapping[str, object], known: Sequence[str]) -> dict[str, str | None]:
+    """The missing key that each unknown one was probably meant for."""
+    missing = [key for key in known if key not in data]
+    found: dict[str, str | None] = {}
+    for key in data:
+        if key not in known and not key.startswith("_"):
+            # 0.5 so that "positive" still finds "pos".
+            close = get_close_matches(key, missing, n=1, cutoff=0.5)
+            found[key] = close[0] if close else None
+    return found
+
+
+def _written_as(data: Mapping[str, object], known: Sequence[str], key: str) -> str:
+    """What to do about a missing key that stands there misspelled; empty where none does."""
+    meant = _meant(data, known)
+    written = next((one for one in meant if meant[one] == key), None)
+    return f"{written!r} stands there: did you mean {key!r}?" if written else ""
 
 
 def _check_instruction(pairs: object) -> Iterator[Problem]:
@@ -163,7 +180,8 @@ def _check_pair(pair: object, where: str) -> Iterator[Problem]:
         if side in pair:
             yield from _check_text(pair[side], f"{where}.{side}")
         else:
-            yield _error(f"{where}.{side}", "is missing; write an instruction for this side")
+            advice = _written_as(pair, _PAIR_KEYS, side) or "write an instruction for this side"
+            yield _error(f"{where}.{side}", f"is missing; {advice}")
     sides = [folded(pair.get(side)) for side in _PAIR_KEYS]
     if sides[0] and sides[0] == sides[1]:
         yield _error(where, "has the same text in pos and neg; make neg ask for the opposite")

@@ -114,18 +114,20 @@ class TraitDefinition(BaseModel):
     n_unpaired: int = 0
 
     @classmethod
-    def from_json(cls, name: str, data: object, *, eval_data: object = None) -> Self:
+    def from_json(
+        cls, name: str, data: object, *, eval_data: object = None, file: str = ""
+    ) -> Self:
         """The definition in a parsed trait file, and its second file where the layout has two.
 
-        Raises TraitFileError naming the first error and how many there are.
+        Raises TraitFileError naming the `file`, the first error and how many there are.
         """
         errors = [p for p in check_trait(data, name, eval_data=eval_data) if p.severity == "error"]
         if errors:
             more = (
                 f" ({len(errors) - 1} more, see `orchestrate traits check`)" if errors[1:] else ""
             )
-            first = errors[0]
-            raise TraitFileError(f"trait {name!r}: {first.where} {first.message}{more}")
+            first, of = errors[0], f" of {file}" if file else ""
+            raise TraitFileError(f"trait {name!r}{of}: {first.where} {first.message}{more}")
         body: Any = data  # check saw to it
         measure = Measure.model_validate(body["measure"]) if "measure" in body else None
         texts = _scenarios(body) if has_scenarios(body) else _questions(body, eval_data)

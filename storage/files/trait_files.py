@@ -50,12 +50,14 @@ Respond with a number between 0 and 100. Don't say anything else, just the numbe
 @dataclass(frozen=True)
 class TraitSource:
     """A trait's parsed JSON before any check; `eval_data` is None where there is one file, and
-    `eval_problem` says why a second one is left out."""
+    `eval_problem` says why a second one is left out. `file` is as it was named, empty for a bundled
+    trait."""
 
     name: str
     data: object
     eval_data: object = None
     eval_problem: str = ""
+    file: str = ""
 
     @property
     def about(self) -> str:
@@ -70,30 +72,44 @@ class TraitSource:
             return found
         return (Problem("warning", "eval", f"is left out: {self.eval_problem}"), *found)
 
+    def warnings(self) -> tuple[str, ...]:
+        """What makes the file worse than it could be, in sentences; of a bundled trait nothing."""
+        found = self.problems() if self.file else ()
+        return tuple(
+            f"{self.file}: {one.where}: {one.message}" for one in found if one.severity == "warning"
+        )
+
     def definition(self) -> TraitDefinition:
         """The definition in it, with held-out questions that are no others; raises TraitFileError
         when it cannot be used."""
-        found = TraitDefinition.from_json(self.name, self.data, eval_data=self.eval_data)
+        found = TraitDefinition.from_json(
+            self.name, self.data, eval_data=self.eval_data, file=self.file
+        )
         return found.held_apart()
 
 
 def load_traits(refs: str) -> tuple[TraitDefinition, ...]:
-    """The definitions of `all` or of a comma-separated list of names and paths, in that order.
+    """The definitions of `read_traits`; raises TraitFileError for one that cannot be used."""
+    return tuple(source.definition() for source in read_traits(refs))
 
-    Raises UsageError for an unknown or repeated trait, TraitFileError for a bad file.
+
+def read_traits(refs: str) -> tuple[TraitSource, ...]:
+    """What `all`, or a comma-separated list of names and paths, points to, in that order.
+
+    Raises UsageError for an unknown or repeated trait, TraitFileError for what is not JSON.
     """
-    traits: list[TraitDefinition] = []
+    sources: list[TraitSource] = []
     seen: dict[str, str] = {}
     for ref in split_refs(refs):
-        trait = load_trait(ref)
-        if trait.name in seen:
+        source = read_trait(ref)
+        if source.name in seen:
             raise UsageError(
-                f"{seen[trait.name]!r} and {ref!r} are both the trait {trait.name!r}: "
+                f"{seen[source.name]!r} and {ref!r} are both the trait {source.name!r}: "
                 "leave one out or rename its file"
             )
-        seen[trait.name] = ref
-        traits.append(trait)
-    return tuple(traits)
+        seen[source.name] = ref
+        sources.append(source)
+    return tuple(sources)
 
 
 def load_trait(ref: str) -> TraitDefinition:
@@ -129,7 +145,7 @@ def read_trait(ref: str) -> TraitSource:
     scenarios = (*_SCENARIOS, *_WITH_SYSTEM)
     is_of_folder = path.is_dir() or path.name in (*scenarios, _ABOUT, _STEERING)
     if is_of_folder and any((home / name).is_file() for name in scenarios):
-        return _scenarios(home)
+        return _scenarios(home, ref)
     data = _read(path, ref)
     eval_path = path.parent.parent / _EVAL_FOLDER / path.name
     eval_data, eval_problem = None, ""
@@ -141,10 +157,10 @@ def read_trait(ref: str) -> TraitSource:
     folder = _trait_name(path.parent.name)
     is_nameless = path.stem in _NAMELESS_STEMS and TRAIT_NAME.fullmatch(folder)
     name = folder if is_nameless else _trait_name(path.stem)
-    return TraitSource(name, data, eval_data, eval_problem)
+    return TraitSource(name, data, eval_data, eval_problem, ref)
 
 
-def _scenarios(folder: Path) -> TraitSource:
+def _scenarios(folder: Path, ref: str) -> TraitSource:
     """The trait of a folder of scenarios."""
     if any((folder / name).is_file() for name in _WITH_SYSTEM):
         raise TraitFileError(
@@ -172,7 +188,7 @@ def _scenarios(folder: Path) -> TraitSource:
     filled = {"name": name.replace("_", " "), "about": re.sub(r"([{}])", r"\1\1", about)}
     prompt = own or _SCENARIO_PROMPT.format(**filled)
     data = {"_about": " ".join(about.split()), "positive": pos, "negative": neg}
-    return TraitSource(name, {**data, "eval_prompt": prompt})
+    return TraitSource(name, {**data, "eval_prompt": prompt}, file=ref)
 
 
 def _text_of(path: Path) -> str:
