@@ -64,8 +64,10 @@ def stored_run(
     seed: int = 0,
     model: str = "m",
     judge_url: str = "http://localhost:1/v1",
+    is_verified: bool = True,
 ) -> Run:
-    """A finished run; positives and negatives lie `gap` apart from layer PLANTED_LAYER on.
+    """A finished run, or one that ended before its verify jobs; positives and negatives lie `gap`
+    apart from layer PLANTED_LAYER on.
 
     With `checks` its vectors are tested: steering with strength 1 adds `effect` to the trait score
     and takes 10 off coherence, at the planted layer most. Their prompts lie `prompt_gap`
@@ -109,7 +111,7 @@ def stored_run(
         for part in (*ROUNDS, CONFIRMATION):
             for job in run.plan.part_jobs(ref, "generate", part):
                 _write_steered(run, job, effect, rng)
-        if run.plan.last_job(ref).stage == "verify":
+        if is_verified and run.plan.last_job(ref).stage == "verify":
             verify(run, run.plan.trait_job("verify", ref.name))
     return run
 

@@ -14,7 +14,7 @@ from cli.pages.firing import fired
 from cli.pages.report_data import compare_data, report_data, reported_cosines, reported_metrics
 from cli.screens.tables import number_text, table_of
 from cli.screens.terminal import Screen, say
-from cli.screens.verdicts import styled_verdict, verdict_use_texts
+from cli.screens.verdicts import told_verdict, verdict_use_texts
 from cli.screens.working import working
 from domain.verdict.record import TraitMetrics
 from orchestrator.runs import run_store
@@ -95,6 +95,6 @@ def _comparison_table(data: dict[str, Any]) -> Table:
         contrasts = [number_text(m.contrast) for m in both]
         uses = zip(*map(verdict_use_texts, both), strict=True)
         pairs = [" ".join(contrasts), *(", ".join(pair) for pair in uses)]
-        verdicts = [styled_verdict(m.verdict) for m in both]
+        verdicts = [told_verdict(m) for m in both]
         table.add_row(one["trait"], *verdicts, *pairs, cosine)
     return table

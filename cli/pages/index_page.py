@@ -10,6 +10,7 @@ from cli.pages.build import plain_page
 from cli.screens.tables import number_text
 from cli.screens.verdicts import verdict_use_texts
 from domain.verdict.record import TraitMetrics
+from domain.verdict.sentences import check_text
 
 MARKS = {"usable": "✓", "usable with a doubt": "✓", "weak": "~", "do not use": "✗"}
 
@@ -45,7 +46,7 @@ def index_page(
 
 def _card(one: TraitMetrics, files: Sequence[str]) -> str:
     reads, steers = (text.replace("@", "@ ") for text in verdict_use_texts(one))
-    verdict = f"{MARKS.get(one.verdict, '')} {one.verdict}".strip()
+    verdict = f"{MARKS.get(one.verdict, '')} {one.verdict}{check_text(one)}".strip()
     figures = (
         ("reads, AUROC @ layer", reads),
         ("steers, rise @ layer", steers),

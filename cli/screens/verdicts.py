@@ -19,6 +19,7 @@ from cli.screens.tables import (
 )
 from cli.screens.terminal import say
 from domain.verdict.record import TraitMetrics, Use, UseState
+from domain.verdict.sentences import check_text
 
 # All columns of the verdicts in full, where there is no terminal to fit.
 WIDTH = 110
@@ -46,6 +47,11 @@ def styled_verdict(verdict: str) -> str:
     return MARKS.get(verdict, verdict)
 
 
+def told_verdict(metrics: TraitMetrics) -> str:
+    """A trait's verdict with its mark, and whether its tests are still to come."""
+    return f"{styled_verdict(metrics.verdict)}{check_text(metrics)}"
+
+
 @dataclass(frozen=True)
 class VerdictTable:
     """One row a trait; counts are responses, and those that do not fit are left out.
@@ -70,7 +76,7 @@ class VerdictTable:
             figures = _counts(one)
             table.add_row(
                 one.trait,
-                styled_verdict(one.verdict),
+                told_verdict(one),
                 *verdict_use_texts(one),
                 *(figures[name] for name in shown),
             )

@@ -15,6 +15,7 @@ from cli.using.loaded_run import load_run_vectors
 from cli.using.private import HUB_ID, Private, public_name
 from domain.plan.spec import DEFAULT_POSITION, RunSpec
 from domain.verdict.record import Quality, TraitMetrics
+from domain.verdict.sentences import check_text
 from domain.verdict.uses import use_layers
 from storage.record.results import metrics_bytes, read_metrics
 from storage.record.run import Run
@@ -89,4 +90,5 @@ def _row(one: TraitMetrics, quality: Quality) -> str:
     reads, steers = use_layers(quality, quality.best.method)
     uses = f"{one.uses.reads.state} | {reads} | {one.uses.steers.state} | {steers}"
     contrast, auroc = number_text(one.contrast), number_text(left_out.value[layer], ".3f")
-    return f"| {one.trait} | {one.verdict} | {counts} | {contrast} | {auroc} | {uses} |"
+    verdict = f"{one.verdict}{check_text(one)}"
+    return f"| {one.trait} | {verdict} | {counts} | {contrast} | {auroc} | {uses} |"

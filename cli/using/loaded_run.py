@@ -17,6 +17,7 @@ from domain.errors import UsageError
 from domain.plan.spec import ModelSpec
 from domain.traits.prompts import neutral_samples
 from domain.verdict.record import PARTS, Quality, VerdictName
+from domain.verdict.sentences import check_text
 from domain.verdict.uses import use_layers
 from orchestrator.runs import run_store
 from storage.record.json_bytes import json_bytes
@@ -170,9 +171,12 @@ def _told_quality(run: Run, trait: str, *, is_named: bool) -> Quality | None:
         if is_named:
             raise UsageError(f"{trait} {problem}")
         click.echo(f"Note: {trait} is left out: it {problem}", err=True)
-    elif metrics.verdict != VerdictName.USABLE:
-        why = "; ".join(metrics.reasons) or "see its metrics"
-        click.echo(f"Note: the verdict on {trait} is `{metrics.verdict}`: {why}", err=True)
+    elif metrics.verdict != VerdictName.USABLE or metrics.is_to_be_checked:
+        to_come = f"tests of it are still to come (`orchestrate status {run.name}`)"
+        said = [*metrics.reasons, *([to_come] if metrics.is_to_be_checked else [])]
+        verdict = f"{metrics.verdict}{check_text(metrics)}"
+        why = "; ".join(said) or "see its metrics"
+        click.echo(f"Note: the verdict on {trait} is `{verdict}`: {why}", err=True)
     return quality
 
 

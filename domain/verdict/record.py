@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import BaseModel, ConfigDict, JsonValue, computed_field
 from pydantic.dataclasses import dataclass
 
 from domain.plan.readiness import WaveEnd
@@ -540,6 +540,9 @@ class TraitMetrics(Figures):
     texts without instructions were put to the model, an instruction pair is a pair of these
     wherever contexts are meant."""
 
+    # records of before lack what is computed, and are read as well
+    model_config = ConfigDict(json_schema_extra={"required": ["trait"]})
+
     version: int | None = None
     trait: str
     verdict: VerdictName = VerdictName.DO_NOT_USE
@@ -574,6 +577,15 @@ class TraitMetrics(Figures):
     generation: GenerationFacts = GenerationFacts()
     judging: JudgingFacts | None = None
     stopping: Stopping | None = None
+
+    @computed_field  # type: ignore[prop-decorator]  # pydantic's own way to write a property
+    @property
+    def is_to_be_checked(self) -> bool:
+        """Whether tests of the vectors are planned and not made, so that the verdict may change."""
+        checks = self.checks
+        on_questions = self.n_eval_questions > 0 and (checks.evaluation > 0 or checks.causal > 0)
+        is_planned = checks.contexts > 0 or on_questions
+        return self.quality is not None and is_planned and not self.is_checked
 
     @property
     def is_usable(self) -> bool:

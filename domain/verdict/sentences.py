@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from domain.plan.readiness import Certainty, WaveEnd
 from domain.scoring.thresholds import Fall, Outcome
-from domain.verdict.record import Finding, Gate
+from domain.verdict.record import Finding, Gate, TraitMetrics
 
 _FALLS = {
     Fall.UNSCORED: "{metric}: {unscored}",
@@ -252,6 +252,11 @@ def wave_text(end: WaveEnd, found: Certainty) -> str:
         )
     first = "enough" if end == WaveEnd.ENOUGH else "goes on"
     return f"{first}: {words}; {few} kept on the smaller side"
+
+
+def check_text(metrics: TraitMetrics) -> str:
+    """What stands behind a verdict whose tests are still to come; empty for others."""
+    return ", not yet checked" if metrics.is_to_be_checked else ""
 
 
 def fall_text(outcome: Outcome) -> str:

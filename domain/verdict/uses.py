@@ -114,7 +114,8 @@ def use_findings(metrics: TraitMetrics, uses: Uses) -> Iterator[Finding]:
     more is to be tested."""
     if uses.steers.state == UseState.DOUBT and metrics.quality and metrics.quality.causal is None:
         yield Finding(Gate.STEERING_LIKELIHOOD, Severity.DOUBT, uses.steers.layer)
-    is_to_come = not metrics.is_checked and (metrics.checks.contexts or metrics.checks.causal)
+    shows_use = metrics.checks.contexts or metrics.checks.causal
+    is_to_come = metrics.is_to_be_checked and shows_use
     if not is_to_come and not any(use.state in SHOWN for use in (uses.reads, uses.steers)):
         yield Finding(Gate.NO_USE_SHOWN, Severity.WEAK, of=uses.reads.state, best=uses.steers.state)
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from domain.plan.jobs import Job
 from domain.plan.samples import POLARITIES, AnyPolarity, Polarity
-from domain.plan.spec import DEFAULT_POSITION, POSITIONS, FilterSpec, TraitRef
+from domain.plan.spec import DEFAULT_POSITION, POSITIONS, ChecksSpec, FilterSpec, TraitRef
 from domain.scoring.scores import Score
 from domain.scoring.thresholds import (
     Fall,
@@ -32,7 +32,7 @@ from domain.verdict.record import (
     TraitMetrics,
     VerdictName,
 )
-from domain.verdict.sentences import fall_text
+from domain.verdict.sentences import check_text, fall_text
 from storage.record.artifacts import Decoders, Record, load_record, publish_artifact
 from storage.record.judged_samples import judged_samples, stopping, training_jobs
 from storage.record.judgements import judge_of
@@ -76,7 +76,8 @@ def reduce(run: Run, job: Job) -> Record:
     metrics = assemble(
         run, trait, results, run.spec.filter, methods=run.spec.methods, folder=folder
     )
-    info: dict[str, Any] = {"summary": metrics.verdict, "verdict": metrics.verdict}
+    summary = f"{metrics.verdict}{check_text(metrics)}"
+    info: dict[str, Any] = {"summary": summary, "verdict": metrics.verdict}
     files = {METRICS: metrics_bytes(metrics)}
     if metrics.verdict != VerdictName.DO_NOT_USE and metrics.quality is not None:
         # what cannot be used is not worth the price of steering with it
@@ -195,7 +196,7 @@ def _counted(run: Run, trait: TraitRef, filter_spec: FilterSpec, results: Result
         n_shared_questions=definition.n_shared,
         n_parted_questions=definition.n_parted,
         scenarios=run.spec.scenarios if definition.is_scenarios else None,
-        checks=run.spec.checks,
+        checks=_planned_checks(run, trait),
         filter=filter_spec,
         generation=_generation_facts(run, trait),
         judging=JudgingFacts(
@@ -205,6 +206,12 @@ def _counted(run: Run, trait: TraitRef, filter_spec: FilterSpec, results: Result
         ),
         stopping=stopping(run, trait),
     )
+
+
+def _planned_checks(run: Run, trait: TraitRef) -> ChecksSpec:
+    """The run's tests, less contexts where so few responses are planned that none is read again."""
+    checks = run.spec.checks
+    return checks if run.plan.n_contexts(trait) else checks.model_copy(update={"contexts": 0})
 
 
 def _trait_scores(

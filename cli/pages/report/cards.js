@@ -11,7 +11,7 @@ function verdictCard(trait, path, k) {
   const m = trait.metrics, q = m.quality, from = `${path}/quality`;
   const fact = (name, ...said) => [el("dt", {}, name), el("dd", {}, said)];
   return el("article", { class: "card", "aria-label": m.trait },
-    el("h3", {}, m.trait, " ", verdictBadge(m.verdict)),
+    el("h3", {}, m.trait, " ", verdictBadge(m)),
     el("dl", { class: "kv" }, fact("reads", useWords(m, "reads"), readsFigure(m, from)), fact("steers", useWords(m, "steers"), steersFigure(q, from)),
       fact("how sure", q ? ["direction within ", num(`${from}/mean_difference/angle_upper_degrees/${q.best.layer}`, 0), "° of the true one (likely ", num(`${from}/mean_difference/angle_degrees/${q.best.layer}`, 0), "°)"] : "no vectors"),
       fact("what it costs", damageFigure(q, from)),

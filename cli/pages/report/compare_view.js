@@ -12,7 +12,7 @@ function comparePage(host) {
 
 function compareTable(a, b) {
   const rows = PAGE.traits.map((one, k) => {
-    const of = (i) => `traits/${k}/metrics/${i}`, cell = (i) => el("span", {}, verdictBadge(one.metrics[i].verdict), el("div", { class: "dim" }, one.metrics[i].reasons.join("; ")));
+    const of = (i) => `traits/${k}/metrics/${i}`, cell = (i) => el("span", {}, verdictBadge(one.metrics[i]), el("div", { class: "dim" }, one.metrics[i].reasons.join("; ")));
     const kept = (i) => el("span", { class: "together" }, num(`${of(i)}/n_kept/positive`, 0), " / ", num(`${of(i)}/n_kept/negative`, 0));
     const layer = one.metrics[0].quality ? one.metrics[0].quality.best.layer : null;
     return [one.trait, cell(0), cell(1), withInterval(`${of(0)}/contrast`, `${of(0)}/contrast_interval`, 1), withInterval(`${of(1)}/contrast`, `${of(1)}/contrast_interval`, 1), tested(one, k, 0), tested(one, k, 1), kept(0), kept(1),

@@ -39,9 +39,14 @@ function withInterval(valuePath, intervalPath, digits) {
 
 const MARKS = { usable: "✓", "usable with a doubt": "✓", weak: "!", "do not use": "✕" };
 
-function verdictBadge(verdict) {
-  return el("span", { class: "verdict " + verdict.replaceAll(" ", "-") },
-    el("span", { class: "mark", "aria-hidden": "true" }, MARKS[verdict] || "?"), " " + verdict);
+// A verdict whose tests are still to come says so.
+function verdictWords(m) {
+  return m.verdict + (m.is_to_be_checked ? ", not yet checked" : "");
+}
+
+function verdictBadge(m) {
+  return el("span", { class: "verdict " + m.verdict.replaceAll(" ", "-") },
+    el("span", { class: "mark", "aria-hidden": "true" }, MARKS[m.verdict] || "?"), " " + verdictWords(m));
 }
 
 // Folded on a narrow window, so that a phone shows what there is before it shows it all.

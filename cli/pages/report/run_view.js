@@ -7,7 +7,7 @@ function runPage(host) {
   const state = { view: "verdicts", trait: PAGE.traits[0].metrics.trait, ...NO_FILTER };
   const changed = () => address.changed();
   const answers = answersView(state, changed), holder = el("div", {});
-  const picker = el("select", { onchange: (event) => go({ trait: event.target.value }) }, PAGE.traits.map(({ metrics: m }) => el("option", { value: m.trait }, `${m.trait} (${m.verdict})`)));
+  const picker = el("select", { onchange: (event) => go({ trait: event.target.value }) }, PAGE.traits.map(({ metrics: m }) => el("option", { value: m.trait }, `${m.trait} (${verdictWords(m)})`)));
   const strip = verdictStrip((k) => go({ view: "trait", trait: PAGE.traits[k].metrics.trait }));
   const panels = {
     verdicts: [cardsView(), notFinished(), section("All figures", "At the chosen layer. Cohen's d is of the best method, on questions it was not made from; AUROCs on what was left out and angle are of the mean difference, that on evaluation questions of the best method. Steering: what the best push adds to the trait score of answers without an instruction, and at which strength. Brackets are 95 % intervals.", strip)],
@@ -82,14 +82,15 @@ function linkTo(text, values) {
 }
 
 function runHeader(theme) {
-  const counts = ["usable", "usable with a doubt", "weak", "do not use"].map((v) => [v, PAGE.traits.filter((t) => t.metrics.verdict === v).length]).filter(([, n]) => n);
+  const kinds = ["usable", "usable with a doubt", "weak", "do not use"].flatMap((verdict) => [false, true].map((later) => ({ verdict, is_to_be_checked: later })));
+  const counts = kinds.map((kind) => [kind, PAGE.traits.filter((t) => verdictWords(t.metrics) === verdictWords(kind)).length]).filter(([, n]) => n);
   const when = [PAGE.times.planned && `planned ${utc(PAGE.times.planned)}`, PAGE.times.ended && `last result ${utc(PAGE.times.ended)}`, PAGE.times.seconds !== null && `${lasted(PAGE.times.seconds)} between them`].filter(Boolean);
   const { judge_usd: usd } = PAGE.cost;
   return el("header", {}, el("div", { class: "top" }, el("h1", {}, PAGE.name), theme),
     el("p", { class: "dim" }, `${PAGE.spec.model.model_id}, judged by ${PAGE.spec.judge.model}. `, when.length ? `${when.join(", ")}. `.replace(/^./, (one) => one.toUpperCase()) : "", `Page written ${utc(PAGE.times.written)}, orchestrate ${PAGE.provenance.orchestrate ?? "of an unknown version"}. `,
       num("cost/responses", 0), " responses, ", num("cost/generated_tokens", 0), ` tokens on ${PAGE.cost.devices.join(", ")}; `, usd === null ? "no price of the judge is known." : el("span", {}, "$", num("cost/judge_usd", 4), " paid to the judge.")),
     el("details", {}, el("summary", {}, "The command that repeats it"), copyBlock(PAGE.repeat)),
-    el("div", { class: "summary" }, counts.map(([v, n]) => el("span", {}, `${n} `, verdictBadge(v)))));
+    el("div", { class: "summary" }, counts.map(([kind, n]) => el("span", {}, `${n} `, verdictBadge(kind)))));
 }
 
 const utc = (text) => `${text.slice(0, 10)} ${text.slice(11, 16)} UTC`;
@@ -114,7 +115,7 @@ function stripRow(m, path, onChoose) {
   const unscored = Object.values(m.n_unscored).reduce((a, b) => a + b, 0);
   const kept = el("span", {}, el("span", { class: "together" }, num(`${path}/n_kept/positive`, 0), " / ", num(`${path}/n_kept/negative`, 0)), " ",
     el("span", { class: "interval" }, "of ", num(`${path}/n_generated`, 0), unscored ? `, ${unscored} unscored` : ""));
-  const head = [el("button", { type: "button", class: "link", onclick: (event) => { event.stopPropagation(); onChoose(); } }, m.trait), verdictBadge(m.verdict), useCell(m, "reads"), useCell(m, "steers"), withInterval(`${path}/contrast`, `${path}/contrast_interval`, 1)];
+  const head = [el("button", { type: "button", class: "link", onclick: (event) => { event.stopPropagation(); onChoose(); } }, m.trait), verdictBadge(m), useCell(m, "reads"), useCell(m, "steers"), withInterval(`${path}/contrast`, `${path}/contrast_interval`, 1)];
   const tail = [kept, steeringCell(m, `${path}/quality/causal`)];
   if (!m.quality) return [...head, ...Array(6).fill("–"), ...tail];
   const q = `${path}/quality`, best = m.quality.best, d = `${q}/mean_difference`, layer = best.layer;

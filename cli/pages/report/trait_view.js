@@ -3,7 +3,7 @@
 function traitView(index) {
   const path = `traits/${index}`, trait = PAGE.traits[index], m = trait.metrics;
   return el("div", {},
-    el("h2", {}, m.trait, " ", verdictBadge(m.verdict)),
+    el("h2", {}, m.trait, " ", verdictBadge(m)),
     m.reasons.length ? el("div", {}, el("h3", {}, "Gates that failed"), el("ul", { class: "plain" }, m.reasons.map((text) => el("li", {}, text)))) : el("p", {}, passedWords(m)),
     m.notes.length ? el("div", {}, el("h3", {}, "Worth knowing"), el("ul", { class: "plain" }, m.notes.map((text) => el("li", {}, text)))) : null,
     m.stopping ? el("p", {}, "Generation ended with ", num(`${path}/metrics/n_generated`, 0), " of ", num(`${path}/metrics/stopping/n_planned`, 0), ` planned responses, ${m.stopping.summary}.`) : null,
