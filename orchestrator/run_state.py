@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -23,7 +24,7 @@ from storage.broker.fleet import (
     read_run,
     read_workers,
 )
-from storage.broker.job_log import last_job_log_lines
+from storage.broker.job_log import FAILED, LogLine, kept_log_lines, last_job_log_lines
 from storage.broker.judge_limits import (
     LimiterKeys,
     endpoint_state,
@@ -31,6 +32,7 @@ from storage.broker.judge_limits import (
     read_judge_meter,
 )
 from storage.broker.state import BrokerState
+from storage.record.artifacts import record_key
 from storage.record.attended import Attended, read_attended
 from storage.record.judgements import judge_of
 from storage.record.results import read_metrics
@@ -42,7 +44,7 @@ LAST_ERRORS = 5
 
 def run_snapshot(run: Run, broker_url: str | None) -> dict[str, Any]:
     """The run now, `state` as RunState; `queues`, `workers` and what else only a broker knows are
-    absent without one."""
+    absent without one, and `last_errors` are then the record's."""
     if not broker_url:
         return _standing(run, run.done())
     with connect(broker_url) as client:
@@ -62,6 +64,8 @@ def _standing(run: Run, done: set[str]) -> dict[str, Any]:
     counts = trait_progress(run.plan, done)
     schedule = read_run_schedule(run.store)
     finished = all(count.is_finished for count in counts)
+    attended = read_attended(run.store)
+    failed = [] if finished or attended else recorded_failures(run, done=done)
     return {
         "run": run.store.url,
         "run_id": run.run_id,
@@ -69,11 +73,37 @@ def _standing(run: Run, done: set[str]) -> dict[str, Any]:
         "model": run.spec.model.model_id,
         **schedule.model_dump(),
         "state": run_state(
-            None, finished=finished, paused=schedule.paused, attended=read_attended(run.store)
+            None,
+            finished=finished,
+            paused=schedule.paused,
+            attended=attended,
+            recorded=failed,
         ),
+        "last_errors": [asdict(line) for line in failed],
         "stages": {stage: asdict(one) for stage, one in stage_progress(counts).items()},
         "traits": [_trait(run, count) for count in counts],
     }
+
+
+def recorded_failures(run: Run, *, done: Collection[str] | None = None) -> list[LogLine]:
+    """How jobs that are not done failed last, as the record keeps it: the latest first, LAST_ERRORS
+    at most. Each is looked for where nobody listed what is `done`."""
+
+    def is_open(name: str) -> bool:
+        try:
+            job = run.plan.parse_job(name)
+        except (KeyError, OrchestrateError):
+            # the log may hold anything
+            return False
+        is_done = run.store.exists(record_key(job)) if done is None else job.key in done
+        return job.judgement == run.judgement and not is_done
+
+    latest: dict[str, LogLine] = {}
+    for line in reversed(kept_log_lines(run.store)):
+        if line.event in FAILED:
+            latest.setdefault(line.job, line)
+    still_open = (line for line in latest.values() if is_open(line.job))
+    return list(itertools.islice(still_open, LAST_ERRORS))
 
 
 def _trait(run: Run, count: TraitCount) -> dict[str, Any]:
@@ -100,6 +130,7 @@ def _on_broker(run: Run, client: Client, standing: Mapping[str, Any]) -> dict[st
             finished=finished,
             paused=standing["paused"],
             attended=standing["state"].attended,
+            recorded=standing["state"].recorded,
         ),
         "cancelled": facts.cancelled,
         "failures": [asdict(failure) for failure in facts.failures],
@@ -146,8 +177,8 @@ class State(StrEnum):
 @dataclass(frozen=True)
 class RunState:
     """What a run is doing, and what is known of why: the kind of worker that it lacks, its first
-    failure and how many came after, why the broker takes nothing, how long no judge answers, and
-    the command that works on it with workers of its own."""
+    failure and how many came after, why the broker takes nothing, how long no judge answers, the
+    command that works on it with workers of its own, and the failures that its record keeps."""
 
     state: State
     lacks: WorkerKind | None = None
@@ -156,6 +187,7 @@ class RunState:
     cannot: str = ""
     judge_down_s: float | None = None
     attended: Attended | None = None
+    recorded: Sequence[LogLine] = ()
 
 
 @dataclass(frozen=True)
@@ -204,9 +236,15 @@ def read_state_on_broker(
 
 
 def run_state(
-    facts: OnBroker | None, *, finished: bool, paused: bool, attended: Attended | None = None
+    facts: OnBroker | None,
+    *,
+    finished: bool,
+    paused: bool,
+    attended: Attended | None = None,
+    recorded: Sequence[LogLine] = (),
 ) -> RunState:
-    """What the run is doing now; without a broker's facts, what the record alone tells."""
+    """What the run is doing now; without a broker's facts, what the record alone tells, with the
+    `recorded` failures of jobs that are not done."""
     if attended is not None and not (facts and facts.is_listed):
         return RunState(State.RUNNING, attended=attended)
     is_out = facts is not None and (any(facts.waiting.values()) or any(facts.held.values()))
@@ -225,9 +263,9 @@ def run_state(
     if paused:
         return RunState(State.PAUSED)
     if facts is None:
-        return RunState(State.NOT_FINISHED)
+        return RunState(State.NOT_FINISHED, recorded=recorded)
     if not facts.is_listed or not is_out:
-        return RunState(State.NOT_RUNNING)
+        return RunState(State.NOT_RUNNING, recorded=recorded)
     return state_of_open_jobs(facts)
 
 

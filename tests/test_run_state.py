@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import io
+import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
+from rich.console import Console, RenderableType
 
 from cli.options.settings import Moment
+from cli.screens.next_steps import last_step
 from cli.screens.run_in_words import run_in_words, state_in_words, state_text
-from cli.screens.status import FolderStatus
+from cli.screens.status import FolderStatus, run_status_screen
 from domain.fleet.heartbeats import Heartbeat
+from domain.plan.samples import POLARITIES
 from orchestrator.run_state import OnBroker, RunState, State, run_state
 from storage.broker.connection import Client, connect
 from storage.broker.embedded_redis import embedded_redis
 from storage.broker.fleet import put_heartbeat, put_run
+from storage.broker.job_log import KEPT, LogLine
 from storage.broker.state import BrokerState
 from storage.record.artifacts import publish_artifact
-from storage.record.run import Failure, Run
+from storage.record.attended import attending
+from storage.record.run import Failure, Run, write_dead_letter
 from storage.record.store import LocalStore
 from tests.simulated_runs import make_run
 
@@ -119,6 +127,96 @@ def test_the_list_and_the_screen_agree_about_each_run(
     }
     assert {name: run_in_words(run, url)["state"] for name, run in runs.items()} == listed
     assert states(tmp_path, None) == {**dict.fromkeys(runs, "not finished"), "done": "finished"}
+
+
+def keep_failures(run: Run, *said: tuple[str, str]) -> None:
+    """Put (job, why it failed) into the log of the run's record, oldest first."""
+    lines = [
+        LogLine(float(at), "error", "judge-1@h", job, "job_failed", f"{job} failed: {why}")
+        for at, (job, why) in enumerate(said)
+    ]
+    run.store.write(KEPT, "".join(json.dumps(asdict(line)) + "\n" for line in lines).encode())
+
+
+def test_what_failed_last_and_is_not_done_is_said_from_the_record(
+    client: tuple[str, Client], tmp_path: Path
+) -> None:
+    """A private broker is gone when its command has ended."""
+    url, _ = client
+    run = make_run(tmp_path / "r", traits=1, shards=1)
+    (positive, negative) = run.plan.part_jobs(run.spec.traits[0], "generate", *POLARITIES)
+    publish_artifact(run.store, positive, files={}, info={})
+    odd = "no line\nof a job " * 50
+    keep_failures(
+        run,
+        ("negotiate", "busy"),
+        ("not/a/job", "odd"),
+        (negative.key, odd),
+        (positive.key, "odd"),
+        ("negotiate", "nobody answers"),
+    )
+
+    (row,) = FolderStatus(str(tmp_path)).look(None)["standing"]
+    found = run_in_words(run, None)
+    screen = drawn(run_status_screen(found))
+
+    assert words_of(row) == ("not finished", "negotiate failed: nobody answers")
+    assert words_of(found) == words_of(row)
+    assert [line["job"] for line in found["last_errors"]] == ["negotiate", negative.key]
+    assert f"{negative.key} failed: no line of a job" in screen and odd not in screen
+    assert last_step(run, found) == "Go on with: orchestrate resume r"
+    assert words_of(run_in_words(run, url)) == ("not running", row["state_why"])
+
+
+def drawn(screen: RenderableType) -> str:
+    console = Console(width=400, file=io.StringIO(), record=True)
+    console.print(screen)
+    return console.export_text()
+
+
+def words_of(found: dict[str, Any]) -> tuple[str, str]:
+    return found["state"], found["state_why"]
+
+
+def test_a_run_that_goes_on_or_is_finished_says_no_more_what_failed(tmp_path: Path) -> None:
+    runs = {name: make_run(tmp_path / name, traits=1, shards=1) for name in ("done", "works")}
+    for run in runs.values():
+        keep_failures(run, ("negotiate", "nobody answers"))
+    finish(runs["done"])
+
+    with attending(runs["works"].store):
+        found = {name: run_in_words(run, None) for name, run in runs.items()}
+
+    assert [one["last_errors"] for one in found.values()] == [[], []]
+    assert "nobody" not in found["works"]["state_why"] + found["done"]["state_why"]
+
+
+@pytest.mark.parametrize(
+    ("state", "command"),
+    [
+        (State.FAILED, "resume r"),
+        (State.PAUSED, "resume r"),
+        (State.BUDGET_REACHED, "resume r --budget MORE"),
+        (State.RUNNING, ""),
+        (State.LACKS_WORKERS, ""),
+    ],
+)
+def test_a_run_that_stands_still_is_gone_on_with_by_the_command_that_status_names(
+    state: State, command: str, tmp_path: Path
+) -> None:
+    run = make_run(tmp_path / "r", traits=1, shards=1)
+    found = {**run_in_words(run, None), "state": state.value}
+
+    assert last_step(run, found) == (f"Go on with: orchestrate {command}" if command else "")
+
+
+def test_what_was_given_up_is_gone_on_with_by_a_retry(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "r", traits=1, shards=1)
+    write_dead_letter(run.store, ONE_JOB)
+
+    said = last_step(run, run_in_words(run, None))
+
+    assert said == "Go on with: orchestrate retry r --dead"
 
 
 def test_a_folder_without_runs_shows_the_fleet(client: tuple[str, Client], tmp_path: Path) -> None:

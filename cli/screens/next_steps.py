@@ -7,9 +7,19 @@ from typing import Any
 
 from domain.verdict.record import Gate, Severity, TraitMetrics
 from domain.verdict.uses import SHOWN
-from storage.record.run import REPORT, Run
+from orchestrator.run_state import State
+from storage.record.run import REPORT, Run, dead_letters
 
 MOST = 4
+
+# What a run is doing that goes on by no means but a command.
+AT_A_STAND = (
+    State.NOT_FINISHED,
+    State.NOT_RUNNING,
+    State.PAUSED,
+    State.CANCELLED,
+    State.FAILED,
+)
 
 _KEPT = "Too few responses count: more --rollouts, or `orchestrate refilter {run} --threshold 40`."
 _CONTRAST = (
@@ -79,7 +89,15 @@ def next_step(run: str, metrics: Sequence[TraitMetrics]) -> str:
 
 
 def last_step(run: Run, snapshot: Mapping[str, Any]) -> str:
-    """What ends a finished run without a report, as detached runs are; empty for others."""
+    """What goes on with a run that nobody works on, or ends a finished one without a report, as
+    detached runs are; empty for others."""
+    if snapshot["state"] == State.BUDGET_REACHED:
+        return f"Go on with: orchestrate resume {run.name} --budget MORE"
+    if snapshot["state"] in AT_A_STAND:
+        # what was given up stays so in a resumption; a pause ends with that alone
+        retried = snapshot["state"] != State.PAUSED and dead_letters(run.store)
+        command = f"retry {run.name} --dead" if retried else f"resume {run.name}"
+        return f"Go on with: orchestrate {command}"
     finished = all(trait["is_finished"] for trait in snapshot["traits"])
     return last_step_of(run.name) if finished and not run.store.exists(REPORT) else ""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import Any
 
 from domain.fleet.heartbeats import QUEUES
@@ -21,6 +22,9 @@ from storage.broker.fleet import read_queues, read_run, read_workers
 from storage.record.run import Run
 
 GOES_ON = "orchestrate resume goes on"
+
+# Of what was said of a failure; `orchestrate logs` shows all of it.
+MOST_SHOWN = 240
 
 
 def run_in_words(run: Run, broker_url: str | None) -> dict[str, Any]:
@@ -56,13 +60,20 @@ def _why(state: RunState) -> str:
         case RunState(State.FAILED, failure=failure) if failure is not None:
             more = f" and {state.n_more} more jobs" if state.n_more else ""
             return f"{failure.job}{more}, {failure.message}"
-        case RunState(State.PAUSED | State.CANCELLED | State.NOT_RUNNING):
+        case RunState(State.NOT_FINISHED | State.NOT_RUNNING) if state.recorded:
+            return shortened(state.recorded[0].text)
+        case RunState(State.PAUSED | State.CANCELLED | State.NOT_FINISHED | State.NOT_RUNNING):
             return GOES_ON
         case RunState(State.RUNNING, attended=attended) if attended is not None:
             return f"by process {attended.pid} on {attended.host}"
         case RunState(State.RUNNING) if state.lacks:
             return f"no {state.lacks} worker is there"
     return ""
+
+
+def shortened(text: str) -> str:
+    """What was said of a failure, on one line and without its end where it is long."""
+    return shorten(text, MOST_SHOWN, placeholder=" …")
 
 
 def judge_in_words(found: Mapping[str, Any]) -> list[str]:

@@ -15,7 +15,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from cli.screens.progress import TraitTable
-from cli.screens.run_in_words import judge_in_words, state_in_words
+from cli.screens.run_in_words import judge_in_words, shortened, state_in_words
 from cli.screens.tables import (
     duration,
     first_table_that_fits,
@@ -33,6 +33,7 @@ from orchestrator.run_state import (
     decline_rows,
     judge_down_s,
     read_state_on_broker,
+    recorded_failures,
     run_state,
 )
 from orchestrator.runs import runs_place
@@ -53,6 +54,9 @@ def run_status_screen(snapshot: dict[str, Any]) -> RenderableType:
         workers = [HEARTBEAT.validate_python(row) for row in snapshot["workers"]]
         parts += [Text(""), _lines(snapshot), Text(""), FleetTable(workers)]
         parts += decline_lines(snapshot["refusals"])
+        parts += [Text(""), *map(_trouble, snapshot["last_errors"])]
+    elif len(snapshot["last_errors"]) > 1:
+        # the latest alone stands in the heading
         parts += [Text(""), *map(_trouble, snapshot["last_errors"])]
     return Group(*parts)
 
@@ -110,7 +114,9 @@ def _queue(snapshot: dict[str, Any], kind: str) -> str:
 def _trouble(line: dict[str, Any]) -> Text:
     when = time.strftime("%H:%M:%S", time.localtime(line["at"]))
     text = Text(f"{when}  ", style="dim", overflow="ellipsis", no_wrap=True)
-    return text.append(line["text"], style="red" if line["level"] == "error" else "yellow")
+    return text.append(
+        shortened(line["text"]), style="red" if line["level"] == "error" else "yellow"
+    )
 
 
 Row = dict[str, Any]
@@ -230,8 +236,13 @@ def _row(run: Run) -> Row:
     finished = len(verdicts)
     schedule = read_run_schedule(run.store)
     attended = read_attended(run.store)
+    is_finished = finished == len(traits)
     state = run_state(
-        None, finished=finished == len(traits), paused=schedule.paused, attended=attended
+        None,
+        finished=is_finished,
+        paused=schedule.paused,
+        attended=attended,
+        recorded=[] if is_finished or attended else recorded_failures(run),
     )
     return {
         "name": run.name,
@@ -278,6 +289,7 @@ def _add_doings(
                 finished=finished,
                 paused=row["paused"],
                 attended=read_attended(run.store),
+                recorded=() if finished else recorded_failures(run),
             )
             row |= state_in_words(state)
 

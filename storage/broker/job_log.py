@@ -21,6 +21,9 @@ KEEP_LINES = 10_000
 
 READ_AT_ONCE = 1000
 KEPT = "logs/jobs.jsonl"
+FAILED = ("job_failed", "job_dead")
+"""The events of a job that ended without its artifact."""
+
 YEAR_5000 = 95_617_584_000
 
 
