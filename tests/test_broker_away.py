@@ -14,19 +14,22 @@ from pathlib import Path
 
 import pytest
 import redis
+from click.testing import CliRunner, Result
 from redis._parsers import BaseParser
 
 from cli.main import _tell
-from domain.errors import BrokerError
+from cli.main import orchestrate as orchestrate_group
+from domain.errors import BrokerError, UsageError
 from orchestrator.processes import orchestrate
 from storage.broker.connection import BROKER_AWAY, TRYING, connect
 from storage.broker.embedded_redis import die_with_parent, find_redis_server
 from storage.broker.fleet import put_run
 from storage.broker.job_log import LogLine, append_log_line
-from storage.record.run import Run
+from storage.record.run import Failure, Run, Schedule, write_dead_letter, write_run_schedule
 from tests.faults.fleet import wait_until
 from tests.fleet import clean_environment, run_command
 from tests.simulated_runs import make_run
+from tests.stored_run import stored_run
 
 PRIVATE = "to have a private broker started"
 
@@ -188,6 +191,56 @@ def test_only_a_command_that_can_start_a_broker_offers_it(broker: Broker, run: R
     codes = {one.returncode for one in (extract, worker, logs)}
     assert codes == {BrokerError.exit_code}
     assert [PRIVATE in one.stderr for one in (extract, worker, logs)] == [True, False, False]
+
+
+NOBODY = "redis://127.0.0.1:1"
+
+
+def ended_in(folder: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(orchestrate_group, [*arguments, "--runs-dir", str(folder)])
+
+
+@pytest.mark.parametrize("detached", [(), ("--detach",)])
+@pytest.mark.parametrize("url", [NOBODY, "notaurl", "http://127.0.0.1:1"])
+def test_a_run_whose_broker_does_not_answer_is_not_recorded(
+    url: str, detached: tuple[str, ...], tmp_path: Path
+) -> None:
+    size = ("--questions", "1", "--instructions", "1", "--rollouts", "1")
+
+    asked = ("extract", "--traits", "evil", *size, "--broker-url", url, *detached)
+    ended = ended_in(tmp_path, *asked)
+
+    assert isinstance(ended.exception, BrokerError)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("resume", "--priority", "3", "--budget", "9", "--broker-url", NOBODY),
+        ("resume", "--priority", "3", "--detach"),
+        ("retry", "--dead", "--broker-url", NOBODY),
+        ("pause", "--broker-url", NOBODY),
+        ("pause",),
+        ("cancel", "--broker-url", NOBODY),
+        ("rejudge", "--only", "unscored", "--broker-url", NOBODY),
+        ("rejudge", "--use", "first", "--broker-url", NOBODY),
+    ],
+    ids=" ".join,
+)
+def test_a_command_without_its_broker_changes_nothing_in_the_record(
+    arguments: tuple[str, ...], tmp_path: Path
+) -> None:
+    run = stored_run(tmp_path / "seen", traits="evil", rollouts=1)
+    write_run_schedule(run.store, Schedule(priority=2, paused=arguments[0] != "pause"))
+    write_dead_letter(run.store, Failure("evil/reduce", "E", "died", fatal=False))
+    before = {key: run.store.read(key) for key in run.store.list("")}
+
+    ended = ended_in(tmp_path, arguments[0], "seen", *arguments[1:])
+
+    assert isinstance(ended.exception, BrokerError | UsageError)
+    assert "broker" in str(ended.exception)
+    assert {key: run.store.read(key) for key in run.store.list("")} == before
 
 
 def test_a_broker_that_goes_away_is_no_fault_of_the_program(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from storage.broker.embedded_redis import embedded_redis
 from tests.fleet import run_command
 
 BASE = ["extract", "--traits", "refusal", "--run", "one", "--detach"]
@@ -13,13 +14,17 @@ UNREACHABLE = "redis://me:hidden@127.0.0.1:1/0"
 
 
 def test_a_brokers_password_is_neither_recorded_nor_printed(tmp_path: Path) -> None:
-    ended = run_command(*BASE, "--runs-dir", str(tmp_path), "--broker-url", UNREACHABLE)
+    with embedded_redis() as url:
+        ended = run_command(*BASE, "--runs-dir", str(tmp_path), "--broker-url", url)
+    away = run_command(*BASE, "--runs-dir", str(tmp_path), "--broker-url", UNREACHABLE)
 
-    assert ended.returncode == 5
-    assert "redis://127.0.0.1:1/0" in ended.stderr
+    password, place = url.removeprefix("redis://:").split("@")
+    assert (ended.returncode, away.returncode) == (0, 5)
+    assert "redis://127.0.0.1:1/0" in away.stderr
     recorded = (tmp_path / "one" / "run.json").read_text()
-    assert "redis://127.0.0.1:1/0" in recorded
-    assert "hidden" not in recorded + ended.stdout + ended.stderr
+    assert f"redis://{place}" in recorded
+    assert password not in recorded + ended.stdout + ended.stderr
+    assert "hidden" not in away.stdout + away.stderr
 
 
 @pytest.mark.parametrize(
@@ -44,6 +49,8 @@ def test_a_url_with_a_password_is_refused_where_it_would_be_recorded(
 
 
 def test_who_trusts_a_models_code_is_told_what_that_means(tmp_path: Path) -> None:
-    ended = run_command(*BASE, "--runs-dir", str(tmp_path), "--trust-remote-code")
+    with embedded_redis() as url:
+        sent = [*BASE, "--runs-dir", str(tmp_path), "--broker-url", url]
+        ended = run_command(*sent, "--trust-remote-code")
 
     assert "Warning: --trust-remote-code" in ended.stdout + ended.stderr

@@ -123,6 +123,7 @@ def resume(run: Run, priority: int | None, **values: Any) -> None:
     orchestrate resume demo-1a2b3c4d
     orchestrate resume demo-1a2b3c4d --priority 10 --detach     # before all others
     """
+    require_fleet_broker(values)
     _record_terms(run, values)
     unpause(run, priority=priority)
     finish_extraction(run, values)
@@ -141,6 +142,7 @@ def retry(run: Run, dead: bool, **values: Any) -> None:
     \b
     orchestrate retry demo-1a2b3c4d --dead
     """
+    require_fleet_broker(values)
     if dead:
         revived = revive_dead(run.store)
         click.echo(f"{len(revived)} jobs that were given up are tried again.", err=True)
@@ -154,6 +156,7 @@ def begin_extraction(
 ) -> Run:
     """The recorded run of the settings, new or to be continued, with its terms."""
     keep_key_from_folder(asked.spec.judge.url, values)
+    require_fleet_broker(values)
     run = create_run(
         asked.store,
         asked.spec,
@@ -164,6 +167,24 @@ def begin_extraction(
     _record_terms(run, values)
     unpause(run, priority=priority)
     return run
+
+
+def require_fleet_broker(values: Mapping[str, Any]) -> None:
+    """Raises BrokerError where the broker that the jobs go to does not answer, or --detach has
+    none; to be asked before anything is recorded."""
+    broker_url, detach = values["broker_url"], values.get("detach")
+    if detach and not broker_url:
+        raise BrokerError("--detach needs a fleet that stays: give --broker-url")
+    if not broker_url:
+        return
+    try:
+        connect(broker_url).close()
+    except BrokerError as error:
+        if detach:
+            raise
+        raise BrokerError(
+            f"{error}; or leave it out to have a private broker started for the time of the command"
+        ) from error
 
 
 def _record_terms(run: Run, values: Mapping[str, Any]) -> None:
@@ -205,21 +226,11 @@ def carry_out_extraction(
     """Do what of a run is not done yet, and show how it goes; the jobs that failed, or None where
     the jobs were only sent."""
     broker_url, detach = values["broker_url"], values.get("detach")
-    if detach and not broker_url:
-        raise BrokerError("--detach needs a fleet that stays: give --broker-url")
     # a stop by the system ends as a stop by hand does: what was started is stopped too
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         # what nohup has ignored stays so
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler)
-    if broker_url and not detach:
-        try:
-            connect(broker_url).close()
-        except BrokerError as error:
-            raise BrokerError(
-                f"{error}; or leave it out to have a private broker started for the time of the "
-                "command"
-            ) from error
     with _fleet(run, broker_url) as (url, tend):
         driver = Driver(make_app(url), url, run, broker_state(url, run.run_id), tend)
         if not broker_url:

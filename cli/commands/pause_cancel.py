@@ -48,8 +48,9 @@ def pause(run: Run, broker_url: str | None) -> None:
     orchestrate pause demo
     orchestrate resume demo --detach
     """
-    write_run_schedule(run.store, read_run_schedule(run.store).model_copy(update={"paused": True}))
     with connect(required_broker(broker_url)) as client:
+        paused = read_run_schedule(run.store).model_copy(update={"paused": True})
+        write_run_schedule(run.store, paused)
         if has_run(client, run.run_id):
             put_run(client, run)
     click.echo(f"Paused; go on with: orchestrate resume {run.name}")

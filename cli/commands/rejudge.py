@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from cli.commands.extract import finish_extraction
+from cli.commands.extract import finish_extraction, require_fleet_broker
 from cli.options.run import asked_judge, asked_terms, own_option, terms_options
 from cli.options.settings import Command, broker_option, json_option, run_argument, wait_option
 from cli.options.working_folder import keep_key_from_folder
@@ -57,6 +57,7 @@ def rejudge(run: Run, only: str | None, name: str | None, use: str | None, **val
             f"{unfinished[0]} is not generated and judged to its end: finish the run with "
             "`orchestrate resume` first"
         )
+    require_fleet_broker(values)
     if use is not None:
         # what was made of another judgement is made again
         chosen = on_judgement(run, use)
