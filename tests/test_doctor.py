@@ -139,6 +139,17 @@ def test_a_judge_that_refuses_the_key_fails_with_the_place_to_set_it(tmp_path: P
     assert "ORCHESTRATE_JUDGE_API_KEY" in lines["judge"]["found"] + lines["judge"]["advice"]
 
 
+def test_a_judge_whose_url_lacks_its_end_fails_with_the_question_whether_it_does(
+    tmp_path: Path,
+) -> None:
+    with served(judge_app(scoring([("85", 0.9)], text="85"))) as url:
+        where = ["--judge-url", url, "--judge-model", "test", "--runs-dir", str(tmp_path)]
+        lines = doctor(*where)[1]
+
+    assert lines["judge"]["state"] == "fail"
+    assert "end in /v1?" in lines["judge"]["found"]
+
+
 def test_a_judge_url_without_a_model_is_half_a_setting(tmp_path: Path) -> None:
     _, lines = doctor("--judge-url", "http://127.0.0.1:1/v1", "--runs-dir", str(tmp_path))
 

@@ -131,6 +131,16 @@ def test_nobody_at_the_url_is_one_clear_sentence() -> None:
         found_by("http://127.0.0.1:9/v1")
 
 
+def test_where_nothing_is_found_the_end_of_the_url_is_asked_about() -> None:
+    with http_judge(lambda body, call: error(404, "no such thing")) as server:
+        with pytest.raises(JudgeError, match=r"should the judge's URL end in /v1\?"):
+            found_by(server.url.removesuffix("/v1"))
+        with pytest.raises(JudgeError, match="no such thing") as told:
+            found_by(server.url)
+
+    assert "end in /v1" not in str(told.value)
+
+
 def test_a_scale_of_words_is_read_as_text() -> None:
     def decide(call: Call, number: int) -> Action:
         return Action(completion(None, text="It is clear. <answer>YES</answer>"))

@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from cli.commands.plan import plan
+from cli.doctor.services import check_judge
 from cli.main import orchestrate
 from cli.options.run import asked_run
 from domain.errors import StoreError, UsageError
@@ -216,7 +217,8 @@ def test_each_setting_of_the_specification_reaches_its_field_from_an_option() ->
         kinds = get_args(one.field.annotation) or (one.field.annotation,)
         text = texts.get(kinds[0], kinds[-1])
         # what is only read has no questions, and this trait has
-        text = {"methods": "ica,probe", "scenarios": "turn"}.get(one.name, text)
+        fitting = {"methods": "ica,probe", "scenarios": "turn", "judge-url": "http://x/v1"}
+        text = fitting.get(one.name, text)
         arguments += [f"--{one.name}"] if text is True else [f"--{one.name}", str(text)]
         wanted[one.path] = text
 
@@ -312,3 +314,53 @@ def test_a_count_beyond_all_measure_is_refused_and_not_counted_through(setting: 
     said = refusal("plan", "--traits", "evil", f"--{setting}", str(10**9))
 
     assert setting in said
+
+
+ASKS_A_JUDGE = {
+    "doctor": (),
+    "extract": (),
+    "judge-server": ("--check", "--model", "x"),
+    "plan": (),
+    "rejudge": ("demo",),
+    "traits draft": ("answers with dry jokes",),
+    "traits pilot": ("evil",),
+}
+
+
+def test_each_command_that_takes_a_judges_url_is_known() -> None:
+    taking = {
+        words
+        for words, one in commands(orchestrate)
+        if {option.name for option in one.params} & {"judge_url", "url"}
+    }
+
+    assert taking == set(ASKS_A_JUDGE)
+
+
+@pytest.mark.parametrize("command", ASKS_A_JUDGE)
+@pytest.mark.parametrize("url", ["localhost:8011/v1", "notaurl", "ftp://h/v1", "http:///v1"])
+def test_a_judges_url_that_is_none_is_refused_when_it_is_read(
+    command: str, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    flag = "--url" if command == "judge-server" else "--judge-url"
+
+    ended = CliRunner().invoke(orchestrate, [*command.split(), *ASKS_A_JUDGE[command], flag, url])
+
+    assert ended.exit_code == UsageError.exit_code
+    assert "begin with http:// or https://" in ended.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_judges_url_of_openais_variable_is_checked_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OPENAI_BASE_URL", "localhost:8011/v1")
+    named = ("--judge-model", "x")
+
+    for words in (("plan",), ("extract",), ("traits", "pilot", "evil"), ("traits", "draft", "dry")):
+        assert "OPENAI_BASE_URL must begin with http://" in refusal(*words, *named)
+    with pytest.raises(UsageError, match="OPENAI_BASE_URL must begin with http://"):
+        list(check_judge(None, "x", demo=False))
+    assert list(tmp_path.iterdir()) == []

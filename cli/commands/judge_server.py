@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.table import Table
 
+from cli.options.judge_url import JudgeUrl
 from cli.options.settings import json_option, option
 from cli.screens.tables import number_column, number_text, table_of, text_column
 from cli.screens.terminal import Screen, say
@@ -55,7 +56,12 @@ ASK_TIMEOUT_S = 300.0
     is_flag=True,
     help="Serve nothing: score 76 labelled answers and refuse a judge that cannot tell them apart.",
 )
-@click.option("--url", metavar="URL", help="With --check: the endpoint to ask, for --model.")
+@click.option(
+    "--url",
+    metavar="URL",
+    type=JudgeUrl(),
+    help="With --check: the endpoint to ask, for --model.",
+)
 @json_option
 def judge_server(
     model: str | None,

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import click
 
+from cli.options.judge_url import default_judge_url
 from cli.options.run import setting_option
 from cli.options.settings import json_option
-from cli.options.working_folder import OPENAI_URL, keep_key_from_folder
+from cli.options.working_folder import keep_key_from_folder
 from domain.errors import JudgeError, UsageError
 from domain.plan.spec import NO_JUDGE
 from domain.scoring.prices import price_of
@@ -94,7 +94,7 @@ def _endpoint(values: dict[str, Any]) -> tuple[str, str]:
             "a chat model writes the definition: give --judge-model NAME, and --judge-url for an "
             "endpoint other than OpenAI's; `orchestrate traits new` writes a file to fill in"
         )
-    url = url or os.environ.get("OPENAI_BASE_URL", OPENAI_URL)
+    url = url or default_judge_url()
     keep_key_from_folder(url, values)
     return model, url
 

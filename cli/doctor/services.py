@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import secrets
 import shutil
 from collections import Counter, defaultdict
@@ -14,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cli.doctor.machine import GIB, Checked, State
-from cli.options.working_folder import OPENAI_URL
+from cli.options.judge_url import default_judge_url
 from domain.errors import BrokerError, JudgeError, StoreError
 from domain.fleet.heartbeats import QUEUES
 from domain.plan.spec import NO_JUDGE, WIRE_VERSION
@@ -278,7 +277,7 @@ def check_judge(url: str | None, model: str | None, *, demo: bool) -> Iterator[C
         found = "the embedded judge can read the demo model's texts only, not this model's"
         yield Checked("judge", "warn", found, "give --judge-model, and --judge-url for its place")
     elif model is not None:
-        yield from _asked(url or os.environ.get("OPENAI_BASE_URL", OPENAI_URL), model)
+        yield from _asked(url or default_judge_url(), model)
     elif url is None:
         advice = "give --judge-model NAME, and --judge-url for another endpoint than OpenAI's"
         yield Checked("judge", "warn", "no judge named, so none was asked", advice)

@@ -7,7 +7,6 @@ later command may give others.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -20,8 +19,8 @@ import click
 from pydantic import ValidationError
 from pydantic_core import PydanticUndefined
 
+from cli.options.judge_url import JudgeUrl, default_judge_url
 from cli.options.settings import finite, option, runs_dir_option, together
-from cli.options.working_folder import OPENAI_URL
 from domain.errors import UsageError
 from domain.plan.spec import (
     DEMO_MODEL,
@@ -90,6 +89,8 @@ def own_option(name: str, *, help: str | None = None) -> Callable[[Any], Any]:
 def _taken_as(setting: Setting) -> dict[str, Any]:
     """click's words for what a field may hold."""
     kind: Any = setting.field.annotation
+    if setting.name == "judge-url":
+        return {"type": JudgeUrl(), "metavar": setting.option.metavar}
     if kind is bool:
         return {"is_flag": True}
     if get_origin(kind) is Literal:
@@ -288,7 +289,7 @@ def asked_judge(
             f"{measured[0]} is scored by its formula, and {judge_model} follows none: leave "
             "--judge-model and --judge-url out, or give it a run of its own"
         )
-    return {"model": judge_model, "url": url or os.environ.get("OPENAI_BASE_URL", OPENAI_URL)}
+    return {"model": judge_model, "url": url or default_judge_url()}
 
 
 def _name(given: str | None, spec: RunSpec) -> str:

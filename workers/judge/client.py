@@ -12,7 +12,9 @@ import math
 import ssl
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal, Protocol
+from urllib.parse import urlsplit
 
 import aiohttp
 import httpx2
@@ -34,6 +36,10 @@ from domain.scoring.reply_limits import (
 )
 from domain.scoring.reply_shapes import NoAnswer, read
 from domain.scoring.scores import Reply
+
+NOT_FOUND = 404
+# Compatible endpoints have it in their paths, /v1beta among them.
+VERSION = "/v1"
 
 # What is sent for a key where there is none: servers of one's own ask for nothing.
 NO_KEY = "no-key"
@@ -102,7 +108,7 @@ class JudgeClient:
             if isinstance(found, Reply):
                 return found, limits
             if found.kind != "heals":
-                raise RefusedError(found)
+                raise RefusedError(self._asking_for_version(found))
             raise HealingError(
                 found.words,
                 kind="limit" if found.is_limit else "http",
@@ -113,6 +119,13 @@ class JudgeClient:
         finally:
             if self._on_call is not None:
                 self._on_call(time.monotonic() - started, answered=answered)
+
+    def _asking_for_version(self, said: NoAnswer) -> NoAnswer:
+        """What was not found, with the likely cause where the URL ends before its /v1."""
+        # a code would come from a server that knows the path
+        if (said.kind, said.status) != ("form", NOT_FOUND) or VERSION in urlsplit(self.url).path:
+            return said
+        return replace(said, words=f"{said.words} (should the judge's URL end in {VERSION}?)")
 
     async def _post(self, body: Mapping[str, object]) -> httpx2.Response:
         try:
