@@ -214,9 +214,12 @@ def test_what_was_given_up_is_gone_on_with_by_a_retry(tmp_path: Path) -> None:
     run = make_run(tmp_path / "r", traits=1, shards=1)
     write_dead_letter(run.store, ONE_JOB)
 
-    said = last_step(run, run_in_words(run, None))
+    found = run_in_words(run, None)
+    paused = {**found, "state": State.PAUSED.value}
 
-    assert said == "Go on with: orchestrate retry r --dead"
+    assert last_step(run, found) == "Go on with: orchestrate retry r --dead"
+    # which ends no pause
+    assert last_step(run, paused) == "Go on with: orchestrate resume r"
 
 
 def test_a_folder_without_runs_shows_the_fleet(client: tuple[str, Client], tmp_path: Path) -> None:
