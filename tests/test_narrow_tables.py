@@ -156,6 +156,17 @@ def test_a_plan_and_a_list_of_runs_break_no_word_and_cut_no_number(width: int) -
     assert "…" not in "".join(plan + listed)
 
 
+def test_a_long_failure_takes_no_other_column_from_the_list_of_runs() -> None:
+    why = f"negotiate failed: no judge answers at http://127.0.0.1/{'long/' * 20}v1: check that"
+    run = {"name": "demo", "planned_at": None, "model": "demo", "responses": 512, "finished": 0}
+    state = {"traits": 1, "verdicts": {"weak": 1}, "state": "not finished", "state_why": why}
+
+    lines = drawn(RunsTable([run | state]), width=100)
+
+    assert max(map(len, lines)) <= 100
+    assert {"512", "weak", "negotiate"} <= set(" ".join(lines).split())
+
+
 def test_what_several_traits_have_in_common_is_said_once_and_the_weightiest_first() -> None:
     common = "nothing tested it"
     words = "abcdef"

@@ -23,8 +23,9 @@ from storage.record.run import Run
 
 GOES_ON = "orchestrate resume goes on"
 
-# Of what was said of a failure; `orchestrate logs` shows all of it.
-MOST_SHOWN = 240
+# Characters of what was said of a failure, for one run and for each in a list of them; `orchestrate
+# logs` shows all of it.
+MOST_SHOWN, MOST_LISTED = 240, 60
 
 
 def run_in_words(run: Run, broker_url: str | None) -> dict[str, Any]:
@@ -71,9 +72,9 @@ def _why(state: RunState) -> str:
     return ""
 
 
-def shortened(text: str) -> str:
+def shortened(text: str, most: int = MOST_SHOWN) -> str:
     """What was said of a failure, on one line and without its end where it is long."""
-    return shorten(text, MOST_SHOWN, placeholder=" …")
+    return shorten(text, most, placeholder=" …")
 
 
 def judge_in_words(found: Mapping[str, Any]) -> list[str]:

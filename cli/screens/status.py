@@ -7,6 +7,7 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from textwrap import fill
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
@@ -15,7 +16,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from cli.screens.progress import TraitTable
-from cli.screens.run_in_words import judge_in_words, shortened, state_in_words
+from cli.screens.run_in_words import MOST_LISTED, judge_in_words, shortened, state_in_words
 from cli.screens.tables import (
     duration,
     first_table_that_fits,
@@ -182,6 +183,9 @@ def runs_status_screen(found: dict[str, Any]) -> RenderableType:
     return Group(*parts)
 
 
+# Characters on a line of what a run is doing, so that it leaves room for the other columns.
+STATE_WIDTH = 30
+
 # Of the columns, in the order in which a narrow terminal loses them.
 LESS_WANTED = ("responses", "model", "verdicts")
 
@@ -212,6 +216,8 @@ class RunsTable:
         shown = {name: column for name, column in columns.items() if name not in without}
         table = table_of(*shown.values(), gap=2)
         for row in self.rows:
+            why = shortened(row["state_why"], MOST_LISTED)
+            state = f"{row['state']}: {why}" if why else row["state"]
             cells = {
                 "run": escape(row["name"]),
                 "planned_at": (row["planned_at"] or "-")[: len("2026-01-01T00:00")].replace(
@@ -221,9 +227,7 @@ class RunsTable:
                 "responses": str(row["responses"]),
                 "traits": f"{row['finished']}/{row['traits']}",
                 "verdicts": ", ".join(f"{n} {v}" for v, n in row["verdicts"].items()) or "-",
-                "state": escape(
-                    f"{row['state']}: {row['state_why']}" if row["state_why"] else row["state"]
-                ),
+                "state": escape(fill(state, STATE_WIDTH, break_on_hyphens=False)),
                 "priority": str(row.get("priority") or ""),
             }
             table.add_row(*(cells[name] for name in shown))
