@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from cli.commands.plan import plan
 from cli.options.run import asked_run
-from domain.errors import UsageError
+from domain.errors import BrokerError, UsageError
 from domain.plan.spec import Measure
 from storage.record.artifacts import set_artifact_aside
 from tests.fleet import run_command
@@ -212,4 +212,5 @@ def test_extract_begins_with_what_is_wrong_in_a_trait_file(tmp_path: Path) -> No
     )
 
     assert "humor.json: eval_question: is an unknown key" in ended.stdout
-    assert (tmp_path / "runs").exists()
+    # a warning: the command goes on, to the broker that is not there
+    assert ended.returncode == BrokerError.exit_code

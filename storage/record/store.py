@@ -389,11 +389,10 @@ def _write_error(path: Path, error: OSError) -> StoreError:
             f"no space left to write {path}",
             advice="free some and run the same command again, what is stored already is kept",
         )
+    why = f"{error.strerror}; check the folder's permissions"
     if error.errno in (errno.EEXIST, errno.ENOTDIR):
-        return StoreError(f"cannot write {path}", advice="what should be its folder is a file")
-    return StoreNotHereError(
-        f"cannot write {path}: {error.strerror}; check the folder's permissions"
-    )
+        why = "what should be its folder is a file"
+    return StoreNotHereError(f"cannot write {path}: {why}")
 
 
 def _make_folder(folder: Path) -> None:
