@@ -166,6 +166,6 @@ def test_every_response_ends_scored_or_unscored_for_its_true_reason(n_responses:
     for k, (fate, evidence) in enumerate(zip(fates, again.evidence, strict=True)):
         remembered = [] if fate in OBJECTIONS else [k not in unlucky]
         assert [reply.cached for reply in evidence.replies] == remembered
-    n_objected = sum(fate in OBJECTIONS for fate in fates)
+    n_unknown = sum(fate in OBJECTIONS or k in unlucky for k, fate in enumerate(fates))
     asked_again = [call for call in second if call.body["messages"][0]["content"] != HARMLESS]
-    assert len(asked_again) == n_objected + len(unlucky)
+    assert len(asked_again) == n_unknown
