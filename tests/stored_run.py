@@ -18,7 +18,7 @@ from domain.plan.samples import (
 from domain.plan.spec import ChecksSpec, JudgeSpec, ModelSpec, RunSpec, TraitRef
 from domain.scoring.scores import Candidate, Evidence, Reply, Score, Scoring, Unscored
 from domain.scoring.thresholds import outcomes
-from storage.files.trait_files import load_traits
+from storage.files.trait_files import read_traits
 from storage.record.artifacts import publish_artifact
 from storage.record.contexts import CONTEXTS, ContextActivations, encode_contexts
 from storage.record.judged_samples import judged_samples
@@ -73,7 +73,7 @@ def stored_run(
     and takes 10 off coherence, at the planted layer most. Their prompts lie `prompt_gap`
     apart, along another direction and from PROMPT_LAYER on.
     """
-    definitions = {d.name: d for d in load_traits(traits)}
+    definitions = {one.name: one.definition() for one in read_traits(traits)}
     size = {
         "n_instructions": n_instructions,
         "n_questions": 6,

@@ -26,12 +26,14 @@ from domain.scoring.scores import Score, Unscored
 from storage.broker.connection import connect
 from storage.broker.embedded_redis import embedded_redis
 from storage.broker.judge_limits import put_judge_meter, read_judge_meter
+from storage.record.artifacts import publish_artifact, record_key
 from storage.record.run import Run
-from storage.record.spending import Terms, recorded_usd, write_terms
+from storage.record.spending import BATCH, Terms, recorded_usd, write_terms
 from storage.record.store import open_store
-from tasks.stages.judge import batch_scorings
+from tasks.stages.judge import batch_scorings, judge
 from tasks.stages.judge_pool import JudgePool
 from tests.lean_judge import completion
+from tests.stored_run import stored_run
 from workers.judge.profile import JudgeProfile
 
 JOB = Job("judge", "refusal", "positive", 0)
@@ -163,7 +165,7 @@ def test_a_shard_is_one_batch_at_half_the_price(
     assert isinstance(found.scorings[13], Unscored) and found.scorings[13].reason == "http"
     assert found.evidence[0].usd == pytest.approx(101 * 10 / 1e6 / 2)
     assert len(server.looks) == 1
-    assert recorded_usd(run.store) == 0  # counted once the shard's record says it
+    assert recorded_usd(run.store) == pytest.approx(sum(one.usd or 0.0 for one in found.evidence))
 
 
 def test_a_damaged_line_costs_its_own_question_only(
@@ -199,6 +201,39 @@ def test_a_worker_that_leaves_comes_back_to_the_same_batch(
 
     assert isinstance(left.stopped, StoppedError)
     assert back.stopped is None and len(server.looks) == 1
+
+
+def test_answers_are_paid_once_where_a_worker_dies_before_its_record_is_published(
+    server: BatchServer, pool: JudgePool, tmp_path: Path
+) -> None:
+    run, prompts = make_run(tmp_path, server.url), ["rate 5", "rate 6"]
+    died = batch_scorings(run, JOB, run.spec.judge, JudgeProfile(), prompts, known={}, judges=pool)
+
+    again = batch_scorings(run, JOB, run.spec.judge, JudgeProfile(), prompts, known={}, judges=pool)
+
+    paid = sum(one.usd or 0.0 for one in died.evidence)
+    assert again.scorings == died.scorings and len(server.looks) == 1
+    assert paid > 0
+    assert spent_in(pool, run) == pytest.approx(paid)
+    assert recorded_usd(run.store) == pytest.approx(paid)
+
+
+def test_a_shards_batch_is_forgotten_once_its_record_says_what_was_paid(
+    server: BatchServer, pool: JudgePool, tmp_path: Path
+) -> None:
+    run = stored_run(tmp_path, traits="refusal", rollouts=1, judge_url=server.url)
+    write_terms(run.store, Terms(price=Price(input=10, output=10), batch=True))
+    job = run.plan.part_jobs(run.spec.traits[0], "judge", "positive")[0]
+    for written in (run.plan.negotiate_job, job):
+        run.store.delete(record_key(written))
+    profile = {"profile": JudgeProfile().model_dump()}
+    publish_artifact(run.store, run.plan.negotiate_job, files={}, info=profile)
+
+    found = judge(run, job, judges=pool)
+
+    assert len(server.looks) == 1
+    assert not any(key.endswith(BATCH) for key in run.store.list(""))
+    assert recorded_usd(run.store) == pytest.approx(found.info["usd"])
 
 
 def test_an_endpoint_without_batches_says_so(pool: JudgePool, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from domain.errors import JudgeError, UsageError
 from domain.traits.check import check_trait
 from domain.traits.definition import MEASURED_TRAITS, TraitDefinition
 from domain.traits.measure import Measure, measure_of
-from storage.files.trait_files import load_trait, load_traits, read_trait
+from storage.files.trait_files import read_trait, read_traits
 from storage.record.judgements import judgement_names
 from tests.stored_run import stored_run
 from tests.trait_texts import trait_json
@@ -120,8 +120,8 @@ def test_a_bundled_measured_trait_has_no_problem_and_is_not_among_all(name: str)
     source = read_trait(name)
 
     assert source.problems() == ()
-    assert load_trait(name) in load_traits("measured")
-    assert name not in {one.name for one in load_traits("all")}
+    assert source in read_traits("measured")
+    assert name not in {one.name for one in read_traits("all")}
 
 
 def test_the_formula_is_in_the_definition_and_changes_its_fingerprint() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from starlette.responses import Response
 
-from storage.files.trait_files import load_traits
+from storage.files.trait_files import read_traits
 from tests.fleet import run_command
 from tests.http_judge import http_judge, scoring
 from tests.planted_model import PlantedModel
@@ -46,7 +46,7 @@ def at_random(body: dict[str, Any], call: int) -> Response:
 
 def trait_files(folder: Path, judging: str) -> list[Path]:
     """Definitions of 40 traits, the bundled ones in other cuts, judged as told."""
-    bundled = load_traits("all")
+    bundled = [one.definition() for one in read_traits("all")]
     files = []
     for case in range(N_CASES):
         trait, turn = bundled[case % len(bundled)], case // len(bundled)

@@ -11,7 +11,7 @@ import pytest
 
 from domain.errors import TraitFileError, UsageError
 from domain.traits.definition import TraitDefinition
-from storage.files.trait_files import load_trait, load_traits, read_trait
+from storage.files.trait_files import load_trait, read_trait, read_traits
 from tests.trait_texts import definition, trait_json, without, write
 
 
@@ -24,7 +24,7 @@ def test_a_file_is_the_trait_of_its_stem(tmp_path: Path) -> None:
 def test_names_and_paths_mix_and_keep_their_order(tmp_path: Path) -> None:
     path = write(tmp_path / "humor.json", trait_json())
 
-    loaded = load_traits(f" refusal ,{path}, evil,")
+    loaded = read_traits(f" refusal ,{path}, evil,")
 
     assert [t.name for t in loaded] == ["refusal", "humor", "evil"]
 
@@ -71,7 +71,7 @@ def test_a_byte_order_mark_does_no_harm(tmp_path: Path) -> None:
 
 def test_an_unknown_trait_is_told_the_close_ones_and_the_list() -> None:
     with pytest.raises(UsageError, match=r"did you mean refusal\?.*orchestrate traits list"):
-        load_traits("evil,refusel")
+        read_traits("evil,refusel")
 
 
 def test_a_missing_file_is_not_taken_for_a_misspelled_trait(tmp_path: Path) -> None:
@@ -82,14 +82,14 @@ def test_a_missing_file_is_not_taken_for_a_misspelled_trait(tmp_path: Path) -> N
 @pytest.mark.parametrize("refs", ["", " , ,"])
 def test_an_empty_list_of_traits_is_refused(refs: str) -> None:
     with pytest.raises(UsageError, match="no trait is named"):
-        load_traits(refs)
+        read_traits(refs)
 
 
 def test_two_traits_of_one_name_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "evil.json", trait_json())
 
     with pytest.raises(UsageError, match="both the trait 'evil'"):
-        load_traits(f"all,{path}")
+        read_traits(f"all,{path}")
 
 
 def test_broken_json_is_located_by_line_and_column(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from domain.errors import TraitFileError
 from domain.traits.check import check_trait
 from domain.traits.definition import BUNDLED_TRAITS, InstructionPair, TraitDefinition
-from storage.files.trait_files import load_trait, load_traits, read_trait
+from storage.files.trait_files import load_trait, read_trait, read_traits
 from tests.trait_texts import PROMPT, definition, trait_json, without
 
 
@@ -34,7 +34,7 @@ def test_a_bundled_judge_prompt_names_its_trait_once(name: str) -> None:
 
 
 def test_no_bundled_question_is_used_twice_in_any_trait_or_split() -> None:
-    bundled = load_traits("all")
+    bundled = [one.definition() for one in read_traits("all")]
 
     questions = [q.casefold() for t in bundled for q in (*t.questions, *t.eval_questions)]
 
@@ -43,7 +43,7 @@ def test_no_bundled_question_is_used_twice_in_any_trait_or_split() -> None:
 
 
 def test_all_means_the_bundled_traits_in_the_contracts_order() -> None:
-    names = tuple(t.name for t in load_traits("all"))
+    names = tuple(t.name for t in read_traits("all"))
 
     assert names == BUNDLED_TRAITS
 

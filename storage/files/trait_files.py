@@ -88,11 +88,6 @@ class TraitSource:
         return found.held_apart()
 
 
-def load_traits(refs: str) -> tuple[TraitDefinition, ...]:
-    """The definitions of `read_traits`; raises TraitFileError for one that cannot be used."""
-    return tuple(source.definition() for source in read_traits(refs))
-
-
 def read_traits(refs: str) -> tuple[TraitSource, ...]:
     """What `all`, or a comma-separated list of names and paths, points to, in that order.
 

@@ -99,7 +99,7 @@ def judge(run: Run, job: Job, *, judges: JudgePool) -> Record:
     record = publish_artifact(
         run.store, job, files={SCORINGS: encode_scorings(rows)}, info=info, decoders=DECODERS
     )
-    for key in partial_scorings_keys(run.store, job):
+    for key in (*partial_scorings_keys(run.store, job), _batch_key(job)):
         run.store.delete(key)  # the job's own record holds it now
     return record
 
@@ -135,7 +135,10 @@ def batch_scorings(
     known: Mapping[int, Evidence],
     judges: JudgePool,
 ) -> JudgedPrompts:
-    """Like Judge.scorings, in one batch; what `known` has is not asked again."""
+    """Like Judge.scorings, in one batch; what `known` has is not asked again.
+
+    The batch stays noted until the job's record is published: asked again, it answers for nothing.
+    """
     ids = {
         f"{k}-{vote}": profile.body(spec.model, prompt, vote=vote)
         for k, prompt in enumerate(prompts)
@@ -178,7 +181,7 @@ async def _ask(
     price = full and full.model_copy(
         update={"input": full.input * BATCH_SHARE, "output": full.output * BATCH_SHARE}
     )
-    key = f"{record_key(job).removesuffix('.json')}{BATCH}"
+    key = _batch_key(job)
     async with judges.asking(judges.url_of(spec)):
         client, limiter = judges.client_and_limiter(run, spec)
         found = _read(run, key)
@@ -205,9 +208,13 @@ async def _ask(
                 str(error), advice="`orchestrate resume RUN` submits another"
             ) from None
         paid = sum(one.usd or 0.0 for one in answers.values())
+        run.store.write(key, encode_checked({"batch": batch, RESERVED: paid}))
         await _charge(limiter, paid - reserved)
-    run.store.delete(key)
     return answers
+
+
+def _batch_key(job: Job) -> str:
+    return f"{record_key(job).removesuffix('.json')}{BATCH}"
 
 
 async def _charge(limiter: Limiter, usd: float) -> None:
