@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from cli.options.using import prompt_options_of
 from domain.errors import UsageError
 from storage.files import reading
 from storage.files.transcripts import Transcript, Turn, read_transcripts
@@ -32,6 +33,32 @@ def test_each_line_of_a_text_file_is_a_prompt(tmp_path: Path) -> None:
     found = read(written(tmp_path, "p.txt", "How are you?\n\nWhat is rain?\n"))
 
     assert [one.shown for one in found] == ["How are you?", "What is rain?"]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "cut \ud83d",
+        {"prompt": "cut \ud83d", "response": "b"},
+        {"prompt": "a", "response": "cut \ud83d"},
+        {"prompt": "a", "response": "b", "source": "cut \ud83d"},
+        {"messages": [{"role": "user", "content": "cut \ud83d"}]},
+    ],
+)
+def test_half_a_character_costs_its_own_row(tmp_path: Path, row: object) -> None:
+    rows = [{"prompt": "whole \U0001f600", "response": "b"}, row]
+    lines = "".join(json.dumps(one) + "\n" for one in rows)
+
+    found = read_transcripts(written(tmp_path, "t.jsonl", lines))
+
+    assert [one.shown for one in found.read] == ["whole \U0001f600"]
+    assert len(found.unread) == 1
+
+
+@pytest.mark.parametrize("given", [{"texts": ("caf\udce9",)}, {"system": "caf\udce9"}])
+def test_an_argument_that_is_no_text_is_refused(given: dict[str, object]) -> None:
+    with pytest.raises(UsageError):
+        prompt_options_of({"texts": ("How are you?",), "file": None, "system": None, **given})
 
 
 def test_columns_are_found_by_any_of_their_names(tmp_path: Path) -> None:

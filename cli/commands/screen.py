@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -56,7 +58,7 @@ def screen(**values: Any) -> None:
     files = [(path, read_transcripts(path)) for path in values["files"]]
     unread = [one for _, found in files for one in found.unread]
     transcripts = [
-        replace(one, facts={**one.facts, "file": path.name}) if several else one
+        replace(one, facts={**one.facts, "file": _shown(path)}) if several else one
         for path, found in files
         for one in found.read
     ]
@@ -93,6 +95,11 @@ def screen(**values: Any) -> None:
             console.print(group_table(loaded.scale, made, by=by))
 
     give_results(values, loaded.scale, made, show=show)
+
+
+def _shown(path: Path) -> str:
+    """A file's name, which need not be UTF-8, as text."""
+    return os.fsencode(path.name).decode(errors="replace")
 
 
 def _answered(

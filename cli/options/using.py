@@ -14,7 +14,13 @@ from cli.options.settings import option, runs_dir_option, together
 from domain.errors import UsageError
 from domain.plan.spec import DEFAULT_POSITION, POSITIONS
 from domain.traits.prompts import PROMPT_SETS
-from storage.files.transcripts import Transcript, Turn, Unread, read_transcripts
+from storage.files.transcripts import (
+    Transcript,
+    Turn,
+    Unread,
+    UnreadableRowError,
+    read_transcripts,
+)
 
 
 @dataclass(frozen=True)
@@ -158,7 +164,14 @@ prompt_options = together(
 
 
 def prompt_options_of(values: dict[str, Any]) -> list[Transcript]:
-    """The prompts asked for; raises UsageError when there are none."""
+    """The prompts asked for; raises UsageError when there are none, or one is no text."""
+    try:
+        return _prompts(values)
+    except UnreadableRowError as error:
+        raise UsageError(f"--prompt or --system {error}") from error
+
+
+def _prompts(values: dict[str, Any]) -> list[Transcript]:
     found = [
         Transcript((Turn("user", text),), row=f"--prompt {text[:40]!r}") for text in values["texts"]
     ]

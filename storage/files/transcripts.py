@@ -12,6 +12,7 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,6 +59,9 @@ STEERING_FACTS = ("beside", "coefficient", "steering")
 
 SUFFIXES = (".txt", ".json", ".jsonl", ".csv", ".parquet")
 
+# What an escape in JSON or a byte of an argument may say, of a text that is cut within a letter.
+_HALF = re.compile("[\ud800-\udfff]")
+
 # Where an object that is no row itself keeps its rows.
 HOLDERS = ("data", "rows", "examples", "instances", "items", "samples")
 
@@ -79,7 +83,8 @@ class Turn:
 
 @dataclass(frozen=True)
 class Transcript:
-    """A prompt, and the response to it if there is one; `row` is where it stood.
+    """A prompt, and the response to it if there is one; `row` is where it stood. Raises
+    UnreadableRowError for half a character in its texts, which no tokenizer takes and no file.
 
     The prompt is the chat's `turns`; or `rendered`, the text as the model read it; or the very
     token ids that ran, which then hold for the response too.
@@ -92,6 +97,14 @@ class Transcript:
     response_ids: tuple[int, ...] | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     row: str = ""
+
+    def __post_init__(self) -> None:
+        said = [turn.content for turn in self.turns]
+        noted = [one for one in (*self.facts, *self.facts.values()) if isinstance(one, str)]
+        if _HALF.search("\n".join([*said, self.response or "", self.rendered or "", *noted])):
+            raise UnreadableRowError(
+                r"holds half a character (\ud800 to \udfff alone): write it out"
+            )
 
     @property
     def shown(self) -> str:
