@@ -205,6 +205,23 @@ def test_screening_a_table_gives_the_scores_that_monitoring_gave(
         np.testing.assert_allclose(theirs[column], ours[column], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("ids", [[5, 6, 7], [10**6]])
+@pytest.mark.parametrize("command", ["screen", "monitor"])
+def test_token_ids_of_another_tokenizer_are_not_read_as_the_models_own(
+    made: PlantedRun, tmp_path: Path, command: str, ids: list[int]
+) -> None:
+    row = {"question": "Hi", "prompt": "Hi, you", "response": "Hello."}
+    foreign = row | {"prompt_token_ids": ids, "response_token_ids": ids}
+    file, out = prompts_file(tmp_path, [foreign, row]), tmp_path / "scores.json"
+    option = ("--prompts",) if command == "monitor" else ()
+
+    run(command, *made.arguments, *option, file, "--output", str(out))
+
+    read, texts = json.loads(out.read_text())
+    assert read["prompt_scores"] == texts["prompt_scores"]
+    assert command == "monitor" or read["trait_scores"] == texts["trait_scores"]
+
+
 def test_odd_columns_of_a_table_do_not_cost_the_screening(made: PlantedRun, tmp_path: Path) -> None:
     row = {"prompt": "Hi", "response": "Hello\u2028there.", "beside": 7, "coefficient": 2.0}
     rows = [row | {"score": score, "steering": "x"} for score in (float("nan"), 1.0)]

@@ -25,6 +25,7 @@ from workers.models.chat import (
     UnfitPromptError,
     answered_ids,
     check_prompt_length,
+    decode_response,
     open_prompt,
     prompt_of_ids,
     prompt_of_text,
@@ -101,11 +102,9 @@ def answer_to_monitor(model: LoadedModel, transcript: Transcript) -> AnsweredPro
         raise UnreadableRowError(
             f"has {empty}: name a column response or answer, or end messages with the assistant's"
         )
-    ids = transcript.response_ids
-    if ids is None or transcript.prompt_ids is None:
+    before, ids = transcript.prompt_ids, transcript.response_ids
+    if before is None or ids is None or not _are_own_ids(model, transcript):
         before, ids = answered_ids(model, _prompt(model, transcript), transcript.response)
-    else:
-        before = transcript.prompt_ids
     _check_prompt_length(model, Prompt("", before), n_more=len(ids))
     return AnsweredPrompt(transcript.shown, before, ids, transcript.facts)
 
@@ -133,7 +132,7 @@ def transcripts_to_monitor(
 
 def _prompt(model: LoadedModel, transcript: Transcript) -> Prompt:
     """Raises UnreadableRowError for a chat that the model cannot be given."""
-    if transcript.prompt_ids is not None:
+    if transcript.prompt_ids is not None and _are_own_ids(model, transcript):
         return prompt_of_ids(model, transcript.prompt_ids)
     if transcript.rendered is not None:
         return prompt_of_text(model, transcript.rendered)
@@ -141,6 +140,22 @@ def _prompt(model: LoadedModel, transcript: Transcript) -> Prompt:
         return open_prompt(model, [(turn.role, turn.content) for turn in transcript.turns])
     except UnfitPromptError as error:
         raise UnreadableRowError(str(error)) from error
+
+
+def _are_own_ids(model: LoadedModel, transcript: Transcript) -> bool:
+    """Whether a table's token ids are this model's: they spell the texts beside them. Those of a
+    model with another tokenizer, or of a text that was changed since, do not."""
+    asked, answered = transcript.prompt_ids or (), transcript.response_ids or ()
+    if max((*asked, *answered), default=0) >= model.model.config.get_text_config().vocab_size:
+        return False
+    # a template may leave out spaces around what is asked, and a decoder change those of the rest
+    text = prompt_of_text(model, transcript.rendered or transcript.shown).token_ids
+    if asked[: len(text)] != text and transcript.shown.strip() not in model.text_of(asked):
+        return False
+    response = transcript.response
+    if response is None or transcript.response_ids is None:
+        return True
+    return decode_response(model, answered).strip() == response.strip()
 
 
 def _check_prompt_length(model: LoadedModel, prompt: Prompt, *, n_more: int) -> None:
