@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from traitlens.errors import (
@@ -102,6 +103,16 @@ def test_a_stranger_finds_plain_float32_tensors_and_readable_provenance(tmp_path
         assert file.get_tensor("prompt_last").dtype == torch.float32
         assert file.metadata()["trait"] == '"refusal"'
         assert "row 0 = embedding output" in file.metadata()["layer_convention"]
+
+
+def test_a_file_of_another_program_may_note_what_is_no_json(tmp_path: Path) -> None:
+    noted = {"trait": "evil", "model_id": "google/gemma-2-2b-it", "counts": "5"}
+    path = tmp_path / "theirs.safetensors"
+    save_file({"response_avg": torch.ones(4, 3)}, path, metadata=noted)
+
+    found = load_vectors(path)
+
+    assert torch.equal(found.tensor, torch.ones(4, 3))
 
 
 def test_a_run_directory_is_read_by_method(tmp_path: Path) -> None:

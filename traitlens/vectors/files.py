@@ -51,11 +51,14 @@ def from_safetensors_bytes(data: bytes) -> TraitVector:
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     metadata: dict[str, str] = header.get("__metadata__", {})
     # files of other programs have no checksum of ours
-    noted = metadata.pop("sha256", "" if metadata.get("format") == FORMAT else None)
+    is_ours = metadata.get("format") == FORMAT
+    noted = metadata.pop("sha256", "" if is_ours else None)
     if noted not in (None, _checksum(tensors, metadata)):
         raise VectorFileError("the file is not what was written: extract the trait again")
     position = DEFAULT_POSITION if DEFAULT_POSITION in tensors else min(tensors)
-    return TraitVector(tensors, Provenance.from_metadata(metadata), position)
+    # what others note under the same names need not be JSON
+    facts = Provenance.from_metadata(metadata if is_ours else {})
+    return TraitVector(tensors, facts, position)
 
 
 def to_persona_vectors_pt_bytes(tensor: Tensor) -> bytes:
