@@ -98,6 +98,14 @@ def test_an_event_may_be_what_the_text_says(tmp_path: Path) -> None:
     assert rows["mean"].tolist() == [0.0, 5.0, 0.0]
 
 
+def test_an_event_behind_the_last_token_does_not_happen(tmp_path: Path) -> None:
+    file = save(tmp_path / "s.json", record({"refusal": [0.0, 5.0]}, tokens=["I", " can"]))
+
+    run(file, "--align", "$", "--averages", tmp_path / "a.csv")
+
+    assert set(pd.read_csv(tmp_path / "a.csv")["count"]) == {0}
+
+
 def test_neutral_responses_may_be_the_null(tmp_path: Path) -> None:
     file = save(tmp_path / "s.json", stepping(20))
     calm = save(tmp_path / "n.json", [record({"evil": drifting(k)}) for k in range(500, 560)])

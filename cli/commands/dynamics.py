@@ -218,7 +218,9 @@ def _event(
     if match is None:
         return None
     ends = np.cumsum([len(token) for token in tokens])
-    return int(np.searchsorted(ends, match.start(), side="right"))
+    # `$` matches behind the last token, where nothing begins
+    place = int(np.searchsorted(ends, match.start(), side="right"))
+    return place if place < len(tokens) else None
 
 
 def _measures_table(common: dict[str, dict[str, float | None]]) -> Table:
