@@ -102,6 +102,19 @@ def test_nothing_private_is_published(home: Path, tmp_path: Path, private: tuple
     assert b"fine-tune" in files["hub/README.md"]
 
 
+def test_a_page_does_not_tell_where_its_files_lay(home: Path, tmp_path: Path) -> None:
+    paths = [tmp_path / "secret-project" / side / "scores.json" for side in ("before", "after")]
+    for path in paths:
+        path.parent.mkdir(parents=True)
+        save(path, record())
+
+    files = published(home, tmp_path / "site", "--scores", paths[0], "--scores", paths[1])
+
+    page = files["viewer.html"].decode()
+    assert "before/scores.json" in page and "after/scores.json" in page
+    assert "secret-project" not in page
+
+
 def test_the_report_says_the_same_without_what_is_private(
     home: Path, private: tuple[str, ...]
 ) -> None:

@@ -136,10 +136,16 @@ def _expanded(paths: Sequence[Path]) -> list[Path]:
 
 def _read(paths: Sequence[Path]) -> list[CarriedFile]:
     names = [path.name for path in paths]
-    # Two files of one name, from two folders, are told apart by their paths.
+    whole = [path.resolve() for path in paths]
+    shared = os.path.commonpath([path.parent for path in whole]) if whole else ""
+    # Two files of one name, from two folders, are told apart by where their paths part: a page is
+    # given to others, and what is above is this machine's.
     return [
-        CarriedFile(path.name if names.count(path.name) == 1 else path.as_posix(), _text(path))
-        for path in paths
+        CarriedFile(
+            path.name if names.count(path.name) == 1 else one.relative_to(shared).as_posix(),
+            _text(path),
+        )
+        for path, one in zip(paths, whole, strict=True)
     ]
 
 

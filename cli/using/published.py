@@ -44,7 +44,10 @@ def published_files(
     files["index.html"] = index_page(run.name, _facts(run), found, by_trait, snippet=snippet)
     files["report.html"] = report_page(title, private.without(report))
     carried = [
-        CarriedFile(one.name, json.dumps(private.without(json_or_lines(one.text, one.name))))
+        CarriedFile(
+            private.without(one.name),
+            json.dumps(private.without(json_or_lines(one.text, one.name))),
+        )
         for one in scores
     ]
     files["viewer.html"] = build_page(carried).encode()
