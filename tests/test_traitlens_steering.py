@@ -8,12 +8,19 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MambaConfig,
+    MambaForCausalLM,
+)
 
 from traitlens.capture.hooks import ActivationCapture, HookManager
 from traitlens.compute import projection
 from traitlens.errors import MissingVectorError
-from traitlens.steering import steer
+from traitlens.steering import Positions, steer
 from traitlens.vectors.trait_vector import Provenance, TraitVector
 
 WIDTH, BLOCKS = 16, 3
@@ -139,6 +146,31 @@ def test_steering_while_generating_equals_one_forward_pass_over_the_result(
         whole = layer_outputs(model, input_ids=tokens[:, :-1])[3]
 
     assert torch.allclose(capture.get("2"), whole, atol=1e-4)
+
+
+@pytest.mark.parametrize("prompt_length", [None, PROMPT.shape[1]])
+@pytest.mark.parametrize("positions", ["all", "prompt", "response"])
+def test_a_recurrence_that_counts_no_tokens_is_steered_where_others_are(
+    positions: Positions, prompt_length: int | None
+) -> None:
+    torch.manual_seed(0)
+    shape = {"hidden_size": WIDTH, "num_hidden_layers": BLOCKS, "vocab_size": 32}
+    model = MambaForCausalLM(MambaConfig(**shape, pad_token_id=0)).eval()
+    vector, seen = torch.ones(WIDTH), ActivationCapture()
+    steering = steer(model, vector, layer=2, positions=positions, prompt_length=prompt_length)
+    with steering, HookManager(model) as hooks:
+        hooks.add_forward_hook("backbone.layers.1", seen.make_hook("2"))
+        tokens = generate(model)
+
+    plain = ActivationCapture()
+    with HookManager(model) as hooks, torch.no_grad():
+        hooks.add_forward_hook("backbone.layers.1", plain.make_hook("2"))
+        model(tokens[:, :-1], use_cache=False)
+    moved = (seen.get("2") - plain.get("2"))[0].norm(dim=-1) > 1e-3
+
+    n_prompt, n_response = PROMPT.shape[1], 5
+    assert moved[:n_prompt].tolist() == [positions != "response"] * n_prompt
+    assert moved[n_prompt:].tolist() == [positions != "prompt"] * n_response
 
 
 @pytest.mark.parametrize("positions", ["all", "prompt", "response"])

@@ -91,7 +91,7 @@ class _Columns:
     def __init__(self, positions: Positions, prompt_length: int | Tensor | None) -> None:
         self._positions = positions
         self._prompt_length = prompt_length
-        self._cached = 0
+        self._cached = self._seen = 0
         self._attention_mask: Tensor | None = None
 
     def note(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -99,15 +99,26 @@ class _Columns:
         given: Mapping[str, Any] = kwargs
         if args:
             given = inspect.signature(module.forward).bind_partial(*args, **kwargs).arguments
-        cache = given.get("past_key_values")
-        self._cached = 0 if cache is None else int(cache.get_seq_length())
+        cache = given.get("past_key_values", given.get("cache_params"))
+        self._cached = self._length(cache)
         mask = given.get("attention_mask")
         is_padding_mask = isinstance(mask, Tensor) and mask.ndim == 2
         self._attention_mask = mask if is_padding_mask else None
 
+    def _length(self, cache: Any) -> int:
+        """How many tokens a cache holds."""
+        if cache is None:
+            return 0
+        try:
+            return int(cache.get_seq_length())
+        except ValueError:
+            # states of a recurrence alone, as Mamba's, do not say of how many tokens they are
+            return self._seen if cache.has_previous_state() else 0
+
     def mask(self, hidden: Tensor) -> Tensor | None:
         """Boolean [batch or 1, seq], or None for every token."""
         seq = hidden.shape[1]
+        self._seen = self._cached + seq
         chosen = None
         if self._positions != "all":
             is_response = self._is_response(seq)
