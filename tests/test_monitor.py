@@ -222,6 +222,18 @@ def test_token_ids_of_another_tokenizer_are_not_read_as_the_models_own(
     assert command == "monitor" or read["trait_scores"] == texts["trait_scores"]
 
 
+def test_scores_that_a_table_brings_are_not_taken_for_measured_ones(
+    made: PlantedRun, tmp_path: Path
+) -> None:
+    before = {"capitals_z": 9.5, "capitals_flagged": True, "any_trait_flagged": True}
+    file, out = prompts_file(tmp_path, [{"prompt": "Hi", "by": "us"} | before]), tmp_path / "s.csv"
+
+    run("monitor", *made.arguments, "--prompts", file, "--output", str(out), "--no-baseline")
+
+    (row,) = csv.DictReader(out.read_text().splitlines())
+    assert row["by"] == "us" and not before.keys() & row.keys()
+
+
 def test_odd_columns_of_a_table_do_not_cost_the_screening(made: PlantedRun, tmp_path: Path) -> None:
     row = {"prompt": "Hi", "response": "Hello\u2028there.", "beside": 7, "coefficient": 2.0}
     rows = [row | {"score": score, "steering": "x"} for score in (float("nan"), 1.0)]

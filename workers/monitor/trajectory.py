@@ -251,9 +251,15 @@ def trajectory_row(scale: TraitScale, trajectory: Trajectory) -> dict[str, Any]:
     """One row of a table: the texts, the facts, and each trait's mean, z and flag."""
     row: dict[str, Any] = {"id": trajectory.id, "prompt": trajectory.prompt}
     row |= {"response": trajectory.response, "n_tokens": len(trajectory.tokens)}
-    row |= {name: fact for name, fact in trajectory.facts.items() if name not in row}
-    for trait, one in trajectory_summary(scale, trajectory).items():
-        row |= {f"{trait}_{name}": value for name, value in one.items() if value is not None}
+    figures = {
+        f"{trait}_{name}": value
+        for trait, one in trajectory_summary(scale, trajectory).items()
+        for name, value in one.items()
+    }
+    # a table of scores that is screened again has columns of these names, of what was measured then
+    taken = {*row, *figures, "any_trait_flagged"}
+    row |= {name: fact for name, fact in trajectory.facts.items() if name not in taken}
+    row |= {name: value for name, value in figures.items() if value is not None}
     if scale.baseline is not None:
         row["any_trait_flagged"] = any_trait(scale, trajectory)["flagged"]
     return row
