@@ -46,3 +46,10 @@ def test_labels_are_read_and_a_bad_line_is_named(tmp_path: Path) -> None:
     assert read_labels(tmp_path / "good.csv") == {("a/b", "trait"): 70, ("a/b", "coherence"): 90}
     with pytest.raises(UsageError, match="line 3"):
         read_labels(tmp_path / "bad.csv")
+
+
+def test_two_labels_of_one_response_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "two.csv").write_text("key,score,labeler\na/b,10,ann\na/b,90,bob\n")
+
+    with pytest.raises(UsageError):
+        read_labels(tmp_path / "two.csv")

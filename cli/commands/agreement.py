@@ -88,6 +88,9 @@ def read_labels(path: Path) -> Scores:
             score = float(row["score"])
             if metric not in METRICS or not 0 <= score <= 100:
                 raise ValueError(f"metric {metric!r}, score {score:g}")
+            # of two people's labels the last one would count alone
+            if (row["key"], metric) in found:
+                raise ValueError(f"{row['key']} has a label already: give the mean of several")
             found[row["key"], metric] = score
     except (KeyError, ValueError, TypeError, csv.Error) as error:
         raise UsageError(
