@@ -64,7 +64,7 @@ def broker() -> Iterator[str]:
 def watched(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Watched:
     folder = tmp_path_factory.mktemp("watched")
     run = make_run(folder / "runs" / "gemma", traits=2, shards=12)
-    speed = ["--gpu", "2", "--seconds-per-job", "0.15"]
+    speed = ["--gpu", "2", "--seconds-per-job", "0.5"]
     registry = CollectorRegistry()
     registry.register(FleetCollector(broker))
     with simulated_workers(broker, *speed, logs=folder / "logs"):
