@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
+from pathlib import Path
 from zlib import crc32
 
 import pytest
 
 from domain.errors import JudgeError, JudgeNotHereError
+from domain.scoring.prices import Price
 from domain.scoring.scores import Scale, Score
+from storage.broker.connection import connect
+from storage.broker.embedded_redis import embedded_redis
+from storage.broker.judge_limits import put_judge_meter, read_judge_meter
+from storage.record.spending import Terms, write_terms
+from tasks.stages.judge_pool import JudgePool
 from tests.http_judge import OpenLimiter, error, http_judge, scoring
 from tests.judge_kinds import KINDS, splitting_digits
 from tests.lean_judge import Action, Call, completion, lean_judge
+from tests.stored_run import stored_run
 from workers.judge.client import NO_KEY, JudgeClient
 from workers.judge.judge import Judge, Slots
 from workers.judge.negotiate import Negotiated, negotiate
@@ -149,3 +158,24 @@ def test_a_scale_of_words_is_read_as_text() -> None:
         found = found_by(server.url, scale="binary_text")
 
     assert found.profile.mode == "text"
+
+
+def test_finding_out_how_a_judge_is_asked_counts_into_the_budget(tmp_path: Path) -> None:
+    terms = Terms(price=Price(input=10.0, output=10.0), cap_usd=1.0)
+    with (
+        lean_judge(KINDS["gpt-6-luna"]) as judge,
+        embedded_redis() as broker,
+        connect(broker) as client,
+        contextlib.ExitStack() as stack,
+    ):
+        run = stored_run(tmp_path / "r", traits="evil", rollouts=1, judge_url=judge.url)
+        write_terms(run.store, terms)
+        put_judge_meter(client, run.run_id, terms=terms, spent=0.0)
+        pool = JudgePool(broker, None, 8)
+        stack.callback(pool.end)
+
+        _, usd = pool.negotiate(run, run.spec.judge, PROMPTS)
+        meter = read_judge_meter(client, run.run_id)
+
+    assert meter is not None and usd
+    assert meter.spent == pytest.approx(usd)

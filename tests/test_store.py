@@ -327,6 +327,21 @@ def test_a_run_made_when_negotiate_was_called_probe_is_still_read(
     assert jobs_with_artifacts(store, [], judgement=judgement) == set()
 
 
+@pytest.mark.parametrize("judgement", [None, "second"])
+def test_what_scores_cost_that_are_set_aside_stays_spent(
+    store: Store, judgement: str | None
+) -> None:
+    for job in (
+        Job("judge", "evil", "positive", 0, judgement),
+        Job("negotiate", judgement=judgement),
+    ):
+        publish_artifact(store, job, files={}, info={"usd": 1.5})
+        set_artifact_aside(store, job)
+        publish_artifact(store, job, files={}, info={"usd": 0.25})
+
+    assert recorded_usd(store) == 3.5
+
+
 def test_a_second_worker_finds_the_first_ones_artifact_and_leaves_no_files(store: Store) -> None:
     first = publish_artifact(store, JOB, files={"responses.parquet": b"first"}, info={})
     before = store.list("")

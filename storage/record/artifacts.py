@@ -139,6 +139,10 @@ def read_artifact(store: Store, record: Record, role: str, decode: Callable[[byt
         ) from error
 
 
+SET_ASIDE = "set-aside/"
+"""How the keys of what was moved out of the way begin."""
+
+
 def set_artifact_aside(store: Store, job: Job) -> None:
     """Move a job's damaged record out of the way so that the job runs again; nothing is deleted."""
     key = _stored_key(store, job)
@@ -146,7 +150,7 @@ def set_artifact_aside(store: Store, job: Job) -> None:
         data = store.read(key)
     except KeyError:
         return
-    store.write(f"set-aside/{key}-{checksum(data)[:12]}", data)
+    store.write(f"{SET_ASIDE}{key}-{checksum(data)[:12]}", data)
     store.delete(key)
 
 

@@ -13,7 +13,7 @@ from domain.errors import StoreError
 from domain.plan.jobs import FORMER_NEGOTIATE, Stage
 from domain.plan.spec import Frozen
 from domain.scoring.prices import Price
-from storage.record.artifacts import decode_checked, encode_checked, load_record
+from storage.record.artifacts import SET_ASIDE, decode_checked, encode_checked, load_record
 from storage.record.run import Run
 from storage.record.store import Store
 
@@ -58,8 +58,8 @@ def read_terms(store: Store, *, judgement: str | None = None) -> Terms:
 
 
 def recorded_usd(store: Store) -> float:
-    """What the run's judge records say was paid, those of interrupted shards included, and what is
-    reserved for batches under way."""
+    """What the run's judge records say was paid, those of interrupted shards and those set aside
+    included, and what is reserved for batches under way."""
     return math.fsum(_usd(store, key) for key in store.list("") if _is_judge_record(key))
 
 
@@ -81,7 +81,11 @@ def _terms_key(judgement: str | None) -> str:
 
 
 def _is_judge_record(key: str) -> bool:
-    """`traits/refusal/judge/positive-003.json`, its `.partial` ones, and those of rejudgings."""
+    """`traits/refusal/judge/positive-003.json`, its `.partial` ones, those of rejudgings and those
+    set aside."""
+    if key.startswith(SET_ASIDE):
+        # what ends with a checksum was paid all the same
+        key = key.removeprefix(SET_ASIDE).rpartition("-")[0]
     parts = key.split("/")
     if len(parts) != 4 or parts[0] != "traits" or not key.endswith(".json"):
         return len(parts) == 1 and key.partition(".")[0].partition("@")[0] in NEGOTIATED

@@ -24,7 +24,7 @@ from domain.errors import JudgeNotHereError, StoppedError
 from domain.fleet.permissions import permissions
 from domain.plan.spec import JudgeSpec
 from domain.redaction import JUDGE_KEYS
-from domain.scoring.prices import FREE
+from domain.scoring.prices import FREE, Charged, Cost, Price
 from domain.scoring.reply_limits import CALL_TIMEOUT_S
 from domain.scoring.scores import Evidence
 from storage.broker.connection import connect
@@ -103,7 +103,7 @@ class JudgePool:
 
         async def ask() -> Negotiated:
             async with self.asking(url):
-                return await negotiate(
+                found = await negotiate(
                     self._client(url),
                     spec.model,
                     prompts,
@@ -111,12 +111,17 @@ class JudgePool:
                     votes=spec.votes,
                     sleep=self._sleep,
                 )
+                if price is not None:
+                    _, limiter = self.client_and_limiter(run, spec)
+                    limiter.answered(Cost(0, 0.0), Charged(0, _usd(found, price)))
+                    await limiter.flush()
+                return found
 
         found = self.loop.run(ask())
         keys = LimiterKeys.of(run.run_id, url=spec.url, model=spec.model)
         with connect(self.broker_url) as redis:
             note_stated_limits(redis, keys, found.limits)
-        return found, None if price is None else math.fsum(price.of(r) for r in found.replies)
+        return found, None if price is None else _usd(found, price)
 
     def scorings(
         self,
@@ -271,6 +276,10 @@ class JudgePool:
             await asyncio.to_thread(put)
 
         return open_budget
+
+
+def _usd(found: Negotiated, price: Price) -> float:
+    return math.fsum(price.of(reply) for reply in found.replies)
 
 
 def open_judge(
