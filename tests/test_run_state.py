@@ -12,12 +12,15 @@ from typing import Any
 
 import click
 import pytest
+from click.testing import CliRunner
 from rich.console import Console, RenderableType
 
+from cli.main import orchestrate as orchestrate_group
 from cli.options.settings import Moment
 from cli.screens.next_steps import last_step
-from cli.screens.run_in_words import run_in_words, state_in_words, state_text
+from cli.screens.run_in_words import news_in_words, run_in_words, state_in_words, state_text
 from cli.screens.status import FolderStatus, run_status_screen
+from domain.errors import BrokerError
 from domain.fleet.heartbeats import Heartbeat
 from domain.plan.samples import POLARITIES
 from orchestrator.run_state import OnBroker, RunState, State, run_state
@@ -28,9 +31,17 @@ from storage.broker.job_log import KEPT, LogLine
 from storage.broker.state import BrokerState
 from storage.record.artifacts import publish_artifact
 from storage.record.attended import attending
-from storage.record.run import Failure, Run, write_dead_letter
+from storage.record.run import (
+    Failure,
+    Run,
+    Schedule,
+    read_run_schedule,
+    write_dead_letter,
+    write_run_schedule,
+)
 from storage.record.store import LocalStore
 from tests.simulated_runs import make_run
+from tests.stored_run import stored_run
 
 ALL = ("gpu", "judge", "reduce")
 NEGOTIATE = Failure("negotiate", "JudgeError", "nobody answers", fatal=True)
@@ -75,6 +86,36 @@ def test_finished_and_paused_come_from_the_record() -> None:
     assert word(out, finished=True) == "running"  # it is judged again
     assert word(out, paused=True) == "paused"
     assert run_state(None, finished=False, paused=False) == RunState(State.NOT_FINISHED)
+
+
+def test_a_command_that_waits_for_a_paused_run_says_so(
+    client: tuple[str, Client], tmp_path: Path
+) -> None:
+    url, redis = client
+    run = make_run(tmp_path / "r", traits=1, shards=1)
+    write_run_schedule(run.store, Schedule(paused=True))
+    put_run(redis, run)
+
+    assert news_in_words(run, url).text.startswith(State.PAUSED.value)
+
+
+@pytest.mark.parametrize(
+    "arguments", [("retry", "r"), ("rejudge", "r", "--use", "first")], ids=" ".join
+)
+def test_a_command_that_works_on_a_paused_run_ends_the_pause(
+    arguments: tuple[str, ...], client: tuple[str, Client], tmp_path: Path
+) -> None:
+    run = stored_run(tmp_path / "r", traits="evil", rollouts=1)
+    if arguments[0] == "retry":
+        run.store.delete("traits/evil/reduce.json")
+    write_run_schedule(run.store, Schedule(priority=2, paused=True))
+    where = ("--runs-dir", str(tmp_path), "--broker-url", client[0], "--wait-for-workers", "0")
+
+    ended = CliRunner().invoke(orchestrate_group, [*arguments, *where])
+
+    # no worker is there
+    assert isinstance(ended.exception, BrokerError)
+    assert read_run_schedule(run.store) == Schedule(priority=2)
 
 
 def test_a_failure_is_said_with_its_reason() -> None:
@@ -218,7 +259,7 @@ def test_what_was_given_up_is_gone_on_with_by_a_retry(tmp_path: Path) -> None:
     paused = {**found, "state": State.PAUSED.value}
 
     assert last_step(run, found) == "Go on with: orchestrate retry r --dead"
-    # which ends no pause
+    # which leaves given up what was
     assert last_step(run, paused) == "Go on with: orchestrate resume r"
 
 

@@ -148,6 +148,7 @@ def retry(run: Run, dead: bool, **values: Any) -> None:
         click.echo(f"{len(revived)} jobs that were given up are tried again.", err=True)
     elif dead_letters(run.store):
         click.echo("Some jobs were given up for killing workers; --dead includes them.", err=True)
+    unpause(run, priority=None)
     finish_extraction(run, values)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from cli.commands.extract import finish_extraction, require_fleet_broker
+from cli.commands.pause_cancel import unpause
 from cli.options.run import asked_judge, asked_terms, own_option, terms_options
 from cli.options.settings import Command, broker_option, json_option, run_argument, wait_option
 from cli.options.working_folder import keep_key_from_folder
@@ -80,6 +81,7 @@ def rejudge(run: Run, only: str | None, name: str | None, use: str | None, **val
         add_judgement(run, judgement)
         write_terms(run.store, terms, judgement=judgement.name)
         chosen = replace(run, judgement=judgement.name)
+    unpause(run, priority=None)
     finish_extraction(chosen, values)
 
 

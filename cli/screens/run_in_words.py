@@ -19,6 +19,7 @@ from orchestrator.run_state import (
 )
 from storage.broker.connection import connect
 from storage.broker.fleet import read_queues, read_run, read_workers
+from storage.record.judgements import judge_of
 from storage.record.run import Run
 
 GOES_ON = "orchestrate resume goes on"
@@ -109,11 +110,10 @@ def news_in_words(run: Run, broker_url: str) -> News:
         parts = []
         if listed is not None:
             queues = read_queues(client, [listed], QUEUES)
-            state = state_of_open_jobs(
-                read_state_on_broker(client, listed, queues=queues, workers=workers)
-            )
+            facts = read_state_on_broker(client, listed, queues=queues, workers=workers)
+            state = RunState(State.PAUSED) if listed.paused else state_of_open_jobs(facts)
             parts = [state_text(state)] if state != RunState(State.RUNNING) else []
-        if run.spec.judge.url not in ("embedded", NO_JUDGE):
+        if judge_of(run).url not in ("embedded", NO_JUDGE):
             parts += judge_in_words({**judge_facts(client, run), "rejected": 0})
     ours = [one for one in workers if any(name == run.name for name, _, _ in one.jobs)]
     tokens = sum(one.per_minute.tokens for one in ours if one.kind == "gpu") / 60
