@@ -97,8 +97,11 @@ class Driver:
         Messages that are still out stay out, so a second orchestrator sends nothing twice.
         """
         self.state.start_over()
+        ours = {job.key for job in self.run.plan.jobs()}
         for failure in dead_letters(self.run.store):
-            self.state.fail(failure)
+            # what was given up in another judgement is not missing in this one
+            if failure.job in ours:
+                self.state.fail(failure)
         self._set_broken_results_aside()
         # artifacts that were taken away since are not done any more
         self.state.mark_undone(self.state.done() - self.run.done())

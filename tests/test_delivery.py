@@ -29,7 +29,15 @@ from storage.broker.state import BrokerState, jobs_on_queues
 from storage.files.trait_files import load_trait
 from storage.record.artifacts import Record, jobs_with_artifacts, publish_artifact
 from storage.record.judgements import Judgement, add_judgement
-from storage.record.run import Run, create_run, dead_letters, revive_dead
+from storage.record.results import write_manifest
+from storage.record.run import (
+    Failure,
+    Run,
+    create_run,
+    dead_letters,
+    revive_dead,
+    write_dead_letter,
+)
 from storage.record.store import open_store
 from tasks.fleet.app import DeliverySettings, delivery_settings, make_app
 from tasks.fleet.edge import LONGEST_KEY, Edge
@@ -37,6 +45,7 @@ from tasks.fleet.message import JobMessage, WireError
 from tasks.fleet.send import send_again, send_jobs
 from tasks.fleet.suspects import DyingReject, SuspectIsolation
 from tests.s3_server import no_credentials
+from tests.simulated_runs import Silent, driver
 
 NEGOTIATE = Job("negotiate")
 JUDGE_URL = "http://127.0.0.1:1/v1"
@@ -163,6 +172,22 @@ def test_a_job_that_never_ends_is_given_up_and_can_be_revived(
     assert revive_dead(run.store) == ["negotiate"]
     assert dead_letters(run.store) == []
     assert edge.carry(do_it, message_of(run)) == "negotiate: did it"
+
+
+def test_what_another_judgement_gave_up_is_no_failure_of_this_one(
+    tmp_path: Path, broker_url: str, client: redis.Redis
+) -> None:
+    run = make_run(tmp_path / "run")
+    for job in run.plan.jobs():
+        do_it(run, job)
+    write_manifest(run.store, "traits/refusal")
+    given_up = Job("judge", "refusal", "positive", 0, "second")
+    write_dead_letter(run.store, Failure(given_up.key, "PoisonJobError", "died", fatal=False))
+    one = driver(broker_url, run)
+
+    one.start()
+
+    assert one.watch(Silent()) == []
 
 
 def test_a_job_that_begins_again_after_its_worker_died_is_a_warning_under_its_name(
