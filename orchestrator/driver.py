@@ -36,7 +36,8 @@ from storage.record.artifacts import (
     record_key,
     set_artifact_aside,
 )
-from storage.record.results import damaged_results, has_manifest
+from storage.record.judgements import FIRST
+from storage.record.results import damaged_results, has_manifest, read_metrics
 from storage.record.run import Failure, Run, dead_letters
 from tasks.fleet.app import TASK_NAMES, delivery_settings
 from tasks.fleet.send import send_jobs
@@ -202,21 +203,28 @@ class Driver:
         if all(job.key in done and self.run.store.exists(record_key(job)) for job in last):
             return failures
         if self.state.is_cancelled():
-            raise StoppedError(f"the run was cancelled: orchestrate resume {self.run.name} goes on")
+            own = self.run.judgement is None
+            again = f"orchestrate resume {self.run.name}" if own else "the same command"
+            raise StoppedError(f"the run was cancelled: {again} goes on")
         return failures if failures and not self.state.outstanding() else None
 
     def _set_broken_results_aside(self) -> None:
-        """Have a trait assembled again whose results are not what was written, and tested again
-        what is assembled again; and the judge asked again how it wants to be asked, where the
-        answer is damaged."""
+        """Have a trait assembled again whose results are not what was written, or are another
+        judgement's, and tested again what is assembled again; and the judge asked again how it
+        wants to be asked, where the answer is damaged."""
         plan, done, store = self.run.plan, self.run.done(), self.run.store
         for trait in self.run.spec.traits:
             folder = f"traits/{trait.name}"
             ends = plan.trait_job("reduce", trait.name), plan.trait_job("verify", trait.name)
             found = damaged_results(store, folder)
+            is_ended = plan.last_job(trait).key in done
             # what is being written has none either, but then the trait is not done
-            if plan.last_job(trait).key in done and not has_manifest(store, folder):
+            if is_ended and not has_manifest(store, folder):
                 found = [f"{folder} without its checksums"]
+            # a finished run may have been given those of a later judgement
+            is_to_be_ours = self.run.judgement is not None or not is_ended
+            if is_to_be_ours and ends[0].key in done and not self._holds_ours(trait.name):
+                found = [f"{folder} of another judgement"]
             if found:
                 log.warning("%s: not what was written; assembled again.", ", ".join(found))
             if found or ends[0].key not in done:
@@ -229,6 +237,14 @@ class Driver:
         except DamagedArtifactError as error:
             log.warning("%s; asked again.", error)
             set_artifact_aside(store, plan.negotiate_job)
+
+    def _holds_ours(self, trait: str) -> bool:
+        """Whether a trait's results are those of the judgement worked on."""
+        try:
+            judging = read_metrics(self.run.store, trait).judging
+        except (KeyError, StoreError):
+            return False
+        return (judging.judgement if judging else FIRST) == (self.run.judgement or FIRST)
 
     def queues_to_come(self) -> list[str]:
         """The queues of what is still to be done: a rejudging, say, needs no GPU worker."""

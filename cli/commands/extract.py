@@ -326,10 +326,9 @@ def _watch(console: Console, driver: Driver) -> list[Failure]:
         with progress.shown():
             return driver.watch(progress)
     except KeyboardInterrupt:
-        say(
-            console,
-            f"\nInterrupted; what is done is kept. Continue with: orchestrate resume {run.name}",
-        )
+        # resume goes on with the run's own judgement
+        again = f"orchestrate resume {run.name}" if run.judgement is None else "the same command"
+        say(console, f"\nInterrupted; what is done is kept. Continue with: {again}")
         raise
 
 

@@ -14,8 +14,13 @@ from cli.options.run import asked_judge, asked_terms, own_option, terms_options
 from cli.options.settings import Command, broker_option, json_option, run_argument, wait_option
 from cli.options.working_folder import keep_key_from_folder
 from domain.errors import UsageError
+from domain.fleet.heartbeats import QUEUES
 from domain.plan.spec import NO_JUDGE, JudgeSpec
+from storage.broker.connection import connect
+from storage.broker.fleet import queue_of
+from storage.broker.state import jobs_on_queues
 from storage.record.artifacts import set_artifact_aside
+from storage.record.attended import read_attended
 from storage.record.judgements import (
     Judgement,
     add_judgement,
@@ -62,6 +67,7 @@ def rejudge(run: Run, only: str | None, name: str | None, use: str | None, **val
     if use is not None:
         # what was made of another judgement is made again
         chosen = on_judgement(run, use)
+        _refuse_beside_others(chosen, values["broker_url"])
         for trait in run.spec.traits:
             set_artifact_aside(run.store, chosen.plan.trait_job("reduce", trait.name))
             set_artifact_aside(run.store, chosen.plan.trait_job("verify", trait.name))
@@ -78,11 +84,33 @@ def rejudge(run: Run, only: str | None, name: str | None, use: str | None, **val
         if judge == run.spec.judge and not before.price:
             before = read_terms(run.store)
         terms = asked_terms(values, judge, before=before)
+        _refuse_beside_others(replace(run, judgement=judgement.name), values["broker_url"])
         add_judgement(run, judgement)
         write_terms(run.store, terms, judgement=judgement.name)
         chosen = replace(run, judgement=judgement.name)
     unpause(run, priority=None)
     finish_extraction(chosen, values)
+
+
+def _refuse_beside_others(run: Run, broker_url: str | None) -> None:
+    """Raises UsageError while another judgement of the run is made: both would write its results,
+    and what ends the one would end the other."""
+    if other := read_attended(run.store):
+        raise UsageError(
+            f"process {other.pid} on {other.host} works on {run.name}",
+            advice="wait until it has ended, or interrupt it",
+        )
+    if not broker_url:
+        return
+    queues = [queue_of(kind, run.run_id) for kind in QUEUES]
+    with connect(broker_url) as client:
+        jobs = jobs_on_queues(client, queues, run.run_id)
+    made = {job.partition("@")[2].partition("/")[0] for job in jobs} - {"", run.judgement}
+    if made:
+        raise UsageError(
+            f"judgement {min(made)} of {run.name} is being made",
+            advice=f"wait until it has ended, or end it with `orchestrate cancel {run.name}`",
+        )
 
 
 def _unfinished(run: Run) -> list[str]:

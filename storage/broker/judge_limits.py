@@ -245,7 +245,7 @@ class SharedLimiter:
         if state == "budget":
             self._stopped = BudgetError(
                 "the judge's budget is reached: nothing more is asked, what was judged is kept; "
-                "continue with `orchestrate resume RUN --budget USD`"
+                "run the same command again with a larger --budget"
             )
             raise self._stopped
         if state == "cancelled":
