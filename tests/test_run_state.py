@@ -23,13 +23,14 @@ from cli.screens.status import FolderStatus, run_status_screen
 from domain.errors import BrokerError
 from domain.fleet.heartbeats import Heartbeat
 from domain.plan.samples import POLARITIES
+from domain.plan.spec import WIRE_VERSION
 from orchestrator.run_state import OnBroker, RunState, State, run_state
 from storage.broker.connection import Client, connect
 from storage.broker.embedded_redis import embedded_redis
 from storage.broker.fleet import put_heartbeat, put_run
 from storage.broker.job_log import KEPT, LogLine
 from storage.broker.state import BrokerState
-from storage.record.artifacts import publish_artifact
+from storage.record.artifacts import encode_checked, publish_artifact
 from storage.record.attended import attending
 from storage.record.run import (
     Failure,
@@ -168,6 +169,22 @@ def test_the_list_and_the_screen_agree_about_each_run(
     }
     assert {name: run_in_words(run, url)["state"] for name, run in runs.items()} == listed
     assert states(tmp_path, None) == {**dict.fromkeys(runs, "not finished"), "done": "finished"}
+
+
+def test_a_run_that_cannot_be_read_is_told_once_and_hides_no_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("good", "cut", "later"):
+        make_run(tmp_path / name, traits=1, shards=1)
+    make_run(tmp_path / "cut", traits=1, shards=1).store.write("schedule.json", b'{"pri')
+    later = encode_checked({"wire": WIRE_VERSION + 1})
+    (tmp_path / "later/run.json").write_bytes(later)
+    folder = FolderStatus(str(tmp_path))
+
+    found = [[row["name"] for row in folder.look(None)["standing"]] for _ in range(2)]
+
+    assert found == [["good"], ["good"]]
+    assert sorted(text.split()[0] for text in caplog.messages) == ["cut", "later"]
 
 
 def keep_failures(run: Run, *said: tuple[str, str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -25,6 +26,7 @@ from cli.screens.tables import (
     table_of,
     text_column,
 )
+from domain.errors import StoreError, UsageError
 from domain.fleet.heartbeats import QUEUES, Heartbeat, ListedRun
 from domain.plan.spec import TraitRef
 from domain.verdict.record import VerdictName
@@ -43,6 +45,8 @@ from storage.broker.fleet import HEARTBEAT, listed_run, read_queues, read_runs, 
 from storage.record.artifacts import DamagedArtifactError, load_record
 from storage.record.attended import read_attended
 from storage.record.run import Run, open_run, read_run_schedule
+
+log = logging.getLogger(__name__)
 
 
 def run_status_screen(snapshot: dict[str, Any]) -> RenderableType:
@@ -131,6 +135,7 @@ class FolderStatus:
         self._since = since
         # a finished run stays so while nobody works on it: it is read once
         self._finished: dict[str, tuple[Run, Row]] = {}
+        self._unreadable: set[str] = set()
 
     def look(self, broker_url: str | None) -> dict[str, Any]:
         """The runs, those planned last first; with a broker what each is doing, and the workers."""
@@ -154,15 +159,30 @@ class FolderStatus:
         for name in sorted(self._store.folders()):
             known = self._finished.get(name)
             if known is None or known[0].run_id in listed:
-                if not self._store.exists(f"{name}/run.json"):
-                    continue
-                run = open_run(self._store.at(name))
-                known = run, _row(run)
+                known = self._read(name)
+            if known is None:
+                continue
             if known[1]["state"] == State.FINISHED:
                 self._finished[name] = known
             if self._since is None or _is_since(known[0].planned_at, self._since):
                 found.append((known[0], dict(known[1])))
         return sorted(found, key=lambda one: one[0].planned_at or "", reverse=True)
+
+    def _read(self, name: str) -> tuple[Run, Row] | None:
+        """A run as it stands; None where there is none, and where it cannot be read, which is told
+        once and hides no other run."""
+        try:
+            if not self._store.exists(f"{name}/run.json"):
+                return None
+            run = open_run(self._store.at(name))
+            return run, _row(run)
+        except UsageError:
+            return None  # removed between our two looks
+        except StoreError as error:
+            if name not in self._unreadable:
+                log.warning("%s is left out: %s", name, error)
+            self._unreadable.add(name)
+            return None
 
 
 def _is_since(planned_at: str | None, since: datetime) -> bool:
