@@ -7,6 +7,7 @@ worker with the embedded judge, a reduce worker. The same code, tasks and queues
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from domain.redaction import HUB_KEYS, JUDGE_KEYS, STORAGE_KEYS
 from orchestrator.processes import Child, Processes, child_environment, orchestrate
 from storage.broker.embedded_redis import embedded_redis
 
+log = logging.getLogger(__name__)
 GPU_KEYS = (*HUB_KEYS, *STORAGE_KEYS)
 # the account's own names are no secrets, and mean nothing without the key
 KEYS_OF_KIND = {
@@ -35,13 +37,13 @@ def local_fleet(
     `needs_judge_server` None is for a run without a judge, which gets no judge worker; `devices`
     are those of GPU workers, `cpu` as often as workers share the cores.
 
-    Worker logs go to `log_folder`, or to a temporary folder when the runs are not on a local disk.
+    Worker logs go to `log_folder`, or to a temporary folder when it takes none or the runs are not
+    on a local disk.
     Raises BrokerError from the context when a worker cannot work on this machine.
     """
     with contextlib.ExitStack() as stack:
-        if log_folder is None:
+        if log_folder is None or not _takes_logs(log_folder):
             log_folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        log_folder.mkdir(parents=True, exist_ok=True)
         url = stack.enter_context(embedded_redis())
         settings = {
             "ORCHESTRATE_BROKER_URL": url,
@@ -69,3 +71,16 @@ def local_fleet(
         except CannotWorkError as error:
             # 6 is said among processes; to a user this is a run without a worker
             raise BrokerError(str(error)) from error
+
+
+def _takes_logs(folder: Path) -> bool:
+    """Whether the workers' logs can be written there; logs of another user, or what is no folder,
+    spoil no run."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for kind in KEYS_OF_KIND:
+            (folder / f"{kind}.log").open("ab").close()
+    except OSError as error:
+        log.warning("What workers say is not kept with the run: %s.", error)
+        return False
+    return True

@@ -13,6 +13,7 @@ import pytest
 
 from domain.errors import BrokerError
 from orchestrator import processes as subject
+from orchestrator.local_fleet import local_fleet
 from orchestrator.processes import Child, Processes
 from tests.faults.fleet import wait_until
 
@@ -123,3 +124,15 @@ def is_alive(pid: int) -> bool:
         return stat.read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_a_place_that_takes_no_logs_spoils_no_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "logs").write_text("no folder")
+
+    with local_fleet(tmp_path / "logs", needs_judge_server=None, devices=["cpu"]) as (_, processes):
+        places = [child.log for child in processes.children]
+
+    assert all(place and not place.is_relative_to(tmp_path) for place in places)
+    assert len(caplog.records) == 1
