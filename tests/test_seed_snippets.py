@@ -439,7 +439,7 @@ def test_one_command_gives_the_output_format_with_dynamics(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("name", PROMPT_SETS)
 def test_the_sets_of_prompts_have_each_bundled_trait_and_are_read_as_files_are(name: str) -> None:
-    values = {"texts": (), "file": Path(name), "system": None}
+    values = {"texts": (), "file": Path(name), "system": None, "outputs": ()}
 
     found = prompt_options_of(values)
 

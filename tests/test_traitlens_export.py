@@ -142,6 +142,8 @@ MANY = 2**62
         gguf_bytes(0, tensors=[gguf_tensor("output", 4)]) + bytes(64),
         gguf_bytes(0, tensors=[gguf_tensor("direction.1", 2, 2)]) + bytes(64),
         gguf_bytes(0, tensors=[gguf_tensor("direction." + "9" * 5000, 4)]) + bytes(64),
+        gguf_bytes(0, tensors=[gguf_tensor(f"direction.{k}", 4 - k) for k in (1, 2)]) + bytes(64),
+        gguf_bytes(0, tensors=[gguf_tensor(f"direction.{k}", 3 - k) for k in (1, 2)]) + bytes(64),
     ],
 )
 def test_a_gguf_file_that_lies_is_refused_at_once(data: bytes) -> None:

@@ -9,7 +9,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 
+from cli.main import orchestrate as orchestrate_group
 from cli.options.using import prompt_options_of
 from domain.errors import UsageError
 from storage.files import reading
@@ -59,6 +61,28 @@ def test_half_a_character_costs_its_own_row(tmp_path: Path, row: object) -> None
 def test_an_argument_that_is_no_text_is_refused(given: dict[str, object]) -> None:
     with pytest.raises(UsageError):
         prompt_options_of({"texts": ("How are you?",), "file": None, "system": None, **given})
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("screen", "r", "FILE"),
+        ("monitor", "r", "--prompts", "FILE"),
+        ("steer", "r", "--add", "evil=1", "--prompts", "FILE"),
+        ("view", "FILE"),
+    ],
+    ids=lambda command: command[0],
+)
+def test_what_is_read_is_not_written_over(command: tuple[str, ...], tmp_path: Path) -> None:
+    file = written(tmp_path, "data.json", json.dumps([{"prompt": "Hi", "response": "Hello."}]))
+    other_name = tmp_path / "link.json"
+    other_name.symlink_to(file)
+    arguments = [str(file) if one == "FILE" else one for one in command]
+
+    ended = CliRunner().invoke(orchestrate_group, [*arguments, "--output", str(other_name)])
+
+    assert isinstance(ended.exception, UsageError) and "link.json" in str(ended.exception)
+    assert "Hello." in file.read_text()
 
 
 def test_columns_are_found_by_any_of_their_names(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from cli.options.settings import Command, json_option
 from cli.options.using import (
     false_alarm_option,
     files_argument,
+    keep_what_is_read,
     output_option,
     say_unread,
     use_options,
@@ -54,6 +55,7 @@ def screen(**values: Any) -> None:
     orchestrate screen demo chats.jsonl --model ./fine-tuned --traits evil,sycophantic
     """
     use = use_options_of(values)
+    keep_what_is_read(values["files"], values["outputs"])
     several = len(values["files"]) > 1
     files = [(path, read_transcripts(path)) for path in values["files"]]
     unread = [one for _, found in files for one in found.unread]

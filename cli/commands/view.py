@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from cli.options.settings import broker_option, runs_dir_option
+from cli.options.using import keep_what_is_read
 from cli.pages.build import CarriedFile, build_page, live_page
 from cli.pages.server import PageServer
 from domain.errors import UsageError
@@ -84,6 +85,7 @@ def view(
     if output is not None:
         if followed is not None:
             raise UsageError("--output writes a file that cannot follow another: leave one out")
+        keep_what_is_read(paths, [output])
         _write(output, build_page(_read(paths)), n_files=len(paths))
         return
     _read(paths)  # a file that cannot be shown is told here, before a browser is asked for

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -171,12 +171,21 @@ def prompt_options_of(values: dict[str, Any]) -> list[Transcript]:
         raise UsageError(f"--prompt or --system {error}") from error
 
 
+def keep_what_is_read(read: Iterable[Path], outputs: Iterable[Path]) -> None:
+    """Raises UsageError where an output would be written over a file that is read."""
+    sources = {path.resolve() for path in read}
+    for path in outputs:
+        if path.resolve() in sources:
+            raise UsageError(f"--output {path} is what is read: give it another name")
+
+
 def _prompts(values: dict[str, Any]) -> list[Transcript]:
     found = [
         Transcript((Turn("user", text),), row=f"--prompt {text[:40]!r}") for text in values["texts"]
     ]
     if values["file"]:
         file = PROMPT_SETS.get(str(values["file"]), values["file"])
+        keep_what_is_read([file], values["outputs"])
         in_file = read_transcripts(file)
         say_unread(in_file.unread, n_rows=len(in_file.read) + len(in_file.unread))
         found += in_file.read

@@ -55,9 +55,13 @@ def from_block_directions(
     """The inverse of `block_directions`; layers that no direction covers are zero.
 
     Raises LayerError for a block that the model has not, and for more blocks or wider ones than any
-    model has: a file of a few bytes must not fill the memory.
+    model has: a file of a few bytes must not fill the memory. Raises VectorFileError for directions
+    of different widths.
     """
-    tensor = _zeros(n_blocks, len(next(iter(directions.values()))))
+    widths = {len(direction) for direction in directions.values()}
+    if len(widths) > 1:
+        raise VectorFileError(f"its directions have different widths, {sorted(widths)}")
+    tensor = _zeros(n_blocks, *widths)
     for block, direction in directions.items():
         if not 0 <= block < n_blocks:
             raise LayerError(f"direction of block {block} in a model of {n_blocks} blocks")
