@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from domain.plan.jobs import NEGOTIATE, Job, Plan
+from domain.plan.jobs import Job, Plan
 from domain.plan.readiness import is_job_ready, jobs_readied_by, ready_jobs
 from domain.plan.samples import POLARITIES, sample_cells
 from domain.plan.spec import JudgeSpec, ModelSpec, RunSpec, TraitRef, settings_differences
@@ -118,14 +118,14 @@ def test_running_ready_jobs_until_none_is_left_does_every_job_once_with_its_inpu
         order += ready
         done |= {job.key for job in ready}
 
-    assert order[0] == NEGOTIATE
+    assert order[0] == plan.negotiate_job
     assert Counter(job.key for job in order) == Counter(job.key for job in plan.jobs())
 
 
 def test_the_hand_over_after_each_job_reaches_every_job_without_looking_at_the_whole_plan() -> None:
     plan = Plan(spec(rollouts=2, shard_samples=20))
     done: set[str] = set()
-    waiting = [NEGOTIATE]
+    waiting = [plan.negotiate_job]
 
     while waiting:
         job = waiting.pop()

@@ -59,9 +59,6 @@ class Job:
         return f"{self.trait}/{stage}/{self.part}-{self.shard:03d}"
 
 
-NEGOTIATE = Job("negotiate")
-
-
 @dataclass(frozen=True)
 class Plan:
     """All jobs of a run and the samples of each; of one judgement, the run's own when None."""

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from domain.errors import OrchestrateError
-from domain.plan.jobs import NEGOTIATE
 from storage.record.artifacts import load_record, read_artifact
 from storage.record.results import damaged_results, read_metrics
 from storage.record.run import load_definition, open_run
@@ -59,7 +58,7 @@ def read_everything(folder: Path) -> list[object]:
     run = open_run(open_store(str(folder)))
     found: list[object] = [run.spec, run.run_id]
     found.append(load_definition(run, "refusal"))
-    for job in [NEGOTIATE, *run.plan.trait_jobs(run.spec.traits[0])]:
+    for job in [run.plan.negotiate_job, *run.plan.trait_jobs(run.spec.traits[0])]:
         record = load_record(run.store, job)
         found += [record, *(read_artifact(run.store, record, role, bytes) for role in record.files)]
     found += [read_metrics(run.store, "refusal"), read_terms(run.store)]
