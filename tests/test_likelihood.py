@@ -201,6 +201,15 @@ def test_an_effect_is_found() -> None:
     assert np.mean([simulated(seed, effect=8.0) <= 0.05 for seed in range(20)]) > 0.8
 
 
+def test_a_vector_of_no_length_does_nothing_more_than_chance() -> None:
+    texts, shape = texts_of(18, seed=0), (36, 8, 32)
+    rows = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+
+    found = likelihood_test(rows, texts, np.zeros((2, *shape[1:]), np.float32), (rows, rows))
+
+    assert found.p == 1.0
+
+
 def test_the_likeliest_tokens_are_those_of_the_plain_model(model: LoadedModel) -> None:
     push = torch.linspace(-1, 1, model.d_model, dtype=torch.float64)
     steering = Steering((Intervention(1, push.float().numpy()),))

@@ -12,15 +12,21 @@ import pytest
 
 from cli.pages.report_data import reported_metrics
 from domain.plan.spec import ChecksSpec
+from domain.scoring.thresholds import Fall, Outcome, outcomes
+from domain.verdict.reading import reads_use
 from domain.verdict.record import (
     TraitMetrics,
 )
+from storage.record.judged_samples import judged_samples, training_jobs
 from storage.record.results import read_metrics
+from tasks.stages.reading import FEWEST_TEXTS, reading_figures
+from tasks.stages.reduce import assemble
 from tests.planted_sides import (
     quality_of,
     sides,
 )
 from tests.stored_run import PLANTED_LAYER, stored_run
+from traitlens.assess.reading import N_FOLDS
 from traitlens.vectors.files import load_vectors
 
 
@@ -62,6 +68,28 @@ def test_a_run_writes_its_quality_as_plain_finite_numbers(tmp_path: Path) -> Non
     assert TraitMetrics.model_validate(stored) == found
     vector = load_vectors(tmp_path / "run" / "traits" / "evil")
     assert vector.provenance.residual_norms == found.quality.residual_norm
+
+
+def test_noise_does_not_read_where_a_polarity_is_kept_of_one_fold_of_the_questions(
+    tmp_path: Path,
+) -> None:
+    checks = ChecksSpec(evaluation=0, causal=0, contexts=120)
+    run = stored_run(tmp_path / "run", traits="evil", rollouts=20, gap=0.0, checks=checks)
+    trait, spec = run.spec.trait("evil"), run.spec.filter
+    own = outcomes(judged_samples(run, training_jobs(run, trait, "generate")), spec)
+    results = [
+        (one, Outcome(Fall.TRAIT_LOW, spec.threshold))
+        if one.sample.polarity == "positive" and one.sample.question % N_FOLDS
+        else (one, outcome)
+        for one, outcome in own
+    ]
+    made = assemble(run, trait, results, spec, methods=("mean_diff",), folder="results/one")
+    assert made.quality is not None and made.n_kept.positive > FEWEST_TEXTS
+
+    found = reading_figures(run, trait, made.quality, folder="results/one")
+
+    assert found is not None and found.n.positive >= FEWEST_TEXTS
+    assert reads_use(made.quality.model_copy(update={"reading": found})).state == "untested"
 
 
 def test_a_judge_that_answers_at_random_gives_do_not_use(tmp_path: Path) -> None:

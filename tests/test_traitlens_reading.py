@@ -179,3 +179,19 @@ def test_the_auroc_is_that_of_a_plain_count_and_is_never_sure_beyond_its_texts()
     assert perfect.value[0] == 1.0
     assert perfect.low[0] < 0.99
     assert mid_ranks(np.array([[3.0], [1.0], [3.0]]))[:, 0].tolist() == [2.0, 0.5, 2.0]
+
+
+def test_texts_of_which_a_polarity_has_no_direction_are_not_read() -> None:
+    """A score that is NaN is sorted behind all numbers: as if it were the highest."""
+    noise = planted(text=0.0, context=0.0)
+    chosen = ~noise.is_pos | (np.array(noise.question) == 3)
+    texts = Texts(
+        *(rows[chosen] for rows in (noise.own, noise.opposite, noise.plain, noise.is_pos)),
+        *(np.array(label)[chosen].tolist() for label in (noise.instruction, noise.question)),
+    )
+
+    found = read(texts)
+
+    for one in (found.auroc, found.in_context_auroc, found.instruction_auroc):
+        assert np.isnan([one.value, one.low, one.high]).all()
+    assert np.isnan(found.p)

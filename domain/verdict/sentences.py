@@ -188,7 +188,7 @@ _FINDINGS = {
     ),
     Gate.READING_FEW: (
         "whether it reads texts or the instructions before them is not known: {value:g} of the "
-        "{limit:g} responses that were read again are kept, too few"
+        "{limit:g} responses that were read again are kept, too few or of too few questions"
     ),
     Gate.READING_PART: (
         "{value:g} of the {limit:g} responses that were read again are kept with these settings"

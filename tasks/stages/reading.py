@@ -3,6 +3,7 @@ the vector that it leaves beside the others."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -50,9 +51,12 @@ def reading_figures(
     )
     if min(n_pos, n - n_pos) < FEWEST_TEXTS or counted.n_questions < FEWEST_QUESTIONS:
         return counted
+    found = reading(texts, directions)
+    if not math.isfinite(found.p):
+        # all of a polarity answer questions of one fold: no direction is made without them
+        return counted
     parts = parts_of(texts)
     _write_parts(run, parts, folder, beside=quality.best.method)
-    found = reading(texts, directions)
     estimates = ("auroc", "cohens_d", "in_context_auroc", "instruction_auroc")
     figures = {
         "text_share": layer_numbers(parts.text_share),

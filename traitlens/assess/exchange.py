@@ -57,7 +57,8 @@ def exchanged_labels(is_pos: Bools, strata: Labels, n: int, *, seed: int) -> Boo
 
 def exchanged_scores(layer: Exchanged, labels: Bools, folds: Ints) -> Float64:
     """The scores [k, n] of the texts, each by the unit direction of the other folds from the middle
-    between the polarities there, for labels [k, n] that have as many positives in every fold."""
+    between the polarities there, for labels [k, n] that have as many positives in every fold; NaN
+    where the others lack a polarity."""
     middle = layer.plain.mean(axis=0)
     plain, positive, negative = (
         rows - middle for rows in (layer.plain, layer.positive, layer.negative)
@@ -71,8 +72,9 @@ def exchanged_scores(layer: Exchanged, labels: Bools, folds: Ints) -> Float64:
         is_other = np.arange(layer.rest.shape[1]) != fold
         dealt = labels & others, ~labels & others
         counts = layer.n_rest[:, is_other].sum(axis=1) + [side[0].sum() for side in dealt]
-        weights = [side / count for side, count in zip(dealt, counts, strict=True)]
-        base = rest[:, is_other].sum(axis=1) / counts[:, None]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            weights = [side / count for side, count in zip(dealt, counts, strict=True)]
+            base = rest[:, is_other].sum(axis=1) / counts[:, None]
         # of both means the squares of their lengths, and their inner product
         along = [(positive @ base.T), (negative @ base.T)]
         squares = [

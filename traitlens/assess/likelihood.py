@@ -95,7 +95,9 @@ def likelihood_test(
     usable = list(candidate_layers(len(z)))
     best = sorted(usable, key=lambda layer: -np.nan_to_num(z[layer], nan=-np.inf))
     reached = np.nanmax(np.nan_to_num(random_z[:, usable], nan=-np.inf), axis=1)
-    p = (1 + int((reached >= z[best[0]]).sum())) / (1 + n_random)
+    # what moves nothing at any layer, and no random direction either, is reached by all of them
+    own = np.nan_to_num(z[best[0]], nan=-np.inf)
+    p = (1 + int((reached >= own).sum())) / (1 + n_random)
     return LikelihoodTest(effect, z, p, best[0], best)
 
 

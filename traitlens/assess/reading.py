@@ -152,7 +152,8 @@ class FoldedDirections:
 
 
 def reading(texts: Texts, directions: FoldedDirections, *, seed: int = 0) -> Reading:
-    """How directions read the texts; intervals are over instruction pairs and questions."""
+    """How directions read the texts; intervals are over instruction pairs and questions. AUROC, and
+    p, are NaN where all texts of a polarity are of one fold, so that none has a direction."""
     own, opposite, plain = (
         directions.scores(rows, texts.question) for rows in (texts.own, texts.opposite, texts.plain)
     )

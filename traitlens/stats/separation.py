@@ -162,7 +162,8 @@ def _share(log_odds: Float64) -> Float64:
 def auroc_over_prompts(
     scores: Float64, is_pos: Bools, instruction: Labels, question: Labels
 ) -> Interval:
-    """AUROC of scores [n, m] with its interval over instructions and questions; [m] each.
+    """AUROC of scores [n, m] with its interval over instructions and questions; [m] each, NaN of a
+    column with a score that is NaN.
 
     Near 0 or 1 leaving out the one question with a pair the wrong way round moves log odds far,
     and few degrees of freedom make much of it. The end towards one half is therefore no farther
@@ -172,13 +173,16 @@ def auroc_over_prompts(
     rows = np.asarray(instruction), np.asarray(question)
     found = crossed_interval(weighted_auroc(scores, is_pos), *rows)
     value = auroc(scores[is_pos], scores[~is_pos])
+    # a NaN is sorted behind all numbers, as if it were the highest score
+    value = np.where(np.isnan(scores).any(axis=0), np.nan, value)
     ordered = np.concatenate([scores[is_pos], scores[~is_pos]])
     alone = auroc_interval(ordered, int(is_pos.sum()), _worth(scores, is_pos, rows))
     ends = _of_shares(value, found, lambda: alone)
     is_over, known = value >= CHANCE, np.isfinite(ends.low)
     low = np.where(known & is_over, np.fmax(ends.low, alone.low), ends.low)
     high = np.where(known & ~is_over, np.fmin(ends.high, alone.high), ends.high)
-    return Interval(value, low, high)
+    is_nan = np.isnan(value)
+    return Interval(value, np.where(is_nan, np.nan, low), np.where(is_nan, np.nan, high))
 
 
 def _worth(
