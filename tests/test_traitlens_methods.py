@@ -255,8 +255,18 @@ def test_held_out_accuracy_of_a_probe_is_chance_on_noise_that_is_wide_and_of_few
 def test_a_probe_that_can_hold_out_nothing_says_so() -> None:
     pos, neg, truth = planted(40, 40)
 
-    # one group of both polarities and one of each: every fold would lack a polarity
-    found = probe(pos, neg, groups=(["a", "b"] * 20, ["b", "c"] * 20))
+    # without the only group of the positives nothing is left to fit on
+    found = probe(pos, neg, groups=(["a"] * 40, ["a", "b"] * 20))
 
     assert np.isnan(found.details["held_out_acc"]).all()
     assert (cosine(found.vectors, truth) > 0.5).all()
+
+
+def test_every_fold_of_a_probe_holds_both_polarities_where_few_groups_have_both() -> None:
+    rng = np.random.default_rng(0)
+    pos, neg = (rng.standard_normal((5 * n, 3, 8)) + shift for n, shift in ((2, 3.0), (3, 0.0)))
+    groups = (np.repeat(["both", "alone"], 5), np.repeat(["both", "one", "two"], 5))
+
+    held_out = probe(pos, neg, groups=groups).details["held_out_acc"]
+
+    assert (held_out > 0.9).all()

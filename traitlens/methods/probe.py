@@ -104,8 +104,10 @@ def _folds(cells: Cells, seed: int) -> Ints:
     n_folds = min(N_FOLDS, *cells.by_polarity)
     fold_of_group = np.zeros(cells.n_groups, dtype=np.int64)
     rng = np.random.default_rng(seed)
-    for stratum in cells.strata():
-        fold_of_group[rng.permutation(stratum)] = np.arange(len(stratum)) % n_folds
+    paired, positive, negative = cells.strata()
+    # a polarity's groups follow one another, so that they are in every fold
+    dealt = np.concatenate([rng.permutation(one) for one in (positive, paired, negative)])
+    fold_of_group[dealt] = np.arange(len(dealt)) % n_folds
     return fold_of_group[cells.group][cells.of_row]
 
 
