@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,10 @@ from domain.verdict.record import Best
 from domain.verdict.uses import use_layers
 from storage.record.responses import load_activations
 from storage.record.results import read_response_vectors
+from tasks.stages.vectors import stored_vectors, vector_key
 from tests.quality_records import LAYER, quality, read, steered
 from tests.stored_run import stored_run
+from traitlens.vectors.files import to_safetensors_bytes
 
 
 def test_a_vector_fires_on_its_own_traits_answers_and_as_promised_on_neutral_ones(
@@ -59,6 +62,24 @@ def test_a_cell_is_the_share_over_what_one_neutral_answer_in_twenty_exceeds(tmp_
     limit = sorted(projected["plain"])[int(np.ceil(41 * 0.95)) - 1]
     expected = np.mean(np.array(projected["positive"]) > limit)
     assert abs(found["share"][0][0] - expected) < 0.11
+
+
+def test_a_vector_of_no_length_never_fires_and_the_others_do(tmp_path: Path) -> None:
+    run = stored_run(
+        tmp_path, gap=10.0, checks=ChecksSpec(evaluation=1, causal=0), n_eval_questions=20
+    )
+    metrics = reported_metrics(run)
+    evil = metrics[0].quality
+    assert evil is not None
+    (own,) = stored_vectors(run, evil, "traits/evil").values()
+    nothing = replace(own, vectors={name: one * 0 for name, one in own.vectors.items()})
+    run.store.write(vector_key("traits/evil", evil.best.method), to_safetensors_bytes(nothing))
+
+    found = fired(run, metrics)
+
+    assert found is not None
+    assert [share[0] for share in found["share"]] == [0.0, 0.0]
+    assert found["share"][1][1] > 0.7
 
 
 def test_too_few_neutral_questions_give_no_matrix(tmp_path: Path) -> None:

@@ -61,12 +61,12 @@ def fired(run: Run, metrics: Sequence[TraitMetrics]) -> dict[str, Any] | None:
 
 
 class _Units:
-    """Directions of length 1, each at a layer of its own."""
+    """Directions of length 1, each at a layer of its own; zero, which never fires, stays zero."""
 
     def __init__(self, layers: list[int], vectors: Sequence[Float32]) -> None:
         self.layers = layers
         rows = [v[layer].astype(np.float64) for layer, v in zip(layers, vectors, strict=True)]
-        self._units = [row / np.linalg.norm(row) for row in rows]
+        self._units = [row / (np.linalg.norm(row) or 1.0) for row in rows]
 
     def project(self, activations: Float32) -> Float32:
         """Projections [n, k] of activations [n, L+1, d_model]."""
