@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import gguf
@@ -10,11 +11,12 @@ import numpy as np
 import peft
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from cli.doctor.machine import GIB, Device
 from cli.doctor.model import check_model_fits
-from domain.errors import ModelError
+from domain.errors import ModelError, ModelNotHereError
 from tests.tiny_models import TEMPLATE, byte_tokenizer, save_tiny_model
 from workers.models import files
 from workers.models.model import LoadedModel, load_model
@@ -181,3 +183,77 @@ def test_an_adapter_that_names_no_base_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(ModelError, match="base_model_name_or_path"):
         load_model(str(tmp_path), device="cpu")
+
+
+Weights = dict[str, torch.Tensor]
+
+
+def change_weights(file: Path, change: Callable[[Weights], Weights]) -> None:
+    save_file(change(load_file(file)), file, metadata={"format": "pt"})
+
+
+def without_a_block(weights: Weights) -> Weights:
+    return {name: weight for name, weight in weights.items() if ".layers.1." not in name}
+
+
+def with_a_narrow_one(weights: Weights) -> Weights:
+    """One of them by a row too narrow."""
+    name = next(name for name in weights if "q_proj" in name)
+    return {**weights, name: weights[name][1:].contiguous()}
+
+
+def with_other_names(weights: Weights) -> Weights:
+    """Named as those of a model that sees pictures are."""
+    return {name.replace("model.layers", "language_model.layers"): w for name, w in weights.items()}
+
+
+@pytest.mark.parametrize("change", [without_a_block, with_a_narrow_one])
+def test_a_checkpoint_without_all_of_its_weights_is_not_measured(
+    change: Callable[[Weights], Weights], tmp_path: Path
+) -> None:
+    folder = save_tiny_model(tmp_path, "llama")
+    change_weights(tmp_path / "model.safetensors", change)
+
+    with pytest.raises(ModelError, match="q_proj"):
+        load_model(folder, device="cpu")
+
+
+def test_a_reward_model_is_not_measured(tmp_path: Path) -> None:
+    folder = save_tiny_model(tmp_path, "llama")
+    AutoModelForSequenceClassification.from_pretrained(folder).save_pretrained(folder)
+
+    with pytest.raises(ModelError, match="lm_head"):
+        load_model(folder, device="cpu")
+
+
+@pytest.mark.parametrize("change", [without_a_block, with_a_narrow_one, with_other_names])
+def test_an_adapter_that_does_not_fit_its_base_is_not_measured_as_that(
+    change: Callable[[Weights], Weights], tmp_path: Path
+) -> None:
+    lora(save_tiny_model(tmp_path / "tiny", "llama"), tmp_path / "adapter")
+    change_weights(tmp_path / "adapter/adapter_model.safetensors", change)
+
+    with (
+        pytest.warns(UserWarning),
+        pytest.raises(ModelError, match=r"does not fit .*q_proj"),
+    ):
+        load_model(str(tmp_path / "adapter"), device="cpu")
+
+
+def test_an_adapter_that_changes_no_weights_is_refused(tmp_path: Path) -> None:
+    base = AutoModelForCausalLM.from_pretrained(save_tiny_model(tmp_path / "tiny", "llama"))
+    prompt = peft.PromptTuningConfig(num_virtual_tokens=2, task_type="CAUSAL_LM")
+    peft.get_peft_model(base, prompt).save_pretrained(tmp_path / "adapter")
+
+    with pytest.raises(ModelError, match="PROMPT_TUNING"):
+        load_model(str(tmp_path / "adapter"), device="cpu")
+
+
+@pytest.mark.parametrize("cut", ["tiny/model", "adapter/adapter_model"])
+def test_weights_that_were_cut_off_are_named(cut: str, tmp_path: Path) -> None:
+    lora(save_tiny_model(tmp_path / "tiny", "llama"), tmp_path / "adapter")
+    file = tmp_path / f"{cut}.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+
+    with pytest.raises(ModelNotHereError, match=str(file.parent)):
+        load_model(str(tmp_path / "adapter"), device="cpu")

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from domain.errors import ModelNotHereError
 from workers.models.files import SOURCE, dequantised_folder, file_facts, file_sha256, gguf_cache
 from workers.models.template import stop_ids
+from workers.models.weights import load_weights
 
 log = logging.getLogger(__name__)
 
@@ -58,9 +59,10 @@ def dequantised(file: Path) -> Path:
 
 
 def _convert(file: Path, folder: Path) -> None:
-    source = {"pretrained_model_name_or_path": file.parent, "gguf_file": file.name}
-    tokenizer = AutoTokenizer.from_pretrained(**source)
-    loaded = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+    loaded = load_weights(
+        AutoModelForCausalLM, file.parent, gguf_file=file.name, dtype=torch.float32
+    )
     config = loaded.config
     # what was loaded says that it is quantized, and then refuses to be saved
     if hasattr(config, "quantization_config"):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -36,6 +37,7 @@ from workers.models.device import chosen_device, is_out_of_memory
 from workers.models.files import SOURCE, Adapter, adapter_of, gguf_file
 from workers.models.gguf import dequantised
 from workers.models.template import SystemMode, stop_ids, system_mode, template_thinking
+from workers.models.weights import load_weights, with_adapter
 
 # Weights may take this share of a device; the rest is for keys, values and logits.
 WEIGHT_SHARE = 0.8
@@ -110,11 +112,12 @@ def load_model(
         tokenizer = AutoTokenizer.from_pretrained(path, **source)
         model = _weights(path, config, number, place, source)
         known_as = _revision(path, config) or source["revision"]
-        if adapter is not None:
+    if adapter is not None:
+        with _load_errors(model_id, place):
             adapter = replace(adapter, base_revision=known_as)
             known_as = adapter.revision
             tokenizer = AutoTokenizer.from_pretrained(adapter.tokenizer or path, **source)
-            model = _merged(model, adapter, n_tokens=len(tokenizer))
+            model = with_adapter(model, adapter, n_tokens=len(tokenizer))
     text = config.get_text_config()
     stops, ignored = stop_ids(model, tokenizer), inherited_settings(model)
     if ignored:
@@ -148,7 +151,7 @@ def _load_errors(model_id: str, place: torch.device) -> Iterator[None]:
     """What a library raises while a model is loaded, as a ModelError that says what to do."""
     try:
         yield
-    except (OSError, ValueError, ImportError, KeyError) as error:
+    except (OSError, ValueError, ImportError, KeyError, SafetensorError) as error:
         raise ModelNotHereError(_what_went_wrong(model_id, error)) from error
     except RuntimeError as error:
         if not is_out_of_memory(error):
@@ -232,20 +235,9 @@ def _weights(
         size = sum(weight.numel() for weight in empty.parameters()) * dtype.itemsize
         if size > WEIGHT_SHARE * torch.cuda.mem_get_info(device)[0]:
             log.info("The weights exceed %s: accelerate spreads them over the devices.", device)
-            return kind.from_pretrained(path, dtype=dtype, device_map="auto", **source)
-    return kind.from_pretrained(path, dtype=dtype, **source).to(device)
-
-
-def _merged(model: PreTrainedModel, adapter: Adapter, *, n_tokens: int) -> PreTrainedModel:
-    """The model with the adapter's change added to its weights; `n_tokens` is its vocabulary."""
-    from peft import PeftModel
-
-    if n_tokens > model.get_input_embeddings().num_embeddings:
-        model.resize_token_embeddings(n_tokens)
-    commit = None if Path(adapter.path).is_dir() else adapter.revision
-    with_adapter = PeftModel.from_pretrained(model, adapter.path, revision=commit)
-    merged: PreTrainedModel = with_adapter.merge_and_unload()
-    return merged
+            return load_weights(kind, path, dtype=dtype, device_map="auto", **source)
+    model: PreTrainedModel = load_weights(kind, path, dtype=dtype, **source).to(device)
+    return model
 
 
 def _kind(config: PreTrainedConfig) -> Any:
@@ -278,5 +270,7 @@ def _what_went_wrong(model_id: str, error: Exception) -> str:
         return f"Model {model_id!r} is not on this machine and the Hub does not answer: check it."
     if isinstance(error, OSError):
         return f"No model {model_id!r} on the Hub or in a folder of that name: check its spelling."
+    if isinstance(error, SafetensorError):
+        return f"The weights of {model_id!r} are damaged or in part here ({said}): get them again."
     first = said.splitlines()[0] if said else type(error).__name__
     return f"Model {model_id!r} cannot be loaded: {first}"
