@@ -154,6 +154,25 @@ def test_a_model_we_cannot_measure_is_refused_by_name(
             },
             131072,
         ),
+        (
+            {
+                "max_position_embeddings": 131072,
+                "original_max_position_embeddings": 4096,
+                "rope_scaling": {"type": "su", "short_factor": [1.0], "long_factor": [2.0]},
+            },
+            4096,
+        ),
+        (
+            {
+                "max_position_embeddings": 131072,
+                "rope_parameters": {
+                    "rope_type": "longrope",
+                    "factor": 32.0,
+                    "original_max_position_embeddings": 4096,
+                },
+            },
+            4096,
+        ),
         ({"max_position_embeddings": 2048, "alibi": True}, None),
         ({}, None),
     ],
