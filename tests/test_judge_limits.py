@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import redis
+import redis.asyncio
 
-from domain.scoring.prices import Limits
+from domain.scoring.prices import Charged, Cost, Limits
 from storage.broker.embedded_redis import embedded_redis
 from storage.broker.judge_limits import (
+    FLUSH_AFTER_S,
     LimiterKeys,
+    SharedLimiter,
     endpoint_state,
     note_stated_limits,
     put_judge_meter,
@@ -169,6 +173,60 @@ def test_the_budget_is_reached_and_not_passed_by_four_judges(broker: str, ask_al
     assert meter is not None
     assert meter.spent == pytest.approx(480 * USD_A_CALL)
     assert meter.reserved == pytest.approx(0.0, abs=1e-9)
+
+
+async def never() -> NoReturn:
+    raise AssertionError("nothing is asked of the endpoint or of the record")
+
+
+def test_what_is_told_already_has_arrived_when_a_flush_returns(broker: str) -> None:
+    client, run = open_run(broker, "told", cap=1.0), "told"
+    keys = LimiterKeys.of(run, url="http://127.0.0.1:9/v1", model="test")
+    cost = Cost(tokens=100, usd=0.01)
+
+    async def answer_and_leave() -> None:
+        connection = redis.asyncio.Redis.from_url(broker)
+        limiter = SharedLimiter(connection, keys, is_up=never, open_budget=never)
+        await limiter.admit(cost)
+        client.client_pause(500)
+        limiter.answered(cost, Charged(tokens=100, usd=0.004))
+        # the message is on its way to a broker that is slow to take it
+        await asyncio.sleep(4 * FLUSH_AFTER_S)
+        await limiter.flush()
+        await connection.aclose()
+
+    asyncio.run(answer_and_leave())
+    meter = read_judge_meter(client, run)
+
+    assert meter is not None
+    assert meter.spent == pytest.approx(0.004)
+    assert meter.reserved == 0
+
+
+def test_money_that_the_broker_did_not_take_is_told_with_the_next_message(broker: str) -> None:
+    client, run = open_run(broker, "untold", cap=1.0), "untold"
+    keys = LimiterKeys.of(run, url="http://127.0.0.1:9/v1", model="test")
+    cost = Cost(tokens=100, usd=0.01)
+
+    async def answer_in_vain_and_again() -> None:
+        connection = redis.asyncio.Redis.from_url(broker)
+        limiter = SharedLimiter(connection, keys, is_up=never, open_budget=never)
+        await limiter.admit(cost)
+        limiter.answered(cost, Charged(tokens=100, usd=0.004))
+        client.rename(keys.budget, "aside")
+        client.set(keys.budget, "no meter")
+        with pytest.raises(redis.ResponseError):
+            await limiter.flush()
+        client.rename("aside", keys.budget)
+        await limiter.flush()
+        await connection.aclose()
+
+    asyncio.run(answer_in_vain_and_again())
+    meter = read_judge_meter(client, run)
+
+    assert meter is not None
+    assert meter.spent == pytest.approx(0.004)
+    assert meter.reserved == 0
 
 
 @slow

@@ -7,6 +7,7 @@ here can be lost: limits are learned again, and what was spent is rebuilt from t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import math
 import os
@@ -167,6 +168,7 @@ class SharedLimiter:
         self._flusher: asyncio.Task[None] | None = None
         self._stopped: OrchestrateError | None = None
         self._noted = _Noted()
+        self._telling = asyncio.Lock()
 
     async def admit(self, cost: Cost) -> None:
         """Wait until a call may go out; raises BudgetError, StoppedError or what broke."""
@@ -209,9 +211,11 @@ class SharedLimiter:
         return bool(found)
 
     async def flush(self) -> None:
-        """Tell the others what was noted."""
-        if self._noted.n_ok or self._noted.released or self._noted.spent:
-            await self._ask([])
+        """Return when all that was noted is told, also what is on its way already."""
+        async with self._telling:
+            noted = self._noted
+            if noted.n_ok or noted.released or noted.spent:
+                await self._tell([])
 
     def stop(self) -> None:
         """Let nothing more out: the process is leaving."""
@@ -227,7 +231,8 @@ class SharedLimiter:
             await asyncio.sleep(GATHER_S)
             batch = [self._waiting[k] for k in range(min(len(self._waiting), MAX_BATCH))]
             try:
-                state, granted, wait_ms = await self._ask(batch)
+                async with self._telling:
+                    state, granted, wait_ms = await self._tell(batch)
                 await self._act(state)
             except (OrchestrateError, redis.RedisError, OSError) as error:
                 self._refuse(_as_ours(error))
@@ -256,15 +261,19 @@ class SharedLimiter:
             is_up = await self._is_up()
             await self._run("looked", int(is_up), OPEN_AFTER)
 
-    async def _ask(self, batch: list[_Waiting]) -> tuple[str, int, int]:
+    async def _tell(self, batch: list[_Waiting]) -> tuple[str, int, int]:
+        """Send what was noted and ask for a batch; money that did not arrive stays noted."""
         noted, self._noted = self._noted, _Noted()
         arguments = [self._keys.run_id, self._process, len(batch), *astuple(noted), EXPIRE_S]
         for one in batch:
             arguments += [one.cost.tokens, one.cost.usd]
-        state, granted, wait_ms = await self._run("admit", *arguments)
-        if state == b"no_budget":
-            self._noted.released += noted.released
-            self._noted.spent += noted.spent
+        state = b"no_budget"
+        try:
+            state, granted, wait_ms = await self._run("admit", *arguments)
+        finally:
+            if state == b"no_budget":
+                self._noted.released += noted.released
+                self._noted.spent += noted.spent
         return state.decode(), int(granted), int(wait_ms)
 
     async def _run(self, action: str, *arguments: object) -> Any:
@@ -280,7 +289,9 @@ class SharedLimiter:
 
     async def _flush_soon(self) -> None:
         await asyncio.sleep(FLUSH_AFTER_S)
-        await self.flush()
+        # what the broker is not there for is told with the next message
+        with contextlib.suppress(OrchestrateError, redis.RedisError, OSError):
+            await self.flush()
 
     def _refuse(self, error: OrchestrateError) -> None:
         while self._waiting:

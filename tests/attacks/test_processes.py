@@ -50,17 +50,30 @@ def started(folder: Path, temporary: Path) -> subprocess.Popen[bytes]:
         stdout=subprocess.DEVNULL,
         stderr=(folder / "said").open("wb"),
     )
-    # the command, three kinds of workers, the pinned one and the embedded judge; a redis-server
-    # has no mark
-    assert wait_until(lambda: len(processes_with(MARK)) >= 6, within_s=60)
+    # three kinds of workers, the pinned one and the embedded judge; a redis-server has no mark
+    assert wait_until(lambda: len(children_of(process)) >= 5, within_s=60)
     return process
 
 
-def kind_of(pid: int) -> str:
-    """The command of ours that a process runs, of two words."""
-    words = (Path("/proc") / str(pid) / "cmdline").read_bytes().decode().split("\0")
-    ours = next(i for i, word in enumerate(words) if "trait_vector_orchestrator" in word)
-    return " ".join(words[ours + 1 : ours + 3])
+def children_of(command: subprocess.Popen[bytes]) -> dict[int, str]:
+    """pid -> what each process that the command started runs, of two words.
+
+    One that was forked and has not executed yet has its parent's words and environment: it is
+    left out, and who reads environments reads them after these words.
+    """
+    own = words_of(command.pid)
+    found = {pid: words_of(pid) for pid in processes_with(MARK)}
+    return {pid: " ".join(words[:2]) for pid, words in found.items() if words and words != own}
+
+
+def words_of(pid: int) -> list[str]:
+    """The words after our module in a process's command line; none of one that has ended."""
+    try:
+        words = (Path("/proc") / str(pid) / "cmdline").read_bytes().decode().split("\0")
+    except OSError:
+        return []
+    ours = next((i for i, word in enumerate(words) if "trait_vector_orchestrator" in word), -1)
+    return words[ours + 1 :]
 
 
 def test_each_child_has_what_it_needs_and_no_foreign_code_ran(
@@ -68,9 +81,8 @@ def test_each_child_has_what_it_needs_and_no_foreign_code_ran(
 ) -> None:
     command = started(tmp_path, temporary)
     try:
-        children = processes_with(MARK)
-        children.pop(command.pid)
-        kinds = {pid: kind_of(pid) for pid in children}
+        kinds = children_of(command)
+        children = {pid: held for pid, held in processes_with(MARK).items() if pid in kinds}
         holds_key = {kinds[pid] for pid, found in children.items() if KEY in str(found)}
         holds_token = {kinds[pid] for pid, found in children.items() if HF_TOKEN in str(found)}
         (server,) = left_folders(temporary)
