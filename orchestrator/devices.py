@@ -29,6 +29,14 @@ def visible_devices() -> list[str]:
     return ["cpu"]
 
 
+def usable_cores() -> int:
+    """How many of the machine's cores this process may use: a scheduler may have bound it to some,
+    and a container may have a share."""
+    import joblib
+
+    return int(joblib.cpu_count())
+
+
 # What a GPU worker on a CPU takes beside its weights: torch, and the states of responses under way.
 CPU_WORKER_BYTES = 3 << 30
 
@@ -61,7 +69,7 @@ def pin(device: str, environment: dict[str, str], *, n_here: int) -> tuple[str, 
     The n_here CPU workers of a machine share its cores and leave one to judging and the broker.
     """
     if device == "cpu":
-        threads = max(1, ((os.cpu_count() or 2) - 1) // n_here)
+        threads = max(1, (usable_cores() - 1) // n_here)
         own = {
             "OMP_NUM_THREADS": str(threads),
             "MALLOC_MMAP_THRESHOLD_": str(PIECE_BYTES),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -47,10 +48,22 @@ def test_the_environment_decides_which_devices_are_visible(
 def test_cpu_workers_share_the_cores_and_a_set_number_of_threads_stays(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 9)
+    monkeypatch.setattr("orchestrator.devices.usable_cores", lambda: 9)
 
     assert pin("cpu", {}, n_here=2)[1]["OMP_NUM_THREADS"] == "4"
     assert pin("cpu", {"OMP_NUM_THREADS": "1"}, n_here=2)[1]["OMP_NUM_THREADS"] == "1"
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no process is bound to cores")
+def test_a_process_that_a_scheduler_bound_to_a_core_counts_that_one() -> None:
+    code = (
+        "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])\n"
+        "from orchestrator.devices import usable_cores; print(usable_cores())"
+    )
+
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert said.stdout.split() == ["1"]
 
 
 @pytest.mark.parametrize(

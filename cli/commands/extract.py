@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 import signal
 import sys
 import uuid
@@ -52,7 +51,7 @@ from cli.using.estimate import (
 from cli.using.plan_remarks import plan_remarks
 from domain.errors import BrokerError, OrchestrateError, StoreError
 from domain.plan.readiness import is_job_needed
-from orchestrator.devices import cpu_workers, visible_devices
+from orchestrator.devices import cpu_workers, usable_cores, visible_devices
 from orchestrator.driver import Driver, missing_workers
 from orchestrator.local_fleet import local_fleet
 from orchestrator.run_state import open_meter
@@ -288,7 +287,7 @@ def local_devices(model_id: str, *, n_responses: int, is_judged_here: bool) -> l
     if weights is None:
         return names
     n = cpu_workers(
-        os.cpu_count() or 1,
+        usable_cores(),
         weight_bytes=weights,
         free_bytes=machine_devices()[0].free_bytes,
         n_responses=n_responses,

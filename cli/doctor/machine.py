@@ -20,11 +20,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Literal
 
-import psutil
-
 from domain.errors import BrokerError, OrchestrateError
-from orchestrator.devices import shown_ids, visible_devices
+from orchestrator.devices import shown_ids, usable_cores, visible_devices
 from trait_vector_orchestrator import PACKAGES, on_the_path
+from workers.models.memory import main_memory
 
 DISTRIBUTION = "trait-vector-orchestrator"
 State = Literal["ok", "warn", "fail"]
@@ -144,8 +143,8 @@ def machine_devices() -> list[Device]:
         ids = shown_ids() or [str(index) for index in range(len(names))]
         with _driver_library() as nvml:
             return [_cuda_device(nvml, *one) for one in zip(names, ids, strict=False)]
-    label = f"{os.cpu_count()} cores" if names[0] == "cpu" else platform.processor()
-    total, free = _main_memory()
+    label = f"{usable_cores()} cores" if names[0] == "cpu" else platform.processor()
+    total, free = main_memory()
     return [Device(names[0], label, total, free)]
 
 
@@ -167,17 +166,6 @@ def _cuda_device(nvml: ModuleType, name: str, identity: str) -> Device:
         handle = nvml.nvmlDeviceGetHandleByUUID(identity)
     memory, label = nvml.nvmlDeviceGetMemoryInfo(handle), nvml.nvmlDeviceGetName(handle)
     return Device(name, str(label), int(memory.total), int(memory.free))
-
-
-def _main_memory() -> tuple[int, int]:
-    """Total and available bytes, within the limit of a container."""
-    memory = psutil.virtual_memory()
-    total, free = int(memory.total), int(memory.available)
-    limit = Path("/sys/fs/cgroup/memory.max")
-    text = limit.read_text().strip() if limit.is_file() else "max"
-    if text != "max":
-        total, free = min(total, int(text)), min(free, int(text))
-    return total, free
 
 
 def check_driver(found: list[Device]) -> Iterator[Checked]:

@@ -13,7 +13,6 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
-import psutil
 import torch
 from torch import Tensor, nn
 
@@ -25,6 +24,7 @@ from workers.engine.attention import AttentionPass, slots_in_charge
 from workers.engine.generation import Steering, UnitVectors
 from workers.engine.states import is_stateful
 from workers.models.device import unmap_clean
+from workers.models.memory import main_memory
 from workers.models.model import LoadedModel
 
 # The layout depends little on the rows it is made for.
@@ -223,7 +223,7 @@ class PackedLinears:
             and "forward" not in vars(layer)
         ]
         size = sum(layer.weight.numel() * layer.weight.itemsize for layer in layers)
-        if not _available() or size > MEMORY_SHARE * psutil.virtual_memory().available:
+        if not _available() or size > MEMORY_SHARE * main_memory()[1]:
             layers = []
         self._twins = [(layer, _packed(layer)) for layer in layers]
         unmap_clean(layer.weight for layer in layers)

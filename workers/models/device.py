@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from domain.errors import CannotWorkError
+from workers.models.memory import main_memory
 
 # How torch's own sentences begin when a process has lost its device or never had it.
 DEVICE_LOST = (
@@ -57,7 +58,7 @@ def free_bytes(device: torch.device) -> int:
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     if device.type == "mps":
         return torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory()
-    return int(psutil.virtual_memory().available)
+    return main_memory()[1]
 
 
 def release_reserve(device: torch.device) -> None:
