@@ -92,6 +92,12 @@ class Driver:
     # why it waits for the broker, as people were told
     _told: set[str] = field(default_factory=set)
 
+    @property
+    def what_goes_on(self) -> str:
+        """The command to go on with; resume goes on with the run's own judgement alone."""
+        own = self.run.judgement is None
+        return f"orchestrate resume {self.run.name}" if own else "the same command"
+
     def start(self) -> None:
         """Clear what earlier attempts left and send every ready job.
 
@@ -203,9 +209,7 @@ class Driver:
         if all(job.key in done and self.run.store.exists(record_key(job)) for job in last):
             return failures
         if self.state.is_cancelled():
-            own = self.run.judgement is None
-            again = f"orchestrate resume {self.run.name}" if own else "the same command"
-            raise StoppedError(f"the run was cancelled: {again} goes on")
+            raise StoppedError(f"the run was cancelled: {self.what_goes_on} goes on")
         return failures if failures and not self.state.outstanding() else None
 
     def _set_broken_results_aside(self) -> None:

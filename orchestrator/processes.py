@@ -29,7 +29,7 @@ MAX_DEATHS = 8
 DEATH_WINDOW_S = 60.0
 
 # One that ends because the broker is away starts again as often as it takes, not more often.
-BROKER_PAUSE_S = 5.0
+RESTART_PAUSE_S = 5.0
 
 # One that says itself that it can do nothing may have met a file server in a bad moment.
 MAX_TRIES = 3
@@ -233,7 +233,7 @@ class Processes:
         if not child.waits:
             self._say(f"{child.name} waits for the broker; it is started again until that is there")
             child.waits = True
-        if now - child.started >= BROKER_PAUSE_S:
+        if now - child.started >= RESTART_PAUSE_S:
             child.start()
 
     def all_left(self) -> bool:

@@ -80,7 +80,7 @@ def test_a_child_that_was_told_to_leave_is_not_mentioned() -> None:
 def test_a_child_that_ends_for_want_of_a_broker_is_never_given_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(subject, "BROKER_PAUSE_S", 0.0)
+    monkeypatch.setattr(subject, "RESTART_PAUSE_S", 0.0)
     said: list[str] = []
     one = child(f"raise SystemExit({BrokerError.exit_code})")
     with Processes([one], say=said.append).running() as processes:

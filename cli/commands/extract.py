@@ -325,8 +325,7 @@ def _watch(console: Console, driver: Driver) -> list[Failure]:
         with progress.shown():
             return driver.watch(progress)
     except KeyboardInterrupt:
-        # resume goes on with the run's own judgement
-        again = f"orchestrate resume {run.name}" if run.judgement is None else "the same command"
+        again = driver.what_goes_on
         say(console, f"\nInterrupted; what is done is kept. Continue with: {again}")
         raise
 
