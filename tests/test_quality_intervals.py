@@ -79,6 +79,7 @@ def test_the_angles_bound_holds_where_questions_have_effects_of_their_own() -> N
     assert np.mean(inside) >= 0.9
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_truth_where_questions_have_effects_of_their_own() -> None:
     n_instructions, n_questions, n_rollouts, gap, effect = 4, 20, 2, 1.5, 0.6
     labels = np.indices((n_instructions, n_questions)).reshape(2, -1).repeat(n_rollouts, axis=1)
