@@ -51,37 +51,42 @@ ANSWERS = {
 }
 OBJECTIONS = ("filtered", "too_long", "objected")
 N_RESPONSES = 2000
-SEED = 7
+SEED = 8  # by which one prompt, of few and of many, meets nothing but faults
 
 
 class Hostile:
-    """Faults by chance: what passes is drawn for each call, what stays for each prompt."""
+    """Faults by chance: what passes is drawn for a prompt's every call, what stays for the prompt.
+
+    Each meets the same in whatever order the prompts come.
+    """
 
     def __init__(self) -> None:
         self.calm = False
         self.answered: set[str] = set()
         self.drawn: Counter[str] = Counter()
-        self.random = random.Random(SEED)
+        self.asked: Counter[str] = Counter()
 
     def __call__(self, call: Call, number: int) -> Action:
         prompt = call.body["messages"][0]["content"]
         if prompt == HARMLESS:
             return Action(completion([[("95", -0.1), ("x", -3.0)]]))
-        draw = 1.0 if self.calm else self.random.random()
+        self.asked[prompt] += 1
+        chance = random.Random(f"{SEED} {prompt} {self.asked[prompt]}")
+        draw = 1.0 if self.calm else chance.random()
         for fault in PASSING:
             draw -= FAULTS[fault]
             if draw < 0:
                 self.drawn[fault] += 1
-                return self._fault(fault)
+                return self._fault(fault, chance)
         return self._answer(prompt)
 
-    def _fault(self, fault: str) -> Action:
+    def _fault(self, fault: str, chance: random.Random) -> Action:
         if fault == "429":
             return refusal(429, "slow down", retry_after="0.05")
         if fault == "500":
             return refusal(500, "oops")
         if fault == "shape":
-            return shape(self.random.choice(HEALING))
+            return shape(chance.choice(HEALING))
         return Action(kind="hang" if fault == "hang" else "cut")
 
     def _answer(self, prompt: str) -> Action:
@@ -140,7 +145,7 @@ def test_every_response_ends_scored_or_unscored_for_its_true_reason(n_responses:
 
     with embedded_redis() as broker, lean_judge(hostile) as server:
         found = asyncio.run(judge_all(server.url, prompts, broker=broker))
-        # each of the five attempts failed: likely for one prompt in some ten thousand
+        # each of the five attempts failed
         unlucky = [k for k, prompt in enumerate(prompts) if prompt not in hostile.answered]
         n_drawn, n_calls = sum(hostile.drawn.values()), len(server.calls)
         hostile.calm = True
@@ -148,7 +153,7 @@ def test_every_response_ends_scored_or_unscored_for_its_true_reason(n_responses:
 
     fates = [fate_of(prompt) for prompt in prompts]
     assert found.stopped is None and again.stopped is None
-    assert len(unlucky) <= 0.001 * len(prompts)
+    assert 1 <= len(unlucky) <= 0.01 * len(prompts)
     said = said_of(found.scorings)
     assert not any(said[k].isdigit() for k in unlucky)
     assert [one for k, one in enumerate(said) if k not in unlucky] == [
