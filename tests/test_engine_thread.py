@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -12,6 +13,7 @@ import pytest
 from domain.errors import ModelError
 from domain.plan.spec import ModelSpec
 from tests.engine_work import run, texts, tiny, work
+from tests.faults.fleet import wait_until
 from tests.tiny_models import save_tiny_model
 from workers.engine.engine import Engine, build_engine
 from workers.engine.engine_thread import EngineClosedError, EngineThread
@@ -67,10 +69,27 @@ def test_callers_with_the_same_requests_each_get_their_own_in_order(
 def test_the_engine_does_not_drain_between_two_jobs(endless: LoadedModel, start: Start) -> None:
     first = [replace(r, sampling=Sampling(60)) for r in work(prompts=1, rollouts=4)]
     second = [replace(r, sampling=Sampling(20)) for r in work(prompts=2, rollouts=2)]
-    thread = start(lambda: build_engine(endless, max_rows=8))
+    both_there = threading.Event()
 
+    def load() -> Engine:
+        engine = build_engine(endless, max_rows=8)
+        step = engine.step
+
+        def with_the_second_there() -> list[Generation]:
+            if engine.stats.steps == 5:
+                both_there.wait(timeout=60)
+            return step()
+
+        engine.step = with_the_second_there  # type: ignore[method-assign]
+        return engine
+
+    thread = start(load)
     with ThreadPoolExecutor(2) as pool:
-        jobs = [pool.submit(thread.generate, job) for job in (first, second)]
+        jobs = [pool.submit(thread.generate, first)]
+        wait_until(lambda: _n_steps(thread) == 5, timeout_s=60, what="the first one's steps")
+        jobs.append(pool.submit(thread.generate, second))
+        wait_until(lambda: bool(thread._waiting), timeout_s=60, what="the second one")
+        both_there.set()
         for job in jobs:
             job.result()
 
@@ -140,6 +159,10 @@ def test_an_engine_that_failed_is_not_lent_again(tmp_path: Path) -> None:
     n_drawn = sum(len(one.response_ids) for one in made)
     assert 0 < n_drawn <= second.engine.drawn_tokens() <= computed.tokens
     assert residents.computed() == computed
+
+
+def _n_steps(thread: EngineThread) -> int:
+    return thread.engine.stats.steps if thread.engine else 0
 
 
 def _busy(
