@@ -24,6 +24,7 @@ from domain.scoring.reply_limits import MAX_BODY_BYTES, MAX_RETRY_AFTER_S
 from domain.scoring.scores import Score, Unscored
 from storage.broker.embedded_redis import embedded_redis
 from tasks.stages.judge_pool import MAX_IDLE_ENDPOINTS, JudgePool
+from tests.faults.fleet import wait_until
 from tests.faults.tls_front import make_certificates, tls_front
 from tests.http_judge import Answer, HttpJudge, http_judge, scoring
 from tests.lean_judge import Action, completion, lean_judge, refusal
@@ -183,7 +184,9 @@ def test_a_judge_that_sends_a_byte_now_and_then_is_a_timeout() -> None:
     found, server, _ = ask(answer, timeout_s=0.4)
 
     assert isinstance(found.scorings[0], Unscored) and found.scorings[0].reason == "timeout"
-    assert len(server.asked) == ATTEMPTS
+    assert found.evidence[0].attempts == ATTEMPTS
+    # on a busy machine one may be over before it was sent
+    assert 1 <= len(server.asked) <= ATTEMPTS
 
 
 BOMB = gzip.compress(b"[" * (64 * 2**20), 9)
@@ -247,11 +250,11 @@ def test_a_certificate_that_is_not_trusted_is_called_so(tmp_path: Path) -> None:
     assert plain.asked == []
 
 
-def on_the_way(url: str, *, will_be_closed: bool) -> str:
+def on_the_way(url: str, *, will_be_closed: bool, timeout_s: float = 60.0) -> str:
     """What a call that fails on its way is called."""
 
     async def call() -> None:
-        client = JudgeClient(url, api_key="k", timeout_s=0.5, will_be_closed=will_be_closed)
+        client = JudgeClient(url, api_key="k", timeout_s=timeout_s, will_be_closed=will_be_closed)
         try:
             await client.complete({"model": "test", "messages": []})
         finally:
@@ -263,13 +266,18 @@ def on_the_way(url: str, *, will_be_closed: bool) -> str:
 
 
 @pytest.mark.parametrize("will_be_closed", [True, False])
-@pytest.mark.parametrize(("becomes", "kind"), [("cut", "http"), ("hang", "timeout")])
+@pytest.mark.parametrize(
+    ("becomes", "kind", "timeout_s"), [("cut", "http", 60.0), ("hang", "timeout", 0.5)]
+)
 def test_a_call_without_an_answer_may_be_on_the_bill(
-    becomes: Any, kind: str, will_be_closed: bool
+    becomes: Any, kind: str, timeout_s: float, will_be_closed: bool
 ) -> None:
     with lean_judge(lambda call, number: Action(kind=becomes)) as judge:
-        assert on_the_way(judge.url, will_be_closed=will_be_closed) == kind
-        assert len(judge.calls) == 1
+        found = on_the_way(judge.url, will_be_closed=will_be_closed, timeout_s=timeout_s)
+
+        assert found == kind
+        # none where the time was over before it was sent
+        assert len(judge.calls) <= 1
 
 
 @pytest.mark.parametrize("will_be_closed", [True, False])
@@ -335,9 +343,12 @@ def test_the_connections_of_endpoints_that_nobody_asks_are_released(tmp_path: Pa
             run = make_run(tmp_path / str(k), judge.url)
             found = pool.scorings(run, run.spec.judge, JudgeProfile(), ["rate 1"], known={})
             assert found.stopped is None
-        time.sleep(0.2)
 
-        still_open = [any(not t.is_closing() for t in judge.transports) for judge in judges]
+        def are_open() -> list[bool]:
+            return [any(not t.is_closing() for t in judge.transports) for judge in judges]
+
+        wait_until(lambda: not any(are_open()[:2]), timeout_s=60, what="the ends of the lines")
+        still_open = are_open()
 
     assert still_open == [False] * 2 + [True] * MAX_IDLE_ENDPOINTS
 
@@ -357,13 +368,10 @@ def test_a_worker_that_leaves_waits_for_no_endpoint(tmp_path: Path) -> None:
         pool = JudgePool(broker, None, 8)
         thread = threading.Thread(target=ask_for_long, args=(pool, judge.url))
         thread.start()
-        for _ in range(200):
-            time.sleep(0.05)
-            if judge.calls:
-                break
+        wait_until(lambda: bool(judge.calls), timeout_s=60, what="the call")
         time.sleep(0.3)
         pool.close()
-        thread.join(timeout=10)
+        thread.join(timeout=60)
         pool.end()
 
     assert [type(one) for one in stopped] == [StoppedError]
