@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from cli.doctor.services import (
     check_broker,
@@ -82,6 +83,25 @@ def test_a_clock_that_is_off_fails_by_how_much(
     assert found.state == "fail"
     assert "30.0 s behind" in found.found
     assert "NTP" in found.advice
+
+
+def test_a_machine_that_was_busy_once_is_no_broker_far_away_or_with_another_clock(
+    broker: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost: list[float] = []
+    now = time.time
+
+    def answers_late(_: redis.Redis) -> tuple[int, int]:
+        server_time = now() + sum(lost)
+        lost.append(0.0 if lost else 5.0)
+        return int(server_time), int(server_time % 1 * 1e6)
+
+    monkeypatch.setattr(redis.Redis, "time", answers_late)
+    monkeypatch.setattr("storage.broker.connection.time.time", lambda: now() + sum(lost))
+
+    found = states(check_broker(broker))
+
+    assert (found["broker"], found["clock"]) == ("ok", "ok")
 
 
 # the workers
