@@ -25,9 +25,14 @@ import redis
 
 from domain.errors import BrokerError
 
-START_TIMEOUT_S = 10.0
+# One that cannot start ends itself; this is for one that hangs, not for a busy machine.
+START_TIMEOUT_S = 60.0
+# Between the choice of a free port and its use another program may take it.
+PORTS_TRIED = 3
+# A folder that is not locked yet may be a command's that is starting.
+NEW_S = 20.0
 SERVER_NEEDS = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
-PREFIX, LOCK = "orchestrate-redis-", "in-use"
+PREFIX, LOCK, LOG = "orchestrate-redis-", "in-use", "redis.log"
 
 
 def find_redis_server() -> Path:
@@ -56,31 +61,46 @@ def embedded_redis() -> Iterator[str]:
     """Run a private server while the context is open; yields its URL with the password."""
     binary, password = find_redis_server(), secrets.token_urlsafe(24)
     _clear_left_folders()
-    with TemporaryDirectory(prefix=PREFIX) as folder, _held(Path(folder)):
-        port = _free_port()
-        log = Path(folder) / "redis.log"
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [str(binary), "-"],
-                stdin=subprocess.PIPE,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                preexec_fn=die_with_parent,
-                start_new_session=True,
-                # nothing of what we were given is its business
-                env={name: os.environ[name] for name in SERVER_NEEDS if name in os.environ},
-            )
-        try:
+    with (
+        TemporaryDirectory(prefix=PREFIX) as folder,
+        _held(Path(folder)),
+        contextlib.ExitStack() as server,
+    ):
+        for tries_left in reversed(range(PORTS_TRIED)):
+            port = _free_port()
+            process = server.enter_context(_process(binary, Path(folder)))
             _configure(process, password, port, folder)
             url = f"redis://:{password}@127.0.0.1:{port}/0"
-            _wait_until_up(process, url, log)
-            yield url
-        finally:
-            process.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=5)
-            process.kill()
-            process.wait()
+            if _is_up(process, url):
+                break
+            if process.poll() is None or not tries_left:
+                said = (Path(folder) / LOG).read_text(errors="replace")[-500:].strip()
+                raise BrokerError(f"the private redis-server did not start; it said: {said}")
+        yield url
+
+
+@contextlib.contextmanager
+def _process(binary: Path, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A server that waits for its settings, and ends with the context."""
+    with (folder / LOG).open("wb") as output:
+        process = subprocess.Popen(
+            [str(binary), "-"],
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            preexec_fn=die_with_parent,
+            start_new_session=True,
+            # nothing of what we were given is its business
+            env={name: os.environ[name] for name in SERVER_NEEDS if name in os.environ},
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=5)
+        process.kill()
+        process.wait()
 
 
 @contextlib.contextmanager
@@ -96,7 +116,7 @@ def _clear_left_folders() -> None:
     for folder in Path(gettempdir()).glob(f"{PREFIX}*"):
         # another user's, or one that another command removes meanwhile
         with contextlib.suppress(OSError):
-            is_new = time.time() - folder.lstat().st_mtime < 2 * START_TIMEOUT_S
+            is_new = time.time() - folder.lstat().st_mtime < NEW_S
             if folder.is_symlink() or folder.lstat().st_uid != os.getuid() or is_new:
                 continue
             if (folder / LOCK).is_file():
@@ -121,17 +141,17 @@ def _configure(process: subprocess.Popen[bytes], password: str, port: int, folde
     process.stdin.close()
 
 
-def _wait_until_up(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+def _is_up(process: subprocess.Popen[bytes], url: str) -> bool:
+    """Whether it answers, once it does; not when it has ended by itself or takes too long."""
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline and process.poll() is None:
         try:
             with redis.Redis.from_url(url, socket_timeout=1) as client:
                 client.ping()
-                return
+                return True
         except redis.RedisError:
             time.sleep(0.02)
-    said = log.read_text(errors="replace")[-500:]
-    raise BrokerError(f"the private redis-server did not start; it said: {said.strip()}")
+    return False
 
 
 def _free_port() -> int:
