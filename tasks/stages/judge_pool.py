@@ -45,6 +45,9 @@ from workers.judge.profile import JudgeProfile
 # Endpoints whose connections are kept while no run asks them.
 MAX_IDLE_ENDPOINTS = 2
 
+# How long a loop is waited for that was told to end.
+ENDS_WITHIN_S = 5.0
+
 
 class EventLoopThread:
     """Runs coroutines for many threads on one loop."""
@@ -65,8 +68,10 @@ class EventLoopThread:
     def close(self) -> None:
         """Stop the loop; coroutines under way are cancelled."""
         self._loop.call_soon_threadsafe(self._stop)
-        self._thread.join(timeout=5)
-        self._loop.close()
+        self._thread.join(timeout=ENDS_WITHIN_S)
+        # what holds it up longer is left to the end of the process
+        if not self._thread.is_alive():
+            self._loop.close()
 
     def _stop(self) -> None:
         for task in asyncio.all_tasks(self._loop):
