@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome", "chrome")
-ANSWER_S = 20.0
+ANSWER_S = 60.0
 KEYS = {"Home": 36, "End": 35, "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40}
 SHIFT = 8
 # DevTools' pipe: the browser reads commands from 3 and writes answers to 4
@@ -227,7 +227,7 @@ def running_chromium(path: str, profile: Path) -> Iterator[Tab]:
         yield tab
     finally:
         process.terminate()
-        process.wait(timeout=10)
+        process.wait(timeout=60)
         os.close(commands_in)
         os.close(answers_out)
 

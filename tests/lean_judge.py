@@ -66,12 +66,12 @@ def lean_judge(decide: Decide, *, port: int = 0) -> Iterator[LeanJudge]:
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    assert is_up.wait(10)
+    assert is_up.wait(60)
     try:
         yield judge
     finally:
         loop.call_soon_threadsafe(_close, judge, loop)
-        thread.join(timeout=5)
+        thread.join(timeout=60)
         for task in asyncio.all_tasks(loop):
             task.cancel()
         loop.close()

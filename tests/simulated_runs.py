@@ -69,7 +69,7 @@ def simulated_workers(
         yield process
     finally:
         process.terminate()
-        process.wait(timeout=20)
+        process.wait(timeout=60)
 
 
 def driver(broker_url: str, run: Run) -> Driver:

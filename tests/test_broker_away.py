@@ -54,7 +54,7 @@ class Broker:
             stdout=subprocess.DEVNULL,
             preexec_fn=die_with_parent,
         )
-        wait_until(self._answers, timeout_s=10, what="redis")
+        wait_until(self._answers, timeout_s=60, what="redis")
 
     def stop(self) -> None:
         if self._process is not None:
@@ -132,13 +132,13 @@ def say(broker: Broker, run: Run, text: str) -> None:
 def test_logs_are_followed_over_a_restart_of_the_broker(broker: Broker, run: Run) -> None:
     say(broker, run, "said before")
     with watching(broker, run, "logs", "seen", "--follow") as one:
-        wait_until(one.says("said before"), timeout_s=30, what="the first line")
+        wait_until(one.says("said before"), timeout_s=60, what="the first line")
 
         broker.stop()
-        wait_until(one.says(TRYING), timeout_s=30, what="the notice")
+        wait_until(one.says(TRYING), timeout_s=60, what="the notice")
         broker.start()
         say(broker, run, "said after")
-        wait_until(one.says("said after"), timeout_s=30, what="the next line")
+        wait_until(one.says("said after"), timeout_s=60, what="the next line")
 
         assert one.process.poll() is None
         assert one.said.count(TRYING) == 1
@@ -152,12 +152,12 @@ def test_status_is_watched_over_a_restart_of_the_broker(
         time.sleep(1.0)  # it has begun, or begins while the broker is away: both go on
 
         broker.stop()
-        wait_until(one.says(TRYING), timeout_s=30, what="the notice")
+        wait_until(one.says(TRYING), timeout_s=60, what="the notice")
         broker.start()
         with connect(broker.url) as client:
             put_run(client, run)
             client.rpush("gpu.seen", "{}")
-        wait_until(one.says("waiting for gpu workers"), timeout_s=30, what="the broker's word")
+        wait_until(one.says("waiting for gpu workers"), timeout_s=60, what="the broker's word")
 
         assert one.process.poll() is None
 

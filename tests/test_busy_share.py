@@ -99,7 +99,7 @@ def test_a_gpu_worker_that_never_had_a_job_is_served_as_idle(tmp_path: Path) -> 
         connect(url) as client,
         simulated_workers(url, "--judge", "0", "--reduce", "0", logs=tmp_path),
     ):
-        wait_until(lambda: bool(read_workers(client)), timeout_s=30, what="the worker")
+        wait_until(lambda: bool(read_workers(client)), timeout_s=60, what="the worker")
         families = {one.name: one for one in FleetCollector(url).collect()}
 
     shares = [one.value for one in families["orchestrate_worker_busy_share"].samples]

@@ -351,7 +351,7 @@ def test_a_heartbeat_does_not_keep_a_worker_waiting_for_a_broker_that_is_away() 
         beat()
     second = threading.Thread(target=beat, daemon=True)
     second.start()
-    second.join(timeout=10)
+    second.join(timeout=60)
 
     assert not second.is_alive()
 
@@ -449,7 +449,7 @@ def test_a_suspect_runs_alone() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=10)
+        thread.join(timeout=60)
 
     assert [len(company) for company in seen] == [1, 1, 1, 1]
 
@@ -542,7 +542,7 @@ def test_a_message_that_was_taken_when_the_server_became_full_is_put_back(
         client.config_set("maxmemory", 1)
         try:
             with pytest.raises(CannotServeError, match="OOM"):
-                connection.drain_events(timeout=10)
+                connection.drain_events(timeout=60)
             assert client.llen(queue) == client.hlen("unacked") == 0
             with pytest.raises(CannotServeError), app.connection_for_read() as other:
                 other.channel()

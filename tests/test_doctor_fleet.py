@@ -113,7 +113,7 @@ def test_live_workers_say_their_queues_and_versions_and_see_our_file(
     (tmp_path / "runs").mkdir()
     # the judge worker imports no torch, so it is up first
     with workers(broker, ["judge", "--no-embedded"], logs=tmp_path):
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 150
         lines: dict[str, dict[str, str]] = {}
         while time.monotonic() < deadline and "versions" not in lines:
             _, lines = doctor("--runs-dir", str(tmp_path / "runs"), broker_url=broker)

@@ -44,7 +44,7 @@ def pages(broker: str) -> Iterator[httpx2.Client]:
     base = f"http://127.0.0.1:{port}"
     try:
         with httpx2.Client(base_url=base, auth=("me", "password"), timeout=60) as client:
-            for _ in range(200):
+            for _ in range(500):
                 with contextlib.suppress(httpx2.TransportError):
                     client.get("/healthcheck")
                     break
@@ -52,7 +52,7 @@ def pages(broker: str) -> Iterator[httpx2.Client]:
             yield client
     finally:
         process.terminate()
-        process.wait(timeout=20)
+        process.wait(timeout=60)
 
 
 def test_jobs_that_wait_for_a_run_that_came_later_are_counted(

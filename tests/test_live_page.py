@@ -67,7 +67,7 @@ def serving(run: Run, broker_url: str | None = None) -> Iterator[PageServer]:
 
 
 def get(server: PageServer, path: str, host: str = "localhost") -> tuple[int, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=60)
     connection.request("GET", path, headers={"Host": host})
     answer = connection.getresponse()
     body = answer.read().decode()
@@ -213,7 +213,7 @@ def test_view_finds_a_run_in_the_folder_that_is_named(run: Run) -> None:
         try:
             assert process.stdout is not None
             address = process.stdout.readline().strip()
-            with urllib.request.urlopen(address + "state", timeout=20) as answer:
+            with urllib.request.urlopen(address + "state", timeout=60) as answer:
                 state = json.load(answer)
         finally:
             process.terminate()

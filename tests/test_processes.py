@@ -41,7 +41,7 @@ def test_a_killed_child_is_said_with_its_signal_once() -> None:
     with Processes([one], say=said.append).running() as processes:
         first = pid(one)
         os.kill(first, signal.SIGKILL)
-        wait_until(tended(processes, said), timeout_s=10, what="the next one")
+        wait_until(tended(processes, said), timeout_s=60, what="the next one")
         processes.tend()
 
         assert pid(one) != first
@@ -59,7 +59,7 @@ def test_a_child_that_ends_by_itself_is_said_with_its_code_and_the_time(
             processes.tend()
             return pid(one) != first
 
-        wait_until(started_again, timeout_s=10, what="it")
+        wait_until(started_again, timeout_s=60, what="it")
 
     line = capsys.readouterr().err.splitlines()[0]
     assert re.fullmatch(
@@ -71,7 +71,7 @@ def test_a_child_that_was_told_to_leave_is_not_mentioned() -> None:
     said: list[str] = []
     one = child("pass")
     with Processes([one], say=said.append).running() as processes:
-        wait_until(processes.all_left, timeout_s=10, what="its end")
+        wait_until(processes.all_left, timeout_s=60, what="its end")
         processes.tend()
 
     assert said == []
@@ -108,13 +108,13 @@ def test_a_child_that_does_not_leave_is_killed_with_what_it_started(tmp_path: Pa
     )
     with Processes([one], stop_timeout_s=0.5).running():
         wait_until(
-            lambda: file.exists() and file.read_text() != "", timeout_s=30, what="the grandchild"
+            lambda: file.exists() and file.read_text() != "", timeout_s=60, what="the grandchild"
         )
         grandchild = int(file.read_text())
 
     assert one.process is not None
     assert one.process.poll() == -signal.SIGKILL
-    wait_until(lambda: not is_alive(grandchild), timeout_s=5, what="its end")
+    wait_until(lambda: not is_alive(grandchild), timeout_s=60, what="its end")
 
 
 def is_alive(pid: int) -> bool:

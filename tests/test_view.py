@@ -47,7 +47,7 @@ def server(tmp_path: Path) -> Iterator[PageServer]:
 
 
 def get(server: PageServer, path: str, host: str | None = None) -> tuple[int, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=60)
     connection.request("GET", path, headers={} if host is None else {"Host": host})
     answer = connection.getresponse()
     body = answer.read().decode()
@@ -212,12 +212,12 @@ def test_the_command_prints_its_address_and_serves(tmp_path: Path) -> None:
         assert process.stdout is not None
         address = process.stdout.readline().strip()
         host, _, path = address.removeprefix("http://").partition("/")
-        connection = http.client.HTTPConnection(host, timeout=5)
+        connection = http.client.HTTPConnection(host, timeout=60)
         connection.request("GET", f"/{path}")
         body = connection.getresponse().read().decode()
         connection.close()
     finally:
         process.terminate()
-        process.communicate(timeout=5)
+        process.communicate(timeout=60)
 
     assert "served" in body

@@ -79,12 +79,12 @@ def watched(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Watched:
             all_told = [one for one in at_work if one["busy"]]
             return middle["counts"].get("jobs.generate", 0) >= 4 and len(all_told) == 2
 
-        wait_until(both_devices_work, timeout_s=30, what="work")
+        wait_until(both_devices_work, timeout_s=120, what="work")
         shown = generate_latest(registry).decode()
         drives.watch(Silent())
         end = run_in_words(run, broker)
         # a job is recorded before its last line is sent, and these workers end by SIGKILL
-        wait_until(lambda: n_jobs_done(broker, run) >= N_JOBS, timeout_s=10, what="the last line")
+        wait_until(lambda: n_jobs_done(broker, run) >= N_JOBS, timeout_s=60, what="the last line")
     return Watched(broker, run, middle, values(shown), draw(middle), end, shown)
 
 

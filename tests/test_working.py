@@ -23,7 +23,7 @@ def test_what_takes_long_says_how_far_it_is_and_stops_at_its_end(
     monkeypatch.setattr(subject, "SILENT_S", 0.05)
     monkeypatch.setattr(subject, "LINE_AFTER_S", 0.05)
     said = ""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     with working("Reading", total=7) as note:
         note(3)
         while said.count("Reading: 3/7") < 2 and time.monotonic() < deadline:

@@ -63,7 +63,7 @@ def test_a_key_that_a_judge_quotes_is_neither_shown_nor_stored(tmp_path: Path) -
             log,
         )
         with Processes([worker]).running(), connect(broker) as client:
-            assert wait_until(lambda: "failed" in everything_on(client), within_s=60)
+            assert wait_until(lambda: "failed" in everything_on(client), within_s=120)
             stored = everything_on(client)
         doctor = in_folder(tmp_path, "doctor", *name, judge.url)
 
@@ -98,7 +98,7 @@ def test_a_judge_that_sends_a_byte_now_and_then_holds_no_worker(tmp_path: Path) 
             preexec_fn=die_with_parent,
         )
         # asked again: the first call was given up although bytes went on coming
-        assert wait_until(lambda: len(judge.asked) > 1, within_s=90)
+        assert wait_until(lambda: len(judge.asked) > 1, within_s=120)
         worker.terminate()
 
-        assert worker.wait(timeout=20) == 0
+        assert worker.wait(timeout=60) == 0

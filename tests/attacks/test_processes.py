@@ -51,7 +51,7 @@ def started(folder: Path, temporary: Path) -> subprocess.Popen[bytes]:
         stderr=(folder / "said").open("wb"),
     )
     # three kinds of workers, the pinned one and the embedded judge; a redis-server has no mark
-    assert wait_until(lambda: len(children_of(process)) >= 5, within_s=60)
+    assert wait_until(lambda: len(children_of(process)) >= 5, within_s=120)
     return process
 
 
@@ -112,7 +112,7 @@ def test_a_command_that_is_killed_outright_leaves_no_process(
     command.kill()
     command.wait()
 
-    assert wait_until(lambda: not processes_with(MARK), within_s=25)
+    assert wait_until(lambda: not processes_with(MARK), within_s=60)
     (left,) = left_folders(temporary)
     # as if it had been left for a while
     os.utime(left, (1, 1))

@@ -60,8 +60,8 @@ class RedisProcess:
                 stderr=subprocess.STDOUT,
                 preexec_fn=die_with_parent,
             )
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and self._process.poll() is None:
             try:
                 with self.client() as client:
                     client.ping()
@@ -72,7 +72,7 @@ class RedisProcess:
 
     def client(self) -> redis.Redis:
         """A connection as the default user."""
-        return redis.Redis.from_url(self.url, socket_timeout=5)
+        return redis.Redis.from_url(self.url, socket_timeout=30)
 
     def kill(self) -> None:
         """End it at once, as a crash would."""
