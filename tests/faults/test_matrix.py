@@ -11,7 +11,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import pytest
@@ -67,20 +67,43 @@ def test_when_nothing_breaks_nothing_is_done_twice(scene: Scene) -> None:
     run.check("none", at_most=0)
 
 
+@contextmanager
+def held_at_the_reduce(scene: Scene, hold: Path) -> Iterator[None]:
+    """A reduce worker whose jobs wait while a file exists: they are over sooner than one looks."""
+    hold.touch()
+    scene.fleet.remove("reduce-0")
+    scene.fleet.add(
+        "reduce-held",
+        "reduce",
+        module="tests.faults.odd_worker",
+        environment={"ODD_HOLD": str(hold)},
+    )
+    try:
+        yield
+    finally:
+        scene.fleet.remove("reduce-held")
+        scene.fleet.add("reduce-0", "reduce")
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "terminated"])
 @pytest.mark.parametrize("kind", ["gpu", "judge", "reduce"])
 def test_a_worker_is_ended_in_the_middle_of_a_job(
-    scene: Scene, kind: str, number: signal.Signals
+    scene: Scene, kind: str, number: signal.Signals, tmp_path: Path
 ) -> None:
     """Its jobs run elsewhere or again; what it had stored counts.
 
     A signal to a worker in the middle of such a job; it is started again.
     """
-    names = [name for name in scene.fleet.workers if name.startswith(kind)]
-    with disturbed(scene, f"{kind}-{number.name}") as (run, process):
+    hold = tmp_path / "hold"
+    with (
+        held_at_the_reduce(scene, hold) if kind == "reduce" else nullcontext(),
+        disturbed(scene, f"{kind}-{number.name}") as (run, process),
+    ):
+        names = [name for name in scene.fleet.workers if name.startswith(kind)]
         name = while_busy(scene, run, STAGES[kind], *names)
 
         scene.fleet.kill(name, number)
+        hold.unlink(missing_ok=True)
 
         assert run.finish(process) == FINISHED
     run.check(f"{number.name} of a {NAMES[kind]} worker", at_most=IN_FLIGHT)
