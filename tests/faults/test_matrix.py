@@ -247,15 +247,15 @@ def test_every_message_is_delivered_twice(scene: Scene, broker: RedisProcess) ->
     A copy of each message on the GPU queue.
     """
     with disturbed(scene, "twice") as (run, process), broker.client() as client:
-        wait_until(
-            lambda: any(client.scan_iter("gpu.*")),
-            timeout_s=PATIENCE_S,
-            what="messages on the run's queue",
-        )
 
-        (queue,) = client.scan_iter("gpu.*")
-        for message in client.lrange(queue, 0, -1):
-            client.lpush(queue, message)
+        def copied() -> int:
+            return sum(
+                client.lpush(queue, message)
+                for queue in client.scan_iter("gpu.*")
+                for message in client.lrange(queue, 0, -1)
+            )
+
+        wait_until(lambda: copied() > 0, timeout_s=PATIENCE_S, what="messages on the run's queue")
 
         assert run.finish(process) == FINISHED
     run.check("every message delivered twice", at_most=2 * IN_FLIGHT)
