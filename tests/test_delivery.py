@@ -122,6 +122,24 @@ def test_what_a_done_job_makes_ready_is_sent_once(
     assert jobs_on_queues(client, queues, "another run") == set()
 
 
+def test_a_job_that_ends_while_somebody_looks_what_is_ready_is_not_sent_again(
+    tmp_path: Path, broker_url: str, client: redis.Redis
+) -> None:
+    run, edge = make_run(tmp_path / "run"), edge_for(broker_url)
+    state = BrokerState(client, run.run_id)
+    queue = queue_of("judge", run.run_id)
+
+    edge.carry(do_it, message_of(run))
+    # by a look at the record from before
+    assert send_jobs(edge.app, state, run, jobs=[NEGOTIATE]) == 0
+    assert jobs_on_queues(client, [queue], run.run_id) == set()
+    assert NEGOTIATE.key not in state.outstanding()
+
+    state.mark_undone([NEGOTIATE.key])
+    assert send_jobs(edge.app, state, run, jobs=[NEGOTIATE]) == 1
+    assert jobs_on_queues(client, [queue], run.run_id) == {NEGOTIATE.key}
+
+
 def test_with_a_damaged_shard_every_judgement_of_it_is_set_aside(
     tmp_path: Path, broker_url: str, client: redis.Redis
 ) -> None:

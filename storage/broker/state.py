@@ -38,10 +38,16 @@ class BrokerState:
         return not self.client.exists(self._key("outstanding"))
 
     def claim(self, job: str) -> bool:
-        """Mark a job as sent; False when it was out already."""
-        added = self.client.sadd(self._key("outstanding"), job)
-        self.client.expire(self._key("outstanding"), EXPIRE_S)
-        return bool(added)
+        """Mark a job as sent; False when it was out already, or is done by now: who looked which
+        jobs are ready looked a while ago."""
+        pipe = self.client.pipeline()
+        pipe.sadd(self._key("outstanding"), job)
+        pipe.expire(self._key("outstanding"), EXPIRE_S)
+        pipe.sismember(self._key("done"), job)
+        added, _, is_done = pipe.execute()
+        if is_done:
+            self.release([job])
+        return bool(added and not is_done)
 
     def release(self, jobs: Iterable[str]) -> None:
         """Take claims back, so that the reconciler sends these jobs again unless they are done."""
