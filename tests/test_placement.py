@@ -239,7 +239,7 @@ def waits_for(worker: GpuWorker, demands: list[Demand]) -> dict[str, int]:
     return jobs
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(FLEETS, DEMANDS)
 def test_no_device_is_idle_while_a_job_that_it_may_serve_has_nobody(
     fleet: list[tuple[str, float, list[str]]], runs: list[tuple[str, int, int, bool]]
@@ -256,7 +256,7 @@ def test_no_device_is_idle_while_a_job_that_it_may_serve_has_nobody(
         assert chosen[worker.name] == worker.model or worker.may_serve(chosen[worker.name])
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(FLEETS, DEMANDS)
 def test_the_highest_priority_that_a_device_may_serve_goes_first(
     fleet: list[tuple[str, float, list[str]]], runs: list[tuple[str, int, int, bool]]
@@ -285,7 +285,7 @@ def test_the_highest_priority_that_a_device_may_serve_goes_first(
                 assert serving[one.run.model] >= n, (worker, chosen)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(FLEETS, DEMANDS)
 def test_a_fleet_comes_to_rest_whatever_each_worker_may_serve(
     fleet: list[tuple[str, float, list[str]]], runs: list[tuple[str, int, int, bool]]
@@ -311,7 +311,6 @@ def test_a_fleet_comes_to_rest_whatever_each_worker_may_serve(
     assert moves[2:] == [0, 0]
 
 
-@settings(deadline=None)  # a busy machine is no fault
 @given(
     st.lists(st.tuples(st.sampled_from(["", "a", "b", "c", "d"]), st.floats(0, 2000)), min_size=1),
     st.dictionaries(st.sampled_from(["a", "b", "c"]), st.integers(1, 50), min_size=1),

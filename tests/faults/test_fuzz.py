@@ -42,7 +42,6 @@ def few_or(n: int) -> pytest.MarkDecorator:
 
 
 QUICK: dict[str, Any] = {
-    "deadline": None,
     "suppress_health_check": list(HealthCheck),
     "database": None,
 }
