@@ -115,7 +115,8 @@ async def quickly(seconds: float) -> None:
 
 async def judge_all(url: str, prompts: list[str], *, broker: str) -> JudgedPrompts:
     """Ask all, sharing a broker's cache with whoever asks later."""
-    connection = Redis.from_url(broker)
+    # what a busy machine does not write or read within five seconds is not remembered
+    connection = Redis.from_url(broker, socket_timeout=60)
     client = JudgeClient(url, api_key="k", max_in_flight=128, timeout_s=10.0)
     judge = Judge(
         client,
