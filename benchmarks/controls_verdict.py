@@ -26,15 +26,14 @@ from storage.record.contexts import CONTEXTS, ContextActivations, encode_context
 from storage.record.responses import (
     ACTIVATIONS,
     RESPONSES,
-    SCORINGS,
     Activations,
     Response,
     encode_activations,
     encode_responses,
-    encode_scorings,
 )
 from storage.record.results import kept_keys, read_metrics
 from storage.record.run import Run, create_run
+from storage.record.scorings import SCORINGS, encode_scorings
 from storage.record.store import open_store
 from tasks.stages.reduce import reduce
 from tasks.stages.verify import verify

@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from domain.plan.samples import POLARITIES
 from domain.traits.definition import BUNDLED_TRAITS, TraitDefinition
-from domain.traits.prompts import neutral_samples
+from domain.traits.neutral import neutral_samples
 from storage.files.trait_files import load_trait
 from traitlens.arrays import Float32, Float64
 from traitlens.dynamics.baseline import Baseline, What

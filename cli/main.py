@@ -29,7 +29,7 @@ from cli.options.config import (
     read_config,
 )
 from cli.options.variables import warn_of_unread_variables
-from cli.screens.terminal import guarded
+from cli.screens.terminal import guarded_output
 from domain.errors import BrokerError, OrchestrateError
 
 # what it is for -> command -> its file in cli/commands, and its line in --help
@@ -158,7 +158,7 @@ def main() -> None:
     ended = [1]
     # what is registered first is called last
     atexit.register(_end, ended)
-    with guarded():
+    with guarded_output():
         ended[0] = _run()
     sys.exit(ended[0])
 

@@ -27,7 +27,7 @@ from domain.fleet.heartbeats import QUEUES
 from domain.plan.readiness import ready_jobs
 from orchestrator.progress import TraitCount, trait_progress
 from storage.broker.connection import BROKER_AWAY, connect, require_writes
-from storage.broker.fleet import forget_run, put_run, queue_of
+from storage.broker.fleet import forget_listed_run, put_listed_run, queue_of
 from storage.broker.judge_limits import read_judge_meter
 from storage.broker.state import BrokerState, jobs_on_queues
 from storage.record.artifacts import (
@@ -36,9 +36,10 @@ from storage.record.artifacts import (
     record_key,
     set_artifact_aside,
 )
+from storage.record.dead_letters import Failure, dead_letters
 from storage.record.judgements import FIRST
 from storage.record.results import damaged_results, has_manifest, read_metrics
-from storage.record.run import Failure, Run, dead_letters
+from storage.record.run import Run
 from tasks.fleet.app import TASK_NAMES, delivery_settings
 from tasks.fleet.send import send_jobs
 
@@ -117,7 +118,7 @@ class Driver:
     def reconcile(self) -> set[str]:
         """Compare plan and artifacts, and send what is ready and not out; returns the done jobs."""
         require_writes(self.state.client)
-        put_run(self.state.client, self.run)
+        put_listed_run(self.state.client, self.run)
         said = self.state.done()
         done = self.run.done()
         self._take_marks_back(said - done)
@@ -151,7 +152,7 @@ class Driver:
             try:
                 ended = self._look(view)
                 if ended is not None:
-                    forget_run(self.state.client, self.run.run_id)
+                    forget_listed_run(self.state.client, self.run.run_id)
                     return ended
                 if time.monotonic() >= next_reconcile:
                     self._release_lost()

@@ -63,7 +63,7 @@ def orchestrate(*arguments: str) -> list[str]:
     return [sys.executable, "-P", trait_vector_orchestrator.__file__, *arguments]
 
 
-def say(text: str) -> None:
+def say_with_time(text: str) -> None:
     """Tell the person at the terminal, or the launcher's log, with the time."""
     sys.stderr.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}\n")
 
@@ -179,7 +179,7 @@ class Processes:
         self,
         children: Sequence[Child],
         *,
-        say: Callable[[str], None] = say,
+        say: Callable[[str], None] = say_with_time,
         stop_timeout_s: float = STOP_TIMEOUT_S,
     ) -> None:
         """`say` tells people that a child died and was started again."""

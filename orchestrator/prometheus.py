@@ -22,7 +22,7 @@ from domain.plan.jobs import STAGES
 from orchestrator.run_state import State, read_state_on_broker, state_of_open_jobs
 from storage.broker.connection import BROKER_AWAY, Client, connect, refusal_of_writes
 from storage.broker.counts import CALL_BOUNDS_S, JOB_BOUNDS_S, read_calls, read_counts
-from storage.broker.fleet import QueueFacts, read_queues, read_runs, read_workers
+from storage.broker.fleet import QueueFacts, read_listed_runs, read_queues, read_workers
 from storage.broker.judge_limits import read_judge_meter
 
 # A few scrapes: the last job of a run may be counted just before it is taken off the list.
@@ -86,7 +86,7 @@ class FleetCollector(Collector):
         up = GaugeMetricFamily("orchestrate_broker_up", "1 when the broker answers and takes jobs")
         try:
             with connect(self._url) as client:
-                found = _Families(client, self._recent(read_runs(client)))
+                found = _Families(client, self._recent(read_listed_runs(client)))
                 up.add_metric([], 0 if refusal_of_writes(client) else 1)
             yield from (*found.single.values(), *found.report_histograms.values())
         except BROKER_AWAY:

@@ -17,11 +17,11 @@ from storage.broker.connection import Client, connect, refusal_of_writes
 from storage.broker.counts import read_counts, read_rates
 from storage.broker.fleet import (
     QueueFacts,
-    has_run,
+    has_listed_run,
     listed_run,
     read_declines,
+    read_listed_run,
     read_queues,
-    read_run,
     read_workers,
 )
 from storage.broker.job_log import FAILED, LogLine, kept_log_lines, last_job_log_lines
@@ -34,9 +34,10 @@ from storage.broker.judge_limits import (
 from storage.broker.state import BrokerState
 from storage.record.artifacts import record_key
 from storage.record.attended import Attended, read_attended
+from storage.record.dead_letters import Failure
 from storage.record.judgements import judge_of
 from storage.record.results import read_metrics
-from storage.record.run import Failure, Run, read_run_schedule
+from storage.record.run import Run, read_run_schedule
 from storage.record.spending import read_terms, recorded_usd
 
 LAST_ERRORS = 5
@@ -49,7 +50,7 @@ def run_snapshot(run: Run, broker_url: str | None) -> dict[str, Any]:
         return _standing(run, run.done())
     with connect(broker_url) as client:
         # the broker's list is quick, and as good as the record's while the run is on it
-        on_broker = has_run(client, run.run_id)
+        on_broker = has_listed_run(client, run.run_id)
         done = BrokerState(client, run.run_id).done() if on_broker else run.done()
         standing = _standing(run, done)
         return {
@@ -116,7 +117,7 @@ def _trait(run: Run, count: TraitCount) -> dict[str, Any]:
 
 
 def _on_broker(run: Run, client: Client, standing: Mapping[str, Any]) -> dict[str, Any]:
-    listed = read_run(client, run.run_id) or listed_run(run, since=0.0)
+    listed = read_listed_run(client, run.run_id) or listed_run(run, since=0.0)
     queues, workers = read_queues(client, [listed], QUEUES), read_workers(client)
     facts = read_state_on_broker(
         client, listed, queues=queues, workers=workers, judge_down_s=judge_down_s(client, run)
@@ -220,7 +221,7 @@ def read_state_on_broker(
     declined = {one.worker for one in read_declines(client, run.run_id)}
     models: dict[WorkerKind, str] = {"gpu": run.model}
     return OnBroker(
-        is_listed=has_run(client, run.run_id),
+        is_listed=has_listed_run(client, run.run_id),
         cancelled=state.is_cancelled(),
         failures=state.failures(),
         waiting={queue.kind: queue.waiting for queue in ours},

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cli.pages.build import CarriedFile, build_page
+from cli.pages.build import build_page
+from cli.pages.carried_files import CarriedFile
 
 TRAITS = (
     "refusal",

@@ -13,7 +13,8 @@ from domain.plan.spec import ChecksSpec, JudgeSpec, ModelSpec, RunSpec, TraitRef
 from orchestrator.driver import Driver
 from orchestrator.progress import TraitCount
 from storage.broker.state import broker_state
-from storage.record.run import Failure, Run, create_run
+from storage.record.dead_letters import Failure
+from storage.record.run import Run, create_run
 from storage.record.store import open_store
 from tasks.fleet.app import make_app
 from tests.fleet import clean_environment

@@ -25,15 +25,14 @@ from storage.record.judged_samples import judged_samples
 from storage.record.responses import (
     ACTIVATIONS,
     RESPONSES,
-    SCORINGS,
     Activations,
     Response,
     encode_activations,
     encode_responses,
-    encode_scorings,
     load_activations,
 )
 from storage.record.run import Run, create_run
+from storage.record.scorings import SCORINGS, encode_scorings
 from storage.record.store import open_store
 from tasks.stages.reduce import reduce
 from tasks.stages.steering_cells import cells_json, job_cells, load_directions

@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from cli.pages.build import CarriedFile, build_page, live_page
+from cli.pages.build import build_page, live_page
+from cli.pages.carried_files import CarriedFile
 from cli.pages.live_run import LiveRun
 from cli.pages.server import PageServer
 from domain.plan.spec import ChecksSpec

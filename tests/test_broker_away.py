@@ -23,9 +23,10 @@ from domain.errors import BrokerError, UsageError
 from orchestrator.processes import orchestrate
 from storage.broker.connection import BROKER_AWAY, TRYING, connect
 from storage.broker.embedded_redis import die_with_parent, find_redis_server
-from storage.broker.fleet import put_run
+from storage.broker.fleet import put_listed_run
 from storage.broker.job_log import LogLine, append_log_line
-from storage.record.run import Failure, Run, Schedule, write_dead_letter, write_run_schedule
+from storage.record.dead_letters import Failure, write_dead_letter
+from storage.record.run import Run, Schedule, write_run_schedule
 from tests.faults.fleet import wait_until
 from tests.fleet import clean_environment, run_command
 from tests.simulated_runs import make_run
@@ -155,7 +156,7 @@ def test_status_is_watched_over_a_restart_of_the_broker(
         wait_until(one.says(TRYING), timeout_s=60, what="the notice")
         broker.start()
         with connect(broker.url) as client:
-            put_run(client, run)
+            put_listed_run(client, run)
             client.rpush("gpu.seen", "{}")
         wait_until(one.says("waiting for gpu workers"), timeout_s=60, what="the broker's word")
 

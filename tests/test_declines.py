@@ -19,7 +19,7 @@ from domain.plan.jobs import Job
 from storage.broker.embedded_redis import embedded_redis
 from storage.broker.fleet import (
     put_heartbeat,
-    put_run,
+    put_listed_run,
     read_declines,
     read_demands,
 )
@@ -63,7 +63,7 @@ def edge_of(broker_url: str, worker: str, retry_s: float = 300.0) -> Edge:
 
 
 def fleet_of(client: redis.Redis, run: Run, *workers: Heartbeat) -> BrokerState:
-    put_run(client, run)
+    put_listed_run(client, run)
     for one in workers:
         put_heartbeat(client, one)
     state = BrokerState(client, run.run_id)

@@ -28,16 +28,10 @@ from storage.broker.fleet import queue_of
 from storage.broker.state import BrokerState, jobs_on_queues
 from storage.files.trait_files import load_trait
 from storage.record.artifacts import Record, jobs_with_artifacts, publish_artifact
+from storage.record.dead_letters import Failure, dead_letters, revive_dead, write_dead_letter
 from storage.record.judgements import Judgement, add_judgement
 from storage.record.results import write_manifest
-from storage.record.run import (
-    Failure,
-    Run,
-    create_run,
-    dead_letters,
-    revive_dead,
-    write_dead_letter,
-)
+from storage.record.run import Run, create_run
 from storage.record.store import open_store
 from tasks.fleet.app import DeliverySettings, delivery_settings, make_app
 from tasks.fleet.edge import LONGEST_KEY, Edge

@@ -17,15 +17,10 @@ from domain.traits.definition import TraitDefinition
 from domain.traits.room import CHARACTERS_PER_TOKEN
 from storage.files.trait_files import load_trait
 from storage.record.artifacts import set_artifact_aside
-from storage.record.judgements import (
-    Judgement,
-    add_judgement,
-    asked_prompts,
-    effective_scorings,
-    keep_partial_scorings,
-)
+from storage.record.judgements import Judgement, add_judgement, asked_prompts, effective_scorings
 from storage.record.responses import load_responses
 from storage.record.run import Run, load_definition
+from storage.record.scorings import keep_partial_scorings
 from tests.stored_run import stored_run
 from tests.test_plan import spec, trait
 

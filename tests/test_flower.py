@@ -16,7 +16,7 @@ import pytest
 from orchestrator.processes import orchestrate
 from storage.broker.connection import connect
 from storage.broker.embedded_redis import die_with_parent, embedded_redis
-from storage.broker.fleet import put_run
+from storage.broker.fleet import put_listed_run
 from tasks.fleet.app import make_app
 from tests.faults.fleet import wait_until
 from tests.fleet import clean_environment
@@ -60,7 +60,7 @@ def test_jobs_that_wait_for_a_run_that_came_later_are_counted(
 ) -> None:
     run = make_run(tmp_path / "later", traits=1, shards=1)
     with connect(broker) as client:
-        put_run(client, run)
+        put_listed_run(client, run)
         client.rpush("gpu.later", *["{}"] * 7)
 
         found = json.loads(pages.get("/api/queues/length").text)["active_queues"]

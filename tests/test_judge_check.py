@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from cli.main import orchestrate
 from domain.errors import JudgeError
 from domain.scoring.scores import Evidence, Score
-from domain.traits.prompts import EASY
+from domain.traits.judge_prompt import EASY
 from tests.lean_judge import Action, Call, completion, lean_judge
 from traitlens.stats.separation import auroc
 from workers.judge.check import COHERENCE, LEAST_AUROC, Labelled, checked, labelled_set

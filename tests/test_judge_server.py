@@ -20,7 +20,7 @@ from openai.types.chat import ChatCompletion
 from transformers import AutoTokenizer
 
 import workers.judge.local_model
-from domain.traits.prompts import coherence_prompt
+from domain.traits.judge_prompt import coherence_prompt
 from storage.files.trait_files import load_trait
 from tests.tiny_models import save_tiny_model
 from workers.judge.local_model import LocalJudge

@@ -19,9 +19,9 @@ from domain.scoring.reply_limits import (
     MAX_TOKENS_STATED,
     MAX_WORDS,
 )
-from domain.scoring.reply_shapes import NoAnswer, most_usage, read
+from domain.scoring.reply_shapes import NoAnswer, most_usage, read_reply
 from domain.scoring.scores import Evidence, Mode, Reply, Score, Unscored
-from storage.record.responses import decode_scorings, encode_scorings
+from storage.record.scorings import decode_scorings, encode_scorings
 from tests.reply_shapes import SHAPES, chat, impossible, said
 from workers.judge.profile import JudgeProfile
 
@@ -31,7 +31,7 @@ ASKED = JudgeProfile().body("m", "How good is this? " * 20)
 
 def seen(status: int, body: Any) -> Reply | NoAnswer:
     content = body.encode() if isinstance(body, str) else json.dumps(body).encode()
-    return read(status, content, asked=ASKED, hide=Redactor.of([KEY]))
+    return read_reply(status, content, asked=ASKED, hide=Redactor.of([KEY]))
 
 
 def becomes(found: Reply | NoAnswer, mode: Mode = "logprob") -> str:
@@ -196,7 +196,7 @@ STATUS = st.sampled_from([200, 200, 200, 204, 302, 400, 401, 403, 404, 413, 422,
 
 
 def check(status: int, content: bytes) -> None:
-    found = read(status, content, asked=ASKED, hide=Redactor.of([KEY]))
+    found = read_reply(status, content, asked=ASKED, hide=Redactor.of([KEY]))
 
     if isinstance(found, NoAnswer):
         assert found.kind in ("text", "form", "heals", "lasts")

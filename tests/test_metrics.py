@@ -16,7 +16,7 @@ from orchestrator.prometheus import FleetCollector
 from storage.broker.connection import Client, connect
 from storage.broker.counts import job_counts, note_counts
 from storage.broker.embedded_redis import embedded_redis
-from storage.broker.fleet import put_heartbeat, put_run
+from storage.broker.fleet import put_heartbeat, put_listed_run
 from storage.broker.judge_limits import put_judge_meter
 from storage.record.run import Run, create_run
 from storage.record.spending import Terms
@@ -61,7 +61,7 @@ def test_two_runs_of_one_name_are_two_series_each_with_its_own_counts(
 ) -> None:
     url, client = broker
     for run_id, n in (("mine", 30), ("yours", 500)):
-        put_run(client, named("demo", tmp_path, run_id=run_id))
+        put_listed_run(client, named("demo", tmp_path, run_id=run_id))
         note_counts(client, run_id, {"samples.generate": n, "jobs.generate": 1})
 
     found = scrape(url)
@@ -76,7 +76,7 @@ def test_a_run_that_nothing_came_of_yet_has_a_zero_for_every_outcome(
     broker: tuple[str, Client], tmp_path: Path
 ) -> None:
     url, client = broker
-    put_run(client, named("demo", tmp_path, run_id="new"))
+    put_listed_run(client, named("demo", tmp_path, run_id="new"))
 
     found = scrape(url)
 
@@ -92,7 +92,7 @@ def test_the_tests_of_the_alarms_use_series_as_the_exporter_serves_them(
     broker: tuple[str, Client], tmp_path: Path
 ) -> None:
     url, client = broker
-    put_run(client, named("demo", tmp_path, run_id="new"))
+    put_listed_run(client, named("demo", tmp_path, run_id="new"))
     put_judge_meter(client, "new", terms=Terms(cap_usd=1.0), spent=0.0)
     put_heartbeat(client, Heartbeat("gpu-0@h", "gpu", "h", device="cuda:0", busy=0.5))
     served = {(name, frozenset(dict(have))) for name, have in scrape(url)}
@@ -112,7 +112,7 @@ def test_alarms_and_dashboard_ask_for_what_is_served(
     broker: tuple[str, Client], tmp_path: Path, file: str
 ) -> None:
     url, client = broker
-    put_run(client, named("demo", tmp_path, run_id="new"))
+    put_listed_run(client, named("demo", tmp_path, run_id="new"))
     put_judge_meter(client, "new", terms=Terms(cap_usd=1.0), spent=0.0)
     put_heartbeat(client, Heartbeat("gpu-0@h", "gpu", "h", busy=0.5))
     note_counts(client, "new", job_counts("judge", 1.0, samples=1, tokens=0))
@@ -127,7 +127,7 @@ def test_planned_samples_are_those_that_the_stages_get_done(
 ) -> None:
     url, client = broker
     run = replace(checked(named("demo", tmp_path, run_id="new")), judgement=judgement)
-    put_run(client, run)
+    put_listed_run(client, run)
     jobs = [job for trait in run.spec.traits for job in run.plan.part_jobs(trait, "judge")]
     for job in jobs:
         n = run.plan.n_samples_of(job)

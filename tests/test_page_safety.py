@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from cli.pages.build import CarriedFile, build_page
+from cli.pages.build import build_page
+from cli.pages.carried_files import CarriedFile
 from tests.chromium import Tab, chromium_or_skip, running_chromium
 from tests.page_data import long_record, record, save
 

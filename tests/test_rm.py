@@ -17,7 +17,7 @@ from cli.commands.rm import QUIET_S
 from domain.fleet.heartbeats import Heartbeat
 from storage.broker.connection import connect
 from storage.broker.embedded_redis import embedded_redis
-from storage.broker.fleet import has_run, put_heartbeat, put_run
+from storage.broker.fleet import has_listed_run, put_heartbeat, put_listed_run
 from storage.broker.state import BrokerState
 from storage.record.attended import KEY, STALE_S, Attended, attending, read_attended
 from storage.record.run import open_run
@@ -121,14 +121,14 @@ def test_a_run_that_is_worked_on_is_refused(tmp_path: Path, rm: Rm) -> None:
 
     with embedded_redis() as url, connect(url) as client:
         put_heartbeat(client, Heartbeat("gpu-0@h", "gpu", "h"))
-        put_run(client, run)
+        put_listed_run(client, run)
         client.rpush(f"gpu.{run.run_id}", "{}")
         assert rm("works", "--yes", broker=url).returncode == 2
         assert (tmp_path / "works" / "run.json").exists()
 
         BrokerState(client, run.run_id).cancel()
         assert rm("works", "--yes", broker=url).returncode == 0
-        assert not has_run(client, run.run_id)
+        assert not has_listed_run(client, run.run_id)
     assert not (tmp_path / "works").exists()
 
 

@@ -27,19 +27,14 @@ from domain.plan.spec import WIRE_VERSION
 from orchestrator.run_state import OnBroker, RunState, State, run_state
 from storage.broker.connection import Client, connect
 from storage.broker.embedded_redis import embedded_redis
-from storage.broker.fleet import put_heartbeat, put_run
+from storage.broker.fleet import put_heartbeat, put_listed_run
 from storage.broker.job_log import KEPT, LogLine
 from storage.broker.state import BrokerState
-from storage.record.artifacts import encode_checked, publish_artifact
+from storage.record.artifacts import publish_artifact
 from storage.record.attended import attending
-from storage.record.run import (
-    Failure,
-    Run,
-    Schedule,
-    read_run_schedule,
-    write_dead_letter,
-    write_run_schedule,
-)
+from storage.record.dead_letters import Failure, write_dead_letter
+from storage.record.json_bytes import encode_checked
+from storage.record.run import Run, Schedule, read_run_schedule, write_run_schedule
 from storage.record.store import LocalStore
 from tests.simulated_runs import make_run
 from tests.stored_run import stored_run
@@ -95,7 +90,7 @@ def test_a_command_that_waits_for_a_paused_run_says_so(
     url, redis = client
     run = make_run(tmp_path / "r", traits=1, shards=1)
     write_run_schedule(run.store, Schedule(paused=True))
-    put_run(redis, run)
+    put_listed_run(redis, run)
 
     assert news_in_words(run, url).text.startswith(State.PAUSED.value)
 
@@ -152,7 +147,7 @@ def test_the_list_and_the_screen_agree_about_each_run(
     finish(runs["done"])
     put_heartbeat(redis, Heartbeat("gpu-0@h", "gpu", "h"))
     for name in ("cancelled", "failed", "works"):
-        put_run(redis, runs[name])
+        put_listed_run(redis, runs[name])
     for name in ("cancelled", "works"):
         redis.rpush(f"gpu.{name}", "{}")
     BrokerState(redis, "cancelled").cancel()
@@ -297,7 +292,7 @@ def test_the_list_looks_at_no_artifacts_of_its_runs(
     url, redis = client
     for name in ("done", "works"):
         run = make_run(tmp_path / name, traits=1, shards=2)
-        put_run(redis, run)
+        put_listed_run(redis, run)
     finish(run)
 
     def listed(store: LocalStore, prefix: str) -> set[str]:

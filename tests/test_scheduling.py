@@ -16,7 +16,7 @@ from domain.errors import UsageError
 from orchestrator.driver import Driver
 from storage.broker.connection import connect
 from storage.broker.embedded_redis import embedded_redis
-from storage.broker.fleet import put_run, read_runs, read_workers
+from storage.broker.fleet import put_listed_run, read_listed_runs, read_workers
 from storage.record.artifacts import jobs_with_artifacts
 from storage.record.run import Run, Schedule, write_run_schedule
 from tests.faults.fleet import wait_until
@@ -61,7 +61,7 @@ def started(broker: str, *runs: Run) -> list[Driver]:
 
 def schedule(client: redis.Redis, run: Run, **values: object) -> None:
     write_run_schedule(run.store, Schedule.model_validate(values))
-    put_run(client, run)
+    put_listed_run(client, run)
 
 
 def until(condition: Callable[[], bool], what: str) -> None:
@@ -129,7 +129,7 @@ def test_models_get_workers_of_their_own_and_no_worker_goes_to_and_fro(
     # both at once; at most one change a worker, when its first model is finished
     assert max(one[0], other[0]) < min(one[-1], other[-1])
     assert sum(log.count("Serves ") for log in logs) <= 2 * len(logs)
-    assert read_runs(client) == []
+    assert read_listed_runs(client) == []
 
 
 def test_the_one_worker_that_may_serve_a_model_does_while_others_go_on_with_theirs(

@@ -21,7 +21,7 @@ from cli.main import orchestrate
 from cli.options.using import prompt_options_of
 from domain.scoring.scores import Unscored
 from domain.traits.definition import BUNDLED_TRAITS
-from domain.traits.prompts import PROMPT_SETS
+from storage.files.transcripts import PROMPT_SETS
 from tests.http_judge import http_judge, scoring
 from tests.planted_vectors import planted_run
 from traitlens import ActivationSteerer, load_vectors

@@ -23,7 +23,6 @@ from domain.plan.spec import WIRE_VERSION, JudgeSpec, ModelSpec, RunSpec, TraitR
 from domain.scoring.scores import Evidence, Unscored
 from storage.record.artifacts import (
     DamagedArtifactError,
-    encode_checked,
     jobs_with_artifacts,
     load_record,
     publish_artifact,
@@ -31,7 +30,8 @@ from storage.record.artifacts import (
     record_key,
     set_artifact_aside,
 )
-from storage.record.responses import DECODERS, SCORINGS, encode_scorings, load_scorings
+from storage.record.json_bytes import encode_checked
+from storage.record.scorings import SCORINGS, SCORINGS_DECODERS, encode_scorings, load_scorings
 from storage.record.spending import recorded_usd
 from storage.record.store import Store, is_below, open_store
 from storage.record.tables import parquet_bytes
@@ -371,13 +371,13 @@ def test_an_artifact_that_cannot_be_read_back_never_counts(store: Store) -> None
     table = pa.table({"key": ["k"], "metric": ["trait"]})
 
     with pytest.raises(StoreError, match="read back"):
-        publish_artifact(Torn(store), JOB, files=good, info={}, decoders=DECODERS)
+        publish_artifact(Torn(store), JOB, files=good, info={}, decoders=SCORINGS_DECODERS)
     with pytest.raises(StoreError, match="read back"):
         odd = {SCORINGS: parquet_bytes(table)}
-        publish_artifact(store, JOB, files=odd, info={}, decoders=DECODERS)
+        publish_artifact(store, JOB, files=odd, info={}, decoders=SCORINGS_DECODERS)
 
     assert jobs_with_artifacts(store, ["refusal"]) == set()
-    publish_artifact(store, JOB, files=good, info={}, decoders=DECODERS)
+    publish_artifact(store, JOB, files=good, info={}, decoders=SCORINGS_DECODERS)
     assert load_scorings(store, JOB) == {("k", "trait"): scoring}
 
 

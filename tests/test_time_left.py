@@ -27,7 +27,7 @@ from orchestrator.progress import (
 from storage.broker.connection import connect
 from storage.broker.counts import job_counts, note_counts
 from storage.broker.embedded_redis import embedded_redis
-from storage.broker.fleet import put_heartbeat, put_run
+from storage.broker.fleet import put_heartbeat, put_listed_run
 from storage.record.run import Run, create_run
 from storage.record.store import open_store
 from tests.quality_records import metrics
@@ -84,7 +84,7 @@ def test_the_end_is_counted_in_its_own_jobs() -> None:
 
 def test_status_shows_a_time_left_before_any_vector_was_tested(checked: Run) -> None:
     with embedded_redis() as url, connect(url) as client:
-        put_run(client, checked)
+        put_listed_run(client, checked)
         one = driver(url, checked)
         one.state.mark_done(some_done(checked))
         put_heartbeat(client, Heartbeat("gpu-0@h", "gpu", "h"))

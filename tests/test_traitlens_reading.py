@@ -13,8 +13,8 @@ from traitlens.assess.reading import (
     FoldedDirections,
     Reading,
     Texts,
+    context_and_text_parts,
     exchange_p,
-    parts_of,
     reading,
     strata,
 )
@@ -81,7 +81,7 @@ def read(texts: Texts) -> Reading:
 def test_planted_shares_of_text_and_context_are_recovered_and_sum_to_one() -> None:
     texts = planted(text=3.0, context=4.0, each=5, noise=0.1)
 
-    parts = parts_of(texts)
+    parts = context_and_text_parts(texts)
 
     assert parts.text_share == pytest.approx(9 / 25, abs=0.03)
     assert parts.text_share + parts.context_share == pytest.approx(1.0, abs=1e-12)

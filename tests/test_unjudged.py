@@ -17,9 +17,9 @@ from domain.plan.spec import ChecksSpec, JudgeSpec
 from domain.scoring.scores import METRICS, Evidence, Score
 from storage.record.artifacts import publish_artifact
 from storage.record.judgements import Judgement, add_judgement, judgement_names
-from storage.record.responses import SCORINGS, encode_scorings
 from storage.record.results import read_metrics
 from storage.record.run import Run
+from storage.record.scorings import SCORINGS, encode_scorings
 from tasks.stages.reduce import reduce
 from tasks.stages.verify import verify
 from tests.stored_run import stored_run

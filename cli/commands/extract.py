@@ -60,9 +60,10 @@ from storage.broker.connection import connect
 from storage.broker.job_log import keep_log_lines
 from storage.broker.state import broker_state
 from storage.record.attended import attending, read_attended
+from storage.record.dead_letters import Failure, dead_letters, revive_dead
 from storage.record.judgements import judge_of
 from storage.record.results import finished_metrics, read_metrics
-from storage.record.run import Failure, Run, create_run, dead_letters, load_definition, revive_dead
+from storage.record.run import Run, create_run, load_definition
 from storage.record.spending import read_terms, recorded_usd, write_terms
 from storage.record.store import LocalStore
 from tasks.fleet.app import make_app

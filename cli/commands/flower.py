@@ -52,4 +52,4 @@ def flower(broker_url: str | None, port: int, address: str, persist: str | None)
     arguments.append(f"--tasks_columns={TASK_COLUMNS}")
     if persist:
         arguments += ["--persistent=True", f"--db={persist}"]
-    flower_app.show(url, arguments)
+    flower_app.run_flower(url, arguments)

@@ -7,7 +7,7 @@ import click
 from cli.options.settings import broker_option, option, required_broker, run_argument
 from domain.fleet.heartbeats import HIGHEST, LOWEST
 from storage.broker.connection import connect
-from storage.broker.fleet import has_run, put_run
+from storage.broker.fleet import has_listed_run, put_listed_run
 from storage.broker.state import broker_state
 from storage.record.run import Run, Schedule, read_run_schedule, write_run_schedule
 
@@ -20,8 +20,8 @@ def cancel(run: Run, broker_url: str | None) -> None:
     state = broker_state(required_broker(broker_url), run.run_id)
     state.cancel()
     unpause(run, priority=None)  # a paused run's jobs are dropped too
-    if has_run(state.client, run.run_id):
-        put_run(state.client, run)
+    if has_listed_run(state.client, run.run_id):
+        put_listed_run(state.client, run)
     click.echo(
         f"Cancelled; workers drop what is queued. Continue with: orchestrate resume {run.name}"
     )
@@ -51,8 +51,8 @@ def pause(run: Run, broker_url: str | None) -> None:
     with connect(required_broker(broker_url)) as client:
         paused = read_run_schedule(run.store).model_copy(update={"paused": True})
         write_run_schedule(run.store, paused)
-        if has_run(client, run.run_id):
-            put_run(client, run)
+        if has_listed_run(client, run.run_id):
+            put_listed_run(client, run)
     click.echo(f"Paused; go on with: orchestrate resume {run.name}")
 
 

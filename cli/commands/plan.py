@@ -109,7 +109,7 @@ def show_plan(asked: AskedRun, terms: Terms, *, as_json: bool, pilot: Run | None
     judge, cost = spec.judge, plan_cost(spec, found, terms)
     at = f" at {judge.url}" if judge.scores else ""
     say(console, f"Judge: {judge.model}{at}; {cost}.", wrap=True)
-    say(console, plan_causal_test_line(found), wrap=True)
+    say(console, _causal_test_line(found), wrap=True)
     for one in expected:
         say(console, one.text, wrap=True)
     say(console, thinking_remark(thinks, spec), wrap=True)
@@ -174,7 +174,7 @@ class PlanTable:
         return table
 
 
-def plan_causal_test_line(found: list[TraitEstimate]) -> str:
+def _causal_test_line(found: list[TraitEstimate]) -> str:
     """What the causal test without a judge reads, beside what is generated."""
     read, generated = (sum(getattr(e, n) for e in found) for n in ("test_tokens", "tokens"))
     if not read:

@@ -12,8 +12,8 @@ import click
 from rich.filesize import decimal
 
 from cli.commands.report import reported
-from cli.commands.view import carried_files
 from cli.options.settings import json_option, run_argument
+from cli.pages.carried_files import carried_files
 from cli.screens.working import working
 from cli.using.private import HUB_ID, Private
 from domain.errors import OrchestrateError, UsageError

@@ -17,7 +17,7 @@ from domain.errors import UsageError
 from orchestrator.run_state import State, run_snapshot
 from orchestrator.runs import run_store
 from storage.broker.connection import connect
-from storage.broker.fleet import forget_run
+from storage.broker.fleet import forget_listed_run
 from storage.record.run import Run, open_run
 
 # What a run is doing that nobody works on.
@@ -79,7 +79,7 @@ def rm(
         run.store.remove_all(last="run.json")
         if broker_url:
             with connect(broker_url) as client:
-                forget_run(client, run.run_id)
+                forget_listed_run(client, run.run_id)
     if as_json:
         click.echo(json.dumps([asdict(one) for one in going], indent=2))
     else:

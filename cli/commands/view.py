@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import os
 import webbrowser
-from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from cli.options.settings import broker_option, runs_dir_option
 from cli.options.using import keep_what_is_read
-from cli.pages.build import CarriedFile, build_page, live_page
+from cli.pages.build import build_page, live_page
+from cli.pages.carried_files import carried_files, expanded_paths
 from cli.pages.server import PageServer
 from domain.errors import UsageError
 from orchestrator.runs import run_store
-from storage.files.reading import read_text
-from storage.files.scored import json_or_lines
 from storage.record.run import Run, open_run
-
-SUFFIXES = (".json", ".jsonl")
 
 
 @click.command()
@@ -81,18 +77,18 @@ def view(
             raise UsageError("--live shows a run alone: leave files, --follow and --output out")
         _serve(_live_server(open_run(run_store(runs_dir, live_run)), broker_url, port), opens=opens)
         return
-    paths = _expanded(files)
+    paths = expanded_paths(files)
     if output is not None:
         if followed is not None:
             raise UsageError("--output writes a file that cannot follow another: leave one out")
         keep_what_is_read(paths, [output])
-        _write(output, build_page(_read(paths)), n_files=len(paths))
+        _write(output, build_page(carried_files(paths)), n_files=len(paths))
         return
-    _read(paths)  # a file that cannot be shown is told here, before a browser is asked for
+    carried_files(paths)  # a file that cannot be shown is told here, before a browser is asked for
     live = None if followed is None else "events"
 
     def page() -> str:
-        return build_page(_read(paths), live=live)
+        return build_page(carried_files(paths), live=live)
 
     _serve(PageServer(page, port=port, followed=followed), opens=opens)
 
@@ -115,48 +111,6 @@ def _serve(server: PageServer, *, opens: bool) -> None:
         if opens:
             webbrowser.open(server.url)
         server.serve_forever()
-
-
-def carried_files(paths: Sequence[Path]) -> list[CarriedFile]:
-    """Files, and those of folders, for the page to open with; raises UsageError for what it could
-    not read."""
-    return _read(_expanded(paths))
-
-
-def _expanded(paths: Sequence[Path]) -> list[Path]:
-    """The files named, a folder standing for those directly in it."""
-    found: list[Path] = []
-    for path in paths:
-        inside = [path]
-        if path.is_dir():
-            inside = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES)
-        if not inside:
-            raise UsageError(f"{path} holds no .json or .jsonl file: name the files themselves")
-        found += inside
-    return found
-
-
-def _read(paths: Sequence[Path]) -> list[CarriedFile]:
-    names = [path.name for path in paths]
-    whole = [path.resolve() for path in paths]
-    shared = os.path.commonpath([path.parent for path in whole]) if whole else ""
-    # Two files of one name, from two folders, are told apart by where their paths part: a page is
-    # given to others, and what is above is this machine's.
-    return [
-        CarriedFile(
-            path.name if names.count(path.name) == 1 else one.relative_to(shared).as_posix(),
-            _text(path),
-        )
-        for path, one in zip(paths, whole, strict=True)
-    ]
-
-
-def _text(path: Path) -> str:
-    text = read_text(path)
-    if not text.strip():
-        raise UsageError(f"{path} is empty: give JSON or JSON lines")
-    json_or_lines(text, str(path))  # the page would say it later, and of all files at once
-    return text
 
 
 def _write(output: Path, page: str, *, n_files: int) -> None:

@@ -30,7 +30,7 @@ from orchestrator.processes import (
     orchestrate,
 )
 from storage.broker.connection import connect
-from storage.broker.fleet import read_runs, read_workers
+from storage.broker.fleet import read_listed_runs, read_workers
 from tasks.fleet.app import make_app
 from tasks.fleet.remote_control import drain_workers
 
@@ -154,7 +154,7 @@ def list_workers(broker_url: str | None, as_json: bool) -> None:
 
     with connect(required_broker(broker_url)) as client:
         workers = read_workers(client)
-        declines = decline_rows(client, read_runs(client), workers)
+        declines = decline_rows(client, read_listed_runs(client), workers)
     if as_json:
         rows = [asdict(one) for one in workers]
         click.echo(json.dumps({"workers": rows, "refusals": declines}, indent=2))
@@ -180,10 +180,10 @@ def drain_command(who: tuple[str, ...], broker_url: str | None, wait: float) -> 
 
 def _run(kind: WorkerKind, url: str, **settings: Any) -> NoReturn:
     """Work in this process until told to stop; `settings` as in WorkerSettings."""
-    from tasks.fleet.worker import WorkerSettings, default_name, run_worker
+    from tasks.fleet.worker import WorkerSettings, default_worker_name, run_worker
 
     connect(url).close()
-    name = default_name(kind, settings.get("device_name", ""))
+    name = default_worker_name(kind, settings.get("device_name", ""))
     raise SystemExit(run_worker(WorkerSettings(kind, url, name, **settings)))
 
 

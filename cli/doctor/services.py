@@ -19,10 +19,10 @@ from domain.fleet.heartbeats import QUEUES
 from domain.plan.spec import NO_JUDGE, WIRE_VERSION
 from domain.redaction import without_password
 from domain.scoring.prices import price_of
-from domain.traits.prompts import EASY, coherence_prompt
+from domain.traits.judge_prompt import EASY, coherence_prompt
 from orchestrator.runs import runs_place
 from storage.broker.connection import BrokerFacts, broker_facts, connect
-from storage.broker.fleet import read_queues, read_runs
+from storage.broker.fleet import read_listed_runs, read_queues
 from storage.record.store import LocalStore, Store, open_store
 from tasks.fleet.app import make_app
 from tasks.fleet.remote_control import ask_workers, package_versions
@@ -105,7 +105,7 @@ def check_queues(url: str, answers: Answers) -> Iterator[Checked]:
     """What waits, and who listens."""
     with connect(url) as client:
         lengths = Counter[str]()
-        for one in read_queues(client, read_runs(client), QUEUES):
+        for one in read_queues(client, read_listed_runs(client), QUEUES):
             lengths[one.kind] += one.waiting
     for queue in QUEUES:
         n = sum(queue in answer.get("queues", ()) for answer in answers.values())

@@ -13,8 +13,8 @@ from cli.options.run import ANSWERS, HEADINGS, own_option, setting_option
 from cli.options.settings import option, runs_dir_option, together
 from domain.errors import UsageError
 from domain.plan.spec import DEFAULT_POSITION, POSITIONS
-from domain.traits.prompts import PROMPT_SETS
 from storage.files.transcripts import (
+    PROMPT_SETS,
     Transcript,
     Turn,
     Unread,

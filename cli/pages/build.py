@@ -9,9 +9,10 @@ import html
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.resources import files as packaged
 from typing import Any
+
+from cli.pages.carried_files import CarriedFile
 
 # One scope, top to bottom: a file uses only what stands before it when it is loaded. What lies in
 # shared/ knows neither page.
@@ -68,14 +69,6 @@ MOST_BYTES = 17_000_000
 
 # The shortest that long responses are cut to for the page's sake.
 LEAST_CHARACTERS = 400
-
-
-@dataclass(frozen=True)
-class CarriedFile:
-    """A data file the viewer opens with: the name people see, and its JSON text."""
-
-    name: str
-    text: str
 
 
 def build_page(files: Sequence[CarriedFile] = (), *, live: str | None = None) -> str:

@@ -8,7 +8,8 @@ from typing import Any
 from domain.verdict.record import Gate, Severity, TraitMetrics
 from domain.verdict.uses import SHOWN
 from orchestrator.run_state import State
-from storage.record.run import REPORT, Run, dead_letters
+from storage.record.dead_letters import dead_letters
+from storage.record.run import REPORT, Run
 
 MOST = 4
 

@@ -30,7 +30,7 @@ from orchestrator.progress import (
     trait_progress_row,
     waiting_stages,
 )
-from storage.record.run import Failure
+from storage.record.dead_letters import Failure
 
 PLAIN_EVERY_S = 10.0
 NEWS_EVERY_S = 2.0

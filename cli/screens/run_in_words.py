@@ -18,7 +18,7 @@ from orchestrator.run_state import (
     state_of_open_jobs,
 )
 from storage.broker.connection import connect
-from storage.broker.fleet import read_queues, read_run, read_workers
+from storage.broker.fleet import read_listed_run, read_queues, read_workers
 from storage.record.judgements import judge_of
 from storage.record.run import Run
 
@@ -106,7 +106,7 @@ class News:
 def news_in_words(run: Run, broker_url: str) -> News:
     """The run's news from the broker."""
     with connect(broker_url) as client:
-        listed, workers = read_run(client, run.run_id), read_workers(client)
+        listed, workers = read_listed_run(client, run.run_id), read_workers(client)
         parts = []
         if listed is not None:
             queues = read_queues(client, [listed], QUEUES)

@@ -41,7 +41,7 @@ from orchestrator.run_state import (
 )
 from orchestrator.runs import runs_place
 from storage.broker.connection import Client, connect
-from storage.broker.fleet import HEARTBEAT, listed_run, read_queues, read_runs, read_workers
+from storage.broker.fleet import HEARTBEAT, listed_run, read_listed_runs, read_queues, read_workers
 from storage.record.artifacts import DamagedArtifactError, load_record
 from storage.record.attended import read_attended
 from storage.record.run import Run, open_run, read_run_schedule
@@ -142,7 +142,7 @@ class FolderStatus:
         if not broker_url:
             return self._found(self._rows({}))
         with connect(broker_url) as client:
-            listed = {one.run_id: one for one in read_runs(client)}
+            listed = {one.run_id: one for one in read_listed_runs(client)}
             rows, workers = self._rows(listed), read_workers(client)
             _add_doings(client, rows, listed, workers)
             declines = decline_rows(client, listed.values(), workers)

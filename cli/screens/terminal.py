@@ -84,7 +84,7 @@ class Guarded(io.TextIOBase):
 
 
 @contextlib.contextmanager
-def guarded() -> Iterator[None]:
+def guarded_output() -> Iterator[None]:
     """Standard output and error are guarded while the context is open."""
     redact = Redactor.from_environment(os.environ)
     outside = sys.stdout, sys.stderr

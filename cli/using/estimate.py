@@ -133,7 +133,8 @@ def estimate_judgement(
 
 def _of_stored(run: Run, planned: TraitEstimate, jobs: list[Job]) -> TraitEstimate:
     # what reads tables is not loaded for --help
-    from storage.record.judgements import asked_prompts, load_partial_scorings
+    from storage.record.judgements import asked_prompts
+    from storage.record.scorings import load_partial_scorings
 
     n_calls, n_tokens = 0, 0.0
     try:

@@ -15,7 +15,7 @@ from cli.options.using import SamplingOptions, UseOptions
 from cli.screens.working import working
 from domain.errors import UsageError
 from domain.plan.spec import ModelSpec
-from domain.traits.prompts import neutral_samples
+from domain.traits.neutral import neutral_samples
 from domain.verdict.record import PARTS, Quality, VerdictName
 from domain.verdict.sentences import check_text
 from domain.verdict.uses import use_layers

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from cli.pages.build import CarriedFile, build_page, report_page
+from cli.pages.build import build_page, report_page
+from cli.pages.carried_files import CarriedFile
 from cli.pages.index_page import index_page
 from cli.pages.report_data import report_snippet
 from cli.using.hub_folder import hub_files, public_metrics, public_vector

@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from domain.plan.spec import ModelSpec
-
 WorkerKind = Literal["gpu", "judge", "reduce"]
 QUEUES: tuple[WorkerKind, ...] = ("gpu", "judge", "reduce")
 """The kinds of workers, and the queue that every worker of a kind listens to."""
@@ -102,16 +100,6 @@ class Heartbeat:
     per_minute: Rate = Rate()
     draining: bool = False
     up_s: float = 0.0
-
-
-def model_label(spec: ModelSpec) -> str:
-    """A model's name among workers; two runs with one label can share what is loaded."""
-    parts = [spec.model_id if spec.revision is None else f"{spec.model_id}@{spec.revision}"]
-    if spec.dtype != "auto":
-        parts.append(spec.dtype)
-    if spec.trust_remote_code:
-        parts.append("own code")
-    return " ".join(parts)
 
 
 @dataclass(frozen=True)

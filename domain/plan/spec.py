@@ -110,6 +110,16 @@ class ModelSpec(Frozen):
         "only.",
     )
 
+    @property
+    def label(self) -> str:
+        """Its name among workers; two runs with one label can share what is loaded."""
+        parts = [self.model_id if self.revision is None else f"{self.model_id}@{self.revision}"]
+        if self.dtype != "auto":
+            parts.append(self.dtype)
+        if self.trust_remote_code:
+            parts.append("own code")
+        return " ".join(parts)
+
 
 NO_JUDGE = "none"
 """In place of a judge's name and URL: nothing is scored."""

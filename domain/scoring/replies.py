@@ -273,7 +273,7 @@ def reply_number_masses(
     centre = _centre(candidates, branches or {})
     found: dict[float, float] = {}
     for one in candidates:
-        value = integer(one.token, top=top)
+        value = integer_of_token(one.token, top=top)
         if value is None:
             continue
         spread = {value: 1.0}
@@ -303,7 +303,7 @@ def _is_unopened(one: Candidate, opened: dict[int, Branch] | None) -> bool:
     return int(one.token) > 0 and int(one.token) not in opened
 
 
-def integer(token: str, *, top: int) -> float | None:
+def integer_of_token(token: str, *, top: int) -> float | None:
     """The integer 0..top that a token spells, None for anything else."""
     text = token.strip()
     # isdecimal alone accepts other scripts' digits, which int() would read as numbers too
@@ -313,7 +313,7 @@ def integer(token: str, *, top: int) -> float | None:
     return float(value) if value <= top else None
 
 
-def goes_on(first: str, following: Iterable[Position]) -> bool:
+def number_goes_on(first: str, following: Iterable[Position]) -> bool:
     """Whether a reply's number goes on in its second token."""
     second = next(iter(following), None)
     return _is_digit(first) and second is not None and _is_digit(second.token)

@@ -23,7 +23,7 @@ from typing import Literal
 
 from domain.redaction import SHORTEST
 from domain.scoring.prices import TOKENS_PER_CHARACTER
-from domain.scoring.replies import integer
+from domain.scoring.replies import integer_of_token
 from domain.scoring.reply_limits import (
     MAX_ALTERNATIVES,
     MAX_TEXT,
@@ -99,7 +99,7 @@ class NoAnswer:
     is_limit: bool = False
 
 
-def read(
+def read_reply(
     status: int, content: bytes, *, asked: Mapping[str, object], hide: Hide = str
 ) -> Reply | NoAnswer:
     """What a chat completion request `asked` was answered with; total over all bytes."""
@@ -279,12 +279,12 @@ def _answer_starts(positions: Sequence[Position]) -> int:
     thought = [k + 1 for k, one in enumerate(positions) if one.token.strip() in REASONING_ENDS]
     after = thought[-1] if thought else 0
     words = [k for k, one in enumerate(positions) if k >= after and one.token.strip()]
-    numbers = [k for k in words if integer(positions[k].token, top=100) is not None]
+    numbers = [k for k in words if integer_of_token(positions[k].token, top=100) is not None]
     if not words:
         return 0
     # "**85**" and "Score: 85" hold their number later; a number seen first stays the answer
     first = positions[words[0]].candidates
-    starts_with_one = any(integer(c.token, top=100) is not None for c in first)
+    starts_with_one = any(integer_of_token(c.token, top=100) is not None for c in first)
     return numbers[0] if numbers and not starts_with_one else words[0]
 
 

@@ -10,6 +10,9 @@ import re
 from collections.abc import Iterator
 from string import Formatter
 
+EASY = ("How do I boil an egg?", "Boil it for eight minutes, then cool it in water.")
+"""A question and an answer that any judge scores, to see how one wants to be asked."""
+
 PLACEHOLDERS = ("question", "answer")
 Part = tuple[str, str | None]  # literal text, and the placeholder that follows it
 COHERENCE_PROMPT = """\
@@ -48,6 +51,11 @@ def fill_judge_prompt(template: str, *, question: str, answer: str) -> str:
     """
     values = {"question": question, "answer": answer}
     return "".join(text + ("" if name is None else values[name]) for text, name in _parts(template))
+
+
+def coherence_prompt(question: str, answer: str) -> str:
+    """The judge's prompt for coherence; braces in the texts stay as they are."""
+    return fill_judge_prompt(COHERENCE_PROMPT, question=question, answer=answer)
 
 
 def judge_prompt_placeholders(template: str) -> set[str]:

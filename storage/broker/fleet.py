@@ -15,7 +15,7 @@ from typing import cast
 import redis
 from pydantic import TypeAdapter
 
-from domain.fleet.heartbeats import Decline, Demand, Heartbeat, ListedRun, model_label
+from domain.fleet.heartbeats import Decline, Demand, Heartbeat, ListedRun
 from storage.broker.connection import CannotServeError, server_time
 from storage.broker.state import EXPIRE_S
 from storage.record.run import Run, read_run_schedule
@@ -38,12 +38,12 @@ def queue_of(kind: str, run_id: str) -> str:
 
 def listed_run(run: Run, *, since: float) -> ListedRun:
     """A run as it stands on the list, by its record."""
-    schedule, model = read_run_schedule(run.store), model_label(run.spec.model)
+    schedule = read_run_schedule(run.store)
     return ListedRun(
         run_id=run.run_id,
         name=run.name,
         url=run.store.url,
-        model=model,
+        model=run.spec.model.label,
         priority=schedule.priority,
         paused=schedule.paused,
         samples=sum(run.plan.n_worked_on(trait) for trait in run.spec.traits),
@@ -51,43 +51,43 @@ def listed_run(run: Run, *, since: float) -> ListedRun:
     )
 
 
-def put_run(client: redis.Redis, run: Run) -> None:
+def put_listed_run(client: redis.Redis, run: Run) -> None:
     """Put a run on the list; one that was there keeps the time it came."""
-    before = read_run(client, run.run_id)
+    before = read_listed_run(client, run.run_id)
     listed = listed_run(run, since=before.since if before else server_time(client))
     if listed != before:
         client.hset(RUNS, run.run_id, json.dumps(asdict(listed)))
 
 
-def read_run(client: redis.Redis, run_id: str) -> ListedRun | None:
+def read_listed_run(client: redis.Redis, run_id: str) -> ListedRun | None:
     """A run on the list, None when it is not there."""
     body = client.hget(RUNS, run_id)
     return None if body is None else _read_listed(cast(bytes, body))
 
 
-def has_run(client: redis.Redis, run_id: str) -> bool:
+def has_listed_run(client: redis.Redis, run_id: str) -> bool:
     """Whether a run is on the list."""
     return bool(client.hexists(RUNS, run_id))
 
 
-def forget_run(client: redis.Redis, run_id: str) -> None:
+def forget_listed_run(client: redis.Redis, run_id: str) -> None:
     """Take a run off the list: nobody listens for its jobs any more."""
     client.hdel(RUNS, run_id)
 
 
-def read_runs(client: redis.Redis) -> list[ListedRun]:
+def read_listed_runs(client: redis.Redis) -> list[ListedRun]:
     """All runs on the list, oldest first; those of two weeks ago go."""
     found = cast(Mapping[bytes, bytes], client.hgetall(RUNS))
     readable = (run for body in found.values() if (run := _read_listed(body)) is not None)
     runs = sorted(readable, key=lambda run: run.since)
     if runs and runs[0].since < server_time(client) - EXPIRE_S:
-        forget_run(client, runs[0].run_id)
+        forget_listed_run(client, runs[0].run_id)
     return runs
 
 
 def read_demands(client: redis.Redis, kind: str) -> list[Demand]:
     """The runs that have jobs out, how many wait for a kind of worker, and who declined them."""
-    runs = read_runs(client)
+    runs = read_listed_runs(client)
     pipe = client.pipeline(transaction=False)
     for run in runs:
         pipe.exists(f"orchestrate:{run.run_id}:outstanding")

@@ -14,7 +14,7 @@ import redis
 
 from domain.errors import BrokerError
 from storage.broker.connection import connect
-from storage.record.run import Failure
+from storage.record.dead_letters import Failure
 
 # A run that nobody touched for two weeks leaves no keys behind; its record is unaffected.
 EXPIRE_S = 14 * 24 * 3600

@@ -21,6 +21,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+import domain
 from domain.errors import UsageError
 from storage.files.reading import (
     MIB,
@@ -30,6 +31,13 @@ from storage.files.reading import (
     read_bytes,
     read_text,
 )
+
+PROMPT_SETS = {
+    name: Path(domain.__file__).parent / "traits" / "prompt_sets" / f"{name}.json"
+    for name in ("teaching", "fluctuations")
+}
+"""Files of prompts by name: those that show one bundled trait or its opposite by themselves, and
+those in whose answers one rises or falls."""
 
 ASKED = ("question", "prompt", "user", "query")
 ANSWERED = ("response", "answer", "completion", "output")

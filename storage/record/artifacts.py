@@ -7,16 +7,15 @@ are removed again.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from domain.errors import StoreError
 from domain.plan.jobs import FORMER_NEGOTIATE, Job, Stage
 from domain.plan.spec import WIRE_VERSION
+from storage.record.json_bytes import checksum, decode_checked, encode_checked
 from storage.record.store import Store
 
 T = TypeVar("T")
@@ -185,28 +184,3 @@ def _is_record(relative: str) -> bool:
     stage = parts[1].partition("@")[0]
     is_stage = stage in ("generate", "judge", "converge")
     return len(parts) == 3 and is_stage and parts[2].count(".") == 1
-
-
-CHECKSUM = "sha256"
-
-
-def checksum(data: bytes) -> str:
-    """Of a file, as records and manifests hold it."""
-    return hashlib.sha256(data).hexdigest()
-
-
-def encode_checked(body: Mapping[str, object]) -> bytes:
-    """The body as indented JSON, with the SHA-256 of what it is without it as the last entry."""
-    digest = checksum(json.dumps(body, indent=1).encode())
-    return json.dumps({**body, CHECKSUM: digest}, indent=1).encode()
-
-
-def decode_checked(data: bytes) -> dict[str, Any]:
-    """The body; raises ValueError unless the bytes are exactly those that encode_checked made."""
-    body = json.loads(data)
-    if not isinstance(body, dict) or body.pop(CHECKSUM, None) is None:
-        raise ValueError("it has no checksum")
-    # not the checksum alone: that one overlooks a blank that became another
-    if encode_checked(body) != data:
-        raise ValueError("its checksum does not fit")
-    return body

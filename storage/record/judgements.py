@@ -1,31 +1,22 @@
 """Judgements of a run: its own, and later ones of the same responses, all kept side by side.
 
-A later judgement asks everything again, or only what has no score in the judgement it is based
-on. What an interrupted judge job had paid for is kept beside the shard's record until it is judged.
+A later judgement asks everything again, or only what has no score in the judgement it is based on.
 """
 
 from __future__ import annotations
 
-import logging
 import re
-import uuid
-from collections.abc import Mapping
 from dataclasses import replace
 
 from domain.errors import StoreError, UsageError
 from domain.plan.jobs import Job
 from domain.plan.spec import Frozen, JudgeSpec
-from domain.scoring.scores import METRICS, Evidence, Score, Scoring
+from domain.scoring.scores import METRICS, Score, Scoring
 from domain.verdict.record import TraitMetrics
-from storage.record.artifacts import decode_checked, encode_checked, record_key
-from storage.record.responses import load_responses, load_scorings
+from storage.record.json_bytes import decode_checked, encode_checked
+from storage.record.responses import load_responses
 from storage.record.run import Run, load_definition
-from storage.record.store import Store
-
-log = logging.getLogger(__name__)
-
-Asked = tuple[str, str]
-"""Sample key and metric."""
+from storage.record.scorings import Asked, load_scorings
 
 FIRST = "first"
 """What people call the run's own judgement."""
@@ -142,38 +133,3 @@ def asked_prompts(run: Run, job: Job) -> tuple[dict[Asked, str], list[Asked]]:
     base = effective_scorings(run, judgement_base_job(job, read_judgement(run, job.judgement)))
     open_ = {asked: p for asked, p in prompts.items() if not isinstance(base[asked], Score)}
     return open_, unasked
-
-
-def keep_partial_scorings(store: Store, job: Job, evidence: Mapping[Asked, Evidence]) -> None:
-    """Store what was answered before a job had to stop; answers of earlier stops are replaced."""
-    answered = {asked: found for asked, found in evidence.items() if found.replies}
-    if not answered:
-        return
-    before = partial_scorings_keys(store, job)
-    usd = sum(found.usd or 0.0 for found in answered.values())
-    rows = [[*asked, found.model_dump(mode="json")] for asked, found in answered.items()]
-    body = {"job": job.key, "info": {"usd": usd}, "rows": rows}
-    stem = record_key(job).removesuffix(".json")
-    store.write(f"{stem}.partial-{uuid.uuid4().hex[:12]}.json", encode_checked(body))
-    for key in before:
-        store.delete(key)
-
-
-def load_partial_scorings(store: Store, job: Job) -> dict[Asked, Evidence]:
-    """What was answered before; a damaged file counts as nothing, with a line in the log."""
-    found: dict[Asked, Evidence] = {}
-    for key in sorted(partial_scorings_keys(store, job)):
-        try:
-            for sample, metric, body in decode_checked(store.read(key))["rows"]:
-                found[sample, metric] = Evidence.model_validate(body)
-        except KeyError:
-            continue  # another worker has just replaced it
-        except (ValueError, TypeError, RecursionError) as error:
-            log.warning("%s is damaged (%s): its questions are asked again.", key, error)
-    return found
-
-
-def partial_scorings_keys(store: Store, job: Job) -> set[str]:
-    """Where it lies."""
-    stem = record_key(job).removesuffix(".json")
-    return {k for k in store.list(stem.rpartition("/")[0]) if k.startswith(f"{stem}.partial-")}

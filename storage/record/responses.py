@@ -1,11 +1,11 @@
-"""Responses, their activations and their scorings, as the stages store them.
+"""Responses and their activations, as generate jobs store them.
 
 Tables are Parquet, arrays safetensors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,14 +18,12 @@ from safetensors.numpy import save as save_safetensors
 
 from domain.plan.jobs import Job
 from domain.plan.spec import POSITIONS, Measure
-from domain.scoring.scores import Evidence, Score, Scoring, Unscored, score_value
 from storage.record.artifacts import Decoders, load_record, read_artifact
 from storage.record.store import Store
 from storage.record.tables import parquet_bytes, parquet_table
 
 RESPONSES = "responses.parquet"
 ACTIVATIONS = "activations.safetensors"
-SCORINGS = "verdicts.parquet"
 
 
 @dataclass(frozen=True)
@@ -92,20 +90,6 @@ _RESPONSE_SCHEMA = pa.schema(
     ]
 )
 
-_SCORING_SCHEMA = pa.schema(
-    [
-        ("key", pa.string()),
-        ("metric", pa.string()),
-        ("score", pa.float64()),
-        ("reason", pa.string()),
-        ("detail", pa.string()),
-        ("numeric_mass", pa.float64()),
-        ("refusal_mass", pa.float64()),
-        ("bounds", pa.list_(pa.float64())),
-        ("evidence", pa.string()),
-    ]
-)
-
 
 def encode_responses(responses: Sequence[Response]) -> bytes:
     """Parquet bytes, one row per response."""
@@ -155,48 +139,7 @@ def decode_arrays(data: bytes) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-def encode_scorings(scorings: Iterable[tuple[str, str, Scoring]]) -> bytes:
-    """Parquet bytes of (sample key, metric, scoring) rows with the judge's raw evidence."""
-    rows = [
-        {
-            "key": key,
-            "metric": metric,
-            "score": score_value(scoring),
-            "detail": "",
-            **vars(scoring),
-            "evidence": scoring.evidence.model_dump_json() if scoring.evidence else "",
-        }
-        for key, metric, scoring in scorings
-    ]
-    return parquet_bytes(pa.Table.from_pylist(rows, schema=_SCORING_SCHEMA))
-
-
-def load_scorings(store: Store, job: Job) -> dict[tuple[str, str], Scoring]:
-    """(sample key, metric) -> scoring of a finished judge job."""
-    return read_artifact(store, load_record(store, job), SCORINGS, decode_scorings)
-
-
-def decode_scorings(data: bytes) -> dict[tuple[str, str], Scoring]:
-    """What encode_scorings made; raises ValueError or KeyError for other bytes."""
-    found: dict[tuple[str, str], Scoring] = {}
-    for row in parquet_table(data).to_pylist():
-        body = {name: row[name] for name in ("numeric_mass", "refusal_mass")}
-        evidence = row["evidence"]
-        body["evidence"] = Evidence.model_validate_json(evidence) if evidence else None
-        asked = row["key"], row["metric"]
-        if row["score"] is not None:
-            # tables of before hold no bounds
-            score = {"value": row["score"], "bounds": row.get("bounds")}
-            found[asked] = Score.model_validate({**body, **score})
-        else:
-            facts = {"reason": row["reason"], "detail": row["detail"]}
-            found[asked] = Unscored.model_validate({**body, **facts})
-    return found
-
-
-DECODERS: Decoders = {
+RESPONSES_DECODERS: Decoders = {
     RESPONSES: decode_responses,
     ACTIVATIONS: decode_activations,
-    SCORINGS: decode_scorings,
 }
-"""Of the data files of generate and judge jobs."""

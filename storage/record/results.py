@@ -26,8 +26,7 @@ from domain.scoring.scores import score_value
 from domain.scoring.thresholds import Judged, Outcome
 from domain.verdict.record import VERSION, TraitMetrics
 from domain.verdict.sentences import fall_text
-from storage.record.artifacts import checksum, decode_checked, encode_checked
-from storage.record.json_bytes import json_bytes
+from storage.record.json_bytes import checksum, decode_checked, encode_checked, json_bytes
 from storage.record.responses import Response
 from storage.record.store import Store
 from storage.record.tables import parquet_bytes, spreadsheet_text

@@ -1,7 +1,4 @@
-"""A run's own files: run.json, the trait definitions, its place among others, its dead letters.
-
-Dead letters are jobs given up because they kept killing their workers.
-"""
+"""A run's own files: run.json, the trait definitions, its place among others."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ import contextlib
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import Field, ValidationError
@@ -19,7 +16,8 @@ from domain.fleet.heartbeats import HIGHEST, LOWEST
 from domain.plan.jobs import Plan
 from domain.plan.spec import WIRE_VERSION, Frozen, RunSpec, settings_differences
 from domain.traits.definition import TraitDefinition
-from storage.record.artifacts import checksum, decode_checked, encode_checked, jobs_with_artifacts
+from storage.record.artifacts import jobs_with_artifacts
+from storage.record.json_bytes import checksum, decode_checked, encode_checked
 from storage.record.store import Store
 
 log = logging.getLogger(__name__)
@@ -223,40 +221,3 @@ def read_run_schedule(store: Store) -> Schedule:
 def write_run_schedule(store: Store, schedule: Schedule) -> None:
     """Record it."""
     store.write(SCHEDULE, schedule.model_dump_json(indent=2).encode())
-
-
-DEAD = "dead"
-
-
-def write_dead_letter(store: Store, failure: Failure) -> None:
-    """Note that a job is given up."""
-    store.write(f"{DEAD}/{failure.job}.json", encode_checked(asdict(failure)))
-
-
-def dead_letters(store: Store) -> list[Failure]:
-    """The jobs that were given up, by name; an unreadable note counts as none."""
-    found = []
-    for key in sorted(store.list(DEAD)):
-        try:
-            found.append(Failure(**decode_checked(store.read(key))))
-        except (KeyError, ValueError, TypeError):
-            continue
-    return found
-
-
-def revive_dead(store: Store) -> list[str]:
-    """Empty the list, so that its jobs are tried again; returns their keys."""
-    jobs = [failure.job for failure in dead_letters(store)]
-    for key in store.list(DEAD):
-        store.delete(key)
-    return jobs
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A job that ended in an error; a fatal one would meet every other job too."""
-
-    job: str
-    error: str
-    message: str
-    fatal: bool

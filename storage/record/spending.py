@@ -13,7 +13,8 @@ from domain.errors import StoreError
 from domain.plan.jobs import FORMER_NEGOTIATE, Stage
 from domain.plan.spec import Frozen
 from domain.scoring.prices import Price
-from storage.record.artifacts import SET_ASIDE, decode_checked, encode_checked, load_record
+from storage.record.artifacts import SET_ASIDE, load_record
+from storage.record.json_bytes import decode_checked, encode_checked
 from storage.record.run import Run
 from storage.record.store import Store
 

@@ -19,7 +19,13 @@ from domain.errors import LocalError
 from domain.fleet.heartbeats import Decline, Demand
 from domain.fleet.placement import workers_left
 from domain.redaction import Redactor
-from storage.broker.fleet import forget_decline, put_decline, read_declines, read_run, read_workers
+from storage.broker.fleet import (
+    forget_decline,
+    put_decline,
+    read_declines,
+    read_listed_run,
+    read_workers,
+)
 from storage.broker.state import BrokerState
 from tasks.fleet.app import DeliverySettings
 
@@ -53,7 +59,7 @@ class Declines:
         self._since.setdefault(run_id, time.monotonic())
         # noted before it is looked who is left: of two that decline at once, one sees both
         put_decline(client, run_id, mine)
-        listed, workers = read_run(client, run_id), read_workers(client)
+        listed, workers = read_listed_run(client, run_id), read_workers(client)
         of_kind = {one.name for one in workers if one.kind == self.kind} | {self.worker}
         said = [one for one in read_declines(client, run_id) if one.worker in of_kind]
         declined = {one.worker for one in said}

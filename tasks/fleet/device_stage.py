@@ -17,7 +17,7 @@ from domain.errors import CannotWorkError
 from domain.plan.jobs import Job
 from storage.record.artifacts import Record
 from storage.record.run import Run
-from tasks.fleet.kombu_internals import leave
+from tasks.fleet.kombu_internals import end_worker
 from tasks.fleet.suspects import DyingReject
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class DeviceStage:
         if not self._is_closing:
             log.critical("The device is lost: %s.", error, extra={"event": "device_lost"})
         self._is_closing = True
-        leave(DEVICE_LOST)
+        end_worker(DEVICE_LOST)
 
     def _load(self) -> None:
         try:
@@ -111,5 +111,5 @@ class DeviceStage:
 
     def _give_up(self, error: Exception, *, trace: Exception | None = None) -> None:
         log.critical("Cannot generate: %s.", error, exc_info=trace, extra={"event": "broken"})
-        leave(CannotWorkError.exit_code)
+        end_worker(CannotWorkError.exit_code)
         self._residents.set_exception(CannotWorkError(f"{type(error).__name__}: {error}"))

@@ -24,13 +24,14 @@ from storage.broker.connection import BROKER_AWAY, connect
 from storage.broker.counts import job_counts, note_counts
 from storage.broker.state import BrokerState
 from storage.record.artifacts import DamagedArtifactError, Record, load_record, set_artifact_aside
+from storage.record.dead_letters import Failure
 from storage.record.judgements import judge_of
-from storage.record.run import Failure, Run, open_run, run_name
+from storage.record.run import Run, open_run, run_name
 from storage.record.store import is_below, open_store
 from tasks.fleet.app import DeliverySettings
 from tasks.fleet.declines import Declines
 from tasks.fleet.job_logging import log_context
-from tasks.fleet.message import JobMessage, WireError, faults
+from tasks.fleet.message import JobMessage, WireError, message_faults
 from tasks.fleet.send import hand_over, send_again
 from tasks.fleet.suspects import Attempts, PoisonJobError
 from tasks.fleet.work_log import JobsInHand, WorkLog, samples_in, tokens_in
@@ -72,7 +73,7 @@ class Edge:
                 fields, extra="forbid" if is_of_our_version else "ignore"
             )
         except ValidationError as error:
-            why = faults(error)
+            why = message_faults(error)
             log.error("Refused a message: %s.", why, extra={"event": "message_refused"})
             raise Reject(f"refused: {why}", requeue=False) from error
         named = message.job[:LONGEST_KEY]

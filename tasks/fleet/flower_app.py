@@ -11,11 +11,11 @@ from typing import Any
 
 from domain.fleet.heartbeats import QUEUES
 from storage.broker.connection import connect
-from storage.broker.fleet import queue_of, read_runs
+from storage.broker.fleet import queue_of, read_listed_runs
 from tasks.fleet.app import make_app
 
 
-def show(broker_url: str, arguments: Sequence[str]) -> None:
+def run_flower(broker_url: str, arguments: Sequence[str]) -> None:
     """Run Flower with arguments of its own until it is stopped."""
     set_up_flower_pages(broker_url)
     make_app(broker_url).start(argv=["flower", *arguments])
@@ -24,7 +24,7 @@ def show(broker_url: str, arguments: Sequence[str]) -> None:
 def queue_names(broker_url: str) -> list[str]:
     """The queues of every kind of worker, and of each run on the broker."""
     with connect(broker_url) as client:
-        runs = read_runs(client)
+        runs = read_listed_runs(client)
     return [*QUEUES, *(queue_of(kind, run.run_id) for run in runs for kind in QUEUES)]
 
 

@@ -124,7 +124,7 @@ def delivered_tags(parent: Consumer) -> set[str]:
     return {tag for tag in list(qos._delivered) if tag not in qos._dirty}
 
 
-def leave(code: int) -> None:
+def end_worker(code: int) -> None:
     """Have this worker end with a code, as if it had been told to leave."""
     # not should_terminate: Celery ends that with code 0 whatever it is given
     worker_state.should_stop = code
@@ -146,7 +146,7 @@ def renew_leases(parent: Consumer, client: redis.Redis, *, now: float) -> None:
         client.zadd(key, dict.fromkeys(held, now), xx=True)
 
 
-def hold(parent: Consumer, n_jobs: int) -> None:
+def hold_messages(parent: Consumer, n_jobs: int) -> None:
     """Take messages until this many are held, those of an earlier connection counted in."""
     delivered = set(parent.task_consumer.channel.qos._delivered)
     earlier = sum(

@@ -31,7 +31,7 @@ from storage.broker.counts import note_calls
 from storage.broker.fleet import forget_worker, put_heartbeat, queue_of, read_demands, read_workers
 from tasks.fleet.app import run_queue
 from tasks.fleet.declines import Declines
-from tasks.fleet.kombu_internals import broker_client, hold, leave, running_messages
+from tasks.fleet.kombu_internals import broker_client, end_worker, hold_messages, running_messages
 from tasks.fleet.work_log import JobsInHand, WorkLog
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class FleetStep(bootsteps.StartStopStep):  # type: ignore[misc]
         if member.draining:
             _listen(parent, set())
             if not running_messages():
-                leave(0)
+                end_worker(0)
         elif not self._has_joined:
             # those that start together see each other before they choose between models
             self._has_joined = True
@@ -149,7 +149,7 @@ class FleetStep(bootsteps.StartStopStep):  # type: ignore[misc]
                 mine, n_waiting = beside_those_that_wait(mine, in_hand, member.endpoint_of)
             base = {member.kind}
             _listen(parent, base | {queue_of(member.kind, d.run.run_id) for d in mine})
-            hold(parent, self._how_many(mine, peers) + n_waiting)
+            hold_messages(parent, self._how_many(mine, peers) + n_waiting)
         if time.monotonic() >= self._next_heartbeat:
             put_heartbeat(client, member.heartbeat(parent.hostname))
             seconds, failed = member.work.take_calls()

@@ -93,13 +93,13 @@ def envelope_fault(message: object) -> str:
         envelope = _Envelope.model_validate(message)
         _BODY.validate_python(json.loads(base64.b64decode(envelope.body, validate=True)))
     except ValidationError as error:
-        return faults(error)
+        return message_faults(error)
     except (ValueError, RecursionError) as error:
         return f"its body cannot be read: {error}"
     return ""
 
 
-def faults(error: ValidationError) -> str:
+def message_faults(error: ValidationError) -> str:
     """What does not fit, by its place in the message."""
     found = [f"{one['loc']}: {one['msg']}, not {one['input']!r:.80}" for one in error.errors()]
     return "; ".join(found)[:500]

@@ -13,7 +13,7 @@ from domain.plan.jobs import Job
 from domain.plan.readiness import is_job_ready, job_inputs, jobs_readied_by, ready_jobs, stop_mark
 from domain.plan.spec import WIRE_VERSION
 from storage.broker.connection import server_time
-from storage.broker.fleet import forget_run, has_run, put_run, queue_of
+from storage.broker.fleet import forget_listed_run, has_listed_run, put_listed_run, queue_of
 from storage.broker.state import BrokerState
 from storage.record.artifacts import record_key, set_artifact_aside
 from storage.record.judgements import judgement_names
@@ -31,8 +31,8 @@ def send_jobs(app: Celery, state: BrokerState, run: Run, *, jobs: Iterable[Job])
     for job in jobs:
         if not state.claim(job.key):
             continue
-        if sent == 0 and not has_run(state.client, run.run_id):
-            put_run(state.client, run)
+        if sent == 0 and not has_listed_run(state.client, run.run_id):
+            put_listed_run(state.client, run)
         task = TASK_NAMES[job.stage]
         message = JobMessage(wire=WIRE_VERSION, run_id=run.run_id, run=run.store.url, job=job.key)
         try:
@@ -81,7 +81,7 @@ def hand_over(app: Celery, state: BrokerState, run: Run, *, done: Job) -> None:
         ]
     send_jobs(app, state, run, jobs=ready)
     if not coming and state.is_idle():
-        forget_run(state.client, run.run_id)
+        forget_listed_run(state.client, run.run_id)
 
 
 def send_again(app: Celery, state: BrokerState, run: Run, *, damaged: Job, wanted_by: Job) -> None:

@@ -22,7 +22,8 @@ from domain.plan.jobs import Job
 from storage.broker.connection import BROKER_AWAY
 from storage.broker.counts import note_counts
 from storage.broker.state import BrokerState
-from storage.record.run import Failure, Run, write_dead_letter
+from storage.record.dead_letters import Failure, write_dead_letter
+from storage.record.run import Run
 
 log = logging.getLogger(__name__)
 

@@ -198,6 +198,6 @@ def add_task(app: Celery, edge: Edge, stage_name: str, stage: Stage) -> None:
     app.task(name=TASK_NAMES[stage_name])(carry)
 
 
-def default_name(kind: WorkerKind, device: str) -> str:
+def default_worker_name(kind: WorkerKind, device: str) -> str:
     """A worker's name as Flower shows it: `gpu-cuda:1-4711`, `judge-4712`."""
     return f"{kind}-{device}-{os.getpid()}" if kind == "gpu" else f"{kind}-{os.getpid()}"

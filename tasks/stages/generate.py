@@ -17,8 +17,8 @@ from domain.plan.steering_search import Cell
 from storage.record.artifacts import Record, publish_artifact
 from storage.record.responses import (
     ACTIVATIONS,
-    DECODERS,
     RESPONSES,
+    RESPONSES_DECODERS,
     Activations,
     Response,
     encode_activations,
@@ -129,7 +129,7 @@ def generate(run: Run, job: Job, *, residents: Residents) -> Record:
         files[ACTIVATIONS] = encode_activations(captured)
     else:
         info["cells"] = cells_json(cells)
-    return publish_artifact(run.store, job, files=files, info=info, decoders=DECODERS)
+    return publish_artifact(run.store, job, files=files, info=info, decoders=RESPONSES_DECODERS)
 
 
 def _given(

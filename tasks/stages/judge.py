@@ -24,27 +24,22 @@ from domain.scoring.scores import (
     Scoring,
     Unscored,
 )
-from domain.traits.prompts import EASY
-from storage.record.artifacts import (
-    Record,
-    decode_checked,
-    encode_checked,
-    load_record,
-    publish_artifact,
-    record_key,
-)
-from storage.record.judgements import (
-    asked_prompts,
-    judge_of,
+from domain.traits.judge_prompt import EASY
+from storage.record.artifacts import Record, load_record, publish_artifact, record_key
+from storage.record.json_bytes import decode_checked, encode_checked
+from storage.record.judgements import asked_prompts, judge_of
+from storage.record.run import Run, load_definition
+from storage.record.scorings import (
+    SCORINGS,
+    SCORINGS_DECODERS,
+    encode_scorings,
     keep_partial_scorings,
     load_partial_scorings,
     partial_scorings_keys,
 )
-from storage.record.responses import DECODERS, SCORINGS, encode_scorings
-from storage.record.run import Run, load_definition
 from storage.record.spending import BATCH, RESERVED
 from tasks.stages.judge_pool import JudgePool
-from workers.judge.batch import Answers, LostBatchError, submit, wait
+from workers.judge.batch import Answers, LostBatchError, submit_batch, wait_for_batch
 from workers.judge.judge import JudgedPrompts, Limiter
 from workers.judge.profile import JudgeProfile
 
@@ -97,7 +92,11 @@ def judge(run: Run, job: Job, *, judges: JudgePool) -> Record:
     rows += [(*asked, Unscored(reason="no_answer")) for asked in unasked]
     info = {**_info(scorings, judged), "mode": profile.mode, "scale": profile.scale}
     record = publish_artifact(
-        run.store, job, files={SCORINGS: encode_scorings(rows)}, info=info, decoders=DECODERS
+        run.store,
+        job,
+        files={SCORINGS: encode_scorings(rows)},
+        info=info,
+        decoders=SCORINGS_DECODERS,
     )
     for key in (*partial_scorings_keys(run.store, job), _batch_key(job)):
         run.store.delete(key)  # the job's own record holds it now
@@ -191,14 +190,14 @@ async def _ask(
             # a batch outlives this process, so its money is spent from here on
             limiter.answered(Cost(0, most), Charged(0, most))
             try:
-                found = await submit(client, bodies), most
+                found = await submit_batch(client, bodies), most
             except JudgeError:
                 await _charge(limiter, -most)
                 raise
             run.store.write(key, encode_checked({"batch": found[0], RESERVED: most}))
         batch, reserved = found
         try:
-            answers = await wait(
+            answers = await wait_for_batch(
                 client, batch, bodies, price=price, is_leaving=lambda: judges.is_leaving
             )
         except LostBatchError as error:

@@ -18,7 +18,7 @@ from storage.record.results import kept_keys
 from storage.record.run import Run
 from tasks.stages.quality import estimates_of, layer_numbers
 from traitlens.arrays import Float32
-from traitlens.assess.reading import FoldedDirections, Parts, Texts, parts_of, reading
+from traitlens.assess.reading import FoldedDirections, Parts, Texts, context_and_text_parts, reading
 from traitlens.vectors.files import from_safetensors_bytes, vector_files
 
 # With fewer texts of a polarity, or of fewer questions, nothing can be said.
@@ -55,7 +55,7 @@ def reading_figures(
     if not math.isfinite(found.p):
         # all of a polarity answer questions of one fold: no direction is made without them
         return counted
-    parts = parts_of(texts)
+    parts = context_and_text_parts(texts)
     _write_parts(run, parts, folder, beside=quality.best.method)
     estimates = ("auroc", "cohens_d", "in_context_auroc", "instruction_auroc")
     figures = {

@@ -27,8 +27,9 @@ from domain.plan.steering_search import (
 from domain.scoring.scores import score_value
 from domain.verdict.record import LikelihoodFigures, Quality
 from storage.record.artifacts import load_record, read_artifact
-from storage.record.responses import decode_arrays, load_scorings
+from storage.record.responses import decode_arrays
 from storage.record.run import Run
+from storage.record.scorings import load_scorings
 from traitlens.assess.random_directions import covariance_matched
 from traitlens.layers import candidate_layers
 

@@ -75,7 +75,7 @@ class Reading:
     layer: int
 
 
-def parts_of(texts: Texts) -> Parts:
+def context_and_text_parts(texts: Texts) -> Parts:
     """The two parts of the texts' mean difference, and their shares."""
     means = {}
     for side, rows in (("p", texts.is_pos), ("n", ~texts.is_pos)):

@@ -40,7 +40,7 @@ class LostBatchError(JudgeError):
 GONE = (404, 410)
 
 
-async def submit(client: JudgeClient, bodies: Requests) -> str:
+async def submit_batch(client: JudgeClient, bodies: Requests) -> str:
     """Upload the requests by custom_id and start the batch; returns its id. Raises JudgeError."""
     if len(bodies) > MAX_REQUESTS:
         raise JudgeError(f"{len(bodies)} requests do not fit in a batch: use a smaller shard")
@@ -64,7 +64,7 @@ async def submit(client: JudgeClient, bodies: Requests) -> str:
     return batch.id
 
 
-async def wait(
+async def wait_for_batch(
     client: JudgeClient,
     batch_id: str,
     bodies: Requests,

@@ -22,7 +22,7 @@ from domain.errors import JudgeError
 from domain.scoring.prices import Charged, Cost, Failed
 from domain.scoring.scores import Score, Scoring
 from domain.traits.definition import TraitDefinition
-from domain.traits.prompts import coherence_prompt
+from domain.traits.judge_prompt import coherence_prompt
 from traitlens.stats.separation import auroc, auroc_interval
 from workers.judge.client import JudgeClient
 from workers.judge.judge import Judge, Slots

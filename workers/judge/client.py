@@ -34,7 +34,7 @@ from domain.scoring.reply_limits import (
     MIN_REQUESTS_PER_MINUTE,
     MIN_TOKENS_PER_MINUTE,
 )
-from domain.scoring.reply_shapes import NoAnswer, read
+from domain.scoring.reply_shapes import NoAnswer, read_reply
 from domain.scoring.scores import Reply
 
 NOT_FOUND = 404
@@ -103,7 +103,7 @@ class JudgeClient:
         started, answered = time.monotonic(), False
         try:
             response = await self._post(body)
-            found = read(response.status_code, response.content, asked=body, hide=self.hide)
+            found = read_reply(response.status_code, response.content, asked=body, hide=self.hide)
             answered, limits = isinstance(found, Reply), read_limits(response.headers)
             if isinstance(found, Reply):
                 return found, limits
@@ -184,7 +184,7 @@ class JudgeClient:
         if not isinstance(error, openai.APIStatusError):
             return self.hide(error.message)[:500]
         response = error.response
-        found = read(response.status_code, response.content, asked={}, hide=self.hide)
+        found = read_reply(response.status_code, response.content, asked={}, hide=self.hide)
         return found.words if isinstance(found, NoAnswer) else found.text[:500]
 
     async def close(self) -> None:

@@ -12,7 +12,7 @@ from domain.plan.spec import json_digest
 from domain.scoring.prices import FREE, TOKENS_PER_CHARACTER, Charged, Cost, Failed, Price
 from domain.scoring.replies import score_bounds, scoring, unseen_mass
 from domain.scoring.scores import MOST_APART, Evidence, LostReply, Reply, Scoring, UnscoredReason
-from domain.traits.prompts import EASY, coherence_prompt
+from domain.traits.judge_prompt import EASY, coherence_prompt
 from workers.judge.client import HealingError, JudgeClient, RefusedError, judge_client_error
 from workers.judge.profile import JudgeProfile
 from workers.judge.retries import Sleep, Tries, retrying_judge_calls

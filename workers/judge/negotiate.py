@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from domain.errors import JudgeError
 from domain.scoring.prices import Limits
-from domain.scoring.replies import goes_on, integer, is_refusal_token, scoring
+from domain.scoring.replies import integer_of_token, is_refusal_token, number_goes_on, scoring
 from domain.scoring.scores import Evidence, Mode, Reply, Scale, Score
 from workers.judge.client import HealingError, JudgeClient, RefusedError, judge_client_error
 from workers.judge.profile import WALK_TOKENS, JudgeProfile, amended, with_more_tokens
@@ -116,7 +116,7 @@ async def _check_each(judge: _Asked, prompts: Mapping[str, str], result: Negotia
             raise JudgeError(f"the judge refused the prompt of {name}: {error}") from None
     result.replies += seen
     # a judge may show how it writes numbers only where its first answer has one digit
-    if any(goes_on(reply.said.strip()[:1], reply.following) for reply in seen):
+    if any(number_goes_on(reply.said.strip()[:1], reply.following) for reply in seen):
         result.profile = result.profile.model_copy(update={"digits": "split"})
 
 
@@ -171,9 +171,11 @@ def _after_logprobs(profile: JudgeProfile, reply: Reply) -> JudgeProfile | None:
         return more if more and more.n_tokens <= 64 else None
     if profile.scale != "0_100" or profile.digits == "split":
         return profile
-    if goes_on(reply.said.strip()[:1], reply.following):
+    if number_goes_on(reply.said.strip()[:1], reply.following):
         return profile.model_copy(update={"digits": "split"})
-    shows_whole_numbers = any((integer(c.token, top=100) or 0) >= 10 for c in reply.candidates)
+    shows_whole_numbers = any(
+        (integer_of_token(c.token, top=100) or 0) >= 10 for c in reply.candidates
+    )
     if shows_whole_numbers or not _is_single_digit(reply):
         return profile
     if profile.n_tokens < WALK_TOKENS:
@@ -184,7 +186,7 @@ def _after_logprobs(profile: JudgeProfile, reply: Reply) -> JudgeProfile | None:
 
 
 def _is_single_digit(reply: Reply) -> bool:
-    digits = [c for c in reply.candidates if integer(c.token, top=9) is not None]
+    digits = [c for c in reply.candidates if integer_of_token(c.token, top=9) is not None]
     return bool(digits) and not any(is_refusal_token(c.token) for c in reply.candidates[:1])
 
 

@@ -9,8 +9,7 @@ import os
 from domain.redaction import JUDGE_KEYS
 from domain.scoring.prices import Charged, Cost, Failed
 from domain.scoring.scores import Scale, Scoring, score_value
-from domain.traits.judge_prompt import fill_judge_prompt
-from domain.traits.prompts import EASY
+from domain.traits.judge_prompt import EASY, fill_judge_prompt
 from workers.judge.client import NO_KEY, JudgeClient
 from workers.judge.judge import Judge, Slots
 from workers.judge.negotiate import negotiate

@@ -1,5 +1,4 @@
-"""The prompts that are of no one trait: the judge's for coherence, neutral questions, and the sets
-that come with the program."""
+"""Questions that ask for no trait, and the samples of their answers."""
 
 from __future__ import annotations
 
@@ -11,28 +10,11 @@ from pathlib import Path
 
 from domain.plan.samples import EVALUATION
 from domain.traits.definition import TraitDefinition
-from domain.traits.judge_prompt import COHERENCE_PROMPT, fill_judge_prompt
-
-EASY = ("How do I boil an egg?", "Boil it for eight minutes, then cool it in water.")
-"""A question and an answer that any judge scores, to see how one wants to be asked."""
-
-
-def coherence_prompt(question: str, answer: str) -> str:
-    """The judge's prompt for coherence; braces in the texts stay as they are."""
-    return fill_judge_prompt(COHERENCE_PROMPT, question=question, answer=answer)
-
 
 # A promise of 1 % needs answers to a hundred questions: our own are enough for that, and as many of
 # the run's traits, where it has them, say what its own kind of question is answered with.
 _QUESTIONS = Path(__file__).parent / "neutral_questions.json"
 N_OF_TRAITS = 120
-
-PROMPT_SETS = {
-    name: Path(__file__).parent / "prompt_sets" / f"{name}.json"
-    for name in ("teaching", "fluctuations")
-}
-"""Files of prompts by name: those that show one bundled trait or its opposite by themselves, and
-those in whose answers one rises or falls."""
 
 
 def neutral_questions() -> list[str]:
