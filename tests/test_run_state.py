@@ -18,7 +18,12 @@ from rich.console import Console, RenderableType
 from cli.main import orchestrate as orchestrate_group
 from cli.options.settings import Moment
 from cli.screens.next_steps import last_step
-from cli.screens.run_in_words import news_in_words, run_in_words, state_in_words, state_text
+from cli.screens.run_in_words import (
+    news_in_words,
+    run_in_words,
+    state_in_words,
+    state_line_in_words,
+)
 from cli.screens.status import FolderStatus, run_status_screen
 from domain.errors import BrokerError
 from domain.fleet.heartbeats import Heartbeat
@@ -117,8 +122,8 @@ def test_a_command_that_works_on_a_paused_run_ends_the_pause(
 def test_a_failure_is_said_with_its_reason() -> None:
     state = run_state(OnBroker(True, failures=[ONE_JOB, NEGOTIATE]), finished=False, paused=False)
 
-    assert state_text(state) == "failed: negotiate and 1 more jobs, nobody answers"
-    assert state_text(RunState(State.RUNNING)) == "running"
+    assert state_line_in_words(state) == "failed: negotiate and 1 more jobs, nobody answers"
+    assert state_line_in_words(RunState(State.RUNNING)) == "running"
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import click
 from rich.filesize import decimal
 
 from cli.options.settings import broker_option, json_option, runs_dir_option
-from cli.screens.run_in_words import state_text
+from cli.screens.run_in_words import state_line_in_words
 from cli.screens.tables import duration
 from domain.errors import UsageError
 from orchestrator.run_state import State, run_snapshot
@@ -92,7 +92,7 @@ def _looked_at(run: Run, broker_url: str | None) -> Goes:
     if state.state not in AT_REST:
         by = f"interrupt process {state.attended.pid}" if state.attended else None
         raise UsageError(
-            f"{run.name} is {state_text(state)}",
+            f"{run.name} is {state_line_in_words(state)}",
             advice=f"end it first: {by or f'orchestrate cancel {run.name}'}",
         )
     contents = run.store.contents()

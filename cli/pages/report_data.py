@@ -16,6 +16,7 @@ from cli.options.run import EMBEDDED_JUDGE
 from cli.pages.answers import EXTRACTION, Answer, answer_table, trait_answers
 from cli.screens.next_steps import next_steps
 from domain.errors import UsageError
+from domain.plan.jobs import Stage
 from domain.plan.samples import POLARITIES
 from domain.plan.spec import DEFAULT_POSITION, RunSpec, Setting, TraitRef, spec_settings
 from domain.scoring.thresholds import Fall
@@ -25,7 +26,7 @@ from storage.record.artifacts import DamagedArtifactError, load_record
 from storage.record.judged_samples import kept_training
 from storage.record.results import finished_metrics, kept_keys, read_response_vectors
 from storage.record.run import Run, load_definition, read_recorded_run
-from storage.record.spending import read_terms, recorded_usd, work_spent
+from storage.record.spending import read_terms, recorded_usd
 from traitlens.arrays import Float64, Floats
 from traitlens.assess.cosines import (
     LeftOut,
@@ -148,7 +149,7 @@ def run_data(run: Run) -> dict[str, Any]:
         "run_id": run.run_id,
         "provenance": {k: v for k, v in recorded["provenance"].items() if k != "command"},
         "repeat": reported_command(run.spec, traits=_given_traits(recorded), full=full),
-        "cost": {**work_spent(run), "judge_usd": recorded_usd(run.store) if is_priced else None},
+        "cost": {**_work_spent(run), "judge_usd": recorded_usd(run.store) if is_priced else None},
         "times": _times(run),
     }
 
@@ -341,3 +342,28 @@ def _plain(value: object) -> str:
     if isinstance(value, tuple):
         return ",".join(value)
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _work_spent(run: Run) -> dict[str, Any]:
+    """What the run's generate and judge records say they took; jobs not done count nothing."""
+    generate, judge = _facts(run, "generate"), _facts(run, "judge")
+    return {
+        "responses": sum(int(str(i.get("n_samples", 0))) for i in generate),
+        "generated_tokens": sum(int(str(i.get("n_tokens", 0))) for i in generate),
+        "devices": sorted({str(i.get("device")) for i in generate}),
+        "verdicts": sum(int(str(i.get("n_verdicts", 0))) for i in judge),
+        "judge_prompt_tokens": sum(int(str(i.get("prompt_tokens", 0))) for i in judge),
+        "judge_completion_tokens": sum(int(str(i.get("completion_tokens", 0))) for i in judge),
+    }
+
+
+def _facts(run: Run, stage: Stage) -> list[Mapping[str, object]]:
+    """What the records of a stage's jobs say beside their files."""
+    found: list[Mapping[str, object]] = []
+    for trait in run.spec.traits:
+        for job in run.plan.part_jobs(trait, stage):
+            try:
+                found.append(load_record(run.store, job).info)
+            except KeyError:
+                continue
+    return found

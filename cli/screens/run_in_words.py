@@ -43,7 +43,7 @@ def state_in_words(state: RunState) -> dict[str, str]:
     return {"state": named, "state_why": _why(state)}
 
 
-def state_text(state: RunState) -> str:
+def state_line_in_words(state: RunState) -> str:
     """Both in a line."""
     named, why = state_in_words(state).values()
     return f"{named}: {why}" if why else named
@@ -112,7 +112,7 @@ def news_in_words(run: Run, broker_url: str) -> News:
             queues = read_queues(client, [listed], QUEUES)
             facts = read_state_on_broker(client, listed, queues=queues, workers=workers)
             state = RunState(State.PAUSED) if listed.paused else state_of_open_jobs(facts)
-            parts = [state_text(state)] if state != RunState(State.RUNNING) else []
+            parts = [state_line_in_words(state)] if state != RunState(State.RUNNING) else []
         if judge_of(run).url not in ("embedded", NO_JUDGE):
             parts += judge_in_words({**judge_facts(client, run), "rejected": 0})
     ours = [one for one in workers if any(name == run.name for name, _, _ in one.jobs)]

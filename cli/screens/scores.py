@@ -12,7 +12,8 @@ from rich.text import Text
 from cli.screens.tables import number_column, number_text, table_of, text_column
 from traitlens.dynamics.baseline import HeldOut
 from workers.monitor.monitor import ProjectedToken
-from workers.monitor.trajectory import TraitScale, Trajectory, trajectory_summary
+from workers.monitor.trajectory import TraitScale, Trajectory
+from workers.monitor.trajectory_records import trajectory_summary
 
 MOST_ROWS = 10
 LONGEST_PROMPT = 40

@@ -18,9 +18,8 @@ import pandas as pd
 from domain.errors import UsageError
 from storage.record.tables import spreadsheet_text
 from workers.monitor.monitor import ProjectedToken
-from workers.monitor.trajectory import (
-    TraitScale,
-    Trajectory,
+from workers.monitor.trajectory import TraitScale, Trajectory
+from workers.monitor.trajectory_records import (
     trajectory_dynamics,
     trajectory_record,
     trajectory_row,

@@ -1,21 +1,18 @@
-"""What a run takes: its price and cap in the record, what was paid, and its tokens."""
+"""What a run may cost and has cost: its price and cap in the record, and what was paid."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
-from typing import Any
 
 from pydantic import Field
 
 from domain.errors import StoreError
-from domain.plan.jobs import FORMER_NEGOTIATE, Stage
+from domain.plan.jobs import FORMER_NEGOTIATE
 from domain.plan.spec import Frozen
 from domain.scoring.prices import Price
-from storage.record.artifacts import SET_ASIDE, load_record
+from storage.record.artifacts import SET_ASIDE
 from storage.record.json_bytes import decode_checked, encode_checked
-from storage.record.run import Run
 from storage.record.store import Store
 
 TERMS = "judging"
@@ -64,19 +61,6 @@ def recorded_usd(store: Store) -> float:
     return math.fsum(_usd(store, key) for key in store.list("") if _is_judge_record(key))
 
 
-def work_spent(run: Run) -> dict[str, Any]:
-    """What the run's generate and judge records say they took; jobs not done count nothing."""
-    generate, judge = _facts(run, "generate"), _facts(run, "judge")
-    return {
-        "responses": sum(int(str(i.get("n_samples", 0))) for i in generate),
-        "generated_tokens": sum(int(str(i.get("n_tokens", 0))) for i in generate),
-        "devices": sorted({str(i.get("device")) for i in generate}),
-        "verdicts": sum(int(str(i.get("n_verdicts", 0))) for i in judge),
-        "judge_prompt_tokens": sum(int(str(i.get("prompt_tokens", 0))) for i in judge),
-        "judge_completion_tokens": sum(int(str(i.get("completion_tokens", 0))) for i in judge),
-    }
-
-
 def _terms_key(judgement: str | None) -> str:
     return f"{TERMS}.json" if judgement is None else f"{TERMS}@{judgement}.json"
 
@@ -100,15 +84,3 @@ def _usd(store: Store, key: str) -> float:
     except (KeyError, ValueError, TypeError, AttributeError):
         # a damaged record runs again and is counted then
         return 0.0
-
-
-def _facts(run: Run, stage: Stage) -> list[Mapping[str, object]]:
-    """What the records of a stage's jobs say beside their files."""
-    found: list[Mapping[str, object]] = []
-    for trait in run.spec.traits:
-        for job in run.plan.part_jobs(trait, stage):
-            try:
-                found.append(load_record(run.store, job).info)
-            except KeyError:
-                continue
-    return found

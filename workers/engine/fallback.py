@@ -25,11 +25,12 @@ from transformers import (
 
 from domain.errors import ModelNotHereError
 from traitlens.arrays import Float32
+from workers.engine.forward import steered
 from workers.engine.generation import EngineStats, Finish, Generation, GenerationRequest
 from workers.engine.parts import FollowedParts
 from workers.engine.running import RunningSequence
 from workers.engine.sampler import RowSampling, draw, tree_levels, uniforms
-from workers.engine.teacher_forced import project_tokens, steered, teacher_forced
+from workers.engine.teacher_forced import project_tokens, teacher_forced
 from workers.models.device import is_out_of_memory, release_reserve
 from workers.models.model import LoadedModel
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from traitlens.arrays import Float32
 from traitlens.capture.blocks import backbone, decoder_blocks
 from traitlens.capture.hooks import tapped
-from traitlens.steering import Change
+from traitlens.steering import Change, steer
 from workers.engine.attention import AttentionPass, slots_in_charge
 from workers.engine.generation import Steering, UnitVectors
 from workers.engine.states import is_stateful
@@ -156,6 +156,31 @@ class RowInterventions:
             changed = states.clone() if changed is None else changed
             changed[rows] = change.applied(changed[rows], None)
         return changed
+
+
+@contextmanager
+def steered(
+    model: nn.Module, steering: Steering | None, prompt_length: int | Tensor | None = None
+) -> Iterator[None]:
+    """Steer a whole batch alike in plain forward passes, by the toolkit that notebooks use.
+
+    `prompt_length` as in `traitlens.steer`: where the response begins, None inside generate.
+    """
+    with ExitStack() as stack:
+        for one in steering.interventions if steering else ():
+            vector = torch.as_tensor(one.vector, dtype=torch.float32)
+            stack.enter_context(
+                steer(
+                    model,
+                    vector,
+                    layer=one.layer,
+                    coefficient=one.coefficient,
+                    positions=steering.positions if steering else "all",
+                    mode=one.mode,
+                    prompt_length=prompt_length,
+                )
+            )
+        yield
 
 
 class Projector:

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from traitlens.arrays import Float32, Float64
 from traitlens.capture.blocks import decoder_blocks
 from traitlens.capture.hooks import tapped
+from workers.engine.forward import steered
 from workers.engine.generation import Steering
-from workers.engine.teacher_forced import PaddedTexts, steered, text_batches
+from workers.engine.teacher_forced import PaddedTexts, text_batches
 from workers.models.device import free_bytes
 from workers.models.model import LoadedModel
 

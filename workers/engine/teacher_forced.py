@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from traitlens.arrays import Float32, Ints
 from traitlens.capture.blocks import backbone, decoder_blocks
 from traitlens.capture.hooks import LayerTap, tapped
 from traitlens.capture.sinks import mean_without_sinks, sums_before_last
-from traitlens.steering import steer
-from workers.engine.forward import Projector, token_sums
+from workers.engine.forward import Projector, steered, token_sums
 from workers.engine.generation import Steering, UnitVectors
 from workers.models.model import LoadedModel
 
@@ -84,31 +82,6 @@ def project_tokens(
             length = len(prompt_ids[i]) + len(response_ids[i])
             own = {layer: of_layer[row, :length] for layer, of_layer in states.items()}
             yield i, projector.project(own, directions).cpu().numpy()
-
-
-@contextmanager
-def steered(
-    model: nn.Module, steering: Steering | None, prompt_length: int | Tensor | None = None
-) -> Iterator[None]:
-    """Steer a whole batch alike in plain forward passes, by the toolkit that notebooks use.
-
-    `prompt_length` as in `traitlens.steer`: where the response begins, None inside generate.
-    """
-    with ExitStack() as stack:
-        for one in steering.interventions if steering else ():
-            vector = torch.as_tensor(one.vector, dtype=torch.float32)
-            stack.enter_context(
-                steer(
-                    model,
-                    vector,
-                    layer=one.layer,
-                    coefficient=one.coefficient,
-                    positions=steering.positions if steering else "all",
-                    mode=one.mode,
-                    prompt_length=prompt_length,
-                )
-            )
-        yield
 
 
 class PaddedTexts(NamedTuple):
